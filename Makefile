@@ -1,0 +1,35 @@
+# `make demo` and `make test` need Python 3.11 and nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+# torch's threads must not spin while others work (several times slower otherwise)
+export GOMP_SPINCOUNT := 0
+export OMP_WAIT_POLICY := passive
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: demo test lint types test-slow bench clean
+
+demo: .venv/installed
+	$(BIN)/nprdsl run '37*4 + 85-19 + 60+23?' --stats
+
+test: lint types
+	$(BIN)/python -m pytest -q -n 2 -m 'not slow'
+
+test-slow: .venv/installed
+	$(BIN)/python -m pytest -q -m slow
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/installed
+	$(BIN)/mypy
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --upgrade pip
+	$(BIN)/python -m pip install -q -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Engines that run a schema: `nprdsl.runtime.local` (torch) is embedded."""

@@ -1,0 +1,1 @@
+"""Training from the same graph: masks, positions, rewards and losses."""

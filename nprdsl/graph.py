@@ -196,13 +196,18 @@ class _Branch:
 
 @dataclass(slots=True)
 class _Instance:
-    """A block that is open."""
+    """A block that is open. Its branches begin at `position` and `step`; the farthest so far ends
+    at `end_position` and `end_step`."""
 
     index: int
     block: ir.Block
     at: int
     number: int
     before: int
+    position: int
+    step: int
+    end_position: int
+    end_step: int
     width: int = 0
     firsts: list[int] = field(default_factory=list)
     lasts: list[int] = field(default_factory=list)
@@ -252,9 +257,14 @@ class _Builder:
         if self._opened is None:
             raise ValueError(f"the fork at {mark.at} stands where a branch must begin")
         before = self._close(self._opened, mark.at)
+        size = mark.at - self._opened.at
+        position, step = self._opened.position + size, self._opened.step + size
         self._opened = None
         parent = self._branches[-1]
-        self._instances.append(_Instance(self._begun, mark.block, mark.at, parent.blocks, before))
+        ends = (position, step, position, step)
+        self._instances.append(
+            _Instance(self._begun, mark.block, mark.at, parent.blocks, before, *ends)
+        )
         self._begun += 1
         parent.blocks += 1
 
@@ -267,9 +277,11 @@ class _Builder:
         if mark.branch != len(instance.firsts):
             raise ValueError(f"branch {mark.branch} at {mark.at} is number {len(instance.firsts)}")
         path = (*self._branches[-1].path, (instance.number, mark.branch))
-        self._branches.append(_Branch(path, mark.block.branch))
+        rule, parents = mark.block.branch, (instance.before,)
+        self._branches.append(_Branch(path, rule))
         instance.firsts.append(len(self._segments))
-        self._open(mark.at, (instance.before,), Role.BRANCH, mark.label)
+        place = (instance.position, instance.step)
+        self._opened = _Opened(mark.at, parents, Role.BRANCH, rule, mark.label, *place)
 
     def _join(self, mark: Mark) -> None:
         instance = self._instance(mark)
@@ -278,21 +290,17 @@ class _Builder:
         elif mark.at != instance.at:
             raise ValueError(f"no branch begins at {instance.at}, where the block forks")
         self._end_block()
-        after = len(self._segments)
         joined = tuple(instance.lasts)
-        self._joins.append(Join(instance.index, mark.block, mark.at, joined, after))
+        self._joins.append(
+            Join(instance.index, mark.block, mark.at, joined, after=len(self._segments))
+        )
+        rule, step = self._branches[-1].rule, instance.end_step
+        parents, position = joined or (instance.before,), instance.end_position
         if mark.block.join is ir.JoinKind.REREAD:
-            self._reread(mark, instance)
-        else:
-            self._open(mark.at, joined or (instance.before,), Role.JOIN, mark.label)
-
-    def _reread(self, mark: Mark, instance: _Instance) -> None:
-        before = self._segments[instance.before]
-        step = max([before.end_step, *(self._segments[i].end_step for i in instance.lasts)])
-        rule = self._branches[-1].rule
-        copy = _Opened(instance.at, (before.index,), Role.REREAD, rule, "", _end(before), step)
-        copied = self._close(copy, mark.at)
-        self._open(mark.at, (copied,), Role.JOIN, mark.label)
+            before, begin = (instance.before,), instance.position
+            copy = _Opened(instance.at, before, Role.REREAD, rule, "", begin, step)
+            parents, position = (self._close(copy, mark.at),), begin + mark.at - instance.at
+        self._opened = _Opened(mark.at, parents, Role.JOIN, rule, mark.label, position, step)
 
     def _instance(self, mark: Mark) -> _Instance:
         if not self._instances:
@@ -302,38 +310,36 @@ class _Builder:
             raise ValueError(f"the {mark.kind} at {mark.at} is of another block than its fork")
         return instance
 
-    def _open(self, at: int, parents: tuple[int, ...], role: Role, label: str) -> None:
-        before = [self._segments[i] for i in parents]
-        position = max(_end(segment) for segment in before)
-        step = max(segment.end_step for segment in before)
-        branch = self._branches[-1]
-        self._opened = _Opened(at, parents, role, branch.rule, label, position, step)
-
     def _close(self, opened: _Opened, at: int) -> int:
         """Append the segment that ends at `at`; its index."""
-        start, size = self._entries, at - opened.at
-        self._entries += size
-        segment = Segment(
-            index=len(self._segments),
-            start=start,
-            end=start + size,
-            parents=opened.parents,
-            path=self._branches[-1].path,
-            role=opened.role,
-            rule=opened.rule,
-            label=opened.label,
-            source_start=opened.at,
-            source_end=at,
-            position=opened.position,
-            step=opened.step,
+        index, start = len(self._segments), self._entries
+        self._entries += at - opened.at
+        self._segments.append(
+            Segment(
+                index=index,
+                start=start,
+                end=self._entries,
+                parents=opened.parents,
+                path=self._branches[-1].path,
+                role=opened.role,
+                rule=opened.rule,
+                label=opened.label,
+                source_start=opened.at,
+                source_end=at,
+                position=opened.position,
+                step=opened.step,
+            )
         )
-        self._segments.append(segment)
-        return segment.index
+        return index
 
     def _end_branch(self, at: int) -> None:
         instance = self._instances[-1]
-        if self._opened is not None:
-            instance.lasts.append(self._close(self._opened, at))
+        opened = self._opened
+        if opened is not None:
+            size = at - opened.at
+            instance.lasts.append(self._close(opened, at))
+            instance.end_position = max(instance.end_position, opened.position + size)
+            instance.end_step = max(instance.end_step, opened.step + size)
             self._opened = None
         instance.width += self._branches.pop().width
 
@@ -372,11 +378,6 @@ class _Builder:
             prompt=self._prompt,
             max_width=self._branches[0].width,
         )
-
-
-def _end(segment: Segment) -> int:
-    """The position behind a segment's last entry."""
-    return segment.position + segment.end - segment.start
 
 
 def _segment_dict(segment: Segment) -> dict[str, object]:

@@ -1,0 +1,181 @@
+"""Reading a trace: the one parser of the language, for text and for tokens alike.
+
+A source of lexemes (`nprdsl.lexemes`) cuts a trace into pairs of field content and tag; `read` runs them
+through the tag machine. It reports every violation it can find: after a fault it repairs the state as
+the author most likely meant it and goes on. What it read is a list of placed structure events and pieces,
+from which `nprdsl.trace` objects are built.
+Non-goals: constraining generation (see `nprdsl.automaton`); it accepts the same language.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nprdsl.content import BLANKS, ContentFault, FieldContent, Piece, is_glue
+from nprdsl.events import StructureEvent
+from nprdsl.ir import Field, Grammar
+from nprdsl.lexemes import Lexeme
+from nprdsl.repair import Repair, repair
+from nprdsl.structure import END, Arc, Bound, Bounds, Mode, TagMachine, TagState
+from nprdsl.violations import Violation, ViolationCode
+
+MAX_VIOLATIONS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Forced:
+    """A stretch in which there was no choice: headers, bound labels, glue, the only possible tag."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A structure event, a terminal or a forced stretch, with its place in the text (characters)."""
+
+    what: StructureEvent | Piece | Forced
+    start: int
+    end: int
+
+
+class Parser:
+    """Reads traces of one grammar under one set of bounds; states and patterns are kept between traces."""
+
+    def __init__(self, grammar: Grammar, bounds: Bounds) -> None:
+        self.grammar = grammar
+        self.bounds = bounds
+        self._machine = TagMachine(grammar, Mode.LINEAR, bounds)
+        self._contents: dict[Arc, FieldContent] = {}
+
+    def legal(self, text: str, lexemes: Sequence[Lexeme]) -> bool:
+        """Whether there is no violation; the quick way."""
+        state = self._machine.initial
+        for lexeme in lexemes:
+            arc = state.arcs.get(lexeme.tag)
+            if arc is None:
+                return False
+            content = text[lexeme.start : lexeme.end]
+            matcher = self.content(arc)
+            if lexeme.fault is not None or not matcher.accepts(content):
+                return False
+            state = state.after(lexeme.tag, matcher.captured(content))
+        return True
+
+    def read(self, text: str, lexemes: Sequence[Lexeme]) -> tuple[list[Placed], list[Violation]]:
+        """Everything found in the trace, and everything wrong with it."""
+        return _Reading(self, text, lexemes).run()
+
+    def content(self, arc: Arc) -> FieldContent:
+        found = self._contents.get(arc)
+        if found is None:
+            found = self._contents[arc] = FieldContent(arc.symbols)
+        return found
+
+    @property
+    def machine(self) -> TagMachine:
+        return self._machine
+
+
+def _first_glue(arc: Arc) -> str | None:
+    """The glue that the field of this arc begins with, if it does."""
+    first = next(iter(arc.symbols), None)
+    return first.terminal.literal if isinstance(first, Field) and is_glue(first) else None
+
+
+class _Reading:
+    """One pass over one trace."""
+
+    def __init__(self, parser: Parser, text: str, lexemes: Sequence[Lexeme]) -> None:
+        self._parser = parser
+        self._text = text
+        self._lexemes = lexemes
+        self._lines = [i + 1 for i, c in enumerate(text) if c == "\n"]
+        self.placed: list[Placed] = []
+        self.violations: list[Violation] = []
+
+    def run(self) -> tuple[list[Placed], list[Violation]]:
+        state = self._parser.machine.initial
+        self._happen(state.events, 0)
+        for number, lexeme in enumerate(self._lexemes):
+            if lexeme.fault is not None:
+                self._report(lexeme.fault, lexeme.start, state.rule)
+            arc = state.arcs.get(lexeme.tag)
+            if arc is None:
+                mended = self._mend(state, number)
+                if mended is None:
+                    continue
+                state = mended
+                arc = state.arcs.get(lexeme.tag)
+                if arc is None:
+                    continue
+            state = self._take(state, arc, lexeme)
+            if len(self.violations) >= MAX_VIOLATIONS:
+                break
+        return self.placed, self.violations
+
+    def _take(self, state: TagState, arc: Arc, lexeme: Lexeme) -> TagState:
+        content = self._text[lexeme.start : lexeme.end]
+        matcher = self._parser.content(arc)
+        pieces = matcher.match(content)
+        if pieces is None and lexeme.fault is None:
+            self._report(matcher.fault(content), lexeme.start, state.rule)
+        self._place(arc, lexeme, pieces or [])
+        forced = self._forced_until(state, arc, lexeme, pieces or [])
+        self.placed.append(Placed(Forced(), lexeme.start, forced))
+        after = state.after(lexeme.tag, matcher.captured(content))
+        self._happen(after.events, lexeme.tag_end)
+        return after
+
+    def _place(self, arc: Arc, lexeme: Lexeme, pieces: list[Piece]) -> None:
+        at, found = lexeme.start, {id(p.symbol): p for p in pieces}
+        for step in arc.trail:
+            if isinstance(step, StructureEvent):
+                self.placed.append(Placed(step, at, at))
+                continue
+            piece = found.get(id(step))
+            if piece is not None:
+                at = lexeme.start + piece.end
+                self.placed.append(Placed(piece, lexeme.start + piece.start, at))
+
+    def _forced_until(
+        self, state: TagState, arc: Arc, lexeme: Lexeme, pieces: list[Piece]
+    ) -> int:
+        """The end of the stretch, from the start of the field, that left no choice."""
+        ways = list(state.arcs.values())
+        if len(ways) > 1:
+            glue = {_first_glue(way) for way in ways}
+            if len(glue) > 1 or None in glue:
+                return lexeme.start
+            content = self._text[lexeme.start : lexeme.end]
+            return lexeme.end - len(content.lstrip(BLANKS))
+        at = lexeme.start
+        free = [p for p in pieces if not isinstance(p.symbol, Bound)]
+        if free:
+            return at + free[0].start
+        return lexeme.tag_end
+
+    def _happen(self, events: tuple[StructureEvent, ...], at: int) -> None:
+        self.placed.extend(Placed(event, at, at) for event in events)
+
+    def _mend(self, state: TagState, number: int) -> TagState | None:
+        """The state to go on from after an unexpected tag, which is reported; None to skip the tag."""
+        lexeme = self._lexemes[number]
+        found: Repair = repair(
+            self._parser.machine, self._text, self._lexemes[: number + 1], state
+        )
+        at = lexeme.end - lexeme.start
+        if lexeme.tag != END and found.code is ViolationCode.STRAY_TEXT:
+            at = 0
+        fault = ContentFault(found.code, at, found.message, found.suggestion)
+        self._report(fault, lexeme.start, found.rule or state.rule)
+        return found.state
+
+    def _report(self, fault: ContentFault, start: int, rule: str) -> None:
+        offset = start + fault.offset
+        line = bisect_right(self._lines, offset)
+        column = offset - (self._lines[line - 1] if line else 0)
+        self.violations.append(
+            Violation(
+                fault.code, fault.message, line + 1, column + 1, rule, offset, fault.suggestion
+            )
+        )

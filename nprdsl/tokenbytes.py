@@ -71,7 +71,7 @@ def read_tokenizer(tokenizer: object) -> TokenBytes:
     else:
         raise ValueError(
             f"{type(tokenizer).__name__} is not a fast tokenizer: the bytes of its tokens "
-            "cannot be read; load it with use_fast=True, or give Vocabulary(tokens={id: bytes}) yourself"
+            "cannot be read; load a fast one, or give Vocabulary(tokens={id: bytes}) yourself"
         )
     added = backend.get_added_tokens_decoder()
     special = {

@@ -18,8 +18,10 @@ Ids = NDArray[np.int32]
 Places = NDArray[np.int64]
 
 # Below this many candidate children a Python loop is cheaper than a dozen NumPy calls.
-_NARROW = 40
-# A level is walked whole where more than one in so many of its nodes is alive.
+_NARROW = 16
+# Above this many it may pay to walk whole levels, which costs a pass over the vocabulary:
+_BROAD = 1000
+# a level is walked whole where more than one in so many of its nodes is alive.
 _WIDE = 3
 _KEY_BYTES = 16
 
@@ -38,11 +40,11 @@ class ByteTrie:
         "_label_bytes",
         "_levels",
         "_longest",
+        "_node_of",
         "_parent",
         "_same",
         "_token",
         "_token_view",
-        "_whole",
         "blob",
         "offsets",
         "order",
@@ -94,10 +96,8 @@ class ByteTrie:
         self._parent = parent - np.repeat(
             [0, *(low for low, _ in levels[:-1])], [high - low for low, high in levels]
         )
-        self._whole = []
-        for low, high in levels:
-            at = np.flatnonzero(self._token[low:high] >= 0)
-            self._whole.append((at, self._token[low:high][at]))
+        self._node_of = np.zeros(self.size, dtype=np.int64)
+        self._node_of[self.order] = end_node
         # Scalar access to a memoryview or bytes is several times faster than to an array.
         self._label_bytes = self._label.tobytes()
         self._first_view = self._first.data
@@ -118,7 +118,7 @@ class ByteTrie:
             if width <= _NARROW:
                 self._walk_narrow(table, nodes, states, ends)
                 break
-            if width * _WIDE > self._levels[depth][1] - self._levels[depth][0]:
+            if width > max(_BROAD, (self._levels[depth][1] - self._levels[depth][0]) // _WIDE):
                 depth, nodes, states = self._walk_wide(table, depth, nodes, states, ends)
                 continue
             nodes = np.arange(width) + np.repeat(first - (np.cumsum(counts) - counts), counts)
@@ -139,24 +139,26 @@ class ByteTrie:
         low, high = self._levels[depth - 1]
         level = np.zeros(high - low, dtype=np.int32)
         level[nodes - low] = states
+        reached = np.zeros(len(self._label), dtype=np.int32)
         alive = len(level)
         while True:
             low, high = self._levels[depth]
-            index = (level.astype(np.int64) << 8).take(self._parent[low:high])
+            # mode="clip" is twice as fast as the default, and all indices are in range.
+            index = (level.astype(np.int64) << 8).take(self._parent[low:high], mode="clip")
             index += self._label[low:high]
-            level = table.take(index)
-            at, ids = self._whole[depth]
-            ends[ids] = level.take(at)
+            level = table.take(index, mode="clip")
+            reached[low:high] = level
             depth += 1
             alive = int(np.count_nonzero(level))
             if depth == len(self._levels) or alive <= max(_NARROW, len(level) // _WIDE):
                 break
+        ends += reached.take(self._node_of, mode="clip")
         nodes = level.nonzero()[0]
         return depth, nodes + low, level[nodes]
 
     def _walk_narrow(self, table: Ids, nodes: Places, states: Ids, ends: Ids) -> None:
         first, token, label = self._first_view, self._token_view, self._label_bytes
-        follow = table.data
+        follow, found = table.data, ends.data
         stack = list(zip(nodes.tolist(), states.tolist(), strict=True))
         while stack:
             node, state = stack.pop()
@@ -164,7 +166,7 @@ class ByteTrie:
                 end = follow[state, label[child]]
                 if end:
                     if token[child] >= 0:
-                        ends[token[child]] = end
+                        found[token[child]] = end
                     stack.append((child, end))
 
     def walk_ids(self, table: Ids, start: int, ids: Ids) -> Ids:

@@ -1,8 +1,8 @@
 """The vocabulary of a model: which bytes each token id spells, and which ids are special tokens.
 
 A special token (a tag, an end-of-sequence mark) has a name and no bytes, so that text can never
-spell it. Search and `walk` see the other tokens only. Non-goals: tokenizing prompts (the model's own
-tokenizer does that), grammars (see `nprdsl.automaton`), decoders (see `nprdsl.tokenbytes`).
+spell it. Search and `walk` see the other tokens only. Non-goals: tokenizing prompts (the model's
+own tokenizer does that), grammars (see `nprdsl.automaton`), decoders (see `nprdsl.tokenbytes`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Declarations of a file and of what it imports -> one flat table of definitions, names made unique.
+"""Declarations of a file and of what it imports -> one flat table with unique names.
 
 Imports are followed, templates are expanded where they are used, and every name that is left is
 defined. The five templates of `parallel` have a meaning of their own and become `Construct`
@@ -8,20 +8,14 @@ nodes. Non-goals: what the definitions mean (see `nprdsl.resolve`, `nprdsl.patte
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from importlib import resources
-from pathlib import Path
+from dataclasses import replace
 
-from nprdsl import reader
-from nprdsl.diagnostics import Diagnostic, DiagnosticCode, SchemaError, Span, did_you_mean
-from nprdsl.reader import (
+from nprdsl.declarations import (
     Choice,
     Construct,
     ConstructKind,
     Definition,
     Expression,
-    Import,
     NameUse,
     Repetition,
     Sequence,
@@ -29,6 +23,8 @@ from nprdsl.reader import (
     TemplateUse,
     is_terminal_name,
 )
+from nprdsl.diagnostics import DiagnosticCode, Span, did_you_mean
+from nprdsl.scopes import Found, Linked, Scope, Scopes
 
 ARITY: Mapping[ConstructKind, tuple[str, ...]] = {
     ConstructKind.MAP: ("list",),
@@ -39,53 +35,6 @@ ARITY: Mapping[ConstructKind, tuple[str, ...]] = {
 }
 
 
-@dataclass(slots=True)
-class Linked:
-    """`rules` and `terminals` by unique name, in the order in which they were met."""
-
-    rules: dict[str, Definition] = field(default_factory=dict)
-    terminals: dict[str, Definition] = field(default_factory=dict)
-    declared: dict[str, Span] = field(default_factory=dict)
-    sources: list[Source] = field(default_factory=list)
-    used: set[str] = field(default_factory=set)  # names of the schema itself that something uses
-    diagnostics: dict[Diagnostic, None] = field(default_factory=dict)
-
-    def report(
-        self,
-        code: DiagnosticCode,
-        span: Span,
-        message: str,
-        suggestion: str = "",
-        related: tuple[tuple[Span, str], ...] = (),
-    ) -> None:
-        """A template that is expanded twice reports its faults once."""
-        self.diagnostics[Diagnostic(code, span, message, suggestion, related)] = None
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Scope:
-    """The names of one file."""
-
-    source: Source
-    stem: str  # empty for the schema itself
-    folder: Path
-    definitions: Mapping[str, Definition]
-    declared: Mapping[str, Span]
-    imports: Mapping[str, Import]
-
-    def known(self, *, terminal: bool) -> list[str]:
-        names = [*self.definitions, *self.declared, *self.imports]
-        return [n for n in names if is_terminal_name(n) == terminal]
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What a name stands for: a definition in its scope, or a construct."""
-
-    scope: _Scope
-    definition: Definition
-
-
 Environment = Mapping[str, Expression]
 
 
@@ -94,150 +43,28 @@ def link(source: Source) -> Linked:
     return _Linker(source).run()
 
 
-@lru_cache(maxsize=64)
-def _read(text: str, file: str) -> Source:
-    return reader.read(text, file)
-
-
 class _Linker:
     def __init__(self, source: Source) -> None:
         self.result = Linked()
-        self.scopes: dict[str, _Scope] = {}
         self.names: dict[tuple[str, str], str] = {}
-        self.queue: list[tuple[_Scope, Definition]] = []
+        self.queue: list[tuple[Scope, Definition]] = []
         self.active: list[tuple[str, str]] = []
-        self.main = self._scope(source, stem="")
+        self.scopes = Scopes(source, self.result)
 
     def run(self) -> Linked:
-        for name, imported in self.main.imports.items():
-            if (found := self._imported(self.main, imported)) and isinstance(found, _Found):
+        for name, imported in self.scopes.main.imports.items():
+            if (found := self.scopes.imported(self.scopes.main, imported)) and isinstance(
+                found, Found
+            ):
                 self.names.setdefault((found.scope.source.file, found.definition.name), name)
-        for definition in self.main.definitions.values():
+        for definition in self.scopes.main.definitions.values():
             if not definition.parameters:
-                self._enqueue(self.main, definition)
+                self._enqueue(self.scopes.main, definition)
         while self.queue:
             self._link(*self.queue.pop(0))
         return self.result
 
-    # -- files ------------------------------------------------------------------------------
-
-    def _scope(self, source: Source, *, stem: str) -> _Scope:
-        definitions: dict[str, Definition] = {}
-        declared: dict[str, Span] = {}
-        imports: dict[str, Import] = {}
-        places: dict[str, Span] = {}
-        for declaration in source.declarations:
-            if isinstance(declaration, reader.Directive):
-                if not stem:
-                    self._refuse_directive(declaration)
-                continue
-            name = declaration.alias if isinstance(declaration, Import) else declaration.name
-            if name in places:
-                self._duplicate(name, declaration.span, places[name])
-                continue
-            places[name] = declaration.span
-            match declaration:
-                case Definition():
-                    definitions[name] = declaration
-                case reader.Declare():
-                    declared[name] = declaration.span
-                case Import():
-                    imports[name] = declaration
-        scope = _Scope(source, stem, Path(source.file).parent, definitions, declared, imports)
-        self.scopes[source.file] = scope
-        self.result.sources.append(source)
-        if not stem:
-            self.result.declared.update(declared)
-        return scope
-
-    def _refuse_directive(self, directive: reader.Directive) -> None:
-        ways = {
-            "%ignore": "write the white space where it may stand, as glue: `_NL`",
-            "%override": "define the rule under a name of its own",
-            "%extend": "define the rule under a name of its own",
-        }
-        message = f"`{directive.keyword}` has no meaning in a schema"
-        way = ways[directive.keyword]
-        self.result.report(DiagnosticCode.UNSUPPORTED, directive.span, message, way)
-
-    def _duplicate(self, name: str, span: Span, first: Span) -> None:
-        self.result.report(
-            DiagnosticCode.DUPLICATE_NAME,
-            span,
-            f"`{name}` is already defined on line {first.line}",
-            "give one of the two another name",
-            ((first, f"`{name}` is first defined here"),),
-        )
-
-    def _open(self, scope: _Scope, imported: Import) -> _Scope | None:
-        """The scope of the file that `imported` names; None after a diagnostic."""
-        path = Path(*imported.path).with_suffix(".lark")
-        places = [scope.folder / path]
-        for package in ("nprdsl.grammars", "lark.grammars"):
-            if not imported.relative or scope is not self.main or package == "nprdsl.grammars":
-                places.append(_package_folder(package) / path)
-        for place in places:
-            if str(place) in self.scopes:
-                return self.scopes[str(place)]
-            if place.is_file():
-                return self._load(place, imported)
-        self._not_found(imported, path, places)
-        return None
-
-    def _load(self, place: Path, imported: Import) -> _Scope | None:
-        try:
-            source = _read(place.read_text(encoding="utf-8"), str(place))
-        except SchemaError as error:
-            self.result.diagnostics.update(dict.fromkeys(error.diagnostics))
-            return None
-        except (OSError, UnicodeDecodeError) as error:
-            message = f"`{place.name}` cannot be read: {error}"
-            self.result.report(DiagnosticCode.IMPORT_NOT_FOUND, imported.span, message)
-            return None
-        return self._scope(source, stem=place.stem)
-
-    def _not_found(self, imported: Import, path: Path, places: list[Path]) -> None:
-        near = {f.stem for p in places if p.parent.is_dir() for f in p.parent.glob("*.lark")}
-        hint = did_you_mean(path.stem, sorted(near | {"parallel", "common"}))
-        self.result.report(
-            DiagnosticCode.IMPORT_NOT_FOUND,
-            imported.span,
-            f"no file `{path}` beside the schema or among the grammars that are shipped",
-            hint or f"put `{path}` beside the schema",
-        )
-
-    # -- names ------------------------------------------------------------------------------
-
-    def _find(self, scope: _Scope, name: str) -> _Found | ConstructKind | Span | None:
-        """What `name` stands for in `scope`; a `Span` is the place of a `%declare`."""
-        if scope is self.main:
-            self.result.used.add(name)
-        if name in scope.definitions:
-            return _Found(scope, scope.definitions[name])
-        if name in scope.declared:
-            self.result.declared.setdefault(name, scope.declared[name])
-            return scope.declared[name]
-        if name in scope.imports:
-            return self._imported(scope, scope.imports[name])
-        return None
-
-    def _imported(self, scope: _Scope, imported: Import) -> _Found | ConstructKind | Span | None:
-        if imported.path[-1:] == ("parallel",) and imported.name in set(ConstructKind):
-            return ConstructKind(imported.name)
-        target = self._open(scope, imported)
-        if target is None:
-            return None
-        found = self._find(target, imported.name)
-        if found is None:
-            terminal = is_terminal_name(imported.name)
-            known = target.known(terminal=terminal)
-            code = DiagnosticCode.UNDEFINED_TERMINAL if terminal else DiagnosticCode.UNDEFINED_RULE
-            file = Path(target.source.file).name
-            message = f"`{file}` has no `{imported.name}`"
-            self.result.report(code, imported.span, message, did_you_mean(imported.name, known))
-        return found
-
-    def _enqueue(self, scope: _Scope, definition: Definition) -> str:
+    def _enqueue(self, scope: Scope, definition: Definition) -> str:
         """The unique name of `definition`, whose body is linked later."""
         key = (scope.source.file, definition.name)
         name = self.names.setdefault(key, self._unique(scope, definition.name))
@@ -250,7 +77,7 @@ class _Linker:
     def _table(self, name: str) -> dict[str, Definition]:
         return self.result.terminals if is_terminal_name(name) else self.result.rules
 
-    def _unique(self, scope: _Scope, name: str) -> str:
+    def _unique(self, scope: Scope, name: str) -> str:
         """Lark's own way: `stem__name`, an underscore in front stays in front."""
         if not scope.stem:
             return name
@@ -263,7 +90,7 @@ class _Linker:
 
     # -- bodies -----------------------------------------------------------------------------
 
-    def _link(self, scope: _Scope, definition: Definition) -> None:
+    def _link(self, scope: Scope, definition: Definition) -> None:
         name = self.names[scope.source.file, definition.name]
         if definition.priority is not None:
             self.result.report(
@@ -281,7 +108,7 @@ class _Linker:
         self._table(name)[name] = replace(definition, name=name, body=body)
 
     def _expand(
-        self, node: Expression, scope: _Scope, env: Environment, *, in_terminal: bool
+        self, node: Expression, scope: Scope, env: Environment, *, in_terminal: bool
     ) -> Expression:
         def inner(part: Expression) -> Expression:
             return self._expand(part, scope, env, in_terminal=in_terminal)
@@ -302,7 +129,7 @@ class _Linker:
                 return node
 
     def _use(
-        self, use: NameUse, scope: _Scope, env: Environment, *, in_terminal: bool
+        self, use: NameUse, scope: Scope, env: Environment, *, in_terminal: bool
     ) -> Expression:
         if use.name in env:
             return env[use.name]
@@ -314,12 +141,12 @@ class _Linker:
                 "use terminals only, or make this a rule",
             )
             return use
-        found = self._find(scope, use.name)
+        found = self.scopes.find(scope, use.name)
         match found:
-            case _Found() if found.definition.parameters and not use.is_terminal:
+            case Found() if found.definition.parameters and not use.is_terminal:
                 names = ", ".join(found.definition.parameters)
                 self._arguments(use.span, use.name, f"{use.name}{{{names}}}")
-            case _Found():
+            case Found():
                 return replace(use, name=self._enqueue(found.scope, found.definition))
             case ConstructKind():
                 self._arguments(use.span, use.name, _usage(found))
@@ -329,7 +156,7 @@ class _Linker:
                 pass
         return use
 
-    def _undefined(self, use: NameUse | TemplateUse, scope: _Scope) -> None:
+    def _undefined(self, use: NameUse | TemplateUse, scope: Scope) -> None:
         terminal = is_terminal_name(use.name)
         code = DiagnosticCode.UNDEFINED_TERMINAL if terminal else DiagnosticCode.UNDEFINED_RULE
         kind = "terminal" if terminal else "rule"
@@ -349,15 +176,15 @@ class _Linker:
         self.result.report(code, span, message, f"write `{usage}`")
 
     def _template(
-        self, use: TemplateUse, arguments: tuple[Expression, ...], scope: _Scope
+        self, use: TemplateUse, arguments: tuple[Expression, ...], scope: Scope
     ) -> Expression:
-        found = self._find(scope, use.name)
+        found = self.scopes.find(scope, use.name)
         match found:
             case ConstructKind():
                 return self._construct(found, use, arguments)
-            case _Found() if found.definition.parameters:
+            case Found() if found.definition.parameters:
                 return self._expansion(found, use, arguments)
-            case _Found() | Span():
+            case Found() | Span():
                 message = f"`{use.name}` is not a template"
                 code, way = DiagnosticCode.TEMPLATE_ARGUMENTS, f"write `{use.name}` alone"
                 self.result.report(code, use.span, message, way)
@@ -382,7 +209,7 @@ class _Linker:
         self.result.report(code, use.span, message, f"write `{usage}`")
 
     def _expansion(
-        self, found: _Found, use: TemplateUse, arguments: tuple[Expression, ...]
+        self, found: Found, use: TemplateUse, arguments: tuple[Expression, ...]
     ) -> Expression:
         definition = found.definition
         key = (found.scope.source.file, definition.name)
@@ -404,12 +231,6 @@ class _Linker:
 
 def _usage(kind: ConstructKind) -> str:
     return f"{kind}{{{', '.join(ARITY[kind])}}}"
-
-
-@lru_cache(maxsize=4)
-def _package_folder(package: str) -> Path:
-    parent, _, name = package.rpartition(".")
-    return Path(str(resources.files(parent) / name))
 
 
 def walk(node: Expression) -> Iterator[Expression]:

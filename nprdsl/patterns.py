@@ -11,10 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from nprdsl.diagnostics import DiagnosticCode, Span, did_you_mean
-from nprdsl.ir import Terminal, TerminalKind
-from nprdsl.linking import Linked, walk
-from nprdsl.reader import (
+from nprdsl.declarations import (
     CharacterRange,
     Choice,
     Construct,
@@ -27,6 +24,10 @@ from nprdsl.reader import (
     StringLiteral,
     TemplateUse,
 )
+from nprdsl.diagnostics import DiagnosticCode, Span, did_you_mean
+from nprdsl.ir import Terminal, TerminalKind
+from nprdsl.linking import walk
+from nprdsl.scopes import Linked
 
 if TYPE_CHECKING:
     from nprdsl.terminals import TerminalType

@@ -10,16 +10,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
 from functools import cache
 from importlib import resources
 from itertools import pairwise
 
 from lark import Lark, Token, Tree
-from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
+from lark.exceptions import UnexpectedInput
 
-from nprdsl.diagnostics import Diagnostic, DiagnosticCode, SchemaError, Span
+from nprdsl.declarations import (
+    CharacterRange,
+    Choice,
+    Declaration,
+    Declare,
+    Definition,
+    Directive,
+    Expression,
+    Import,
+    NameUse,
+    RegexLiteral,
+    Repetition,
+    Sequence,
+    Source,
+    StringLiteral,
+    TemplateUse,
+)
+from nprdsl.diagnostics import Diagnostic, SchemaError, Span
+from nprdsl.syntaxerrors import syntax_error
 
 # What plain Lark reads and its published grammar lacks.
 _ADDITIONS = r"""
@@ -34,163 +50,12 @@ _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", r
 _CONTROL = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", '"': '"', "\\": "\\"}
 
 
-@dataclass(frozen=True, slots=True)
-class NameUse:
-    """A rule (lower case) or a terminal (upper case) by name."""
-
-    name: str
-    span: Span
-
-    @property
-    def is_terminal(self) -> bool:
-        return is_terminal_name(self.name)
-
-
-@dataclass(frozen=True, slots=True)
-class StringLiteral:
-    value: str  # without quotes and escapes
-    ignore_case: bool
-    span: Span
-
-
-@dataclass(frozen=True, slots=True)
-class RegexLiteral:
-    pattern: str  # between the slashes, `\\/` read as `/`
-    flags: str
-    span: Span
-
-
-@dataclass(frozen=True, slots=True)
-class CharacterRange:
-    """`"a".."z"`"""
-
-    low: str
-    high: str
-    span: Span
-
-
-@dataclass(frozen=True, slots=True)
-class TemplateUse:
-    name: str
-    arguments: tuple[Expression, ...]
-    span: Span
-
-
-@dataclass(frozen=True, slots=True)
-class Sequence:
-    items: tuple[Expression, ...]
-    span: Span
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    options: tuple[Expression, ...]
-    span: Span
-
-
-@dataclass(frozen=True, slots=True)
-class Repetition:
-    """`x?`, `[x]`, `x*`, `x+`, `x~3`, `x~2..5`; `high` None is without limit."""
-
-    node: Expression
-    low: int
-    high: int | None
-    span: Span
-
-
-class ConstructKind(StrEnum):
-    """The templates of grammars/parallel.lark."""
-
-    MAP = "map"
-    PROCESS = "process"
-    SPAWN = "spawn"
-    REDUCE = "reduce"
-    REREAD = "reread"
-
-
-@dataclass(frozen=True, slots=True)
-class Construct:
-    """A use of a template of grammars/parallel.lark; linking makes it of `TemplateUse`."""
-
-    kind: ConstructKind
-    arguments: tuple[Expression, ...]
-    span: Span
-
-
-Expression = (
-    NameUse
-    | StringLiteral
-    | RegexLiteral
-    | CharacterRange
-    | TemplateUse
-    | Sequence
-    | Choice
-    | Repetition
-    | Construct
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Definition:
-    """A rule or terminal, or a template where `parameters` is not empty."""
-
-    name: str  # without the modifiers `?` and `!`
-    parameters: tuple[str, ...]
-    priority: Span | None
-    body: Expression
-    span: Span  # of the name
-
-
-@dataclass(frozen=True, slots=True)
-class Import:
-    """`%import .path (names)` or `%import .path.name -> alias`, one value for each name."""
-
-    path: tuple[str, ...]
-    relative: bool
-    name: str
-    alias: str
-    span: Span
-
-
-@dataclass(frozen=True, slots=True)
-class Declare:
-    """One name of `%declare`."""
-
-    name: str
-    span: Span
-
-
-@dataclass(frozen=True, slots=True)
-class Directive:
-    """`%ignore`, `%override`, `%extend`: read, and refused later."""
-
-    keyword: str
-    span: Span
-
-
-Declaration = Definition | Import | Declare | Directive
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One file, read."""
-
-    file: str
-    text: str
-    declarations: tuple[Declaration, ...]
-
-
-def is_terminal_name(name: str) -> bool:
-    """Lark's convention: names of terminals are upper case."""
-    return name.lstrip("_")[:1].isupper()
-
-
 def read(text: str, file: str) -> Source:
     """Read a schema's text. Raises `SchemaError` with every fault of syntax."""
     try:
         return Source(file, text, _Builder(file).declarations(_parser().parse(text)))
     except UnexpectedInput as error:
-        raise SchemaError(_recover(text, file) or [_syntax(error, text, file)], text) from None
+        raise SchemaError(_recover(text, file) or [syntax_error(error, text, file)], text) from None
 
 
 @cache
@@ -210,61 +75,8 @@ def _recover(text: str, file: str) -> list[Diagnostic]:
         try:
             _parser().parse(padding + text[start:end])
         except UnexpectedInput as error:
-            found.append(_syntax(error, text, file))
+            found.append(syntax_error(error, text, file))
     return found
-
-
-def _syntax(error: UnexpectedInput, text: str, file: str) -> Diagnostic:
-    lines = text.split("\n")
-    line, column, width = error.line, error.column, 1
-    found = "the text"
-    if isinstance(error, UnexpectedToken) and error.token.type not in ("$END", "_NL"):
-        found, width = f"`{error.token}`", max(1, len(error.token))
-    elif isinstance(error, UnexpectedCharacters):
-        found = f"`{error.char}`"
-    ends = isinstance(error, UnexpectedEOF) or found == "the text"
-    if ends:
-        line, column = _last_place(lines, error)
-    span = Span(file, line, column, line, column + width)
-    rest = lines[line - 1][column - 1 :] if line <= len(lines) else ""
-    message = "the declaration ends too early" if ends else f"{found} cannot stand here"
-    if not ends and rest[:1] in ('"', "/"):
-        kind = "string" if rest[0] == '"' else "regex"
-        message = f"this {kind} is not closed on its line"
-    return Diagnostic(DiagnosticCode.SYNTAX, span, message, _hint(message, rest, error))
-
-
-def _last_place(lines: list[str], error: UnexpectedInput) -> tuple[int, int]:
-    """The end of the last line with text, at or before the place of the error."""
-    line = error.line if error.line > 0 else len(lines)
-    for number in range(min(line, len(lines)), 0, -1):
-        if stripped := re.sub(r"(^|\s)//.*", "", lines[number - 1]).rstrip():
-            return number, len(stripped) + 1
-    return 1, 1
-
-
-def _hint(message: str, rest: str, error: UnexpectedInput) -> str:
-    """The way out, by the kind of the first character that did not fit."""
-    if "not closed" in message:
-        return f"close it with `{rest[0]}`"
-    if "too early" in message:
-        return "close the open bracket, or finish the definition"
-    hints = {
-        "'": 'write strings in double quotes: `"x"`',
-        "=": "a definition is `name: expansion`",
-        ";": "a definition ends with its line; remove the `;`",
-        "<": 'write tags in double quotes: `"<step>"`',
-        "%": "the directives are `%import` and `%declare`",
-        "~": "repetition is `x~2` or `x~2..5`",
-        "{": "a template is used as `name{argument, argument}`, without a space before `{`",
-    }
-    if rest[:1] in hints:
-        return hints[rest[0]]
-    if rest[:1].isupper() or rest[:1].islower():
-        return (
-            "names are all lower case (rules) or all upper case (terminals), letters, digits, `_`"
-        )
-    return "a declaration is `name: expansion`, `%import`, `%declare` or a `//` comment"
 
 
 class _Builder:

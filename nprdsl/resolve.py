@@ -11,12 +11,14 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from nprdsl import ir, reader
+from nprdsl import declarations, ir
+from nprdsl.declarations import Construct, ConstructKind, Expression, NameUse
 from nprdsl.diagnostics import DiagnosticCode, SchemaError, Span, did_you_mean
 from nprdsl.first import children
-from nprdsl.linking import Linked, link, walk
+from nprdsl.linking import link, walk
 from nprdsl.patterns import FREE_TEXT, Terminals, is_tag, tag_text
-from nprdsl.reader import Construct, ConstructKind, Expression, NameUse
+from nprdsl.reader import read
+from nprdsl.scopes import Linked
 from nprdsl.validate import validate
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ def read_grammar(
     `file` is the path of the schema (imports are searched beside it), `types` the types of declared
     terminals by name.
     """
-    linked = link(reader.read(source, file))
+    linked = link(read(source, file))
     terminals = Terminals(linked, types)
     terminals.check_types()
     rules = _Resolver(linked, terminals, types).rules()
@@ -69,19 +71,19 @@ class _Resolver:
 
     def node(self, node: Expression) -> ir.Node:
         match node:
-            case reader.Choice():
+            case declarations.Choice():
                 return ir.Alt(tuple(self.node(o) for o in node.options), node.span)
-            case reader.Repetition() if _construct(node) is None:
+            case declarations.Repetition() if _construct(node) is None:
                 return ir.Repeat(self.node(node.node), node.low, node.high, node.span)
-            case reader.Sequence() | reader.Repetition() | Construct():
+            case declarations.Sequence() | declarations.Repetition() | Construct():
                 return self._sequence(node)
             case NameUse():
                 return self._name(node)
-            case reader.StringLiteral():
+            case declarations.StringLiteral():
                 return self._string(node)
-            case reader.RegexLiteral() | reader.CharacterRange():
+            case declarations.RegexLiteral() | declarations.CharacterRange():
                 return ir.Field(self.terminals.anonymous(node), node.span)
-            case reader.TemplateUse():
+            case declarations.TemplateUse():
                 raise AssertionError("templates are expanded before")
 
     def _name(self, use: NameUse) -> ir.Node:
@@ -92,7 +94,7 @@ class _Resolver:
             return ir.Tag(tag, use.span)
         return ir.Field(self.terminals.named(use), use.span)
 
-    def _string(self, node: reader.StringLiteral) -> ir.Node:
+    def _string(self, node: declarations.StringLiteral) -> ir.Node:
         if not node.value:
             message, way = "a string cannot be empty", "for something optional write `[x]`"
             self.linked.report(DiagnosticCode.UNSUPPORTED, node.span, message, way)
@@ -193,7 +195,7 @@ class _Resolver:
     def _counts(self, whole: Expression, fork: Construct) -> tuple[int, int | None]:
         if fork.kind is ConstructKind.PROCESS:
             return 1, None
-        if not isinstance(whole, reader.Repetition):
+        if not isinstance(whole, declarations.Repetition):
             return 1, 1
         if whole.low < 1:
             message = "a fork needs one branch at least"
@@ -293,7 +295,7 @@ class _Resolver:
 
 def _flat(node: Expression) -> Iterator[Expression]:
     """The items of a sequence, those of plain groups in it included."""
-    if isinstance(node, reader.Sequence):
+    if isinstance(node, declarations.Sequence):
         for item in node.items:
             yield from _flat(item)
     else:
@@ -302,7 +304,7 @@ def _flat(node: Expression) -> Iterator[Expression]:
 
 def _construct(item: Expression) -> Construct | None:
     """The construct that an item of a sequence is; `spawn` may be repeated."""
-    inner = item.node if isinstance(item, reader.Repetition) else item
+    inner = item.node if isinstance(item, declarations.Repetition) else item
     if isinstance(inner, Construct) and (inner is item or inner.kind is ConstructKind.SPAWN):
         return inner
     return None
@@ -315,7 +317,7 @@ def _kind(item: Expression) -> str:
 
 
 def _is_glue(item: Expression) -> bool:
-    inner = item.node if isinstance(item, reader.Repetition) else item
+    inner = item.node if isinstance(item, declarations.Repetition) else item
     return isinstance(inner, NameUse) and inner.is_terminal and inner.name.startswith("_")
 
 

@@ -1,0 +1,36 @@
+"""Fixtures of all tests: `golden` compares a text with a file, or writes it under `--update-golden`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden",
+        action="store_true",
+        help="write tests/golden/ anew from what the tests produce, instead of comparing",
+    )
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """`golden(name, text)`: `text` equals the file `tests/golden/<name>`, byte for byte."""
+    update = bool(request.config.getoption("--update-golden"))
+
+    def compare(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if update:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert path.is_file(), (
+            f"{path} is missing: run pytest --update-golden and read what it wrote"
+        )
+        assert text == path.read_text(encoding="utf-8"), f"{name} differs; see --update-golden"
+
+    return compare

@@ -11,7 +11,11 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _TAG_SHAPE = re.compile(r"<[^\s<>]+>|\[[^\s\[\]]+\]|⟨[^\s⟨⟩]+⟩")
@@ -81,7 +85,7 @@ def read_tokenizer(tokenizer: object) -> TokenBytes:
     }
     to_bytes, byte_fallback = _piece_decoder(backend.decoder)
     pieces = {i: piece for piece, i in backend.get_vocab().items() if i not in added}
-    tokens = {i: to_bytes(piece) for i, piece in pieces.items()}
+    tokens = dict(zip(pieces, to_bytes(list(pieces.values())), strict=True))
     for i, token in added.items():
         if token.content not in special:
             tokens[i] = token.content.encode()
@@ -101,8 +105,8 @@ def _bytes_last(tokens: dict[int, bytes], pieces: Mapping[int, str]) -> dict[int
     return plain | {i: bytes.fromhex(match[1]) for i, match in raw.items() if match}
 
 
-def _piece_decoder(decoder: Decoder | None) -> tuple[Callable[[str], bytes], bool]:
-    """How one piece becomes bytes, and whether `<0x0A>` pieces are single bytes."""
+def _piece_decoder(decoder: Decoder | None) -> tuple[Callable[[Sequence[str]], list[bytes]], bool]:
+    """How pieces become bytes, and whether `<0x0A>` pieces are single bytes."""
     if decoder is None:
         raise ValueError(
             "the tokenizer has no decoder, so the text between its tokens is unknown; set "
@@ -128,10 +132,10 @@ def _piece_decoder(decoder: Decoder | None) -> tuple[Callable[[str], bytes], boo
                     "give Vocabulary(tokens={id: bytes}) yourself"
                 )
 
-    def to_bytes(piece: str) -> bytes:
+    def to_bytes(pieces: Sequence[str]) -> list[bytes]:
         for mark, content in replace.items():
-            piece = piece.replace(mark, content)
-        return piece.encode()
+            pieces = [piece.replace(mark, content) for piece in pieces]
+        return [piece.encode() for piece in pieces]
 
     return to_bytes, byte_fallback
 
@@ -142,21 +146,27 @@ def _steps(decoder: dict[str, Any]) -> list[dict[str, Any]]:
     return [step for part in decoder["decoders"] for step in _steps(part)]
 
 
-def _byte_alphabet() -> dict[int, int]:
-    """Code point -> byte of the GPT-2 alphabet: visible Latin-1 stands for itself, the other bytes
-    for the code points from 256 on, in order (Radford et al. 2019)."""
+def _byte_alphabet() -> NDArray[np.int16]:
+    """Code point -> byte of the GPT-2 alphabet, -1 for none: visible Latin-1 stands for itself, the
+    other bytes for the code points from 256 on, in order (Radford et al. 2019)."""
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    hidden = [byte for byte in range(256) if byte not in set(visible)]
-    return {byte: byte for byte in visible} | {256 + n: byte for n, byte in enumerate(hidden)}
+    hidden = sorted(set(range(256)) - set(visible))
+    alphabet = np.full(256 + len(hidden) + 1, -1, dtype=np.int16)
+    alphabet[visible] = visible
+    alphabet[256:-1] = hidden
+    return alphabet
 
 
-_FROM_BYTE_LEVEL = _byte_alphabet()
-_NOT_BYTE_LEVEL = re.compile(
-    "[^" + "".join(re.escape(chr(point)) for point in _FROM_BYTE_LEVEL) + "]"
-)
+_ALPHABET = _byte_alphabet()
 
 
-def _byte_level(piece: str) -> bytes:
-    if _NOT_BYTE_LEVEL.search(piece):
-        return piece.encode()
-    return piece.translate(_FROM_BYTE_LEVEL).encode("latin-1")
+def _byte_level(pieces: Sequence[str]) -> list[bytes]:
+    """Bytes of `pieces`; one with a letter outside the alphabet stands for itself."""
+    points = np.frombuffer("".join(pieces).encode("utf-32-le"), dtype=np.uint32)
+    values = _ALPHABET[np.minimum(points, len(_ALPHABET) - 1)]
+    spelled = values.astype(np.uint8).tobytes()
+    ends = list(accumulate(map(len, pieces)))
+    found = [spelled[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+    for i in set(np.searchsorted(ends, np.flatnonzero(values < 0), side="right").tolist()):
+        found[i] = pieces[i].encode()
+    return found

@@ -1,0 +1,349 @@
+"""The linear language of a grammar: the branches of a fork one after another, no forks left.
+
+Servers that know nothing of forks read a trace as one text. `linearise` gives its grammar in the
+same nodes, without Map, Fork and Join: equal numbers of items and branches are spelled out count by
+count, labels are numbered 1..n, glue is its canonical literal. What a context-free grammar cannot
+say is in `Linear.lost`, a sentence each.
+Non-goals: any target's syntax (see the module of the target), token masks (see `nprdsl.matcher`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from nprdsl.export.rules import references, trim
+from nprdsl.ir import (
+    Alt,
+    Block,
+    Field,
+    Fork,
+    Grammar,
+    Join,
+    Literal,
+    Map,
+    Node,
+    Ref,
+    Repeat,
+    Seq,
+    Terminal,
+    TerminalKind,
+)
+
+# The labels tried, the first that the label's terminal accepts: 1 2 3, A B C, a b c.
+_SERIES: tuple[Callable[[int], str], ...] = (
+    lambda index: str(index + 1),
+    lambda index: chr(ord("A") + index),
+    lambda index: chr(ord("a") + index),
+)
+_VALUED = (TerminalKind.REGULAR, TerminalKind.TYPED)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportLimits:
+    """Bounds that keep an exported grammar small; each that cuts something off is named in `lost`.
+
+    `items`: branches of one map that are spelled out. For outlines only: `depth` of blocks inside
+    blocks, and `repeats`, the highest upper bound of a repetition. For xgrammar only: `exact_text`
+    states that free text is not blank and valid UTF-8, and makes compiling about 20 times longer;
+    the other targets state it always.
+    """
+
+    items: int = 8
+    depth: int = 1
+    repeats: int = 4
+    exact_text: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """Rules without Map, Fork, Join and glue; `origin` names the schema's rule behind each."""
+
+    start: str
+    rules: Mapping[str, Node]
+    origin: Mapping[str, str]
+    tags: tuple[str, ...]
+    lost: tuple[str, ...]
+
+
+def linearise(grammar: Grammar, limits: ExportLimits) -> Linear:
+    """The linear language of `grammar`; every rule of the result is reachable and productive."""
+    builder = _Builder(grammar, limits)
+    rules = trim(builder.build(), grammar.start)
+    origin = {name: builder.origin[name] for name in rules}
+    return Linear(grammar.start, rules, origin, grammar.tags, tuple(builder.lost))
+
+
+class _Builder:
+    """Specialises rules on demand: `sources` holds rules still with forks, by their new names."""
+
+    def __init__(self, grammar: Grammar, limits: ExportLimits) -> None:
+        self._grammar = grammar
+        self._limits = limits
+        self._sources: dict[str, Node] = {name: r.node for name, r in grammar.rules.items()}
+        self._names: dict[tuple[object, ...], str | None] = {}
+        self.origin = {name: name for name in grammar.rules}
+        self.lost: dict[str, None] = {}  # an ordered set
+
+    def build(self) -> dict[str, Node]:
+        done: dict[str, Node] = {}
+        todo = [self._grammar.start]
+        while todo:
+            name = todo.pop()
+            if name not in done:
+                done[name] = self._plain(self._sources[name])
+                todo.extend(references(done[name]))
+        return done
+
+    def _plain(self, node: Node) -> Node:
+        match node:
+            case Field(terminal=Terminal(kind=TerminalKind.GLUE, literal=literal), span=span):
+                return Literal(literal, span)
+            case Seq(items=items, span=span):
+                return Seq(tuple(self._plain(item) for item in self._serial(items)), span)
+            case Alt(options=options, span=span):
+                return Alt(tuple(self._plain(option) for option in options), span)
+            case Repeat(node=inner, low=low, high=high, span=span):
+                return Repeat(self._plain(inner), low, high, span)
+            case Join(node=inner):
+                return self._plain(inner)
+            case Fork(block=block, branch=branch, span=span):
+                assert block.item is None, "a map and its process stand in one sequence"
+                return Repeat(branch, block.low, block.high, span)
+            case _:
+                return node
+
+    def _serial(self, items: tuple[Node, ...]) -> Iterator[Node]:
+        """`items` with every map, up to its process, replaced by its counted forms."""
+        at = 0
+        while at < len(items):
+            item = items[at]
+            if isinstance(item, Map):
+                fork_at = next(
+                    index
+                    for index, other in enumerate(items)
+                    if isinstance(other, Fork) and other.block is item.block
+                )
+                yield self._counted(items[at : fork_at + 1], item)
+                at = fork_at
+            else:
+                yield item
+            at += 1
+
+    def _counted(self, items: tuple[Node, ...], listing: Map) -> Node:
+        """For every count n: the list of n items, what stands between, n branches."""
+        block, between = listing.block, items[1:-1]
+        assert block.item is not None
+        numbers = self._numbers(block)
+        lists = _Listing(self, block, numbers)
+        options = []
+        for count in range(1, self._limits.items + 1):
+            listed = lists.exactly(listing.node, 0, count)
+            if listed is not None:
+                branches = [self.numbered(block.branch, block, numbers, n) for n in range(count)]
+                options.append(Seq((listed, *between, *branches), listing.span))
+        if lists.exactly(listing.node, 0, self._limits.items + 1) is not None:
+            self._lose(f"more than {self._limits.items} items in `{block.rule}`")
+        return Alt(tuple(options), listing.span)
+
+    def _numbers(self, block: Block) -> tuple[Terminal, tuple[str, ...]] | None:
+        """The terminal that is numbered and its values; says what of the binding is lost."""
+        terminals = [self._grammar.terminals[name] for name in block.bound]
+        label = next((t for t in terminals if t.kind in _VALUED), None)
+        series = None if label is None else _series(label, self._limits.items + 1)
+        for terminal in terminals:
+            if terminal is not label or series is None:
+                self._lose(
+                    f"`{block.branch}` need not repeat the `{terminal.name}` of its `{block.item}`"
+                )
+        if label is None or series is None:
+            return None
+        self._lose(
+            f"`{label.name}` in `{block.item}` and `{block.branch}` is numbered "
+            f"{series[0]}, {series[1]}, … in order; other labels are refused"
+        )
+        return label, series
+
+    def numbered(
+        self, rule: str, block: Block, numbers: tuple[Terminal, tuple[str, ...]] | None, index: int
+    ) -> Ref:
+        """A use of `rule` with the label of item `index` (from 0)."""
+        span = self._grammar.rules[rule].span
+        if numbers is None:
+            return Ref(rule, span)
+        terminal, values = numbers
+        return Ref(self._with_label(rule, terminal, values[index], block.bound), span)
+
+    def _with_label(self, rule: str, label: Terminal, value: str, bound: tuple[str, ...]) -> str:
+        key = (rule, label, value, bound)
+        if key not in self._names:
+            node, _ = self._fix(self._sources[rule], label, value, bound)
+            self.define(rule, key, value, node)
+        name = self._names[key]
+        assert name is not None
+        return name
+
+    def _fix(
+        self, node: Node, label: Terminal, value: str, bound: tuple[str, ...]
+    ) -> tuple[Node, bool]:
+        """`node` with its first `label` replaced by `value`, and whether the search is over.
+
+        The very same `node` comes back where nothing was replaced.
+        """
+        match node:
+            case Field(terminal=terminal, span=span) if terminal is label:
+                return Literal(value, span), True
+            case Field(terminal=terminal):
+                return node, terminal.kind is TerminalKind.TEXT and terminal.name not in bound
+            case Seq(items=items, span=span):
+                fixed, over = [], False
+                for item in items:
+                    if not over:
+                        item, over = self._fix(item, label, value, bound)
+                    fixed.append(item)
+                return (node if _same(fixed, items) else Seq(tuple(fixed), span)), over
+            case Ref(rule=rule, span=span):
+                body, over = self._fix(self._sources[rule], label, value, bound)
+                if body is self._sources[rule]:
+                    return node, over
+                return Ref(self._with_label(rule, label, value, bound), span), over
+            case _:
+                return node, isinstance(node, Alt | Repeat | Map | Fork | Join)
+
+    def define(self, rule: str, key: tuple[object, ...], suffix: str, node: Node | None) -> None:
+        """Makes the rule of `key`, a variant of `rule`; none where `node` is None (no text)."""
+        self._names[key] = None if node is None else self.fresh(rule, suffix)
+        name = self._names[key]
+        if name is not None and node is not None:
+            self._sources[name] = node
+
+    def defined(self, key: tuple[object, ...]) -> bool:
+        return key in self._names
+
+    def name(self, key: tuple[object, ...]) -> str | None:
+        return self._names[key]
+
+    def fresh(self, rule: str, suffix: str) -> str:
+        """An unused rule name such as `plan_2`."""
+        base = f"{rule}_{re.sub(r'[^a-z0-9]', '_', suffix.lower())}"
+        name, turn = base, 1
+        while name in self.origin:
+            turn += 1
+            name = f"{base}_{turn}"
+        self.origin[name] = self.origin[rule]
+        return name
+
+    def source(self, rule: str) -> Node:
+        return self._sources[rule]
+
+    def _lose(self, sentence: str) -> None:
+        self.lost[sentence] = None
+
+
+class _Listing:
+    """The list of one block with a chosen number of items."""
+
+    def __init__(
+        self, builder: _Builder, block: Block, numbers: tuple[Terminal, tuple[str, ...]] | None
+    ) -> None:
+        self._builder = builder
+        self._block = block
+        self._numbers = numbers
+        self._active: set[tuple[object, ...]] = set()
+
+    def exactly(self, node: Node, first: int, last: int) -> Node | None:
+        """`node` with exactly the items first..last (`last` excluded); None if impossible."""
+        if not self._lists(node, frozenset()):
+            return node if first == last else None
+        match node:
+            case Ref(rule=rule) if rule == self._block.item:
+                if last - first != 1:
+                    return None
+                return self._builder.numbered(rule, self._block, self._numbers, first)
+            case Ref():
+                return self._rule(node, first, last)
+            case Seq(items=items, span=span):
+                ways = self._sequence(items, first, last)
+                return _choice([Seq(way, span) for way in ways], node)
+            case Alt(options=options):
+                found = [self.exactly(option, first, last) for option in options]
+                return _choice([way for way in found if way is not None], node)
+            case Repeat(node=inner, low=low, high=high, span=span):
+                turns = self._turns(inner, first, last, high)
+                return _choice([Seq(way, span) for way in turns if len(way) >= low], node)
+            case _:
+                raise AssertionError(node)
+
+    def _lists(self, node: Node, seen: frozenset[str]) -> bool:
+        match node:
+            case Ref(rule=rule):
+                if rule == self._block.item:
+                    return True
+                source = self._builder.source(rule)
+                return rule not in seen and self._lists(source, seen | {rule})
+            case Seq(items=items) | Alt(options=items):
+                return any(self._lists(item, seen) for item in items)
+            case Repeat(node=inner):
+                return self._lists(inner, seen)
+            case _:
+                return False
+
+    def _rule(self, node: Ref, first: int, last: int) -> Node | None:
+        key = ("list", self._block, node.rule, first, last)
+        if key in self._active:
+            return None  # a turn of a recursion that lists nothing
+        if not self._builder.defined(key):
+            self._active.add(key)
+            body = self.exactly(self._builder.source(node.rule), first, last)
+            self._active.discard(key)
+            suffix = str(last) if first == 0 else f"{first}_{last}"
+            self._builder.define(node.rule, key, suffix, body)
+        name = self._builder.name(key)
+        return None if name is None else Ref(name, node.span)
+
+    def _sequence(
+        self, items: tuple[Node, ...], first: int, last: int
+    ) -> Iterator[tuple[Node, ...]]:
+        if not items:
+            if first == last:
+                yield ()
+            return
+        for middle in range(first, last + 1):
+            head = self.exactly(items[0], first, middle)
+            if head is not None:
+                for rest in self._sequence(items[1:], middle, last):
+                    yield (head, *rest)
+
+    def _turns(
+        self, inner: Node, first: int, last: int, most: int | None
+    ) -> Iterator[tuple[Node, ...]]:
+        """Turns of a repetition that list at least one item each."""
+        if first == last:
+            yield ()
+        elif most is None or most > 0:
+            for middle in range(first + 1, last + 1):
+                turn = self.exactly(inner, first, middle)
+                if turn is not None:
+                    fewer = None if most is None else most - 1
+                    for rest in self._turns(inner, middle, last, fewer):
+                        yield (turn, *rest)
+
+
+def _same(left: Iterable[Node], right: Iterable[Node]) -> bool:
+    return all(one is other for one, other in zip(left, right, strict=True))
+
+
+def _choice(ways: list[Node], node: Node) -> Node | None:
+    if not ways:
+        return None
+    return ways[0] if len(ways) == 1 else Alt(tuple(ways), node.span)
+
+
+def _series(label: Terminal, count: int) -> tuple[str, ...] | None:
+    accepts = re.compile(label.pattern, re.ASCII)
+    for series in _SERIES:
+        values = tuple(series(index) for index in range(count))
+        if all(accepts.fullmatch(value) for value in values):
+            return values
+    return None

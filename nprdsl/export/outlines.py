@@ -1,0 +1,155 @@
+"""The linear language as one regular expression for outlines-core (0.2.14).
+
+The tags that are special tokens are written as private-use characters (U+E000 …): outlines-core has
+no notion of special tokens, but takes any bytes for a token. Free text is a regular expression that
+follows the trie of the tags, because there is no lookahead. Blocks inside blocks are written out to
+a fixed depth, and an upper bound of a repetition is dropped where it would repeat too much.
+
+outlines-core up to 0.2.14 refuses some tokens that the expression allows (its automaton stops one
+byte behind a state that could end), and compiles a large vocabulary for minutes with tags as text.
+Non-goals: a fast path; this is for servers that offer `regex` and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Final
+
+from nprdsl.export.exported import Export, ExportError, Target
+from nprdsl.export.freetext import OPEN, START, free_text, text_regex
+from nprdsl.export.linear import ExportLimits, Linear
+from nprdsl.export.regexes import (
+    Concat,
+    Regex,
+    Times,
+    Union,
+    concat,
+    literal,
+    parse,
+    to_rust,
+    union,
+)
+from nprdsl.export.rules import reachable
+from nprdsl.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag, TerminalKind
+
+_FIRST_STAND_IN: Final = 0xE000
+_LONGEST: Final = 1_000_000  # characters; outlines-core needs gigabytes for more
+
+
+def to_outlines(
+    linear: Callable[[ExportLimits], Linear], special: Mapping[str, int], limits: ExportLimits
+) -> Export:
+    """`special`: the tags that are special tokens; `Export.stand_ins` names their characters.
+
+    `linear` gives the language under some limits: depth and items are lowered from `limits` until
+    the expression has at most a million characters.
+    """
+    for lower in _lowered(limits):
+        export = _export(linear(lower), special, lower)
+        if export is not None:
+            return export
+    raise ExportError(
+        f"the regular expression of `{linear(limits).start}` has more than {_LONGEST} characters "
+        "at any number of items; export to xgrammar or llguidance"
+    )
+
+
+def _lowered(limits: ExportLimits) -> Iterator[ExportLimits]:
+    for depth in range(limits.depth, -1, -1):
+        items = limits.items
+        while items >= min(limits.items, 3):
+            yield replace(limits, depth=depth, items=items)
+            items -= 1
+
+
+def _export(linear: Linear, special: Mapping[str, int], limits: ExportLimits) -> Export | None:
+    """None where the expression is too long."""
+    own = [tag for tag in linear.tags if tag in special]
+    stand_ins = {tag: chr(_FIRST_STAND_IN + index) for index, tag in enumerate(own)}
+    writer = _Writer(linear, stand_ins, limits)
+    regex = writer.whole()
+    if regex is None or _length(regex, {}) > _LONGEST:
+        return None
+    return Export(to_rust(regex), Target.OUTLINES, (*linear.lost, *writer.lost), stand_ins)
+
+
+def _length(regex: Regex, known: dict[int, int]) -> int:
+    """About the length of the written expression; shared parts are measured once."""
+    if id(regex) not in known:
+        match regex:
+            case Concat(parts=parts) | Union(options=parts):
+                length = 4 + sum(_length(part, known) for part in parts)
+            case Times(regex=inner):
+                length = 6 + _length(inner, known)
+            case _:
+                length = 1
+        known[id(regex)] = length
+    return known[id(regex)]
+
+
+class _Writer:
+    def __init__(self, linear: Linear, stand_ins: Mapping[str, str], limits: ExportLimits) -> None:
+        self._linear = linear
+        self._stand_ins = stand_ins
+        self._limits = limits
+        text = free_text(linear.tags, "".join(stand_ins.values()))
+        self._text = text_regex(text, START if limits.exact_text else OPEN)
+        self._recursive = frozenset(
+            name for name in linear.rules if name in reachable(linear.rules, name)
+        )
+        self._made: dict[tuple[str, tuple[str, ...]], Regex | None] = {}
+        self.lost: dict[str, None] = {}
+
+    def whole(self) -> Regex | None:
+        return self._rule(self._linear.start, ())
+
+    def _rule(self, rule: str, inside: tuple[str, ...]) -> Regex | None:
+        """None where the rule is nested too deeply to be written out."""
+        if rule in self._recursive:
+            origin = self._linear.origin[rule]
+            if inside.count(origin) > self._limits.depth:
+                deep = self._limits.depth
+                self.lost[f"`{origin}` inside `{origin}` is written out {deep} deep"] = None
+                return None
+            inside = (*inside, origin)
+        if (rule, inside) not in self._made:
+            self._made[rule, inside] = self._node(self._linear.rules[rule], inside)
+        return self._made[rule, inside]
+
+    def _node(self, node: Node, inside: tuple[str, ...]) -> Regex | None:
+        match node:
+            case Tag(text=text):
+                return literal(self._stand_ins.get(text, text))
+            case Literal(text=text):
+                return literal(text)
+            case Field(terminal=terminal) if terminal.kind is TerminalKind.TEXT:
+                if not self._limits.exact_text:
+                    self.lost["free text may be blank or empty (`exact_text` forbids it)"] = None
+                return self._text
+            case Field(terminal=terminal):
+                return parse(terminal.pattern)
+            case Ref(rule=rule):
+                return self._rule(rule, inside)
+            case Seq(items=items):
+                parts = [self._node(item, inside) for item in items]
+                kept = [part for part in parts if part is not None]
+                return concat(*kept) if len(kept) == len(parts) else None
+            case Alt(options=options):
+                found = [self._node(option, inside) for option in options]
+                ways = [way for way in found if way is not None]
+                return union(*ways) if ways else None
+            case Repeat():
+                return self._repeat(node, inside)
+            case _:
+                raise AssertionError(node)
+
+    def _repeat(self, node: Repeat, inside: tuple[str, ...]) -> Regex | None:
+        inner = self._node(node.node, inside)
+        if inner is None:
+            return concat() if node.low == 0 else None
+        high = node.high
+        if high is not None and high > self._limits.repeats:
+            self.lost[f"a repetition may go beyond its {high} turns"] = None
+            high = None
+        return Times(inner, node.low, high)

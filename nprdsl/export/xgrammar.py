@@ -1,0 +1,145 @@
+"""The linear language as a grammar in xgrammar's EBNF (xgrammar 0.2.8).
+
+Every plan and step is a rule of its own, which xgrammar masks faster than one structural tag. Free
+text is `TagDispatch` with the tags excluded, or, on request, right-linear rules that are exact.
+Special tags are `Token(id)`.
+
+Compile with `cache_enabled=False` where several grammars differ in token ids only: the cache of
+xgrammar 0.2.8 takes them for one.
+Non-goals: structural tags (`nprdsl` needs recursion, which they lack).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nprdsl.export.exported import Export, Target
+from nprdsl.export.freetext import START, TextState, free_text
+from nprdsl.export.linear import ExportLimits, Linear
+from nprdsl.export.regexes import Chars, Concat, Regex, Times, Union, compact, parse, quantifier
+from nprdsl.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag, TerminalKind
+
+_TEXT = "TEXT"
+_ROOT = "root"
+_SYNTAX = frozenset('"\\[]^-')
+_CONTROL = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+_LOOSE = ("free text may be blank or empty, and may be broken UTF-8 (`exact_text` forbids both)",)
+
+
+def to_xgrammar(linear: Linear, special: Mapping[str, int], limits: ExportLimits) -> Export:
+    """`special`: token ids of special tokens: tags become ids, the names of all are not text."""
+    writer = _Writer(linear, special)
+    excluded = tuple(dict.fromkeys([*linear.tags, *special]))
+    text = writer.exact_text(excluded) if limits.exact_text else [_dispatch(excluded)]
+    lost = list(linear.lost)
+    if writer.uses_text and not limits.exact_text:
+        lost += _LOOSE
+    if writer.uses_text and any(tag in special for tag in linear.tags):
+        lost.append("a special token that `special` does not name may stand in free text")
+        if any(name not in linear.tags for name in special):
+            lost.append("free text cannot spell the name of a special token")
+    rules = writer.rules()
+    return Export(
+        "\n".join([*rules, *(text if writer.uses_text else []), ""]), Target.XGRAMMAR, tuple(lost)
+    )
+
+
+class _Writer:
+    def __init__(self, linear: Linear, special: Mapping[str, int]) -> None:
+        self._linear = linear
+        self._special = special
+        self._terminals: dict[str, str] = {}
+        self.uses_text = False
+        self._body = {name: self._node(node) for name, node in linear.rules.items()}
+
+    def rules(self) -> list[str]:
+        named = [f"{self._name(name)} ::= {body}" for name, body in self._body.items()]
+        return named + [f"{name} ::= {body}" for name, body in self._terminals.items()]
+
+    def _name(self, rule: str) -> str:
+        if rule == self._linear.start:
+            return _ROOT
+        return rule if rule != _ROOT else "ROOT"
+
+    def _node(self, node: Node) -> str:
+        match node:
+            case Tag(text=text):
+                token = self._special.get(text)
+                return quoted(text) if token is None else f"Token({token})"
+            case Literal(text=text):
+                return quoted(text)
+            case Field(terminal=terminal) if terminal.kind is TerminalKind.TEXT:
+                self.uses_text = True
+                return _TEXT
+            case Field(terminal=terminal):
+                self._terminals[terminal.name] = _ebnf(parse(terminal.pattern))
+                return terminal.name
+            case Ref(rule=rule):
+                return self._name(rule)
+            case Seq(items=items):
+                return " ".join(self._node(item) for item in items) or '""'
+            case Alt(options=options):
+                return f"({' | '.join(self._node(option) for option in options)})"
+            case Repeat(node=inner, low=low, high=high):
+                return f"({self._node(inner)}){quantifier(low, high)}"
+            case _:
+                raise AssertionError(node)
+
+    def exact_text(self, excluded: tuple[str, ...]) -> list[str]:
+        """One rule for every state of the automaton of free text."""
+        steps = free_text(excluded).steps
+        names = {state: f"{_TEXT}_{number}" for number, state in enumerate(steps)}
+        names[START] = _TEXT
+        return [f"{names[state]} ::= {_options(state, out, names)}" for state, out in steps.items()]
+
+
+def _options(
+    state: TextState, out: Mapping[TextState, Chars], names: Mapping[TextState, str]
+) -> str:
+    options = [] if state.blank else ['""']
+    options += [f"{_ebnf(letters)} {names[follow]}" for follow, letters in out.items()]
+    return " | ".join(options)
+
+
+def _dispatch(excluded: tuple[str, ...]) -> str:
+    texts = ", ".join(quoted(text) for text in excluded)
+    return f"{_TEXT} ::= TagDispatch(loop_after_dispatch=false, excludes=({texts},))"
+
+
+def _ebnf(regex: Regex) -> str:
+    match regex:
+        case Chars(ranges=((low, high),)) if low == high:
+            return quoted(chr(low))
+        case Chars():
+            return _class(regex)
+        case Concat(parts=parts):
+            return " ".join(_ebnf(part) for part in parts) or '""'
+        case Union(options=options):
+            return f"({' | '.join(_ebnf(option) for option in options)})"
+        case Times(regex=inner, low=low, high=high):
+            return f"({_ebnf(inner)}){quantifier(low, high)}"
+
+
+def _class(found: Chars) -> str:
+    negated, ranges = compact(found)
+    members = (
+        _letter(low) if low == high else f"{_letter(low)}-{_letter(high)}" for low, high in ranges
+    )
+    return f"[{'^' if negated else ''}{''.join(members)}]"
+
+
+def _letter(code: int) -> str:
+    letter = chr(code)
+    if letter in _CONTROL:
+        return _CONTROL[letter]
+    if letter in _SYNTAX:
+        return "\\" + letter
+    if letter.isascii() and letter.isprintable():
+        return letter
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def quoted(text: str) -> str:
+    """A string literal of the EBNF."""
+    escaped = "".join(c if c in "[]^-" else _letter(ord(c)) for c in text)
+    return f'"{escaped}"'

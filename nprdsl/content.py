@@ -81,9 +81,7 @@ class FieldContent:
         self._plain = not symbols
         self._only_glue = bool(symbols) and all(is_glue(s) for s in symbols)
         self._only_text = (
-            len(self._named) == 1
-            and is_text(symbols[-1])
-            and all(is_glue(s) for s in symbols[:-1])
+            len(self._named) == 1 and is_text(symbols[-1]) and all(is_glue(s) for s in symbols[:-1])
         )
 
     @cached_property
@@ -163,9 +161,7 @@ class FieldContent:
         if found is not None:
             return self._wrong_value(found)
         if not content.strip(BLANKS) and any(is_text(s) for s in self.symbols):
-            return ContentFault(
-                ViolationCode.EMPTY_TEXT, 0, f"{describe(self.symbols)} is missing"
-            )
+            return ContentFault(ViolationCode.EMPTY_TEXT, 0, f"{describe(self.symbols)} is missing")
         return ContentFault(
             ViolationCode.BAD_VALUE,
             first,

@@ -137,9 +137,7 @@ class _Reading:
                 at = lexeme.start + piece.end
                 self.placed.append(Placed(piece, lexeme.start + piece.start, at))
 
-    def _forced_until(
-        self, state: TagState, arc: Arc, lexeme: Lexeme, pieces: list[Piece]
-    ) -> int:
+    def _forced_until(self, state: TagState, arc: Arc, lexeme: Lexeme, pieces: list[Piece]) -> int:
         """The end of the stretch, from the start of the field, that left no choice."""
         ways = list(state.arcs.values())
         if len(ways) > 1:
@@ -160,9 +158,7 @@ class _Reading:
     def _mend(self, state: TagState, number: int) -> TagState | None:
         """The state to go on from after an unexpected tag, which is reported; None to skip the tag."""
         lexeme = self._lexemes[number]
-        found: Repair = repair(
-            self._parser.machine, self._text, self._lexemes[: number + 1], state
-        )
+        found: Repair = repair(self._parser.machine, self._text, self._lexemes[: number + 1], state)
         at = lexeme.end - lexeme.start
         if lexeme.tag != END and found.code is ViolationCode.STRAY_TEXT:
             at = 0

@@ -20,7 +20,6 @@ from nprdsl.structure import (
     BranchEnd,
     Branches,
     BranchFrame,
-    Cell,
     Mode,
     TagMachine,
     TagState,
@@ -41,9 +40,7 @@ class Repair:
     rule: str = ""
 
 
-def repair(
-    machine: TagMachine, text: str, read: Sequence[Lexeme], state: TagState
-) -> Repair:
+def repair(machine: TagMachine, text: str, read: Sequence[Lexeme], state: TagState) -> Repair:
     """The fault of the last lexeme of `read`, whose tag has no arc from `state`."""
     tag = read[-1].tag
     return (
@@ -226,8 +223,10 @@ def _supplied(state: TagState, after: TagState, way: tuple[str, ...], tag: str) 
 def _misplaced(state: TagState, tag: str) -> Repair:
     expected = ", ".join(f"`{t}`" if t != END else "the end" for t in state.arcs) or "nothing"
     if tag == END:
-        code = ViolationCode.UNCLOSED if any(map(closes, state.arcs)) else (
-            ViolationCode.MISSING_ELEMENT
+        code = (
+            ViolationCode.UNCLOSED
+            if any(map(closes, state.arcs))
+            else (ViolationCode.MISSING_ELEMENT)
         )
         return Repair(code, f"the trace ends inside `{state.rule}`; expected {expected}", None)
     return Repair(

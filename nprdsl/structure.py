@@ -306,9 +306,7 @@ class TagMachine:
             frame = frame.below
         return self.settle(state.cell.below, frame)
 
-    def fork_items(
-        self, state: TagState
-    ) -> tuple[Fork, tuple[tuple[BoundValue, ...], ...] | None]:
+    def fork_items(self, state: TagState) -> tuple[Fork, tuple[tuple[BoundValue, ...], ...] | None]:
         """The fork of a state and the bound values of its branches, None if it is by count."""
         assert state.fork is not None
         if state.fork.block.item is None:

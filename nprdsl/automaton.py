@@ -1,0 +1,398 @@
+"""The token automaton: states of a trace as a matcher sees them, moved by token ids.
+
+A `State` pairs a state of the tag machine with a local state of the field in which it stands. Tokens that stay
+inside the field move the local state only, and that move is shared by every place of every trace; a
+token that completes a tag asks the tag machine. Rows, costs and forced runs are kept on the state.
+Non-goals: budgets over branches (see `nprdsl.ledger`), forks (see `nprdsl.machine`).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+
+from nprdsl.content import FieldContent, field_of
+from nprdsl.costs import Costing, Costs
+from nprdsl.events import EnterBranch, EnterFork, EnterJoin, LeaveBranch
+from nprdsl.fields import (
+    NEVER,
+    AnyGluePart,
+    Chain,
+    FieldMachine,
+    FreshPart,
+    LiteralPart,
+    Local,
+    Part,
+    RegularPart,
+    TagMode,
+    TextPart,
+    counts,
+)
+from nprdsl.forcing import forced_run
+from nprdsl.ir import Field, Grammar, Literal, TerminalKind
+from nprdsl.regular import compile_regex
+from nprdsl.rows import Completed, Row, Rows, finishes, set_bit, unpack, walk
+from nprdsl.spelling import Spelling
+from nprdsl.structure import (
+    END,
+    Arc,
+    Bound,
+    Bounds,
+    BoundValue,
+    Capture,
+    Cell,
+    Mode,
+    Symbol,
+    TagMachine,
+    TagState,
+)
+from nprdsl.tagscan import tag_scan
+from nprdsl.tightness import tight_row
+from nprdsl.vocabulary import Vocabulary
+
+_ALIGNED: Final = (LeaveBranch, EnterFork, EnterJoin, EnterBranch)
+
+
+class GlueMode(StrEnum):
+    """How the automaton takes glue."""
+
+    EXACT = "exact"  # as the runtime emits it
+    ANY = "any"  # any white space, or none, as the checker takes it
+
+
+class State:
+    """One place in a trace. `row` is None until asked for; `next` holds moves inside the field."""
+
+    __slots__ = (
+        "capturing",
+        "closings",
+        "counted",
+        "forced",
+        "local",
+        "next",
+        "row",
+        "structure",
+        "tight",
+    )
+
+    def __init__(
+        self, structure: TagState, local: Local, closings: dict[str, int], *, capturing: bool
+    ) -> None:
+        self.capturing = capturing  # the field holds values that a branch repeats
+        self.counted = capturing and counts(local)
+        self.structure = structure
+        self.local = local
+        self.closings = closings  # tag -> cost of what follows it
+        self.next: dict[int, State] = {}
+        self.row: Row | None = None
+        self.forced: tuple[int, ...] | None = None
+        self.tight: dict[int, Row] = {}
+
+
+class Tables:
+    """What does not depend on bounds: local states and rows, shared by all automata of a bound schema."""
+
+    def __init__(self, grammar: Grammar, vocabulary: Vocabulary, glue: GlueMode) -> None:
+        self.mode = tag_mode(grammar, vocabulary)
+        self.glue = glue
+        self.vocabulary = vocabulary
+        self.spelling = Spelling(vocabulary)
+        self.fields = FieldMachine(tag_scan(grammar.tags), self.mode, self.spelling)
+        self.rows = Rows(self.fields, vocabulary)
+        self.tag_costs = {tag: self._tag_cost(tag) for tag in grammar.tags}
+
+    def _tag_cost(self, tag: str) -> int:
+        return 1 if self.mode is TagMode.SPECIAL else self.spelling.tokens(tag.encode())
+
+
+class Automaton:
+    """All states of a grammar over a vocabulary under bounds, for one way to take glue."""
+
+    def __init__(self, grammar: Grammar, tables: Tables, bounds: Bounds) -> None:
+        self.grammar = grammar
+        self.tables = tables
+        self.bounds = bounds
+        self.vocabulary = tables.vocabulary
+        self.mode = tables.mode
+        self.spelling = tables.spelling
+        self.fields = tables.fields
+        self.rows = tables.rows
+        self.costs = Costs(grammar, self.spelling, tables.tag_costs, bounds)
+        self._specials: dict[int, str] = {}
+        if self.mode is TagMode.SPECIAL:
+            self._specials = {self.vocabulary.special[tag]: tag for tag in grammar.tags}
+        self._states: dict[tuple[TagState, Local], State] = {}
+        self._starts: dict[TagState, tuple[Local, dict[str, int]]] = {}
+        self._aligned: dict[Arc, bool] = {}
+        self._contents: dict[Arc, FieldContent] = {}
+        self._machines: dict[Mode, TagMachine] = {}
+
+    def machine(self, mode: Mode) -> TagMachine:
+        """The tag machine behind the states, one for each mode."""
+        found = self._machines.get(mode)
+        if found is None:
+            found = self._machines[mode] = TagMachine(self.grammar, mode, self.bounds)
+        return found
+
+    @cached_property
+    def own_costs(self) -> Costs:
+        """Costs of what is written on one branch, its sub-branches left out."""
+        return Costs(self.grammar, self.spelling, self.tables.tag_costs, self.bounds, Costing.OWN)
+
+    @cached_property
+    def ample(self) -> int:
+        """Slack from which on no token has to be refused for the budget's sake."""
+        return self.costs.total()
+
+    # -- states --------------------------------------------------------------------------------------
+
+    def enter(self, structure: TagState) -> State:
+        """The state right behind a tag (or at the beginning)."""
+        local, closings = self._start(structure)
+        return self._share(structure, local, closings)
+
+    def _start(self, structure: TagState) -> tuple[Local, dict[str, int]]:
+        found = self._starts.get(structure)
+        if found is None:
+            chains: list[Chain] = []
+            closings: dict[str, int] = {}
+            for tag, arc in structure.arcs.items():
+                cost = self.costs.stack(arc.cell, arc.frame)
+                chain = self.fields.chain(tuple(self._part(s) for s in arc.symbols), tag)
+                if cost < NEVER and chain.cost < NEVER and not self._stuck(structure, tag):
+                    chains.append(chain)
+                    closings[tag] = cost
+            found = self._starts[structure] = (self.fields.start(tuple(chains)), closings)
+        return found
+
+    def _stuck(self, structure: TagState, tag: str) -> bool:
+        """Whether a bound forbids whatever must follow the tag."""
+        if tag == END:
+            return False
+        after = structure.after_any(tag)
+        return not after.finished and after.fork is None and not after.arcs
+
+    def _share(self, structure: TagState, local: Local, closings: dict[str, int]) -> State:
+        key = (structure, local)
+        found = self._states.get(key)
+        if found is None:
+            if len(self._states) > 500_000:
+                self._states.clear()
+                self._starts.clear()
+            capturing = any(arc.captures for arc in structure.arcs.values())
+            found = self._states[key] = State(structure, local, closings, capturing=capturing)
+        return found
+
+    def _part(self, symbol: Symbol) -> Part:
+        if isinstance(symbol, Literal):
+            return LiteralPart(symbol.text.encode())
+        if isinstance(symbol, Bound):
+            return LiteralPart(symbol.value.text.encode())
+        terminal = field_of(symbol).terminal
+        if terminal.kind is TerminalKind.GLUE:
+            return (
+                AnyGluePart()
+                if self.tables.glue is GlueMode.ANY
+                else LiteralPart(terminal.literal.encode())
+            )
+        if terminal.kind is TerminalKind.TEXT:
+            return TextPart(counted=isinstance(symbol, Capture))
+        dfa = compile_regex(terminal.pattern)
+        if isinstance(symbol, Capture) and terminal.kind is TerminalKind.REGULAR:
+            return FreshPart(dfa, frozenset(t.encode() for t in symbol.taken))
+        assert isinstance(symbol, (Field, Capture))
+        return RegularPart(dfa)
+
+    # -- moving --------------------------------------------------------------------------------------
+
+    def follow(self, state: State, token: int, field: tuple[int, ...]) -> State | None:
+        """The state behind `token`, None if it is illegal; `field` holds the tokens of a capturing
+        field so far."""
+        local = state.local
+        moved = local.tokens.get(token)
+        if moved is not None:
+            found = state.next[token] = self._share(state.structure, moved, state.closings)
+            return found
+        tag = self.tag_of(token)
+        if tag is not None:
+            return self._remember(state, token, tag, field, b"", b"")
+        data = self.vocabulary.bytes_of(token)
+        led = walk(self.fields, local, data) if data else None
+        if isinstance(led, Completed):
+            inside = data[: len(data) - len(led.rest)]
+            return self._remember(state, token, led.tag, field, inside, led.rest)
+        if led is None or not finishes(self.fields, led):
+            return None
+        local.tokens[token] = led
+        found = state.next[token] = self._share(state.structure, led, state.closings)
+        return found
+
+    def _remember(
+        self, state: State, token: int, tag: str, field: tuple[int, ...], inside: bytes, rest: bytes
+    ) -> State | None:
+        after = self._complete(state, tag, field, inside, rest)
+        if after is not None and not state.capturing:
+            state.next[token] = after
+        return after
+
+    def tag_of(self, token: int) -> str | None:
+        """The tag (or the end) that a special token is."""
+        tag = self._specials.get(token)
+        return END if tag is None and token == self.vocabulary.eos_id else tag
+
+    def may_complete(self, state: State, tag: str) -> bool:
+        """Whether the field before `tag` may end here; text tags have shown it by their bytes."""
+        if self.mode is TagMode.TEXT and tag != END:
+            return True
+        return self._ready(state.local, tag)
+
+    def complete_uncaptured(self, state: State, tag: str, rest: bytes) -> State | None:
+        """The state behind a tag and the bytes a token goes on with, where no value is captured."""
+        arc = state.structure.arcs.get(tag)
+        if arc is None or arc.captures:
+            return None
+        return self._complete(state, tag, (), b"", rest)
+
+    def _complete(
+        self, state: State, tag: str, field: tuple[int, ...], inside: bytes, rest: bytes
+    ) -> State | None:
+        """The state behind a complete tag and the bytes that a token goes on with."""
+        arc = state.structure.arcs.get(tag)
+        if arc is None or tag not in state.closings or (rest and self.aligned(state, arc)):
+            return None
+        if not self.may_complete(state, tag):
+            return None
+        captured: tuple[BoundValue, ...] = ()
+        if arc.captures:
+            captured = self._captured(arc, field, inside, tag)
+        after = self.enter(state.structure.after(tag, captured))
+        if not rest:
+            return after
+        led = walk(self.fields, after.local, rest)
+        if isinstance(led, Completed):
+            return self._complete(after, led.tag, (), b"", led.rest)
+        if led is None or not finishes(self.fields, led):
+            return None
+        return self._share(after.structure, led, after.closings)
+
+    def _ready(self, local: Local, tag: str) -> bool:
+        return any(
+            chain.rest is None and progress == 0 and chain.part.tag == tag  # type: ignore[union-attr]
+            for chain, progress in local.places
+        )
+
+    def _captured(
+        self, arc: Arc, field: tuple[int, ...], inside: bytes, tag: str
+    ) -> tuple[BoundValue, ...]:
+        """The values that the field holds, with tokens to repeat them by."""
+        data = b"".join(self.vocabulary.bytes_of(t) for t in field) + inside
+        if self.mode is TagMode.TEXT:
+            data = data.removesuffix(tag.encode())
+        content = self._contents.get(arc)
+        if content is None:
+            content = self._contents[arc] = FieldContent(arc.symbols)
+        values = content.captured(data.decode())
+        captures = [symbol for symbol in arc.symbols if isinstance(symbol, Capture)]
+        return tuple(
+            BoundValue(value.text, self._repeat(value.text, symbol, field))
+            for value, symbol in zip(values, captures, strict=True)
+        )
+
+    def _repeat(self, text: str, symbol: Capture, field: tuple[int, ...]) -> tuple[int, ...]:
+        """The tokens by which a branch repeats a value: the model's own for free text, which begins
+        and ends between tokens; the fewest that spell it for a label."""
+        data = text.encode()
+        if symbol.field.terminal.kind is TerminalKind.TEXT:
+            for first in range(len(field)):
+                tail = field[first:]
+                if b"".join(self.vocabulary.bytes_of(t) for t in tail).startswith(data):
+                    return _covering(self.vocabulary, tail, len(data))
+        spelled = self.vocabulary.spell(data)
+        assert spelled is not None, "the model has just spelled it"
+        return spelled
+
+    def aligned(self, state: State, arc: Arc) -> bool:
+        """Whether token and tag must end together: at the ends of items and branches, and at forks."""
+        found = self._aligned.get(arc)
+        if found is None:
+            after = state.structure.after_any(arc.tag)
+            ends = any(isinstance(e, _ALIGNED) for e in after.events)
+            fork = after.fork is not None or after.finished
+            found = self._aligned[arc] = arc.captures or ends or fork
+        return found
+
+    # -- what a state knows --------------------------------------------------------------------------
+
+    def row(self, state: State) -> Row:
+        """The tokens that may come next, int32 [ceil(V/32)]."""
+        if state.row is None:
+            found = self.rows.row(state.local)
+            bits = found.bits
+            legal = [c for c in found.crossings if self._crosses(state, c.tag, c.rest)]
+            if legal:
+                bits = bits.copy()
+                for crossing in legal:
+                    set_bit(bits, crossing.token)
+                bits = self.rows.intern(bits)
+            state.row = bits
+        return state.row
+
+    def _crosses(self, state: State, tag: str, rest: bytes) -> bool:
+        arc = state.structure.arcs.get(tag)
+        if arc is None or self.aligned(state, arc):
+            return False
+        return self._complete(state, tag, (), b"", rest) is not None
+
+    def tokens(self, state: State) -> list[int]:
+        """The legal tokens as a list; for states where few are."""
+        found: list[int] = np.flatnonzero(unpack(self.row(state), self.vocabulary.size)).tolist()
+        return found
+
+    def cost(self, state: State) -> int:
+        """The fewest tokens that finish the trace (or branch) legally from here."""
+        if state.structure.finished or state.structure.fork is not None:
+            return self.costs.stack(state.structure.cell, state.structure.frame)
+        costs = self.fields.costs(state.local)
+        return min((cost + state.closings[tag] for tag, cost in costs.items()), default=NEVER)
+
+    def cost_until(self, state: State, cell: Cell) -> int:
+        """The fewest tokens on this branch until its stack is down to `cell`."""
+        costs, own = self.fields.costs(state.local), self.own_costs
+        arcs = state.structure.arcs
+        ways = [c + own.stack(arcs[t].cell, arcs[t].frame, cell) for t, c in costs.items()]
+        return min(ways, default=0)
+
+    def may_end(self, state: State) -> bool:
+        """Whether the trace is legal if it ends here."""
+        return END in state.closings and self._ready(state.local, END)
+
+    def tight(self, state: State, slack: int) -> Row:
+        """The tokens after which the cost is at most what it is here, plus `slack`, minus 1."""
+        row = state.tight.get(slack)
+        if row is None:
+            row = state.tight[slack] = self.rows.intern(tight_row(self, state, slack))
+        return row
+
+    def forced(self, state: State) -> tuple[int, ...]:
+        """The tokens of the run from here that leaves no choice."""
+        if state.forced is None:
+            state.forced = forced_run(self, state)
+        return state.forced
+
+
+def tag_mode(grammar: Grammar, vocabulary: Vocabulary) -> TagMode:
+    """Special-token tags if the vocabulary has every tag of the schema as a special token."""
+    special = all(tag in vocabulary.special for tag in grammar.tags)
+    return TagMode.SPECIAL if special and grammar.tags else TagMode.TEXT
+
+
+def _covering(vocabulary: Vocabulary, tokens: tuple[int, ...], length: int) -> tuple[int, ...]:
+    """The first tokens that hold `length` bytes."""
+    for count, token in enumerate(tokens, 1):
+        length -= len(vocabulary.bytes_of(token))
+        if length <= 0:
+            return tokens[:count]
+    return tokens

@@ -1,0 +1,138 @@
+"""A schema bound to a vocabulary: the language over token ids.
+
+Checks and parses token traces with the one parser, hands out matchers, and refuses at once what the
+vocabulary cannot spell or could never finish.
+Non-goals: running a model (see `nprdsl.machine`).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nprdsl.automaton import Automaton, GlueMode, Tables
+from nprdsl.bindfaults import bind_faults
+from nprdsl.diagnostics import SchemaError
+from nprdsl.fields import TagMode
+from nprdsl.ir import Grammar
+from nprdsl.matcher import Matcher
+from nprdsl.parser import Parser, Placed
+from nprdsl.reading import elements, forced_spans, marks
+from nprdsl.structure import Bounds, Mode
+from nprdsl.tokenlexemes import TokenText, token_text
+from nprdsl.trace import TokenTrace
+from nprdsl.violations import TraceError, Violation, ViolationCode
+from nprdsl.vocabulary import Vocabulary
+
+
+class BoundSchema:
+    """One language over one vocabulary, under run-time limits on its structure."""
+
+    def __init__(
+        self,
+        grammar: Grammar,
+        vocabulary: Vocabulary,
+        parsers: Callable[[Bounds], Parser],
+        bounds: Bounds,
+        tables: dict[GlueMode, Tables] | None = None,
+    ) -> None:
+        self.grammar = grammar
+        self.vocabulary = vocabulary
+        self.bounds = bounds
+        self._parsers = parsers
+        self._parser = parsers(bounds)
+        self._tables = tables if tables is not None else {}
+        self._automata: dict[GlueMode, Automaton] = {}
+        self._bounded: dict[Bounds, BoundSchema] = {bounds: self}
+        faults = bind_faults(grammar, self.automaton())
+        if faults:
+            raise SchemaError(faults, grammar.source)
+
+    def under(self, bounds: Bounds) -> BoundSchema:
+        """The same language under other limits on its structure; rows are shared."""
+        found = self._bounded.get(bounds)
+        if found is None:
+            found = BoundSchema(self.grammar, self.vocabulary, self._parsers, bounds, self._tables)
+            self._bounded[bounds] = found
+        return found
+
+    @property
+    def mode(self) -> TagMode:
+        """Whether the tags are special tokens or spelled."""
+        return self.automaton().mode
+
+    def automaton(self, glue: GlueMode = GlueMode.EXACT) -> Automaton:
+        """The token automaton, taking glue exactly or as any white space."""
+        found = self._automata.get(glue)
+        if found is None:
+            tables = self._tables.get(glue)
+            if tables is None:
+                tables = self._tables[glue] = Tables(self.grammar, self.vocabulary, glue)
+            found = self._automata[glue] = Automaton(self.grammar, tables, self.bounds)
+        return found
+
+    def matcher(self, glue: GlueMode = GlueMode.EXACT) -> Matcher:
+        """A matcher at the beginning of a trace, branches one after another."""
+        automaton = self.automaton(glue)
+        return Matcher(automaton, automaton.enter(automaton.machine(Mode.LINEAR).initial))
+
+    @cached_property
+    def minimum(self) -> int:
+        """The fewest tokens of a legal trace, the end token not counted."""
+        return self.matcher().cost
+
+    # -- token traces --------------------------------------------------------------------------------
+
+    def check(self, ids: Sequence[int], *, prompt: int = 0) -> list[Violation]:
+        """Everything that makes ids[prompt:] illegal; empty exactly if it is legal."""
+        read = token_text(ids[prompt:], self.vocabulary, self.grammar.tags, self.mode)
+        placed, violations = self._parser.read(read.text, read.lexemes)
+        return violations or list(_misaligned(read, placed))
+
+    def parse(self, ids: Sequence[int], *, prompt: int = 0) -> TokenTrace:
+        """The trace that ids[prompt:] is; raises `TraceError` with the violations of `check`."""
+        read = token_text(ids[prompt:], self.vocabulary, self.grammar.tags, self.mode)
+        placed, violations = self._parser.read(read.text, read.lexemes)
+        violations = violations or list(_misaligned(read, placed))
+        if violations:
+            raise TraceError(violations)
+        sampled = np.zeros(len(ids), np.uint8)
+        sampled[prompt:] = _sampled(read, placed)
+        found = marks(placed, lambda at: prompt + bisect_left(read.starts, at))
+        tree = elements(read.text, placed)
+        return TokenTrace(tuple(ids), prompt, read.text, tree, found, sampled)
+
+
+def _misaligned(read: TokenText, placed: Sequence[Placed]) -> Iterator[Violation]:
+    """Forks, branches and joins that fall inside a token."""
+    for mark in marks(placed, lambda at: at):
+        token = bisect_left(read.starts, mark.at)
+        at = read.starts[token] if token < len(read.starts) else len(read.text)
+        if at != mark.at:
+            line = read.text.count("\n", 0, mark.at) + 1
+            column = mark.at - (read.text.rfind("\n", 0, mark.at) + 1) + 1
+            yield Violation(
+                ViolationCode.TOKEN_BOUNDARY,
+                f"a token runs across the {mark.kind} of `{mark.block.rule}`",
+                line,
+                column,
+                mark.block.rule,
+                mark.at,
+                "a branch must begin and end between tokens",
+            )
+
+
+def _sampled(read: TokenText, placed: Sequence[Placed]) -> NDArray[np.uint8]:
+    """1 for every token that does not lie wholly where there was no choice."""
+    starts = np.array(read.starts, np.int64)
+    ends = np.append(starts[1:], len(read.text))
+    sampled = np.ones(len(starts), np.uint8)
+    for start, end in forced_spans(placed):
+        first = int(np.searchsorted(starts, start))
+        last = int(np.searchsorted(ends, end, side="right"))
+        sampled[first:last] = 0
+    return sampled

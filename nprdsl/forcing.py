@@ -1,0 +1,134 @@
+"""Runs without a choice: the tokens that must come next, to be emitted without asking the model.
+
+A run ends where there is a choice, where branches begin, and where a branch or the trace is complete. It is
+spelled as the model's tokenizer would, as long as that takes no more tokens than were reserved for it.
+Non-goals: closing at a budget (masks do that, see `nprdsl.tightness`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nprdsl.fields import (
+    AnyGluePart,
+    FreshPart,
+    LiteralPart,
+    Local,
+    RegularPart,
+    TagMode,
+    TagPart,
+    TextPart,
+)
+from nprdsl.spelling import Spelling
+from nprdsl.structure import END
+
+if TYPE_CHECKING:
+    from nprdsl.automaton import Automaton, State
+
+
+def forced_run(automaton: Automaton, state: State) -> tuple[int, ...]:
+    """The forced tokens from `state`, possibly none. A field that captures values is never forced past
+    its tag: the values are read when they are complete."""
+    tokens: list[int] = []
+    while state.structure.fork is None and not state.structure.finished:
+        run, local = _forced_bytes(automaton, state)
+        tag = _only_tag(automaton, local)
+        if tag is None:
+            if run:
+                tokens += _spell(automaton, state, local, run)
+            break
+        arc = state.structure.arcs[tag]
+        if arc.captures:
+            tokens += _spell(automaton, state, local, run) if run else ()
+            break
+        tokens += _spell_tag(automaton, run, tag)
+        state = automaton.enter(state.structure.after(tag))
+    return tuple(tokens)
+
+
+def _forced_bytes(automaton: Automaton, state: State) -> tuple[bytes, Local]:
+    """The bytes that must come next before a tag or a choice, and the state behind them."""
+    run, local = bytearray(), state.local
+    while True:
+        viable = _viable(automaton, local)
+        if viable is None or len(viable) != 1 or automaton.rows.tag_tokens(local):
+            return bytes(run), local
+        (byte,) = viable
+        moved = automaton.fields.step(local, byte)
+        if not isinstance(moved, Local):
+            return bytes(run), local
+        if automaton.mode is TagMode.TEXT and _in_tag(moved) and not _in_tag(local):
+            return bytes(run), local
+        run.append(byte)
+        local = moved
+
+
+def _viable(automaton: Automaton, local: Local) -> set[int] | None:
+    """The bytes that may come next; None if free text, or the end of a value, may."""
+    found: set[int] = set()
+    for chain, progress in local.places:
+        part = chain.part
+        if isinstance(part, (TextPart, AnyGluePart)):
+            return None
+        if isinstance(part, LiteralPart) and isinstance(progress, int):
+            found.add(part.data[progress])
+        elif isinstance(part, TagPart) and part.data and isinstance(progress, int):
+            if automaton.mode is TagMode.TEXT:
+                found.add(part.data[progress])
+        elif isinstance(part, (RegularPart, FreshPart)):
+            found |= _usable(automaton.spelling, part, progress)
+    return found
+
+
+def _usable(spelling: Spelling, part: RegularPart | FreshPart, progress: int | bytes) -> set[int]:
+    at = spelling.state(part.dfa, progress) if isinstance(progress, bytes) else progress
+    row = part.dfa.table[at]
+    return {
+        b
+        for b in np.flatnonzero(row).tolist()
+        if spelling.completion(part.dfa, int(row[b])) is not None
+    }
+
+
+def _in_tag(local: Local) -> bool:
+    return any(isinstance(c.part, TagPart) and p for c, p in local.places)
+
+
+def _only_tag(automaton: Automaton, local: Local) -> str | None:
+    """The tag that alone may come next here."""
+    tags = set()
+    for chain, progress in local.places:
+        if not isinstance(chain.part, TagPart) or progress:
+            return None
+        tags.add(chain.part.tag)
+    (tag,) = tags if len(tags) == 1 else (END,)
+    return tag if tag != END else None
+
+
+def _spell_tag(automaton: Automaton, run: bytes, tag: str) -> tuple[int, ...]:
+    if automaton.mode is TagMode.TEXT:
+        return _encoded(automaton, run + tag.encode(), _parts(automaton, run, tag))
+    token = automaton.vocabulary.special[tag]
+    return (*_encoded(automaton, run, automaton.spelling.tokens(run)), token)
+
+
+def _parts(automaton: Automaton, run: bytes, tag: str) -> int:
+    return automaton.spelling.tokens(run) + automaton.spelling.tokens(tag.encode())
+
+
+def _spell(automaton: Automaton, state: State, local: Local, run: bytes) -> tuple[int, ...]:
+    return _encoded(automaton, run, automaton.spelling.tokens(run))
+
+
+def _encoded(automaton: Automaton, run: bytes, reserved: int) -> tuple[int, ...]:
+    """The tokenizer's own spelling if it needs no more tokens than are reserved, else the shortest."""
+    if not run:
+        return ()
+    own = automaton.vocabulary.encode(run.decode())
+    if len(own) <= reserved:
+        return own
+    spelled = automaton.vocabulary.spell(run)
+    assert spelled is not None, "checked when the schema was bound"
+    return spelled

@@ -1,0 +1,126 @@
+"""A loaded schema: the entry to everything that follows from one grammar file.
+
+`load` finds, reads and validates it. A `Schema` checks and parses texts, writes its own instruction and
+example, exports itself for other servers, and binds to a vocabulary (`nprdsl.bound`).
+Non-goals: each of these itself; this module only connects them.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+from nprdsl.bound import BoundSchema
+from nprdsl.diagnostics import did_you_mean
+from nprdsl.export import Export, export
+from nprdsl.ir import Grammar
+from nprdsl.lexemes import tag_pattern, text_lexemes
+from nprdsl.parser import Parser
+from nprdsl.prompting import instructions, skeleton
+from nprdsl.reading import elements, marks
+from nprdsl.resolve import read_grammar
+from nprdsl.structure import Bounds
+from nprdsl.terminals import typed
+from nprdsl.trace import Trace
+from nprdsl.violations import TraceError, Violation
+from nprdsl.vocabulary import Vocabulary
+
+
+class SchemaNotFoundError(FileNotFoundError):
+    """No schema of that name ships with the package and no such file exists."""
+
+
+class Schema:
+    """One language of parallel traces."""
+
+    def __init__(self, grammar: Grammar) -> None:
+        self.grammar = grammar
+        self._parsers: dict[Bounds, Parser] = {}
+
+    @property
+    def name(self) -> str:
+        return self.grammar.name
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        return self.grammar.tags
+
+    def __repr__(self) -> str:
+        return f"Schema({self.name!r}, tags={list(self.tags)!r})"
+
+    @cached_property
+    def tag_pattern(self) -> re.Pattern[str]:
+        return tag_pattern(self.grammar.tags)
+
+    def parser(self, bounds: Bounds = Bounds()) -> Parser:
+        """The reader of this language under run-time limits on its structure."""
+        found = self._parsers.get(bounds)
+        if found is None:
+            found = self._parsers[bounds] = Parser(self.grammar, bounds)
+        return found
+
+    def check(self, text: str, bounds: Bounds = Bounds()) -> list[Violation]:
+        """Everything that makes `text` illegal, in order; empty exactly if it is legal."""
+        parser, lexemes = self.parser(bounds), text_lexemes(text, self.tag_pattern)
+        if parser.legal(text, lexemes):
+            return []
+        return parser.read(text, lexemes)[1]
+
+    def parse(self, text: str, bounds: Bounds = Bounds()) -> Trace:
+        """The trace that `text` is; raises `TraceError` with the violations of `check`."""
+        lexemes = text_lexemes(text, self.tag_pattern)
+        placed, violations = self.parser(bounds).read(text, lexemes)
+        if violations:
+            raise TraceError(violations)
+        return Trace(text, elements(text, placed), marks(placed, lambda at: at))
+
+    def prompt(self) -> str:
+        """The instruction that tells an untrained model the format."""
+        return instructions(self.grammar)
+
+    def skeleton(self) -> str:
+        """An example trace with placeholders."""
+        return skeleton(self.grammar)
+
+    def export(self, target: str, special: Mapping[str, int] | None = None) -> Export:
+        """The linear language for another server: "xgrammar", "llguidance" or "outlines"."""
+        return export(self.grammar, target, special=special)
+
+    def bind(self, vocabulary: Vocabulary, bounds: Bounds = Bounds()) -> BoundSchema:
+        """The language over token ids."""
+        return BoundSchema(self.grammar, vocabulary, self.parser, bounds)
+
+
+def shipped() -> tuple[str, ...]:
+    """The names of the schemas that come with the package."""
+    folder = importlib.resources.files("nprdsl.grammars")
+    names = (f.name for f in folder.iterdir() if f.name.endswith(".lark"))
+    return tuple(sorted(n.removesuffix(".lark") for n in names if n != "parallel.lark"))
+
+
+def load(schema: str | Path, terminals: Mapping[str, object] | None = None) -> Schema:
+    """The schema of that name or at that path.
+
+    `terminals` types the terminals that the schema declares: a pydantic model, a JSON schema, a regular
+    expression, an Enum, a Literal. Raises `SchemaError` with every diagnostic of the file.
+    """
+    name, file, source = _source(schema)
+    types = {n: typed(n, spec) for n, spec in (terminals or {}).items()}
+    return Schema(read_grammar(source, file=file, name=name, types=types))
+
+
+def _source(schema: str | Path) -> tuple[str, str, str]:
+    path = Path(schema)
+    if path.suffix == ".lark" or path.exists():
+        if not path.is_file():
+            raise SchemaNotFoundError(f"no schema file at `{path}`")
+        return path.stem, str(path), path.read_text(encoding="utf-8")
+    names = shipped()
+    if str(schema) not in names:
+        hint = did_you_mean(str(schema), names) or f"shipped: {', '.join(names)}"
+        raise SchemaNotFoundError(f"no schema is named `{schema}`; {hint}")
+    resource = importlib.resources.files("nprdsl.grammars") / f"{schema}.lark"
+    return str(schema), f"{schema}.lark", resource.read_text(encoding="utf-8")

@@ -1,0 +1,159 @@
+"""Masks near the end of a budget: only tokens after which the trace can still be finished.
+
+For a state of cost c and slack s the mask keeps the tokens that lead to a cost of at most c + s - 1. With no
+slack that is closing and nothing else. In free text tokens are judged by class (where they leave the UTF-8
+automaton, whether they are blank), the few that touch a tag one by one.
+Non-goals: deciding how much slack there is (see `nprdsl.ledger`).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nprdsl.fields import (
+    NEVER,
+    U8_START,
+    Local,
+    RegularPart,
+    TagMode,
+    TagPart,
+    counts,
+    owed,
+    text_of,
+)
+from nprdsl.rows import Completed, Row, clear_bit, pack, set_bit, unpack, utf8_ends, walk
+from nprdsl.structure import END
+from nprdsl.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from nprdsl.automaton import Automaton, State
+
+_MANY = 4096  # tokens: where more are legal, values are judged by table
+
+
+def tight_row(automaton: Automaton, state: State, slack: int) -> Row:
+    """int32 [ceil(V/32)]: the tokens that may come next with that much slack."""
+    limit = automaton.cost(state) + slack - 1
+    text = text_of(state.local)
+    if text is not None:
+        return _text_row(automaton, state, text[1], limit)
+    legal = automaton.row(state)
+    row = np.zeros_like(legal)
+    tokens = np.flatnonzero(unpack(legal, automaton.vocabulary.size))
+    if len(tokens) > _MANY:
+        tokens = _by_table(automaton, state, tokens, limit)
+    for token in tokens.tolist():
+        if cost_after(automaton, state, token) <= limit:
+            set_bit(row, token)
+    return row
+
+
+def cost_after(automaton: Automaton, state: State, token: int) -> int:
+    """The cost behind a token, tokens owed for a repeated text included; NEVER if it is illegal."""
+    tag = automaton.tag_of(token)
+    if tag is not None:
+        return _cost_behind(automaton, state, tag, b"")
+    data = automaton.vocabulary.bytes_of(token)
+    led = walk(automaton.fields, state.local, data) if data else None
+    if isinstance(led, Completed):
+        return _cost_behind(automaton, state, led.tag, led.rest)
+    return NEVER if led is None else _local_cost(automaton, state, led)
+
+
+def _local_cost(automaton: Automaton, state: State, local: Local) -> int:
+    costs = automaton.fields.costs(local).items()
+    cost = min((c + state.closings[t] for t, c in costs), default=NEVER)
+    return cost + 1 if counts(local) else cost
+
+
+def _cost_behind(automaton: Automaton, state: State, tag: str, rest: bytes) -> int:
+    if rest:
+        after = automaton.complete_uncaptured(state, tag, rest)
+        return NEVER if after is None else automaton.cost(after)
+    if tag not in state.closings or not automaton.may_complete(state, tag):
+        return NEVER
+    return state.closings[tag] + owed(state.local, tag)
+
+
+def _text_row(automaton: Automaton, state: State, start: int, limit: int) -> Row:
+    local, vocabulary = state.local, automaton.vocabulary
+    row = _by_class(automaton, state, start, limit)
+    special = [] if automaton.mode is TagMode.TEXT else automaton.rows.tag_tokens(local)
+    ends = [] if vocabulary.eos_id is None else [vocabulary.eos_id]
+    for token in {
+        *automaton.rows.text_candidates(local),
+        *_closers(automaton, local),
+        *special,
+        *ends,
+    }:
+        if cost_after(automaton, state, token) <= limit:
+            set_bit(row, token)
+        else:
+            clear_bit(row, token)
+    return row
+
+
+def _by_class(automaton: Automaton, state: State, start: int, limit: int) -> Row:
+    """The tokens that stay in free text and touch no tag."""
+    vocabulary, local = automaton.vocabulary, state.local
+    filled = automaton.fields.is_filled(local)
+    ends, blank = utf8_ends(vocabulary, start), blank_tokens(vocabulary)
+    allowed = np.zeros(vocabulary.size, bool)
+    for end in np.unique(ends).tolist():
+        if not end:
+            continue
+        for is_blank in (False, True):
+            if is_blank and end != U8_START:
+                continue
+            hub = automaton.fields.text_hub(local, end, filled=filled or not is_blank)
+            if _local_cost(automaton, state, hub) <= limit:
+                allowed |= (ends == end) & (blank if is_blank else ~blank)
+    return pack(allowed, automaton.rows.width)
+
+
+def _closers(automaton: Automaton, local: Local) -> list[int]:
+    """The tokens that spell the beginning of a closing tag."""
+    if automaton.mode is TagMode.SPECIAL:
+        return []
+    found = []
+    for chain, progress in local.places:
+        part = chain.part
+        if isinstance(part, TagPart) and part.tag != END and isinstance(progress, int):
+            rest = part.data[progress:]
+            spelled = (automaton.vocabulary.spell(rest[:n]) for n in range(1, len(rest) + 1))
+            found += [s[0] for s in spelled if s is not None and len(s) == 1]
+    return found
+
+
+def _by_table(
+    automaton: Automaton, state: State, tokens: NDArray[np.intp], limit: int
+) -> NDArray[np.intp]:
+    """Of many legal tokens of regular values, those that stay inside the value cheaply enough; the
+    shortest ending is always among them."""
+    keep = np.zeros(automaton.vocabulary.size, bool)
+    for chain, progress in state.local.places:
+        if isinstance(chain.part, RegularPart) and isinstance(progress, int):
+            dfa, rest = chain.part.dfa, chain.rest.cost if chain.rest is not None else 0
+            ends = automaton.vocabulary.walk(dfa.table, progress)
+            closing = min(state.closings.values(), default=NEVER)
+            costs = np.full(len(dfa.table), NEVER)
+            for end in np.unique(ends).tolist():
+                if end:
+                    costs[end] = automaton.fields.part_cost(chain.part, end) + rest + closing
+            keep |= costs[ends] <= limit
+            keep |= (ends == 0) & unpack(automaton.row(state), automaton.vocabulary.size)
+    kept = np.flatnonzero(keep[tokens])
+    return tokens[kept]
+
+
+@lru_cache(maxsize=16)
+def blank_tokens(vocabulary: Vocabulary) -> NDArray[np.bool_]:
+    """bool [V]: tokens of white space only."""
+    table = np.zeros((2, 256), np.int32)
+    table[1, list(b" \t\n\r\f\v")] = 1
+    ends: NDArray[np.bool_] = vocabulary.walk(table, 1) == 1
+    return ends

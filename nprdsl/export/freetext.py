@@ -11,7 +11,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from nprdsl.content import BLANKS
-from nprdsl.export.regexes import EMPTY, Chars, Regex, Times, complement, concat, one_of, union
+from nprdsl.export.regexes import (
+    EMPTY,
+    Chars,
+    Regex,
+    Times,
+    complement,
+    concat,
+    either,
+    one_of,
+    union,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +61,10 @@ def free_text(tags: Iterable[str], forbidden: str = "") -> FreeText:
                 named[follow] = named.get(follow, "") + letter
         found = {follow: one_of(text) for follow, text in named.items()}
         rest = complement(one_of("".join(letters) + forbidden))
-        at_root = found.get(OPEN)
-        found[OPEN] = rest if at_root is None else Chars(_merge(at_root, rest))
+        found[OPEN] = either([rest, found[OPEN]]) if OPEN in found else rest
         steps[state] = found
         todo.extend(found)
     return FreeText(steps)
-
-
-def _merge(left: Chars, right: Chars) -> tuple[tuple[int, int], ...]:
-    merged = union(left, right)
-    assert isinstance(merged, Chars)
-    return merged.ranges
 
 
 def _follow(

@@ -8,29 +8,34 @@ Non-goals: matching (see `nprdsl.regular`).
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from re import _constants as op  # type: ignore[attr-defined]
+from re import _parser  # type: ignore[attr-defined]
 from typing import Any, Final
 
-LAST: Final = 0x10FFFF
-_SURROGATES: Final = (0xD800, 0xDFFF)
+from nprdsl import codepoints
+from nprdsl.codepoints import DIGIT, EVERYTHING, SPACE, WORD, Ranges
+
 _SYNTAX: Final = frozenset(r"\.+*?()|[]{}^$#&-~/")
 _CONTROL: Final = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "\f": r"\x0c", "\v": r"\x0b"}
-_parser: Final[Any] = importlib.import_module("re._parser")
-_constants: Final[Any] = importlib.import_module("re._constants")
-
-
-class UnsupportedRegexError(ValueError):
-    """A construct that is not regular, or that no target states."""
+_CATEGORIES: Final[dict[Any, Ranges]] = {
+    op.CATEGORY_DIGIT: DIGIT,
+    op.CATEGORY_SPACE: SPACE,
+    op.CATEGORY_WORD: WORD,
+    op.CATEGORY_NOT_DIGIT: codepoints.complement(DIGIT),
+    op.CATEGORY_NOT_SPACE: codepoints.complement(SPACE),
+    op.CATEGORY_NOT_WORD: codepoints.complement(WORD),
+}
+_LAST: Final = EVERYTHING[-1][1]
 
 
 @dataclass(frozen=True, slots=True)
 class Chars:
-    """One character out of `ranges`: sorted, disjoint, ends included, without surrogates."""
+    """One character out of `ranges`."""
 
-    ranges: tuple[tuple[int, int], ...]
+    ranges: Ranges
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,36 +59,17 @@ Regex = Chars | Concat | Union | Times
 EMPTY: Final = Concat(())
 
 
-def chars(ranges: Iterable[tuple[int, int]]) -> Chars:
-    """The union of `ranges`, surrogates left out."""
-    merged: list[tuple[int, int]] = []
-    for low, high in sorted(_without_surrogates(ranges)):
-        if merged and low <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], high))
-        else:
-            merged.append((low, high))
-    return Chars(tuple(merged))
-
-
-def _without_surrogates(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    first, last = _SURROGATES
-    parts = []
-    for low, high in ranges:
-        parts += [(low, min(high, first - 1)), (max(low, last + 1), high)]
-    return [(low, high) for low, high in parts if low <= high]
-
-
 def one_of(text: str) -> Chars:
-    return chars((ord(c), ord(c)) for c in text)
+    return Chars(codepoints.union((ord(c), ord(c)) for c in text))
+
+
+def either(options: Iterable[Chars]) -> Chars:
+    return Chars(codepoints.union(r for option in options for r in option.ranges))
 
 
 def complement(excluded: Chars) -> Chars:
     """Every character that is not in `excluded`."""
-    gaps, at = [], 0
-    for low, high in excluded.ranges:
-        gaps.append((at, low - 1))
-        at = high + 1
-    return chars([(low, high) for low, high in [*gaps, (at, LAST)] if low <= high])
+    return Chars(codepoints.complement(excluded.ranges))
 
 
 def literal(text: str) -> Regex:
@@ -106,7 +92,7 @@ def union(*options: Regex) -> Regex:
     kept = dict.fromkeys(options)
     others: list[Regex] = [o for o in kept if not isinstance(o, Chars) and o != EMPTY]
     if singles:
-        others = [chars(r for single in singles for r in single.ranges), *others]
+        others = [either(singles), *others]
     if not others:
         return EMPTY
     found = others[0] if len(others) == 1 else Union(tuple(others))
@@ -117,83 +103,48 @@ def union(*options: Regex) -> Regex:
 
 
 def parse(pattern: str) -> Regex:
-    """The value of a terminal's `pattern` (`re.ASCII`, full match)."""
+    """The value of a terminal's `pattern`, which `nprdsl.regular` has accepted."""
     tree = _parser.parse(pattern, re.ASCII)
     return _sequence(tree, tree.state.flags)
 
 
 def _sequence(tree: Any, flags: int) -> Regex:
-    return concat(*(_node(code, value, flags) for code, value in tree))
+    return concat(*(_item(kind, value, flags) for kind, value in tree))
 
 
-def _node(code: Any, value: Any, flags: int) -> Regex:
-    match str(code):
-        case "LITERAL":
-            return _letter(value, flags)
-        case "NOT_LITERAL":
-            return complement(_letter(value, flags))
-        case "ANY":
-            return complement(chars([] if flags & re.DOTALL else [(10, 10)]))
-        case "IN":
-            return _class(value, flags)
-        case "BRANCH":
-            return union(*(_sequence(option, flags) for option in value[1]))
-        case "SUBPATTERN":
-            _, added, removed, inner = value
-            return _sequence(inner, (flags | added) & ~removed)
-        case "ATOMIC_GROUP":
-            return _sequence(value, flags)
-        case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
-            low, high, inner = value
-            most = None if high == _constants.MAXREPEAT else int(high)
-            return Times(_sequence(inner, flags), int(low), most)
-        case "AT" if value in (_constants.AT_BEGINNING, _constants.AT_END):
-            return EMPTY
-        case other:
-            raise UnsupportedRegexError(f"`{other.lower()}` in a regex cannot be exported")
+def _item(kind: Any, value: Any, flags: int) -> Regex:
+    if kind is op.AT:
+        return EMPTY  # only anchors that say nothing are accepted
+    if kind is op.BRANCH:
+        return union(*(_sequence(option, flags) for option in value[1]))
+    if kind is op.SUBPATTERN:
+        _, added, removed, inner = value
+        return _sequence(inner, (flags | added) & ~removed)
+    if kind in (op.MAX_REPEAT, op.MIN_REPEAT):
+        low, high, inner = value
+        most = None if high is op.MAXREPEAT else int(high)
+        return Times(_sequence(inner, flags), int(low), most)
+    return Chars(_code_points(kind, value, flags))
 
 
-def _letter(code: int, flags: int) -> Chars:
-    """One character, in both cases where case is ignored (ASCII only, as `re.ASCII` has it)."""
-    letter = chr(code)
-    if flags & re.IGNORECASE and letter.isascii():
-        return one_of(letter.lower() + letter.upper())
-    return one_of(letter)
+def _code_points(kind: Any, value: Any, flags: int) -> Ranges:
+    if kind is op.ANY:
+        return EVERYTHING if flags & re.DOTALL else complement(one_of("\n")).ranges
+    members = value if kind is op.IN else [(op.LITERAL, value)]
+    negated = kind is op.NOT_LITERAL or (op.NEGATE, None) in members
+    found = codepoints.union(r for member in members for r in _member(*member))
+    if flags & re.IGNORECASE:
+        found = codepoints.ignore_case(found)
+    return codepoints.complement(found) if negated else found
 
 
-def _class(members: Any, flags: int) -> Chars:
-    negated, found = False, []
-    for code, value in members:
-        match str(code):
-            case "NEGATE":
-                negated = True
-            case "RANGE":
-                low, high = value
-                found.append((low, high))
-                if flags & re.IGNORECASE:
-                    found.extend(_other_case(low, high))
-            case "LITERAL":
-                found.extend(_letter(value, flags).ranges)
-            case "CATEGORY":
-                found.extend(_category(str(value)).ranges)
-    result = chars(found)
-    return complement(result) if negated else result
-
-
-def _other_case(low: int, high: int) -> list[tuple[int, int]]:
-    codes = [ord(chr(c).swapcase()) for c in range(low, min(high, 127) + 1) if chr(c).isalpha()]
-    return [(code, code) for code in codes]
-
-
-def _category(name: str) -> Chars:
-    kind = name.removeprefix("CATEGORY_").removeprefix("NOT_")
-    members = {
-        "DIGIT": [(48, 57)],
-        "SPACE": [(9, 13), (32, 32)],
-        "WORD": [(48, 57), (65, 90), (95, 95), (97, 122)],
-    }
-    found = chars(members[kind])
-    return complement(found) if "_NOT_" in name else found
+def _member(kind: Any, value: Any) -> Ranges:
+    if kind is op.NEGATE:
+        return ()
+    if kind is op.CATEGORY:
+        return _CATEGORIES[value]
+    low, high = value if kind is op.RANGE else (value, value)
+    return ((low, high),)
 
 
 # -- writing Rust's syntax --------------------------------------------------------------------
@@ -237,10 +188,10 @@ def quantifier(low: int, high: int | None) -> str:
             return f"{{{low}}}" if low == high else f"{{{low},{'' if high is None else high}}}"
 
 
-def compact(found: Chars) -> tuple[bool, tuple[tuple[int, int], ...]]:
+def compact(found: Chars) -> tuple[bool, Ranges]:
     """Whether the class is shorter when negated, and the ranges to write."""
     inverse = complement(found).ranges
-    if found.ranges and found.ranges[-1][1] == LAST:
+    if found.ranges and found.ranges[-1][1] == _LAST:
         return True, inverse
     return False, found.ranges
 
@@ -248,7 +199,7 @@ def compact(found: Chars) -> tuple[bool, tuple[tuple[int, int], ...]]:
 def _rust_class(found: Chars) -> str:
     negated, ranges = compact(found)
     if not ranges:
-        return r"(?s:.)" if negated else "[^\\x{0}-\\x{10ffff}]"
+        return r"(?s:.)" if negated else r"[^\x{0}-\x{10ffff}]"
     members = (
         escape(chr(low)) if low == high else f"{escape(chr(low))}-{escape(chr(high))}"
         for low, high in ranges

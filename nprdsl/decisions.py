@@ -246,7 +246,7 @@ def _undecided_end(what: str, last: Node, use: Map | Fork) -> Diagnostic:
         last.span,
         f"{what} may end here, and this is not a tag that ends it always",
         "close it with a tag; glue belongs to the element that follows",
-        ((use.span, f"{what} of this block"),),
+        ((use.span, f"{what} of this block must end with a tag"),),
     )
 
 

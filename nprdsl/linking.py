@@ -58,7 +58,7 @@ class _Linker:
             ):
                 self.names.setdefault((found.scope.source.file, found.definition.name), name)
         for definition in self.scopes.main.definitions.values():
-            if not definition.parameters:
+            if not definition.parameters or is_terminal_name(definition.name):
                 self._enqueue(self.scopes.main, definition)
         while self.queue:
             self._link(*self.queue.pop(0))
@@ -116,6 +116,14 @@ class _Linker:
         match node:
             case NameUse():
                 return self._use(node, scope, env, in_terminal=in_terminal)
+            case TemplateUse() if in_terminal:
+                message, way = (
+                    "a terminal cannot use a template",
+                    "write it out, or make this a rule",
+                )
+                self.result.report(DiagnosticCode.UNSUPPORTED, node.span, message, way)
+                self.scopes.find(scope, node.name)
+                return Sequence(tuple(inner(a) for a in node.arguments), node.span)
             case TemplateUse():
                 arguments = tuple(inner(a) for a in node.arguments)
                 return self._template(node, arguments, scope)
@@ -182,7 +190,7 @@ class _Linker:
         match found:
             case ConstructKind():
                 return self._construct(found, use, arguments)
-            case Found() if found.definition.parameters:
+            case Found() if found.definition.parameters and not is_terminal_name(use.name):
                 return self._expansion(found, use, arguments)
             case Found() | Span():
                 message = f"`{use.name}` is not a template"
@@ -192,14 +200,14 @@ class _Linker:
                 self._undefined(use, scope)
             case None:
                 pass
-        return Sequence((), use.span)
+        return self._refused(use, arguments)
 
     def _construct(
         self, kind: ConstructKind, use: TemplateUse, arguments: tuple[Expression, ...]
     ) -> Expression:
         if len(arguments) != len(ARITY[kind]):
             self._count(use, len(ARITY[kind]), _usage(kind))
-            return Sequence((), use.span)
+            return self._refused(use, arguments)
         return Construct(kind, arguments, use.span)
 
     def _count(self, use: TemplateUse, wanted: int, usage: str) -> None:
@@ -226,6 +234,12 @@ class _Linker:
             body = self._expand(definition.body, found.scope, env, in_terminal=False)
             self.active.pop()
             return body
+        return self._refused(use, arguments)
+
+    def _refused(self, use: TemplateUse, arguments: tuple[Expression, ...]) -> Expression:
+        """An empty sequence; the rules that the arguments name count as used."""
+        parts = (part for argument in arguments for part in walk(argument))
+        self.result.lost |= {part.name for part in parts if isinstance(part, NameUse)}
         return Sequence((), use.span)
 
 

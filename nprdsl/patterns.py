@@ -166,6 +166,8 @@ class Terminals:
         """One regular expression for `node`."""
         match node:
             case StringLiteral():
+                if not node.value:
+                    self._empty(node)
                 return f"(?i:{escape(node.value)})" if node.ignore_case else escape(node.value)
             case RegexLiteral():
                 return self._regex(node)
@@ -180,10 +182,7 @@ class Terminals:
             case NameUse():
                 return self._used(node)
             case TemplateUse() | Construct():
-                message = "a terminal cannot use a template"
-                way = "write it out, or make this a rule"
-                self.linked.report(DiagnosticCode.UNSUPPORTED, node.span, message, way)
-                return ""
+                raise AssertionError("templates in terminals are refused before")
 
     def _grouped(self, node: Expression, *, in_sequence: bool) -> str:
         pattern = self.pattern(node)
@@ -207,17 +206,25 @@ class Terminals:
     def _regex(self, node: RegexLiteral) -> str:
         for part in _LOOK.finditer(node.pattern):
             if part["look"]:
-                self._refuse(node, "lookaround", "say what may stand there as a character class")
-            elif part["group"] or _BACKREFERENCE.fullmatch(part[0]):
-                self._refuse(node, "backreferences", "a repeated value is a bound terminal")
+                way = "say what may stand there as a character class"
+                return self._refuse(node, "lookaround", way)
+            if part["group"] or _BACKREFERENCE.fullmatch(part[0]):
+                return self._refuse(node, "backreferences", "a repeated value is a bound terminal")
         if refused := set(node.flags) - {"i", "s"}:
             flag = min(refused)
-            self._refuse(node, f"the flag `{flag}`", "the flags `i` and `s` are understood")
+            way = "the flags `i` and `s` are understood"
+            return self._refuse(node, f"the flag `{flag}`", way)
         flags = "".join(sorted(set(node.flags) & {"i", "s"}))
         return f"(?{flags}:{node.pattern})" if flags else node.pattern
 
-    def _refuse(self, node: RegexLiteral, what: str, way: str) -> None:
+    def _refuse(self, node: RegexLiteral, what: str, way: str) -> str:
+        """Report `node`; its pattern is empty."""
         message = f"{what} cannot be constrained token by token"
+        self.linked.report(DiagnosticCode.UNSUPPORTED, node.span, message, way)
+        return ""
+
+    def _empty(self, node: StringLiteral) -> None:
+        message, way = "a string cannot be empty", "for something optional write `[x]`"
         self.linked.report(DiagnosticCode.UNSUPPORTED, node.span, message, way)
 
 

@@ -45,7 +45,7 @@ _ADDITIONS = r"""
 _CONTINUED: /\\[ ]*\r?\n/
 %ignore _CONTINUED
 """
-_DECLARATION = re.compile(r"^(?:[?!]*_*[A-Za-z][\w]*[ \t]*[.{:]|%)", re.M)
+_DECLARATION = re.compile(r"^(?:[?!]*_*[A-Za-z][\w]*[ \t]*[.{:=]|%)", re.M)
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.S)
 _CONTROL = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", '"': '"', "\\": "\\"}
 

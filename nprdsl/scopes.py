@@ -35,6 +35,7 @@ class Linked:
     declared: dict[str, Span] = field(default_factory=dict)
     sources: list[Source] = field(default_factory=list)
     used: set[str] = field(default_factory=set)  # names of the schema itself that something uses
+    lost: set[str] = field(default_factory=set)  # rules named in uses that were refused
     diagnostics: dict[Diagnostic, None] = field(default_factory=dict)
 
     def report(
@@ -197,7 +198,8 @@ class Scopes:
             code = DiagnosticCode.UNDEFINED_TERMINAL if terminal else DiagnosticCode.UNDEFINED_RULE
             file = Path(target.source.file).name
             message = f"`{file}` has no `{imported.name}`"
-            self.result.report(code, imported.span, message, did_you_mean(imported.name, known))
+            way = did_you_mean(imported.name, known) or f"`{file}` has " + ", ".join(known)
+            self.result.report(code, imported.span, message, way)
         return found
 
 

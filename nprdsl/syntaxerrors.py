@@ -54,6 +54,9 @@ def _hint(message: str, rest: str) -> str:
         ";": "a definition ends with its line; remove the `;`",
         "<": 'write tags in double quotes: `"<step>"`',
         "%": "the directives are `%import` and `%declare`",
+        ")": "no bracket is open here; remove it",
+        "]": "no bracket is open here; remove it",
+        "}": "no template is open here; remove it",
         "~": "repetition is `x~2` or `x~2..5`",
         "{": "a template is used as `name{argument, argument}`, without a space before `{`",
     }

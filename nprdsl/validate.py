@@ -7,6 +7,7 @@ vocabulary (found on binding).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 
@@ -17,6 +18,7 @@ from nprdsl.diagnostics import Diagnostic, DiagnosticCode, Span, did_you_mean
 from nprdsl.first import Firsts, by_symbol, by_tag
 from nprdsl.freetext import free_texts
 from nprdsl.linking import walk
+from nprdsl.regular import RegexError, compile_regex, whitespace_loop
 from nprdsl.scopes import Linked
 
 Rules = Mapping[str, ir.Rule]
@@ -57,7 +59,8 @@ def _never_used(name: str, span: Span, start: str, *, is_rule: bool) -> Diagnost
 
 
 def _reached(linked: Linked, start: str) -> set[str]:
-    reached, pending = {start}, [start]
+    reached = {start, *(linked.lost & linked.rules.keys())}
+    pending = list(reached)
     while pending:
         for part in walk(linked.rules[pending.pop()].body):
             if isinstance(part, NameUse) and part.name in linked.rules and part.name not in reached:
@@ -121,21 +124,21 @@ def _tag_overlaps(rules: Rules) -> Iterator[Diagnostic]:
 
 
 def _patterns(grammar: ir.Grammar) -> Iterator[Diagnostic]:
-    try:
-        from nprdsl.regular import RegexError, compile_regex, whitespace_loop
-    except ImportError:
-        return
     for terminal in grammar.terminals.values():
-        if terminal.kind not in (ir.TerminalKind.REGULAR, ir.TerminalKind.TYPED):
-            continue
+        if not terminal.pattern or terminal.kind is ir.TerminalKind.GLUE:
+            continue  # free text, or a pattern that was refused before
         try:
+            python = re.compile(terminal.pattern, re.ASCII)
             dfa = compile_regex(terminal.pattern)
+        except re.error as error:
+            yield _bad_regex(terminal, error.msg)
         except RegexError as error:
             yield _bad_regex(terminal, error.message)
-            continue
-        witness = whitespace_loop(dfa)
-        if witness is not None:
-            yield _unbounded(terminal, witness)
+        else:
+            if python.fullmatch(""):
+                yield _empty_match(terminal)
+            if (witness := whitespace_loop(dfa)) is not None:
+                yield _unbounded(terminal, witness)
 
 
 def _bad_regex(terminal: ir.Terminal, message: str) -> Diagnostic:
@@ -144,6 +147,15 @@ def _bad_regex(terminal: ir.Terminal, message: str) -> Diagnostic:
         terminal.span,
         f"the regex of `{terminal.name}` cannot be used: {message}",
         f"its pattern is `{terminal.pattern}`",
+    )
+
+
+def _empty_match(terminal: ir.Terminal) -> Diagnostic:
+    return Diagnostic(
+        DiagnosticCode.BAD_REGEX,
+        terminal.span,
+        f"`{terminal.name}` may match nothing",
+        f"let it match a character at least, and write `[{terminal.name}]` where it may be missing",
     )
 
 

@@ -1,4 +1,4 @@
-"""Fixtures of all tests: `golden` compares a text with a file, or writes it under `--update-golden`."""
+"""`golden`, a fixture that compares a text with a file, or writes it under `--update-golden`."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         if update:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-        assert path.is_file(), (
-            f"{path} is missing: run pytest --update-golden and read what it wrote"
-        )
+        assert path.is_file(), f"{path} is missing: run pytest --update-golden"
         assert text == path.read_text(encoding="utf-8"), f"{name} differs; see --update-golden"
 
     return compare

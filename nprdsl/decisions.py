@@ -1,10 +1,9 @@
 """Whether the next tag decides everything: choices, loops, recursion, the ends of branches and
 lists.
 
-A grammar that passes is LL(1) over tags: from every point a next tag (or the end) is reached in
-one way. Two ways may lead through one choice to the same tag behind it only if the one field is
-blank and the other is not: so prose may be optional. Non-goals: content between tags (see
-`nprdsl.freetext`).
+A grammar that passes is LL(1) over tags: from every point a next tag (or the end) is reached in one
+way. Two ways of one choice may lead to the same tag behind it only if one of them is blank and the
+other is not: so prose may be optional. Non-goals: content between tags (see `nprdsl.freetext`).
 """
 
 from __future__ import annotations

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -36,6 +38,7 @@ from nprdsl.ir import (
 from nprdsl.reader import read
 from nprdsl.resolve import read_grammar
 from nprdsl.terminals import TerminalType
+from tests.schema_chunks import chunks
 
 
 def typed(pattern: str, *, free_text: bool = False) -> TerminalType:
@@ -355,3 +358,16 @@ def test_one_fault_does_not_hide_others() -> None:
         (DiagnosticCode.UNDECIDED_CHOICE, 1),
         (DiagnosticCode.UNUSED_RULE, 3),
     ]
+
+
+def test_whatever_is_written_the_answer_is_a_grammar_or_diagnostics() -> None:
+    texts = [chunk.source for chunk in chunks()]
+    words = [w for text in texts for w in re.findall(r'"[^"\n]*"|\w+|\s+|.', text)]
+    random = Random(7)
+    for _ in range(300):
+        parts = re.findall(r'"[^"\n]*"|\w+|\s+|.', random.choice(texts))
+        for _ in range(random.randint(1, 4)):
+            at = random.randrange(len(parts) + 1)
+            parts[at : at + random.randint(0, 1)] = random.choices(words, k=random.randint(0, 1))
+        with contextlib.suppress(SchemaError):
+            grammar("".join(parts))

@@ -1,9 +1,10 @@
 """The token automaton: states of a trace as a matcher sees them, moved by token ids.
 
-A `State` pairs a state of the tag machine with a local state of the field in which it stands. Tokens that stay
-inside the field move the local state only, and that move is shared by every place of every trace; a
-token that completes a tag asks the tag machine. Rows, costs and forced runs are kept on the state.
-Non-goals: budgets over branches (see `nprdsl.ledger`), forks (see `nprdsl.machine`).
+A `State` pairs a state of the tag machine with a local state of the field in which it stands.
+Tokens that stay inside the field move the local state only, and that move is shared by every place
+of every trace; a token that completes a tag asks the tag machine. Rows, costs and forced runs are
+kept on the state. Non-goals: budgets over branches (see `nprdsl.ledger`), forks (see
+`nprdsl.machine`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from nprdsl.content import FieldContent, field_of
 from nprdsl.costs import Costing, Costs
 from nprdsl.events import EnterBranch, EnterFork, EnterJoin, LeaveBranch
 from nprdsl.fields import (
-    NEVER,
     AnyGluePart,
     Chain,
     FieldMachine,
@@ -28,6 +28,7 @@ from nprdsl.fields import (
     Part,
     RegularPart,
     TagMode,
+    TagPart,
     TextPart,
     counts,
 )
@@ -35,7 +36,7 @@ from nprdsl.forcing import forced_run
 from nprdsl.ir import Field, Grammar, Literal, TerminalKind
 from nprdsl.regular import compile_regex
 from nprdsl.rows import Completed, Row, Rows, finishes, set_bit, unpack, walk
-from nprdsl.spelling import Spelling
+from nprdsl.spelling import NEVER, Spelling
 from nprdsl.structure import (
     END,
     Arc,
@@ -93,7 +94,8 @@ class State:
 
 
 class Tables:
-    """What does not depend on bounds: local states and rows, shared by all automata of a bound schema."""
+    """What does not depend on bounds: local states and rows, shared by all automata of a bound
+    schema."""
 
     def __init__(self, grammar: Grammar, vocabulary: Vocabulary, glue: GlueMode) -> None:
         self.mode = tag_mode(grammar, vocabulary)
@@ -147,7 +149,7 @@ class Automaton:
         """Slack from which on no token has to be refused for the budget's sake."""
         return self.costs.total()
 
-    # -- states --------------------------------------------------------------------------------------
+    # states
 
     def enter(self, structure: TagState) -> State:
         """The state right behind a tag (or at the beginning)."""
@@ -206,7 +208,7 @@ class Automaton:
         assert isinstance(symbol, (Field, Capture))
         return RegularPart(dfa)
 
-    # -- moving --------------------------------------------------------------------------------------
+    # moving
 
     def follow(self, state: State, token: int, field: tuple[int, ...]) -> State | None:
         """The state behind `token`, None if it is illegal; `field` holds the tokens of a capturing
@@ -280,7 +282,7 @@ class Automaton:
 
     def _ready(self, local: Local, tag: str) -> bool:
         return any(
-            chain.rest is None and progress == 0 and chain.part.tag == tag  # type: ignore[union-attr]
+            isinstance(chain.part, TagPart) and progress == 0 and chain.part.tag == tag
             for chain, progress in local.places
         )
 
@@ -315,7 +317,8 @@ class Automaton:
         return spelled
 
     def aligned(self, state: State, arc: Arc) -> bool:
-        """Whether token and tag must end together: at the ends of items and branches, and at forks."""
+        """Whether token and tag must end together: at the ends of items and branches, and at
+        forks."""
         found = self._aligned.get(arc)
         if found is None:
             after = state.structure.after_any(arc.tag)
@@ -324,7 +327,7 @@ class Automaton:
             found = self._aligned[arc] = arc.captures or ends or fork
         return found
 
-    # -- what a state knows --------------------------------------------------------------------------
+    # what a state knows
 
     def row(self, state: State) -> Row:
         """The tokens that may come next, int32 [ceil(V/32)]."""

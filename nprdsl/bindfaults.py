@@ -1,7 +1,7 @@
 """What a vocabulary cannot do for a schema, found when they are bound: with rule, line and witness.
 
-A tag that no tokens spell, a literal or a value that cannot be written, a rule that can never be finished.
-Non-goals: faults of the schema itself (see `nprdsl.validate`).
+A tag that no tokens spell, a literal or a value that cannot be written, a rule that can never be
+finished. Non-goals: faults of the schema itself (see `nprdsl.validate`).
 """
 
 from __future__ import annotations

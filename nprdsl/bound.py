@@ -85,7 +85,7 @@ class BoundSchema:
         """The fewest tokens of a legal trace, the end token not counted."""
         return self.matcher().cost
 
-    # -- token traces --------------------------------------------------------------------------------
+    # token traces
 
     def check(self, ids: Sequence[int], *, prompt: int = 0) -> list[Violation]:
         """Everything that makes ids[prompt:] illegal; empty exactly if it is legal."""

@@ -17,7 +17,8 @@ from nprdsl.structure import Cell, Leave, TagState
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One token of a branch. `sampled` is false where it was forced; `logprob` in nats, if sampled."""
+    """One token of a branch. `sampled` is false where it was forced; `logprob` in nats, if
+    sampled."""
 
     token: int
     sampled: bool
@@ -33,7 +34,8 @@ class Forked:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """An open use of a rule with a cap: its stack cell, and the branch's spending when it was entered."""
+    """An open use of a rule with a cap: its stack cell, and the branch's spending when it was
+    entered."""
 
     cell: Cell
     rule: str

@@ -1,7 +1,8 @@
-"""The content of a field: the text between two tags, matched against the symbols that must stand there.
+"""The content of a field: the text between two tags, matched against the symbols that must stand
+there.
 
-A field's symbols become one regular expression; when it does not match, the fault is named. White space
-is ASCII white space everywhere in the language.
+A field's symbols become one regular expression; when it does not match, the fault is named. White
+space is ASCII white space everywhere in the language.
 Non-goals: bytes and tokens (see `nprdsl.fields`), the order of tags (see `nprdsl.structure`).
 """
 
@@ -132,7 +133,8 @@ class FieldContent:
         return pieces
 
     def captured(self, content: str) -> tuple[BoundValue, ...]:
-        """The values that the branch of this item must repeat; empty text where they cannot be read."""
+        """The values that the branch of this item must repeat; empty text where they cannot be
+        read."""
         captures = [s for s in self.symbols if isinstance(s, Capture)]
         if not captures:
             return ()
@@ -207,7 +209,8 @@ def _conversion_fault(symbol: Symbol, text: str, at: int) -> ContentFault | None
 
 
 def _part(symbol: Symbol, *, strict: bool) -> str:
-    """The expression of one symbol; loose ones take any label and leave values to be judged later."""
+    """The expression of one symbol; loose ones take any label and leave values to be judged
+    later."""
     if isinstance(symbol, Literal):
         return re.escape(symbol.text)
     if is_glue(symbol):

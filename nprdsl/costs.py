@@ -1,9 +1,9 @@
 """The fewest tokens that finish a trace legally from any state of the tag machine.
 
-The cost of a stack is the sum of the costs of its entries; a listed item costs its branch as well. Costs are
-reachable, not only lower bounds: from a state of cost c some token leads to one of cost c-1 or less.
-Non-goals: the field in which a matcher stands (see `nprdsl.fields`), budgets (see `nprdsl.ledger`).
-"""
+The cost of a stack is the sum of the costs of its entries; a listed item costs its branch as well.
+Costs are reachable, not only lower bounds: from a state of cost c some token leads to one of cost
+c-1 or less. Non-goals: the field in which a matcher stands (see `nprdsl.fields`), budgets (see
+`nprdsl.ledger`)."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class Costing(StrEnum):
 
 
 class Costs:
-    """Minimal token costs for one grammar over one vocabulary under bounds; `tag_costs` maps each tag to
-    its number of tokens."""
+    """Minimal token costs for one grammar over one vocabulary under bounds; `tag_costs` maps each
+    tag to its number of tokens."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Costs:
         self._node(start, None, bounds.depth)
         self._measure()
 
-    # -- states --------------------------------------------------------------------------------------
+    # states
 
     def stack(self, cell: Cell | None, frame: Frame | None, until: Cell | None = None) -> int:
         """The cost of everything on the stack, or of what lies above `until`."""
@@ -107,7 +107,8 @@ class Costs:
         return min(total, NEVER)
 
     def branch(self, block: Block, values: tuple[BoundValue, ...], left: _DepthLeft) -> int:
-        """The cost of one branch that repeats these values, forked where `left` forks may be nested."""
+        """The cost of one branch that repeats these values, forked where `left` forks may be
+        nested."""
         if self._costing is Costing.OWN:
             return 0
         inner = None if left is None else left - 1
@@ -164,7 +165,7 @@ class Costs:
             return 0
         return len(value.tokens) or self._spelling.tokens(value.text.encode())
 
-    # -- nodes ---------------------------------------------------------------------------------------
+    # nodes
 
     def _measure(self) -> None:
         """Least fixed point over rules, the maps that they stand in, and depths."""

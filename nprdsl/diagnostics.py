@@ -1,7 +1,7 @@
 """Faults of a schema, as values: a stable code, the place, the rule that was broken, the way out.
 
-Every pass returns all the diagnostics it finds; `SchemaError` carries them together. Text for people is
-made in `nprdsl.rendering`. Non-goals: faults of a trace (see `nprdsl.violations`).
+Every pass returns all the diagnostics it finds; `SchemaError` carries them together. Text for
+people is made in `nprdsl.rendering`. Non-goals: faults of a trace (see `nprdsl.violations`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What happens while a trace is read or written, as small frozen values.
 
-Structure events are made by `nprdsl.structure` between tags: entering and leaving rules, forks, branches,
-joins. Run events are made by `nprdsl.machine` for whoever watches a generation.
+Structure events are made by `nprdsl.structure` between tags: entering and leaving rules, forks,
+branches, joins. Run events are made by `nprdsl.machine` for whoever watches a generation.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """The byte automaton of a field: everything that may stand between two tags, and the tag itself.
 
-A field is a chain of parts (literal, glue, free text, regular, fresh label) ended by a tag. A `Local` state is a
-set of places in such chains together with the node of the tag scanner; it is shared by all places of a
-trace where the same may follow, whatever the counts and labels around it. Bytes move it (`step`).
-Every place knows how many tokens finish its field and tag, so that a legal end can always be reserved.
-Non-goals: which fields may come next (see `nprdsl.structure`), token masks (see `nprdsl.rows`).
-"""
+A field is a chain of parts (literal, glue, free text, regular, fresh label) ended by a tag. A
+`Local` state is a set of places in such chains together with the node of the tag scanner; it is
+shared by all places of a trace where the same may follow, whatever the counts and labels around it.
+Bytes move it (`step`). Every place knows how many tokens finish its field and tag, so that a legal
+end can always be reserved. Non-goals: which fields may come next (see `nprdsl.structure`), token
+masks (see `nprdsl.rows`)."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ class FreshPart:
 
 @dataclass(frozen=True, slots=True)
 class TagPart:
-    """The tag that ends a field. `reserve` tokens are owed behind it: a branch's repeat of a label."""
+    """The tag that ends a field. `reserve` tokens are owed behind it: a branch's repeat of a
+    label."""
 
     tag: str
     data: bytes
@@ -116,7 +117,7 @@ class FieldMachine:
         self._chains: dict[tuple[Part, Chain | None], Chain] = {}
         self._locals: dict[tuple[int, frozenset[Place]], Local] = {}
 
-    # -- building ------------------------------------------------------------------------------------
+    # building
 
     def chain(self, parts: tuple[Part, ...], tag: str) -> Chain:
         chain = self._link(TagPart(tag, tag.encode()), None)
@@ -171,7 +172,7 @@ class FieldMachine:
             for c, p in local.places
         )
 
-    # -- moving --------------------------------------------------------------------------------------
+    # moving
 
     def step(self, local: Local, byte: int) -> Local | str | None:
         """The next state; the tag that this byte completes; None if the byte may not stand here."""
@@ -277,7 +278,7 @@ class FieldMachine:
                 self._begin(chain.rest, places)
         return self._share(local.node, places)
 
-    # -- cost ----------------------------------------------------------------------------------------
+    # cost
 
     def costs(self, local: Local) -> dict[str, int]:
         """For every tag that may come next: the fewest tokens that finish its field and the tag."""
@@ -293,7 +294,8 @@ class FieldMachine:
         return local.costs
 
     def part_cost(self, part: Part, progress: Progress) -> int:
-        """The fewest tokens that finish the part from here; what a branch must repeat counts twice."""
+        """The fewest tokens that finish the part from here; what a branch must repeat counts
+        twice."""
         if isinstance(part, TagPart):
             if part.tag == END or self.mode is TagMode.SPECIAL:
                 return 0 if part.tag == END else 1 + part.reserve

@@ -1,8 +1,8 @@
 """Runs without a choice: the tokens that must come next, to be emitted without asking the model.
 
-A run ends where there is a choice, where branches begin, and where a branch or the trace is complete. It is
-spelled as the model's tokenizer would, as long as that takes no more tokens than were reserved for it.
-Non-goals: closing at a budget (masks do that, see `nprdsl.tightness`).
+A run ends where there is a choice, where branches begin, and where a branch or the trace is
+complete. It is spelled as the model's tokenizer would, as long as that takes no more tokens than
+were reserved for it. Non-goals: closing at a budget (masks do that, see `nprdsl.tightness`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 
 def forced_run(automaton: Automaton, state: State) -> tuple[int, ...]:
-    """The forced tokens from `state`, possibly none. A field that captures values is never forced past
+    """The forced tokens from `state`, possibly none. A field that captures values is never forced
+    past
     its tag: the values are read when they are complete."""
     tokens: list[int] = []
     while state.structure.fork is None and not state.structure.finished:
@@ -123,7 +124,8 @@ def _spell(automaton: Automaton, state: State, local: Local, run: bytes) -> tupl
 
 
 def _encoded(automaton: Automaton, run: bytes, reserved: int) -> tuple[int, ...]:
-    """The tokenizer's own spelling if it needs no more tokens than are reserved, else the shortest."""
+    """The tokenizer's own spelling if it needs no more tokens than are reserved, else the
+    shortest."""
     if not run:
         return ()
     own = automaton.vocabulary.encode(run.decode())

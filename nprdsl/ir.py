@@ -23,7 +23,8 @@ class TerminalKind(StrEnum):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Terminal:
-    """A named terminal. `pattern` is Python `re` syntax read with `re.ASCII | re.DOTALL`-free flags:
+    """A named terminal. `pattern` is Python `re` syntax read with `re.ASCII | re.DOTALL`-free
+    flags:
     `\\d`, `\\w`, `\\s` are ASCII classes, `.` excludes the newline."""
 
     name: str
@@ -100,9 +101,9 @@ class JoinKind(StrEnum):
 class Block:
     """A map, process and join (or spawn and join) that stand in one sequence of one rule.
 
-    `item` is the rule that the map lists, None for `spawn`. `bound` names the terminals whose value in
-    the item is forced in its branch, in order. `low`, `high` bound the number of branches; for a map
-    they follow from the list's own repetition (1, None) and are not enforced twice.
+    `item` is the rule that the map lists, None for `spawn`. `bound` names the terminals whose value
+    in the item is forced in its branch, in order. `low`, `high` bound the number of branches; for a
+    map they follow from the list's own repetition (1, None) and are not enforced twice.
     """
 
     index: int
@@ -155,7 +156,8 @@ class Rule:
 
 @dataclass(frozen=True, eq=False)
 class Grammar:
-    """A whole schema. `rules` holds every rule reachable from `start`; `tags` in order of appearance."""
+    """A whole schema. `rules` holds every rule reachable from `start`; `tags` in order of
+    appearance."""
 
     name: str
     file: str

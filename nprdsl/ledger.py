@@ -1,8 +1,8 @@
 """The account of token budgets: the whole trace, each branch, each rule.
 
-A branch may spend its allotment and no more; what a legal end costs is always left. At a fork the slack is
-shared out evenly between the branches and what follows the join, so that no branch depends on how fast its
-siblings are; what a branch leaves unspent returns at the join.
+A branch may spend its allotment and no more; what a legal end costs is always left. At a fork the
+slack is shared out evenly between the branches and what follows the join, so that no branch depends
+on how fast its siblings are; what a branch leaves unspent returns at the join.
 Non-goals: turning slack into masks (see `nprdsl.tightness`).
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from nprdsl.structure import Bounds
 
@@ -22,10 +23,11 @@ class LimitError(ValueError):
 class Limits:
     """What one generation may use; None is without limit.
 
-    `max_tokens` counts every token of the trace, forced ones included, the prompt not. `branch_tokens`
-    and `rule_tokens` cap one branch and one use of a rule; what a legal end needs is allowed in any case.
-    `depth`, `branches`, `blocks` bound forks inside forks, branches of a fork, and blocks one after
-    another on one branch. `spawn` is the number of branches of a fork by count (default: the fewest).
+    `max_tokens` counts every token of the trace, forced ones included, the prompt not.
+    `branch_tokens` and `rule_tokens` cap one branch and one use of a rule; what a legal end needs
+    is allowed in any case. `depth`, `branches`, `blocks` bound forks inside forks, branches of a
+    fork, and blocks one after another on one branch. `spawn` is the number of branches of a fork by
+    count (default: the fewest).
     """
 
     max_tokens: int = 2048
@@ -55,6 +57,9 @@ class Limits:
     def bounds(self) -> Bounds:
         """The limits on structure."""
         return Bounds(self.depth, self.branches, self.blocks)
+
+
+DEFAULT_LIMITS: Final = Limits()
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """Cutting a trace into lexemes: the content of a field and the tag behind it.
 
-Text is cut at the leftmost occurrence of a tag; tokens are cut at special tokens, or, where the tags are
-spelled, as text. The last lexeme of a trace has the tag `END`.
+Text is cut at the leftmost occurrence of a tag; tokens are cut at special tokens, or, where the
+tags are spelled, as text. The last lexeme of a trace has the tag `END`.
 Non-goals: judging content or order (see `nprdsl.parser`).
 """
 
@@ -17,7 +17,8 @@ from nprdsl.violations import ViolationCode
 
 @dataclass(frozen=True, slots=True)
 class Lexeme:
-    """Content text[start:end], then `tag` up to `tag_end`; `fault` if the content itself is broken."""
+    """Content text[start:end], then `tag` up to `tag_end`; `fault` if the content itself is
+    broken."""
 
     start: int
     end: int
@@ -42,7 +43,8 @@ def text_lexemes(text: str, pattern: re.Pattern[str]) -> list[Lexeme]:
 
 
 def spelled_tag_fault(content: str, pattern: re.Pattern[str]) -> ContentFault | None:
-    """The fault of prose that spells a tag where tags are special tokens: prose is never structure."""
+    """The fault of prose that spells a tag where tags are special tokens: prose is never
+    structure."""
     found = pattern.search(content)
     if found is None:
         return None

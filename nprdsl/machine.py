@@ -1,10 +1,10 @@
 """The fork/join machine: what a generation does next, without any engine.
 
-It holds a matcher and an account for every branch. It is told the tokens that live branches sampled and
-answers with actions: feed these tokens, fork, join, end. Headers, labels, glue and joins are forced by it;
-masks come from it; the budget is kept by it, so that every trace that ends is legal whatever the budget.
-Any engine that can feed tokens, return logits, alias KV on a fork and merge it on a join can run it.
-Non-goals: tensors, sampling, scheduling (see `nprdsl.runtime`).
+It holds a matcher and an account for every branch. It is told the tokens that live branches sampled
+and answers with actions: feed these tokens, fork, join, end. Headers, labels, glue and joins are
+forced by it; masks come from it; the budget is kept by it, so that every trace that ends is legal
+whatever the budget. Any engine that can feed tokens, return logits, alias KV on a fork and merge it
+on a join can run it. Non-goals: tensors, sampling, scheduling (see `nprdsl.runtime`).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from nprdsl.events import (
     JoinEvent,
     TokenEvent,
 )
-from nprdsl.fields import NEVER
 from nprdsl.ir import Block, JoinKind
-from nprdsl.ledger import Account, LimitError, Limits, share_out
+from nprdsl.ledger import DEFAULT_LIMITS, Account, LimitError, Limits, share_out
 from nprdsl.matcher import Matcher
 from nprdsl.rows import Row
+from nprdsl.spelling import NEVER
 from nprdsl.structure import Mode, TagState
 from nprdsl.trace import TokenTrace
 
@@ -40,7 +40,8 @@ ROOT = 0
 
 @dataclass(frozen=True, slots=True)
 class JoinPolicy:
-    """How many complete branches a join waits for; None waits for all. The others are then cut: closed
+    """How many complete branches a join waits for; None waits for all. The others are then cut:
+    closed
     legally with the fewest tokens, so that the trace stays legal."""
 
     quorum: int | None = None
@@ -103,7 +104,7 @@ class Machine:
         self,
         bound: BoundSchema,
         prompt: Sequence[int] = (),
-        limits: Limits = Limits(),
+        limits: Limits = DEFAULT_LIMITS,
         join: JoinPolicy = ALL,
     ) -> None:
         self.bound = bound.under(limits.bounds)
@@ -147,7 +148,7 @@ class Machine:
     def _matcher(self, structure: TagState) -> Matcher:
         return Matcher(self._automaton, self._automaton.enter(structure))
 
-    # -- what an engine asks -------------------------------------------------------------------------
+    # what an engine asks
 
     @property
     def live(self) -> tuple[int, ...]:
@@ -155,7 +156,8 @@ class Machine:
         return tuple(self._live)
 
     def mask(self, branch: int) -> Row:
-        """int32 [ceil(V/32)]: the tokens that the branch may sample. Equal rows are the same array."""
+        """int32 [ceil(V/32)]: the tokens that the branch may sample. Equal rows are the same
+        array."""
         state = self._branches[branch]
         slack = state.account.left - state.matcher.cost
         if state.scopes:
@@ -186,7 +188,7 @@ class Machine:
         events, self._events = self._events, []
         return events
 
-    # -- moving --------------------------------------------------------------------------------------
+    # moving
 
     def start(self) -> list[Action]:
         """The first actions; the prompt is fed by the engine before them."""
@@ -195,7 +197,8 @@ class Machine:
         return self._drain()
 
     def advance(self, branch: int, token: int, logprob: float | None = None) -> list[Action]:
-        """Take the token that a live branch sampled. Raises `IllegalTokenError` if its mask forbids it."""
+        """Take the token that a live branch sampled. Raises `IllegalTokenError` if its mask forbids
+        it."""
         assert branch in self._live, f"branch {branch} does not wait for a token"
         state = self._branches[branch]
         before = state.matcher.structure
@@ -266,7 +269,7 @@ class Machine:
         text = self.bound.vocabulary.text(tokens)
         self._events.append(TokenEvent(state.number, state.path, tokens, text, not sampled))
 
-    # -- forks and joins -----------------------------------------------------------------------------
+    # forks and joins
 
     def _fork(self, parent: BranchState) -> None:
         structure = parent.matcher.structure
@@ -295,7 +298,8 @@ class Machine:
             self._run_on(self._branches[number], ())
 
     def _spawn(self, parent: BranchState, block: Block) -> int:
-        """The number of branches of a fork by count: as many as asked for, allowed and affordable."""
+        """The number of branches of a fork by count: as many as asked for, allowed and
+        affordable."""
         count = max(self.limits.spawn or block.low, block.low)
         for limit in (block.high, self.limits.branches):
             count = count if limit is None else min(count, limit)
@@ -364,7 +368,7 @@ class Machine:
         self._actions.append(End(reason))
         self._events.append(EndEvent(reason))
 
-    # -- what was written ----------------------------------------------------------------------------
+    # what was written
 
     def _linear(self, state: BranchState) -> list[Written]:
         """The tokens of a branch and of all that forked from it, in the order of the trace."""

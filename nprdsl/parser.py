@@ -1,9 +1,9 @@
 """Reading a trace: the one parser of the language, for text and for tokens alike.
 
-A source of lexemes (`nprdsl.lexemes`) cuts a trace into pairs of field content and tag; `read` runs them
-through the tag machine. It reports every violation it can find: after a fault it repairs the state as
-the author most likely meant it and goes on. What it read is a list of placed structure events and pieces,
-from which `nprdsl.trace` objects are built.
+A source of lexemes (`nprdsl.lexemes`) cuts a trace into pairs of field content and tag; `read` runs
+them through the tag machine. It reports every violation it can find: after a fault it repairs the
+state as the author most likely meant it and goes on. What it read is a list of placed structure
+events and pieces, from which `nprdsl.trace` objects are built.
 Non-goals: constraining generation (see `nprdsl.automaton`); it accepts the same language.
 """
 
@@ -26,12 +26,14 @@ MAX_VIOLATIONS = 50
 
 @dataclass(frozen=True, slots=True)
 class Forced:
-    """A stretch in which there was no choice: headers, bound labels, glue, the only possible tag."""
+    """A stretch in which there was no choice: headers, bound labels, glue, the only possible
+    tag."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A structure event, a terminal or a forced stretch, with its place in the text (characters)."""
+    """A structure event, a terminal or a forced stretch, with its place in the text
+    (characters)."""
 
     what: StructureEvent | Piece | Forced
     start: int
@@ -39,7 +41,8 @@ class Placed:
 
 
 class Parser:
-    """Reads traces of one grammar under one set of bounds; states and patterns are kept between traces."""
+    """Reads traces of one grammar under one set of bounds; states and patterns are kept between
+    traces."""
 
     def __init__(self, grammar: Grammar, bounds: Bounds) -> None:
         self.grammar = grammar
@@ -156,7 +159,8 @@ class _Reading:
         self.placed.extend(Placed(event, at, at) for event in events)
 
     def _mend(self, state: TagState, number: int) -> TagState | None:
-        """The state to go on from after an unexpected tag, which is reported; None to skip the tag."""
+        """The state to go on from after an unexpected tag, which is reported; None to skip the
+        tag."""
         lexeme = self._lexemes[number]
         found: Repair = repair(self._parser.machine, self._text, self._lexemes[: number + 1], state)
         at = lexeme.end - lexeme.start

@@ -1,4 +1,5 @@
-"""From what the parser placed to a trace: the tree of elements, the marks of forks and joins, the loss mask.
+"""From what the parser placed to a trace: the tree of elements, the marks of forks and joins, the
+loss mask.
 
 Non-goals: finding faults (see `nprdsl.parser`).
 """

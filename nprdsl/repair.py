@@ -1,7 +1,7 @@
 """Naming the fault behind an unexpected tag, and the state that its author most likely meant.
 
-Tried in order: a count that differs from the list's, a limit exceeded, elements that are missing, a tag
-out of place. Runs only after a fault, so it may replay the trace.
+Tried in order: a count that differs from the list's, a limit exceeded, elements that are missing, a
+tag out of place. Runs only after a fault, so it may replay the trace.
 Non-goals: faults inside a field (see `nprdsl.content`).
 """
 
@@ -52,7 +52,7 @@ def repair(machine: TagMachine, text: str, read: Sequence[Lexeme], state: TagSta
     )
 
 
-# -- counts ------------------------------------------------------------------------------------------
+# counts
 
 
 def _too_few(state: TagState, machine: TagMachine, tag: str) -> Repair | None:
@@ -128,7 +128,7 @@ def _nodes(node: Node) -> list[Node]:
     return found
 
 
-# -- limits ------------------------------------------------------------------------------------------
+# limits
 
 
 def _limit(machine: TagMachine, text: str, read: Sequence[Lexeme]) -> Repair | None:
@@ -191,7 +191,7 @@ def _unlimited(node: Node) -> Node:
     return node
 
 
-# -- missing and misplaced tags ----------------------------------------------------------------------
+# missing and misplaced tags
 
 
 def _missing(state: TagState, tag: str) -> Repair | None:

@@ -1,15 +1,15 @@
 """Token masks: which tokens may come next, one packed row for each local state.
 
-A row is int32 [ceil(V/32)], bit i%32 of word i//32 is token i. In free text almost every token is legal,
-so its row is the row of valid UTF-8 with the few tokens corrected that touch a tag; elsewhere few tokens
-are legal and are found by walking prefixes. A token that runs past the end of a tag is decided by what
-follows there: it is kept apart as a `Crossing`.
+A row is int32 [ceil(V/32)], bit i%32 of word i//32 is token i. In free text almost every token is
+legal, so its row is the row of valid UTF-8 with the few tokens corrected that touch a tag;
+elsewhere few tokens are legal and are found by walking prefixes. A token that runs past the end of
+a tag is decided by what follows there: it is kept apart as a `Crossing`.
 Non-goals: budgets (see `nprdsl.tightness`), what follows a tag (see `nprdsl.automaton`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from nprdsl.fields import (
     BLANK_BYTES,
-    NEVER,
     AnyGluePart,
     Chain,
     FieldMachine,
@@ -33,6 +32,7 @@ from nprdsl.fields import (
     text_of,
 )
 from nprdsl.regular import utf8_dfa
+from nprdsl.spelling import NEVER
 from nprdsl.structure import END
 from nprdsl.vocabulary import Vocabulary
 
@@ -116,7 +116,7 @@ class Rows:
         """How many different rows there are so far."""
         return len(self._interned)
 
-    # -- one row -------------------------------------------------------------------------------------
+    # one row
 
     def _compute(self, local: Local) -> LocalRow:
         text = text_of(local)
@@ -144,7 +144,8 @@ class Rows:
         return found
 
     def text_candidates(self, local: Local) -> Iterable[int]:
-        """The tokens that may touch a tag: those with one inside, and those that finish one begun."""
+        """The tokens that may touch a tag: those with one inside, and those that finish one
+        begun."""
         if self._whole is None:
             inside = [self.vocabulary.containing(tag) for tag in self._tags]
             self._whole = np.unique(np.concatenate(inside)) if inside else np.zeros(0, np.int32)
@@ -169,7 +170,7 @@ class Rows:
             else:
                 set_bit(bits, token)
 
-    # -- narrow states -------------------------------------------------------------------------------
+    # narrow states
 
     def _narrow(self, local: Local, bits: Row, crossings: list[Crossing]) -> None:
         """Where no free text stands: regular values by table, the rest by prefix."""
@@ -212,7 +213,8 @@ class Rows:
         return found
 
     def _regular_table(self, chain: Chain) -> tuple[NDArray[np.int32], int]:
-        """Moves of a regular value, doubled: states from `n` on have passed an accepting state, and lead
+        """Moves of a regular value, doubled: states from `n` on have passed an accepting state, and
+        lead
         to the last state on a byte that the value refuses and what follows may take."""
         assert isinstance(chain.part, RegularPart) and chain.rest is not None
         dfa, spelling = chain.part.dfa, self.machine.spelling
@@ -247,7 +249,9 @@ def _literal_bytes(local: Local) -> set[int]:
     found: set[int] = set()
     for chain, progress in local.places:
         part = chain.part
-        if (isinstance(part, LiteralPart) and isinstance(progress, int)) or (isinstance(part, TagPart) and part.data and isinstance(progress, int)):
+        if (isinstance(part, LiteralPart) and isinstance(progress, int)) or (
+            isinstance(part, TagPart) and part.data and isinstance(progress, int)
+        ):
             found.add(part.data[progress])
         elif isinstance(part, AnyGluePart):
             found |= BLANK_BYTES
@@ -259,7 +263,7 @@ def _literal_bytes(local: Local) -> set[int]:
     return found
 
 
-def _first_bytes(chain: Chain, mode: TagMode) -> set[int]:
+def _first_bytes(chain: Chain, mode: TagMode) -> Set[int]:
     """The bytes with which a chain may begin."""
     part = chain.part
     if isinstance(part, TextPart):
@@ -273,11 +277,11 @@ def _first_bytes(chain: Chain, mode: TagMode) -> set[int]:
         return BLANK_BYTES | _first_bytes(chain.rest, mode)
     first = set(np.flatnonzero(part.dfa.table[part.dfa.start]).tolist())
     if part.dfa.accepting[part.dfa.start]:
-        first |= _first_bytes(chain.rest, mode)
+        return first | _first_bytes(chain.rest, mode)
     return first
 
 
-# -- bits --------------------------------------------------------------------------------------------
+# bits
 
 
 def pack(allowed: NDArray[np.bool_], width: int) -> Row:

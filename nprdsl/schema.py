@@ -1,7 +1,7 @@
 """A loaded schema: the entry to everything that follows from one grammar file.
 
-`load` finds, reads and validates it. A `Schema` checks and parses texts, writes its own instruction and
-example, exports itself for other servers, and binds to a vocabulary (`nprdsl.bound`).
+`load` finds, reads and validates it. A `Schema` checks and parses texts, writes its own instruction
+and example, exports itself for other servers, and binds to a vocabulary (`nprdsl.bound`).
 Non-goals: each of these itself; this module only connects them.
 """
 
@@ -22,7 +22,7 @@ from nprdsl.parser import Parser
 from nprdsl.prompting import instructions, skeleton
 from nprdsl.reading import elements, marks
 from nprdsl.resolve import read_grammar
-from nprdsl.structure import Bounds
+from nprdsl.structure import UNBOUNDED, Bounds
 from nprdsl.terminals import typed
 from nprdsl.trace import Trace
 from nprdsl.violations import TraceError, Violation
@@ -55,21 +55,21 @@ class Schema:
     def tag_pattern(self) -> re.Pattern[str]:
         return tag_pattern(self.grammar.tags)
 
-    def parser(self, bounds: Bounds = Bounds()) -> Parser:
+    def parser(self, bounds: Bounds = UNBOUNDED) -> Parser:
         """The reader of this language under run-time limits on its structure."""
         found = self._parsers.get(bounds)
         if found is None:
             found = self._parsers[bounds] = Parser(self.grammar, bounds)
         return found
 
-    def check(self, text: str, bounds: Bounds = Bounds()) -> list[Violation]:
+    def check(self, text: str, bounds: Bounds = UNBOUNDED) -> list[Violation]:
         """Everything that makes `text` illegal, in order; empty exactly if it is legal."""
         parser, lexemes = self.parser(bounds), text_lexemes(text, self.tag_pattern)
         if parser.legal(text, lexemes):
             return []
         return parser.read(text, lexemes)[1]
 
-    def parse(self, text: str, bounds: Bounds = Bounds()) -> Trace:
+    def parse(self, text: str, bounds: Bounds = UNBOUNDED) -> Trace:
         """The trace that `text` is; raises `TraceError` with the violations of `check`."""
         lexemes = text_lexemes(text, self.tag_pattern)
         placed, violations = self.parser(bounds).read(text, lexemes)
@@ -89,7 +89,7 @@ class Schema:
         """The linear language for another server: "xgrammar", "llguidance" or "outlines"."""
         return export(self.grammar, target, special=special)
 
-    def bind(self, vocabulary: Vocabulary, bounds: Bounds = Bounds()) -> BoundSchema:
+    def bind(self, vocabulary: Vocabulary, bounds: Bounds = UNBOUNDED) -> BoundSchema:
         """The language over token ids."""
         return BoundSchema(self.grammar, vocabulary, self.parser, bounds)
 
@@ -104,8 +104,8 @@ def shipped() -> tuple[str, ...]:
 def load(schema: str | Path, terminals: Mapping[str, object] | None = None) -> Schema:
     """The schema of that name or at that path.
 
-    `terminals` types the terminals that the schema declares: a pydantic model, a JSON schema, a regular
-    expression, an Enum, a Literal. Raises `SchemaError` with every diagnostic of the file.
+    `terminals` types the terminals that the schema declares: a pydantic model, a JSON schema, a
+    regular expression, an Enum, a Literal. Raises `SchemaError` with every diagnostic of the file.
     """
     name, file, source = _source(schema)
     types = {n: typed(n, spec) for n, spec in (terminals or {}).items()}

@@ -1,9 +1,8 @@
 """How many tokens a text costs, and the shortest legal ending of a terminal, over one vocabulary.
 
-Costs are the fewest tokens that spell the bytes. Endings follow one fixed tree of next bytes, so that the
-ending of a later place is the tail of the ending of an earlier one: a reserve once made stays enough.
-Non-goals: which terminal stands where (see `nprdsl.fields`).
-"""
+Costs are the fewest tokens that spell the bytes. Endings follow one fixed tree of next bytes, so
+that the ending of a later place is the tail of the ending of an earlier one: a reserve once made
+stays enough. Non-goals: which terminal stands where (see `nprdsl.fields`)."""
 
 from __future__ import annotations
 
@@ -113,7 +112,8 @@ class Spelling:
         return self._endings[dfa]
 
     def _spellable_tree(self, dfa: Dfa) -> NDArray[np.int16]:
-        """`dfa.next_byte` recomputed over the usable bytes; kept as it is where they do not suffice."""
+        """`dfa.next_byte` recomputed over the usable bytes; kept as it is where they do not
+        suffice."""
         tree = dfa.next_byte.copy()
         known = dfa.accepting.copy()
         columns = np.flatnonzero(self._usable)

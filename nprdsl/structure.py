@@ -1,13 +1,14 @@
 """The tag machine: which tags may come next, what must stand before each, and what follows from it.
 
-A predictive pushdown machine over a resolved grammar. Its state is a stack of work still to do and a list
-of frames (the items that open maps have listed, the values that a branch must repeat). From a state,
-`arcs` maps every tag that may come next (`END` for the end) to the field that must precede it and to the
-state behind it. Counts, labels and depth live in the state, so that "as many steps as plans, with the
-same labels" is ordinary structure. The checker, the token automaton and the engine machine all run on it.
+A predictive pushdown machine over a resolved grammar. Its state is a stack of work still to do and
+a list of frames (the items that open maps have listed, the values that a branch must repeat). From
+a state, `arcs` maps every tag that may come next (`END` for the end) to the field that must precede
+it and to the state behind it. Counts, labels and depth live in the state, so that "as many steps as
+plans, with the same labels" is ordinary structure. The checker, the token automaton and the engine
+machine all run on it.
 
-Two modes: LINEAR reads a whole trace, branches one after another; FORKING stops where branches begin
-(`TagState.fork`) and gives each branch a state of its own.
+Two modes: LINEAR reads a whole trace, branches one after another; FORKING stops where branches
+begin (`TagState.fork`) and gives each branch a state of its own.
 Non-goals: matching the content of fields (see `nprdsl.parser` for text, `nprdsl.fields` for bytes).
 """
 
@@ -63,6 +64,9 @@ class Bounds:
     blocks: int | None = None  # blocks one after another on one branch (or the trunk)
 
 
+UNBOUNDED: Final = Bounds()
+
+
 @dataclass(frozen=True, slots=True)
 class BoundValue:
     """A value of an item that its branch repeats; `tokens` is filled in when tokens are known."""
@@ -74,7 +78,7 @@ class BoundValue:
 PENDING: Final = BoundValue("\0pending")  # stands for a value of the field that is being read
 
 
-# -- symbols of a field ------------------------------------------------------------------------------
+# symbols of a field
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ class Bound:
 Symbol = Literal | Field | Capture | Bound
 
 
-# -- the stack ---------------------------------------------------------------------------------------
+# the stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +207,8 @@ class Arc:
 
 
 class TagState:
-    """A state right behind a tag. `events` happened on reaching it; `fork` is set where branches begin."""
+    """A state right behind a tag. `events` happened on reaching it; `fork` is set where branches
+    begin."""
 
     __slots__ = ("_arcs", "_machine", "_next", "cell", "events", "fork", "frame", "key")
 
@@ -260,9 +265,10 @@ class TagState:
 
 
 class TagMachine:
-    """All states of one grammar in one mode under one set of bounds; states are shared and memoised."""
+    """All states of one grammar in one mode under one set of bounds; states are shared and
+    memoised."""
 
-    def __init__(self, grammar: Grammar, mode: Mode, bounds: Bounds = Bounds()) -> None:
+    def __init__(self, grammar: Grammar, mode: Mode, bounds: Bounds = UNBOUNDED) -> None:
         self.grammar = grammar
         self.mode = mode
         self.bounds = bounds
@@ -271,7 +277,7 @@ class TagMachine:
         start = self.push(Ref(grammar.start, grammar.rules[grammar.start].span), None)
         self.initial = self.settle(start, BranchFrame((), 0, 0, None))
 
-    # -- moving --------------------------------------------------------------------------------------
+    # moving
 
     def follow(self, arc: Arc, captured: tuple[BoundValue, ...]) -> TagState:
         frame = arc.frame
@@ -314,7 +320,7 @@ class TagMachine:
         assert isinstance(state.frame, MapFrame)
         return state.fork, state.frame.items
 
-    # -- unfolding -----------------------------------------------------------------------------------
+    # unfolding
 
     def push(self, entry: Entry, below: Cell | None) -> Cell:
         key = (entry, below)
@@ -332,7 +338,8 @@ class TagMachine:
         frame: Frame | None,
         events: tuple[StructureEvent, ...] = (),
     ) -> TagState:
-        """Do at once all that needs no choice, so that ends and forks are known without lookahead."""
+        """Do at once all that needs no choice, so that ends and forks are known without
+        lookahead."""
         while cell is not None and not self._waits(cell.entry):
             unfolded = self._unfold(cell, frame)
             if unfolded is None:
@@ -499,7 +506,7 @@ class TagMachine:
         event = EnterBranch(entry.block, entry.index, _texts(entry.values))
         return self.push(entry.branch, below), opened, (event,)
 
-    # -- frames --------------------------------------------------------------------------------------
+    # frames
 
     def _count_block(self, frame: Frame | None) -> Frame | None:
         """One more block on this branch; None where depth or number of blocks forbids it."""

@@ -1,9 +1,8 @@
 """Where in a stream of bytes a tag ends: one Aho-Corasick automaton over all tags of a schema.
 
-The first tag to be complete is the tag that was written (no tag contains another), so scanning from the
-end of the last tag decides what is text and what is structure.
-Non-goals: what may stand there (see `nprdsl.fields`).
-"""
+The first tag to be complete is the tag that was written (no tag contains another), so scanning from
+the end of the last tag decides what is text and what is structure. Non-goals: what may stand there
+(see `nprdsl.fields`)."""
 
 from __future__ import annotations
 
@@ -16,8 +15,9 @@ ROOT = 0
 
 @dataclass(frozen=True)
 class TagScan:
-    """`moves[node]` maps a byte to the next node (`ROOT` where absent); `ends[node]` is the tag that is
-    complete there, or empty; `rests[node]` holds, for every tag begun, the bytes it still lacks."""
+    """`moves[node]` maps a byte to the next node (`ROOT` where absent); `ends[node]` is the tag
+    that is complete there, or empty; `rests[node]` holds, for every tag begun, the bytes it still
+    lacks."""
 
     moves: tuple[dict[int, int], ...]
     ends: tuple[str, ...]

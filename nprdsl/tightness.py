@@ -1,8 +1,8 @@
 """Masks near the end of a budget: only tokens after which the trace can still be finished.
 
-For a state of cost c and slack s the mask keeps the tokens that lead to a cost of at most c + s - 1. With no
-slack that is closing and nothing else. In free text tokens are judged by class (where they leave the UTF-8
-automaton, whether they are blank), the few that touch a tag one by one.
+For a state of cost c and slack s the mask keeps the tokens that lead to a cost of at most c + s -
+1. With no slack that is closing and nothing else. In free text tokens are judged by class (where
+they leave the UTF-8 automaton, whether they are blank), the few that touch a tag one by one.
 Non-goals: deciding how much slack there is (see `nprdsl.ledger`).
 """
 
@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nprdsl.fields import (
-    NEVER,
     U8_START,
     Local,
     RegularPart,
@@ -26,6 +25,7 @@ from nprdsl.fields import (
     text_of,
 )
 from nprdsl.rows import Completed, Row, clear_bit, pack, set_bit, unpack, utf8_ends, walk
+from nprdsl.spelling import NEVER
 from nprdsl.structure import END
 from nprdsl.vocabulary import Vocabulary
 

@@ -1,7 +1,7 @@
 """Token ids as lexemes: the text that they spell, cut at tags, and where each token begins in it.
 
-Special-token tags cut by id, and prose that spells a tag is a fault; spelled tags cut as text does. Bytes
-that are not UTF-8 become lone surrogates, which the content matcher reports.
+Special-token tags cut by id, and prose that spells a tag is a fault; spelled tags cut as text does.
+Bytes that are not UTF-8 become lone surrogates, which the content matcher reports.
 Non-goals: judging content or order (see `nprdsl.parser`).
 """
 
@@ -32,7 +32,8 @@ class TokenText:
 def token_text(
     ids: Sequence[int], vocabulary: Vocabulary, tags: tuple[str, ...], mode: TagMode
 ) -> TokenText:
-    """Read the ids of a trace, without its prompt; an end token at the end is no part of the text."""
+    """Read the ids of a trace, without its prompt; an end token at the end is no part of the
+    text."""
     ended = bool(ids) and ids[-1] == vocabulary.eos_id
     body = ids[:-1] if ended else ids
     pieces = [_piece(token, vocabulary) for token in body]

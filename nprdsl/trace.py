@@ -20,8 +20,9 @@ from nprdsl.layout import Layout
 class Element:
     """A rule or a terminal of the schema as it stands in a trace.
 
-    `start` and `end` are character offsets in the trace's text, tags and glue of the element included.
-    `value` is the typed value of a declared terminal, the text of any other terminal, None for a rule.
+    `start` and `end` are character offsets in the trace's text, tags and glue of the element
+    included. `value` is the typed value of a declared terminal, the text of any other terminal,
+    None for a rule.
     """
 
     name: str

@@ -1,7 +1,8 @@
 """Faults of a trace, as values: what is wrong, where, in which rule, and the way out.
 
-`schema.check` and `bound.check` return lists of these; `TraceError` carries them. Rewards read the codes.
-Non-goals: faults of a schema (see `nprdsl.diagnostics`), text for people (see `nprdsl.rendering`).
+`schema.check` and `bound.check` return lists of these; `TraceError` carries them. Rewards read the
+codes. Non-goals: faults of a schema (see `nprdsl.diagnostics`), text for people (see
+`nprdsl.rendering`).
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class ViolationCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One fault. `line` and `column` count from 1; `offset` counts characters (or tokens) from 0."""
+    """One fault. `line` and `column` count from 1; `offset` counts characters (or tokens) from
+    0."""
 
     code: ViolationCode
     message: str

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nprdsl.regex import END, STATE_LIMIT, Positions, RegexError, bits, positions
 
-__all__ = ["Dfa", "RegexError", "compile_regex", "utf8_dfa", "whitespace_loop"]
+__all__ = ["Dfa", "RegexError", "beyond", "compile_regex", "utf8_dfa", "whitespace_loop"]
 
 WHITESPACE = b" \t\n\r\f\v"
 _BYTES = (1 << 256) - 1
@@ -211,7 +211,30 @@ def whitespace_loop(dfa: Dfa) -> bytes | None:
     return min(witnesses, key=lambda w: (len(w), w), default=None)
 
 
-_PLAINEST_FIRST = bytes(sorted(_members(_BYTES), key=_plainness))
+_EVERY_BYTE: list[int] = sorted(range(256), key=_plainness)
+_PLAINEST_FIRST = bytes(_EVERY_BYTE)
+
+
+def beyond(dfa: Dfa, other: Dfa) -> bytes | None:
+    """The shortest text that `dfa` accepts and `other` does not, or None where there is none."""
+    queue = deque([(dfa.start, other.start, b"")])
+    seen = {(dfa.start, other.start)}
+    best: bytes | None = None
+    while queue:
+        state, twin, text = queue.popleft()
+        if best is not None and len(text) + dfa.distance[state] >= len(best):
+            continue
+        if twin == 0 or (dfa.accepting[state] and not other.accepting[twin]):
+            best = text + (dfa.completion(state) if twin == 0 else b"")
+            continue
+        both = dfa.table[state].astype(np.int64) << 32 | other.table[twin]
+        joint, first = np.unique(both[_EVERY_BYTE], return_index=True)
+        for pair, at in zip(joint.tolist(), first.tolist(), strict=True):
+            target = (pair >> 32, pair & 0xFFFFFFFF)
+            if target[0] and target not in seen:
+                seen.add(target)
+                queue.append((*target, text + _PLAINEST_FIRST[at : at + 1]))
+    return best
 
 
 def _on_cycles(follow: NDArray[np.int32]) -> NDArray[np.bool_]:

@@ -38,7 +38,7 @@ def export(
         case Target.XGRAMMAR:
             return to_xgrammar(_linear(grammar, known, limits), known, limits)
         case Target.LLGUIDANCE:
-            return to_llguidance(_linear(grammar, known, limits), known)
+            return to_llguidance(_linear(grammar, known, limits), known, limits)
         case Target.OUTLINES:
             return to_outlines(lambda lower: _linear(grammar, known, lower), known, limits)
 
@@ -55,5 +55,5 @@ def _linear(grammar: Grammar, special: Mapping[str, int], limits: ExportLimits) 
     linear = linearise(grammar, limits)
     if not grammar.blocks or set(linear.tags) <= set(special):
         return linear
-    lost = "a token may run past the end of a branch, or of a list"
+    lost = "a token may run past the end of an item, a list or a branch"
     return replace(linear, lost=(*linear.lost, lost))

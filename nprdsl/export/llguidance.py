@@ -2,7 +2,7 @@
 
 Its lexer takes the longest lexeme, so all content before a tag is one lexeme, together with the tag
 where the tag is text. Special tags are `<[id]>`; no text lexeme ever matches a special token. Free
-text is stated exactly: not blank, without tags, valid UTF-8.
+text is not blank, without tags, and valid UTF-8.
 Non-goals: the parametric rules of llguidance; counts are spelled out (`nprdsl.export.linear`).
 """
 
@@ -14,7 +14,7 @@ from typing import Final
 
 from nprdsl.export.contents import Unit, Units, gather
 from nprdsl.export.exported import Export, ExportError, Target
-from nprdsl.export.linear import Linear
+from nprdsl.export.linear import ExportLimits, Linear
 from nprdsl.export.neighbours import conflicting, head
 from nprdsl.export.regexes import escape, parse, quantifier, to_rust
 from nprdsl.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, TerminalKind
@@ -23,20 +23,26 @@ _HEADER: Final = "%llguidance {}"
 _TEXT: Final = r"(?s:.)*[^ \t\n\r\x0b\x0c](?s:.)*"
 
 
-def to_llguidance(linear: Linear, special: Mapping[str, int]) -> Export:
+def to_llguidance(linear: Linear, special: Mapping[str, int], limits: ExportLimits) -> Export:
     """`special`: token ids of the tags that are special tokens; every other tag is text."""
-    writer = _Writer(linear, special)
-    return Export(writer.text(), Target.LLGUIDANCE, linear.lost)
+    spelled = {tag for tag in linear.tags if limits.exact_text or tag not in special}
+    writer = _Writer(linear, special, spelled)
+    text = writer.text()
+    lost = list(linear.lost)
+    if writer.uses_text and len(spelled) < len(linear.tags):
+        lost.append("free text may spell a special tag in letters (`exact_text` forbids it)")
+    return Export(text, Target.LLGUIDANCE, tuple(lost))
 
 
 class _Writer:
-    def __init__(self, linear: Linear, special: Mapping[str, int]) -> None:
+    def __init__(self, linear: Linear, special: Mapping[str, int], spelled: set[str]) -> None:
         self._linear = linear
         self._special = special
         self._units: Units = gather(linear.rules, linear.start)
         self._whole = conflicting(self._units)
         self._lexemes: dict[str, str] = {}  # definition -> name
-        self._tags = "|".join(_quoted_regex(tag) for tag in linear.tags)
+        self._tags = "|".join(_quoted_regex(tag) for tag in linear.tags if tag in spelled)
+        self.uses_text = False
 
     def text(self) -> str:
         names = {name: name for name in self._units.rules}
@@ -79,7 +85,9 @@ class _Writer:
 
     def _lexeme(self, content: list[Node], tag: str) -> str:
         body = "".join(f"(?:{self._regex(node)})" for node in content)
-        definition = f"/{body}/ & ~/(?s:.)*(?:{self._tags})(?s:.)*/"
+        definition = f"/{body}/"
+        if self._tags:
+            definition += f" & ~/(?s:.)*(?:{self._tags})(?s:.)*/"
         if tag:
             definition = f"({definition}) {_quoted(tag)}"
         return self._lexemes.setdefault(definition, f"T{len(self._lexemes) + 1}")
@@ -87,6 +95,7 @@ class _Writer:
     def _regex(self, node: Node) -> str:
         match node:
             case Field(terminal=terminal) if terminal.kind is TerminalKind.TEXT:
+                self.uses_text = True
                 return _TEXT
             case Field(terminal=terminal):
                 return to_rust(parse(terminal.pattern))

@@ -93,8 +93,10 @@ class _Writer:
         self._linear = linear
         self._stand_ins = stand_ins
         self._limits = limits
-        text = free_text(linear.tags, "".join(stand_ins.values()))
+        spelled = [tag for tag in linear.tags if limits.exact_text or tag not in stand_ins]
+        text = free_text(spelled, "".join(stand_ins.values()))
         self._text = text_regex(text, START if limits.exact_text else OPEN)
+        self._may_spell = len(spelled) < len(linear.tags)
         self._recursive = frozenset(
             name for name in linear.rules if name in reachable(linear.rules, name)
         )
@@ -124,8 +126,7 @@ class _Writer:
             case Literal(text=text):
                 return literal(text)
             case Field(terminal=terminal) if terminal.kind is TerminalKind.TEXT:
-                if not self._limits.exact_text:
-                    self.lost["free text may be blank or empty (`exact_text` forbids it)"] = None
+                self._lose_text()
                 return self._text
             case Field(terminal=terminal):
                 return parse(terminal.pattern)
@@ -143,6 +144,13 @@ class _Writer:
                 return self._repeat(node, inside)
             case _:
                 raise AssertionError(node)
+
+    def _lose_text(self) -> None:
+        if not self._limits.exact_text:
+            self.lost["free text may be blank or empty (`exact_text` forbids it)"] = None
+        if self._may_spell:
+            lost = "free text may spell a special tag in letters (`exact_text` forbids it)"
+            self.lost[lost] = None
 
     def _repeat(self, node: Repeat, inside: tuple[str, ...]) -> Regex | None:
         inner = self._node(node.node, inside)

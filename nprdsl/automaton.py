@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from nprdsl.content import FieldContent, field_of
+from nprdsl.content import ArcContent, field_of
 from nprdsl.costs import Costing, Costs
 from nprdsl.events import EnterBranch, EnterFork, EnterJoin, LeaveBranch
 from nprdsl.fields import (
@@ -129,7 +129,7 @@ class Automaton:
         self._states: dict[tuple[TagState, Local], State] = {}
         self._starts: dict[TagState, tuple[Local, dict[str, int]]] = {}
         self._aligned: dict[Arc, bool] = {}
-        self._contents: dict[Arc, FieldContent] = {}
+        self._contents: dict[Arc, ArcContent] = {}
         self._machines: dict[Mode, TagMachine] = {}
 
     def machine(self, mode: Mode) -> TagMachine:
@@ -163,9 +163,13 @@ class Automaton:
             closings: dict[str, int] = {}
             for tag, arc in structure.arcs.items():
                 cost = self.costs.stack(arc.cell, arc.frame)
-                chain = self.fields.chain(tuple(self._part(s) for s in arc.symbols), tag)
-                if cost < NEVER and chain.cost < NEVER and not self._stuck(structure, tag):
-                    chains.append(chain)
+                ways = [
+                    self.fields.chain(tuple(self._part(s) for s in symbols), tag)
+                    for symbols in arc.fields
+                ]
+                usable = [chain for chain in ways if chain.cost < NEVER]
+                if cost < NEVER and usable and not self._stuck(structure, tag):
+                    chains += usable
                     closings[tag] = cost
             found = self._starts[structure] = (self.fields.start(tuple(chains)), closings)
         return found
@@ -295,9 +299,9 @@ class Automaton:
             data = data.removesuffix(tag.encode())
         content = self._contents.get(arc)
         if content is None:
-            content = self._contents[arc] = FieldContent(arc.symbols)
+            content = self._contents[arc] = ArcContent(arc.fields)
         values = content.captured(data.decode())
-        captures = [symbol for symbol in arc.symbols if isinstance(symbol, Capture)]
+        captures = [symbol for symbol in arc.fields[0] if isinstance(symbol, Capture)]
         return tuple(
             BoundValue(value.text, self._repeat(value.text, symbol, field))
             for value, symbol in zip(values, captures, strict=True)

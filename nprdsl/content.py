@@ -229,3 +229,30 @@ def _broken(character: str) -> bool:
 
 def _valid(content: str) -> bool:
     return content.isascii() or not any(_broken(c) for c in content)
+
+
+class ArcContent:
+    """The matcher of all the fields that may stand before one tag."""
+
+    def __init__(self, fields: tuple[tuple[Symbol, ...], ...]) -> None:
+        self._fields = tuple(FieldContent(symbols) for symbols in fields)
+
+    def accepts(self, content: str) -> bool:
+        """Whether the content is legal in one of the fields."""
+        return any(field.accepts(content) for field in self._fields)
+
+    def match(self, content: str) -> tuple[int, list[Piece]] | None:
+        """The number of the field that takes the content, and its terminals."""
+        for number, field in enumerate(self._fields):
+            pieces = field.match(content)
+            if pieces is not None:
+                return number, pieces
+        return None
+
+    def captured(self, content: str) -> tuple[BoundValue, ...]:
+        """The values that the branch of this item must repeat."""
+        return self._fields[0].captured(content)
+
+    def fault(self, content: str) -> ContentFault:
+        """Why no field takes the content."""
+        return self._fields[0].fault(content)

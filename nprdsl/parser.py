@@ -13,12 +13,12 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nprdsl.content import BLANKS, ContentFault, FieldContent, Piece, is_glue
+from nprdsl.content import BLANKS, ArcContent, ContentFault, Piece, is_glue
 from nprdsl.events import StructureEvent
 from nprdsl.ir import Field, Grammar
 from nprdsl.lexemes import Lexeme
 from nprdsl.repair import Repair, repair
-from nprdsl.structure import END, Arc, Bound, Bounds, Mode, TagMachine, TagState
+from nprdsl.structure import END, Arc, Bound, Bounds, Mode, Symbol, TagMachine, TagState, Trail
 from nprdsl.violations import Violation, ViolationCode
 
 MAX_VIOLATIONS = 50
@@ -48,7 +48,7 @@ class Parser:
         self.grammar = grammar
         self.bounds = bounds
         self._machine = TagMachine(grammar, Mode.LINEAR, bounds)
-        self._contents: dict[Arc, FieldContent] = {}
+        self._contents: dict[Arc, ArcContent] = {}
 
     def legal(self, text: str, lexemes: Sequence[Lexeme]) -> bool:
         """Whether there is no violation; the quick way."""
@@ -68,10 +68,10 @@ class Parser:
         """Everything found in the trace, and everything wrong with it."""
         return _Reading(self, text, lexemes).run()
 
-    def content(self, arc: Arc) -> FieldContent:
+    def content(self, arc: Arc) -> ArcContent:
         found = self._contents.get(arc)
         if found is None:
-            found = self._contents[arc] = FieldContent(arc.symbols)
+            found = self._contents[arc] = ArcContent(arc.fields)
         return found
 
     @property
@@ -79,9 +79,9 @@ class Parser:
         return self._machine
 
 
-def _first_glue(arc: Arc) -> str | None:
-    """The glue that the field of this arc begins with, if it does."""
-    first = next(iter(arc.symbols), None)
+def _first_glue(symbols: tuple[Symbol, ...]) -> str | None:
+    """The glue that the field begins with, if it does."""
+    first = next(iter(symbols), None)
     return first.terminal.literal if isinstance(first, Field) and is_glue(first) else None
 
 
@@ -119,19 +119,20 @@ class _Reading:
     def _take(self, state: TagState, arc: Arc, lexeme: Lexeme) -> TagState:
         content = self._text[lexeme.start : lexeme.end]
         matcher = self._parser.content(arc)
-        pieces = matcher.match(content)
-        if pieces is None and lexeme.fault is None:
+        matched = matcher.match(content)
+        if matched is None and lexeme.fault is None:
             self._report(matcher.fault(content), lexeme.start, state.rule)
-        self._place(arc, lexeme, pieces or [])
-        forced = self._forced_until(state, arc, lexeme, pieces or [])
+        way, pieces = matched if matched is not None else (0, [])
+        self._place(arc.trails[way], lexeme, pieces)
+        forced = self._forced_until(state, lexeme, pieces)
         self.placed.append(Placed(Forced(), lexeme.start, forced))
         after = state.after(lexeme.tag, matcher.captured(content))
         self._happen(after.events, lexeme.tag_end)
         return after
 
-    def _place(self, arc: Arc, lexeme: Lexeme, pieces: list[Piece]) -> None:
+    def _place(self, trail: Trail, lexeme: Lexeme, pieces: list[Piece]) -> None:
         at, found = lexeme.start, {id(p.symbol): p for p in pieces}
-        for step in arc.trail:
+        for step in trail:
             if isinstance(step, StructureEvent):
                 self.placed.append(Placed(step, at, at))
                 continue
@@ -140,20 +141,17 @@ class _Reading:
                 at = lexeme.start + piece.end
                 self.placed.append(Placed(piece, lexeme.start + piece.start, at))
 
-    def _forced_until(self, state: TagState, arc: Arc, lexeme: Lexeme, pieces: list[Piece]) -> int:
+    def _forced_until(self, state: TagState, lexeme: Lexeme, pieces: list[Piece]) -> int:
         """The end of the stretch, from the start of the field, that left no choice."""
-        ways = list(state.arcs.values())
+        ways = [symbols for arc in state.arcs.values() for symbols in arc.fields]
         if len(ways) > 1:
-            glue = {_first_glue(way) for way in ways}
+            glue = {_first_glue(symbols) for symbols in ways}
             if len(glue) > 1 or None in glue:
                 return lexeme.start
             content = self._text[lexeme.start : lexeme.end]
             return lexeme.end - len(content.lstrip(BLANKS))
-        at = lexeme.start
         free = [p for p in pieces if not isinstance(p.symbol, Bound)]
-        if free:
-            return at + free[0].start
-        return lexeme.tag_end
+        return lexeme.start + free[0].start if free else lexeme.tag_end
 
     def _happen(self, events: tuple[StructureEvent, ...], at: int) -> None:
         self.placed.extend(Placed(event, at, at) for event in events)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from nprdsl.content import FieldContent
+from nprdsl.content import ArcContent
 from nprdsl.events import EnterBranch, LeaveBranch
 from nprdsl.ir import Alt, Fork, Grammar, Join, Map, Node, Repeat, Rule, Seq
 from nprdsl.lexemes import Lexeme
@@ -168,7 +168,7 @@ def _replay(machine: TagMachine, text: str, read: Sequence[Lexeme]) -> TagState 
         arc = state.arcs.get(lexeme.tag)
         if arc is None:
             return None
-        captured = FieldContent(arc.symbols).captured(text[lexeme.start : lexeme.end])
+        captured = ArcContent(arc.fields).captured(text[lexeme.start : lexeme.end])
         state = state.after(lexeme.tag, captured)
     return state
 

@@ -188,22 +188,27 @@ class BranchFrame:
 Frame = MapFrame | BranchFrame
 
 
+Trail = tuple[StructureEvent | Symbol, ...]
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Arc:
-    """One way on: `trail` (events and symbols, in order) up to `tag`, then `cell` and `frame`."""
+    """One way on: up to `tag`, then `cell` and `frame`. `trails` are the fields that may stand
+    before the tag (events and symbols, in order); more than one only where text is optional."""
 
     tag: str
-    trail: tuple[StructureEvent | Symbol, ...]
+    trails: tuple[Trail, ...]
     cell: Cell | None
     frame: Frame | None
 
     @property
-    def symbols(self) -> tuple[Symbol, ...]:
-        return tuple(s for s in self.trail if isinstance(s, Symbol))
+    def fields(self) -> tuple[tuple[Symbol, ...], ...]:
+        """The symbols of every field that may stand before the tag."""
+        return tuple(tuple(s for s in t if isinstance(s, Symbol)) for t in self.trails)
 
     @property
     def captures(self) -> bool:
-        return any(isinstance(s, Capture) for s in self.trail)
+        return any(isinstance(s, Capture) for s in self.trails[0])
 
 
 class TagState:
@@ -250,7 +255,7 @@ class TagState:
 
     def after_any(self, tag: str) -> TagState:
         """The state behind `tag`, whatever the field before it captures."""
-        captures = sum(isinstance(s, Capture) for s in self.arcs[tag].trail)
+        captures = sum(isinstance(s, Capture) for s in self.arcs[tag].trails[0])
         return self.after(tag, (BoundValue(""),) * captures)
 
     @property
@@ -293,7 +298,11 @@ class TagMachine:
             return {}
         found: dict[str, Arc] = {}
         for arc in self._paths(state.cell, state.frame, ()):
-            found.setdefault(arc.tag, arc)
+            known = found.get(arc.tag)
+            if known is None:
+                found[arc.tag] = arc
+            elif (known.cell, known.frame) == (arc.cell, arc.frame):
+                found[arc.tag] = replace(known, trails=known.trails + arc.trails)
         return found
 
     def branch(self, state: TagState, index: int) -> TagState:
@@ -370,7 +379,7 @@ class TagMachine:
         while cell is not None:
             entry = cell.entry
             if isinstance(entry, Tag):
-                yield Arc(entry.text, trail, cell.below, frame)
+                yield Arc(entry.text, (trail,), cell.below, frame)
                 return
             if isinstance(entry, Literal):
                 trail, cell = (*trail, entry), cell.below
@@ -387,7 +396,7 @@ class TagMachine:
                     return
                 cell, frame, events = unfolded
                 trail += events
-        yield Arc(END, trail, None, frame)
+        yield Arc(END, (trail,), None, frame)
 
     def _choices(self, cell: Cell) -> Iterator[Cell | None]:
         entry, below = cell.entry, cell.below

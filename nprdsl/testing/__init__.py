@@ -1,0 +1,55 @@
+"""Hypothesis strategies for authors of schemas, and a fuzzer of one schema.
+
+    schema = nprdsl.load("my.lark")
+
+    @given(traces(schema))
+    def test_my_reward(text): ...
+
+Needs the extra `nprdsl[testing]`. Nothing here is needed to parse, generate or train.
+Non-goals: tests of engines (see `nprdsl.runtime`).
+"""
+
+from __future__ import annotations
+
+try:
+    import hypothesis  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "nprdsl.testing needs hypothesis; install it with: pip install 'nprdsl[testing]'",
+        name="hypothesis",
+    ) from error
+
+from nprdsl.testing.fuzzing import FuzzFailure, FuzzReport, Property, PropertyError, fuzz
+from nprdsl.testing.mutations import (
+    Mutation,
+    MutationKind,
+    all_mutations,
+    mutated,
+    mutations,
+)
+from nprdsl.testing.reference import Reading, derive
+from nprdsl.testing.schemas import schemas
+from nprdsl.testing.tokens import byte_vocabulary, straddling_merges, token_traces, tokenise
+from nprdsl.testing.traces import Spacing, traces
+
+__all__ = [
+    "FuzzFailure",
+    "FuzzReport",
+    "Mutation",
+    "MutationKind",
+    "Property",
+    "PropertyError",
+    "Reading",
+    "Spacing",
+    "all_mutations",
+    "byte_vocabulary",
+    "derive",
+    "fuzz",
+    "mutated",
+    "mutations",
+    "schemas",
+    "straddling_merges",
+    "token_traces",
+    "tokenise",
+    "traces",
+]

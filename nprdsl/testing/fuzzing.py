@@ -1,0 +1,244 @@
+"""The engine-free properties of one schema, run on many random traces: what `nprdsl fuzz` shows.
+
+Each example is a legal trace and one mutation of it. The schema must accept, read back and
+tokenise the trace, refuse the mutation with a fitting code, and its automaton must agree with its
+checker on both. Non-goals: engines, budgets, speed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from nprdsl import ir
+from nprdsl.bound import BoundSchema
+from nprdsl.schema import Schema
+from nprdsl.testing.mutations import Mutation, MutationKind, mutations
+from nprdsl.testing.reference import WHITE_SPACE, Tree, derive
+from nprdsl.testing.tokens import byte_vocabulary, straddling_merges, tokenise
+from nprdsl.testing.traces import Spacing, traces
+from nprdsl.trace import Element
+
+Progress = Callable[[int, int], None]
+
+
+class Property(StrEnum):
+    ACCEPTED = "accepted"  # a legal trace has no violations
+    READ_BACK = "read-back"  # parsing gives the fields that were written
+    REFUSED = "refused"  # a mutation is refused with a code that fits
+    TOKENS = "tokens"  # the checker of token ids agrees with that of texts
+    AUTOMATON = "automaton"  # generation can write what the checker accepts, and nothing else
+
+
+class PropertyError(AssertionError):
+    """A property that does not hold for one text."""
+
+    def __init__(self, broken: Property, text: str, message: str) -> None:
+        self.broken, self.text, self.message = broken, text, message
+        super().__init__(f"{broken}: {message}\n{text!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class FuzzFailure:
+    """The smallest text found for which a property does not hold."""
+
+    broken: Property
+    text: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class FuzzReport:
+    """What was run. `examples` can be fewer than asked for: a failure ends the run, and a small
+    language has no more. `refused` counts the mutations of each kind."""
+
+    schema: str
+    examples: int
+    characters: int
+    refused: dict[MutationKind, int] = field(default_factory=dict)
+    failure: FuzzFailure | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.failure is None
+
+
+def fuzz(
+    schema: Schema,
+    examples: int = 1000,
+    progress: Progress | None = None,
+    *,
+    start: int = 0,
+) -> FuzzReport:
+    """Run all properties of `schema` on that many random traces; the first failure is shrunk.
+
+    `progress` is called with the examples done and asked for. `start` seeds the run.
+    """
+    run = _Run(schema, examples, progress)
+    strategy = st.one_of(
+        traces(schema), traces(schema, max_items=3, max_blocks=2, spacing=Spacing.ANY)
+    )
+
+    @seed(start)
+    @settings(
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        print_blob=False,
+        report_multiple_bugs=False,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=tuple(HealthCheck),
+    )
+    @given(st.data())
+    def one(data: st.DataObject) -> None:
+        text = data.draw(strategy)
+        run.example(text, data.draw(mutations(schema, text)), data.draw(st.integers(0, 99)))
+
+    failure = None
+    try:
+        one()
+    except PropertyError as error:
+        failure = FuzzFailure(error.broken, error.text, error.message)
+    return FuzzReport(schema.name, run.done, run.characters, dict(run.refused), failure)
+
+
+class _Run:
+    """The counts of one run and the bound schemas that it needs."""
+
+    def __init__(self, schema: Schema, examples: int, progress: Progress | None) -> None:
+        self._schema = schema
+        self._examples = examples
+        self._progress = progress
+        tags = schema.tags
+        self._bound = (
+            schema.bind(byte_vocabulary(special=tags)),
+            schema.bind(byte_vocabulary(merges=straddling_merges(tags))),
+        )
+        self.done = 0
+        self.characters = 0
+        self.refused: Counter[MutationKind] = Counter()
+        self._failed = False
+
+    def example(self, text: str, mutation: Mutation, number: int) -> None:
+        try:
+            accepted(self._schema, text)
+            read_back(self._schema, text)
+            refused(self._schema, mutation)
+            for bound in self._bound:
+                tokens_agree(self._schema, bound, text, number)
+                tokens_agree(self._schema, bound, mutation.text, number)
+                automaton_agrees(self._schema, bound, text, number)
+                automaton_agrees(self._schema, bound, mutation.text, number)
+        except PropertyError:
+            self._failed = True
+            raise
+        if not self._failed:
+            self.done += 1
+            self.characters += len(text)
+            self.refused[mutation.kind] += 1
+            if self._progress is not None:
+                self._progress(self.done, self._examples)
+
+
+def accepted(schema: Schema, text: str) -> None:
+    """A legal trace has no violations."""
+    violations = schema.check(text)
+    if violations:
+        message = f"a legal trace is refused: {violations[0].message} [{violations[0].code}]"
+        raise PropertyError(Property.ACCEPTED, text, message)
+
+
+def read_back(schema: Schema, text: str) -> None:
+    """Parsing gives the fields, in order, that the reference reading gives."""
+    tree = derive(schema.grammar, text)
+    assert tree is not None
+    trace = schema.parse(text)
+    wanted, read = _fields(text, tree), _leaves(trace.root)
+    if trace.text != text or wanted != read:
+        message = f"the fields read are {read}, those written are {wanted}"
+        raise PropertyError(Property.READ_BACK, text, message)
+
+
+def _fields(text: str, tree: Tree) -> list[tuple[str, str]]:
+    """Names and values of all fields but glue; white space around free text may be glue."""
+    fields = []
+    for leaf in tree.leaves():
+        if isinstance(leaf.node, ir.Field) and leaf.node.terminal.kind is not ir.TerminalKind.GLUE:
+            value = text[leaf.start : leaf.end].strip(WHITE_SPACE)
+            fields.append((leaf.node.terminal.name, value))
+    return fields
+
+
+def _leaves(root: Element) -> list[tuple[str, str]]:
+    return [
+        (element.name, element.text.strip(WHITE_SPACE))
+        for element in root.walk()
+        if not element.children and element.value is not None and not element.name.startswith("_")
+    ]
+
+
+def refused(schema: Schema, mutation: Mutation) -> None:
+    """A mutation is refused, first with a code that fits."""
+    violations = schema.check(mutation.text)
+    if not violations:
+        message = f"the mutation {mutation.kind} is accepted"
+        raise PropertyError(Property.REFUSED, mutation.text, message)
+    if violations[0].code not in mutation.expected:
+        message = (
+            f"the mutation {mutation.kind} is refused with {violations[0].code} "
+            f"({violations[0].message}), not with {' or '.join(sorted(mutation.expected))}"
+        )
+        raise PropertyError(Property.REFUSED, mutation.text, message)
+
+
+def tokens_agree(schema: Schema, bound: BoundSchema, text: str, number: int) -> None:
+    """The ids of a text are legal exactly if the text is, and spell it."""
+    ids = tokenise(schema.grammar, bound.vocabulary, text, seed=number)
+    assert ids is not None
+    legal, violations = not schema.check(text), bound.check(list(ids))
+    if legal == bool(violations):
+        message = f"the text is {'legal' if legal else 'refused'}, its tokens {ids} are not"
+        raise PropertyError(Property.TOKENS, text, message)
+    if legal and bound.parse(list(ids)).text != text:
+        raise PropertyError(Property.TOKENS, text, f"its tokens {ids} are read as another text")
+
+
+def automaton_agrees(schema: Schema, bound: BoundSchema, text: str, number: int) -> None:
+    """The automaton refuses what is not legal, and writes what is legal with canonical glue."""
+    ids = tokenise(schema.grammar, bound.vocabulary, text, seed=number, writable=True)
+    assert ids is not None
+    place = refused_at(bound, ids)
+    legal = not schema.check(text)
+    if not legal and place is None:
+        message = f"the automaton writes {ids}, which is not legal"
+        raise PropertyError(Property.AUTOMATON, text, message)
+    if legal and place is not None and canonical(schema.grammar, text):
+        message = f"the automaton refuses the legal {ids} at token {place}"
+        raise PropertyError(Property.AUTOMATON, text, message)
+
+
+def refused_at(bound: BoundSchema, ids: tuple[int, ...]) -> int | None:
+    """The first token that the mask forbids, the end included; None where all are allowed."""
+    matcher, end = bound.matcher(), bound.vocabulary.eos_id
+    assert end is not None
+    for place, token in enumerate((*ids, end)):
+        if not int(matcher.mask()[token // 32]) >> (token % 32) & 1:
+            return place
+        if token != end:
+            matcher.advance(token)
+    return None
+
+
+def canonical(grammar: ir.Grammar, text: str) -> bool:
+    """Whether all glue of a legal text is as generation writes it."""
+    tree = derive(grammar, text)
+    return tree is not None and all(
+        text[leaf.start : leaf.end] == leaf.node.terminal.literal
+        for leaf in tree.leaves()
+        if isinstance(leaf.node, ir.Field) and leaf.node.terminal.kind is ir.TerminalKind.GLUE
+    )

@@ -1,0 +1,389 @@
+"""A second, slow reader of traces: the meaning of a resolved grammar, written down without
+cleverness.
+
+It tries every way to read a text and keeps what fits, so it needs no look-ahead, no stack machine
+and no automaton. The tests use it as the oracle of legality, and mutations use its tree to find
+their places. Non-goals: speed, violations with codes (see `nprdsl.parser`), values (see
+`nprdsl.trace`).
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from nprdsl import ir
+
+WHITE_SPACE = " \t\n\r\f\v"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Tree:
+    """One node of a grammar with the stretch of text, in characters, that it covers."""
+
+    node: ir.Node
+    start: int
+    end: int
+    children: tuple[Tree, ...] = ()
+
+    def leaves(self) -> Iterator[Tree]:
+        if isinstance(self.node, ir.Tag | ir.Literal | ir.Field):
+            yield self
+        for child in self.children:
+            yield from child.leaves()
+
+    def walk(self) -> Iterator[Tree]:
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+class Found(StrEnum):
+    """What stands at the place where reading stopped."""
+
+    TAG = "tag"
+    TEXT = "text"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The furthest place that any reading reached, what stands there, and what could have."""
+
+    offset: int
+    found: Found
+    wanted: tuple[ir.Tag | ir.Literal | ir.Field, ...]
+    miscounted: bool  # a branch too few or too many explains it
+    surplus: bool  # one turn of a repetition too many explains it
+    mislabelled: bool  # values that should be equal, or distinct, are not
+
+
+class Reading:
+    """One text read by one grammar. `tree` is None when the text is not legal, `refusal` then says
+    why.
+
+    Where a text can be read in two ways, which only glue beside free text allows, `tree` is the
+    one with the longest glue. `max_depth` bounds the nesting of forks.
+    """
+
+    def __init__(self, grammar: ir.Grammar, text: str, max_depth: int | None = None) -> None:
+        self._grammar = grammar
+        self._text = text
+        self._max_depth = max_depth
+        tags = [(m.start(), m.end()) for m in tag_pattern(grammar.tags).finditer(text)]
+        self._tag_end = dict(tags)
+        self._tag_starts = [start for start, _ in tags]
+        self._far = -1
+        self._wanted: list[ir.Tag | ir.Literal | ir.Field] = []
+        self._miscounted: set[int] = set()
+        self._surplus: set[int] = set()
+        self._mislabelled: set[int] = set()
+        rule = grammar.rules[grammar.start]
+        readings = self._read(rule.node, 0, (), 0)
+        self.tree = next((tree for tree in readings if tree.end == len(text)), None)
+        for tree in readings:
+            self._refuse(tree.end)
+
+    @property
+    def refusal(self) -> Refusal | None:
+        if self.tree is not None:
+            return None
+        if self._mislabelled:  # found only behind the element, which is read to its end first
+            offset = min(self._mislabelled)
+        else:
+            offset = max([self._far, *self._miscounted, *self._surplus])
+        return Refusal(
+            offset,
+            self._found(offset),
+            tuple(self._wanted) if offset == self._far else (),
+            offset in self._miscounted,
+            offset in self._surplus,
+            bool(self._mislabelled),
+        )
+
+    def _found(self, offset: int) -> Found:
+        if offset >= len(self._text):
+            return Found.END
+        return Found.TAG if offset in self._tag_end else Found.TEXT
+
+    def _refuse(self, offset: int, *wanted: ir.Tag | ir.Literal | ir.Field) -> None:
+        if offset > self._far:
+            self._far, self._wanted = offset, []
+        if offset == self._far:
+            self._wanted += wanted
+
+    def _read(self, node: ir.Node, start: int, before: tuple[Tree, ...], depth: int) -> list[Tree]:
+        """Every reading of `node` from `start`; `before` holds what the rule has read so far."""
+        match node:
+            case ir.Tag() | ir.Literal() | ir.Field():
+                return [Tree(node, start, end) for end in self._leaf_ends(node, start)]
+            case ir.Ref():
+                inner = self._read(self._grammar.rules[node.rule].node, start, (), depth)
+                return [Tree(node, start, tree.end, (tree,)) for tree in inner]
+            case ir.Seq():
+                return self._sequence(node, start, before, depth)
+            case ir.Alt():
+                inner = [t for o in node.options for t in self._read(o, start, before, depth)]
+                return _distinct(Tree(node, start, tree.end, (tree,)) for tree in inner)
+            case ir.Repeat():
+                return self._repeat(node, start, before, depth)
+            case ir.Map():
+                inner = self._read(node.node, start, before, depth)
+                trees = [Tree(node, start, tree.end, (tree,)) for tree in inner]
+                return [tree for tree in trees if self._labels_differ(node.block, tree)]
+            case ir.Fork():
+                return self._fork(node, start, before, depth)
+            case ir.Join():
+                inner = self._read(node.node, start, before, depth)
+                return [Tree(node, start, tree.end, (tree,)) for tree in inner]
+
+    def _leaf_ends(self, node: ir.Tag | ir.Literal | ir.Field, start: int) -> list[int]:
+        """Where the leaf can end, longest first; notes a refusal when it cannot stand here."""
+        ends = self._possible_ends(node, start)
+        if not ends:
+            self._refuse(start, node)
+        return ends
+
+    def _possible_ends(self, node: ir.Tag | ir.Literal | ir.Field, start: int) -> list[int]:
+        if isinstance(node, ir.Tag):
+            end = self._tag_end.get(start)
+            return [end] if end is not None and self._text[start:end] == node.text else []
+        index = bisect_left(self._tag_starts, start)
+        limit = self._tag_starts[index] if index < len(self._tag_starts) else len(self._text)
+        content = self._text[start:limit]
+        if isinstance(node, ir.Literal):
+            return [start + len(node.text)] if content.startswith(node.text) else []
+        match node.terminal.kind:
+            case ir.TerminalKind.GLUE:
+                blank = len(content) - len(content.lstrip(WHITE_SPACE))
+                return list(range(start + blank, start - 1, -1))
+            case ir.TerminalKind.TEXT:
+                return [limit] if content.strip(WHITE_SPACE) else []
+            case ir.TerminalKind.REGULAR | ir.TerminalKind.TYPED:
+                pattern = value_pattern(node.terminal)
+                ends = range(len(content), -1, -1)
+                return [start + end for end in ends if pattern.fullmatch(content, 0, end)]
+
+    def _sequence(
+        self, node: ir.Seq, start: int, before: tuple[Tree, ...], depth: int
+    ) -> list[Tree]:
+        partial = [Tree(node, start, start)]
+        for item in node.items:
+            longer = (
+                Tree(node, start, tree.end, (*so_far.children, tree))
+                for so_far in partial
+                for tree in self._read(item, so_far.end, before + so_far.children, depth)
+            )
+            partial = _distinct(longer)
+        return partial
+
+    def _repeat(
+        self, node: ir.Repeat, start: int, before: tuple[Tree, ...], depth: int
+    ) -> list[Tree]:
+        results: list[Tree] = []
+        partial = [Tree(node, start, start)]
+        while partial:
+            count = len(partial[0].children)
+            if count >= node.low:
+                results = partial + results
+            if count == node.high:
+                self._note_surplus(node, partial)
+                break
+            longer = (
+                Tree(node, start, tree.end, (*so_far.children, tree))
+                for so_far in partial
+                for tree in self._read(node.node, so_far.end, before, depth)
+                if tree.end > so_far.end or count < node.low
+            )
+            partial = _distinct(longer)
+        return _distinct(results)
+
+    def _fork(self, node: ir.Fork, start: int, before: tuple[Tree, ...], depth: int) -> list[Tree]:
+        if self._max_depth is not None and depth >= self._max_depth:
+            self._refuse(start)
+            return []
+        block = node.block
+        if block.item is None:
+            branches = ir.Repeat(node.branch, block.low, block.high, node.span)
+            trees = self._repeat(branches, start, (), depth + 1)
+            return [Tree(node, start, tree.end, tree.children) for tree in trees]
+        partial = [Tree(node, start, start)]
+        for values in bound_of_items(self._text, block, before):
+            partial = [
+                Tree(node, start, tree.end, (*so_far.children, tree))
+                for so_far in partial
+                for tree in self._branch(node, so_far.end, depth)
+                if self._agrees(block, tree, values)
+            ]
+        for tree in partial:
+            if self._opens(node.branch, tree.end):
+                self._miscounted.add(self._after_blank(tree.end))
+        return partial
+
+    def _note_surplus(self, node: ir.Repeat, complete: list[Tree]) -> None:
+        for tree in complete:
+            if self._opens(node.node, tree.end):
+                self._surplus.add(self._after_blank(tree.end))
+
+    def _branch(self, node: ir.Fork, start: int, depth: int) -> list[Tree]:
+        trees = self._read(node.branch, start, (), depth + 1)
+        if not trees and not self._opens(node.branch, start):
+            self._miscounted.add(self._after_blank(start))
+        return trees
+
+    def _agrees(self, block: ir.Block, branch: Tree, values: tuple[str, ...]) -> bool:
+        fields = bound_fields(block, branch)
+        for field, value in zip(fields, values, strict=False):
+            if value_of(self._text, field) != value:
+                self._mislabelled.add(field.start)
+                return False
+        return len(fields) == len(values)
+
+    def _labels_differ(self, block: ir.Block, listed: Tree) -> bool:
+        seen: set[str] = set()
+        for item in items_of(block, listed):
+            label = label_field(block, item)
+            if label is None:
+                continue
+            value = value_of(self._text, label)
+            if value in seen:
+                self._mislabelled.add(label.start)
+                return False
+            seen.add(value)
+        return True
+
+    def _opens(self, node: ir.Node, start: int) -> bool:
+        """Whether the tag that stands next could be the first of `node`."""
+        start = self._after_blank(start)
+        end = self._tag_end.get(start)
+        openers = first_tags(self._grammar, node)
+        return end is not None and self._text[start:end] in openers
+
+    def _after_blank(self, start: int) -> int:
+        rest = self._text[start:]
+        return start + len(rest) - len(rest.lstrip(WHITE_SPACE))
+
+
+def derive(grammar: ir.Grammar, text: str) -> Tree | None:
+    """The tree of a legal text, or None."""
+    return Reading(grammar, text).tree
+
+
+def tag_pattern(tags: Iterable[str]) -> re.Pattern[str]:
+    """Any of the tags; matches nothing when there are none."""
+    spelled = [re.escape(tag) for tag in sorted(tags, key=len, reverse=True)]
+    return re.compile("|".join(spelled) or r"(?!)")
+
+
+_PATTERNS: dict[str, re.Pattern[str]] = {}
+
+
+def value_pattern(terminal: ir.Terminal) -> re.Pattern[str]:
+    """The compiled pattern of a regular or typed terminal."""
+    if terminal.pattern not in _PATTERNS:
+        _PATTERNS[terminal.pattern] = re.compile(terminal.pattern, re.ASCII)
+    return _PATTERNS[terminal.pattern]
+
+
+def value_of(text: str, leaf: Tree) -> str:
+    """The value that a bound field is compared by: free text without the white space around it."""
+    value = text[leaf.start : leaf.end]
+    assert isinstance(leaf.node, ir.Field)
+    if leaf.node.terminal.kind is ir.TerminalKind.TEXT:
+        return value.strip(WHITE_SPACE)
+    return value
+
+
+def items_of(block: ir.Block, tree: Tree) -> list[Tree]:
+    """The items that a map's tree lists, in order; items of other maps inside it are not looked
+    into.
+    """
+    if isinstance(tree.node, ir.Ref) and tree.node.rule == block.item:
+        return [tree]
+    if isinstance(tree.node, ir.Map) and tree.node.block is not block:
+        return []
+    return [item for child in tree.children for item in items_of(block, child)]
+
+
+def bound_fields(block: ir.Block, element: Tree) -> list[Tree]:
+    """The leaves of an item or a branch that are bound, in the order of `block.bound`."""
+    names = list(block.bound)
+    fields: list[Tree] = []
+    for leaf in element.leaves():
+        if not names:
+            break
+        if isinstance(leaf.node, ir.Field) and leaf.node.terminal.name == names[0]:
+            fields.append(leaf)
+            names.pop(0)
+    return fields
+
+
+def label_field(block: ir.Block, element: Tree) -> Tree | None:
+    """The first bound regular terminal: what must differ between the items of one map."""
+    for field in bound_fields(block, element):
+        if isinstance(field.node, ir.Field) and field.node.terminal.kind is ir.TerminalKind.REGULAR:
+            return field
+    return None
+
+
+def bound_of_items(text: str, block: ir.Block, before: tuple[Tree, ...]) -> list[tuple[str, ...]]:
+    """The bound values of each item that the block's map, among `before`, has listed."""
+    for tree in reversed(before):
+        for inner in tree.walk():
+            if isinstance(inner.node, ir.Map) and inner.node.block is block:
+                items = items_of(block, inner)
+                return [
+                    tuple(value_of(text, f) for f in bound_fields(block, item)) for item in items
+                ]
+    return []
+
+
+def first_tags(grammar: ir.Grammar, node: ir.Node) -> frozenset[str]:
+    """The tags that can come first in `node`, past glue and fields."""
+    tags, _ = _first(grammar, node, frozenset())
+    return tags
+
+
+def _first(
+    grammar: ir.Grammar, node: ir.Node, inside: frozenset[str]
+) -> tuple[frozenset[str], bool]:
+    """First tags, and whether the node can stand without any tag."""
+    none: frozenset[str] = frozenset()
+    match node:
+        case ir.Tag():
+            return frozenset({node.text}), False
+        case ir.Literal() | ir.Field():
+            return none, True
+        case ir.Ref():
+            if node.rule in inside:
+                return none, False
+            return _first(grammar, grammar.rules[node.rule].node, inside | {node.rule})
+        case ir.Seq():
+            tags = none
+            for item in node.items:
+                more, tagless = _first(grammar, item, inside)
+                tags |= more
+                if not tagless:
+                    return tags, False
+            return tags, True
+        case ir.Alt():
+            firsts = [_first(grammar, option, inside) for option in node.options]
+            return none.union(*(tags for tags, _ in firsts)), any(empty for _, empty in firsts)
+        case ir.Repeat():
+            tags, tagless = _first(grammar, node.node, inside)
+            return tags, tagless or node.low == 0
+        case ir.Fork():
+            return _first(grammar, node.branch, inside)
+        case ir.Map() | ir.Join():
+            return _first(grammar, node.node, inside)
+
+
+def _distinct(trees: Iterable[Tree]) -> list[Tree]:
+    """The first reading for each end."""
+    kept: dict[int, Tree] = {}
+    for tree in trees:
+        kept.setdefault(tree.end, tree)
+    return list(kept.values())

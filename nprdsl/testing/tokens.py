@@ -1,0 +1,161 @@
+"""Legal traces as token ids, tokenised in random ways, and a small vocabulary of bytes to do it
+with.
+
+A trace is cut where the language demands it (fork, branch and join begin and end with a token),
+and at random places besides; each piece is then spelled by the vocabulary, so pieces straddle tags
+where the vocabulary has such tokens. Non-goals: what a model's own tokenizer would do.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from random import Random
+from typing import Protocol
+
+from hypothesis import reject
+from hypothesis import strategies as st
+
+from nprdsl import ir
+from nprdsl.testing.reference import Tree, bound_fields, derive, items_of, tag_pattern
+from nprdsl.testing.traces import Spacing, traces
+from nprdsl.vocabulary import Vocabulary
+
+END_OF_SEQUENCE = "<|end|>"
+
+
+class HasVocabulary(Protocol):
+    """A bound schema, as far as this module needs one."""
+
+    @property
+    def grammar(self) -> ir.Grammar: ...
+
+    @property
+    def vocabulary(self) -> Vocabulary: ...
+
+
+def byte_vocabulary(special: Iterable[str] = (), merges: Iterable[str | bytes] = ()) -> Vocabulary:
+    """One token for every byte, one for each of `merges`, and the `special` tokens; it has an
+    end.
+    """
+    spelled = [bytes([byte]) for byte in range(256)]
+    spelled += [merge.encode() if isinstance(merge, str) else merge for merge in merges]
+    named = (*special, END_OF_SEQUENCE)
+    return Vocabulary(
+        dict(enumerate(spelled)),
+        special={name: len(spelled) + n for n, name in enumerate(named)},
+        eos=END_OF_SEQUENCE,
+    )
+
+
+def straddling_merges(tags: Iterable[str]) -> tuple[str, ...]:
+    """Tokens that hold parts of tags, whole tags, or a tag's end and what follows it."""
+    merges = [END_OF_SEQUENCE[:2], "1:", " x", "\n\n"]
+    for tag in tags:
+        middle = len(tag) // 2
+        merges += [tag[:2], tag[:middle], tag[middle:], tag, tag[-1] + "\n", "x" + tag[:2]]
+    return tuple(dict.fromkeys(merge for merge in merges if len(merge) > 1))
+
+
+def token_traces(
+    bound: HasVocabulary,
+    *,
+    max_items: int = 4,
+    max_depth: int = 2,
+    max_blocks: int = 3,
+    text: st.SearchStrategy[str] | None = None,
+    spacing: Spacing = Spacing.CANONICAL,
+) -> st.SearchStrategy[tuple[int, ...]]:
+    """Legal traces of a bound schema as token ids; the bounds are those of `traces`.
+
+    Tags that the vocabulary has as special tokens are these tokens, all others are spelled.
+    """
+    texts = traces(
+        bound,
+        max_items=max_items,
+        max_depth=max_depth,
+        max_blocks=max_blocks,
+        text=text,
+        spacing=spacing,
+    )
+
+    @st.composite
+    def tokenised(draw: st.DrawFn) -> tuple[int, ...]:
+        written = draw(texts)
+        ids = tokenise(bound.grammar, bound.vocabulary, written, seed=draw(st.integers(0, 999)))
+        return ids if ids is not None else reject()
+
+    return tokenised()
+
+
+def tokenise(
+    grammar: ir.Grammar,
+    vocabulary: Vocabulary,
+    text: str,
+    *,
+    seed: int = 0,
+    writable: bool = False,
+) -> tuple[int, ...] | None:
+    """Ids of a text; None where the vocabulary cannot spell it. Seed 0 cuts where it must only.
+
+    `writable` cuts behind the tag that ends an item's label too: generation must know the label by
+    then. A text that is not legal is cut at its special tags only, as nothing else is known of it.
+    """
+    special = tag_pattern([tag for tag in grammar.tags if tag in vocabulary.special])
+    random = Random(seed)
+    seams = _seams(grammar, text, writable=writable)
+    ids: list[int] = []
+    at = 0
+    for found in (*special.finditer(text), None):
+        end = found.start() if found is not None else len(text)
+        cuts = [cut for cut in seams if at < cut < end]
+        for piece in _pieces(text, [at, *cuts, end]):
+            spelled = _spell(vocabulary, piece.encode(), random if seed else None)
+            if spelled is None:
+                return None
+            ids += spelled
+        if found is not None:
+            ids.append(vocabulary.special[found.group()])
+            at = found.end()
+    return tuple(ids)
+
+
+def _pieces(text: str, places: list[int]) -> list[str]:
+    return [text[a:b] for a, b in itertools.pairwise(places)]
+
+
+def _seams(grammar: ir.Grammar, text: str, *, writable: bool) -> list[int]:
+    """Where a legal text must be cut: the ends of maps and branches."""
+    tree = derive(grammar, text)
+    if tree is None:
+        return []
+    places: set[int] = set()
+    for node in tree.walk():
+        if isinstance(node.node, ir.Fork):
+            places |= {node.start, node.end, *(branch.end for branch in node.children)}
+        elif isinstance(node.node, ir.Map) and writable:
+            places |= set(_label_ends(node.node.block, node, tree))
+    return sorted(places)
+
+
+def _label_ends(block: ir.Block, listed: Tree, tree: Tree) -> Iterator[int]:
+    """The end of the next tag behind each bound field of the items."""
+    ends = [leaf.end for leaf in tree.leaves() if isinstance(leaf.node, ir.Tag)]
+    for item in items_of(block, listed):
+        for bound in bound_fields(block, item):
+            yield next(end for end in ends if end > bound.end)
+
+
+def _spell(vocabulary: Vocabulary, piece: bytes, random: Random | None) -> list[int] | None:
+    """Tokens of the piece, which is first cut at random places."""
+    places = {0, len(piece)}
+    if random is not None and piece:
+        places |= {random.randrange(len(piece) + 1) for _ in range(random.choice((0, 1, 3, 20)))}
+    order = sorted(places)
+    ids: list[int] = []
+    for start, end in itertools.pairwise(order):
+        spelled = vocabulary.spell(piece[start:end])
+        if spelled is None:
+            return None
+        ids += spelled
+    return ids

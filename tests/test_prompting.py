@@ -1,0 +1,62 @@
+"""What an untrained model is told: the instruction and the example of each shipped schema."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nprdsl.ir import Terminal, TerminalKind
+from nprdsl.prompting import instructions, skeleton
+from nprdsl.resolve import read_grammar
+from nprdsl.schema import Schema, load
+from nprdsl.skeletons import example_value
+from nprdsl.testing import schemas
+
+NAMES = ("npr", "multiverse", "threadweaver", "parallel_r1", "arith")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_instruction_is_the_golden_one(name: str, golden: Callable[[str, str], None]) -> None:
+    golden(f"prompts/{name}.txt", load(name).prompt())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_skeleton_is_legal_and_shows_two_branches(name: str) -> None:
+    schema = load(name)
+    text = schema.skeleton()
+    assert schema.check(text) == []
+    block = schema.grammar.blocks[0]
+    assert len(schema.parse(text).find(block.branch)) == 2
+    assert all(tag in text for tag in schema.tags)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_instruction_names_every_tag_and_holds_the_skeleton(name: str) -> None:
+    schema = load(name)
+    words = schema.prompt().removesuffix(schema.skeleton() + "\n")
+    assert words != schema.prompt()
+    assert all(f"`{tag}`" in words for tag in schema.tags)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=tuple(HealthCheck))
+@given(schemas())
+def test_skeletons_of_random_schemas_are_legal(source: str) -> None:
+    grammar = read_grammar(source, file="random.lark", name="random", types={})
+    assert Schema(grammar).check(skeleton(grammar)) == []
+    assert instructions(grammar)
+
+
+@given(st.sampled_from([r"[a-z]{3}", r"-?[0-9]\.[0-9]", r"\{\"ok\":(true|false)\}", r"(ab|ba)+"]))
+def test_example_values_fit_and_differ(pattern: str) -> None:
+    import re
+
+    span = load("npr").grammar.rules["start"].span
+    terminal = Terminal("VALUE", TerminalKind.REGULAR, span, pattern)
+    values: list[str] = []
+    for _ in range(2):
+        values.append(example_value(terminal, values))
+    assert len(set(values)) == 2
+    assert all(re.fullmatch(pattern, value) for value in values)

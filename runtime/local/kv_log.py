@@ -1,0 +1,173 @@
+"""The append-only KV log: one pool of slots for all requests, and the account of who owns which.
+
+A request owns one extent: adjacent slots, reserved when it is admitted, given back when it ends.
+Inside its extent a request only appends; forks, joins and branch ends never move or copy an entry
+(who sees what is a mask, see `nprdsl.runtime.local.branches`). Adjacent slots let attention read a
+request's entries as one slice, so its cost does not depend on what the other requests hold.
+Non-goals: admission (see `nprdsl.runtime.local.scheduler`), visibility.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from dataclasses import dataclass
+
+import torch
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Slots `start` to `start + length` (exclusive)."""
+
+    start: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.length
+
+
+class SlotPool:
+    """The account of `total` slots: free extents in order, owned extents by request."""
+
+    def __init__(self, total: int) -> None:
+        if total < 1:
+            raise ValueError(f"a pool of {total} slots holds nothing; give max_kv_tokens=1 or more")
+        self.total = total
+        self._free = [(0, total)]  # (start, length), ascending, never adjacent
+        self._owned: dict[int, Extent] = {}
+
+    @property
+    def free(self) -> int:
+        return sum(length for _, length in self._free)
+
+    @property
+    def owners(self) -> frozenset[int]:
+        return frozenset(self._owned)
+
+    def allocate(self, owner: int, length: int) -> Extent | None:
+        """The lowest free extent of `length` slots, or None while there is no such room."""
+        assert owner not in self._owned and length > 0
+        for i, (start, room) in enumerate(self._free):
+            if room >= length:
+                rest = [(start + length, room - length)] if room > length else []
+                self._free[i : i + 1] = rest
+                extent = self._owned[owner] = Extent(start, length)
+                return extent
+        return None
+
+    def release(self, owner: int) -> None:
+        """Gives the owner's slots back, joined with free neighbours."""
+        extent = self._owned.pop(owner)
+        insort(self._free, (extent.start, extent.length))
+        merged: list[tuple[int, int]] = []
+        for start, length in self._free:
+            if merged and sum(merged[-1]) == start:
+                merged[-1] = (merged[-1][0], merged[-1][1] + length)
+            else:
+                merged.append((start, length))
+        self._free = merged
+
+    def check(self) -> None:
+        """The conservation law: free and owned extents tile the pool, each slot exactly once."""
+        tiles = [*self._free, *((e.start, e.length) for e in self._owned.values())]
+        end = 0
+        for start, length in sorted(tiles):
+            assert start == end, f"slots {min(start, end)} to {max(start, end)} are lost or shared"
+            end = start + length
+        assert end == self.total, f"free + owned = {end} slots, but the pool has {self.total}"
+
+
+class LogLayer(CacheLayerMixin):  # type: ignore[misc]
+    """Keys and values of one layer: `[1, heads, capacity, head_dim]`, written in place.
+
+    Memory begins as zeros: a slot that a mask hides is multiplied by 0, which NaN would survive.
+    """
+
+    is_sliding = False
+
+    def __init__(self, log: KvLog) -> None:
+        super().__init__()
+        self._log = log
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        if key_states.shape[0] != 1:
+            raise ValueError(f"the log has one row, the model sent {key_states.shape[0]}")
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.keys = self._zeros(key_states)
+        self.values = self._zeros(value_states)
+        self.is_initialized = True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Writes the rows `[1, heads, rows, head_dim]` into the log's current slots; gives the
+        whole.
+        """
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        assert self.keys is not None and self.values is not None
+        if self.keys.shape[2] < self._log.capacity:
+            self.keys, self.values = self._grown(self.keys), self._grown(self.values)
+        slots = self._log.slots
+        if isinstance(slots, slice):
+            self.keys[:, :, slots] = key_states
+            self.values[:, :, slots] = value_states
+        else:
+            self.keys.index_copy_(2, slots, key_states)
+            self.values.index_copy_(2, slots, value_states)
+        return self.keys, self.values
+
+    def clear(self, extent: Extent) -> None:
+        """Zeros a failed request's entries, which may not be finite."""
+        if self.keys is not None and self.values is not None:
+            self.keys[:, :, extent.start : extent.end] = 0
+            self.values[:, :, extent.start : extent.end] = 0
+
+    def _zeros(self, like: torch.Tensor) -> torch.Tensor:
+        return like.new_zeros(1, like.shape[1], self._log.capacity, like.shape[3])
+
+    def _grown(self, old: torch.Tensor) -> torch.Tensor:
+        new = self._zeros(old)
+        new[:, :, : old.shape[2]] = old
+        return new
+
+    def get_seq_length(self) -> int:
+        return self._log.high
+
+    def get_max_length(self) -> int:
+        return -1
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self._log.high, 0
+
+
+class KvLog(Cache):  # type: ignore[misc]
+    """The layers of a model over one pool. `slots` says where the rows of the coming forward go."""
+
+    def __init__(self, num_layers: int, total: int, *, first_capacity: int = 1024) -> None:
+        self.total = total
+        self.capacity = min(first_capacity, total)
+        self.high = 0  # one past the highest slot ever written
+        self.slots: slice | torch.Tensor = slice(0, 0)
+        self._layers = [LogLayer(self) for _ in range(num_layers)]
+        super().__init__(layers=list(self._layers))
+
+    def place(self, slots: slice | torch.Tensor, high: int) -> None:
+        """The coming forward writes to `slots`, all below `high`; memory doubles when it must."""
+        assert high <= self.total
+        while self.capacity < high:
+            self.capacity = min(2 * self.capacity, self.total)
+        self.high = max(self.high, high)
+        self.slots = slots
+
+    def clear(self, extent: Extent) -> None:
+        for layer in self._layers:
+            layer.clear(extent)
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the layers hold."""
+        tensors = [t for layer in self._layers for t in (layer.keys, layer.values) if t is not None]
+        return sum(t.numel() * t.element_size() for t in tensors)

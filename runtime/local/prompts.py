@@ -1,0 +1,139 @@
+"""Prompts to token ids, so that what a user writes can never become structure.
+
+A tag that a prompt spells is cut before tokenizing: it reaches the model as text, never as the
+special token. In a chat the same holds for every special token that a message spells.
+Non-goals: the instruction for untrained models (see `Schema.prompt`), what follows the prompt.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+
+from transformers import PreTrainedTokenizerFast
+
+from nprdsl.vocabulary import Vocabulary
+
+Message = Mapping[str, str]
+Ids = tuple[int, ...]
+
+_PRIVATE_USE = range(0xE000, 0xF900)
+
+
+class PromptError(ValueError):
+    """A prompt that cannot become tokens of this model."""
+
+
+class PromptEncoder:
+    """Text, chats and ids to ids, by the model's tokenizer, or by its
+    vocabulary where it has none.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast | None, vocabulary: Vocabulary) -> None:
+        self._tokenizer = tokenizer
+        self._vocabulary = vocabulary
+
+    @property
+    def chats(self) -> bool:
+        """The tokenizer has a chat template."""
+        return self._tokenizer is not None and self._tokenizer.chat_template is not None
+
+    def ids(self, ids: Sequence[int]) -> Ids:
+        """A prompt that is tokens already."""
+        size = self._vocabulary.size
+        for token in ids:
+            if not 0 <= token < size:
+                raise PromptError(
+                    f"the prompt has token {token}; the model's ids are 0 to {size - 1}"
+                )
+        return _not_empty(tuple(ids))
+
+    def text(self, text: str, tags: Iterable[str]) -> Ids:
+        """Text as it is; a spelled tag stays text. Other special tokens
+        may be spelled on purpose.
+        """
+        if self._tokenizer is None:
+            return _not_empty(self._vocabulary.encode(text))
+        special = [tag for tag in tags if tag in self._vocabulary.special]
+        cut = _separator(text)
+        ids = self._pieces(_cut(text, special, cut).split(cut), text)
+        start = self._beginning()
+        return _not_empty(ids if ids[: len(start)] == start else start + ids)
+
+    def chat(self, messages: Sequence[Message]) -> Ids:
+        """Messages by the tokenizer's chat template, up to where the assistant begins."""
+        tokenizer = self._tokenizer
+        if tokenizer is None or tokenizer.chat_template is None:
+            raise PromptError(
+                "the tokenizer has no chat template; give the prompt as text, or set "
+                "tokenizer.chat_template"
+            )
+        for message in messages:
+            if not {"role", "content"} <= message.keys():
+                raise PromptError(
+                    f'a message is {{"role": …, "content": …}}, not {dict(message)!r}'
+                )
+        written = "".join(message["content"] for message in messages)
+        cut = _separator(written)
+        special = [*tokenizer.added_tokens_encoder, *self._vocabulary.special]
+        safe = [{**m, "content": _cut(m["content"], special, cut)} for m in messages]
+        rendered = tokenizer.apply_chat_template(safe, tokenize=False, add_generation_prompt=True)
+        assert isinstance(rendered, str)
+        return _not_empty(self._pieces(rendered.split(cut), rendered.replace(cut, "")))
+
+    def _pieces(self, pieces: Sequence[str], text: str) -> Ids:
+        ids: list[int] = []
+        for piece in filter(None, pieces):
+            ids += self._encoded(piece, text)
+        return tuple(ids)
+
+    def _encoded(self, piece: str, text: str) -> list[int]:
+        """Ids of a piece. A tokenizer without unknown token drops what it cannot spell: refused."""
+        assert self._tokenizer is not None
+        encoded = self._tokenizer(piece, add_special_tokens=False, return_offsets_mapping=True)
+        ids: list[int] = encoded["input_ids"]
+        covered = [False] * len(piece)
+        for first, last in encoded["offset_mapping"]:
+            covered[first:last] = [True] * (last - first)
+        lost = [c for c, seen in zip(piece, covered, strict=True) if not seen and not c.isspace()]
+        if lost:
+            raise PromptError(
+                f"the vocabulary has no token for {lost[0]!r} (U+{ord(lost[0]):04X}) of the prompt "
+                f"{_short(text)!r}; write the prompt without it"
+            )
+        return ids
+
+    def _beginning(self) -> Ids:
+        """What the tokenizer puts before every text: most often nothing, or its beginning mark."""
+        assert self._tokenizer is not None
+        ids: list[int] = self._tokenizer("").input_ids
+        ends = [i for i, token in enumerate(ids) if token == self._tokenizer.eos_token_id]
+        same = self._tokenizer.bos_token_id == self._tokenizer.eos_token_id
+        return tuple(ids[: ends[-1]] if ends and not same else ids)
+
+
+def _cut(text: str, spellings: Iterable[str], separator: str) -> str:
+    """Puts the separator behind the first character of every spelling, overlapping ones too."""
+    longer = sorted((s for s in set(spellings) if len(s) > 1), key=len, reverse=True)
+    if not longer:
+        return text
+    found = re.compile(f"(?=({'|'.join(map(re.escape, longer))}))")
+    places = [match.start() + 1 for match in found.finditer(text)]
+    edges = [0, *places, len(text)]
+    return separator.join(text[a:b] for a, b in pairwise(edges))
+
+
+def _separator(text: str) -> str:
+    """A private-use character that the text does not have."""
+    return next(chr(point) for point in _PRIVATE_USE if chr(point) not in text)
+
+
+def _not_empty(ids: Ids) -> Ids:
+    if not ids:
+        raise PromptError("the prompt is empty; the model needs one token at least to go on from")
+    return ids
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,111 @@
+"""Draws one token for every row, many rows at once.
+
+Order: repetition penalty, mask, temperature, top-k, top-p, min-p; then inverse transform sampling
+with the row's own uniform number, so that a row's token depends on that row alone. A
+log-probability is of the raw model distribution: temperature 1, nothing masked or penalised. That
+is what one dense forward over the trace gives for the token, and what a trainer compares with.
+Non-goals: where uniform numbers come from (see `randomness`), which masks (see `constraints`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nprdsl.runtime.local.constraints import Constraints, Packed
+from nprdsl.runtime.sampling import Sampling
+
+_HEAD = 1024  # top-p first looks at so many of the likeliest tokens, then at all
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What one row needs. `history` holds the ids that a repetition penalty counts, each once."""
+
+    mask: Packed
+    settings: Sampling
+    uniform: float
+    history: NDArray[np.int64] | None = None
+
+
+class Sampler:
+    """Samples from logits of `width` tokens on `device`."""
+
+    def __init__(self, width: int, device: torch.device) -> None:
+        # MPS has no float64, which cumulative sums need: its rows are drawn on the CPU.
+        self._device = torch.device("cpu") if device.type == "mps" else device
+        self._constraints = Constraints(width, self._device)
+
+    @torch.no_grad()
+    def __call__(self, logits: torch.Tensor, draws: list[Draw]) -> tuple[list[int], list[float]]:
+        """`logits` float32 `[len(draws), width]`, left as it is; gives tokens and
+        log-probabilities.
+
+        A row without a finite number gives a log-probability that is not finite.
+        """
+        logits = logits.to(self._device)
+        raw = torch.log_softmax(logits, dim=-1)
+        work = logits.clone()
+        for row, draw in enumerate(draws):
+            if draw.history is not None and draw.settings.repetition_penalty != 1.0:
+                _penalise(work[row], draw.history, draw.settings.repetition_penalty)
+        self._constraints.apply(work, [draw.mask for draw in draws])
+        tokens = self._draw(work, draws)
+        chosen = raw.gather(1, tokens[:, None])[:, 0]
+        return tokens.tolist(), chosen.tolist()
+
+    def _draw(self, work: torch.Tensor, draws: list[Draw]) -> torch.Tensor:
+        groups: dict[int, list[int]] = {}
+        for row, draw in enumerate(draws):
+            groups.setdefault(id(draw.settings), []).append(row)
+        if len(groups) == 1:
+            return self._pick(work, draws)
+        tokens = torch.empty(len(draws), dtype=torch.long, device=work.device)
+        for rows in groups.values():
+            index = torch.tensor(rows, device=work.device)
+            tokens[index] = self._pick(work[index], [draws[row] for row in rows])
+        return tokens
+
+    def _pick(self, work: torch.Tensor, draws: list[Draw]) -> torch.Tensor:
+        """Rows of equal settings; `work` may be changed."""
+        settings = draws[0].settings
+        if settings.temperature == 0.0:
+            return work.argmax(-1)
+        if settings.temperature != 1.0:
+            work.div_(settings.temperature)
+        if 0 < settings.top_k < work.shape[1]:
+            least = work.topk(settings.top_k, dim=-1).values[:, -1:]
+            work.masked_fill_(work < least, -torch.inf)
+        if settings.top_p < 1.0:
+            _keep_top_p(work, settings.top_p)
+        if settings.min_p > 0.0:
+            probs = work.softmax(-1)
+            least = settings.min_p * probs.amax(-1, keepdim=True)
+            work.masked_fill_(probs < least, -torch.inf)
+        mass = work.softmax(-1, dtype=torch.float64).cumsum(-1)
+        numbers = np.array([draw.uniform for draw in draws])
+        targets = torch.from_numpy(numbers).to(work.device) * mass[:, -1]
+        tokens = torch.searchsorted(mass, targets[:, None], right=True)[:, 0]
+        return tokens.clamp_(max=work.shape[1] - 1)  # beyond it only where a row is not finite
+
+
+def _penalise(logits: torch.Tensor, history: NDArray[np.int64], penalty: float) -> None:
+    ids = torch.from_numpy(history).to(logits.device)
+    seen = logits[ids]
+    logits[ids] = torch.where(seen > 0, seen / penalty, seen * penalty)
+
+
+def _keep_top_p(work: torch.Tensor, top_p: float) -> None:
+    """Keeps the likeliest tokens until their sum reaches `top_p` (arXiv
+    1904.09751), ties included.
+    """
+    probs = work.softmax(-1)
+    head = probs.topk(min(_HEAD, probs.shape[1]), dim=-1).values
+    if head.shape[1] < probs.shape[1] and bool((head.sum(-1) < top_p).any()):
+        head = probs.sort(dim=-1, descending=True).values
+    before = head.cumsum(-1) - head
+    least = head.masked_fill(before >= top_p, torch.inf).amin(-1, keepdim=True)
+    work.masked_fill_(probs < least, -torch.inf)

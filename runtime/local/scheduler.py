@@ -1,0 +1,290 @@
+"""Many requests, one forward at a time.
+
+A round feeds what every running request has to feed (all live branches, prompts, forced tokens) in
+one forward, draws a token for every live branch whose logits are there, and tells the machines. A
+request is admitted, first come first served, when an extent for all that it can ever feed is free;
+so a running request never waits for memory and nothing can deadlock. A request that fails gives its
+slots back and the others go on.
+Non-goals: building machines and results (see `engine`).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from nprdsl.runtime.local.branches import Row, Run
+from nprdsl.runtime.local.forward import Forward, arrange
+from nprdsl.runtime.local.kv_log import SlotPool
+from nprdsl.runtime.local.requests import Job, Request
+from nprdsl.runtime.local.sampler import Draw, Sampler
+
+
+class CapacityError(ValueError):
+    """A request that can never fit, however long it waits."""
+
+
+@dataclass(slots=True)
+class Timings:
+    """Totals since the engine was made, in seconds."""
+
+    rounds: int = 0
+    rows: int = 0
+    model_s: float = 0.0
+    round_s: float = 0.0
+
+    @property
+    def overhead(self) -> float:
+        """Share of the time that is not spent in the model."""
+        return 1.0 - self.model_s / self.round_s if self.round_s else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Fed:
+    request: Request
+    runs: list[Run]
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    request: Request
+    branch: int
+    token: int
+    logprob: float
+
+
+class Scheduler:
+    """Runs jobs on one model. `max_rows` bounds the rows of a forward: longer prompts are fed in
+    pieces.
+    """
+
+    def __init__(self, forward: Forward, width: int, *, max_rows: int = 1024) -> None:
+        self.forward = forward
+        self.pool = SlotPool(forward.log.total)
+        self.timings = Timings()
+        self._max_rows = max_rows
+        self._sampler = Sampler(width, forward.device)
+        self._waiting: deque[Request] = deque()
+        self._running: list[Request] = []
+        self._submitted = 0
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._waiting or self._running)
+
+    def submit(self, job: Job) -> Request:
+        """Queues the job. Raises CapacityError when it needs more slots than there are at all."""
+        if job.slots > self.pool.total:
+            raise CapacityError(
+                f"the request may feed {job.slots:,} tokens (prompt, budget, reread copies), but "
+                f"max_kv_tokens is {self.pool.total:,}: lower Limits.max_tokens or raise it"
+            )
+        self._submitted += 1
+        request = Request(self._submitted, job)
+        self._waiting.append(request)
+        return request
+
+    def abort(self, request: Request) -> None:
+        """Ends a request that waits or runs, all its branches with it; its
+        slots are free at once.
+        """
+        if request in self._waiting:
+            self._waiting.remove(request)
+        elif request in self._running:
+            self._leave(request)
+        else:
+            return
+        request.machine.abort()
+        request.ended_s = time.perf_counter()
+
+    def round(self) -> list[Request]:
+        """One forward, or none if nothing needs one; gives the requests that ended."""
+        begin, model_s = time.perf_counter(), self.forward.model_s
+        self._admit()
+        fed = self._collect()
+        error = self._evaluate(fed)
+        if error is not None:
+            self._evaluate_apart(fed, error)
+        ended = [request for request in self._running if request.ended is not None]
+        for request in ended:
+            self._leave(request)
+            request.ended_s = time.perf_counter()
+        self.timings.rounds += 1
+        self.timings.model_s += self.forward.model_s - model_s
+        self.timings.round_s += time.perf_counter() - begin
+        return ended
+
+    def check(self) -> None:
+        """Conservation: every slot is free or owned by a running request, which stays inside its
+        own.
+        """
+        self.pool.check()
+        assert self.pool.owners == {request.number for request in self._running}
+        for request in self._running:
+            assert request.log.used <= request.extent.length == request.job.slots
+
+    # -- the steps of a round ----------------------------------------------------------------------
+
+    def _admit(self) -> None:
+        """Starts waiting requests, in order, while there is room."""
+        while self._waiting:
+            request = self._waiting[0]
+            extent = self.pool.allocate(request.number, request.job.slots)
+            if extent is None:
+                break
+            self._running.append(self._waiting.popleft())
+            with self._boundary(request):
+                request.begin(extent)
+
+    def _collect(self) -> list[_Fed]:
+        """The runs of the coming forward. Where not all fit, requests with few rows go first."""
+        requests = self._running
+        lengths = {r.number: sum(len(run.tokens) for run in r.log.waiting) for r in requests}
+        if sum(lengths.values()) > self._max_rows:
+            requests = sorted(requests, key=lambda r: lengths[r.number])
+        room, fed = self._max_rows, []
+        for request in requests:
+            runs = request.take(room) if room else []
+            if runs:
+                room -= sum(len(run.tokens) for run in runs)
+                fed.append(_Fed(request, runs))
+        return fed
+
+    def _evaluate(self, fed: list[_Fed]) -> Exception | None:
+        """Forward, draw, advance. Gives the error of a forward or a draw: then no machine has
+        moved.
+        """
+        failures: list[Exception] = []
+        drawn: list[_Drawn] = []
+        with boundary(failures.append):
+            drawn = self._draw(fed)
+        if failures:
+            return failures[0]
+        for one in fed:
+            one.request.forwards += 1
+        for one_drawn in drawn:
+            with self._boundary(one_drawn.request):
+                _advance(one_drawn)
+        return None
+
+    def _evaluate_apart(self, fed: list[_Fed], error: Exception) -> None:
+        """One forward for each request, so that only those fail that fail alone."""
+        for one in fed:
+            alone = self._evaluate([one]) if len(fed) > 1 else error
+            if alone is not None:
+                self._fail(one.request, alone)
+
+    def _draw(self, fed: list[_Fed]) -> list[_Drawn]:
+        """A token for every branch whose turn it is and whose logits are there."""
+        logits, place = self._logits(fed)
+        picks: list[tuple[Request, int, Draw]] = []
+        rows: list[Row] = []
+        for request in self._running:
+            branches = request.log.branches
+            for branch in request.turn():
+                row = branches[branch].last
+                if id(row) in place or row.logits is not None:
+                    picks.append((request, branch, request.draw(branch)))
+                    rows.append(row)
+        if not picks:
+            return []
+        tokens, logprobs = self._sampler(
+            _gather(logits, place, rows), [draw for _, _, draw in picks]
+        )
+        self._keep(fed, logits, place)
+        return [
+            _Drawn(request, branch, token, logprob)
+            for (request, branch, _), token, logprob in zip(picks, tokens, logprobs, strict=True)
+        ]
+
+    def _logits(self, fed: list[_Fed]) -> tuple[torch.Tensor | None, dict[int, int]]:
+        """Logits of the awaited rows, and the place of each row's (by id) among them."""
+        if not fed:
+            return None, {}
+        place: dict[int, int] = {}
+        keep: list[int] = []
+        at = 0
+        for one in fed:
+            awaited = one.request.awaited()
+            for run in one.runs:
+                at += len(run.tokens)
+                if id(run.row) in awaited:
+                    place[id(run.row)] = len(keep)
+                    keep.append(at - 1)
+        parts = arrange([(one.request.log, one.request.extent, one.runs) for one in fed])
+        logits = self.forward(parts, keep, _steady(fed, at))
+        self.timings.rows += at
+        return logits, place
+
+    def _keep(self, fed: list[_Fed], logits: torch.Tensor | None, place: dict[int, int]) -> None:
+        """Keeps the logits of branches that must wait for their turn."""
+        for one in fed:
+            for branch in one.request.waiting_branches():
+                row = one.request.log.branches[branch].last
+                if logits is not None and id(row) in place:
+                    row.logits = logits[place[id(row)]].clone()
+
+    # -- leaving -----------------------------------------------------------------------------------
+
+    def _leave(self, request: Request) -> None:
+        self._running.remove(request)
+        self.pool.release(request.number)
+
+    def _fail(self, request: Request, error: Exception) -> None:
+        request.error = f"{type(error).__name__}: {error}"
+        request.machine.fail()
+        self.forward.log.clear(request.extent)
+
+    def _boundary(self, request: Request) -> AbstractContextManager[None]:
+        return boundary(lambda error: self._fail(request, error))
+
+
+@contextmanager
+def boundary(fail: Callable[[Exception], None]) -> Iterator[None]:
+    """The one place where any error is caught: what happens inside may fail one request, not the
+    rest.
+    """
+    try:
+        yield
+    except Exception as error:
+        fail(error)
+
+
+def _advance(drawn: _Drawn) -> None:
+    """Tells the machine, unless the branch has ended meanwhile: a sibling may have won the join."""
+    request = drawn.request
+    if request.error or drawn.branch not in request.machine.live:
+        return
+    if not math.isfinite(drawn.logprob):
+        raise ArithmeticError("the model gave logits that are not finite numbers")
+    request.apply(request.machine.advance(drawn.branch, drawn.token, drawn.logprob))
+
+
+def _gather(logits: torch.Tensor | None, place: dict[int, int], rows: list[Row]) -> torch.Tensor:
+    """`[len(rows), vocabulary]`: fresh logits, or kept ones where a row's forward was earlier."""
+    order = [place.get(id(row), -1) for row in rows]
+    if logits is not None and order == list(range(len(logits))):
+        return logits
+    found = []
+    for row, i in zip(rows, order, strict=True):
+        one = row.logits if logits is None or i < 0 else logits[i]
+        assert one is not None
+        found.append(one)
+    return torch.stack(found)
+
+
+def _steady(fed: list[_Fed], rows: int) -> Hashable:
+    """Equal for forwards that feed the same branches one token each; None for others."""
+    names = [tuple(run.name for run in one.runs) for one in fed]
+    if rows != sum(len(set(branches)) for branches in names):
+        return None
+    return tuple(
+        (one.request.number, one.request.log.version, branches)
+        for one, branches in zip(fed, names, strict=True)
+    )

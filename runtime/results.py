@@ -1,0 +1,75 @@
+"""What a generation gives back, the same for every engine.
+
+Non-goals: making results (see the engines), the trace's own meaning (see `nprdsl.trace`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from nprdsl.events import EndReason
+
+if TYPE_CHECKING:
+    from nprdsl.layout import Layout
+    from nprdsl.trace import TokenTrace
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens and time of one request. Token counts are of the trace, the prompt apart."""
+
+    prompt_tokens: int
+    sampled_tokens: int
+    forced_tokens: int
+    critical_path: int  # tokens on the longest path of the trace
+    forwards: int  # model calls that the request took part in
+    time_s: float  # from submission to the end, waiting included
+
+    @property
+    def total(self) -> int:
+        """Tokens of the trace."""
+        return self.sampled_tokens + self.forced_tokens
+
+    @property
+    def degree(self) -> float:
+        """Tokens of the trace per token of its critical path: the possible speed-up, 1 or more."""
+        return self.total / self.critical_path if self.critical_path else 1.0
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Trace tokens per second."""
+        return self.total / self.time_s if self.time_s else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One finished request.
+
+    `token_ids` are the trace's ids in linear order, without the prompt, exactly as they were
+    sampled; `logprobs` stands beside them: the natural logarithm of the token's probability under
+    the model's own distribution (temperature 1, nothing masked), None where the token was forced.
+    `trace` and `layout` cover prompt and trace; they are None when the request failed. `answer` is
+    the text of the rule `answer`, or "" where the schema has none. `error` says what failed when
+    `finish` is FAILED.
+    """
+
+    request_id: int
+    prompt_ids: tuple[int, ...]
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float | None, ...]
+    trace: TokenTrace | None
+    layout: Layout | None
+    answer: str
+    finish: EndReason
+    usage: Usage
+    error: str = field(default="")
+
+
+class GenerationError(RuntimeError):
+    """A request that failed; `result` is what is known of it."""
+
+    def __init__(self, result: Result) -> None:
+        self.result = result
+        super().__init__(f"request {result.request_id} failed: {result.error}")

@@ -1,0 +1,125 @@
+"""How tokens are drawn: one `Sampling` for a request, with overrides for single rules of the
+schema.
+
+Checked once, at birth; every message names the setting, its value and the range that is allowed.
+Non-goals: what is legal (see `nprdsl.automaton`), budgets (see `Limits` of the machine), drawing
+itself (see `nprdsl.runtime.local.sampler`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+
+from nprdsl.diagnostics import did_you_mean
+
+Overrides = Mapping[str, float]
+_NO_RULES: Mapping[str, Overrides] = MappingProxyType({})
+_WHOLE_REQUEST = ("seed", "rules")  # settings that a single rule cannot change
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Sampling settings of a request.
+
+    `temperature` 0 is greedy. `top_k` 0, `top_p` 1, `min_p` 0 (arXiv 2407.01082) and
+    `repetition_penalty` 1 (arXiv 1909.05858) are off. The penalty counts the trace tokens that the
+    branch sees, not the prompt. `rules` overrides settings where the innermost rule has that name,
+    e.g. `{"step": {"repetition_penalty": 1.02}}`. Equal seeds give equal tokens, whatever else runs
+    beside. Raises ValueError for values out of range and for unknown settings in `rules`.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+    rules: Mapping[str, Overrides] = field(default_factory=lambda: _NO_RULES)
+    _by_rule: dict[str, Sampling] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._check_numbers()
+        frozen = {rule: MappingProxyType(dict(o)) for rule, o in self.rules.items()}
+        object.__setattr__(self, "rules", MappingProxyType(frozen))
+        by_rule = {rule: self._overridden(rule, over) for rule, over in self.rules.items()}
+        object.__setattr__(self, "_by_rule", by_rule)
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, object]) -> Sampling:
+        """From JSON or the command line; an unknown key is refused with the nearest known one."""
+        for key in settings:
+            if key not in SETTINGS:
+                raise ValueError(_unknown(key, SETTINGS, "sampling"))
+        return cls(**settings)  # type: ignore[arg-type]
+
+    def for_rule(self, rule: str) -> Sampling:
+        """The settings where `rule` is the innermost rule; the same object for the same rule."""
+        return self._by_rule.get(rule, self)
+
+    @property
+    def penalises(self) -> bool:
+        """Some rule has a repetition penalty, so that histories must be kept."""
+        return any(s.repetition_penalty != 1.0 for s in (self, *self._by_rule.values()))
+
+    def check_rules(self, known: Iterable[str]) -> None:
+        """Raises ValueError where `rules` names a rule that the schema does not have."""
+        names = list(known)
+        for rule in self.rules:
+            if rule not in names:
+                hint = did_you_mean(rule, names) or f"its rules are {', '.join(sorted(names))}"
+                raise ValueError(
+                    f"sampling is set for `{rule}`, which is no rule of the schema; {hint}"
+                )
+
+    def _overridden(self, rule: str, overrides: Overrides) -> Sampling:
+        allowed = [name for name in SETTINGS if name not in _WHOLE_REQUEST]
+        for key in overrides:
+            if key in _WHOLE_REQUEST:
+                raise ValueError(f"`{key}` is set for a whole request, not for the rule `{rule}`")
+            if key not in allowed:
+                raise ValueError(_unknown(key, allowed, f"the rule `{rule}`"))
+        merged = {name: getattr(self, name) for name in allowed} | dict(overrides)
+        try:
+            return Sampling(seed=self.seed, **merged)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"sampling of the rule `{rule}`: {error}") from None
+
+    def _check_numbers(self) -> None:
+        _check("temperature", self.temperature, low=0.0, high=math.inf, text="0 (greedy) or more")
+        _check("top_p", self.top_p, low=0.0, high=1.0, text="above 0, at most 1 (off)")
+        if self.top_p == 0.0:
+            raise ValueError("`top_p` is 0, which keeps no token; use temperature=0 for greedy")
+        _check("min_p", self.min_p, low=0.0, high=1.0, text="0 (off) to 1")
+        _check(
+            "repetition_penalty", self.repetition_penalty, low=0.0, high=math.inf, text="above 0"
+        )
+        if self.repetition_penalty == 0.0:
+            raise ValueError("`repetition_penalty` is 0, it must be above 0; 1 is off")
+        for name in ("top_k", "seed"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ValueError(f"`{name}` is {value!r}, it must be an integer")
+        if self.top_k < 0:
+            raise ValueError(f"`top_k` is {self.top_k}, it must be 0 (off) or more")
+
+
+SETTINGS = tuple(f.name for f in fields(Sampling) if f.init)
+
+
+def _check(name: str, value: object, *, low: float, high: float, text: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"`{name}` is {value!r}, it must be a number: {text}")
+    if not (low <= value <= high and math.isfinite(value)):
+        raise ValueError(f"`{name}` is {value}, it must be {text}")
+
+
+def _unknown(key: str, known: Iterable[str], place: str) -> str:
+    names = list(known)
+    hint = did_you_mean(key, names) or f"known settings: {', '.join(names)}"
+    return f"unknown setting `{key}` for {place}; {hint}"
+
+
+DEFAULT = Sampling()

@@ -1,0 +1,127 @@
+"""Decoding over the log equals one dense forward with a brute-force mask and positions."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from nprdsl.events import EndReason
+from nprdsl.machine import Feed, Fork, Join
+from nprdsl.runtime.local.branches import TraceLog
+from nprdsl.runtime.local.forward import Forward, arrange
+from nprdsl.runtime.local.kv_log import Extent
+from nprdsl.runtime.local.requests import Decoding, Job, Request
+from nprdsl.runtime.local.scheduler import Scheduler
+from nprdsl.runtime.sampling import Sampling
+from tests.runtime.scripted import ScriptedMachine, random_masks, random_plan, size
+from tests.runtime.tiny_models import NAMES, WIDTH, dense_logprobs, model
+
+TOLERANCE = 1e-4
+
+
+def run(
+    name: str, decoding: Decoding, *, seed: int, reread: bool = False, max_rows: int = 64
+) -> list[ScriptedMachine]:
+    """Five random nested plans at once."""
+    rng = random.Random(seed)
+    scheduler = Scheduler(Forward(model(name), 4000), WIDTH, max_rows=max_rows)
+    machines, requests = [], []
+    for i in range(5):
+        plan = random_plan(rng, WIDTH, 2, reread)
+        prompt = tuple(rng.choices(range(WIDTH), k=rng.randint(1, 25)))
+        machine = ScriptedMachine(plan, prompt, WIDTH, random_masks(rng, WIDTH))
+        sampling = Sampling(seed=i, rules={"step": {"repetition_penalty": 1.3}})
+        job = Job(machine, prompt, len(prompt) + size(plan), sampling, decoding)
+        machines.append(machine)
+        requests.append(scheduler.submit(job))
+    finish(scheduler, requests)
+    return machines
+
+
+def finish(scheduler: Scheduler, requests: list[Request]) -> None:
+    while scheduler.busy:
+        scheduler.round()
+        scheduler.check()
+    assert [r.error for r in requests] == [""] * len(requests)
+    assert all(r.ended is EndReason.COMPLETED for r in requests)
+
+
+def drawn(machine: ScriptedMachine) -> Iterator[tuple[int, int, float]]:
+    """(index of the token before on the branch, token, log-probability) of every drawn token."""
+    for i, fed in enumerate(machine.fed):
+        if fed.logprob is not None:
+            before = max(j for j in fed.sees if j < i and machine.fed[j].branch == fed.branch)
+            yield before, fed.token, fed.logprob
+
+
+@pytest.mark.parametrize("decoding", Decoding)
+@pytest.mark.parametrize("reread", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_equals_one_dense_forward(name: str, reread: bool, decoding: Decoding) -> None:
+    for machine in run(name, decoding, seed=3, reread=reread):
+        oracle = dense_logprobs(name, machine.fed)
+        found = list(drawn(machine))
+        assert len(found) > 10
+        for before, token, logprob in found:
+            assert abs(float(oracle[before, token]) - logprob) <= TOLERANCE
+
+
+def test_the_oracle_can_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A join that forgets to see its branches is far from the oracle."""
+    join = TraceLog._join
+
+    def blind(self: TraceLog, parent: int, children: tuple[int, ...]) -> None:
+        before = self.branches[parent].sees.copy()
+        join(self, parent, children)
+        self.branches[parent].sees = before
+
+    monkeypatch.setattr(TraceLog, "_join", blind)
+    machine = run("llama", Decoding.PARALLEL, seed=3)[0]
+    oracle = dense_logprobs("llama", machine.fed)
+    assert max(abs(float(oracle[b, t]) - p) for b, t, p in drawn(machine)) > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3"])
+def test_prompts_in_pieces_change_nothing(name: str) -> None:
+    whole = run(name, Decoding.PARALLEL, seed=5, max_rows=1000)
+    pieces = run(name, Decoding.PARALLEL, seed=5, max_rows=3)
+    assert [[f.token for f in m.fed if f.branch == 0] for m in whole] == [
+        [f.token for f in m.fed if f.branch == 0] for m in pieces
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_sibling_changes_nothing(name: str) -> None:
+    """Isolation: other tokens on branch 1 leave the log-probabilities on branch 2 as they are."""
+
+    def second(first: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+        forward, log, extent = Forward(model(name), 64), TraceLog(64), Extent(0, 64)
+        log.apply([Feed(0, tuple(range(9))), Fork(0, (1, 2)), Feed(1, first)])
+        log.apply([Feed(2, (11, 12, 13))])
+        alone = forward(arrange([(log, extent, log.take(64))]), list(range(15, 18)))
+        log.apply([Join(0, (1, 2)), Feed(0, (14,))])
+        return alone, forward(arrange([(log, extent, log.take(64))]), [0])
+
+    one, joined_one = second((20, 21, 22, 23, 24, 25))
+    other, joined_other = second((30, 31, 32, 33, 34, 35))
+    assert float((one - other).abs().max()) <= 1e-6
+    assert float((joined_one - joined_other).abs().max()) > 1e-2
+
+
+def test_masks_that_grow_equal_masks_written_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    grown = run("qwen3", Decoding.PARALLEL, seed=8)
+    monkeypatch.setattr("nprdsl.runtime.local.scheduler._steady", lambda fed, rows: None)
+    anew = run("qwen3", Decoding.PARALLEL, seed=8)
+    assert [m.fed for m in grown] == [m.fed for m in anew]
+
+
+def test_the_model_keeps_its_own_attention() -> None:
+    llama = model("llama")
+    before = llama.config._attn_implementation
+    run("llama", Decoding.PARALLEL, seed=1)
+    assert llama.config._attn_implementation == before
+    ids = torch.arange(5)[None]
+    assert torch.isfinite(llama(input_ids=ids).logits).all()

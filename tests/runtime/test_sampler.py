@@ -1,0 +1,161 @@
+"""Draws follow the filtered distribution, log-probabilities the raw one, rows only themselves."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from nprdsl.runtime.local.constraints import Constraints
+from nprdsl.runtime.local.randomness import branch_key, uniform
+from nprdsl.runtime.local.sampler import Draw, Sampler
+from nprdsl.runtime.sampling import Sampling
+from tests.runtime.scripted import pack, random_masks
+
+CPU = torch.device("cpu")
+
+
+def reference(logits: np.ndarray, draw: Draw) -> np.ndarray:
+    """The filtered distribution of one row, written plainly in numpy."""
+    how = draw.settings
+    work = logits.astype(np.float64)
+    for i in draw.history if draw.history is not None else ():
+        work[i] *= 1 / how.repetition_penalty if work[i] > 0 else how.repetition_penalty
+    bits = np.unpackbits(draw.mask.view(np.uint8), bitorder="little")[: len(work)]
+    work[bits == 0] = -np.inf
+    if how.temperature == 0:
+        return np.eye(len(work))[work.argmax()]
+    work /= how.temperature
+    if how.top_k:
+        work[work < np.sort(work)[-min(how.top_k, len(work))]] = -np.inf
+    for keep in (_top_p, _min_p):
+        work[~keep(_softmax(work), how)] = -np.inf
+    return _softmax(work)
+
+
+def _softmax(work: np.ndarray) -> np.ndarray:
+    e = np.exp(work - work.max())
+    return e / e.sum()
+
+
+def _top_p(probs: np.ndarray, how: Sampling) -> np.ndarray:
+    order = np.argsort(-probs, kind="stable")
+    before = np.cumsum(probs[order]) - probs[order]
+    keep = np.zeros(len(probs), bool)
+    keep[order[before < how.top_p]] = True
+    return keep
+
+
+def _min_p(probs: np.ndarray, how: Sampling) -> np.ndarray:
+    return probs >= how.min_p * probs.max()
+
+
+SETTINGS = [
+    Sampling(temperature=0.0),
+    Sampling(),
+    Sampling(temperature=0.6),
+    Sampling(top_k=3),
+    Sampling(top_p=0.7),
+    Sampling(min_p=0.2, temperature=1.5),
+    Sampling(top_k=6, top_p=0.9, min_p=0.05, temperature=0.8, repetition_penalty=1.4),
+    Sampling(repetition_penalty=0.8),
+]
+
+
+def random_draws(rng: random.Random, width: int, rows: int) -> list[Draw]:
+    masks = random_masks(rng, width)
+    history = np.array(rng.sample(range(width), 4))
+    return [
+        Draw(rng.choice(masks), rng.choice(SETTINGS), rng.random(), rng.choice([None, history]))
+        for _ in range(rows)
+    ]
+
+
+@pytest.mark.parametrize("width", [20, 64, 100])
+def test_inverse_transform(width: int) -> None:
+    """Every row's token is where its uniform number falls in the plain reference's distribution."""
+    rng = random.Random(width)
+    torch.manual_seed(width)
+    sampler = Sampler(width, CPU)
+    for _ in range(30):
+        draws = random_draws(rng, width, 6)
+        logits = torch.randn(6, width) * 3
+        before = logits.clone()
+        tokens, logprobs = sampler(logits, draws)
+        assert torch.equal(logits, before)
+        raw = logits.double().log_softmax(-1)
+        for i, (token, logprob) in enumerate(zip(tokens, logprobs, strict=True)):
+            mass = reference(logits[i].numpy(), draws[i]).cumsum()
+            below = mass[token - 1] if token else 0.0
+            assert below - 1e-5 <= draws[i].uniform * mass[-1] <= mass[token] + 1e-5
+            assert logprob == pytest.approx(float(raw[i, token]), abs=1e-5)
+
+
+def test_a_row_depends_on_itself_only() -> None:
+    rng = random.Random(0)
+    draws = random_draws(rng, 50, 12)
+    logits = torch.randn(12, 50)
+    together = Sampler(50, CPU)(logits, draws)[0]
+    order = rng.sample(range(12), 12)
+    shuffled = Sampler(50, CPU)(logits[order], [draws[i] for i in order])[0]
+    alone = [Sampler(50, CPU)(logits[i : i + 1], [draws[i]])[0][0] for i in range(12)]
+    assert together == alone
+    assert shuffled == [together[i] for i in order]
+
+
+def test_top_p_beyond_the_likeliest_thousand() -> None:
+    """A flat distribution over 3,000 tokens, of which top-p 0.9 keeps 2,700."""
+    logits = torch.linspace(0.001, 0.0, 3000)[None]
+    full = pack(range(3000), 3000)
+    token = Sampler(3000, CPU)(logits, [Draw(full, Sampling(top_p=0.9), 1 - 2**-48)])[0][0]
+    assert 2690 <= token <= 2702
+
+
+def test_frequencies() -> None:
+    """Many draws follow the distribution: chi-squared with 9 degrees of freedom, seeded."""
+    logits = torch.randn(1, 10, generator=torch.Generator().manual_seed(3))
+    full, key, count = pack(range(10), 10), branch_key(5, (1, 2)), 20_000
+    draws = [Draw(full, Sampling(), uniform(key, i)) for i in range(count)]
+    tokens, _ = Sampler(10, CPU)(logits.expand(count, 10).contiguous(), draws)
+    expected = logits.softmax(-1)[0].numpy() * count
+    found = np.bincount(tokens, minlength=10)
+    assert ((found - expected) ** 2 / expected).sum() < 27.9  # p = 0.001
+
+
+def test_uniform_numbers() -> None:
+    keys = {branch_key(s, p) for s in range(20) for p in [(), (0,), (0, 0), (0, 1), (1, 0)]}
+    assert len(keys) == 100
+    numbers = np.array([uniform(k, i) for k in keys for i in range(50)])
+    assert len(set(numbers)) == len(numbers) and numbers.min() >= 0 and numbers.max() < 1
+    assert abs(numbers.mean() - 0.5) < 0.02
+
+
+@pytest.mark.parametrize("total", [1.0, 1.0 + 2**-52, 1.5, 1e-30, 0.9999999999999999])
+def test_the_greatest_number_stays_below_every_total(total: float) -> None:
+    assert (1 - 2**-48) * total < total
+
+
+def test_a_row_that_is_not_finite_shows() -> None:
+    logits = torch.randn(2, 8)
+    logits[1, 3] = torch.nan
+    full = pack(range(8), 8)
+    draws = [Draw(full, Sampling(), 0.5), Draw(full, Sampling(), 0.999999)]
+    _, logprobs = Sampler(8, CPU)(logits, draws)
+    assert math.isfinite(logprobs[0]) and not math.isfinite(logprobs[1])
+
+
+def test_masks_apply_to_wider_and_narrower_logits() -> None:
+    """Outputs beyond the vocabulary are forbidden; ids beyond the outputs are left out."""
+    mask = pack([1, 2, 39], 40)
+    for width, allowed in [(70, [1, 2, 39]), (20, [1, 2])]:
+        logits = torch.zeros(1, width)
+        Constraints(width, CPU).apply(logits, [mask])
+        assert torch.isfinite(logits[0]).nonzero()[:, 0].tolist() == allowed
+
+
+def test_a_mask_without_a_token_is_an_error() -> None:
+    with pytest.raises(ValueError, match="allows no token"):
+        Constraints(8, CPU).apply(torch.zeros(1, 8), [pack([], 8)])

@@ -2,8 +2,8 @@
 
 A pydantic model (or any type that pydantic understands) and a JSON schema stand for compact JSON:
 properties in their order, at most one blank where JSON allows white space, no line breaks. An Enum
-or `typing.Literal` stands for the text of one of its values, a regex for the text itself, `FreeText`
-for text without tags. Non-goals: free text's automaton (see `nprdsl.freetext`), prompts.
+or `typing.Literal` stands for the text of one of its values, a regex for the text itself, and
+`FreeText` for text without tags. Non-goals: free text's automaton (`nprdsl.freetext`), prompts.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ def _with_flags(name: str, spec: re.Pattern[Any]) -> str:
     flags = "".join(letter for flag, letter in _INLINE_FLAGS.items() if spec.flags & flag)
     # a global flag group is in spec.flags already, and may not stand inside another group
     body = re.sub(r"\A\(\?[aimsux]+\)", "", pattern)
-    return f"(?{flags}:{body})" if flags else body
+    end = "\n" if spec.flags & re.VERBOSE else ""  # the body may end in a comment
+    return f"(?{flags}:{body}{end})" if flags else body
 
 
 def _choice(name: str, values: Mapping[Any, object]) -> TerminalType:

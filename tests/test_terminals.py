@@ -1,0 +1,283 @@
+"""Typed terminals: every text of the pattern converts, every value's JSON is in the pattern."""
+
+from __future__ import annotations
+
+import enum
+import json
+import random
+import re
+import typing
+from datetime import date, datetime, time
+from ipaddress import IPv4Address
+from uuid import UUID
+
+import pydantic
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, Field
+
+from nprdsl.regular import compile_regex, whitespace_loop
+from nprdsl.terminals import FreeText, TerminalTypeError, typed
+
+
+class Team(enum.StrEnum):
+    BILLING = "billing"
+    INFRA = "infra+ops"
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+    HIGH = 10
+
+
+class Note(BaseModel):
+    text: str
+    line: int | None = None
+
+
+class Verdict(BaseModel):
+    """All kinds of fields."""
+
+    urgent: bool
+    team: Team
+    level: Level
+    kind: typing.Literal["bug", 'a "quoted" é', 3]
+    reason: str = Field(max_length=40)
+    code: str = Field(pattern=r"^[A-Z]{2}-\d+$")
+    score: int = Field(ge=-3, le=10)
+    chance: float = Field(ge=0, lt=1)
+    size: float = Field(gt=0)
+    count: int = Field(gt=0)
+    tags: list[str] = Field(max_length=3)
+    pair: tuple[int, bool]
+    notes: list[Note]
+    best: Note | None
+    by: dict[str, int]
+    when: datetime
+    day: date
+    at: time
+    uuid: UUID
+    extra: int = 0
+
+
+class Optionals(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    a: int = 1
+    b: bool = True
+    c: str | None = None
+
+
+EXACT = [Verdict, Optionals, Note, list[Note], int, float, bool, int | None, dict[str, bool], date]
+EXACT += [datetime, time, UUID, IPv4Address, pydantic.AnyHttpUrl]
+WALKS = st.lists(st.integers(0, 255), max_size=40)
+
+
+def walk(pattern: str, choices: list[int], state: int | None = None) -> bytes:
+    """The choices' way through the automaton of `pattern`, finished by the shortest."""
+    dfa = compile_regex(pattern)
+    text, state = b"", dfa.start if state is None else state
+    for choice in choices:
+        alive = dfa.table[state].nonzero()[0]
+        if len(alive):
+            text += bytes([alive[choice % len(alive)]])
+            state = dfa.run(text[-1:], state)
+    return text + dfa.completion(state)
+
+
+@given(st.sampled_from(EXACT), WALKS)
+def test_every_text_of_a_pydantic_type_converts(spec, choices):
+    terminal = typed("X", spec)
+    assert terminal.loose == ()
+    text = walk(terminal.pattern, choices).decode()
+    value = terminal.convert(text)
+    assert value == pydantic.TypeAdapter(spec).validate_python(value, strict=True)
+
+
+@given(st.integers(0, 400), st.integers(0, 2**32), WALKS)
+def test_the_middle_of_a_long_object_converts_too(stop, seed, choices):
+    """As above, but from states all along the object, where a walk from its start seldom comes."""
+    terminal, generator = typed("X", Verdict), random.Random(seed)
+    dfa = compile_regex(terminal.pattern)
+    text, state = b"", dfa.start
+    while len(text) < stop and dfa.table[state].any():
+        alive = dfa.table[state].nonzero()[0]
+        nearer = alive[dfa.distance[dfa.table[state, alive]] < dfa.distance[state]]
+        text += bytes([generator.choice((nearer if len(nearer) else alive).tolist())])
+        state = dfa.run(text[-1:], state)
+    text += walk(terminal.pattern, choices[:8], state)
+    assert isinstance(terminal.convert(text.decode()), Verdict)
+
+
+PLAIN = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=40)
+NOTES = st.builds(Note, text=PLAIN, line=st.none() | st.integers())
+VERDICTS = st.builds(
+    Verdict,
+    urgent=st.booleans(),
+    team=st.sampled_from(Team),
+    level=st.sampled_from(Level),
+    kind=st.sampled_from(["bug", 'a "quoted" é', 3]),
+    reason=PLAIN,
+    code=st.from_regex(r"[A-Z]{2}-[0-9]+", fullmatch=True),
+    score=st.integers(-3, 10),
+    chance=st.integers(0, 999).map(lambda n: n / 1000),
+    size=st.integers(1, 10_000).map(lambda n: n / 100),
+    count=st.integers(1, 10**30),
+    tags=st.lists(PLAIN, max_size=3),
+    pair=st.tuples(st.integers(), st.booleans()),
+    notes=st.lists(NOTES, max_size=3),
+    best=st.none() | NOTES,
+    by=st.dictionaries(PLAIN, st.integers(), max_size=3),
+    when=st.datetimes(min_value=datetime(1000, 1, 1)),
+    day=st.dates(min_value=date(1000, 1, 1)),
+    at=st.times(),
+    uuid=st.uuids(),
+    extra=st.integers(),
+)
+
+
+@settings(max_examples=30)
+@given(VERDICTS)
+def test_every_json_of_a_value_is_in_the_pattern(verdict):
+    terminal = typed("V", Verdict)
+    assert terminal.convert(verdict.model_dump_json()) == verdict
+    spaced = json.dumps(json.loads(verdict.model_dump_json()), ensure_ascii=False)
+    assert terminal.convert(spaced) == verdict
+
+
+def test_properties_are_optional_only_where_the_type_says_so():
+    terminal = typed("X", Optionals)
+    for text in ("{}", '{"b": false}', '{"a":2,"c":null}', '{ "a" : 2 , "b" : true }'):
+        assert isinstance(terminal.convert(text), Optionals)
+    for text in ('{"b":true,"a":1}', '{"d":1}', '{"a":1,}', '{\n"a":1}', '{"a":  1}', ""):
+        with pytest.raises(ValueError, match="is not a value of X"):
+            terminal.convert(text)
+
+
+@pytest.mark.parametrize("spec", [*EXACT, {"type": "array", "items": {"type": "string"}}])
+def test_no_pattern_allows_white_space_without_end(spec):
+    assert whitespace_loop(compile_regex(typed("X", spec).pattern)) is None
+
+
+def test_json_schemas():
+    schema = {
+        "type": "object",
+        "properties": {
+            "a.b": {"$ref": "#/$defs/part"},
+            "ok": {"const": True},
+            "mixed": {"enum": [1, "x", None]},
+        },
+        "required": ["a.b", "ok"],
+        "additionalProperties": False,
+        "$defs": {"part": {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 3}]}},
+    }
+    terminal = typed("X", schema)
+    assert terminal.convert('{"a.b": 3, "ok": true}') == {"a.b": 3, "ok": True}
+    assert terminal.convert('{"a.b":"","ok":true,"mixed":null}')["mixed"] is None
+    assert terminal.description == (
+        'JSON on one line: {"a.b": string | integer (≥ 3), "ok": true, "mixed"?: 1 | "x" | null}'
+    )
+    for text in ('{"a.b": 2, "ok": true}', '{"axb": 3, "ok": true}', '{"a.b": 3}'):
+        with pytest.raises(ValueError, match="is not a value"):
+            terminal.convert(text)
+
+
+def test_regexes():
+    assert typed("X", r"\d+").convert("12") == "12"
+    assert typed("X", r"\d+").description == r"text that matches /\d+/"
+    for pattern in ("a.c", re.compile("A.C", re.IGNORECASE | re.DOTALL), re.compile("(?is)A.C")):
+        terminal = typed("X", pattern)
+        assert terminal.convert("abc") == "abc"
+        with pytest.raises(ValueError, match=r"'abcd' is not a value of X"):
+            terminal.convert("abcd")
+    assert typed("X", re.compile("(?is)A.C")).pattern == "(?is:A.C)"
+    assert typed("X", re.compile("a b # c", re.VERBOSE)).convert("ab") == "ab"
+
+
+def test_choices():
+    team = typed("TEAM", Team)
+    assert team.convert("infra+ops") is Team.INFRA
+    assert team.description == "one of `billing`, `infra+ops`"
+    assert typed("L", Level).convert("10") is Level.HIGH
+    literal = typed("L", typing.Literal["a", "ab", -1])
+    assert [literal.convert(text) for text in ("a", "ab", "-1")] == ["a", "ab", -1]
+    with pytest.raises(ValueError, match="is not a value of L"):
+        literal.convert("b")
+
+
+def test_free_text():
+    terminal = typed("GOAL", FreeText)
+    assert terminal.free_text and terminal.convert("any thing") == "any thing"
+
+
+class Odd(BaseModel):
+    n: int = Field(multiple_of=3)
+
+    @pydantic.field_validator("n")
+    @classmethod
+    def not_six(cls, value: int) -> int:
+        if value == 6:
+            raise ValueError("six is refused")
+        return value
+
+
+def test_what_a_regex_cannot_state_is_checked_on_the_value():
+    terminal = typed("X", Odd)
+    assert terminal.loose == ("multipleOf",)
+    assert terminal.convert('{"n": 9}') == Odd(n=9)
+    for text in ('{"n": 4}', '{"n": 6}'):
+        with pytest.raises(ValueError, match="1 validation error"):
+            terminal.convert(text)
+
+
+class Tree(BaseModel):
+    children: list[Tree]
+
+
+class Empty(enum.Enum):
+    pass
+
+
+class Twice(enum.Enum):
+    NUMBER = 1
+    TEXT = "1"
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (3, r"type of X, 3, is not supported; give a pydantic model"),
+        (str, "is str; give FreeText"),
+        (b"a", "is not supported"),
+        (object(), "is not supported"),
+        (typing.Callable[[], int], "is not supported"),
+        (re.compile(b"a"), "regex over bytes"),
+        (r"(a)\1", r"regex of X: a backreference is not supported.* position 3"),
+        ("(", "missing \\)"),
+        (Empty, "no values"),
+        (Twice, "two values that are written '1'"),
+        (typing.Literal[True], "has the value True; use values"),
+        (typing.Literal["", "a"], "has the value ''"),
+        (Tree, "recursive through '#/\\$defs/Tree'.*rules may recurse"),
+        (dict, "any object at one place; name the properties"),
+        (list, "any value at one place|any array at one place"),
+        ({}, "any value at one place"),
+        (True, "is not supported"),
+        ({"type": "object", "properties": {"a": True}}, "any value at one place"),
+        ({"$ref": "#/$defs/a"}, r"refers to '#/\$defs/a', which it does not define"),
+        ({"type": "array", "items": {"type": "null"}, "uniqueItems": True}, "`uniqueItems`"),
+        ({"type": "integer", "minimum": 3, "maximum": 2}, "no integer satisfies minimum 3, max"),
+        ({"type": "string", "pattern": "[^x]*"}, r"not JSON, such as .*exclude the quote"),
+        ({"type": "string", "pattern": r"a\s*"}, "not JSON"),
+        ({"type": "string", "pattern": "a *"}, "white space without end, as after"),
+        ({"type": "string", "pattern": "(?=a)"}, "lookaround"),
+        ({"type": "string", "format": "color"}, "`format`"),
+        ({"type": "object", "properties": {"a": {"not": {}}}}, "any value at one place"),
+        ({"type": "frog"}, "is not supported: "),
+        ({"allOf": [{"type": "string"}, {"minLength": 1}]}, "`allOf`"),
+    ],
+)
+def test_refused(spec, message):
+    with pytest.raises(TerminalTypeError, match=f"(?s){message}") as caught:
+        typed("X", spec)
+    assert caught.value.suggestion and str(caught.value).endswith(caught.value.suggestion)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import ceil, floor
 from typing import Any
 
@@ -97,6 +98,7 @@ def schema_regex(schema: Schema) -> SchemaRegex:
     return SchemaRegex(pattern, tuple(sorted(writer.loose)), _sketch(resolved))
 
 
+@lru_cache(maxsize=64)
 def _check(pattern: str) -> None:
     try:
         dfa: Dfa = compile_regex(pattern)
@@ -207,7 +209,9 @@ class _Writer:
                 self.loose |= schema.keys() & {"minLength", "maxLength", "format"}
                 return f'"(?:{pattern.removeprefix("^").removesuffix("$")})"'
             case {"type": "string", "format": str(name)} if name in FORMATS:
-                self.loose |= schema.keys() & {"minLength", "maxLength"}
+                # minLength 1 says nothing of a format
+                self.loose |= {"maxLength"} & schema.keys()
+                self.loose |= {"minLength"} if schema.get("minLength", 0) > 1 else set()
                 return f'"{FORMATS[name]}"'
             case {"type": "string", "format": _}:
                 self.loose.add("format")

@@ -11,8 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from re import _constants as op  # type: ignore[attr-defined]
-from re import _parser  # type: ignore[attr-defined]
+from importlib import import_module
 from typing import Any, NamedTuple
 
 from nprdsl.codepoints import (
@@ -27,6 +26,10 @@ from nprdsl.codepoints import (
     ignore_case,
     union,
 )
+
+# The standard library's parser has no public name (`sre_parse` until Python 3.10).
+_parser: Any = import_module("re._parser")
+op: Any = import_module("re._constants")
 
 STATE_LIMIT = 20_000
 END = 1  # the bit of position 0, which stands for the end of the text

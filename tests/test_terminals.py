@@ -70,6 +70,8 @@ class Optionals(BaseModel):
 
 EXACT = [Verdict, Optionals, Note, list[Note], int, float, bool, int | None, dict[str, bool], date]
 EXACT += [datetime, time, UUID, IPv4Address, pydantic.AnyHttpUrl]
+TYPES = [(spec, typed("X", spec)) for spec in EXACT]
+VERDICT = TYPES[0][1]
 WALKS = st.lists(st.integers(0, 255), max_size=40)
 
 
@@ -85,9 +87,9 @@ def walk(pattern: str, choices: list[int], state: int | None = None) -> bytes:
     return text + dfa.completion(state)
 
 
-@given(st.sampled_from(EXACT), WALKS)
-def test_every_text_of_a_pydantic_type_converts(spec, choices):
-    terminal = typed("X", spec)
+@given(st.sampled_from(TYPES), WALKS)
+def test_every_text_of_a_pydantic_type_converts(spec_and_type, choices):
+    spec, terminal = spec_and_type
     assert terminal.loose == ()
     text = walk(terminal.pattern, choices).decode()
     value = terminal.convert(text)
@@ -97,16 +99,15 @@ def test_every_text_of_a_pydantic_type_converts(spec, choices):
 @given(st.integers(0, 400), st.integers(0, 2**32), WALKS)
 def test_the_middle_of_a_long_object_converts_too(stop, seed, choices):
     """As above, but from states all along the object, where a walk from its start seldom comes."""
-    terminal, generator = typed("X", Verdict), random.Random(seed)
-    dfa = compile_regex(terminal.pattern)
+    generator, dfa = random.Random(seed), compile_regex(VERDICT.pattern)
     text, state = b"", dfa.start
     while len(text) < stop and dfa.table[state].any():
         alive = dfa.table[state].nonzero()[0]
         nearer = alive[dfa.distance[dfa.table[state, alive]] < dfa.distance[state]]
         text += bytes([generator.choice((nearer if len(nearer) else alive).tolist())])
         state = dfa.run(text[-1:], state)
-    text += walk(terminal.pattern, choices[:8], state)
-    assert isinstance(terminal.convert(text.decode()), Verdict)
+    text += walk(VERDICT.pattern, choices[:8], state)
+    assert isinstance(VERDICT.convert(text.decode()), Verdict)
 
 
 PLAIN = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=40)
@@ -139,10 +140,9 @@ VERDICTS = st.builds(
 @settings(max_examples=30)
 @given(VERDICTS)
 def test_every_json_of_a_value_is_in_the_pattern(verdict):
-    terminal = typed("V", Verdict)
-    assert terminal.convert(verdict.model_dump_json()) == verdict
+    assert VERDICT.convert(verdict.model_dump_json()) == verdict
     spaced = json.dumps(json.loads(verdict.model_dump_json()), ensure_ascii=False)
-    assert terminal.convert(spaced) == verdict
+    assert VERDICT.convert(spaced) == verdict
 
 
 def test_properties_are_optional_only_where_the_type_says_so():

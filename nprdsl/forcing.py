@@ -128,8 +128,11 @@ def _encoded(automaton: Automaton, run: bytes, reserved: int) -> tuple[int, ...]
     shortest."""
     if not run:
         return ()
-    own = automaton.vocabulary.encode(run.decode())
-    if len(own) <= reserved:
+    try:
+        own = automaton.vocabulary.encode(run.decode())
+    except UnicodeDecodeError:  # a token has spelled the beginning of a character
+        own = None
+    if own is not None and len(own) <= reserved:
         return own
     spelled = automaton.vocabulary.spell(run)
     assert spelled is not None, "checked when the schema was bound"

@@ -48,7 +48,7 @@ class Matcher:
                 raise IllegalTokenError(self._refusal(token))
         if state.capturing:
             self._field = (*self._field, token) if after.structure is state.structure else ()
-            self._carried = self._carried + 1 if after.counted else 0
+            self._carried = self._carried + state.counted if after.counted else 0
         self._state = after
 
     def accepts(self, token: int) -> bool:

@@ -8,7 +8,6 @@ Non-goals: deciding how much slack there is (see `nprdsl.ledger`).
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +15,8 @@ from numpy.typing import NDArray
 
 from nprdsl.fields import (
     U8_START,
+    Chain,
+    LiteralPart,
     Local,
     RegularPart,
     TagMode,
@@ -24,10 +25,9 @@ from nprdsl.fields import (
     owed,
     text_of,
 )
-from nprdsl.rows import Completed, Row, clear_bit, pack, set_bit, unpack, utf8_ends, walk
+from nprdsl.prose import pack
+from nprdsl.rows import Completed, Row, clear_bit, set_bit, unpack, walk
 from nprdsl.spelling import NEVER
-from nprdsl.structure import END
-from nprdsl.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from nprdsl.automaton import Automaton, State
@@ -67,7 +67,7 @@ def cost_after(automaton: Automaton, state: State, token: int) -> int:
 def _local_cost(automaton: Automaton, state: State, local: Local) -> int:
     costs = automaton.fields.costs(local).items()
     cost = min((c + state.closings[t] for t, c in costs), default=NEVER)
-    return cost + 1 if counts(local) else cost
+    return cost + 1 if counts(state.local) and counts(local) else cost
 
 
 def _cost_behind(automaton: Automaton, state: State, tag: str, rest: bytes) -> int:
@@ -101,7 +101,7 @@ def _by_class(automaton: Automaton, state: State, start: int, limit: int) -> Row
     """The tokens that stay in free text and touch no tag."""
     vocabulary, local = automaton.vocabulary, state.local
     filled = automaton.fields.is_filled(local)
-    ends, blank = utf8_ends(vocabulary, start), blank_tokens(vocabulary)
+    ends, blank = vocabulary.prose.ends(start), vocabulary.prose.blank
     allowed = np.zeros(vocabulary.size, bool)
     for end in np.unique(ends).tolist():
         if not end:
@@ -116,17 +116,24 @@ def _by_class(automaton: Automaton, state: State, start: int, limit: int) -> Row
 
 
 def _closers(automaton: Automaton, local: Local) -> list[int]:
-    """The tokens that spell the beginning of a closing tag."""
-    if automaton.mode is TagMode.SPECIAL:
-        return []
+    """The tokens that spell the beginning of what closes a text: glue, a closing tag."""
     found = []
     for chain, progress in local.places:
-        part = chain.part
-        if isinstance(part, TagPart) and part.tag != END and isinstance(progress, int):
-            rest = part.data[progress:]
+        if isinstance(chain.part, (LiteralPart, TagPart)) and isinstance(progress, int):
+            rest = _spelled(automaton, chain)[progress:]
             spelled = (automaton.vocabulary.spell(rest[:n]) for n in range(1, len(rest) + 1))
             found += [s[0] for s in spelled if s is not None and len(s) == 1]
     return found
+
+
+def _spelled(automaton: Automaton, chain: Chain | None) -> bytes:
+    """The bytes that a chain must begin with."""
+    data = b""
+    while chain is not None and isinstance(chain.part, (LiteralPart, TagPart)):
+        if isinstance(chain.part, LiteralPart) or automaton.mode is TagMode.TEXT:
+            data += chain.part.data
+        chain = chain.rest
+    return data
 
 
 def _by_table(
@@ -148,12 +155,3 @@ def _by_table(
             keep |= (ends == 0) & unpack(automaton.row(state), automaton.vocabulary.size)
     kept = np.flatnonzero(keep[tokens])
     return tokens[kept]
-
-
-@lru_cache(maxsize=16)
-def blank_tokens(vocabulary: Vocabulary) -> NDArray[np.bool_]:
-    """bool [V]: tokens of white space only."""
-    table = np.zeros((2, 256), np.int32)
-    table[1, list(b" \t\n\r\f\v")] = 1
-    ends: NDArray[np.bool_] = vocabulary.walk(table, 1) == 1
-    return ends

@@ -9,6 +9,7 @@ kept on the state. Non-goals: budgets over branches (see `nprdsl.ledger`), forks
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from typing import Final
@@ -34,8 +35,9 @@ from nprdsl.fields import (
 )
 from nprdsl.forcing import forced_run
 from nprdsl.ir import Field, Grammar, Literal, TerminalKind
+from nprdsl.prose import Row
 from nprdsl.regular import compile_regex
-from nprdsl.rows import Completed, Row, Rows, finishes, set_bit, unpack, walk
+from nprdsl.rows import Completed, LocalRow, Rows, finishes, set_bit, unpack, walk
 from nprdsl.spelling import NEVER, Spelling
 from nprdsl.structure import (
     END,
@@ -62,6 +64,18 @@ class GlueMode(StrEnum):
 
     EXACT = "exact"  # as the runtime emits it
     ANY = "any"  # any white space, or none, as the checker takes it
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What a matcher holds of a field whose values a branch repeats: the bytes with which the token
+    that completed the last tag went on, and the tokens since."""
+
+    head: bytes = b""
+    tokens: tuple[int, ...] = ()
+
+
+NOTHING: Final = Begun()
 
 
 class State:
@@ -130,6 +144,7 @@ class Automaton:
         self._starts: dict[TagState, tuple[Local, dict[str, int]]] = {}
         self._aligned: dict[Arc, bool] = {}
         self._contents: dict[Arc, ArcContent] = {}
+        self._crossings: dict[tuple[Local, tuple[tuple[str, Local], ...]], Row] = {}
         self._machines: dict[Mode, TagMachine] = {}
 
     def machine(self, mode: Mode) -> TagMachine:
@@ -214,9 +229,9 @@ class Automaton:
 
     # moving
 
-    def follow(self, state: State, token: int, field: tuple[int, ...]) -> State | None:
-        """The state behind `token`, None if it is illegal; `field` holds the tokens of a capturing
-        field so far."""
+    def follow(self, state: State, token: int, field: Begun) -> State | None:
+        """The state behind `token`, None if it is illegal; `field` holds a capturing field so
+        far."""
         local = state.local
         moved = local.tokens.get(token)
         if moved is not None:
@@ -237,7 +252,7 @@ class Automaton:
         return found
 
     def _remember(
-        self, state: State, token: int, tag: str, field: tuple[int, ...], inside: bytes, rest: bytes
+        self, state: State, token: int, tag: str, field: Begun, inside: bytes, rest: bytes
     ) -> State | None:
         after = self._complete(state, tag, field, inside, rest)
         if after is not None and not state.capturing:
@@ -260,10 +275,10 @@ class Automaton:
         arc = state.structure.arcs.get(tag)
         if arc is None or arc.captures:
             return None
-        return self._complete(state, tag, (), b"", rest)
+        return self._complete(state, tag, NOTHING, b"", rest)
 
     def _complete(
-        self, state: State, tag: str, field: tuple[int, ...], inside: bytes, rest: bytes
+        self, state: State, tag: str, field: Begun, inside: bytes, rest: bytes
     ) -> State | None:
         """The state behind a complete tag and the bytes that a token goes on with."""
         arc = state.structure.arcs.get(tag)
@@ -279,10 +294,19 @@ class Automaton:
             return after
         led = walk(self.fields, after.local, rest)
         if isinstance(led, Completed):
-            return self._complete(after, led.tag, (), b"", led.rest)
+            inside = rest[: len(rest) - len(led.rest)]
+            return self._complete(after, led.tag, NOTHING, inside, led.rest)
         if led is None or not finishes(self.fields, led):
             return None
         return self._share(after.structure, led, after.closings)
+
+    def overhang(self, state: State, token: int) -> bytes | None:
+        """The bytes of a token behind the last tag that it completes; None if it completes none."""
+        if self.tag_of(token) is not None:
+            return b""
+        if self.mode is TagMode.SPECIAL:
+            return None
+        return self.fields.scan.overhang(self.vocabulary.bytes_of(token), state.local.node)
 
     def _ready(self, local: Local, tag: str) -> bool:
         return any(
@@ -290,11 +314,9 @@ class Automaton:
             for chain, progress in local.places
         )
 
-    def _captured(
-        self, arc: Arc, field: tuple[int, ...], inside: bytes, tag: str
-    ) -> tuple[BoundValue, ...]:
+    def _captured(self, arc: Arc, field: Begun, inside: bytes, tag: str) -> tuple[BoundValue, ...]:
         """The values that the field holds, with tokens to repeat them by."""
-        data = b"".join(self.vocabulary.bytes_of(t) for t in field) + inside
+        data = field.head + b"".join(map(self.vocabulary.bytes_of, field.tokens)) + inside
         if self.mode is TagMode.TEXT:
             data = data.removesuffix(tag.encode())
         content = self._contents.get(arc)
@@ -303,7 +325,7 @@ class Automaton:
         values = content.captured(data.decode())
         captures = [symbol for symbol in arc.fields[0] if isinstance(symbol, Capture)]
         return tuple(
-            BoundValue(value.text, self._repeat(value.text, symbol, field))
+            BoundValue(value.text, self._repeat(value.text, symbol, field.tokens))
             for value, symbol in zip(values, captures, strict=True)
         )
 
@@ -337,21 +359,36 @@ class Automaton:
         """The tokens that may come next, int32 [ceil(V/32)]."""
         if state.row is None:
             found = self.rows.row(state.local)
-            bits = found.bits
-            legal = [c for c in found.crossings if self._crosses(state, c.tag, c.rest)]
-            if legal:
-                bits = bits.copy()
-                for crossing in legal:
-                    set_bit(bits, crossing.token)
-                bits = self.rows.intern(bits)
-            state.row = bits
+            ways = [
+                (tag, state.structure.after(tag))
+                for tag in found.crossings
+                if tag in state.closings and not self.aligned(state, state.structure.arcs[tag])
+            ]
+            state.row = self._crossed(state.local, found, ways) if ways else found.bits
         return state.row
 
-    def _crosses(self, state: State, tag: str, rest: bytes) -> bool:
-        arc = state.structure.arcs.get(tag)
-        if arc is None or self.aligned(state, arc):
-            return False
-        return self._complete(state, tag, (), b"", rest) is not None
+    def _crossed(self, local: Local, found: LocalRow, ways: list[tuple[str, TagState]]) -> Row:
+        """The row with the tokens that run past a tag into what follows it; the same for all
+        states behind which the same fields follow."""
+        starts = [(tag, self.enter(after)) for tag, after in ways]
+        key = (local, tuple((tag, after.local) for tag, after in starts))
+        row = self._crossings.get(key)
+        if row is None:
+            bits, shared = found.bits.copy(), True
+            for tag, after in starts:
+                for crossing in found.crossings[tag]:
+                    led = walk(self.fields, after.local, crossing.rest)
+                    if isinstance(led, Completed):
+                        shared = False
+                        legal = self._complete(after, led.tag, (), b"", led.rest) is not None
+                    else:
+                        legal = led is not None and finishes(self.fields, led)
+                    if legal:
+                        set_bit(bits, crossing.token)
+            row = self.rows.intern(bits)
+            if shared:
+                self._crossings[key] = row
+        return row
 
     def tokens(self, state: State) -> list[int]:
         """The legal tokens as a list; for states where few are."""

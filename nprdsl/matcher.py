@@ -6,8 +6,8 @@ Non-goals: several branches and budgets (see `nprdsl.machine`).
 
 from __future__ import annotations
 
-from nprdsl.automaton import Automaton, State
-from nprdsl.rows import Row
+from nprdsl.automaton import NOTHING, Automaton, Begun, State
+from nprdsl.prose import Row
 from nprdsl.structure import Cell, TagState
 
 
@@ -25,12 +25,12 @@ class Matcher:
         self,
         automaton: Automaton,
         state: State,
-        field: tuple[int, ...] = (),
+        field: Begun = NOTHING,
         carried: int = 0,
     ) -> None:
         self._automaton = automaton
         self._state = state
-        self._field = field  # the tokens of a field whose values a branch repeats
+        self._field = field  # as far as its values are repeated by a branch
         self._carried = carried  # tokens so far that a branch will repeat
 
     def mask(self) -> Row:
@@ -46,10 +46,18 @@ class Matcher:
             after = self._automaton.follow(state, token, self._field)
             if after is None:
                 raise IllegalTokenError(self._refusal(token))
-        if state.capturing:
-            self._field = (*self._field, token) if after.structure is state.structure else ()
-            self._carried = self._carried + state.counted if after.counted else 0
+        if state.capturing or after.capturing:
+            self._begin(state, after, token)
         self._state = after
+
+    def _begin(self, state: State, after: State, token: int) -> None:
+        """Keep the field whose values a branch repeats."""
+        rest = self._automaton.overhang(state, token)
+        if rest is not None:
+            self._field, self._carried = Begun(rest) if rest else NOTHING, 0
+        else:
+            self._field = Begun(self._field.head, (*self._field.tokens, token))
+            self._carried += state.counted and after.counted
 
     def accepts(self, token: int) -> bool:
         """Whether the token may come next."""

@@ -31,6 +31,15 @@ class TagScan:
                 return self.ends[node]
         return ""
 
+    def overhang(self, data: bytes, node: int = ROOT) -> bytes | None:
+        """What of `data` stands behind the last tag complete in it; None if none is."""
+        rest = None
+        for at, byte in enumerate(data):
+            node = self.moves[node].get(byte, ROOT)
+            if self.ends[node]:
+                node, rest = ROOT, data[at + 1 :]
+        return rest
+
 
 def tag_scan(tags: Sequence[str]) -> TagScan:
     """The automaton of these tags (Aho and Corasick 1975)."""

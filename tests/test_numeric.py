@@ -60,3 +60,4 @@ def test_decimals(interval, texts, fraction):
         if matches(pattern, text):
             assert inside(Decimal(json.loads(text)), interval)
     assert not matches(pattern, "01") and not matches(pattern, "1.") and not matches(pattern, ".5")
+    assert not matches(pattern, "1.0123456789") and not matches(pattern, "-0.0123456789")

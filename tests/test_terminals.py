@@ -159,6 +159,30 @@ def test_no_pattern_allows_white_space_without_end(spec):
     assert whitespace_loop(compile_regex(typed("X", spec).pattern)) is None
 
 
+@pytest.mark.parametrize(
+    ("spec", "legal", "illegal"),
+    [
+        (
+            date,
+            ["2024-02-29", "2000-02-29", "1999-12-31"],
+            ["2023-02-29", "1900-02-29", "1999-11-31"],
+        ),
+        (datetime, ["2024-02-29T23:59:59.999999Z", "1000-01-01T00:00:00+05:30"], ["2024-01-01"]),
+        (IPv4Address, ["255.0.10.249"], ["256.0.0.0", "01.0.0.0", "1.1.1"]),
+        (pydantic.AnyHttpUrl, ["http://a", "https://a-b.c9:80/x?y=z#q"], ["ftp://a", "http://1.2"]),
+        (float, ["0", "-1.5", "12e+3"], ["01", ".5", "1.", "NaN"]),
+    ],
+)
+def test_formats(spec, legal, illegal):
+    terminal = typed("X", spec)
+    quoted = str if spec is float else json.dumps
+    for text in legal:
+        assert isinstance(terminal.convert(quoted(text)), spec)
+    for text in illegal:
+        with pytest.raises(ValueError, match="is not a value of X"):
+            terminal.convert(quoted(text))
+
+
 def test_json_schemas():
     schema = {
         "type": "object",

@@ -7,13 +7,15 @@ import string
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nprdsl.vocabulary import UnspellableError, Vocabulary
 
-SMALL = st.binary(min_size=1, max_size=5).map(lambda b: bytes(97 + x % 3 for x in b))
-VOCABULARIES = st.lists(st.one_of(SMALL, st.binary(max_size=20)), max_size=60).map(
+SMALL = st.lists(st.sampled_from(b"abc"), min_size=1, max_size=4).map(bytes)
+# long tokens that differ, if at all, only far behind, or in trailing NULs
+LONG = st.builds(lambda tail: b"abca" * 4 + tail, st.lists(st.sampled_from(b"ab\0")).map(bytes))
+VOCABULARIES = st.lists(st.one_of(SMALL, SMALL, LONG, st.binary(max_size=2)), max_size=60).map(
     lambda tokens: dict(zip(itertools.count(2), tokens, strict=False))
 )
 
@@ -62,7 +64,8 @@ def test_walk_a_large_vocabulary_wide_middling_and_narrow():
         assert vocabulary.walk(table, 1).tolist() == expected
 
 
-@given(VOCABULARIES, SMALL | st.binary(max_size=3))
+@given(VOCABULARIES, SMALL | LONG | st.binary(max_size=1))
+@example({3: b"x" * 18, 4: b"x" * 17 + b"a", 5: b"x" * 17, 6: b"x" * 19}, b"x" * 18)
 def test_prefixed_and_containing_are_filters(tokens, part):
     vocabulary = Vocabulary(tokens)
     solid = {i: t for i, t in tokens.items() if t}
@@ -81,7 +84,13 @@ def spellings(tokens: dict[int, bytes], text: bytes) -> list[tuple[int, ...]]:
     ]
 
 
-@given(st.lists(SMALL, max_size=8), SMALL)
+@given(
+    st.lists(SMALL, max_size=8),
+    st.lists(st.sampled_from(b"ab"), min_size=1, max_size=7).map(bytes),
+)
+@example([b"a", b"ab", b"b", b"abb"], b"abb")
+@example([b"a", b"abb", b"bb", b"ab", b"b"], b"abba")
+@example([b"a", b"bb", b"ab", b"b"], b"abb")
 def test_spell_takes_the_fewest_tokens_then_the_longest_first(pieces, text):
     tokens = dict(enumerate(pieces))
     vocabulary = Vocabulary(tokens)
@@ -101,6 +110,14 @@ def test_the_first_of_equal_tokens_spells():
     vocabulary = Vocabulary({7: "a", 3: b"a"})
     assert vocabulary.spell(b"a") == (7,)
     assert vocabulary.prefixed(b"a").tolist() == [3, 7]
+
+
+@given(st.lists(LONG | st.sampled_from([b"x", b"x\0", b"x\0\0"]), min_size=1, unique=True))
+def test_every_token_spells_itself(pieces):
+    vocabulary = Vocabulary(dict(enumerate(pieces)))
+    for i, piece in enumerate(pieces):
+        assert vocabulary.spell(piece) == (i,)
+        assert vocabulary.bytes_of(i) == piece
 
 
 def test_attributes_and_text():

@@ -9,8 +9,6 @@ kept on the state. Non-goals: budgets over branches (see `nprdsl.ledger`), forks
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 from typing import Final
 
@@ -22,7 +20,6 @@ from nprdsl.events import EnterBranch, EnterFork, EnterJoin, LeaveBranch
 from nprdsl.fields import (
     AnyGluePart,
     Chain,
-    FieldMachine,
     FreshPart,
     LiteralPart,
     Local,
@@ -31,16 +28,17 @@ from nprdsl.fields import (
     TagMode,
     TagPart,
     TextPart,
-    counts,
 )
 from nprdsl.forcing import forced_run
 from nprdsl.ir import Field, Grammar, Literal, TerminalKind
 from nprdsl.prose import Row
 from nprdsl.regular import compile_regex
-from nprdsl.rows import Completed, LocalRow, Rows, finishes, set_bit, unpack, walk
-from nprdsl.spelling import NEVER, Spelling
+from nprdsl.rows import Completed, LocalRow, finishes, set_bit, unpack, walk
+from nprdsl.spelling import NEVER
+from nprdsl.states import NOTHING, Begun, GlueMode, Start, State, Tables
 from nprdsl.structure import (
     END,
+    UNBOUNDED,
     Arc,
     Bound,
     Bounds,
@@ -52,76 +50,11 @@ from nprdsl.structure import (
     TagMachine,
     TagState,
 )
-from nprdsl.tagscan import tag_scan
 from nprdsl.tightness import tight_row
 from nprdsl.vocabulary import Vocabulary
 
+MAX_STATES: Final = 500_000
 _ALIGNED: Final = (LeaveBranch, EnterFork, EnterJoin, EnterBranch)
-
-
-class GlueMode(StrEnum):
-    """How the automaton takes glue."""
-
-    EXACT = "exact"  # as the runtime emits it
-    ANY = "any"  # any white space, or none, as the checker takes it
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """What a matcher holds of a field whose values a branch repeats: the bytes with which the token
-    that completed the last tag went on, and the tokens since."""
-
-    head: bytes = b""
-    tokens: tuple[int, ...] = ()
-
-
-NOTHING: Final = Begun()
-
-
-class State:
-    """One place in a trace. `row` is None until asked for; `next` holds moves inside the field."""
-
-    __slots__ = (
-        "capturing",
-        "closings",
-        "counted",
-        "forced",
-        "local",
-        "next",
-        "row",
-        "structure",
-        "tight",
-    )
-
-    def __init__(
-        self, structure: TagState, local: Local, closings: dict[str, int], *, capturing: bool
-    ) -> None:
-        self.capturing = capturing  # the field holds values that a branch repeats
-        self.counted = capturing and counts(local)
-        self.structure = structure
-        self.local = local
-        self.closings = closings  # tag -> cost of what follows it
-        self.next: dict[int, State] = {}
-        self.row: Row | None = None
-        self.forced: tuple[int, ...] | None = None
-        self.tight: dict[int, Row] = {}
-
-
-class Tables:
-    """What does not depend on bounds: local states and rows, shared by all automata of a bound
-    schema."""
-
-    def __init__(self, grammar: Grammar, vocabulary: Vocabulary, glue: GlueMode) -> None:
-        self.mode = tag_mode(grammar, vocabulary)
-        self.glue = glue
-        self.vocabulary = vocabulary
-        self.spelling = Spelling(vocabulary)
-        self.fields = FieldMachine(tag_scan(grammar.tags), self.mode, self.spelling)
-        self.rows = Rows(self.fields, vocabulary)
-        self.tag_costs = {tag: self._tag_cost(tag) for tag in grammar.tags}
-
-    def _tag_cost(self, tag: str) -> int:
-        return 1 if self.mode is TagMode.SPECIAL else self.spelling.tokens(tag.encode())
 
 
 class Automaton:
@@ -140,8 +73,8 @@ class Automaton:
         self._specials: dict[int, str] = {}
         if self.mode is TagMode.SPECIAL:
             self._specials = {self.vocabulary.special[tag]: tag for tag in grammar.tags}
-        self._states: dict[tuple[TagState, Local], State] = {}
-        self._starts: dict[TagState, tuple[Local, dict[str, int]]] = {}
+        self._states: dict[tuple[Start, Local], State] = {}
+        self._starts: dict[TagState, Start] = {}
         self._aligned: dict[Arc, bool] = {}
         self._contents: dict[Arc, ArcContent] = {}
         self._crossings: dict[tuple[Local, tuple[tuple[str, Local], ...]], Row] = {}
@@ -168,43 +101,46 @@ class Automaton:
 
     def enter(self, structure: TagState) -> State:
         """The state right behind a tag (or at the beginning)."""
-        local, closings = self._start(structure)
-        return self._share(structure, local, closings)
+        start = self._start(structure)
+        return self._share(start, start.local)
 
-    def _start(self, structure: TagState) -> tuple[Local, dict[str, int]]:
+    def _start(self, structure: TagState) -> Start:
         found = self._starts.get(structure)
         if found is None:
             chains: list[Chain] = []
-            closings: dict[str, int] = {}
+            tags: list[str] = []
             for tag, arc in structure.arcs.items():
-                cost = self.costs.stack(arc.cell, arc.frame)
-                ways = [
+                if self.bounds != UNBOUNDED and self._hopeless(structure, arc):
+                    continue
+                chains += [
                     self.fields.chain(tuple(self._part(s) for s in symbols), tag)
                     for symbols in arc.fields
                 ]
-                usable = [chain for chain in ways if chain.cost < NEVER]
-                if cost < NEVER and usable and not self._stuck(structure, tag):
-                    chains += usable
-                    closings[tag] = cost
-            found = self._starts[structure] = (self.fields.start(tuple(chains)), closings)
+                tags.append(tag)
+            usable = tuple(chain for chain in chains if chain.cost < NEVER)
+            local = self.fields.start(usable)
+            found = self._starts[structure] = Start(structure, local, frozenset(tags), self.costs)
         return found
+
+    def _hopeless(self, structure: TagState, arc: Arc) -> bool:
+        """Whether a bound forbids what must follow the tag, now or later."""
+        if self.costs.stack(arc.cell, arc.frame) >= NEVER:
+            return True
+        return arc.tag != END and self._stuck(structure, arc.tag)
 
     def _stuck(self, structure: TagState, tag: str) -> bool:
         """Whether a bound forbids whatever must follow the tag."""
-        if tag == END:
-            return False
         after = structure.after_any(tag)
         return not after.finished and after.fork is None and not after.arcs
 
-    def _share(self, structure: TagState, local: Local, closings: dict[str, int]) -> State:
-        key = (structure, local)
+    def _share(self, start: Start, local: Local) -> State:
+        key = (start, local)
         found = self._states.get(key)
         if found is None:
-            if len(self._states) > 500_000:
+            if len(self._states) > MAX_STATES:
                 self._states.clear()
                 self._starts.clear()
-            capturing = any(arc.captures for arc in structure.arcs.values())
-            found = self._states[key] = State(structure, local, closings, capturing=capturing)
+            found = self._states[key] = State(start, local)
         return found
 
     def _part(self, symbol: Symbol) -> Part:
@@ -235,7 +171,7 @@ class Automaton:
         local = state.local
         moved = local.tokens.get(token)
         if moved is not None:
-            found = state.next[token] = self._share(state.structure, moved, state.closings)
+            found = state.next[token] = self._share(state.start, moved)
             return found
         tag = self.tag_of(token)
         if tag is not None:
@@ -248,7 +184,7 @@ class Automaton:
         if led is None or not finishes(self.fields, led):
             return None
         local.tokens[token] = led
-        found = state.next[token] = self._share(state.structure, led, state.closings)
+        found = state.next[token] = self._share(state.start, led)
         return found
 
     def _remember(
@@ -282,7 +218,7 @@ class Automaton:
     ) -> State | None:
         """The state behind a complete tag and the bytes that a token goes on with."""
         arc = state.structure.arcs.get(tag)
-        if arc is None or tag not in state.closings or (rest and self.aligned(state, arc)):
+        if arc is None or tag not in state.start.tags or (rest and self.aligned(state, arc)):
             return None
         if not self.may_complete(state, tag):
             return None
@@ -298,7 +234,7 @@ class Automaton:
             return self._complete(after, led.tag, NOTHING, inside, led.rest)
         if led is None or not finishes(self.fields, led):
             return None
-        return self._share(after.structure, led, after.closings)
+        return self._share(after.start, led)
 
     def overhang(self, state: State, token: int) -> bytes | None:
         """The bytes of a token behind the last tag that it completes; None if it completes none."""
@@ -362,7 +298,7 @@ class Automaton:
             ways = [
                 (tag, state.structure.after(tag))
                 for tag in found.crossings
-                if tag in state.closings and not self.aligned(state, state.structure.arcs[tag])
+                if tag in state.start.tags and not self.aligned(state, state.structure.arcs[tag])
             ]
             state.row = self._crossed(state.local, found, ways) if ways else found.bits
         return state.row
@@ -380,7 +316,7 @@ class Automaton:
                     led = walk(self.fields, after.local, crossing.rest)
                     if isinstance(led, Completed):
                         shared = False
-                        legal = self._complete(after, led.tag, (), b"", led.rest) is not None
+                        legal = self._complete(after, led.tag, NOTHING, b"", led.rest) is not None
                     else:
                         legal = led is not None and finishes(self.fields, led)
                     if legal:
@@ -411,7 +347,7 @@ class Automaton:
 
     def may_end(self, state: State) -> bool:
         """Whether the trace is legal if it ends here."""
-        return END in state.closings and self._ready(state.local, END)
+        return END in state.start.tags and self._ready(state.local, END)
 
     def tight(self, state: State, slack: int) -> Row:
         """The tokens after which the cost is at most what it is here, plus `slack`, minus 1."""
@@ -425,12 +361,6 @@ class Automaton:
         if state.forced is None:
             state.forced = forced_run(self, state)
         return state.forced
-
-
-def tag_mode(grammar: Grammar, vocabulary: Vocabulary) -> TagMode:
-    """Special-token tags if the vocabulary has every tag of the schema as a special token."""
-    special = all(tag in vocabulary.special for tag in grammar.tags)
-    return TagMode.SPECIAL if special and grammar.tags else TagMode.TEXT
 
 
 def _covering(vocabulary: Vocabulary, tokens: tuple[int, ...], length: int) -> tuple[int, ...]:

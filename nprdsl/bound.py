@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from nprdsl.automaton import Automaton, GlueMode, Tables
+from nprdsl.automaton import Automaton
 from nprdsl.bindfaults import bind_faults
 from nprdsl.diagnostics import SchemaError
 from nprdsl.fields import TagMode
@@ -22,6 +22,7 @@ from nprdsl.ir import Grammar
 from nprdsl.matcher import Matcher
 from nprdsl.parser import Parser, Placed
 from nprdsl.reading import elements, forced_spans, marks
+from nprdsl.states import GlueMode, Tables
 from nprdsl.structure import Bounds, Mode
 from nprdsl.tokenlexemes import TokenText, token_text
 from nprdsl.trace import TokenTrace

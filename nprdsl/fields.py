@@ -67,11 +67,17 @@ class FreshPart:
 @dataclass(frozen=True, slots=True)
 class TagPart:
     """The tag that ends a field. `reserve` tokens are owed behind it: a branch's repeat of a
-    label."""
+    label.
+
+    A spelled tag behind a counted text is `counted` too: its tokens might still be text, and are
+    counted as such, so each of them takes one off the reserve; `inside` while one is being read.
+    """
 
     tag: str
     data: bytes
     reserve: int = 0
+    counted: bool = False
+    inside: bool = False
 
 
 Part = LiteralPart | AnyGluePart | TextPart | RegularPart | FreshPart | TagPart
@@ -120,7 +126,8 @@ class FieldMachine:
     # building
 
     def chain(self, parts: tuple[Part, ...], tag: str) -> Chain:
-        chain = self._link(TagPart(tag, tag.encode()), None)
+        counted = any(isinstance(part, TextPart) and part.counted for part in parts)
+        chain = self._link(TagPart(tag, tag.encode(), counted=counted), None)
         for part in reversed(parts):
             chain = self._link(part, chain)
         return chain
@@ -164,6 +171,10 @@ class FieldMachine:
                 if filled and state == U8_START:
                     self._begin(chain.rest, places)
         return self._share(ROOT, places)
+
+    def only(self, local: Local, place: Place) -> Local:
+        """The state with just one of its places."""
+        return self._share(local.node, {place})
 
     def is_filled(self, local: Local) -> bool:
         """Whether the free text of this state already holds something that is not blank."""
@@ -211,7 +222,7 @@ class FieldMachine:
             assert isinstance(progress, int)
             spelled = self.mode is TagMode.TEXT and part.data
             if spelled and part.data[progress] == byte:
-                into.add((chain, progress + 1))
+                into.add((self._inside(chain, part), progress + 1))
         elif isinstance(part, RegularPart):
             assert isinstance(progress, int)
             state = int(part.dfa.table[progress, byte])
@@ -229,6 +240,12 @@ class FieldMachine:
                     self._begin(self._owing(chain.rest, self.spelling.tokens(label)), into)
         elif byte in BLANK_BYTES:
             self._begin(chain, into)
+
+    def _inside(self, chain: Chain, part: TagPart) -> Chain:
+        """The tag with one of its tokens begun."""
+        if not part.counted or part.inside:
+            return chain
+        return self._link(replace(part, reserve=part.reserve - 1, inside=True), None)
 
     def _move_text(
         self, chain: Chain, part: TextPart, progress: Progress, byte: int, into: set[Place]
@@ -269,6 +286,9 @@ class FieldMachine:
     def _settle(self, local: Local) -> Local:
         places = set(local.places)
         for chain, progress in local.places:
+            if isinstance(chain.part, TagPart) and chain.part.inside:
+                places.discard((chain, progress))
+                places.add((self._link(replace(chain.part, inside=False), None), progress))
             if not (isinstance(chain.part, TextPart) and chain.part.counted):
                 continue
             if progress == _WAITS:
@@ -319,6 +339,16 @@ class FieldMachine:
             return self.spelling.tokens(fresh) + self.spelling.tokens(progress + fresh)
         return 0
 
+    def owed(self, local: Local, tag: str) -> int:
+        """The tokens owed behind `tag`, which the next byte, or special token, completes."""
+        return min(
+            chain.part.reserve + chain.part.inside
+            for chain, progress in local.places
+            if isinstance(chain.part, TagPart)
+            and chain.part.tag == tag
+            and progress == (len(tag.encode()) - 1 if tag and self.mode is TagMode.TEXT else 0)
+        )
+
     def _text_cost(self, progress: int) -> int:
         if progress == _WAITS:
             progress = TEXT_START
@@ -343,16 +373,6 @@ def counts(local: Local) -> bool:
         isinstance(chain.part, TextPart) and chain.part.counted and progress != _WAITS
         for chain, progress in local.places
     )
-
-
-def owed(local: Local, tag: str) -> int:
-    """The tokens owed behind `tag` if it is completed from here."""
-    for chain, _ in local.places:
-        while chain.rest is not None:
-            chain = chain.rest
-        if isinstance(chain.part, TagPart) and chain.part.tag == tag:
-            return chain.part.reserve
-    return 0
 
 
 def text_place(state: int, *, filled: bool) -> int:

@@ -25,7 +25,8 @@ from nprdsl.spelling import Spelling
 from nprdsl.structure import END
 
 if TYPE_CHECKING:
-    from nprdsl.automaton import Automaton, State
+    from nprdsl.automaton import Automaton
+from nprdsl.states import State
 
 
 def forced_run(automaton: Automaton, state: State) -> tuple[int, ...]:

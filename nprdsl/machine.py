@@ -30,7 +30,7 @@ from nprdsl.events import (
 from nprdsl.ir import Block, JoinKind
 from nprdsl.ledger import DEFAULT_LIMITS, Account, LimitError, Limits, share_out
 from nprdsl.matcher import Matcher
-from nprdsl.rows import Row
+from nprdsl.prose import Row
 from nprdsl.spelling import NEVER
 from nprdsl.structure import Mode, TagState
 from nprdsl.trace import TokenTrace

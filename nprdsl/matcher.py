@@ -6,8 +6,9 @@ Non-goals: several branches and budgets (see `nprdsl.machine`).
 
 from __future__ import annotations
 
-from nprdsl.automaton import NOTHING, Automaton, Begun, State
+from nprdsl.automaton import Automaton
 from nprdsl.prose import Row
+from nprdsl.states import NOTHING, Begun, State
 from nprdsl.structure import Cell, TagState
 
 

@@ -9,9 +9,8 @@ Non-goals: budgets (see `nprdsl.tightness`), what follows a tag (see `nprdsl.aut
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -25,18 +24,18 @@ from nprdsl.fields import (
     FreshPart,
     LiteralPart,
     Local,
+    Progress,
     RegularPart,
     TagMode,
     TagPart,
     TextPart,
     text_of,
 )
-from nprdsl.regular import utf8_dfa
+from nprdsl.prose import START, Row, pack
 from nprdsl.spelling import NEVER
 from nprdsl.structure import END
 from nprdsl.vocabulary import Vocabulary
 
-Row = NDArray[np.int32]
 _WIDE: Final = 64  # tokens: where more share a prefix it pays to walk by prefix
 
 
@@ -51,10 +50,11 @@ class Crossing:
 
 @dataclass(frozen=True, slots=True)
 class LocalRow:
-    """The tokens legal whatever follows, and those that depend on it."""
+    """The tokens legal whatever follows, and, by the tag that they complete, those that depend on
+    it."""
 
     bits: Row
-    crossings: tuple[Crossing, ...]
+    crossings: dict[str, tuple[Crossing, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +120,30 @@ class Rows:
 
     def _compute(self, local: Local) -> LocalRow:
         text = text_of(local)
+        if text is None and len(local.places) > 1:
+            return self._union(local)
         crossings: list[Crossing] = []
         if text is not None:
-            bits = utf8_row(self.vocabulary, text[1]).copy()
+            bits = self.vocabulary.prose.row(text[1]).copy()
             self._judge(local, self.text_candidates(local), bits, crossings)
         else:
             bits = np.zeros(self.width, np.int32)
-            self._narrow(local, bits, crossings)
+            ((chain, progress),) = local.places
+            if isinstance(chain.part, (RegularPart, FreshPart)):
+                self._value(local, chain, progress, bits, crossings)
+            else:
+                self._prefixes(local, local, b"", bits, crossings)
         for token in self.tag_tokens(local):
             set_bit(bits, token)
-        return LocalRow(self.intern(bits), tuple(crossings))
+        return LocalRow(self.intern(bits), _by_tag(crossings))
+
+    def _union(self, local: Local) -> LocalRow:
+        """A token is legal if it is legal from one of the places; most places have been met
+        before."""
+        rows = [self.row(self.machine.only(local, place)) for place in local.places]
+        bits = np.bitwise_or.reduce([row.bits for row in rows])
+        crossings = {c.token: c for row in rows for cs in row.crossings.values() for c in cs}
+        return LocalRow(self.intern(bits), _by_tag(crossings.values()))
 
     def tag_tokens(self, local: Local) -> list[int]:
         """The special tokens that may come next: tags, or the end of the sequence."""
@@ -172,39 +186,78 @@ class Rows:
 
     # narrow states
 
-    def _narrow(self, local: Local, bits: Row, crossings: list[Crossing]) -> None:
-        """Where no free text stands: regular values by table, the rest by prefix."""
-        judged: set[int] = set()
-        for chain, progress in local.places:
-            if isinstance(chain.part, RegularPart) and isinstance(progress, int):
-                judged |= self._regular(local, chain, progress, bits)
-        self._judge(local, judged, bits, crossings)
-        self._prefixes(local, local, b"", bits, crossings)
-
     def _prefixes(
         self, origin: Local, local: Local, prefix: bytes, bits: Row, crossings: list[Crossing]
     ) -> None:
-        """Judge the tokens that begin as literals, tags, labels or glue do."""
+        """Decide the tokens that begin as literals, tags or glue do."""
         for byte in _literal_bytes(local):
             longer = prefix + bytes((byte,))
             ids = self.vocabulary.prefixed(longer)
-            if not len(ids):
-                continue
             moved = self.machine.step(local, byte)
-            if len(ids) > _WIDE and isinstance(moved, Local) and not _is_open(moved):
+            if not len(ids) or moved is None:
+                continue
+            if len(ids) <= _WIDE or not isinstance(moved, Local):
+                self._judge(origin, ids.tolist(), bits, crossings)
+            elif text_of(moved) is not None and _is_utf8(longer):
+                self._into_text(origin, moved, longer, ids, bits, crossings)
+            elif _is_open(moved):
+                self._judge(origin, ids.tolist(), bits, crossings)
+            else:
                 exact = [t for t in ids[:4].tolist() if self.vocabulary.bytes_of(t) == longer]
                 self._judge(origin, exact, bits, crossings)
                 self._prefixes(origin, moved, longer, bits, crossings)
-            elif moved is not None:
-                self._judge(origin, ids.tolist(), bits, crossings)
 
-    def _regular(self, local: Local, chain: Chain, state: int, bits: Row) -> set[int]:
-        """Tokens that stay inside a regular value are legal; those that leave it are judged."""
-        assert isinstance(chain.part, RegularPart)
+    def _into_text(
+        self,
+        origin: Local,
+        moved: Local,
+        prefix: bytes,
+        ids: NDArray[np.int32],
+        bits: Row,
+        crossings: list[Crossing],
+    ) -> None:
+        """Tokens that run from a literal on into free text: legal if they are UTF-8 and touch no
+        tag."""
+        set_bits(bits, ids[self.vocabulary.prose.usable(START)[ids]])
+        touching = set(ids.tolist()) & set(self.text_candidates(moved))
+        for rest in self.machine.scan.rests[moved.node]:
+            touching.update(self.vocabulary.prefixed(prefix + rest).tolist() if rest else ())
+        self._judge(origin, touching, bits, crossings)
+
+    def _value(
+        self,
+        local: Local,
+        chain: Chain,
+        progress: Progress,
+        bits: Row,
+        crossings: list[Crossing],
+    ) -> None:
+        """Tokens that stay inside a value are legal; those that leave it, spell a tag, or spell a
+        label that is taken are judged."""
+        part = chain.part
+        assert isinstance(part, (RegularPart, FreshPart))
         table, leave = self.regular_table(chain)
+        state = (
+            self.machine.spelling.state(part.dfa, progress)
+            if isinstance(progress, bytes)
+            else progress
+        )
         ends = self.vocabulary.walk(table, state)
         bits |= pack((ends > 0) & (ends != leave), self.width)
-        return {*np.flatnonzero(ends == leave).tolist(), *self.text_candidates(local)}
+        judged = {*np.flatnonzero(ends == leave).tolist(), *self.text_candidates(local)}
+        if isinstance(part, FreshPart) and isinstance(progress, bytes):
+            judged.update(self._taken_tokens(part, progress))
+        self._judge(local, judged, bits, crossings)
+
+    def _taken_tokens(self, part: FreshPart, begun: bytes) -> Iterator[int]:
+        """Single tokens that spell the beginning of what a taken label has behind `begun`."""
+        for label in part.taken:
+            if label.startswith(begun):
+                rest = label[len(begun) :]
+                for end in range(1, len(rest) + 1):
+                    spelled = self.vocabulary.spell(rest[:end])
+                    if spelled is not None and len(spelled) == 1:
+                        yield spelled[0]
 
     def regular_table(self, chain: Chain) -> tuple[NDArray[np.int32], int]:
         found = self._tables.get(chain)
@@ -216,7 +269,7 @@ class Rows:
         """Moves of a regular value, doubled: states from `n` on have passed an accepting state, and
         lead
         to the last state on a byte that the value refuses and what follows may take."""
-        assert isinstance(chain.part, RegularPart) and chain.rest is not None
+        assert isinstance(chain.part, (RegularPart, FreshPart)) and chain.rest is not None
         dfa, spelling = chain.part.dfa, self.machine.spelling
         count = len(dfa.table)
         dead = [s for s in range(count) if s and spelling.completion(dfa, s) is None]
@@ -229,15 +282,30 @@ class Rows:
         before = np.where(passed, moves + count, moves)
         behind = np.where(moves != 0, moves + count, np.where(follow[None, :], leave, 0))
         behind[0] = 0
-        start = before.copy()
-        start[dfa.accepting] = behind[dfa.accepting]
         last = np.full((1, 256), leave)
-        return np.concatenate([start, behind, last]).astype(np.int32), leave
+        return np.concatenate([before, behind, last]).astype(np.int32), leave
+
+
+def _by_tag(crossings: Iterable[Crossing]) -> dict[str, tuple[Crossing, ...]]:
+    found: dict[str, list[Crossing]] = {}
+    for crossing in crossings:
+        found.setdefault(crossing.tag, []).append(crossing)
+    return {tag: tuple(group) for tag, group in found.items()}
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _is_open(local: Local) -> bool:
     """Whether bytes other than those of literals may follow."""
-    return any(isinstance(chain.part, (TextPart, RegularPart)) for chain, _ in local.places)
+    return any(
+        isinstance(chain.part, (TextPart, RegularPart, FreshPart)) for chain, _ in local.places
+    )
 
 
 def _tags(machine: FieldMachine) -> list[str]:
@@ -255,11 +323,6 @@ def _literal_bytes(local: Local) -> set[int]:
             found.add(part.data[progress])
         elif isinstance(part, AnyGluePart):
             found |= BLANK_BYTES
-        elif isinstance(part, FreshPart) and isinstance(progress, bytes):
-            state = int(part.dfa.start)
-            for byte in progress:
-                state = int(part.dfa.table[state, byte])
-            found.update(np.flatnonzero(part.dfa.table[state]).tolist())
     return found
 
 
@@ -284,14 +347,6 @@ def _first_bytes(chain: Chain, mode: TagMode) -> Set[int]:
 # bits
 
 
-def pack(allowed: NDArray[np.bool_], width: int) -> Row:
-    """bool [V] -> int32 [width]."""
-    packed = np.packbits(allowed, bitorder="little")
-    row = np.zeros(width * 4, np.uint8)
-    row[: len(packed)] = packed
-    return row.view(np.int32)
-
-
 def unpack(row: Row, size: int) -> NDArray[np.bool_]:
     """int32 [width] -> bool [V]."""
     return np.unpackbits(row.view(np.uint8), count=size, bitorder="little").view(np.bool_)
@@ -305,28 +360,7 @@ def clear_bit(row: Row, token: int) -> None:
     row.view(np.uint32)[token >> 5] &= np.uint32(~(1 << (token & 31)) & 0xFFFFFFFF)
 
 
-@lru_cache(maxsize=64)
-def utf8_row(vocabulary: Vocabulary, state: int) -> Row:
-    """The tokens that are valid UTF-8 from a state of its automaton, and can be finished."""
-    ends = utf8_ends(vocabulary, state)
-    usable = np.zeros(len(utf8_dfa().table), bool)
-    for end in np.unique(ends).tolist():
-        usable[end] = bool(end) and vocabulary.spell(_utf8_tail(end)) is not None
-    row = pack(usable[ends], (vocabulary.size + 31) // 32)
-    row.flags.writeable = False
-    return row
-
-
-@lru_cache(maxsize=64)
-def utf8_ends(vocabulary: Vocabulary, state: int) -> NDArray[np.int32]:
-    """int32 [V]: the UTF-8 state that each token leads to, 0 where it is invalid."""
-    return vocabulary.walk(utf8_dfa().table, state)
-
-
-def _utf8_tail(state: int) -> bytes:
-    dfa, tail = utf8_dfa(), bytearray()
-    while not dfa.accepting[state]:
-        byte = int(dfa.next_byte[state])
-        tail.append(byte)
-        state = int(dfa.table[state, byte])
-    return bytes(tail)
+def set_bits(row: Row, tokens: NDArray[np.integer]) -> None:
+    np.bitwise_or.at(
+        row.view(np.uint32), tokens >> 5, np.uint32(1) << (tokens & 31).astype(np.uint32)
+    )

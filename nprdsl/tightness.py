@@ -22,15 +22,15 @@ from nprdsl.fields import (
     TagMode,
     TagPart,
     counts,
-    owed,
     text_of,
 )
-from nprdsl.prose import pack
-from nprdsl.rows import Completed, Row, clear_bit, set_bit, unpack, walk
+from nprdsl.prose import Row, pack
+from nprdsl.rows import Completed, clear_bit, set_bit, unpack, walk
 from nprdsl.spelling import NEVER
 
 if TYPE_CHECKING:
-    from nprdsl.automaton import Automaton, State
+    from nprdsl.automaton import Automaton
+from nprdsl.states import State
 
 _MANY = 4096  # tokens: where more are legal, values are judged by table
 
@@ -56,11 +56,14 @@ def cost_after(automaton: Automaton, state: State, token: int) -> int:
     """The cost behind a token, tokens owed for a repeated text included; NEVER if it is illegal."""
     tag = automaton.tag_of(token)
     if tag is not None:
-        return _cost_behind(automaton, state, tag, b"")
+        return _cost_behind(automaton, state, tag, state.local)
     data = automaton.vocabulary.bytes_of(token)
     led = walk(automaton.fields, state.local, data) if data else None
+    if isinstance(led, Completed) and led.rest:
+        after = automaton.complete_uncaptured(state, led.tag, led.rest)
+        return NEVER if after is None else automaton.cost(after)
     if isinstance(led, Completed):
-        return _cost_behind(automaton, state, led.tag, led.rest)
+        return _cost_behind(automaton, state, led.tag, _inside(automaton, state.local, data[:-1]))
     return NEVER if led is None else _local_cost(automaton, state, led)
 
 
@@ -70,13 +73,20 @@ def _local_cost(automaton: Automaton, state: State, local: Local) -> int:
     return cost + 1 if counts(state.local) and counts(local) else cost
 
 
-def _cost_behind(automaton: Automaton, state: State, tag: str, rest: bytes) -> int:
-    if rest:
-        after = automaton.complete_uncaptured(state, tag, rest)
-        return NEVER if after is None else automaton.cost(after)
+def _cost_behind(automaton: Automaton, state: State, tag: str, last: Local) -> int:
+    """The cost behind a tag that is completed from `last`."""
     if tag not in state.closings or not automaton.may_complete(state, tag):
         return NEVER
-    return state.closings[tag] + owed(state.local, tag)
+    return state.closings[tag] + automaton.fields.owed(last, tag)
+
+
+def _inside(automaton: Automaton, local: Local, data: bytes) -> Local:
+    """The state behind a part of a token."""
+    for byte in data:
+        moved = automaton.fields.step(local, byte)
+        assert isinstance(moved, Local), "no tag ends here"
+        local = moved
+    return local
 
 
 def _text_row(automaton: Automaton, state: State, start: int, limit: int) -> Row:

@@ -9,6 +9,7 @@ Non-goals: token text and special tokens (see `nprdsl.vocabulary`).
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,11 +37,13 @@ class ByteTrie:
         "_end_rank",
         "_first",
         "_first_view",
+        "_heads",
         "_label",
         "_label_bytes",
         "_levels",
         "_longest",
         "_node_of",
+        "_offsets_view",
         "_parent",
         "_same",
         "_token",
@@ -61,6 +64,9 @@ class ByteTrie:
         self.offsets = np.concatenate(([0], np.cumsum(lengths)))
         self.rank: Ids = np.full(size, -1, dtype=np.int32)
         self.rank[self.order] = np.arange(len(tokens), dtype=np.int32)
+        first = np.frombuffer(self.blob, dtype=np.uint8)[self.offsets[:-1]]
+        self._heads: list[int] = np.searchsorted(first, np.arange(257)).tolist()
+        self._offsets_view = self.offsets.data
         self._build(np.frombuffer(self.blob, dtype=np.uint8), lengths)
 
     def _build(self, blob: NDArray[np.uint8], lengths: NDArray[np.int64]) -> None:
@@ -185,6 +191,24 @@ class ByteTrie:
             left = (place != stop) & (states != 0)
             ids, states, place, stop = ids[left], states[left], place[left], stop[left]
         return ends
+
+    def ranks(self, prefix: bytes) -> tuple[int, int]:
+        """The tokens that start with `prefix`, as a half-open range of places in `order`."""
+        if not prefix:
+            return 0, len(self.order)
+        low, high = self._heads[prefix[0]], self._heads[prefix[0] + 1]
+        if len(prefix) == 1:
+            return low, high
+        blob, offsets, width = self.blob, self._offsets_view, len(prefix)
+
+        def past(rank: int) -> bool:
+            return blob[offsets[rank] : min(offsets[rank] + width, offsets[rank + 1])] > prefix
+
+        def head(rank: int) -> bytes:
+            return blob[offsets[rank] : offsets[rank + 1]]
+
+        low = bisect_left(range(high), prefix, lo=low, key=head)
+        return low, bisect_left(range(high), True, lo=low, key=past)
 
     def tokens_at(self, text: bytes, place: int) -> list[tuple[int, int]]:
         """(length, id) of every token that is a prefix of `text[place:]`, shortest first."""

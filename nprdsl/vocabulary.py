@@ -8,7 +8,6 @@ own tokenizer does that), grammars (see `nprdsl.automaton`), decoders (see `nprd
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nprdsl.diagnostics import did_you_mean
+from nprdsl.prose import Prose
 from nprdsl.tokenbytes import read_tokenizer
 from nprdsl.trie import ByteTrie
 
@@ -74,6 +74,7 @@ class Vocabulary:
         self._trie = ByteTrie(list(spelled), list(spelled.values()), self.size)
         self._encode = encode
         self._spellings: dict[bytes, tuple[int, ...] | None] = {}
+        self.prose = Prose(self)
 
     @classmethod
     def from_tokenizer(
@@ -116,20 +117,8 @@ class Vocabulary:
 
     def prefixed(self, prefix: bytes) -> Ids:
         """Ids of the tokens whose bytes start with `prefix`, ascending."""
-        trie = self._trie
-        count, width = len(trie.order), len(prefix)
-        offsets = trie.offsets
-
-        def past(rank: int) -> bool:
-            begin = int(offsets[rank])
-            return trie.blob[begin : min(begin + width, int(offsets[rank + 1]))] > prefix
-
-        def head(rank: int) -> bytes:
-            return trie.blob[offsets[rank] : offsets[rank + 1]]
-
-        low = bisect_left(range(count), prefix, key=head)
-        high = bisect_left(range(count), True, lo=low, key=past)
-        return np.sort(trie.order[low:high])
+        low, high = self._trie.ranks(prefix)
+        return np.sort(self._trie.order[low:high])
 
     def containing(self, part: bytes) -> Ids:
         """Ids of the tokens whose bytes contain `part`, ascending."""

@@ -228,6 +228,8 @@ class Automaton:
         after = self.enter(state.structure.after(tag, captured))
         if not rest:
             return after
+        if after.counted:  # a text that a branch repeats begins between tokens
+            return None
         led = walk(self.fields, after.local, rest)
         if isinstance(led, Completed):
             inside = rest[: len(rest) - len(led.rest)]

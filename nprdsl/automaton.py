@@ -70,6 +70,7 @@ class Automaton:
         self.fields = tables.fields
         self.rows = tables.rows
         self.costs = Costs(grammar, self.spelling, tables.tag_costs, bounds)
+        self.clean = tables.rows.clean
         self._specials: dict[int, str] = {}
         if self.mode is TagMode.SPECIAL:
             self._specials = {self.vocabulary.special[tag]: tag for tag in grammar.tags}
@@ -141,6 +142,9 @@ class Automaton:
                 self._states.clear()
                 self._starts.clear()
             found = self._states[key] = State(start, local)
+            hub = self.fields.hub(local)
+            if hub is not None:
+                found.hub = found if hub is local else self._share(start, hub)
         return found
 
     def _part(self, symbol: Symbol) -> Part:

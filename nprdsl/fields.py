@@ -101,7 +101,7 @@ Place = tuple[Chain, Progress]
 class Local:
     """A set of places and a scanner node. `moves` and `tokens` memoise bytes and whole tokens."""
 
-    __slots__ = ("costs", "key", "moves", "node", "places", "settled", "tokens")
+    __slots__ = ("costs", "hub", "key", "moves", "node", "places", "settled", "tokens")
 
     def __init__(self, key: int, node: int, places: frozenset[Place]) -> None:
         self.key = key
@@ -110,6 +110,7 @@ class Local:
         self.moves: dict[int, Local | str | None] = {}
         self.tokens: dict[int, Local] = {}
         self.settled: Local | None = None
+        self.hub: Local | None = None  # where clean prose leads, see `Rows.clean`
         self.costs: dict[str, int] | None = None
 
 
@@ -171,6 +172,17 @@ class FieldMachine:
                 if filled and state == U8_START:
                     self._begin(chain.rest, places)
         return self._share(ROOT, places)
+
+    def hub(self, local: Local) -> Local | None:
+        """Where any whole, filled stretch of prose without the beginning of a tag leads from here;
+        None if this state is not between characters of free text, or inside a tag begun."""
+        if local.hub is None:
+            text = text_of(local)
+            if text is None or text[1] != U8_START or local.node != ROOT or counts(local):
+                return None
+            local.hub = self.text_hub(local, U8_START, filled=True)
+            local.hub.hub = local.hub
+        return local.hub
 
     def only(self, local: Local, place: Place) -> Local:
         """The state with just one of its places."""

@@ -43,6 +43,8 @@ class Matcher:
         """Take one token; raises `IllegalTokenError` and stays put if it may not come next."""
         state = self._state
         after = state.next.get(token)
+        if after is None and state.hub is not None and self._automaton.clean[token]:
+            after = state.hub
         if after is None:
             after = self._automaton.follow(state, token, self._field)
             if after is None:

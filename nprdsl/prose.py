@@ -31,6 +31,7 @@ class Prose:
         self._rows: dict[int, Row] = {}
         self._blank: NDArray[np.bool_] | None = None
         self.row(START)
+        _ = self.blank
 
     def ends(self, state: int) -> NDArray[np.int32]:
         """int32 [V]: the state that each token leads to from `state`, 0 where it is invalid."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -115,6 +116,16 @@ class Rows:
     def count(self) -> int:
         """How many different rows there are so far."""
         return len(self._interned)
+
+    @cached_property
+    def clean(self) -> bytes:
+        """One byte for each token: 1 for whole characters, not all blank, none of which begins a
+        tag."""
+        prose = self.vocabulary.prose
+        found = (prose.ends(START) == START) & ~prose.blank
+        for first in {tag[:1] for tag in self._tags}:
+            found[self.vocabulary.containing(first)] = False
+        return found.tobytes()
 
     # one row
 

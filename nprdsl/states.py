@@ -71,7 +71,17 @@ class State:
     nothing
     but this state."""
 
-    __slots__ = ("capturing", "counted", "forced", "local", "next", "row", "start", "tight")
+    __slots__ = (
+        "capturing",
+        "counted",
+        "forced",
+        "hub",
+        "local",
+        "next",
+        "row",
+        "start",
+        "tight",
+    )
 
     def __init__(self, start: Start, local: Local) -> None:
         self.start = start
@@ -79,6 +89,7 @@ class State:
         self.capturing = start.capturing  # the field holds values that a branch repeats
         self.counted = start.capturing and counts(local)
         self.next: dict[int, State] = {}
+        self.hub: State | None = None  # where clean prose leads, see `Rows.clean`
         self.row: Row | None = None
         self.forced: tuple[int, ...] | None = None
         self.tight: dict[int, Row] = {}

@@ -8,7 +8,7 @@ own tokenizer does that), grammars (see `nprdsl.automaton`), decoders (see `nprd
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
 
@@ -124,15 +124,11 @@ class Vocabulary:
         """Ids of the tokens whose bytes contain `part`, ascending."""
         if not part:
             return np.sort(self._trie.order)
-        blob, offsets = np.frombuffer(self._trie.blob, dtype=np.uint8), self._trie.offsets
-        place = np.flatnonzero(blob[: max(0, len(blob) - len(part) + 1)] == part[0])
-        for shift, byte in enumerate(part[1:], 1):
-            place = place[blob[place + shift] == byte]
-        rank = np.searchsorted(offsets, place, side="right") - 1
-        inside = place + len(part) <= offsets[rank + 1]
-        found = np.zeros(self.size, dtype=bool)
-        found[self._trie.order[rank[inside]]] = True
-        return found.nonzero()[0].astype(np.int32)
+        places = np.fromiter(_occurrences(self._trie.blob, part), dtype=np.int64)
+        offsets = self._trie.offsets
+        rank = np.searchsorted(offsets, places, side="right") - 1
+        inside = places + len(part) <= offsets[rank + 1]
+        return np.unique(self._trie.order[rank[inside]])
 
     def spell(self, text: bytes) -> tuple[int, ...] | None:
         """Fewest tokens that spell `text` exactly (ties: longest first token), or None."""
@@ -195,6 +191,13 @@ class Vocabulary:
         if ids is None:
             return self._trie.walk(table, start)
         return self._trie.walk_ids(table, start, ids)
+
+
+def _occurrences(blob: bytes, part: bytes) -> Iterator[int]:
+    place = blob.find(part)
+    while place >= 0:
+        yield place
+        place = blob.find(part, place + 1)
 
 
 def _check_ids(

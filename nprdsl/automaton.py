@@ -318,6 +318,8 @@ class Automaton:
         if row is None:
             bits, shared = found.bits.copy(), True
             for tag, after in starts:
+                if after.counted:  # a text that a branch repeats begins between tokens
+                    continue
                 for crossing in found.crossings[tag]:
                     led = walk(self.fields, after.local, crossing.rest)
                     if isinstance(led, Completed):

@@ -109,10 +109,10 @@ class Costs:
     def branch(self, block: Block, values: tuple[BoundValue, ...], left: _DepthLeft) -> int:
         """The cost of one branch that repeats these values, forked where `left` forks may be
         nested."""
-        if self._costing is Costing.OWN:
-            return 0
         inner = None if left is None else left - 1
         total = self._rule(block.branch, None, inner)
+        if self._costing is Costing.OWN:
+            return 0
         for slot, name in enumerate(block.bound):
             known = slot < len(values)
             cost = self._value(values[slot]) if known else self._label(block, name)
@@ -200,7 +200,8 @@ class Costs:
         if isinstance(node, Alt):
             return min(self._node(option, block, left) for option in node.options)
         if isinstance(node, Repeat):
-            return node.low * self._node(node.node, block, left) if node.low else 0
+            turn = self._node(node.node, block, left)  # looked at even if it may be left out
+            return node.low * turn if node.low else 0
         if isinstance(node, Join):
             return self._node(node.node, block, left)
         return self._construct(node, left)

@@ -1,0 +1,77 @@
+"""The one boundary between errors and people: a message on stderr and an exit code.
+
+Exit codes: 0 done; 1 what was examined is bad, or the work failed; 2 the command could not begin
+(options, files, models, schemas); 130 interrupted. Only errors that have names are translated here:
+anything else is a fault of the program, and its traceback is wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+
+import click
+
+from nprdsl.diagnostics import SchemaError
+from nprdsl.ledger import LimitError
+from nprdsl.rendering import render_schema_error
+from nprdsl.schema import SchemaNotFoundError
+
+
+class ExitCode(IntEnum):
+    BAD = 1
+    USAGE = 2
+    INTERRUPTED = 130
+
+
+class Failure(click.ClickException):
+    """The command could not begin: `message` for people, in the form of a diagnostic."""
+
+    exit_code = ExitCode.USAGE
+
+    def show(self, file: object = None) -> None:
+        text = self.message if self.message.startswith("error") else f"error: {self.message}"
+        click.echo(text.rstrip("\n"), err=True)
+
+
+class Rejected(Failure):
+    """What the command examined is bad, or its work failed."""
+
+    exit_code = ExitCode.BAD
+
+
+@contextmanager
+def told(
+    *errors: type[Exception], about: str = "", kind: type[Failure] = Failure
+) -> Iterator[None]:
+    """The message of these errors, behind `about`, is all that is told of them."""
+    try:
+        yield
+    except errors as error:
+        said = str(error).strip() or type(error).__name__
+        raise kind(f"{about}: {said}" if about else said) from error
+
+
+@contextmanager
+def boundary() -> Iterator[None]:
+    """Errors of the language itself, wherever a command meets them."""
+    try:
+        yield
+    except SchemaError as error:
+        raise Failure(render_schema_error(error)) from error
+    except (SchemaNotFoundError, LimitError) as error:
+        raise Failure(str(error)) from error
+    except RecursionError as error:
+        message = "the input is nested too deeply to be read; give a --depth, or cut it"
+        raise Rejected(message) from error
+    except MemoryError as error:
+        raise Rejected("there is not enough memory") from error
+
+
+class Command(click.Command):
+    """A command behind the boundary."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        with boundary():
+            return super().invoke(ctx)

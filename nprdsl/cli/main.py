@@ -1,0 +1,61 @@
+"""The entry point and its commands."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+import click
+
+from nprdsl.cli.check import check
+from nprdsl.cli.console import tolerate
+from nprdsl.cli.failures import ExitCode
+from nprdsl.cli.fuzz import fuzz
+from nprdsl.cli.run import run
+from nprdsl.cli.schemas import schemas
+from nprdsl.cli.show import show
+
+
+def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted or ctx.resilient_parsing:
+        return
+    try:
+        click.echo(f"nprdsl {version('nprdsl')}")
+    except PackageNotFoundError:
+        click.echo("nprdsl (not installed)")
+    ctx.exit()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_version,
+    help="Show the version and exit.",
+)
+def cli() -> None:
+    """A language for parallel reasoning.
+
+    One schema is the parser, the constraint, the scheduler and the mask.
+    """
+
+
+for command in (run, check, show, fuzz, schemas):
+    cli.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ends the process with an exit code of `nprdsl.cli.failures`."""
+    tolerate()
+    try:
+        code = cli.main(args=arguments, prog_name="nprdsl", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(ExitCode.INTERRUPTED)
+    sys.exit(code or 0)

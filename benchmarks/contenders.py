@@ -96,7 +96,7 @@ class XGrammar:
         import xgrammar
 
         self._text = exported("xgrammar", vocabulary).text
-        # xgrammar reads special tokens as text, save those without bytes, which `Token` cannot name.
+        # xgrammar reads a special token as text unless it has no bytes; `Token` needs some.
         tags = {vocabulary.special[tag]: tag.encode() for tag in TAGS if tag in vocabulary.special}
         known = dict(vocabulary.tokens) | tags
         self._info = xgrammar.TokenizerInfo(

@@ -71,7 +71,10 @@ def _export(linear: Linear, special: Mapping[str, int], limits: ExportLimits) ->
     regex = writer.whole()
     if regex is None or _length(regex, {}) > _LONGEST:
         return None
-    return Export(to_rust(regex), Target.OUTLINES, (*linear.lost, *writer.lost), stand_ins)
+    lost = [*linear.lost, *writer.lost]
+    if stand_ins:
+        lost.append("a tag's stand-in may be spelled byte by byte where its token may stand")
+    return Export(to_rust(regex), Target.OUTLINES, tuple(lost), stand_ins)
 
 
 def _length(regex: Regex, known: dict[int, int]) -> int:

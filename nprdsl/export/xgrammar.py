@@ -11,7 +11,7 @@ Non-goals: structural tags (`nprdsl` needs recursion, which they lack).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from nprdsl.export.exported import Export, Target
 from nprdsl.export.freetext import START, TextState, free_text
@@ -113,11 +113,27 @@ def _ebnf(regex: Regex) -> str:
         case Chars():
             return _class(regex)
         case Concat(parts=parts):
-            return " ".join(_ebnf(part) for part in parts) or '""'
+            return " ".join(_runs(parts)) or '""'
         case Union(options=options):
             return f"({' | '.join(_ebnf(option) for option in options)})"
         case Times(regex=inner, low=low, high=high):
             return f"({_ebnf(inner)}){quantifier(low, high)}"
+
+
+def _runs(parts: tuple[Regex, ...]) -> Iterator[str]:
+    """The parts, single characters in a row as one literal."""
+    run = ""
+    for part in parts:
+        match part:
+            case Chars(ranges=((low, high),)) if low == high:
+                run += chr(low)
+            case _:
+                if run:
+                    yield quoted(run)
+                run = ""
+                yield _ebnf(part)
+    if run:
+        yield quoted(run)
 
 
 def _class(found: Chars) -> str:

@@ -78,7 +78,6 @@ class Automaton:
         self._starts: dict[TagState, Start] = {}
         self._aligned: dict[Arc, bool] = {}
         self._contents: dict[Arc, ArcContent] = {}
-        self._crossings: dict[tuple[Local, tuple[tuple[str, Local], ...]], Row] = {}
         self._machines: dict[Mode, TagMachine] = {}
 
     def machine(self, mode: Mode) -> TagMachine:
@@ -314,7 +313,7 @@ class Automaton:
         states behind which the same fields follow."""
         starts = [(tag, self.enter(after)) for tag, after in ways]
         key = (local, tuple((tag, after.local) for tag, after in starts))
-        row = self._crossings.get(key)
+        row = self.tables.crossed(key)
         if row is None:
             bits, shared = found.bits.copy(), True
             for tag, after in starts:
@@ -331,7 +330,7 @@ class Automaton:
                         set_bit(bits, crossing.token)
             row = self.rows.intern(bits)
             if shared:
-                self._crossings[key] = row
+                self.tables.crossings[key] = row
         return row
 
     def tokens(self, state: State) -> list[int]:

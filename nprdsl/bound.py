@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from nprdsl.ir import Grammar
 from nprdsl.matcher import Matcher
 from nprdsl.parser import Parser, Placed
 from nprdsl.reading import elements, forced_spans, marks
+from nprdsl.rowcache import RowCache
 from nprdsl.states import GlueMode, Tables
 from nprdsl.structure import Bounds, Mode
 from nprdsl.tokenlexemes import TokenText, token_text
@@ -40,6 +42,7 @@ class BoundSchema:
         parsers: Callable[[Bounds], Parser],
         bounds: Bounds,
         tables: dict[GlueMode, Tables] | None = None,
+        cache: Path | None = None,
     ) -> None:
         self.grammar = grammar
         self.vocabulary = vocabulary
@@ -48,6 +51,7 @@ class BoundSchema:
         self._parser = parsers(bounds)
         self._tables = tables if tables is not None else {}
         self._automata: dict[GlueMode, Automaton] = {}
+        self._cache = cache
         self._bounded: dict[Bounds, BoundSchema] = {bounds: self}
         faults = bind_faults(grammar, self.automaton())
         if faults:
@@ -73,8 +77,19 @@ class BoundSchema:
             tables = self._tables.get(glue)
             if tables is None:
                 tables = self._tables[glue] = Tables(self.grammar, self.vocabulary, glue)
+                self._attach(tables)
             found = self._automata[glue] = Automaton(self.grammar, tables, self.bounds)
         return found
+
+    def _attach(self, tables: Tables) -> None:
+        if self._cache is not None:
+            tables.store = RowCache(self._cache, tables.rows, self.grammar.tags)
+            tables.rows.stored = tables.store.find
+
+    def save_rows(self) -> int:
+        """Write the rows computed so far to the cache folder; returns how many are new."""
+        tables = self._tables.values()
+        return sum(t.store.save(t.rows.computed, t.crossings) for t in tables if t.store)
 
     def matcher(self, glue: GlueMode = GlueMode.EXACT) -> Matcher:
         """A matcher at the beginning of a trace, branches one after another."""

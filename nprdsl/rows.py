@@ -9,7 +9,7 @@ Non-goals: budgets (see `nprdsl.tightness`), what follows a tag (see `nprdsl.aut
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -94,14 +94,21 @@ class Rows:
         self._tags = [t.encode() for t in _tags(machine)]
         self._rows: dict[Local, LocalRow] = {}
         self._interned: dict[bytes, Row] = {}
+        self.stored: Callable[[Local], LocalRow | None] = _nothing_stored
         self._tables: dict[Chain, tuple[NDArray[np.int32], int]] = {}
         self._whole: NDArray[np.int32] | None = None
 
     def row(self, local: Local) -> LocalRow:
         found = self._rows.get(local)
         if found is None:
-            found = self._rows[local] = self._compute(local)
+            found = self.stored(local) or self._compute(local)
+            self._rows[local] = found
         return found
+
+    @property
+    def computed(self) -> dict[Local, LocalRow]:
+        """The rows so far."""
+        return self._rows
 
     def intern(self, bits: Row) -> Row:
         """The one read-only array with this content."""
@@ -125,7 +132,8 @@ class Rows:
         found = (prose.ends(START) == START) & ~prose.blank
         for first in {tag[:1] for tag in self._tags}:
             found[self.vocabulary.containing(first)] = False
-        return found.tobytes()
+        flags: bytes = found.tobytes()
+        return flags
 
     # one row
 
@@ -295,6 +303,10 @@ class Rows:
         behind[0] = 0
         last = np.full((1, 256), leave)
         return np.concatenate([before, behind, last]).astype(np.int32), leave
+
+
+def _nothing_stored(local: Local) -> LocalRow | None:
+    return None
 
 
 def _by_tag(crossings: Iterable[Crossing]) -> dict[str, tuple[Crossing, ...]]:

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from nprdsl.bound import BoundSchema
-from nprdsl.diagnostics import did_you_mean
+from nprdsl.diagnostics import Diagnostic, DiagnosticCode, SchemaError, Span, did_you_mean
 from nprdsl.export import Export, export
 from nprdsl.ir import Grammar
 from nprdsl.lexemes import tag_pattern, text_lexemes
@@ -23,7 +23,7 @@ from nprdsl.prompting import instructions, skeleton
 from nprdsl.reading import elements, marks
 from nprdsl.resolve import read_grammar
 from nprdsl.structure import UNBOUNDED, Bounds
-from nprdsl.terminals import typed
+from nprdsl.terminals import TerminalType, TerminalTypeError, typed
 from nprdsl.trace import Trace
 from nprdsl.violations import TraceError, Violation
 from nprdsl.vocabulary import Vocabulary
@@ -89,9 +89,12 @@ class Schema:
         """The linear language for another server: "xgrammar", "llguidance" or "outlines"."""
         return export(self.grammar, target, special=special)
 
-    def bind(self, vocabulary: Vocabulary, bounds: Bounds = UNBOUNDED) -> BoundSchema:
-        """The language over token ids."""
-        return BoundSchema(self.grammar, vocabulary, self.parser, bounds)
+    def bind(
+        self, vocabulary: Vocabulary, bounds: Bounds = UNBOUNDED, *, cache: Path | None = None
+    ) -> BoundSchema:
+        """The language over token ids. `cache` is a folder for rows: what `save_rows` writes there,
+        the next `bind` finds."""
+        return BoundSchema(self.grammar, vocabulary, self.parser, bounds, cache=cache)
 
 
 def shipped() -> tuple[str, ...]:
@@ -108,8 +111,33 @@ def load(schema: str | Path, terminals: Mapping[str, object] | None = None) -> S
     regular expression, an Enum, a Literal. Raises `SchemaError` with every diagnostic of the file.
     """
     name, file, source = _source(schema)
-    types = {n: typed(n, spec) for n, spec in (terminals or {}).items()}
+    types = _types(terminals or {}, file, source)
     return Schema(read_grammar(source, file=file, name=name, types=types))
+
+
+def _types(terminals: Mapping[str, object], file: str, source: str) -> dict[str, TerminalType]:
+    """The types of declared terminals; all that cannot be used are reported together."""
+    types: dict[str, TerminalType] = {}
+    faults: list[Diagnostic] = []
+    for name, spec in terminals.items():
+        try:
+            types[name] = typed(name, spec)
+        except TerminalTypeError as error:
+            span = _declaration(name, file, source)
+            code = DiagnosticCode.BAD_TERMINAL_TYPE
+            faults.append(Diagnostic(code, span, error.message, error.suggestion))
+    if faults:
+        raise SchemaError(faults, source)
+    return types
+
+
+def _declaration(name: str, file: str, source: str) -> Span:
+    """Where the schema declares a terminal; its first line if it does not."""
+    for number, line in enumerate(source.splitlines(), 1):
+        found = re.search(rf"%declare\b.*?\b({re.escape(name)})\b", line)
+        if found:
+            return Span(file, number, found.start(1) + 1, number, found.end(1) + 1)
+    return Span(file, 1, 1, 1, 1)
 
 
 def _source(schema: str | Path) -> tuple[str, str, str]:
@@ -117,10 +145,19 @@ def _source(schema: str | Path) -> tuple[str, str, str]:
     if path.suffix == ".lark" or path.exists():
         if not path.is_file():
             raise SchemaNotFoundError(f"no schema file at `{path}`")
-        return path.stem, str(path), path.read_text(encoding="utf-8")
+        return path.stem, str(path), _read(path)
     names = shipped()
     if str(schema) not in names:
         hint = did_you_mean(str(schema), names) or f"shipped: {', '.join(names)}"
         raise SchemaNotFoundError(f"no schema is named `{schema}`; {hint}")
     resource = importlib.resources.files("nprdsl.grammars") / f"{schema}.lark"
     return str(schema), f"{schema}.lark", resource.read_text(encoding="utf-8")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        place = Span(str(path), 1, 1, 1, 1)
+        message = f"the file is not UTF-8 text (byte {error.start})"
+        raise SchemaError([Diagnostic(DiagnosticCode.SYNTAX, place, message)]) from error

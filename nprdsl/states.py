@@ -13,6 +13,7 @@ from nprdsl.costs import Costs
 from nprdsl.fields import FieldMachine, Local, TagMode, counts
 from nprdsl.ir import Grammar
 from nprdsl.prose import Row
+from nprdsl.rowcache import CrossingKey, RowCache
 from nprdsl.rows import Rows
 from nprdsl.spelling import Spelling
 from nprdsl.structure import TagState
@@ -114,7 +115,18 @@ class Tables:
         self.spelling = Spelling(vocabulary)
         self.fields = FieldMachine(tag_scan(grammar.tags), self.mode, self.spelling)
         self.rows = Rows(self.fields, vocabulary)
+        self.crossings: dict[CrossingKey, Row] = {}
+        self.store: RowCache | None = None
         self.tag_costs = {tag: self._tag_cost(tag) for tag in grammar.tags}
+
+    def crossed(self, key: CrossingKey) -> Row | None:
+        """The row of a state whose tokens may run past a tag, if it is known or on disk."""
+        row = self.crossings.get(key)
+        if row is None and self.store is not None:
+            row = self.store.find_crossed(key)
+            if row is not None:
+                self.crossings[key] = row
+        return row
 
     def _tag_cost(self, tag: str) -> int:
         return 1 if self.mode is TagMode.SPECIAL else self.spelling.tokens(tag.encode())

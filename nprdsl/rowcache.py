@@ -1,0 +1,156 @@
+"""Rows kept on disk: a schema bound again to the same vocabulary starts with its masks ready.
+
+One file for each vocabulary, set of tags and tag mode; rows are found by what their local state is,
+so that schemas which share tags share rows. Writing is atomic; a file that cannot be read is
+ignored and written anew.
+Non-goals: deciding when to save (see `nprdsl.bound`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nprdsl.fields import (
+    AnyGluePart,
+    Chain,
+    FreshPart,
+    LiteralPart,
+    Local,
+    Part,
+    RegularPart,
+    TextPart,
+)
+from nprdsl.prose import Row
+from nprdsl.rows import Crossing, LocalRow, Rows
+
+VERSION: Final = 1
+CrossingKey = tuple[Local, tuple[tuple[str, Local], ...]]  # a state, and what follows each tag
+
+
+class RowCache:
+    """The rows of one `Rows` in a file of a folder."""
+
+    def __init__(self, folder: Path, rows: Rows, tags: tuple[str, ...]) -> None:
+        self._rows = rows
+        name = hashlib.sha256(
+            repr((VERSION, rows.vocabulary.digest, tags, rows.machine.mode)).encode()
+        ).hexdigest()
+        self._file = folder / f"rows-{name[:32]}.npz"
+        self._signatures: dict[Chain, str] = {}
+        self._known: dict[str, int] = {}
+        self._bits = np.zeros((0, rows.width), np.int32)
+        self._crossings: dict[str, list[tuple[int, str, str]]] = {}
+        self._load()
+
+    @property
+    def file(self) -> Path:
+        return self._file
+
+    def find(self, local: Local) -> LocalRow | None:
+        """The row of a local state, if it is on disk."""
+        if not self._known:
+            return None
+        key = self._key(local)
+        at = self._known.get(key)
+        if at is None:
+            return None
+        crossings: dict[str, list[Crossing]] = {}
+        for token, tag, rest in self._crossings.get(key, ()):
+            crossings.setdefault(tag, []).append(Crossing(token, tag, bytes.fromhex(rest)))
+        bits = self._rows.intern(self._bits[at])
+        return LocalRow(bits, {tag: tuple(group) for tag, group in crossings.items()})
+
+    def find_crossed(self, key: CrossingKey) -> Row | None:
+        """The row of a state whose tokens may run past a tag, if it is on disk."""
+        at = self._known.get(self._crossing_name(key)) if self._known else None
+        return None if at is None else self._rows.intern(self._bits[at])
+
+    def save(self, computed: Mapping[Local, LocalRow], crossed: Mapping[CrossingKey, Row]) -> int:
+        """Add rows to the file; returns how many are new."""
+        rows = {self._key(local): row.bits for local, row in computed.items()}
+        rows |= {self._crossing_name(key): bits for key, bits in crossed.items()}
+        new = {key: bits for key, bits in rows.items() if key not in self._known}
+        if not new:
+            return 0
+        keys = [*self._known, *new]
+        bits = np.concatenate([self._bits, np.stack(list(new.values()))])
+        crossings = dict(self._crossings)
+        for local, row in computed.items():
+            flat = [(c.token, c.tag, c.rest.hex()) for cs in row.crossings.values() for c in cs]
+            if flat:
+                crossings[self._key(local)] = flat
+        self._write(keys, bits, crossings)
+        self._known = {key: at for at, key in enumerate(keys)}
+        self._bits, self._crossings = bits, crossings
+        return len(new)
+
+    # the file
+
+    def _load(self) -> None:
+        try:
+            with np.load(self._file, allow_pickle=False) as stored:
+                index = json.loads(stored["index"].tobytes())
+                bits = stored["bits"]
+        except (OSError, ValueError, KeyError, EOFError):
+            return
+        if bits.shape == (len(index["keys"]), self._rows.width):
+            self._known = {key: at for at, key in enumerate(index["keys"])}
+            self._crossings = {
+                key: [(int(t), str(tag), str(rest)) for t, tag, rest in flat]
+                for key, flat in index["crossings"].items()
+            }
+            self._bits = bits
+
+    def _write(
+        self,
+        keys: list[str],
+        bits: NDArray[np.int32],
+        crossings: dict[str, list[tuple[int, str, str]]],
+    ) -> None:
+        index = json.dumps({"keys": keys, "crossings": crossings}).encode()
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self._file.parent, suffix=".tmp")
+        with os.fdopen(handle, "wb") as stream:
+            np.savez(stream, index=np.frombuffer(index, np.uint8), bits=bits)
+        os.replace(name, self._file)
+
+    # names of local states
+
+    def _key(self, local: Local) -> str:
+        places = sorted(f"{self._signature(chain)}@{at!r}" for chain, at in local.places)
+        return f"{local.node};{';'.join(places)}"
+
+    def _crossing_name(self, key: CrossingKey) -> str:
+        local, ways = key
+        behind = "|".join(f"{tag}:{self._key(after)}" for tag, after in ways)
+        return f"{self._key(local)}|{behind}"
+
+    def _signature(self, chain: Chain) -> str:
+        found = self._signatures.get(chain)
+        if found is None:
+            rest = self._signature(chain.rest) if chain.rest is not None else ""
+            found = self._signatures[chain] = f"{_name(chain.part)}>{rest}"
+        return found
+
+
+def _name(part: Part) -> str:
+    if isinstance(part, LiteralPart):
+        return f"L{part.data!r}"
+    if isinstance(part, TextPart):
+        return f"T{int(part.counted)}"
+    if isinstance(part, AnyGluePart):
+        return "G"
+    if isinstance(part, (RegularPart, FreshPart)):
+        table = hashlib.sha256(part.dfa.table.tobytes() + part.dfa.accepting.tobytes())
+        taken = sorted(part.taken) if isinstance(part, FreshPart) else None
+        return f"R{table.hexdigest()[:16]}{taken!r}"
+    return f"{part.tag!r}{part.reserve}"

@@ -6,16 +6,14 @@ Non-goals: deciding that the outcome is illegal, and drawing one (see `nprdsl.te
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable, Iterator
 
 from nprdsl import ir
+from nprdsl.testing.places import Candidate, Edit, MutationKind, Work, is_field
 from nprdsl.testing.reference import (
     WHITE_SPACE,
     Tree,
     bound_fields,
-    items_of,
     label_field,
     value_of,
     value_pattern,
@@ -26,97 +24,8 @@ STRAY = "stray words"
 NUMBERS = tuple(str(n) for n in range(1, 40))
 
 
-class MutationKind(StrEnum):
-    DELETE_TAG = "delete-tag"
-    DUPLICATE_TAG = "duplicate-tag"
-    SWAP_TAGS = "swap-tags"
-    DELETE_BRANCH = "delete-branch"
-    ADD_BRANCH = "add-branch"
-    DELETE_ITEM = "delete-item"
-    RELABEL_BRANCH = "relabel-branch"
-    DUPLICATE_LABEL = "duplicate-label"
-    STRAY_TEXT = "stray-text"
-    BLANK_TEXT = "blank-text"
-    DROP_ELEMENT = "drop-element"
-    TRUNCATE = "truncate"
-    ONE_TOO_MANY = "one-too-many"
-    BREAK_VALUE = "break-value"
-    TOO_DEEP = "too-deep"
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """Replace `text[start:end]`."""
-
-    start: int
-    end: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """Edits that should leave the language. Codes None: to be told from where reading stops."""
-
-    edits: tuple[Edit, ...]
-    codes: frozenset[Code] | None = None
-
-
 def _codes(*codes: Code) -> frozenset[Code]:
     return frozenset(codes)
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """A legal trace that is to be given a fault."""
-
-    grammar: ir.Grammar
-    text: str
-    tree: Tree
-    max_depth: int | None = None
-
-    def tags(self) -> list[Tree]:
-        return [leaf for leaf in self.tree.leaves() if isinstance(leaf.node, ir.Tag)]
-
-    def fields(self, *kinds: ir.TerminalKind) -> list[Tree]:
-        return [leaf for leaf in self.tree.leaves() if _is_field(leaf, *kinds)]
-
-    def refs(self) -> list[Tree]:
-        return [tree for tree in self.tree.walk() if isinstance(tree.node, ir.Ref)]
-
-    def repeats(self) -> list[Tree]:
-        return [tree for tree in self.tree.walk() if isinstance(tree.node, ir.Repeat)]
-
-    def spelled(self, tree: Tree) -> str:
-        return self.text[tree.start : tree.end]
-
-    def forks(self) -> Iterator[tuple[ir.Block, list[Tree], list[Tree]]]:
-        """Every fork with its block, the items listed for it and its branches."""
-        for tree in self.tree.walk():
-            maps = {m.node.block.index: m for m in _own(tree, ir.Map) if isinstance(m.node, ir.Map)}
-            for fork in _own(tree, ir.Fork):
-                assert isinstance(fork.node, ir.Fork)
-                block = fork.node.block
-                listed = maps.get(block.index)
-                items = items_of(block, listed) if listed is not None else []
-                yield block, items, list(fork.children)
-
-
-def _own(tree: Tree, kind: type[ir.Map] | type[ir.Fork]) -> list[Tree]:
-    """Maps or forks among the children of a sequence."""
-    if not isinstance(tree.node, ir.Seq):
-        return []
-    return [child for child in tree.children if isinstance(child.node, kind)]
-
-
-def _is_field(leaf: Tree, *kinds: ir.TerminalKind) -> bool:
-    return isinstance(leaf.node, ir.Field) and leaf.node.terminal.kind in kinds
-
-
-def apply(text: str, edits: Iterable[Edit]) -> str:
-    """`text` with all edits made; their places are places in the original."""
-    for edit in sorted(edits, key=lambda e: e.start, reverse=True):
-        text = text[: edit.start] + edit.text + text[edit.end :]
-    return text
 
 
 def _delete_tags(work: Work) -> Iterator[Candidate]:
@@ -145,6 +54,8 @@ def _delete_branches(work: Work) -> Iterator[Candidate]:
     for block, _, branches in work.forks():
         for branch in branches:
             codes = {Code.COUNT_MISMATCH}
+            if block.item is None:
+                codes.add(Code.MISSING_ELEMENT)
             if branch is not branches[-1] and block.bound:
                 codes.add(Code.LABEL_MISMATCH)
             yield Candidate((Edit(branch.start, branch.end, ""),), frozenset(codes))
@@ -226,7 +137,7 @@ def _relabel_branches(work: Work) -> Iterator[Candidate]:
     for block, items, branches in work.forks():
         for branch in branches:
             for field in bound_fields(block, branch):
-                if _is_field(field, ir.TerminalKind.TEXT):
+                if is_field(field, ir.TerminalKind.TEXT):
                     fresh: str | None = "other " + value_of(work.text, field)
                 else:
                     used = {work.spelled(f) for e in items for f in bound_fields(block, e)}
@@ -259,10 +170,10 @@ def _stray_texts(work: Work) -> Iterator[Candidate]:
         if not isinstance(leaf.node, ir.Tag):
             field.append(leaf)
             continue
-        if all(_is_field(inner, ir.TerminalKind.GLUE) for inner in field):
+        if all(is_field(inner, ir.TerminalKind.GLUE) for inner in field):
             places += [inner.start for inner in field] + [leaf.start]
         field = []
-    if all(_is_field(inner, ir.TerminalKind.GLUE) for inner in field):
+    if all(is_field(inner, ir.TerminalKind.GLUE) for inner in field):
         places += [inner.start for inner in field] + [len(work.text)]
     for place in dict.fromkeys(places):
         yield Candidate((Edit(place, place, STRAY),), _codes(Code.STRAY_TEXT))
@@ -306,7 +217,7 @@ def _drop_elements(work: Work) -> Iterator[Candidate]:
     spared = {id(tree) for _, items, branches in work.forks() for tree in (*items, *branches)}
     for tree in work.refs():
         leaves = [leaf for leaf in tree.leaves() if leaf.end > leaf.start]
-        while leaves and _is_field(leaves[0], ir.TerminalKind.GLUE):
+        while leaves and is_field(leaves[0], ir.TerminalKind.GLUE):
             leaves.pop(0)
         if (
             len(leaves) < 2
@@ -323,7 +234,7 @@ def _truncations(work: Work) -> Iterator[Candidate]:
     for leaf in work.tree.leaves():
         if isinstance(leaf.node, ir.Tag):
             yield Candidate((Edit(leaf.end, len(work.text), ""),))
-        elif _is_field(leaf, ir.TerminalKind.TEXT):
+        elif is_field(leaf, ir.TerminalKind.TEXT):
             half = leaf.start + (leaf.end - leaf.start + 1) // 2
             if work.text[leaf.start : half].strip(WHITE_SPACE):
                 cut = Edit(half, len(work.text), "")

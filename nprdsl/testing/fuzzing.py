@@ -218,7 +218,8 @@ def automaton_agrees(schema: Schema, bound: BoundSchema, text: str, number: int)
         message = f"the automaton writes {ids}, which is not legal"
         raise PropertyError(Property.AUTOMATON, text, message)
     if legal and place is not None and canonical(schema.grammar, text):
-        message = f"the automaton refuses the legal {ids} at token {place}"
+        before, token = bound.vocabulary.text(ids[:place]), bound.vocabulary.text(ids[place:][:1])
+        message = f"the automaton refuses the legal {token!r} behind {before!r}: {ids}"
         raise PropertyError(Property.AUTOMATON, text, message)
 
 

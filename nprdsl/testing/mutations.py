@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from nprdsl import ir
 from nprdsl.skeletons import nodes
-from nprdsl.testing.faults import MAKERS, Candidate, MutationKind, Work, apply
+from nprdsl.testing.faults import MAKERS
+from nprdsl.testing.places import Candidate, MutationKind, Work, apply
 from nprdsl.testing.reference import Found, Reading, Refusal, derive
 from nprdsl.testing.traces import HasGrammar, traces
 from nprdsl.violations import ViolationCode as Code
@@ -130,14 +131,16 @@ def told_by(grammar: ir.Grammar, refusal: Refusal) -> frozenset[Code]:
         codes.add(Code.BAD_VALUE)
     if not wanted or tags & closers:
         codes.add(Code.UNCLOSED)
-    if not wanted or tags - closers:
+    if not wanted or not all(map(looks_closing, tags)):
         codes.add(Code.MISSING_ELEMENT)
     if refusal.found is not Found.TEXT:
         codes |= {Code.MISSING_ELEMENT, Code.UNCLOSED}
     if refusal.found is Found.TAG:
         codes.add(Code.TAG_OUT_OF_PLACE)
-    if refusal.found is Found.TEXT and (tags or not wanted):
+    if refusal.blank and not fields:
         codes.add(Code.STRAY_TEXT)
+    if refusal.found is Found.TEXT and (tags or not wanted):  # and the tag behind it may be wrong
+        codes |= {Code.STRAY_TEXT, Code.TAG_OUT_OF_PLACE}
     return frozenset(codes)
 
 
@@ -145,9 +148,13 @@ def _is_text(node: ir.Node) -> bool:
     return isinstance(node, ir.Field) and node.terminal.kind is ir.TerminalKind.TEXT
 
 
+def looks_closing(tag: str) -> bool:
+    return tag[1:2] == "/"
+
+
 def closing_tags(grammar: ir.Grammar) -> frozenset[str]:
-    """Tags that stand behind another tag of the same sequence: they close what that one opens."""
-    found: set[str] = set()
+    """Tags that stand behind another tag of the same sequence, or look like `</x>`."""
+    found = set(filter(looks_closing, grammar.tags))
     for rule in grammar.rules.values():
         for node in nodes(rule.node):
             if isinstance(node, ir.Seq):

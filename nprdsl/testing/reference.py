@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from nprdsl import ir
+from nprdsl.testing.openers import first_tags
 
 WHITE_SPACE = " \t\n\r\f\v"
 
@@ -57,6 +58,7 @@ class Refusal:
     found: Found
     wanted: tuple[ir.Tag | ir.Literal | ir.Field, ...]
     miscounted: bool  # a branch too few or too many explains it
+    blank: bool  # white space stands between the place and what was found
     surplus: bool  # one turn of a repetition too many explains it
     mislabelled: bool  # values that should be equal, or distinct, are not
 
@@ -97,9 +99,10 @@ class Reading:
             offset = max([self._far, *self._miscounted, *self._surplus])
         return Refusal(
             offset,
-            self._found(offset),
+            self._found(self._after_blank(offset)),
             tuple(self._wanted) if offset == self._far else (),
             offset in self._miscounted,
+            self._after_blank(offset) > offset,
             offset in self._surplus,
             bool(self._mislabelled),
         )
@@ -190,7 +193,7 @@ class Reading:
             if count >= node.low:
                 results = partial + results
             if count == node.high:
-                self._note_surplus(node, partial)
+                self._note_surplus(node.node, partial)
                 break
             longer = (
                 Tree(node, start, tree.end, (*so_far.children, tree))
@@ -207,9 +210,7 @@ class Reading:
             return []
         block = node.block
         if block.item is None:
-            branches = ir.Repeat(node.branch, block.low, block.high, node.span)
-            trees = self._repeat(branches, start, (), depth + 1)
-            return [Tree(node, start, tree.end, tree.children) for tree in trees]
+            return self._spread(node, start, depth)
         partial = [Tree(node, start, start)]
         for values in bound_of_items(self._text, block, before):
             partial = [
@@ -223,13 +224,36 @@ class Reading:
                 self._miscounted.add(self._after_blank(tree.end))
         return partial
 
-    def _note_surplus(self, node: ir.Repeat, complete: list[Tree]) -> None:
+    def _spread(self, node: ir.Fork, start: int, depth: int) -> list[Tree]:
+        """A fork by count: as many branches as there are, within its bounds."""
+        block = node.block
+        results: list[Tree] = []
+        partial = [Tree(node, start, start)]
+        for count in range(len(self._tag_starts) + 1):
+            if count >= block.low:
+                results = partial + results
+            if count == block.high:
+                self._note_surplus(node.branch, partial)
+                break
+            read = self._branch if count < block.low else self._read_branch
+            longer = (
+                Tree(node, start, tree.end, (*so_far.children, tree))
+                for so_far in partial
+                for tree in read(node, so_far.end, depth)
+            )
+            partial = _distinct(longer)
+        return _distinct(results)
+
+    def _read_branch(self, node: ir.Fork, start: int, depth: int) -> list[Tree]:
+        return self._read(node.branch, start, (), depth + 1)
+
+    def _note_surplus(self, node: ir.Node, complete: list[Tree]) -> None:
         for tree in complete:
-            if self._opens(node.node, tree.end):
+            if self._opens(node, tree.end):
                 self._surplus.add(self._after_blank(tree.end))
 
     def _branch(self, node: ir.Fork, start: int, depth: int) -> list[Tree]:
-        trees = self._read(node.branch, start, (), depth + 1)
+        trees = self._read_branch(node, start, depth)
         if not trees and not self._opens(node.branch, start):
             self._miscounted.add(self._after_blank(start))
         return trees
@@ -256,11 +280,12 @@ class Reading:
         return True
 
     def _opens(self, node: ir.Node, start: int) -> bool:
-        """Whether the tag that stands next could be the first of `node`."""
-        start = self._after_blank(start)
-        end = self._tag_end.get(start)
-        openers = first_tags(self._grammar, node)
-        return end is not None and self._text[start:end] in openers
+        """Whether the next tag, stray text before it or not, could be the first of `node`."""
+        index = bisect_left(self._tag_starts, start)
+        if index == len(self._tag_starts):
+            return False
+        at = self._tag_starts[index]
+        return self._text[at : self._tag_end[at]] in first_tags(self._grammar, node)
 
     def _after_blank(self, start: int) -> int:
         rest = self._text[start:]
@@ -339,46 +364,6 @@ def bound_of_items(text: str, block: ir.Block, before: tuple[Tree, ...]) -> list
                     tuple(value_of(text, f) for f in bound_fields(block, item)) for item in items
                 ]
     return []
-
-
-def first_tags(grammar: ir.Grammar, node: ir.Node) -> frozenset[str]:
-    """The tags that can come first in `node`, past glue and fields."""
-    tags, _ = _first(grammar, node, frozenset())
-    return tags
-
-
-def _first(
-    grammar: ir.Grammar, node: ir.Node, inside: frozenset[str]
-) -> tuple[frozenset[str], bool]:
-    """First tags, and whether the node can stand without any tag."""
-    none: frozenset[str] = frozenset()
-    match node:
-        case ir.Tag():
-            return frozenset({node.text}), False
-        case ir.Literal() | ir.Field():
-            return none, True
-        case ir.Ref():
-            if node.rule in inside:
-                return none, False
-            return _first(grammar, grammar.rules[node.rule].node, inside | {node.rule})
-        case ir.Seq():
-            tags = none
-            for item in node.items:
-                more, tagless = _first(grammar, item, inside)
-                tags |= more
-                if not tagless:
-                    return tags, False
-            return tags, True
-        case ir.Alt():
-            firsts = [_first(grammar, option, inside) for option in node.options]
-            return none.union(*(tags for tags, _ in firsts)), any(empty for _, empty in firsts)
-        case ir.Repeat():
-            tags, tagless = _first(grammar, node.node, inside)
-            return tags, tagless or node.low == 0
-        case ir.Fork():
-            return _first(grammar, node.branch, inside)
-        case ir.Map() | ir.Join():
-            return _first(grammar, node.node, inside)
 
 
 def _distinct(trees: Iterable[Tree]) -> list[Tree]:

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,7 +101,7 @@ class RowCache:
             with np.load(self._file, allow_pickle=False) as stored:
                 index = json.loads(stored["index"].tobytes())
                 bits = stored["bits"]
-        except (OSError, ValueError, KeyError, EOFError):
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
             return
         if bits.shape == (len(index["keys"]), self._rows.width):
             self._known = {key: at for at, key in enumerate(index["keys"])}

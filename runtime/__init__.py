@@ -1,4 +1,5 @@
-"""Engines that run a schema. `LocalEngine` (torch) is embedded; it is imported on first use, so that
+"""Engines that run a schema. `LocalEngine` (torch) is embedded; it is imported on first use, so
+that
 sampling settings and results can be used where torch is not installed.
 
 Non-goals: the language itself (see `nprdsl`).

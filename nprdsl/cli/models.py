@@ -5,11 +5,9 @@ Non-goals: loading itself (see `nprdsl.runtime.local`).
 
 from __future__ import annotations
 
-import importlib.resources
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nprdsl.cli.failures import Failure, Rejected, told
@@ -19,12 +17,12 @@ from nprdsl.fields import TagMode
 if TYPE_CHECKING:
     from nprdsl.runtime.local import LocalEngine
 
-BUNDLED = "arith"
-
 
 def default_schema(model: str | None) -> str:
     """The schema that a model is run with if none is named."""
-    return "arith" if model is None or _is_bundled(model) else "npr"
+    from nprdsl.runtime.bundled import ARITH, is_bundled
+
+    return ARITH if model is None or is_bundled(model) else "npr"
 
 
 def load_engine(model: str | None, *, device: str, dtype: str, max_kv_tokens: int) -> LocalEngine:
@@ -35,12 +33,13 @@ def load_engine(model: str | None, *, device: str, dtype: str, max_kv_tokens: in
     try:
         from safetensors import SafetensorError
 
+        from nprdsl.runtime.bundled import ARITH
         from nprdsl.runtime.local import LocalEngine
     except ModuleNotFoundError as error:
         raise Failure(
             f"`nprdsl run` needs {error.name}; install it with: pip install 'nprdsl[local]'"
         ) from error
-    name = str(_bundled()) if model is None or _is_bundled(model) else model
+    name = ARITH if model is None else model
     with (
         told(ValueError, OSError),
         told(
@@ -95,11 +94,3 @@ def sampling_defaults(engine: LocalEngine) -> dict[str, Any]:
         "min_p": config.min_p,
     }
     return {name: value for name, value in own.items() if value is not None}
-
-
-def _is_bundled(model: str) -> bool:
-    return model == BUNDLED and not Path(model).exists()
-
-
-def _bundled() -> Path:
-    return Path(str(importlib.resources.files("nprdsl.runtime") / "models" / BUNDLED))

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -18,6 +19,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 from transformers.utils import logging
+
+from nprdsl.runtime.bundled import model_folder
 
 DTYPES = {
     "auto": None,
@@ -31,7 +34,7 @@ DTYPES = {
 
 
 class ModelNotFoundError(FileNotFoundError):
-    """There is no model at the path, or none of that name can be had."""
+    """There is no model at the path, none of that name can be had, or it cannot be read."""
 
 
 def load_model(
@@ -44,7 +47,7 @@ def load_model(
     """
     place = _device(device)
     kind = _dtype(dtype)
-    name = str(path)
+    name = model_folder(str(path))
     if _looks_local(name) and not Path(name).is_dir():
         raise ModelNotFoundError(f"no model at `{name}`: there is no such folder")
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
@@ -53,7 +56,7 @@ def load_model(
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(name)
             model = AutoModelForCausalLM.from_pretrained(name, dtype=kind or "auto")
-    except OSError as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelNotFoundError(f"cannot load the model `{name}`: {_first_line(error)}") from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ValueError(

@@ -1,0 +1,24 @@
+"""The models that ship with the package, by name.
+
+Non-goals: loading them (see `nprdsl.runtime.local.loading`).
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+from pathlib import Path
+from typing import Final
+
+ARITH: Final = "arith"  # adds up to four parts such as `37*4 + 85-19?`; schema `arith`
+
+
+def is_bundled(model: str) -> bool:
+    """Whether a name means a model of the package; a folder of that name goes before."""
+    return model == ARITH and not Path(model).exists()
+
+
+def model_folder(model: str) -> str:
+    """The folder of a model of the package; any other path or name as it is."""
+    if not is_bundled(model):
+        return model
+    return str(importlib.resources.files("nprdsl.runtime") / "models" / model)

@@ -152,5 +152,5 @@ def _tell(total: int, before: int, done: int, failed: int, out: str | None) -> N
         parts.append(f"{failed} failed")
     left = total - before - done
     if left and out is not None:
-        parts.append(f"the same command goes on with the {left} that are left")
+        parts.append("the same command again does the rest")
     click.echo("; ".join(parts), err=True)

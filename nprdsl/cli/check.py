@@ -74,7 +74,7 @@ def check(
     illegal = sum(1 for one in found if one.violations)
     if as_json:
         click.echo(json.dumps([_record(one) for one in found], ensure_ascii=False))
-    else:
+    elif found:
         click.echo(_summary(found, illegal))
     if unreadable or illegal:
         sys.exit(ExitCode.USAGE if unreadable else ExitCode.BAD)

@@ -16,9 +16,11 @@ from typing import Any, Literal
 
 import click
 
-from nprdsl.cli.failures import Failure, told
+from nprdsl.cli.failures import Failure, Rejected, reason, told
 from nprdsl.cli.files import read_text
-from nprdsl.schema import Schema, load
+from nprdsl.diagnostics import SchemaError
+from nprdsl.rendering import render_schema_error
+from nprdsl.schema import Schema, SchemaNotFoundError, load
 
 # What the import of somebody's module may raise.
 _RAISED = (
@@ -45,8 +47,20 @@ terminals_option = click.option(
 def load_schema(name: str, terminals: str | None) -> Schema:
     """The schema of that name or path with the types that `--terminals` gives."""
     types = None if terminals is None else read_types(terminals)
-    with told(UnicodeDecodeError, OSError, about=f"cannot read the schema `{name}`"):
+    try:
         return load(name, types)
+    except SchemaNotFoundError:
+        raise
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failure(f"cannot read the schema `{name}`: {reason(error)}") from error
+
+
+def examined_schema(name: str, terminals: str | None) -> Schema:
+    """The same, where the schema itself is examined: its faults are the result."""
+    try:
+        return load_schema(name, terminals)
+    except SchemaError as error:
+        raise Rejected(render_schema_error(error)) from error
 
 
 def read_types(given: str) -> Mapping[str, object]:

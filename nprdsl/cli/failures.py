@@ -49,8 +49,15 @@ def told(
     try:
         yield
     except errors as error:
-        said = str(error).strip() or type(error).__name__
+        said = reason(error)
         raise kind(f"{about}: {said}" if about else said) from error
+
+
+def reason(error: Exception) -> str:
+    """What an error says, in a line for people."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror  # without the number and the name, which `about` has
+    return str(error).strip() or type(error).__name__
 
 
 @contextmanager

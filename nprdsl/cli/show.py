@@ -16,16 +16,16 @@ import numpy as np
 
 from nprdsl import pictures
 from nprdsl.cli.console import clean, console
-from nprdsl.cli.declared import load_schema, terminals_option
+from nprdsl.cli.declared import examined_schema, load_schema, terminals_option
 from nprdsl.cli.failures import Command, Failure, Rejected, told
 from nprdsl.cli.files import read_text, without_last_newline, write_text
 from nprdsl.cli.sizes import automaton_size
 from nprdsl.cli.vocabularies import byte_level, encode, from_files
-from nprdsl.diagnostics import SchemaError, did_you_mean
+from nprdsl.diagnostics import did_you_mean
 from nprdsl.graph import ExecutionGraph
 from nprdsl.ir import Block, Terminal
 from nprdsl.layout import Layout
-from nprdsl.rendering import render_schema_error, render_trace_error
+from nprdsl.rendering import render_trace_error
 from nprdsl.schema import Schema, shipped
 from nprdsl.violations import TraceError
 from nprdsl.vocabulary import UnspellableError, Vocabulary
@@ -71,7 +71,7 @@ def show(
     """
     asked = Asked(mermaid, svg, mask_svg, as_json, tokenizer)
     if schema is None and (what in shipped() or what.endswith(".lark")):
-        _show_schema(_examined(what, terminals), asked)
+        _show_schema(examined_schema(what, terminals), asked)
     else:
         _check_exists(what)
         _show_trace(load_schema(schema or "npr", terminals), what, asked)
@@ -82,14 +82,6 @@ def _check_exists(what: str) -> None:
         return
     hint = did_you_mean(what, shipped()) or f"shipped: {', '.join(shipped())}"
     raise Failure(f"`{what}` is no schema that ships with the package, and no file; {hint}")
-
-
-def _examined(name: str, terminals: str | None) -> Schema:
-    """The schema is what is examined here, so its faults are the result: exit code 1."""
-    try:
-        return load_schema(name, terminals)
-    except SchemaError as error:
-        raise Rejected(render_schema_error(error)) from error
 
 
 # schemas

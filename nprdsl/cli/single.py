@@ -112,14 +112,16 @@ def _as_text(generation: Generation) -> Result:
 
     board = Board(generation.engine.vocabulary)
     linear = Linear(board)
-    for event in generation.stream():
-        if isinstance(event, Result):
-            click.echo()
-            return event
-        board.follow(event)
-        text = linear.take()
-        if text:
-            click.echo(clean(text), nl=False)
+    try:
+        for event in generation.stream():
+            if isinstance(event, Result):
+                return event
+            board.follow(event)
+            text = linear.take()
+            if text:
+                click.echo(clean(text), nl=False)
+    finally:
+        click.echo()
     raise AssertionError("a stream ends with its result")
 
 

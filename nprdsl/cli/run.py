@@ -13,7 +13,7 @@ from nprdsl.cli.batch import run_many
 from nprdsl.cli.console import working
 from nprdsl.cli.failures import Command
 from nprdsl.cli.files import STDIN
-from nprdsl.cli.models import BUNDLED, default_schema, load_engine
+from nprdsl.cli.models import default_schema, load_engine
 from nprdsl.cli.prompts import read_prompts
 from nprdsl.cli.settings import Given, read_settings, run_options
 from nprdsl.cli.single import run_one
@@ -34,8 +34,7 @@ def run(**given: Unpack[Given]) -> None:
     model = given["model"]
     settings = read_settings(given, default_schema(model))
     rows = None if file is None else read_prompts(file, given["field"])
-    named = model or BUNDLED
-    with working(f"loading {named}"):
+    with working(f"loading {model or 'the bundled model'}"):
         engine = load_engine(
             model,
             device=given["device"],
@@ -43,8 +42,8 @@ def run(**given: Unpack[Given]) -> None:
             max_kv_tokens=given["max_kv_tokens"],
         )
     if rows is not None:
-        model_name = f"{named} {given['dtype']}"
-        run_many(engine, settings, rows, model=model_name, out=given["out"])
+        named = f"{model} {given['dtype']}"
+        run_many(engine, settings, rows, model=named, out=given["out"])
     elif prompt is not None:
         run_one(engine, settings, prompt, stats=given["stats"], as_json=given["as_json"])
 

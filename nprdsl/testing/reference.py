@@ -14,6 +14,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from nprdsl import ir
 from nprdsl.testing.openers import first_tags
@@ -292,6 +293,7 @@ class Reading:
         return start + len(rest) - len(rest.lstrip(WHITE_SPACE))
 
 
+@lru_cache(maxsize=64)
 def derive(grammar: ir.Grammar, text: str) -> Tree | None:
     """The tree of a legal text, or None."""
     return Reading(grammar, text).tree

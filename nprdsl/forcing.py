@@ -21,6 +21,7 @@ from nprdsl.fields import (
     TagPart,
     TextPart,
 )
+from nprdsl.rows import walk
 from nprdsl.spelling import Spelling
 from nprdsl.structure import END
 
@@ -31,21 +32,18 @@ from nprdsl.states import State
 
 def forced_run(automaton: Automaton, state: State) -> tuple[int, ...]:
     """The forced tokens from `state`, possibly none. A field that captures values is never forced
-    past
-    its tag: the values are read when they are complete."""
+    past its tag: the values are read when they are complete."""
     tokens: list[int] = []
     while state.structure.fork is None and not state.structure.finished:
         run, local = _forced_bytes(automaton, state)
-        tag = _only_tag(automaton, local)
-        if tag is None:
-            if run:
-                tokens += _spell(automaton, state, local, run)
+        found = _only_tag(local)
+        if found is None:
+            tokens += _affordable(automaton, state, run)
             break
-        arc = state.structure.arcs[tag]
-        if arc.captures:
-            tokens += _spell(automaton, state, local, run) if run else ()
+        tag, rest = found
+        tokens += _spell_tag(automaton, run, tag, rest)
+        if state.structure.arcs[tag].captures:
             break
-        tokens += _spell_tag(automaton, run, tag)
         state = automaton.enter(state.structure.after(tag))
     return tuple(tokens)
 
@@ -53,18 +51,17 @@ def forced_run(automaton: Automaton, state: State) -> tuple[int, ...]:
 def _forced_bytes(automaton: Automaton, state: State) -> tuple[bytes, Local]:
     """The bytes that must come next before a tag or a choice, and the state behind them."""
     run, local = bytearray(), state.local
-    while True:
+    while not _in_tag(local):
         viable = _viable(automaton, local)
         if viable is None or len(viable) != 1 or automaton.rows.tag_tokens(local):
-            return bytes(run), local
+            break
         (byte,) = viable
         moved = automaton.fields.step(local, byte)
-        if not isinstance(moved, Local):
-            return bytes(run), local
-        if automaton.mode is TagMode.TEXT and _in_tag(moved) and not _in_tag(local):
-            return bytes(run), local
+        if not isinstance(moved, Local) or _in_tag(moved):
+            break
         run.append(byte)
         local = moved
+    return bytes(run), local
 
 
 def _viable(automaton: Automaton, local: Local) -> set[int] | None:
@@ -98,30 +95,37 @@ def _in_tag(local: Local) -> bool:
     return any(isinstance(c.part, TagPart) and p for c, p in local.places)
 
 
-def _only_tag(automaton: Automaton, local: Local) -> str | None:
-    """The tag that alone may come next here."""
-    tags = set()
+def _only_tag(local: Local) -> tuple[str, bytes] | None:
+    """The tag that alone may come next here, and what is missing of its spelling."""
+    found = set()
     for chain, progress in local.places:
-        if not isinstance(chain.part, TagPart) or progress:
+        if not isinstance(chain.part, TagPart) or not isinstance(progress, int):
             return None
-        tags.add(chain.part.tag)
-    (tag,) = tags if len(tags) == 1 else (END,)
-    return tag if tag != END else None
+        found.add((chain.part.tag, chain.part.data[progress:]))
+    (tag, rest) = found.pop() if len(found) == 1 else (END, b"")
+    return (tag, rest) if tag != END else None
 
 
-def _spell_tag(automaton: Automaton, run: bytes, tag: str) -> tuple[int, ...]:
+def _spell_tag(automaton: Automaton, run: bytes, tag: str, rest: bytes) -> tuple[int, ...]:
+    tokens = automaton.spelling.tokens
     if automaton.mode is TagMode.TEXT:
-        return _encoded(automaton, run + tag.encode(), _parts(automaton, run, tag))
-    token = automaton.vocabulary.special[tag]
-    return (*_encoded(automaton, run, automaton.spelling.tokens(run)), token)
+        return _encoded(automaton, run + rest, tokens(run) + tokens(rest))
+    return (*_encoded(automaton, run, tokens(run)), automaton.vocabulary.special[tag])
 
 
-def _parts(automaton: Automaton, run: bytes, tag: str) -> int:
-    return automaton.spelling.tokens(run) + automaton.spelling.tokens(tag.encode())
-
-
-def _spell(automaton: Automaton, state: State, local: Local, run: bytes) -> tuple[int, ...]:
-    return _encoded(automaton, run, automaton.spelling.tokens(run))
+def _affordable(automaton: Automaton, state: State, run: bytes) -> tuple[int, ...]:
+    """The longest part of a run before a choice that leaves enough tokens for every way to end: a
+    value may be cheaper to spell whole than in two parts."""
+    fields, before = automaton.fields, automaton.fields.costs(state.local)
+    for length in range(len(run), 0, -1):
+        tokens = automaton.vocabulary.spell(run[:length])
+        behind = walk(fields, state.local, run[:length])
+        if tokens is None or not isinstance(behind, Local):
+            continue
+        after = fields.costs(behind)
+        if all(cost + len(tokens) <= before[tag] for tag, cost in after.items()):
+            return _encoded(automaton, run[:length], len(tokens))
+    return ()
 
 
 def _encoded(automaton: Automaton, run: bytes, reserved: int) -> tuple[int, ...]:

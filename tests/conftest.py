@@ -14,16 +14,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden",
         action="store_true",
-        help="write tests/golden/ anew from what the tests produce, instead of comparing",
+        help="write golden files and the outputs in docs/ anew, instead of comparing",
     )
 
 
 @pytest.fixture
-def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
-    """`golden(name, text)`: `text` equals the file `tests/golden/<name>`, byte for byte."""
+def golden(request: pytest.FixtureRequest) -> Callable[[str | Path, str], None]:
+    """`golden(name, text)`: `text` equals the file `tests/golden/<name>`, byte for byte; an
+    absolute path is taken as it is."""
     update = bool(request.config.getoption("--update-golden"))
 
-    def compare(name: str, text: str) -> None:
+    def compare(name: str | Path, text: str) -> None:
         path = GOLDEN / name
         if update:
             path.parent.mkdir(parents=True, exist_ok=True)

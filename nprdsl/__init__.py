@@ -4,16 +4,17 @@ One schema is the parser, the constraint, the scheduler and the mask: `load` it,
 texts with it, `bind` it to a vocabulary, run it with an engine of `nprdsl.runtime`.
 """
 
+from nprdsl.actions import JoinPolicy
 from nprdsl.bound import BoundSchema
 from nprdsl.diagnostics import Diagnostic, DiagnosticCode, SchemaError
 from nprdsl.events import BranchReason, EndReason
 from nprdsl.graph import ExecutionGraph
 from nprdsl.layout import Layout
 from nprdsl.ledger import LimitError, Limits
-from nprdsl.machine import JoinPolicy, Machine
+from nprdsl.machine import Machine
 from nprdsl.matcher import IllegalTokenError, Matcher
 from nprdsl.schema import Schema, SchemaNotFoundError, load, shipped
-from nprdsl.structure import Bounds
+from nprdsl.stack import Bounds
 from nprdsl.terminals import FreeText
 from nprdsl.trace import Element, TokenTrace, Trace
 from nprdsl.violations import TraceError, Violation, ViolationCode

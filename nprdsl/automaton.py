@@ -17,39 +17,28 @@ import numpy as np
 from nprdsl.content import ArcContent, field_of
 from nprdsl.costs import Costing, Costs
 from nprdsl.events import EnterBranch, EnterFork, EnterJoin, LeaveBranch
-from nprdsl.fields import (
+from nprdsl.fields import Local
+from nprdsl.forcing import forced_run
+from nprdsl.ir import Field, Grammar, Literal, TerminalKind
+from nprdsl.parts import (
     AnyGluePart,
     Chain,
     FreshPart,
     LiteralPart,
-    Local,
     Part,
     RegularPart,
     TagMode,
     TagPart,
     TextPart,
 )
-from nprdsl.forcing import forced_run
-from nprdsl.ir import Field, Grammar, Literal, TerminalKind
 from nprdsl.prose import Row
 from nprdsl.regular import compile_regex
 from nprdsl.rows import Completed, LocalRow, finishes, set_bit, unpack, walk
 from nprdsl.spelling import NEVER
+from nprdsl.stack import UNBOUNDED, Bound, Bounds, BoundValue, Capture, Cell, Symbol
 from nprdsl.states import NOTHING, Begun, GlueMode, Start, State, Tables
-from nprdsl.structure import (
-    END,
-    UNBOUNDED,
-    Arc,
-    Bound,
-    Bounds,
-    BoundValue,
-    Capture,
-    Cell,
-    Mode,
-    Symbol,
-    TagMachine,
-    TagState,
-)
+from nprdsl.structure import Mode, TagMachine
+from nprdsl.tagstates import END, Arc, TagState
 from nprdsl.tightness import tight_row
 from nprdsl.vocabulary import Vocabulary
 

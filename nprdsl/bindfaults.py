@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from nprdsl.diagnostics import Diagnostic, DiagnosticCode, Span
-from nprdsl.fields import TagMode
 from nprdsl.ir import Alt, Field, Grammar, Join, Literal, Map, Node, Repeat, Seq, Tag, TerminalKind
+from nprdsl.parts import TagMode
 from nprdsl.regular import Dfa, compile_regex
 from nprdsl.spelling import NEVER
 from nprdsl.structure import Mode

@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 from nprdsl.automaton import Automaton
 from nprdsl.bindfaults import bind_faults
 from nprdsl.diagnostics import SchemaError
-from nprdsl.fields import TagMode
 from nprdsl.ir import Grammar
 from nprdsl.matcher import Matcher
 from nprdsl.parser import Parser, Placed
+from nprdsl.parts import TagMode
 from nprdsl.reading import elements, forced_spans, marks
 from nprdsl.rowcache import RowCache
+from nprdsl.stack import Bounds
 from nprdsl.states import GlueMode, Tables
-from nprdsl.structure import Bounds, Mode
+from nprdsl.structure import Mode
 from nprdsl.tokenlexemes import TokenText, token_text
 from nprdsl.trace import TokenTrace
 from nprdsl.violations import TraceError, Violation, ViolationCode

@@ -12,7 +12,8 @@ from nprdsl.automaton import Automaton
 from nprdsl.events import BranchReason, LeaveRule
 from nprdsl.ledger import Account
 from nprdsl.matcher import Matcher
-from nprdsl.structure import Cell, Leave, TagState
+from nprdsl.stack import Cell, Leave
+from nprdsl.tagstates import TagState
 
 
 @dataclass(frozen=True, slots=True)

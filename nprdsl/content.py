@@ -14,7 +14,7 @@ from functools import cached_property, lru_cache
 from typing import Final
 
 from nprdsl.ir import Field, Literal, TerminalKind
-from nprdsl.structure import Bound, BoundValue, Capture, Symbol
+from nprdsl.stack import Bound, BoundValue, Capture, Symbol
 from nprdsl.violations import ViolationCode
 
 BLANKS: Final = " \t\n\r\f\v"

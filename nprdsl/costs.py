@@ -27,7 +27,7 @@ from nprdsl.ir import (
 )
 from nprdsl.regular import compile_regex
 from nprdsl.spelling import NEVER, Spelling
-from nprdsl.structure import (
+from nprdsl.stack import (
     PENDING,
     Again,
     Bounds,

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nprdsl.fields import (
+from nprdsl.fields import Local
+from nprdsl.parts import (
     AnyGluePart,
     FreshPart,
     LiteralPart,
-    Local,
     RegularPart,
     TagMode,
     TagPart,
@@ -23,7 +23,7 @@ from nprdsl.fields import (
 )
 from nprdsl.rows import walk
 from nprdsl.spelling import Spelling
-from nprdsl.structure import END
+from nprdsl.tagstates import END
 
 if TYPE_CHECKING:
     from nprdsl.automaton import Automaton

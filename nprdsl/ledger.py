@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from nprdsl.structure import Bounds
+from nprdsl.stack import Bounds
 
 
 class LimitError(ValueError):

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from nprdsl.content import ContentFault
-from nprdsl.structure import END
+from nprdsl.tagstates import END
 from nprdsl.violations import ViolationCode
 
 

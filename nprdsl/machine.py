@@ -10,10 +10,11 @@ on a join can run it. Non-goals: tensors, sampling, scheduling (see `nprdsl.runt
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
+from nprdsl.actions import ALL, ROOT, Action, Drop, End, Feed, Fork, Join, JoinPolicy
 from nprdsl.bound import BoundSchema
 from nprdsl.branches import BranchState, Forked, Written, follow_scopes, scope_slack
 from nprdsl.closing import closing_tokens
@@ -32,69 +33,9 @@ from nprdsl.ledger import DEFAULT_LIMITS, Account, LimitError, Limits, share_out
 from nprdsl.matcher import Matcher
 from nprdsl.prose import Row
 from nprdsl.spelling import NEVER
-from nprdsl.structure import Mode, TagState
+from nprdsl.structure import Mode
+from nprdsl.tagstates import TagState
 from nprdsl.trace import TokenTrace
-
-ROOT = 0
-
-
-@dataclass(frozen=True, slots=True)
-class JoinPolicy:
-    """How many complete branches a join waits for; None waits for all. The others are then cut:
-    closed
-    legally with the fewest tokens, so that the trace stays legal."""
-
-    quorum: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.quorum is not None and self.quorum < 1:
-            raise LimitError(f"quorum must be at least 1, not {self.quorum}")
-
-
-ALL = JoinPolicy()
-FIRST = JoinPolicy(1)
-
-
-@dataclass(frozen=True, slots=True)
-class Feed:
-    """Append these tokens to the branch; positions go on from the branch's last."""
-
-    branch: int
-    tokens: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Fork:
-    """The children see what the parent sees and go on at its position; the parent waits."""
-
-    parent: int
-    children: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Join:
-    """The parent sees all that the children see; its next position is the greatest of theirs."""
-
-    parent: int
-    children: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """The children's KV is not needed any more; the parent goes on from where it forked."""
-
-    parent: int
-    children: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """The generation is over; its KV can be freed."""
-
-    reason: EndReason
-
-
-Action = Feed | Fork | Join | Drop | End
 
 
 class Machine:

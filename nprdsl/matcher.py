@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from nprdsl.automaton import Automaton
 from nprdsl.prose import Row
+from nprdsl.stack import Cell
 from nprdsl.states import NOTHING, Begun, State
-from nprdsl.structure import Cell, TagState
+from nprdsl.tagstates import TagState
 
 
 class IllegalTokenError(ValueError):

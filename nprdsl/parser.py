@@ -18,7 +18,9 @@ from nprdsl.events import StructureEvent
 from nprdsl.ir import Field, Grammar
 from nprdsl.lexemes import Lexeme
 from nprdsl.repair import Repair, repair
-from nprdsl.structure import END, Arc, Bound, Bounds, Mode, Symbol, TagMachine, TagState, Trail
+from nprdsl.stack import Bound, Bounds, Symbol
+from nprdsl.structure import Mode, TagMachine
+from nprdsl.tagstates import END, Arc, TagState, Trail
 from nprdsl.violations import Violation, ViolationCode
 
 MAX_VIOLATIONS = 50

@@ -14,16 +14,9 @@ from nprdsl.content import ArcContent
 from nprdsl.events import EnterBranch, LeaveBranch
 from nprdsl.ir import Alt, Fork, Grammar, Join, Map, Node, Repeat, Rule, Seq
 from nprdsl.lexemes import Lexeme
-from nprdsl.structure import (
-    END,
-    Branch,
-    BranchEnd,
-    Branches,
-    BranchFrame,
-    Mode,
-    TagMachine,
-    TagState,
-)
+from nprdsl.stack import Branch, BranchEnd, Branches, BranchFrame
+from nprdsl.structure import Mode, TagMachine
+from nprdsl.tagstates import END, TagState
 from nprdsl.violations import ViolationCode
 
 MAX_MISSING = 4  # tags in a row that may be supplied

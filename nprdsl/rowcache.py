@@ -20,16 +20,8 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from nprdsl.fields import (
-    AnyGluePart,
-    Chain,
-    FreshPart,
-    LiteralPart,
-    Local,
-    Part,
-    RegularPart,
-    TextPart,
-)
+from nprdsl.fields import Local
+from nprdsl.parts import AnyGluePart, Chain, FreshPart, LiteralPart, Part, RegularPart, TextPart
 from nprdsl.prose import Row
 from nprdsl.rows import Crossing, LocalRow, Rows
 

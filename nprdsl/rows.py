@@ -17,24 +17,21 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nprdsl.fields import (
-    BLANK_BYTES,
+from nprdsl.fields import BLANK_BYTES, FieldMachine, Local, text_of
+from nprdsl.parts import (
     AnyGluePart,
     Chain,
-    FieldMachine,
     FreshPart,
     LiteralPart,
-    Local,
     Progress,
     RegularPart,
     TagMode,
     TagPart,
     TextPart,
-    text_of,
 )
 from nprdsl.prose import START, Row, pack
 from nprdsl.spelling import NEVER
-from nprdsl.structure import END
+from nprdsl.tagstates import END
 from nprdsl.vocabulary import Vocabulary
 
 _WIDE: Final = 64  # tokens: where more share a prefix it pays to walk by prefix

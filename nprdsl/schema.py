@@ -22,7 +22,7 @@ from nprdsl.parser import Parser
 from nprdsl.prompting import instructions, skeleton
 from nprdsl.reading import elements, marks
 from nprdsl.resolve import read_grammar
-from nprdsl.structure import UNBOUNDED, Bounds
+from nprdsl.stack import UNBOUNDED, Bounds
 from nprdsl.terminals import TerminalType, TerminalTypeError, typed
 from nprdsl.trace import Trace
 from nprdsl.violations import TraceError, Violation

@@ -10,14 +10,15 @@ from enum import StrEnum
 from typing import Final
 
 from nprdsl.costs import Costs
-from nprdsl.fields import FieldMachine, Local, TagMode, counts
+from nprdsl.fields import FieldMachine, Local, counts
 from nprdsl.ir import Grammar
+from nprdsl.parts import TagMode
 from nprdsl.prose import Row
 from nprdsl.rowcache import CrossingKey, RowCache
 from nprdsl.rows import Rows
 from nprdsl.spelling import Spelling
-from nprdsl.structure import TagState
 from nprdsl.tagscan import tag_scan
+from nprdsl.tagstates import TagState
 from nprdsl.vocabulary import Vocabulary
 
 

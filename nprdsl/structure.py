@@ -15,7 +15,7 @@ Non-goals: matching the content of fields (see `nprdsl.parser` for text, `nprdsl
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from typing import Final
 
@@ -38,235 +38,44 @@ from nprdsl.ir import (
     Join,
     Literal,
     Map,
-    Node,
     Ref,
     Repeat,
     Seq,
     Tag,
     TerminalKind,
 )
+from nprdsl.stack import (
+    PENDING,
+    UNBOUNDED,
+    Again,
+    Bound,
+    Bounds,
+    BoundValue,
+    Branch,
+    BranchEnd,
+    Branches,
+    BranchFrame,
+    Capture,
+    Cell,
+    Entry,
+    Frame,
+    ItemEnd,
+    Leave,
+    MapEnd,
+    MapFrame,
+    Symbol,
+    branch_of,
+    texts,
+    with_branch,
+)
+from nprdsl.tagstates import END, Arc, TagState
 
-END: Final = ""  # the key of the end among the arcs: no tag is empty
 MAX_INTERNED: Final = 200_000
 
 
 class Mode(StrEnum):
     LINEAR = "linear"
     FORKING = "forking"
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """Run-time limits on structure; None is without limit."""
-
-    depth: int | None = None  # forks inside forks
-    branches: int | None = None  # branches of one fork
-    blocks: int | None = None  # blocks one after another on one branch (or the trunk)
-
-
-UNBOUNDED: Final = Bounds()
-
-
-@dataclass(frozen=True, slots=True)
-class BoundValue:
-    """A value of an item that its branch repeats; `tokens` is filled in when tokens are known."""
-
-    text: str
-    tokens: tuple[int, ...] = ()
-
-
-PENDING: Final = BoundValue("\0pending")  # stands for a value of the field that is being read
-
-
-# symbols of a field
-
-
-@dataclass(frozen=True, slots=True)
-class Capture:
-    """A terminal of an item whose value its branch repeats; it may not be one of `taken`."""
-
-    field: Field
-    taken: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """A terminal of a branch that must repeat the item's value."""
-
-    field: Field
-    value: BoundValue
-
-
-Symbol = Literal | Field | Capture | Bound
-
-
-# the stack
-
-
-@dataclass(frozen=True, slots=True)
-class Again:
-    """A repetition of which `count` turns were taken (counted up to the lower bound if endless)."""
-
-    node: Repeat
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Leave:
-    rule: str
-
-
-@dataclass(frozen=True, slots=True)
-class ItemEnd:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class MapEnd:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Branches:
-    """Branches `index` and following of a fork are still to be read, in linear order."""
-
-    block: Block
-    branch: Ref
-    items: tuple[tuple[BoundValue, ...], ...] | None  # None: by count
-    index: int
-
-
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """One branch, not yet begun."""
-
-    block: Block
-    branch: Ref
-    index: int
-    values: tuple[BoundValue, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class BranchEnd:
-    block: Block
-    index: int
-
-
-Entry = Node | Again | Leave | ItemEnd | MapEnd | Branches | Branch | BranchEnd
-
-
-class Cell:
-    """One stack cell, shared: equal stacks are the same object."""
-
-    __slots__ = ("below", "entry")
-
-    def __init__(self, entry: Entry, below: Cell | None) -> None:
-        self.entry = entry
-        self.below = below
-
-
-@dataclass(frozen=True, slots=True)
-class MapFrame:
-    """An open map: the items listed so far and, inside an item, the values captured so far."""
-
-    block: Block
-    items: tuple[tuple[BoundValue, ...], ...]
-    open: tuple[BoundValue, ...] | None
-    below: Frame | None
-
-
-@dataclass(frozen=True, slots=True)
-class BranchFrame:
-    """A branch (or the trunk): values still to be repeated, its depth, blocks begun on it."""
-
-    pending: tuple[tuple[str, BoundValue], ...]
-    depth: int
-    blocks: int
-    below: Frame | None
-
-
-Frame = MapFrame | BranchFrame
-
-
-Trail = tuple[StructureEvent | Symbol, ...]
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Arc:
-    """One way on: up to `tag`, then `cell` and `frame`. `trails` are the fields that may stand
-    before the tag (events and symbols, in order); more than one only where text is optional."""
-
-    tag: str
-    trails: tuple[Trail, ...]
-    cell: Cell | None
-    frame: Frame | None
-
-    @property
-    def fields(self) -> tuple[tuple[Symbol, ...], ...]:
-        """The symbols of every field that may stand before the tag."""
-        return tuple(tuple(s for s in t if isinstance(s, Symbol)) for t in self.trails)
-
-    @property
-    def captures(self) -> bool:
-        return any(isinstance(s, Capture) for s in self.trails[0])
-
-
-class TagState:
-    """A state right behind a tag. `events` happened on reaching it; `fork` is set where branches
-    begin."""
-
-    __slots__ = ("_arcs", "_machine", "_next", "cell", "events", "fork", "frame", "key")
-
-    def __init__(
-        self,
-        machine: TagMachine,
-        cell: Cell | None,
-        frame: Frame | None,
-        events: tuple[StructureEvent, ...],
-    ) -> None:
-        self._machine = machine
-        self.cell = cell
-        self.frame = frame
-        self.events = events
-        self.key = len(machine._states)
-        entry = cell.entry if cell is not None else None
-        self.fork = entry if isinstance(entry, Fork) else None
-        self._arcs: dict[str, Arc] | None = None
-        self._next: dict[tuple[str, tuple[BoundValue, ...]], TagState] = {}
-
-    @property
-    def finished(self) -> bool:
-        """Nothing is left to read: a complete branch, or a trace that ends with a tag."""
-        return self.cell is None
-
-    @property
-    def arcs(self) -> dict[str, Arc]:
-        if self._arcs is None:
-            self._arcs = self._machine.arcs_of(self)
-        return self._arcs
-
-    def after(self, tag: str, captured: tuple[BoundValue, ...] = ()) -> TagState:
-        """The state behind `tag`, with the values that the field before it captured."""
-        key = (tag, captured)
-        state = self._next.get(key)
-        if state is None:
-            state = self._next[key] = self._machine.follow(self.arcs[tag], captured)
-        return state
-
-    def after_any(self, tag: str) -> TagState:
-        """The state behind `tag`, whatever the field before it captures."""
-        captures = sum(isinstance(s, Capture) for s in self.arcs[tag].trails[0])
-        return self.after(tag, (BoundValue(""),) * captures)
-
-    @property
-    def rule(self) -> str:
-        """The innermost rule that is being read."""
-        cell = self.cell
-        while cell is not None:
-            if isinstance(cell.entry, Leave):
-                return cell.entry.rule
-            cell = cell.below
-        return self._machine.grammar.start
 
 
 class TagMachine:
@@ -311,7 +120,7 @@ class TagMachine:
         values = items[index] if items is not None else ()
         cell = self.push(fork.branch, self.push(BranchEnd(fork.block, index), None))
         frame = self._branch_frame(fork.block, values, state.frame, None)
-        return self.settle(cell, frame, (EnterBranch(fork.block, index, _texts(values)),))
+        return self.settle(cell, frame, (EnterBranch(fork.block, index, texts(values)),))
 
     def joined(self, state: TagState) -> TagState:
         """The state behind the branches of a fork: its join begins (FORKING mode)."""
@@ -512,14 +321,14 @@ class TagMachine:
             return None
         below = self.push(BranchEnd(entry.block, entry.index), below)
         opened = self._branch_frame(entry.block, entry.values, frame, frame)
-        event = EnterBranch(entry.block, entry.index, _texts(entry.values))
+        event = EnterBranch(entry.block, entry.index, texts(entry.values))
         return self.push(entry.branch, below), opened, (event,)
 
     # frames
 
     def _count_block(self, frame: Frame | None) -> Frame | None:
         """One more block on this branch; None where depth or number of blocks forbids it."""
-        trunk = _branch_of(frame)
+        trunk = branch_of(frame)
         limits = self.bounds
         if limits.depth is not None and trunk.depth >= limits.depth:
             return None
@@ -527,7 +336,7 @@ class TagMachine:
             return frame
         if trunk.blocks >= limits.blocks:
             return None
-        return _with_branch(frame, replace(trunk, blocks=trunk.blocks + 1))
+        return with_branch(frame, replace(trunk, blocks=trunk.blocks + 1))
 
     def _branch_frame(
         self,
@@ -537,7 +346,7 @@ class TagMachine:
         below: Frame | None,
     ) -> BranchFrame:
         pending = tuple(zip(block.bound, values, strict=True)) if values else ()
-        return BranchFrame(pending, _branch_of(parent).depth + 1, 0, below)
+        return BranchFrame(pending, branch_of(parent).depth + 1, 0, below)
 
     def _symbol(self, field: Field, frame: Frame | None) -> tuple[Symbol, Frame | None]:
         name = field.terminal.name
@@ -551,20 +360,3 @@ class TagMachine:
         if isinstance(frame, BranchFrame) and frame.pending and frame.pending[0][0] == name:
             return Bound(field, frame.pending[0][1]), replace(frame, pending=frame.pending[1:])
         return field, frame
-
-
-def _texts(values: tuple[BoundValue, ...]) -> tuple[str, ...]:
-    return tuple(v.text for v in values)
-
-
-def _branch_of(frame: Frame | None) -> BranchFrame:
-    while isinstance(frame, MapFrame):
-        frame = frame.below
-    assert frame is not None
-    return frame
-
-
-def _with_branch(frame: Frame | None, branch: BranchFrame) -> Frame:
-    if isinstance(frame, MapFrame):
-        return replace(frame, below=_with_branch(frame.below, branch))
-    return branch

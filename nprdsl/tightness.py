@@ -13,17 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from nprdsl.fields import (
-    U8_START,
-    Chain,
-    LiteralPart,
-    Local,
-    RegularPart,
-    TagMode,
-    TagPart,
-    counts,
-    text_of,
-)
+from nprdsl.fields import U8_START, Local, counts, text_of
+from nprdsl.parts import Chain, LiteralPart, RegularPart, TagMode, TagPart
 from nprdsl.prose import Row, pack
 from nprdsl.rows import Completed, clear_bit, set_bit, unpack, walk
 from nprdsl.spelling import NEVER

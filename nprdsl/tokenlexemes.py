@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nprdsl.content import ContentFault
-from nprdsl.fields import TagMode
 from nprdsl.lexemes import Lexeme, spelled_tag_fault, tag_pattern, text_lexemes
-from nprdsl.structure import END
+from nprdsl.parts import TagMode
+from nprdsl.tagstates import END
 from nprdsl.violations import ViolationCode
 from nprdsl.vocabulary import Vocabulary
 

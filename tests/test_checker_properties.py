@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from nprdsl.resolve import read_grammar
 from nprdsl.schema import Schema
 from nprdsl.schema import load as load_schema
-from nprdsl.structure import Bounds
+from nprdsl.stack import Bounds
 from nprdsl.testing import (
     Mutation,
     MutationKind,

@@ -9,7 +9,7 @@ import nprdsl
 from nprdsl.matcher import Matcher
 from nprdsl.rows import Rows
 
-TRACE = "<guideline>\n<plan>1: add</plan>\n</guideline>\n<step>\n1: é 2</step>\n<takeaway>\nso</takeaway>\n4"
+TRACE = "<guideline>\n<plan>1: add</plan>\n</guideline>\n<step>\n1: é 2</step>\n<takeaway>\nso</takeaway>\n4"  # noqa: E501
 
 
 def vocabulary(special: bool) -> nprdsl.Vocabulary:

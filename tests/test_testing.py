@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nprdsl.ir import Fork, Grammar
 from nprdsl.resolve import read_grammar
 from nprdsl.schema import Schema, load, shipped
-from nprdsl.structure import Bounds
+from nprdsl.stack import Bounds
 from nprdsl.testing import (
     Mutation,
     MutationKind,

@@ -17,7 +17,7 @@ from nprdsl.cli.failures import Command, ExitCode, Failure
 from nprdsl.cli.files import read_text, without_last_newline
 from nprdsl.rendering import render_violation
 from nprdsl.schema import Schema
-from nprdsl.structure import Bounds
+from nprdsl.stack import Bounds
 from nprdsl.violations import Violation
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nprdsl.cli.failures import Failure, Rejected, told
 from nprdsl.cli.settings import Settings
-from nprdsl.fields import TagMode
+from nprdsl.parts import TagMode
 
 if TYPE_CHECKING:
     from nprdsl.runtime.local import LocalEngine

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
+from nprdsl.actions import ALL, FIRST, JoinPolicy
 from nprdsl.cli.declared import load_schema
 from nprdsl.cli.failures import Failure, told
 from nprdsl.ledger import LimitError, Limits
-from nprdsl.machine import ALL, FIRST, JoinPolicy
 from nprdsl.schema import Schema
 
 if TYPE_CHECKING:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from re import _constants as op  # type: ignore[attr-defined]
-from re import _parser  # type: ignore[attr-defined]
+from importlib import import_module
 from typing import Any, Final
 
 from nprdsl import codepoints
 from nprdsl.codepoints import DIGIT, EVERYTHING, SPACE, WORD, Ranges
 
+_parser: Any = import_module("re._parser")
+op: Any = import_module("re._constants")
 _SYNTAX: Final = frozenset(r"\.+*?()|[]{}^$#&-~/")
 _CONTROL: Final = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "\f": r"\x0c", "\v": r"\x0b"}
 _CATEGORIES: Final[dict[Any, Ranges]] = {

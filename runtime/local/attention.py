@@ -10,9 +10,8 @@ Non-goals: which row sees which slot (see `nprdsl.runtime.local.masks`).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from types import TracebackType
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -38,32 +37,35 @@ class RowGroup:
 
 
 class LogAttention:
-    """One model's attention function. The mask it gets is additive and folded:
+    """One model's attention function, which the model uses inside `with attention:`.
 
-    `[1, 1, fold * rows, width]`, group after group, in a group `fold` copies of its rows; columns
-    count from the start of the group's extent.
+    `groups` is to be set before. The mask it gets is additive and folded: `[1, 1, fold * rows,
+    width]`, group after group, in a group `fold` copies of its rows; columns count from the start
+    of the group's extent.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.name = f"nprdsl_log_{next(_NUMBERS)}"
-        self.groups: tuple[RowGroup, ...] = ()
+        self.groups: list[RowGroup] = []
         self.calls = 0
-        self._configs = _configs(model)
+        self._settings = [vars(config) for config in _configs(model)]
+        self._before: list[str] = []
         AttentionInterface.register(self.name, self.attend)
 
-    @contextmanager
-    def installed(self, groups: tuple[RowGroup, ...]) -> Iterator[None]:
-        """The model uses this attention for `groups` inside the block."""
-        settings = [vars(config) for config in self._configs]
-        before = [setting[_NAME] for setting in settings]
-        self.groups, self.calls = groups, 0
-        for setting in settings:
+    def __enter__(self) -> None:
+        self._before = [setting[_NAME] for setting in self._settings]
+        self.calls = 0
+        for setting in self._settings:
             setting[_NAME] = self.name
-        try:
-            yield
-        finally:
-            for setting, name in zip(settings, before, strict=True):
-                setting[_NAME] = name
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for setting, name in zip(self._settings, self._before, strict=True):
+            setting[_NAME] = name
 
     def attend(
         self,
@@ -78,27 +80,25 @@ class LogAttention:
     ) -> tuple[torch.Tensor, None]:
         """`query` `[1, heads, rows, dim]`, `key` and `value` `[1, kv_heads, capacity, dim]`.
 
-        Gives `[1, rows, heads, dim]`. Raises NotImplementedError for kinds of attention it does not
-        know.
+        Gives `[1, rows, heads, dim]`. Raises NotImplementedError for attention it does not know.
         """
         for name, what in _REFUSED.items():
             if others.get(name) is not None:
-                raise NotImplementedError(
-                    f"{what} (`{name}`) are not supported by the local engine"
-                )
+                raise NotImplementedError(f"{what} (`{name}`) are not supported")
         self.calls += 1
-        fold = query.shape[1] // key.shape[1]
+        heads, kv_heads = query.shape[1], key.shape[1]
+        fold = heads // kv_heads
         parts = []
         for g in self.groups:
-            rows, end = g.last - g.first, g.start + g.width
-            folded = query[:, :, g.first : g.last].reshape(1, key.shape[1], fold * rows, -1)
-            mask = attention_mask[:, :, fold * g.first : fold * g.last, : g.width]
-            k, v = key[:, :, g.start : end], value[:, :, g.start : end]
+            rows = g.last - g.first
+            folded = query.narrow(2, g.first, rows).reshape(1, kv_heads, fold * rows, -1)
+            mask = attention_mask.narrow(2, fold * g.first, fold * rows).narrow(3, 0, g.width)
+            k, v = key.narrow(2, g.start, g.width), value.narrow(2, g.start, g.width)
             if softcap is None:
                 out = scaled_dot_product_attention(folded, k, v, attn_mask=mask, scale=scaling)
             else:
                 out = _capped(folded, k, v, mask, scaling, softcap)
-            parts.append(out.view(1, query.shape[1], rows, -1).transpose(1, 2))
+            parts.append(out.view(1, heads, rows, -1).transpose(1, 2))
         return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).contiguous(), None
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nprdsl.machine import Action, Drop, Feed, Fork, Join
+from nprdsl.actions import Action, Drop, Feed, Fork, Join
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -75,7 +75,6 @@ class TraceLog:
     def __init__(self, width: int) -> None:
         self.width = width
         self.used = 0  # columns taken
-        self.version = 0  # changes whenever visibility changes other than by appending
         self.positions: Ints = np.zeros(width, dtype=np.int64)  # of the token at each column
         self.branches = {0: Branch(np.zeros(width, dtype=bool), 0, Row())}
         self.waiting: list[Run] = []
@@ -130,7 +129,6 @@ class TraceLog:
         self.used = last
 
     def _fork(self, parent: int, children: tuple[int, ...]) -> None:
-        self.version += 1
         origin, used = self.branches[parent], self.used
         for child in children:
             sees = np.zeros(self.width, dtype=bool)
@@ -138,7 +136,6 @@ class TraceLog:
             self.branches[child] = Branch(sees, origin.position, origin.last)
 
     def _join(self, parent: int, children: tuple[int, ...]) -> None:
-        self.version += 1
         target, used = self.branches[parent], self.used
         for child in children:
             branch = self.branches.pop(child)
@@ -146,6 +143,5 @@ class TraceLog:
             target.position = max(target.position, branch.position)
 
     def _forget(self, children: tuple[int, ...]) -> None:
-        self.version += 1
         for child in children:
             del self.branches[child]

@@ -37,10 +37,10 @@ class Allowance:
 class _Batch:
     """Flat indices into `[rows, width]` logits for one sequence of masks."""
 
-    allowances: tuple[Allowance, ...]
-    forbidden: torch.Tensor
-    narrow_rows: torch.Tensor
-    allowed: torch.Tensor
+    allowances: tuple[Allowance, ...]  # kept, so that their masks' ids stay taken
+    forbidden: torch.Tensor | None
+    narrow_rows: torch.Tensor | None
+    allowed: torch.Tensor | None
 
 
 class Constraints:
@@ -58,11 +58,11 @@ class Constraints:
         """Sets forbidden entries of `logits` `[rows, width]` to -inf, in place; one mask a row."""
         batch = self._batch(masks)
         flat = logits.view(-1)
-        if len(batch.allowed):
+        if batch.allowed is not None and batch.narrow_rows is not None:
             values = flat[batch.allowed]
             logits.index_fill_(0, batch.narrow_rows, -torch.inf)
             flat[batch.allowed] = values
-        if len(batch.forbidden):
+        if batch.forbidden is not None:
             flat.index_fill_(0, batch.forbidden, -torch.inf)
 
     def allowance(self, mask: Packed) -> Allowance:
@@ -101,6 +101,7 @@ class Constraints:
             allowed=self._indices([a.ids + i * self.width for i, a in rows if a.allows]),
         )
 
-    def _indices(self, parts: list[NDArray[np.int64]]) -> torch.Tensor:
-        joined = np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
-        return torch.from_numpy(joined).to(self._device)
+    def _indices(self, parts: list[NDArray[np.int64]]) -> torch.Tensor | None:
+        if not any(len(part) for part in parts):
+            return None
+        return torch.from_numpy(np.concatenate(parts)).to(self._device)

@@ -18,10 +18,11 @@ from typing import TypedDict, TypeGuard, Unpack, cast, overload
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from nprdsl.actions import ALL, JoinPolicy
 from nprdsl.bound import BoundSchema
 from nprdsl.events import EndReason, Event
 from nprdsl.ledger import LimitError, Limits
-from nprdsl.machine import ALL, JoinPolicy, Machine
+from nprdsl.machine import Machine
 from nprdsl.runtime.local.forward import Forward, UnsupportedModelError
 from nprdsl.runtime.local.loading import load_model
 from nprdsl.runtime.local.outcome import outcome

@@ -36,12 +36,12 @@ class Forward:
         config = model.config.get_text_config()
         kinds = _layer_kinds(model)
         window = config.sliding_window if "sliding_attention" in kinds else None
-        heads = config.num_attention_heads
+        heads = _heads(model)
         self.model = model
         self.device = model.device
         self.log = KvLog(config.num_hidden_layers, max_kv_tokens)
         self.attention = LogAttention(model)
-        fold = heads // _kv_heads(model, heads)
+        fold = heads // (config.to_dict().get("num_key_value_heads") or heads)
         self.masks = MaskBuilder(fold, window, model.dtype, model.device)
         self.model_s = 0.0  # seconds inside the model so far
         self._per_kind = len(kinds) > 1
@@ -60,7 +60,8 @@ class Forward:
         if self._keeps and len(keep) < rows:
             options["logits_to_keep"] = self._tensor(keep)
         mask = self._mask(parts, key)
-        with self.attention.installed(tuple(part.group for part in parts)):
+        self.attention.groups = [part.group for part in parts]
+        with self.attention:
             begin = time.perf_counter()
             output = self.model(
                 input_ids=tokens,
@@ -134,7 +135,11 @@ def _layer_kinds(model: PreTrainedModel) -> frozenset[str]:
     return kinds
 
 
-def _kv_heads(model: PreTrainedModel, heads: int) -> int:
-    settings = model.config.get_text_config().to_dict()
-    count: int = settings.get("num_key_value_heads") or heads
+def _heads(model: PreTrainedModel) -> int:
+    """Query heads of a layer; an attribute that families spell in their own ways."""
+    try:
+        count: int = model.config.get_text_config().num_attention_heads
+    except AttributeError:
+        message = f"{type(model).__name__} has no attention layers"
+        raise UnsupportedModelError(message) from None
     return count

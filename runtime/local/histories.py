@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from nprdsl.machine import Action, Drop, Feed, Fork, Join
+from nprdsl.actions import Action, Drop, Feed, Fork, Join
 
 Ids = NDArray[np.int64]
 

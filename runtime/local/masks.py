@@ -45,7 +45,7 @@ class MaskBuilder:
         self._dtype, self._device = dtype, device
         self._hidden = torch.finfo(dtype).min  # not -inf: a block of -inf alone would give NaN
         self._key: Hashable = None
-        self._buffer = torch.empty(0, 0, dtype=dtype, device=device)
+        self._buffer = torch.empty(1, 1, 0, 0, dtype=dtype, device=device)
         self._columns: list[int] = []  # each part's first column in the coming forward
         self._next = torch.empty(0, dtype=torch.long, device=device)  # flat places to make visible
         self._step = self._next
@@ -67,31 +67,31 @@ class MaskBuilder:
         if key is not None:
             self._next += self._step
             self._columns = [p.group.width for p in parts]
-        return self._buffer[None, None, :, :width]
+        return self._buffer.narrow(3, 0, width)
 
     def sliding(self, parts: list[Part]) -> torch.Tensor:
         """The mask of sliding-window layers."""
-        return self._additive(visible(parts, self.fold, self.window), 0)[None, None]
+        return self._additive(visible(parts, self.fold, self.window), 0)
 
     def _grows(self, parts: list[Part], key: Hashable, width: int) -> bool:
         return (
             key is not None
             and key == self._key
-            and width <= self._buffer.shape[1]
+            and width <= self._buffer.shape[3]
             and self._columns == [part.runs[0].column for part in parts]
         )
 
     def _additive(self, seen: Bools, room: int) -> torch.Tensor:
         rows, width = seen.shape
-        shape = (rows, width + room)
+        shape = (1, 1, rows, width + room)
         mask = torch.full(shape, self._hidden, dtype=self._dtype, device=self._device)
-        mask[:, :width].masked_fill_(torch.from_numpy(seen).to(self._device), 0.0)
+        mask[..., :width].masked_fill_(torch.from_numpy(seen).to(self._device), 0.0)
         return mask
 
     def _plan(self, parts: list[Part]) -> None:
         """Where each row's own entry lies in this forward, and how far on it lies in the next."""
         places, steps = [], []
-        stride = self._buffer.shape[1]
+        stride = self._buffer.shape[3]
         for part in parts:
             rows, first = len(part.runs), part.group.first
             columns = np.array([run.column for run in part.runs])

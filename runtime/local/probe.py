@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from transformers import PreTrainedModel
 
-from nprdsl.machine import Feed, Fork, Join
+from nprdsl.actions import Feed, Fork, Join
 from nprdsl.runtime.local.branches import TraceLog
 from nprdsl.runtime.local.forward import Forward, UnsupportedModelError, arrange
 from nprdsl.runtime.local.kv_log import Extent

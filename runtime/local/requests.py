@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from nprdsl.actions import Action, Feed
 from nprdsl.events import EndReason, Event
-from nprdsl.machine import Action, Feed
 from nprdsl.runtime.local.branches import Run, TraceLog
 from nprdsl.runtime.local.constraints import Packed
 from nprdsl.runtime.local.histories import Histories
@@ -124,9 +124,8 @@ class Request:
             key = self._keys[branch] = branch_key(self.job.sampling.seed, machine.path(branch))
         if self._histories is not None:
             history = self._histories.ids(branch)
-        return Draw(
-            mask=machine.mask(branch),
-            settings=self.job.sampling.for_rule(machine.rule(branch)),
-            uniform=uniform(key, machine.position_in_branch(branch)),
-            history=history,
-        )
+        settings = self.job.sampling
+        if settings.rules:
+            settings = settings.for_rule(machine.rule(branch))
+        position = machine.position_in_branch(branch)
+        return Draw(machine.mask(branch), settings, uniform(key, position), history)

@@ -21,7 +21,7 @@ from nprdsl.runtime.sampling import Sampling
 _HEAD = 1024  # top-p first looks at so many of the likeliest tokens, then at all
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Draw:
     """What one row needs. `history` holds the ids that a repetition penalty counts, each once."""
 
@@ -37,70 +37,76 @@ class Sampler:
     def __init__(self, width: int, device: torch.device) -> None:
         # MPS has no float64, which cumulative sums need: its rows are drawn on the CPU.
         self._device = torch.device("cpu") if device.type == "mps" else device
+        self._moves = self._device != device
         self._constraints = Constraints(width, self._device)
 
-    @torch.no_grad()
     def __call__(self, logits: torch.Tensor, draws: list[Draw]) -> tuple[list[int], list[float]]:
-        """`logits` float32 `[len(draws), width]`, left as it is; gives tokens and
-        log-probabilities.
+        """`logits` float32 `[len(draws), width]`, left as it is; gives tokens and log-probs.
 
         A row without a finite number gives a log-probability that is not finite.
         """
-        logits = logits.to(self._device)
-        raw = torch.log_softmax(logits, dim=-1)
-        work = logits.clone()
-        for row, draw in enumerate(draws):
-            if draw.history is not None and draw.settings.repetition_penalty != 1.0:
-                _penalise(work[row], draw.history, draw.settings.repetition_penalty)
+        if self._moves:
+            logits = logits.to(self._device)
+        raw = work = torch.log_softmax(logits, dim=-1)
+        if any(draw.history is not None for draw in draws):
+            work = logits.clone()
+            for row, draw in enumerate(draws):
+                _penalise(work[row], draw)
         self._constraints.apply(work, [draw.mask for draw in draws])
         tokens = self._draw(work, draws)
-        chosen = raw.gather(1, tokens[:, None])[:, 0]
-        return tokens.tolist(), chosen.tolist()
+        chosen = raw.gather(1, tokens)
+        return tokens.flatten().tolist(), chosen.flatten().tolist()
 
     def _draw(self, work: torch.Tensor, draws: list[Draw]) -> torch.Tensor:
+        """`[rows, 1]`: settings that are equal are drawn together."""
+        settings = draws[0].settings
+        if all(draw.settings is settings for draw in draws):
+            return _pick(work, draws)
         groups: dict[int, list[int]] = {}
         for row, draw in enumerate(draws):
             groups.setdefault(id(draw.settings), []).append(row)
-        if len(groups) == 1:
-            return self._pick(work, draws)
-        tokens = torch.empty(len(draws), dtype=torch.long, device=work.device)
+        tokens = torch.empty(len(draws), 1, dtype=torch.long, device=work.device)
         for rows in groups.values():
             index = torch.tensor(rows, device=work.device)
-            tokens[index] = self._pick(work[index], [draws[row] for row in rows])
+            tokens[index] = _pick(work[index], [draws[row] for row in rows])
         return tokens
 
-    def _pick(self, work: torch.Tensor, draws: list[Draw]) -> torch.Tensor:
-        """Rows of equal settings; `work` may be changed."""
-        settings = draws[0].settings
-        if settings.temperature == 0.0:
-            return work.argmax(-1)
-        if settings.temperature != 1.0:
-            work.div_(settings.temperature)
-        if 0 < settings.top_k < work.shape[1]:
-            least = work.topk(settings.top_k, dim=-1).values[:, -1:]
-            work.masked_fill_(work < least, -torch.inf)
-        if settings.top_p < 1.0:
-            _keep_top_p(work, settings.top_p)
-        if settings.min_p > 0.0:
-            probs = work.softmax(-1)
-            least = settings.min_p * probs.amax(-1, keepdim=True)
-            work.masked_fill_(probs < least, -torch.inf)
-        mass = work.softmax(-1, dtype=torch.float64).cumsum(-1)
-        numbers = np.array([draw.uniform for draw in draws])
-        targets = torch.from_numpy(numbers).to(work.device) * mass[:, -1]
-        tokens = torch.searchsorted(mass, targets[:, None], right=True)[:, 0]
-        return tokens.clamp_(max=work.shape[1] - 1)  # beyond it only where a row is not finite
+
+def _pick(work: torch.Tensor, draws: list[Draw]) -> torch.Tensor:
+    """`[rows, 1]` tokens of rows with equal settings; `work` `[rows, width]` is left as it is."""
+    settings = draws[0].settings
+    if settings.temperature == 0.0:
+        return work.argmax(-1, keepdim=True)
+    if settings.temperature != 1.0:
+        work = work / settings.temperature
+    if 0 < settings.top_k < work.shape[1]:
+        least = work.topk(settings.top_k, dim=-1).values[:, -1:]
+        work = work.masked_fill(work < least, -torch.inf)
+    if settings.top_p < 1.0:
+        work = _keep_top_p(work, settings.top_p)
+    if settings.min_p > 0.0:
+        probs = work.softmax(-1)
+        least = settings.min_p * probs.amax(-1, keepdim=True)
+        work = work.masked_fill(probs < least, -torch.inf)
+    mass = work.softmax(-1, dtype=torch.float64).cumsum(-1)
+    numbers = torch.tensor([[draw.uniform] for draw in draws], dtype=torch.float64)
+    targets = mass[:, -1:] * numbers.to(work.device)
+    tokens = torch.searchsorted(mass, targets, right=True)
+    return tokens.clamp_(max=work.shape[1] - 1)  # beyond it only where a row is not finite
 
 
-def _penalise(logits: torch.Tensor, history: NDArray[np.int64], penalty: float) -> None:
-    ids = torch.from_numpy(history).to(logits.device)
-    seen = logits[ids]
-    logits[ids] = torch.where(seen > 0, seen / penalty, seen * penalty)
+def _penalise(logits: torch.Tensor, draw: Draw) -> None:
+    penalty = draw.settings.repetition_penalty
+    if draw.history is not None and penalty != 1.0:
+        ids = torch.from_numpy(draw.history).to(logits.device)
+        seen = logits[ids]
+        logits[ids] = torch.where(seen > 0, seen / penalty, seen * penalty)
 
 
-def _keep_top_p(work: torch.Tensor, top_p: float) -> None:
-    """Keeps the likeliest tokens until their sum reaches `top_p` (arXiv
-    1904.09751), ties included.
+def _keep_top_p(work: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Keeps the likeliest tokens until their sum reaches `top_p` (arXiv 1904.09751).
+
+    Tokens as likely as the last of them stay too.
     """
     probs = work.softmax(-1)
     head = probs.topk(min(_HEAD, probs.shape[1]), dim=-1).values
@@ -108,4 +114,4 @@ def _keep_top_p(work: torch.Tensor, top_p: float) -> None:
         head = probs.sort(dim=-1, descending=True).values
     before = head.cumsum(-1) - head
     least = head.masked_fill(before >= top_p, torch.inf).amin(-1, keepdim=True)
-    work.masked_fill_(probs < least, -torch.inf)
+    return work.masked_fill(probs < least, -torch.inf)

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 
@@ -51,12 +52,7 @@ class _Fed:
     runs: list[Run]
 
 
-@dataclass(frozen=True, slots=True)
-class _Drawn:
-    request: Request
-    branch: int
-    token: int
-    logprob: float
+_Picks = tuple[Request, list[int]]  # the branches of a request that draw in this round
 
 
 class Scheduler:
@@ -121,9 +117,7 @@ class Scheduler:
         return ended
 
     def check(self) -> None:
-        """Conservation: every slot is free or owned by a running request, which stays inside its
-        own.
-        """
+        """Conservation: each slot is free, or owned by a running request that stays inside."""
         self.pool.check()
         assert self.pool.owners == {request.number for request in self._running}
         for request in self._running:
@@ -157,20 +151,21 @@ class Scheduler:
         return fed
 
     def _evaluate(self, fed: list[_Fed]) -> Exception | None:
-        """Forward, draw, advance. Gives the error of a forward or a draw: then no machine has
-        moved.
-        """
+        """Forward, draw, advance. Gives the error of a forward or a draw: no machine has moved."""
         failures: list[Exception] = []
-        drawn: list[_Drawn] = []
+        picks: list[_Picks] = []
+        tokens: list[int] = []
+        logprobs: list[float] = []
         with boundary(failures.append):
-            drawn = self._draw(fed)
+            picks, tokens, logprobs = self._draw(fed)
         if failures:
             return failures[0]
         for one in fed:
             one.request.forwards += 1
-        for one_drawn in drawn:
-            with self._boundary(one_drawn.request):
-                _advance(one_drawn)
+        drawn = zip(tokens, logprobs, strict=True)
+        for request, branches in picks:
+            with self._boundary(request):
+                _advance(request, branches, list(islice(drawn, len(branches))))
         return None
 
     def _evaluate_apart(self, fed: list[_Fed], error: Exception) -> None:
@@ -180,28 +175,30 @@ class Scheduler:
             if alone is not None:
                 self._fail(one.request, alone)
 
-    def _draw(self, fed: list[_Fed]) -> list[_Drawn]:
-        """A token for every branch whose turn it is and whose logits are there."""
+    def _draw(self, fed: list[_Fed]) -> tuple[list[_Picks], list[int], list[float]]:
+        """Tokens and log-probabilities for the branches whose turn it is, where logits are there.
+
+        They stand in the order of the branches of the picks.
+        """
         logits, place = self._logits(fed)
-        picks: list[tuple[Request, int, Draw]] = []
+        picks: list[_Picks] = []
+        draws: list[Draw] = []
         rows: list[Row] = []
         for request in self._running:
             branches = request.log.branches
+            ready = []
             for branch in request.turn():
                 row = branches[branch].last
                 if id(row) in place or row.logits is not None:
-                    picks.append((request, branch, request.draw(branch)))
+                    ready.append(branch)
+                    draws.append(request.draw(branch))
                     rows.append(row)
-        if not picks:
-            return []
-        tokens, logprobs = self._sampler(
-            _gather(logits, place, rows), [draw for _, _, draw in picks]
-        )
+            if ready:
+                picks.append((request, ready))
         self._keep(fed, logits, place)
-        return [
-            _Drawn(request, branch, token, logprob)
-            for (request, branch, _), token, logprob in zip(picks, tokens, logprobs, strict=True)
-        ]
+        if not picks:
+            return [], [], []
+        return picks, *self._sampler(_gather(logits, place, rows), draws)
 
     def _logits(self, fed: list[_Fed]) -> tuple[torch.Tensor | None, dict[int, int]]:
         """Logits of the awaited rows, and the place of each row's (by id) among them."""
@@ -247,23 +244,21 @@ class Scheduler:
 
 @contextmanager
 def boundary(fail: Callable[[Exception], None]) -> Iterator[None]:
-    """The one place where any error is caught: what happens inside may fail one request, not the
-    rest.
-    """
+    """The one place where any error is caught: it fails one request, not the others."""
     try:
         yield
     except Exception as error:
         fail(error)
 
 
-def _advance(drawn: _Drawn) -> None:
-    """Tells the machine, unless the branch has ended meanwhile: a sibling may have won the join."""
-    request = drawn.request
-    if request.error or drawn.branch not in request.machine.live:
-        return
-    if not math.isfinite(drawn.logprob):
-        raise ArithmeticError("the model gave logits that are not finite numbers")
-    request.apply(request.machine.advance(drawn.branch, drawn.token, drawn.logprob))
+def _advance(request: Request, branches: list[int], drawn: list[tuple[int, float]]) -> None:
+    """Tells the machine. A branch may have ended meanwhile, when a sibling has won the join."""
+    machine = request.machine
+    for branch, (token, logprob) in zip(branches, drawn, strict=True):
+        if not math.isfinite(logprob):
+            raise ArithmeticError("the model gave logits that are not finite numbers")
+        if branch in machine.live:
+            request.apply(machine.advance(branch, token, logprob))
 
 
 def _gather(logits: torch.Tensor | None, place: dict[int, int], rows: list[Row]) -> torch.Tensor:
@@ -284,7 +279,4 @@ def _steady(fed: list[_Fed], rows: int) -> Hashable:
     names = [tuple(run.name for run in one.runs) for one in fed]
     if rows != sum(len(set(branches)) for branches in names):
         return None
-    return tuple(
-        (one.request.number, one.request.log.version, branches)
-        for one, branches in zip(fed, names, strict=True)
-    )
+    return tuple((one.request.number, branches) for one, branches in zip(fed, names, strict=True))

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from nprdsl.actions import Action, Drop, End, Feed, Fork, Join
 from nprdsl.events import EndReason, Event
-from nprdsl.machine import Action, Drop, End, Feed, Fork, Join
 from nprdsl.runtime.local.constraints import Packed
 
 

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from nprdsl.actions import Feed, Fork, Join
 from nprdsl.events import EndReason
-from nprdsl.machine import Feed, Fork, Join
 from nprdsl.runtime.local.branches import TraceLog
 from nprdsl.runtime.local.forward import Forward, arrange
 from nprdsl.runtime.local.kv_log import Extent
 from nprdsl.runtime.local.requests import Decoding, Job, Request
-from nprdsl.runtime.local.scheduler import Scheduler
+from nprdsl.runtime.local.scheduler import Scheduler, _Fed, _steady
 from nprdsl.runtime.sampling import Sampling
 from tests.runtime.scripted import ScriptedMachine, random_masks, random_plan, size
 from tests.runtime.tiny_models import NAMES, WIDTH, dense_logprobs, model
@@ -116,6 +116,29 @@ def test_masks_that_grow_equal_masks_written_anew(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("nprdsl.runtime.local.scheduler._steady", lambda fed, rows: None)
     anew = run("qwen3", Decoding.PARALLEL, seed=8)
     assert [m.fed for m in grown] == [m.fed for m in anew]
+
+
+def test_two_runs_of_one_branch_do_not_grow() -> None:
+    """The second run must see the first, which a mask that only grows would not show."""
+    name = "llama"
+    found = []
+    for key in (None, "same"):
+        forward, log, extent = Forward(model(name), 32), TraceLog(32), Extent(0, 32)
+        logits = []
+        for tokens in ((1, 2), (3, 4)):
+            log.apply([Feed(0, tokens[:1]), Feed(0, tokens[1:])])
+            fed = [_Fed(_request(log, extent), log.take(32))]
+            logits.append(
+                forward(arrange([(log, extent, fed[0].runs)]), [1], key and _steady(fed, 2))
+            )
+        found.append(torch.cat(logits))
+    assert torch.equal(*found)
+
+
+def _request(log: TraceLog, extent: Extent) -> Request:
+    request = Request(1, Job(ScriptedMachine((), (), WIDTH), (), 32))
+    request.log, request.extent = log, extent
+    return request
 
 
 def test_the_model_keeps_its_own_attention() -> None:

@@ -11,8 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from nprdsl.actions import Action
 from nprdsl.events import EndReason
-from nprdsl.machine import Action
 from nprdsl.runtime.local.forward import Forward
 from nprdsl.runtime.local.masks import Part
 from nprdsl.runtime.local.requests import Decoding, Job, Request

@@ -2,12 +2,14 @@
 
 The cost of a stack is the sum of the costs of its entries; a listed item costs its branch as well.
 Costs are reachable, not only lower bounds: from a state of cost c some token leads to one of cost
-c-1 or less. Non-goals: the field in which a matcher stands (see `nprdsl.fields`), budgets (see
-`nprdsl.ledger`)."""
+c-1 or less. Where the blocks of a branch are limited, the way with the fewest blocks is taken,
+even if another one had fewer tokens. Non-goals: the field in which a matcher stands (see
+`nprdsl.fields`), budgets (see `nprdsl.ledger`)."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 from nprdsl.ir import (
     Alt,
@@ -40,8 +42,10 @@ from nprdsl.stack import (
     Frame,
     MapEnd,
     MapFrame,
+    Opened,
 )
 
+_FEE: Final = 1 << 20  # added for a block where blocks are limited: more than the tokens of any way
 _DepthLeft = int | None  # forks that may still be nested; None is without limit
 _RuleKey = tuple[str, int | None, _DepthLeft]
 
@@ -82,19 +86,22 @@ class Costs:
     def stack(self, cell: Cell | None, frame: Frame | None, until: Cell | None = None) -> int:
         """The cost of everything on the stack, or of what lies above `until`."""
         total = self._frames(frame) if until is None else 0
-        block = _open_block(frame)
+        own, block = 0, _open_block(frame)  # own: of the innermost branch
         while cell is not until and cell is not None:
             entry, left = cell.entry, self._left(frame)
             if isinstance(entry, Again):
                 turns = max(entry.node.low - entry.count, 0)
-                total += turns * self._node(entry.node.node, block, left) if turns else 0
+                own += turns * self._node(entry.node.node, block, left) if turns else 0
             elif isinstance(entry, Branches):
                 total += self._branches(entry, left)
             elif isinstance(entry, Branch):
                 total += self.branch(entry.block, entry.values, left)
             elif isinstance(entry, MapEnd):
                 block = None
+            elif isinstance(entry, Opened):
+                total += entry.fork.block.low * self.branch(entry.fork.block, (), left)
             elif isinstance(entry, BranchEnd):
+                total, own = total + self._tokens(own, frame), 0
                 frame = frame.below if frame is not None else None
                 block = _open_block(frame)
             elif isinstance(entry, Fork) and entry.block.item is not None:
@@ -102,15 +109,25 @@ class Costs:
                 frame = frame.below
                 block = _open_block(frame)
             elif isinstance(entry, Node):
-                total += self._node(entry, block, left)
+                own += self._node(entry, block, left)
             cell = cell.below
-        return min(total, NEVER)
+        return min(total + self._tokens(own, frame), NEVER)
+
+    def _tokens(self, cost: int, frame: Frame | None) -> int:
+        """A cost without fees; NEVER if it takes more blocks than the branch may still have."""
+        limit = self._bounds.blocks
+        if limit is None or cost >= NEVER:
+            return cost
+        while isinstance(frame, MapFrame):
+            frame = frame.below
+        used = frame.blocks if frame is not None else 0
+        return cost % _FEE if cost // _FEE <= limit - used else NEVER
 
     def branch(self, block: Block, values: tuple[BoundValue, ...], left: _DepthLeft) -> int:
         """The cost of one branch that repeats these values, forked where `left` forks may be
         nested."""
         inner = None if left is None else left - 1
-        total = self._rule(block.branch, None, inner)
+        total = self._tokens(self._rule(block.branch, None, inner), None)
         if self._costing is Costing.OWN:
             return 0
         for slot, name in enumerate(block.bound):
@@ -121,11 +138,11 @@ class Costs:
 
     def total(self) -> int:
         """The sum over all rules: more than any one token can add to the cost of a state."""
-        return 16 + 2 * sum(cost for cost in self._rules.values() if cost < NEVER)
+        return 16 + 2 * sum(cost % _FEE for cost in self._rules.values() if cost < NEVER)
 
     def rule(self, name: str) -> int:
         """The least cost of one use of a rule, wherever it stands."""
-        return min(cost for (rule, _, _), cost in self._rules.items() if rule == name)
+        return min(cost % _FEE for (rule, _, _), cost in self._rules.items() if rule == name)
 
     def _left(self, frame: Frame | None) -> _DepthLeft:
         if self._bounds.depth is None:
@@ -209,15 +226,16 @@ class Costs:
     def _construct(self, node: Map | Fork, left: _DepthLeft) -> int:
         """A map or a fork by count; NEVER where the bounds forbid it."""
         limit = self._bounds.branches
+        fee = _FEE if self._bounds.blocks is not None else 0
         if isinstance(node, Fork):
             if node.block.item is not None:
                 return 0  # counted with the items
             if left == 0 or (limit is not None and node.block.low > limit):
                 return NEVER
-            return node.block.low * self.branch(node.block, (), left)
+            return fee + node.block.low * self.branch(node.block, (), left)
         if left == 0 or (limit is not None and self._items(node.block) > limit):
             return NEVER
-        return self._node(node.node, node.block, left)
+        return fee + self._node(node.node, node.block, left)
 
     def _terminal(self, name: str) -> int:
         terminal = self._grammar.terminals[name]

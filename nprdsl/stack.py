@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from nprdsl.ir import Block, Field, Literal, Node, Ref, Repeat
+from nprdsl.ir import Block, Field, Fork, Literal, Node, Ref, Repeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,14 @@ class BranchEnd:
     index: int
 
 
-Entry = Node | Again | Leave | ItemEnd | MapEnd | Branches | Branch | BranchEnd
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A fork by count that is counted among the blocks of its branch: its branches begin here."""
+
+    fork: Fork
+
+
+Entry = Node | Again | Leave | ItemEnd | MapEnd | Branches | Branch | BranchEnd | Opened
 
 
 class Cell:

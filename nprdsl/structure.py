@@ -63,6 +63,7 @@ from nprdsl.stack import (
     Leave,
     MapEnd,
     MapFrame,
+    Opened,
     Symbol,
     branch_of,
     texts,
@@ -126,7 +127,7 @@ class TagMachine:
         """The state behind the branches of a fork: its join begins (FORKING mode)."""
         assert state.fork is not None and state.cell is not None
         frame = state.frame
-        if isinstance(frame, MapFrame):
+        if isinstance(frame, MapFrame) and state.fork.block.item is not None:
             frame = frame.below
         return self.settle(state.cell.below, frame)
 
@@ -177,9 +178,9 @@ class TagMachine:
             return entry.low == 0
         if isinstance(entry, Branches):
             return entry.items is None and entry.index >= entry.block.low
-        if isinstance(entry, Fork):
+        if isinstance(entry, Fork) and entry.block.item is not None:
             return self.mode is Mode.FORKING
-        return isinstance(entry, (Tag, Literal, Field, Alt))
+        return isinstance(entry, (Tag, Literal, Field, Alt, Opened))
 
     def _paths(
         self, cell: Cell | None, frame: Frame | None, trail: tuple[StructureEvent | Symbol, ...]
@@ -308,6 +309,8 @@ class TagMachine:
             if frame is None:
                 return None
             events = (EnterBlock(entry.block), *events)
+            if self.mode is Mode.FORKING:
+                return self.push(Opened(entry), below), frame, events[:1]
         else:
             assert isinstance(frame, MapFrame)
             items, frame = frame.items, frame.below

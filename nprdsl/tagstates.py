@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from nprdsl.events import StructureEvent
 from nprdsl.ir import Fork
-from nprdsl.stack import BoundValue, Capture, Cell, Frame, Leave, Symbol
+from nprdsl.stack import BoundValue, Capture, Cell, Entry, Frame, Leave, Opened, Symbol
 
 if TYPE_CHECKING:
     from nprdsl.structure import TagMachine
@@ -58,7 +58,7 @@ class TagState:
         self.events = events
         self.key = len(machine._states)
         entry = cell.entry if cell is not None else None
-        self.fork = entry if isinstance(entry, Fork) else None
+        self.fork = _fork(entry)
         self._arcs: dict[str, Arc] | None = None
         self._next: dict[tuple[str, tuple[BoundValue, ...]], TagState] = {}
 
@@ -95,3 +95,10 @@ class TagState:
                 return cell.entry.rule
             cell = cell.below
         return self._machine.grammar.start
+
+
+def _fork(entry: Entry | None) -> Fork | None:
+    """The fork whose branches begin where this entry stands on top; by count only once opened."""
+    if isinstance(entry, Opened):
+        return entry.fork
+    return entry if isinstance(entry, Fork) and entry.block.item is not None else None

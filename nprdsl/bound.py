@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from nprdsl.automaton import Automaton
 from nprdsl.bindfaults import bind_faults
 from nprdsl.diagnostics import SchemaError
+from nprdsl.graph import Mark
 from nprdsl.ir import Grammar
 from nprdsl.matcher import Matcher
-from nprdsl.parser import Parser, Placed
+from nprdsl.parser import Boundary, Parser, Placed
 from nprdsl.parts import TagMode
 from nprdsl.reading import elements, forced_spans, marks
 from nprdsl.rowcache import RowCache
@@ -125,22 +126,30 @@ class BoundSchema:
 
 
 def _misaligned(read: TokenText, placed: Sequence[Placed]) -> Iterator[Violation]:
-    """Forks, branches and joins that fall inside a token."""
-    for mark in marks(placed, lambda at: at):
-        token = bisect_left(read.starts, mark.at)
-        at = read.starts[token] if token < len(read.starts) else len(read.text)
-        if at != mark.at:
-            line = read.text.count("\n", 0, mark.at) + 1
-            column = mark.at - (read.text.rfind("\n", 0, mark.at) + 1) + 1
+    """Tokens that run across a place where one must end: forks, branches, joins, items."""
+    needed = [(m.at, f"the {m.kind} of `{m.block.rule}`", m.block.rule) for m in _marks(placed)]
+    for item in placed:
+        if isinstance(item.what, Boundary):
+            rule = item.what.rule
+            needed.append((item.start, f"what the branch of `{rule}` repeats", rule))
+    for at, what, rule in sorted(needed):
+        token = bisect_left(read.starts, at)
+        if (read.starts[token] if token < len(read.starts) else len(read.text)) != at:
+            line = read.text.count("\n", 0, at) + 1
+            column = at - read.text.rfind("\n", 0, at)
             yield Violation(
                 ViolationCode.TOKEN_BOUNDARY,
-                f"a token runs across the {mark.kind} of `{mark.block.rule}`",
+                f"a token runs across {what}",
                 line,
                 column,
-                mark.block.rule,
-                mark.at,
-                "a branch must begin and end between tokens",
+                rule,
+                at,
+                "a token must end there",
             )
+
+
+def _marks(placed: Sequence[Placed]) -> tuple[Mark, ...]:
+    return marks(placed, lambda at: at)
 
 
 def _sampled(read: TokenText, placed: Sequence[Placed]) -> NDArray[np.uint8]:

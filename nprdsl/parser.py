@@ -13,12 +13,12 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nprdsl.content import BLANKS, ArcContent, ContentFault, Piece, is_glue
+from nprdsl.content import BLANKS, ArcContent, ContentFault, Piece, is_glue, is_text
 from nprdsl.events import StructureEvent
 from nprdsl.ir import Field, Grammar
 from nprdsl.lexemes import Lexeme
-from nprdsl.repair import Repair, repair
-from nprdsl.stack import Bound, Bounds, Symbol
+from nprdsl.repair import Looser, repair
+from nprdsl.stack import Bound, Bounds, Capture, Symbol
 from nprdsl.structure import Mode, TagMachine
 from nprdsl.tagstates import END, Arc, TagState, Trail
 from nprdsl.violations import Violation, ViolationCode
@@ -33,11 +33,18 @@ class Forced:
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
-    """A structure event, a terminal or a forced stretch, with its place in the text
-    (characters)."""
+class Boundary:
+    """A place between tokens: the end of a field whose values a branch repeats, and both ends of a
+    free text that it repeats."""
 
-    what: StructureEvent | Piece | Forced
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What stands at a place in the text (characters)."""
+
+    what: StructureEvent | Piece | Forced | Boundary
     start: int
     end: int
 
@@ -51,6 +58,7 @@ class Parser:
         self.bounds = bounds
         self._machine = TagMachine(grammar, Mode.LINEAR, bounds)
         self._contents: dict[Arc, ArcContent] = {}
+        self._looser: Looser | None = None
 
     def legal(self, text: str, lexemes: Sequence[Lexeme]) -> bool:
         """Whether there is no violation; the quick way."""
@@ -75,6 +83,13 @@ class Parser:
         if found is None:
             found = self._contents[arc] = ArcContent(arc.fields)
         return found
+
+    @property
+    def looser(self) -> Looser:
+        """The same language with fewer limits; made when a first fault is found."""
+        if self._looser is None:
+            self._looser = Looser(self.grammar)
+        return self._looser
 
     @property
     def machine(self) -> TagMachine:
@@ -128,9 +143,18 @@ class _Reading:
         self._place(arc.trails[way], lexeme, pieces)
         forced = self._forced_until(state, lexeme, pieces)
         self.placed.append(Placed(Forced(), lexeme.start, forced))
+        if arc.captures:
+            self._bound_tokens(state.rule, lexeme, pieces)
         after = state.after(lexeme.tag, matcher.captured(content))
         self._happen(after.events, lexeme.tag_end)
         return after
+
+    def _bound_tokens(self, rule: str, lexeme: Lexeme, pieces: list[Piece]) -> None:
+        places = [lexeme.tag_end]
+        for piece in pieces:
+            if isinstance(piece.symbol, Capture) and is_text(piece.symbol):
+                places += [lexeme.start + piece.start, lexeme.start + piece.end]
+        self.placed.extend(Placed(Boundary(rule), at, at) for at in places)
 
     def _place(self, trail: Trail, lexeme: Lexeme, pieces: list[Piece]) -> None:
         at, found = lexeme.start, {id(p.symbol): p for p in pieces}
@@ -162,7 +186,8 @@ class _Reading:
         """The state to go on from after an unexpected tag, which is reported; None to skip the
         tag."""
         lexeme = self._lexemes[number]
-        found: Repair = repair(self._parser.machine, self._text, self._lexemes[: number + 1], state)
+        parser, read = self._parser, self._lexemes[: number + 1]
+        found = repair(parser.machine, parser.looser, self._text, read, state)
         at = lexeme.end - lexeme.start
         if lexeme.tag != END and found.code is ViolationCode.STRAY_TEXT:
             at = 0

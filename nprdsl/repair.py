@@ -14,9 +14,9 @@ from nprdsl.content import ArcContent
 from nprdsl.events import EnterBranch, LeaveBranch
 from nprdsl.ir import Alt, Fork, Grammar, Join, Map, Node, Repeat, Rule, Seq
 from nprdsl.lexemes import Lexeme
-from nprdsl.stack import Branch, BranchEnd, Branches, BranchFrame
+from nprdsl.stack import UNBOUNDED, Branch, BranchEnd, Branches, BranchFrame
 from nprdsl.structure import Mode, TagMachine
-from nprdsl.tagstates import END, TagState
+from nprdsl.tagstates import END, Arc, TagState
 from nprdsl.violations import ViolationCode
 
 MAX_MISSING = 4  # tags in a row that may be supplied
@@ -33,13 +33,31 @@ class Repair:
     rule: str = ""
 
 
-def repair(machine: TagMachine, text: str, read: Sequence[Lexeme], state: TagState) -> Repair:
+class Looser:
+    """The same language with fewer limits, to tell what is too much from what is out of place; kept
+    between traces."""
+
+    def __init__(self, grammar: Grammar) -> None:
+        self.unbounded = TagMachine(grammar, Mode.LINEAR)
+        self.relaxed = TagMachine(_relaxed(grammar), Mode.LINEAR)
+        self._contents: dict[Arc, ArcContent] = {}
+
+    def content(self, arc: Arc) -> ArcContent:
+        found = self._contents.get(arc)
+        if found is None:
+            found = self._contents[arc] = ArcContent(arc.fields)
+        return found
+
+
+def repair(
+    machine: TagMachine, looser: Looser, text: str, read: Sequence[Lexeme], state: TagState
+) -> Repair:
     """The fault of the last lexeme of `read`, whose tag has no arc from `state`."""
     tag = read[-1].tag
     return (
         _too_few(state, machine, tag)
         or _surplus(state, machine, tag)
-        or _limit(machine, text, read)
+        or _limit(machine, looser, text, read)
         or _missing(state, tag)
         or _misplaced(state, tag)
     )
@@ -124,13 +142,13 @@ def _nodes(node: Node) -> list[Node]:
 # limits
 
 
-def _limit(machine: TagMachine, text: str, read: Sequence[Lexeme]) -> Repair | None:
+def _limit(machine: TagMachine, looser: Looser, text: str, read: Sequence[Lexeme]) -> Repair | None:
     """A tag that would be legal without the upper bounds of repetitions and of run-time limits."""
     tag = read[-1].tag
     if tag == END:
         return None
-    unbounded = TagMachine(machine.grammar, Mode.LINEAR)
-    state = _replay(unbounded, text, read[:-1])
+    bounded = machine.bounds != UNBOUNDED
+    state = _replay(looser, looser.unbounded, text, read[:-1]) if bounded else None
     if state is not None and tag in state.arcs:
         depth = machine.bounds.depth
         if depth is not None and _depth(state.after_any(tag)) > depth:
@@ -138,8 +156,7 @@ def _limit(machine: TagMachine, text: str, read: Sequence[Lexeme]) -> Repair | N
             return Repair(ViolationCode.TOO_DEEP, message, None, rule=state.rule)
         message = f"`{tag}` is one more than the limits allow ({machine.bounds})"
         return Repair(ViolationCode.TOO_MANY, message, None, rule=state.rule)
-    relaxed = TagMachine(_relaxed(machine.grammar), Mode.LINEAR)
-    state = _replay(relaxed, text, read[:-1])
+    state = _replay(looser, looser.relaxed, text, read[:-1])
     if state is not None and tag in state.arcs:
         message = f"`{tag}` is one more than the schema allows here"
         return Repair(ViolationCode.TOO_MANY, message, None, rule=state.rule)
@@ -154,14 +171,16 @@ def _depth(state: TagState) -> int:
     return depth + (frame.depth if frame is not None else 0)
 
 
-def _replay(machine: TagMachine, text: str, read: Sequence[Lexeme]) -> TagState | None:
+def _replay(
+    looser: Looser, machine: TagMachine, text: str, read: Sequence[Lexeme]
+) -> TagState | None:
     """The state behind the lexemes, contents unjudged; None where the order itself is wrong."""
     state = machine.initial
     for lexeme in read:
         arc = state.arcs.get(lexeme.tag)
         if arc is None:
             return None
-        captured = ArcContent(arc.fields).captured(text[lexeme.start : lexeme.end])
+        captured = looser.content(arc).captured(text[lexeme.start : lexeme.end])
         state = state.after(lexeme.tag, captured)
     return state
 

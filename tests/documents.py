@@ -98,7 +98,7 @@ def run_python(block: Block, names: dict[str, object]) -> Printed:
     """What a piece of Python prints, the last line of the exception that ends it included."""
     written = io.StringIO()
     source = "\n" * (block.line - 1) + block.body
-    code = compile(source, f"<{block.language} block>", "exec")
+    code = compile(source, f"<{block.language} block>", "exec", dont_inherit=True)
     with contextlib.redirect_stdout(written):
         try:
             exec(code, names)

@@ -85,13 +85,12 @@ def concat(*parts: Regex) -> Regex:
 
 
 def union(*options: Regex) -> Regex:
-    """A choice, nothing last; equal options are one, single characters become one class.
+    """A choice, nothing last; single characters become one class.
 
     The order matters to outlines-core, whose automata stop at the first option that is complete.
     """
     singles = [option for option in options if isinstance(option, Chars)]
-    kept = dict.fromkeys(options)
-    others: list[Regex] = [o for o in kept if not isinstance(o, Chars) and o != EMPTY]
+    others: list[Regex] = [o for o in options if not isinstance(o, Chars) and o != EMPTY]
     if singles:
         others = [either(singles), *others]
     if not others:

@@ -1,0 +1,254 @@
+"""What is exported, and what is said to be lost; no other library is needed."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import nprdsl
+from nprdsl.content import BLANKS
+from nprdsl.export import ExportError, ExportLimits, Target, export
+from nprdsl.export.freetext import OPEN, START, free_text, text_regex
+from nprdsl.export.linear import linearise
+from nprdsl.export.regexes import Regex, parse, to_rust
+from nprdsl.schema import Schema
+from tests.linear_samples import sample
+
+SCHEMAS = ("arith", "multiverse", "npr", "parallel_r1", "threadweaver")
+TAGS = ("<plan>", "</plan>", "<step>", "<s>", "[go]")
+NUMBERED = "`LABEL` in `plan` and `step` is numbered 1, 2, … in order; other labels are refused"
+PAST = "a token may run past the end of an item, a list or a branch"
+LOOSE = "free text may be blank or empty, and may be broken UTF-8 (`exact_text` forbids both)"
+BLANK = "free text may be blank or empty (`exact_text` forbids it)"
+LETTERS = "free text may spell a special tag in letters (`exact_text` forbids it)"
+UNNAMED = "a special token that `special` does not name may stand in free text"
+NAMES = "free text cannot spell the name of a special token"
+STAND_IN = "a tag's stand-in may be spelled byte by byte where its token may stand"
+
+
+def schema_of(source: str, tmp_path: Path) -> Schema:
+    file = tmp_path / "own.lark"
+    file.write_text(f"{source}\n%declare TEXT\n", "utf-8")
+    return nprdsl.load(file)
+
+
+def special_of(schema: Schema) -> dict[str, int]:
+    names = (*schema.tags, "<|end|>")
+    return {name: 1000 + index for index, name in enumerate(names)}
+
+
+# -- the linear language ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_every_linear_trace_is_legal(name: str) -> None:
+    schema = nprdsl.load(name)
+    linear = linearise(schema.grammar, ExportLimits(items=3))
+    for seed in range(20):
+        text = sample(linear, Random(seed), depth=7)
+        assert not schema.check(text), text
+
+
+def test_items_in_a_recursive_list_are_counted(tmp_path: Path) -> None:
+    schema = schema_of(
+        """
+        %import .parallel (map, process, reduce)
+        start: map{list} process{item, step} reduce{end}
+        list:  "<l>" items "</l>"
+        items: item (";" items)?
+        item:  "<i>" LABEL "</i>"
+        step:  "<s>" LABEL ":" TEXT "</s>"
+        end:   "<e>" TEXT "</e>"
+        LABEL: /[A-Z]/
+        """,
+        tmp_path,
+    )
+    linear = linearise(schema.grammar, ExportLimits(items=3))
+    texts = {sample(linear, Random(seed)).partition("</l>")[0] for seed in range(50)}
+    assert texts == {
+        "<l><i>A</i>",
+        "<l><i>A</i>;<i>B</i>",
+        "<l><i>A</i>;<i>B</i>;<i>C</i>",
+    }
+    assert "more than 3 items in `start`" in linear.lost
+    assert not schema.check(sample(linear, Random(0)))
+
+
+def test_several_items_a_turn_and_an_optional_item(tmp_path: Path) -> None:
+    schema = schema_of(
+        """
+        %import .parallel (map, process, reduce)
+        start: map{list} process{item, step} reduce{end}
+        list:  "<l>" (item ";" item ".")~1..2 ("<x>" item)? "</l>"
+        item:  "<i>" LABEL "</i>"
+        step:  "<s>" LABEL "</s>"
+        end:   "<e>" TEXT "</e>"
+        LABEL: /[0-9]/
+        """,
+        tmp_path,
+    )
+    linear = linearise(schema.grammar, ExportLimits())
+    texts = [sample(linear, Random(seed)) for seed in range(60)]
+    assert {text.count("<i>") for text in texts} == {2, 3, 4, 5}
+    assert all(text.count("<i>") == text.count("<s>") for text in texts)
+    assert not any(schema.check(text) for text in texts)
+    assert linear.lost == (
+        "`LABEL` in `item` and `step` is numbered 1, 2, … in order; other labels are refused",
+    )
+
+
+def test_what_a_branch_need_not_repeat_is_said(tmp_path: Path) -> None:
+    schema = schema_of(
+        """
+        %import .parallel (map, process, reduce)
+        start: map{list} process{item, step} reduce{end}
+        list:  "<l>" item~1..2 "</l>"
+        item:  "<i>" KIND "/" GOAL "</i>"
+        step:  "<s>" KIND "/" GOAL "</s>" TEXT "</t>"
+        end:   "<e>" TEXT "</e>"
+        KIND:  /(sum|product)/
+        %declare GOAL
+        """,
+        tmp_path,
+    )
+    linear = linearise(schema.grammar, ExportLimits())
+    assert linear.lost == (
+        "`step` need not repeat the `KIND` of its `item`",
+        "`step` need not repeat the `GOAL` of its `item`",
+    )
+
+
+def test_forks_by_count_lose_nothing() -> None:
+    linear = linearise(nprdsl.load("parallel_r1").grammar, ExportLimits())
+    assert linear.lost == ()
+
+
+# -- what is said ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "special", "lost"),
+    [
+        ("xgrammar", False, (NUMBERED, PAST, LOOSE)),
+        ("xgrammar", True, (NUMBERED, LOOSE, UNNAMED, NAMES)),
+        ("llguidance", False, (NUMBERED, PAST)),
+        ("llguidance", True, (NUMBERED, LETTERS)),
+        ("outlines", False, (NUMBERED, PAST, BLANK, "a repetition may go beyond its 15 turns")),
+        (
+            "outlines",
+            True,
+            (NUMBERED, BLANK, LETTERS, "a repetition may go beyond its 15 turns", STAND_IN),
+        ),
+    ],
+)
+def test_losses_are_announced(target: str, special: bool, lost: tuple[str, ...]) -> None:
+    schema = nprdsl.load("npr")
+    found = schema.export(target, special=special_of(schema) if special else None)
+    assert found.target is Target(target)
+    assert set(found.lost) == set(lost)
+
+
+@pytest.mark.parametrize("target", ["xgrammar", "llguidance"])
+def test_exact_text_leaves_only_labels_to_lose(target: str) -> None:
+    schema = nprdsl.load("npr")
+    special = {tag: 7 + index for index, tag in enumerate(schema.tags)}
+    found = export(schema.grammar, target, special=special, limits=ExportLimits(exact_text=True))
+    assert set(found.lost) - {UNNAMED} == {NUMBERED}
+
+
+def test_nested_blocks_are_written_out_for_outlines_only() -> None:
+    grammar = nprdsl.load("multiverse").grammar
+    assert not any("deep" in loss for loss in export(grammar, "xgrammar").lost)
+    found = export(grammar, "outlines", limits=ExportLimits(depth=4, items=6))
+    assert len(found.text) < 1_500_000
+    assert any(re.fullmatch(r"`body` inside `body` is written out \d deep", x) for x in found.lost)
+
+
+def test_special_tags_are_named_by_id() -> None:
+    schema = nprdsl.load("npr")
+    special = special_of(schema)
+    token = special["</step>"]
+    assert f"Token({token})" in schema.export("xgrammar", special).text
+    assert f"<[{token}]>" in schema.export("llguidance", special).text
+    outlines = schema.export("outlines", special)
+    assert outlines.text.count("\\x{e004}") >= 5  # `<step>` is the fifth tag
+    assert outlines.stand_ins["<step>"] == "\ue004"
+
+
+def test_a_target_that_is_not_known() -> None:
+    with pytest.raises(ValueError, match="no export to `guidance`; the targets are xgrammar, "):
+        nprdsl.load("npr").export("guidance")
+
+
+def test_a_rule_called_root_is_not_the_root(tmp_path: Path) -> None:
+    schema = schema_of('start: "<a>" root "</a>"\nroot: TEXT', tmp_path)
+    lines = schema.export("xgrammar").text.splitlines()
+    assert lines[:2] == ['root ::= "<a>" ROOT "</a>"', "ROOT ::= TEXT"]
+
+
+def test_an_expression_that_cannot_be_short_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nprdsl.export.outlines._LONGEST", 1000)
+    with pytest.raises(ExportError, match="export to xgrammar or llguidance"):
+        nprdsl.load("npr").export("outlines")
+
+
+# -- expressions -----------------------------------------------------------------------------------
+
+parts = st.sampled_from([*TAGS, "<", "</", "<st", "ep>", "[", "g", " ", "\n", "x", "é"])
+
+
+@given(st.lists(parts, max_size=7).map("".join))
+def test_free_text_is_neither_blank_nor_holds_a_tag(text: str) -> None:
+    tagless = not any(tag in text for tag in TAGS)
+    exact, loose = text_patterns()
+    assert bool(exact.fullmatch(text)) == (tagless and bool(text.strip(BLANKS)))
+    assert bool(loose.fullmatch(text)) == tagless
+
+
+@cache
+def text_patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    found = free_text(TAGS)
+    return compiled(text_regex(found, START)), compiled(text_regex(found, OPEN))
+
+
+def compiled(regex: Regex) -> re.Pattern[str]:
+    return re.compile(python_syntax(to_rust(regex)))
+
+
+def python_syntax(text: str) -> str:
+    """The same expression in Python's syntax, which lacks `\\x{…}`."""
+    return re.sub(r"\\x\{([0-9a-f]+)\}", lambda m: f"\\U{int(m[1], 16):08x}", text)
+
+
+PATTERNS = (
+    r"[1-9][0-9]*(\.[1-9][0-9]*)*",
+    r"(?i:ab|c)[^\d\s]{2,3}\w?.x*",
+    r"(?s:.)a+?|[^\W_]|\S\D",
+    r"[\]\-a^]\/?~&&#",
+    r"(?i:[a-c])|é|[à-ü]\x00?",
+    r"^(a|ab|)(c{2}|c{3,})$",
+)
+
+
+@given(st.sampled_from(PATTERNS), st.text("abcABC12. \n\t_-]/~&#é世ax^\0", max_size=7))
+def test_expressions_mean_the_same_in_rust(pattern: str, text: str) -> None:
+    ours = re.compile(pattern, re.ASCII)
+    assert bool(compiled(parse(pattern)).fullmatch(text)) == bool(ours.fullmatch(text))
+
+
+def test_outlines_text_accepts_traces_and_refuses_faults() -> None:
+    schema = nprdsl.load("arith")
+    text = schema.export("outlines").text
+    accepts = re.compile(python_syntax(text))
+    linear = linearise(schema.grammar, ExportLimits())
+    for seed in range(10):
+        trace = sample(linear, Random(seed))
+        assert accepts.fullmatch(trace)
+        assert not accepts.fullmatch(trace.replace("<step>", "", 1))
+        assert not accepts.fullmatch(trace.replace("</guideline>", "<plan>9: x</plan></guideline>"))

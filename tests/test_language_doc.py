@@ -1,4 +1,4 @@
-"""docs/language.md: its schemas load, its Python runs, its commands succeed and print what it says."""
+"""docs/language.md: schemas load, Python runs, commands succeed and print what stands there."""
 
 from __future__ import annotations
 

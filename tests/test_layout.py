@@ -1,0 +1,156 @@
+"""The house: folders and links, imports that point one way, sizes, names, what is not caught."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+Node = TypeVar("Node", bound=ast.AST)
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("nprdsl", "grammars", "runtime", "trainers")
+# `Path.rglob` does not follow the links, so that each file is here once.
+FILES = [path.relative_to(ROOT) for f in FOLDERS for path in sorted((ROOT / f).rglob("*.py"))]
+
+# A layer may import the layers to its left, never those to its right.
+LAYERS = ("nprdsl", "nprdsl.runtime", "nprdsl.trainers")
+HEAVY = ("torch", "transformers", "hypothesis", "xgrammar", "llguidance")
+
+MODULE_LINES = 400
+FUNCTION_LINES = 60
+LONG_MODULES = {
+    "nprdsl/structure.py": "states, arcs and moves of the tag machine are defined by each other",
+    "nprdsl/fields.py": "the byte automaton of a field: its places, their steps and costs",
+    "nprdsl/machine.py": "fork, join, cut and end are one account of the same branches",
+}
+LONG_FUNCTIONS: dict[str, str] = {}  # "path:name" -> why it is not cut
+FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
+CATCH_ALL = {
+    "runtime/local/scheduler.py": "a step that fails ends its requests, whatever the model raised",
+}
+
+
+@cache
+def source(path: Path) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(source(path))
+
+
+def found(kind: type[Node]) -> list[tuple[Path, Node]]:
+    """All nodes of that kind, with their files."""
+    return [(p, node) for p in FILES for node in ast.walk(tree(p)) if isinstance(node, kind)]
+
+
+def module_of(path: Path) -> str:
+    parts = path.with_suffix("").parts
+    name = ".".join(parts if parts[0] == "nprdsl" else ("nprdsl", *parts))
+    return name.removesuffix(".__init__")
+
+
+def layer(module: str) -> int:
+    return max(i for i, name in enumerate(LAYERS) if f"{module}.".startswith(f"{name}."))
+
+
+def imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.ImportFrom):
+        return [node.module or ""]
+    return [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+
+
+def run_at_import(node: ast.AST) -> Iterator[ast.AST]:
+    """Everything below `node` that runs when the module is imported."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            continue
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        yield child
+        yield from run_at_import(child)
+
+
+@pytest.mark.parametrize("name", ["grammars", "runtime", "trainers"])
+def test_folder_is_linked_into_the_package(name: str) -> None:
+    link = ROOT / "nprdsl" / name
+    assert link.is_symlink(), f"{link} must be a symlink (git config core.symlinks true)"
+    assert link.resolve() == ROOT / name
+
+
+def test_imports_point_down() -> None:
+    """The command line may import engines, but only where it runs them."""
+    upward = []
+    for path in FILES:
+        here = module_of(path)
+        is_cli = here.startswith("nprdsl.cli")
+        nodes = run_at_import(tree(path)) if is_cli else ast.walk(tree(path))
+        for name in (name for node in nodes for name in imported(node)):
+            if not f"{name}.".startswith("nprdsl."):
+                continue
+            if layer(name) > layer(here) or (name.startswith("nprdsl.cli") and not is_cli):
+                upward.append(f"{path} imports {name}")
+    assert upward == []
+
+
+@pytest.mark.parametrize("module", ["nprdsl", "nprdsl.cli.main", "nprdsl.runtime"])
+def test_import_loads_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print(*(m for m in {HEAVY} if m in sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\n", "")
+
+
+def test_imports_are_absolute() -> None:
+    assert [f"{path}: {ast.unparse(n)}" for path, n in found(ast.ImportFrom) if n.level] == []
+
+
+def test_modules_say_what_they_are_for() -> None:
+    assert [str(path) for path in FILES if not ast.get_docstring(tree(path))] == []
+
+
+def test_modules_have_one_subject() -> None:
+    assert [str(path) for path in FILES if path.stem in FORBIDDEN_NAMES] == []
+    lines = {str(path): len(source(path).splitlines()) for path in FILES}
+    long = [f"{path}: {n} lines" for path, n in lines.items() if n > MODULE_LINES]
+    assert [entry for entry in long if entry.split(":")[0] not in LONG_MODULES] == []
+
+
+def test_functions_are_short() -> None:
+    functions = [*found(ast.FunctionDef), *found(ast.AsyncFunctionDef)]
+    lines = {f"{path}:{n.name}": (n.end_lineno or n.lineno) - n.lineno + 1 for path, n in functions}
+    long = {name for name, count in lines.items() if count > FUNCTION_LINES}
+    assert long - LONG_FUNCTIONS.keys() == set()
+
+
+def test_nothing_is_caught_by_chance() -> None:
+    wide = [
+        f"{path}:{node.lineno}"
+        for path, node in found(ast.ExceptHandler)
+        if node.type is None or ast.unparse(node.type) in {"Exception", "BaseException"}
+    ]
+    assert [place for place in wide if place.split(":")[0] not in CATCH_ALL] == []
+
+
+def test_attributes_are_not_probed() -> None:
+    probes = [
+        f"{path}:{node.lineno}: {ast.unparse(node)}"
+        for path, node in found(ast.Call)
+        if isinstance(node.func, ast.Name)
+        if (node.func.id, len(node.args)) in {("hasattr", 2), ("getattr", 3)}
+    ]
+    assert probes == []
+
+
+def test_exceptions_to_the_rules_exist() -> None:
+    listed = {*LONG_MODULES, *CATCH_ALL, *(name.split(":")[0] for name in LONG_FUNCTIONS)}
+    assert listed <= {str(path) for path in FILES}

@@ -211,7 +211,7 @@ def tokens_agree(schema: Schema, bound: BoundSchema, text: str, number: int) -> 
 
 def automaton_agrees(schema: Schema, bound: BoundSchema, text: str, number: int) -> None:
     """The automaton refuses what is not legal, and writes what is legal with canonical glue."""
-    ids = tokenise(schema.grammar, bound.vocabulary, text, seed=number, writable=True)
+    ids = tokenise(schema.grammar, bound.vocabulary, text, seed=number)
     assert ids is not None
     place = refused_at(bound, ids)
     legal = _legal(schema, text)

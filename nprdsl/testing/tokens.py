@@ -94,16 +94,16 @@ def tokenise(
     text: str,
     *,
     seed: int = 0,
-    writable: bool = False,
 ) -> tuple[int, ...] | None:
     """Ids of a text; None where the vocabulary cannot spell it. Seed 0 cuts where it must only.
 
-    `writable` cuts behind the tag that ends an item's label too: generation must know the label by
-    then. A text that is not legal is cut at its special tags only, as nothing else is known of it.
+    Cuts are needed where branches begin and end, behind the tag that ends what an item's branch
+    repeats, and around a free text that it repeats. A text that is not legal is cut at its special
+    tags only, as nothing else is known of it.
     """
     special = tag_pattern([tag for tag in grammar.tags if tag in vocabulary.special])
     random = Random(seed)
-    seams = _seams(grammar, text, writable=writable)
+    seams = _seams(grammar, text)
     ids: list[int] = []
     at = 0
     for found in (*special.finditer(text), None):
@@ -124,8 +124,8 @@ def _pieces(text: str, places: list[int]) -> list[str]:
     return [text[a:b] for a, b in itertools.pairwise(places)]
 
 
-def _seams(grammar: ir.Grammar, text: str, *, writable: bool) -> list[int]:
-    """Where a legal text must be cut: the ends of maps and branches."""
+def _seams(grammar: ir.Grammar, text: str) -> list[int]:
+    """Where a legal text must be cut."""
     tree = derive(grammar, text)
     if tree is None:
         return []
@@ -133,17 +133,20 @@ def _seams(grammar: ir.Grammar, text: str, *, writable: bool) -> list[int]:
     for node in tree.walk():
         if isinstance(node.node, ir.Fork):
             places |= {node.start, node.end, *(branch.end for branch in node.children)}
-        elif isinstance(node.node, ir.Map) and writable:
-            places |= set(_label_ends(node.node.block, node, tree))
+        elif isinstance(node.node, ir.Map):
+            places |= set(_repeated_ends(node.node.block, node, tree))
     return sorted(places)
 
 
-def _label_ends(block: ir.Block, listed: Tree, tree: Tree) -> Iterator[int]:
-    """The end of the next tag behind each bound field of the items."""
+def _repeated_ends(block: ir.Block, listed: Tree, tree: Tree) -> Iterator[int]:
+    """The end of the next tag behind each bound field of the items; both ends of a bound text."""
     ends = [leaf.end for leaf in tree.leaves() if isinstance(leaf.node, ir.Tag)]
     for item in items_of(block, listed):
         for bound in bound_fields(block, item):
             yield next(end for end in ends if end > bound.end)
+            field = bound.node
+            if isinstance(field, ir.Field) and field.terminal.kind is ir.TerminalKind.TEXT:
+                yield from (bound.start, bound.end)
 
 
 def _spell(vocabulary: Vocabulary, piece: bytes, random: Random | None) -> list[int] | None:

@@ -236,7 +236,8 @@ class Automaton:
             return b""
         if self.mode is TagMode.SPECIAL:
             return None
-        return self.fields.scan.overhang(self.vocabulary.bytes_of(token), state.local.node)
+        found = self.fields.scan.last(self.vocabulary.bytes_of(token), state.local.node)
+        return None if found is None else found[1]
 
     def _ready(self, local: Local, tag: str) -> bool:
         return any(
@@ -334,12 +335,25 @@ class Automaton:
         costs = self.fields.costs(state.local)
         return min((cost + state.closings[tag] for tag, cost in costs.items()), default=NEVER)
 
-    def cost_until(self, state: State, cell: Cell) -> int:
-        """The fewest tokens on this branch until its stack is down to `cell`."""
+    def cost_until(self, state: State, cell: Cell | None) -> int:
+        """The fewest tokens on this branch until `cell` is left, to the end of that field; None:
+        until this field is left."""
         costs, own = self.fields.costs(state.local), self.own_costs
         arcs = state.structure.arcs
-        ways = [c + own.stack(arcs[t].cell, arcs[t].frame, cell) for t, c in costs.items()]
+        ways = [
+            cost + (own.stack(arcs[tag].cell, arcs[tag].frame, cell) if kept else 0)
+            for tag, cost in costs.items()
+            for kept in [cell is not None and _holds(arcs[tag].cell, cell)]
+        ]
         return min(ways, default=0)
+
+    def completes(self, state: State, token: int) -> str | None:
+        """The last tag (or the end) that a legal token completes; None if it completes none."""
+        tag = self.tag_of(token)
+        if tag is not None or self.mode is TagMode.SPECIAL:
+            return tag
+        found = self.fields.scan.last(self.vocabulary.bytes_of(token), state.local.node)
+        return None if found is None else found[0]
 
     def may_end(self, state: State) -> bool:
         """Whether the trace is legal if it ends here."""
@@ -357,6 +371,12 @@ class Automaton:
         if state.forced is None:
             state.forced = forced_run(self, state)
         return state.forced
+
+
+def _holds(stack: Cell | None, cell: Cell) -> bool:
+    while stack is not None and stack is not cell:
+        stack = stack.below
+    return stack is not None
 
 
 def _covering(vocabulary: Vocabulary, tokens: tuple[int, ...], length: int) -> tuple[int, ...]:

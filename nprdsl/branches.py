@@ -5,11 +5,10 @@ Non-goals: deciding anything (see `nprdsl.machine`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 
-from nprdsl.automaton import Automaton
-from nprdsl.events import BranchReason, LeaveRule
+from nprdsl.events import BranchReason, EnterRule, LeaveRule
 from nprdsl.ledger import Account
 from nprdsl.matcher import Matcher
 from nprdsl.stack import Cell, Leave
@@ -58,26 +57,39 @@ class BranchState:
     squeezed: bool = False  # its last token was chosen with no slack left
     reason: BranchReason | None = None
     scopes: list[Scope] = field(default_factory=list)
+    field_start: int = 0  # what was spent where the field in progress began
 
     @property
     def tokens(self) -> Iterator[Written]:
         return (w for w in self.written if isinstance(w, Written))
 
 
-def follow_scopes(branch: BranchState, caps: frozenset[str], before: TagState) -> None:
-    """Open and close the scopes of capped rules after the structure has moved."""
+def open_scopes(branch: BranchState, caps: frozenset[str]) -> None:
+    """The scopes of a branch that begins."""
+    branch.scopes = [Scope(cell, rule, 0) for cell, rule in _leaves(branch.matcher.structure, caps)]
+
+
+def follow_scopes(branch: BranchState, caps: frozenset[str], before: TagState, tag: str) -> None:
+    """Open and close the scopes of capped rules when the branch's next token has completed `tag`.
+
+    A rule counts from the token that completes its first tag, one without tags from the tag before
+    it.
+    """
     after = branch.matcher.structure
-    if not caps or after is before:
-        return
-    left = [e.rule for e in after.events if isinstance(e, LeaveRule) and e.rule in caps]
-    for rule in left:
-        index = next((i for i, s in reversed(list(enumerate(branch.scopes))) if s.rule == rule), -1)
-        if index >= 0:
-            del branch.scopes[index]
-    open_cells = _leaves(after, caps)
-    known = len(branch.scopes)
-    for cell, rule in open_cells[known:]:
-        branch.scopes.append(Scope(cell, rule, branch.account.spent))
+    arc = before.arcs.get(tag)
+    entered = 0
+    for event in (*(arc.trails[0] if arc is not None else ()), *after.events):
+        if isinstance(event, EnterRule) and event.rule in caps:
+            entered += 1
+        elif isinstance(event, LeaveRule) and event.rule in caps:
+            if entered:
+                entered -= 1
+            elif branch.scopes:
+                branch.scopes.pop()
+    spent, cells = branch.account.spent, _leaves(after, caps)
+    del branch.scopes[len(cells) :]
+    branch.scopes += [Scope(cell, rule, spent) for cell, rule in cells[len(branch.scopes) :]]
+    branch.field_start = spent + 1
 
 
 def _leaves(state: TagState, caps: frozenset[str]) -> list[tuple[Cell, str]]:
@@ -90,11 +102,25 @@ def _leaves(state: TagState, caps: frozenset[str]) -> list[tuple[Cell, str]]:
     return found[::-1]
 
 
-def scope_slack(branch: BranchState, automaton: Automaton, rule_tokens: dict[str, int]) -> int:
+def scope_slack(branch: BranchState, rule_tokens: dict[str, int]) -> int:
     """The least slack that the open scopes leave; a very large number without any."""
+    matcher, spent = branch.matcher, branch.account.spent
     slack = 1 << 30
     for scope in branch.scopes:
-        used = branch.account.spent - scope.since
-        to_leave = branch.matcher.cost_until(scope.cell)
-        slack = min(slack, rule_tokens[scope.rule] - used - to_leave)
+        to_leave = matcher.cost_until(scope.cell)
+        slack = min(slack, rule_tokens[scope.rule] - (spent - scope.since) - to_leave)
+    used = spent - branch.field_start
+    for rule in _passed(matcher, rule_tokens):
+        slack = min(slack, rule_tokens[rule] - used - matcher.cost_until(None))
     return max(slack, 0)
+
+
+def _passed(matcher: Matcher, caps: Container[str]) -> set[str]:
+    """The capped rules without tags that stand in this field, whatever the next tag."""
+    arcs = matcher.structure.arcs
+    ways = [
+        {e.rule for e in trail if isinstance(e, EnterRule) and e.rule in caps}
+        for tag in matcher.next_tags
+        for trail in arcs[tag].trails
+    ]
+    return set.intersection(*ways) if ways else set()

@@ -16,8 +16,9 @@ _FILLERS = (b".", b"-", b"x", b"0", b"1", b"a")
 
 
 def closing_tokens(automaton: Automaton, matcher: Matcher) -> tuple[int, ...]:
-    """Advance the matcher along the cheapest way to its next fork or end; the tokens it took."""
+    """The tokens of the cheapest way to the matcher's next fork or end; it stays where it is."""
     taken: list[int] = []
+    matcher = matcher.fork()
     while not matcher.finished and matcher.structure.fork is None:
         run = matcher.forced() or [_closest(automaton, matcher)]
         for token in run:

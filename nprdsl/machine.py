@@ -16,7 +16,7 @@ import numpy as np
 
 from nprdsl.actions import ALL, ROOT, Action, Drop, End, Feed, Fork, Join, JoinPolicy
 from nprdsl.bound import BoundSchema
-from nprdsl.branches import BranchState, Forked, Written, follow_scopes, scope_slack
+from nprdsl.branches import BranchState, Forked, Written, follow_scopes, open_scopes, scope_slack
 from nprdsl.closing import closing_tokens
 from nprdsl.events import (
     BranchEndEvent,
@@ -61,6 +61,7 @@ class Machine:
         self._actions: list[Action] = []
         self._check_limits()
         root = BranchState(ROOT, (), self._matcher(self._tags.initial), self._open(), None)
+        open_scopes(root, self._caps)
         self._branches = [root]
         self._live: list[int] = []
 
@@ -100,13 +101,18 @@ class Machine:
         """int32 [ceil(V/32)]: the tokens that the branch may sample. Equal rows are the same
         array."""
         state = self._branches[branch]
-        slack = state.account.left - state.matcher.cost
-        if state.scopes:
-            slack = min(slack, scope_slack(state, self._automaton, self._rule_tokens))
+        slack = self._slack(state)
         state.squeezed = slack <= 0
         if slack >= self._automaton.ample:
             return state.matcher.mask()
         return state.matcher.tight(slack)
+
+    def _slack(self, state: BranchState) -> int:
+        """The tokens that a branch may spend beyond those of its cheapest end."""
+        slack = state.account.left - state.matcher.cost
+        if self._caps:
+            slack = min(slack, scope_slack(state, self._rule_tokens))
+        return slack
 
     def rule(self, branch: int) -> str:
         """The innermost rule that the branch is writing."""
@@ -142,10 +148,9 @@ class Machine:
         it."""
         assert branch in self._live, f"branch {branch} does not wait for a token"
         state = self._branches[branch]
-        before = state.matcher.structure
-        state.matcher.advance(token)
+        self._step(state, token)
         self._live.remove(branch)
-        self._write(state, (token,), sampled=True, logprob=logprob, before=before)
+        self._write(state, (token,), sampled=True, logprob=logprob)
         if branch == ROOT and token == self.bound.vocabulary.eos_id:
             self._end(EndReason.COMPLETED)
         else:
@@ -172,18 +177,16 @@ class Machine:
         """Feed `pending` and all that is forced, then fork, finish, or wait for a sample."""
         forced = tuple(state.matcher.forced())
         if forced:
-            before = state.matcher.structure
             for token in forced:
-                state.matcher.advance(token)
-            self._write(state, forced, sampled=False, logprob=None, before=before)
+                self._step(state, token)
+            self._write(state, forced, sampled=False, logprob=None)
         if pending or forced:
             self._actions.append(Feed(state.number, pending + forced))
         if state.matcher.structure.fork is not None:
             self._fork(state)
         elif state.matcher.finished:
             self._finish(state)
-        elif state.account.left == 0:
-            assert state.number == ROOT and state.matcher.may_end, "the reserve covers the end"
+        elif state.number == ROOT and state.matcher.may_end and self._slack(state) <= 0:
             self._end(EndReason.BUDGET)
         elif state.matcher.forced():
             self._run_on(state, ())
@@ -194,6 +197,16 @@ class Machine:
         self._live.append(state.number)
         self._live.sort(key=lambda number: self._branches[number].path)
 
+    def _step(self, state: BranchState, token: int) -> None:
+        """Move a branch by one token, and account for it."""
+        before, tag = state.matcher.structure, None
+        if self._caps:
+            tag = state.matcher.completes(token)
+        state.matcher.advance(token)
+        if tag is not None:
+            follow_scopes(state, self._caps, before, tag)
+        state.account.spend(1)
+
     def _write(
         self,
         state: BranchState,
@@ -201,12 +214,8 @@ class Machine:
         *,
         sampled: bool,
         logprob: float | None,
-        before: TagState,
     ) -> None:
-        state.account.spend(len(tokens))
         state.written.extend(Written(token, sampled, logprob) for token in tokens)
-        if self._caps:
-            follow_scopes(state, self._caps, before)
         text = self.bound.vocabulary.text(tokens)
         self._events.append(TokenEvent(state.number, state.path, tokens, text, not sampled))
 
@@ -225,6 +234,7 @@ class Machine:
         for index, (matcher, share) in enumerate(zip(starts, shares, strict=True)):
             path = (*parent.path, parent.forks, index)
             child = BranchState(first + index, path, matcher, Account(share), parent.number)
+            open_scopes(child, self._caps)
             self._branches.append(child)
         parent.forks += 1
         parent.children = tuple(range(first, first + count))
@@ -235,8 +245,9 @@ class Machine:
         )
         self._actions.append(Fork(parent.number, parent.children))
         self._events.append(ForkEvent(parent.number, parent.children, labels))
-        for number in parent.children:
-            self._run_on(self._branches[number], ())
+        for number in range(first, first + count):
+            if not self._branches[number].matcher.finished:  # cut already
+                self._run_on(self._branches[number], ())
 
     def _spawn(self, parent: BranchState, block: Block) -> int:
         """The number of branches of a fork by count: as many as asked for, allowed and
@@ -277,9 +288,10 @@ class Machine:
         if state.number in self._live:
             self._live.remove(state.number)
         while not state.matcher.finished and not state.children:
-            before = state.matcher.structure
             tokens = closing_tokens(self._automaton, state.matcher)
-            self._write(state, tokens, sampled=False, logprob=None, before=before)
+            for token in tokens:
+                self._step(state, token)
+            self._write(state, tokens, sampled=False, logprob=None)
             self._run_on(state, tokens)
             if state.number in self._live:
                 self._live.remove(state.number)

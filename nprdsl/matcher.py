@@ -81,8 +81,18 @@ class Matcher:
         """The fewest tokens that finish the trace (or branch) legally from here."""
         return self._automaton.cost(self._state) + self._carried
 
-    def cost_until(self, cell: Cell) -> int:
-        """The fewest tokens written on this branch until the stack is down to `cell`."""
+    @property
+    def next_tags(self) -> list[str]:
+        """The tags (and the end) that may still come next."""
+        return list(self._automaton.fields.costs(self._state.local))
+
+    def completes(self, token: int) -> str | None:
+        """The tag that a legal token completes; the last one, if it completes several."""
+        return self._automaton.completes(self._state, token)
+
+    def cost_until(self, cell: Cell | None) -> int:
+        """The fewest tokens written on this branch until `cell` is left, to the end of that field;
+        None: until this field is left."""
         return self._automaton.cost_until(self._state, cell) + self._carried
 
     def tight(self, slack: int) -> Row:

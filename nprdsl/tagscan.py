@@ -31,14 +31,14 @@ class TagScan:
                 return self.ends[node]
         return ""
 
-    def overhang(self, data: bytes, node: int = ROOT) -> bytes | None:
-        """What of `data` stands behind the last tag complete in it; None if none is."""
-        rest = None
+    def last(self, data: bytes, node: int = ROOT) -> tuple[str, bytes] | None:
+        """The last tag complete in `data`, and what of `data` stands behind it."""
+        found = None
         for at, byte in enumerate(data):
             node = self.moves[node].get(byte, ROOT)
             if self.ends[node]:
-                node, rest = ROOT, data[at + 1 :]
-        return rest
+                found, node = (self.ends[node], data[at + 1 :]), ROOT
+        return found
 
 
 def tag_scan(tags: Sequence[str]) -> TagScan:

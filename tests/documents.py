@@ -1,7 +1,7 @@
 """Markdown documents as tests: their fenced blocks, and what the examples in them print.
 
-A block behind an example that is marked `console` holds what the example prints. Non-goals: a
-Markdown parser; fences stand at the beginning of a line.
+A block behind an example that is marked `console` holds what the example prints, or its beginning
+and `…`. Non-goals: a Markdown parser; fences stand at the beginning of a line.
 """
 
 from __future__ import annotations
@@ -68,9 +68,17 @@ def remade(text: str, run: Callable[[Block], Printed | None]) -> str:
             last[0] = run(block)
             return found[0]
         printed = last[0]
-        return found[0] if printed is None else f"```{block.info}\n{printed.text}\n```"
+        return found[0] if printed is None else f"```{block.info}\n{_as_shown(printed, block)}```"
 
     return _FENCE.sub(replaced, text)
+
+
+def _as_shown(printed: Printed, block: Block) -> str:
+    """What is printed; as many lines of it as the document shows if that ends with `…`."""
+    lines, shown = printed.text.splitlines(keepends=True), block.body.splitlines()
+    if shown and shown[-1] == "…":
+        return "".join(lines[: len(shown) - 1]) + "…\n"
+    return f"{printed.text}\n"
 
 
 def run_schema(source: str, folder: Path) -> Printed:

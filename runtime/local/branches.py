@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from nprdsl.actions import Action, Drop, Feed, Fork, Join
@@ -20,47 +19,34 @@ Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
 
-class Row:
-    """The last token fed on a branch; `logits` keeps what follows it while the branch waits its
-    turn.
-    """
-
-    __slots__ = ("logits",)
-
-    def __init__(self) -> None:
-        self.logits: torch.Tensor | None = None
-
-
 class Branch:
-    """`sees` `[columns]`, the `position` of the next token, and the `last` row."""
+    """`sees` `[columns]`, the `position` of the next token, and the `last` run that was fed."""
 
     __slots__ = ("last", "position", "sees")
 
-    def __init__(self, sees: Bools, position: int, last: Row) -> None:
+    def __init__(self, sees: Bools, position: int, last: Run | None) -> None:
         self.sees = sees
         self.position = position
         self.last = last
 
 
 class Run:
-    """Adjacent tokens of one branch, to be fed: `tokens[done:]` from `column` and `position` on."""
+    """Adjacent tokens of one branch, to be fed from `column` and `position` on."""
 
-    __slots__ = ("branch", "column", "name", "position", "row", "tokens")
+    __slots__ = ("branch", "column", "name", "position", "tokens")
 
     def __init__(
-        self, name: int, branch: Branch, tokens: tuple[int, ...], column: int, row: Row
+        self, name: int, branch: Branch, tokens: tuple[int, ...], column: int, position: int
     ) -> None:
         self.name = name
         self.branch = branch
         self.tokens = tokens
         self.column = column
-        self.position = branch.position
-        self.row = row
+        self.position = position
 
     def split(self, count: int) -> Run:
         """The first `count` tokens as a run of their own; this one keeps the rest."""
-        head = Run(self.name, self.branch, self.tokens[:count], self.column, Row())
-        head.position = self.position
+        head = Run(self.name, self.branch, self.tokens[:count], self.column, self.position)
         self.tokens = self.tokens[count:]
         self.column += count
         self.position += count
@@ -76,7 +62,7 @@ class TraceLog:
         self.width = width
         self.used = 0  # columns taken
         self.positions: Ints = np.zeros(width, dtype=np.int64)  # of the token at each column
-        self.branches = {0: Branch(np.zeros(width, dtype=bool), 0, Row())}
+        self.branches = {0: Branch(np.zeros(width, dtype=bool), 0, None)}
         self.waiting: list[Run] = []
 
     def apply(self, actions: Iterable[Action]) -> None:
@@ -117,8 +103,8 @@ class TraceLog:
             raise RuntimeError(
                 f"the trace needs more than the {self.width} slots that were reserved for it"
             )
-        row = branch.last = Row()
-        self.waiting.append(Run(name, branch, tokens, first, row))
+        branch.last = Run(name, branch, tokens, first, branch.position)
+        self.waiting.append(branch.last)
         if count == 1:
             branch.sees[first] = True
             self.positions[first] = branch.position

@@ -56,9 +56,8 @@ class Forward:
         rows = parts[-1].group.last
         tokens, positions, slots = self._rows(parts)
         self.log.place(slots, max(p.group.start + p.group.width for p in parts))
-        options = {}
-        if self._keeps and len(keep) < rows:
-            options["logits_to_keep"] = self._tensor(keep)
+        chosen = None if keep == list(range(rows)) else self._tensor(keep)
+        options = {} if chosen is None or not self._keeps else {"logits_to_keep": chosen}
         mask = self._mask(parts, key)
         self.attention.groups = [part.group for part in parts]
         with self.attention:
@@ -73,8 +72,8 @@ class Forward:
             )
             self.model_s += time.perf_counter() - begin
         logits: torch.Tensor = output.logits[0]
-        if not options and len(keep) < rows:
-            logits = logits[self._tensor(keep)]
+        if chosen is not None and not self._keeps:
+            logits = logits[chosen]
         return logits.float()
 
     def _mask(self, parts: list[Part], key: Hashable) -> torch.Tensor | dict[str, torch.Tensor]:

@@ -96,26 +96,17 @@ class Request:
         if self._histories is not None:
             self._histories.apply(actions)
 
-    def turn(self) -> tuple[int, ...]:
-        """The branches that are decoded now."""
-        live = self.machine.live
-        return live[:1] if self._in_turn else live
-
-    def waiting_branches(self) -> tuple[int, ...]:
-        """The live branches that must wait for their turn."""
-        return self.machine.live[1:] if self._in_turn else ()
-
     def take(self, most: int) -> list[Run]:
         """Runs to feed now, at most `most` rows."""
         if not self._in_turn:
             return self.log.take(most)
-        waiting = frozenset(self.waiting_branches())
-        return self.log.take(most, lambda branch: branch not in waiting)
+        later = frozenset(self.machine.live[1:])
+        return self.log.take(most, lambda branch: branch not in later)
 
-    def awaited(self) -> set[int]:
-        """Ids of the rows whose logits live branches wait for."""
+    def awaited(self) -> list[tuple[int, int]]:
+        """The live branches, each with the id of the run behind which its next token is drawn."""
         branches = self.log.branches
-        return {id(branches[branch].last) for branch in self.machine.live}
+        return [(branch, id(branches[branch].last)) for branch in self.machine.live]
 
     def draw(self, branch: int) -> Draw:
         machine, history = self.machine, None

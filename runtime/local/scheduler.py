@@ -18,9 +18,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
-import torch
-
-from nprdsl.runtime.local.branches import Row, Run
+from nprdsl.runtime.local.branches import Run
 from nprdsl.runtime.local.forward import Forward, arrange
 from nprdsl.runtime.local.kv_log import SlotPool
 from nprdsl.runtime.local.requests import Job, Request
@@ -160,6 +158,8 @@ class Scheduler:
             picks, tokens, logprobs = self._draw(fed)
         if failures:
             return failures[0]
+        if not fed and not picks:
+            self._fail_stuck()
         for one in fed:
             one.request.forwards += 1
         drawn = zip(tokens, logprobs, strict=True)
@@ -176,56 +176,31 @@ class Scheduler:
                 self._fail(one.request, alone)
 
     def _draw(self, fed: list[_Fed]) -> tuple[list[_Picks], list[int], list[float]]:
-        """Tokens and log-probabilities for the branches whose turn it is, where logits are there.
+        """Tokens and log-probabilities for all live branches whose last run is fed now.
 
         They stand in the order of the branches of the picks.
         """
-        logits, place = self._logits(fed)
-        picks: list[_Picks] = []
-        draws: list[Draw] = []
-        rows: list[Row] = []
-        for request in self._running:
-            branches = request.log.branches
-            ready = []
-            for branch in request.turn():
-                row = branches[branch].last
-                if id(row) in place or row.logits is not None:
-                    ready.append(branch)
-                    draws.append(request.draw(branch))
-                    rows.append(row)
-            if ready:
-                picks.append((request, ready))
-        self._keep(fed, logits, place)
-        if not picks:
-            return [], [], []
-        return picks, *self._sampler(_gather(logits, place, rows), draws)
-
-    def _logits(self, fed: list[_Fed]) -> tuple[torch.Tensor | None, dict[int, int]]:
-        """Logits of the awaited rows, and the place of each row's (by id) among them."""
         if not fed:
-            return None, {}
-        place: dict[int, int] = {}
-        keep: list[int] = []
+            return [], [], []
+        ends: dict[int, int] = {}  # the last row of a run, by the run's id
         at = 0
         for one in fed:
-            awaited = one.request.awaited()
             for run in one.runs:
                 at += len(run.tokens)
-                if id(run.row) in awaited:
-                    place[id(run.row)] = len(keep)
-                    keep.append(at - 1)
-        parts = arrange([(one.request.log, one.request.extent, one.runs) for one in fed])
-        logits = self.forward(parts, keep, _steady(fed, at))
-        self.timings.rows += at
-        return logits, place
-
-    def _keep(self, fed: list[_Fed], logits: torch.Tensor | None, place: dict[int, int]) -> None:
-        """Keeps the logits of branches that must wait for their turn."""
+                ends[id(run)] = at - 1
+        picks: list[_Picks] = []
+        rows: list[int] = []
+        draws: list[Draw] = []
         for one in fed:
-            for branch in one.request.waiting_branches():
-                row = one.request.log.branches[branch].last
-                if logits is not None and id(row) in place:
-                    row.logits = logits[place[id(row)]].clone()
+            ready = [(branch, ends[run]) for branch, run in one.request.awaited() if run in ends]
+            if ready:
+                picks.append((one.request, [branch for branch, _ in ready]))
+                rows.extend(row for _, row in ready)
+                draws.extend(one.request.draw(branch) for branch, _ in ready)
+        parts = arrange([(one.request.log, one.request.extent, one.runs) for one in fed])
+        logits = self.forward(parts, rows, _steady(fed, at))
+        self.timings.rows += at
+        return (picks, *self._sampler(logits, draws)) if picks else ([], [], [])
 
     # -- leaving -----------------------------------------------------------------------------------
 
@@ -237,6 +212,12 @@ class Scheduler:
         request.error = f"{type(error).__name__}: {error}"
         request.machine.fail()
         self.forward.log.clear(request.extent)
+
+    def _fail_stuck(self) -> None:
+        """A machine that wants nothing and does not end would keep its slots for ever."""
+        for request in self._running:
+            if request.ended is None:
+                self._fail(request, RuntimeError("there is nothing to feed and nothing to draw"))
 
     def _boundary(self, request: Request) -> AbstractContextManager[None]:
         return boundary(lambda error: self._fail(request, error))
@@ -259,19 +240,6 @@ def _advance(request: Request, branches: list[int], drawn: list[tuple[int, float
             raise ArithmeticError("the model gave logits that are not finite numbers")
         if branch in machine.live:
             request.apply(machine.advance(branch, token, logprob))
-
-
-def _gather(logits: torch.Tensor | None, place: dict[int, int], rows: list[Row]) -> torch.Tensor:
-    """`[len(rows), vocabulary]`: fresh logits, or kept ones where a row's forward was earlier."""
-    order = [place.get(id(row), -1) for row in rows]
-    if logits is not None and order == list(range(len(logits))):
-        return logits
-    found = []
-    for row, i in zip(rows, order, strict=True):
-        one = row.logits if logits is None or i < 0 else logits[i]
-        assert one is not None
-        found.append(one)
-    return torch.stack(found)
 
 
 def _steady(fed: list[_Fed], rows: int) -> Hashable:

@@ -118,6 +118,17 @@ def test_masks_that_grow_equal_masks_written_anew(monkeypatch: pytest.MonkeyPatc
     assert [m.fed for m in grown] == [m.fed for m in anew]
 
 
+def test_logits_stand_in_the_order_that_was_asked_for() -> None:
+    def logits(keep: list[int]) -> torch.Tensor:
+        forward, log = Forward(model("llama"), 8), TraceLog(8)
+        log.apply([Feed(0, (1, 2, 3))])
+        return forward(arrange([(log, Extent(0, 8), log.take(8))]), keep)
+
+    rows = logits([0, 1, 2])
+    for keep in ([2, 0, 1], [1, 1, 1], [2, 1], []):
+        assert torch.allclose(logits(keep), rows[keep], atol=1e-6)
+
+
 def test_two_runs_of_one_branch_do_not_grow() -> None:
     """The second run must see the first, which a mask that only grows would not show."""
     name = "llama"

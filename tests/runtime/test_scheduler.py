@@ -196,6 +196,23 @@ def test_logits_that_are_not_finite_fail_their_request_only(
     assert [r.ended for r in requests[1:]] == [EndReason.COMPLETED] * 2
 
 
+def test_what_failed_leaves_nothing_behind() -> None:
+    """Slots of a failed request hold no NaN for the next owner, who may not write them at once."""
+    one = scheduler()
+    broken = one.submit(job(3))
+    one.round()
+    layer = one.forward.log.layers[0]
+    layer.keys[:, :, : broken.extent.end] = torch.nan
+    layer.values[:, :, : broken.extent.end] = torch.nan
+    run(one)
+    assert "not finite" in broken.error
+    plan = (Split(tuple((Force((5, 6)), Sample(4)) for _ in range(3))), Force((7,)), Sample(2))
+    machine = ScriptedMachine(plan, (1,), WIDTH)
+    next_one = one.submit(Job(machine, (1,), 40, decoding=Decoding.IN_TURN))
+    run(one)
+    assert next_one.ended is EndReason.COMPLETED, next_one.error
+
+
 class Brittle(ScriptedMachine):
     """A machine that raises when it is told its first token."""
 
@@ -210,6 +227,21 @@ def test_a_machine_that_raises_fails_its_request_only() -> None:
     run(one)
     assert bad.ended is EndReason.FAILED and "no such state" in bad.error
     assert good.ended is EndReason.COMPLETED
+
+
+class Idle(ScriptedMachine):
+    """A machine that begins, and then wants nothing."""
+
+    @property
+    def live(self) -> tuple[int, ...]:
+        return ()
+
+
+def test_a_machine_that_wants_nothing_does_not_hang() -> None:
+    one = scheduler()
+    request = one.submit(Job(Idle((Sample(2),), (1,), WIDTH), (1,), 9))
+    run(one)
+    assert "nothing to feed and nothing to draw" in request.error
 
 
 def test_more_tokens_than_reserved_fail() -> None:

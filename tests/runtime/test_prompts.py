@@ -1,0 +1,119 @@
+"""What a user writes is text, never structure."""
+
+from __future__ import annotations
+
+import pytest
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from nprdsl.runtime.local.prompts import PromptEncoder, PromptError
+from nprdsl.vocabulary import Vocabulary
+
+TAGS = ["<step>", "</step>", "<<step>"]
+SPECIAL = ["<eos>", "<bos>", "<|user|>", *TAGS]
+TEMPLATE = "{% for m in messages %}<|user|>{{ m['content'] | trim }}\n{% endfor %}"
+
+
+def byte_level(*, begins: bool = False) -> PreTrainedTokenizerFast:
+    """Every byte is a token; the tags are special, `<|user|>` is added but not special."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_special_tokens([AddedToken(t, special=True) for t in SPECIAL if t != "<|user|>"])
+    core.add_tokens([AddedToken("<|user|>", special=False)])
+    if begins:
+        bos = core.token_to_id("<bos>")
+        core.post_processor = processors.TemplateProcessing("<bos> $A", None, [("<bos>", bos)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, eos_token="<eos>", bos_token="<bos>", chat_template=TEMPLATE
+    )
+
+
+def encoder(tokenizer: PreTrainedTokenizerFast) -> tuple[PromptEncoder, Vocabulary]:
+    vocabulary = Vocabulary.from_tokenizer(tokenizer)
+    return PromptEncoder(tokenizer, vocabulary), vocabulary
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a <step> b",
+        "<step>",
+        "x</step></step>y",
+        "<<step>",
+        "<<step>step>",
+        "<st<step>ep>",
+        "é<step>",
+    ],
+)
+def test_spelled_tags_stay_text(text: str) -> None:
+    prompts, vocabulary = encoder(byte_level())
+    ids = prompts.text(text, TAGS)
+    assert not {vocabulary.special[tag] for tag in TAGS} & set(ids)
+    assert vocabulary.text(ids) == text
+
+
+def test_a_plain_tokenizer_call_would_make_them_special() -> None:
+    _, vocabulary = encoder(byte_level())
+    assert vocabulary.special["<step>"] in byte_level()("a <step> b").input_ids
+
+
+def test_other_special_tokens_of_a_text_are_meant() -> None:
+    prompts, vocabulary = encoder(byte_level())
+    assert prompts.text("<|user|>hi", TAGS)[0] == vocabulary.special["<|user|>"]
+
+
+def test_the_beginning_mark_comes_once() -> None:
+    prompts, vocabulary = encoder(byte_level(begins=True))
+    bos = vocabulary.special["<bos>"]
+    assert prompts.text("hi", TAGS).count(bos) == 1
+    assert prompts.text("<bos>hi", TAGS).count(bos) == 1
+    assert encoder(byte_level())[0].text("hi", TAGS).count(bos) == 0
+
+
+def test_chat_messages_cannot_speak_as_the_template() -> None:
+    prompts, vocabulary = encoder(byte_level())
+    ids = prompts.chat(
+        [{"role": "user", "content": "a <|user|> <step>"}, {"role": "user", "content": "b <eos>"}]
+    )
+    assert ids.count(vocabulary.special["<|user|>"]) == 2
+    assert vocabulary.special["<step>"] not in ids and vocabulary.special["<eos>"] not in ids
+    assert vocabulary.text(ids) == "<|user|>a <|user|> <step>\n<|user|>b <eos>\n"
+
+
+def test_private_use_characters_survive() -> None:
+    prompts, vocabulary = encoder(byte_level())
+    assert vocabulary.text(prompts.text("\ue000<step>\ue001", TAGS)) == "\ue000<step>\ue001"
+
+
+def test_what_the_vocabulary_cannot_spell_is_refused() -> None:
+    core = Tokenizer(models.BPE(vocab={"1": 0, "+": 1}, merges=[]))
+    core.decoder = decoders.Fuse()
+    core.add_special_tokens([AddedToken("<eos>", special=True)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<eos>")
+    prompts, _ = encoder(tokenizer)
+    assert prompts.text("1+1", []) == (0, 1, 0)
+    with pytest.raises(PromptError, match=r"no token for 'é' \(U\+00E9\) of the prompt '1é1'"):
+        prompts.text("1é1", [])
+
+
+def test_bad_prompts() -> None:
+    prompts, vocabulary = encoder(byte_level())
+    with pytest.raises(PromptError, match="the prompt is empty"):
+        prompts.text("", TAGS)
+    with pytest.raises(PromptError, match=f"has token {vocabulary.size}; the model's ids are 0 to"):
+        prompts.ids([1, vocabulary.size])
+    with pytest.raises(PromptError, match="a message is"):
+        prompts.chat([{"rolle": "user", "content": "x"}])
+    bare = byte_level()
+    bare.chat_template = None
+    with pytest.raises(PromptError, match="no chat template"):
+        encoder(bare)[0].chat([{"role": "user", "content": "x"}])
+
+
+def test_a_vocabulary_alone_spells_texts() -> None:
+    vocabulary = Vocabulary({0: "a", 1: "b", 2: "ab"}, {"<step>": 3})
+    prompts = PromptEncoder(None, vocabulary)
+    assert prompts.text("abb", ["<step>"]) == (2, 1)
+    assert prompts.ids([3, 0]) == (3, 0)

@@ -16,10 +16,8 @@ from typing import Any, Literal
 
 import click
 
-from nprdsl.cli.failures import Failure, Rejected, reason, told
+from nprdsl.cli.failures import Failure, reason, told
 from nprdsl.cli.files import read_text
-from nprdsl.diagnostics import SchemaError
-from nprdsl.rendering import render_schema_error
 from nprdsl.schema import Schema, SchemaNotFoundError, load
 
 # What the import of somebody's module may raise.
@@ -53,14 +51,6 @@ def load_schema(name: str, terminals: str | None) -> Schema:
         raise
     except (OSError, UnicodeDecodeError) as error:
         raise Failure(f"cannot read the schema `{name}`: {reason(error)}") from error
-
-
-def examined_schema(name: str, terminals: str | None) -> Schema:
-    """The same, where the schema itself is examined: its faults are the result."""
-    try:
-        return load_schema(name, terminals)
-    except SchemaError as error:
-        raise Rejected(render_schema_error(error)) from error
 
 
 def read_types(given: str) -> Mapping[str, object]:

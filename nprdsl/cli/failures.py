@@ -76,6 +76,15 @@ def boundary() -> Iterator[None]:
         raise Rejected("there is not enough memory") from error
 
 
+@contextmanager
+def examining() -> Iterator[None]:
+    """Where a schema is what the command examines, its faults are the result."""
+    try:
+        yield
+    except SchemaError as error:
+        raise Rejected(render_schema_error(error)) from error
+
+
 class Command(click.Command):
     """A command behind the boundary."""
 

@@ -15,8 +15,8 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nprdsl.cli.console import clean, console, is_terminal
-from nprdsl.cli.declared import examined_schema, terminals_option
-from nprdsl.cli.failures import Command, ExitCode, Failure
+from nprdsl.cli.declared import load_schema, terminals_option
+from nprdsl.cli.failures import Command, ExitCode, Failure, examining
 from nprdsl.schema import Schema
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ def fuzz(schema: str, examples: int, seed: int, as_json: bool, terminals: str | 
         import nprdsl.testing  # noqa: F401
     except ModuleNotFoundError as error:
         raise Failure(str(error)) from error
-    loaded = examined_schema(schema, terminals)
     started = time.perf_counter()
-    report = _with_progress(loaded, examples, seed)
+    with examining():
+        report = _with_progress(load_schema(schema, terminals), examples, seed)
     if as_json:
         click.echo(json.dumps(asdict(report), ensure_ascii=False))
     else:

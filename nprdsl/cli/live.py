@@ -69,7 +69,7 @@ class Screen:
         now = time.perf_counter()
         if now - self._drawn_s >= _FRAME_S:
             self._drawn_s = now
-            self._live.update(self._frame(), refresh=True)
+            self._live.update(self.frame(), refresh=True)
 
     def _settled(self) -> int:
         """How many items of the trunk change no more."""
@@ -87,7 +87,8 @@ class Screen:
             for part in body(items, self._tags):
                 self._live.console.print(part)
 
-    def _frame(self) -> RenderableType:
+    def frame(self) -> RenderableType:
+        """What is being written now."""
         items = self._board.root.items[self._printed :]
         room = max(3, self._console.height - 2)
         if items and isinstance(items[0], Block):

@@ -16,8 +16,8 @@ import numpy as np
 
 from nprdsl import pictures
 from nprdsl.cli.console import clean, console
-from nprdsl.cli.declared import examined_schema, load_schema, terminals_option
-from nprdsl.cli.failures import Command, Failure, Rejected, told
+from nprdsl.cli.declared import load_schema, terminals_option
+from nprdsl.cli.failures import Command, Failure, Rejected, examining, told
 from nprdsl.cli.files import read_text, without_last_newline, write_text
 from nprdsl.cli.sizes import automaton_size
 from nprdsl.cli.vocabularies import byte_level, encode, from_files
@@ -71,7 +71,8 @@ def show(
     """
     asked = Asked(mermaid, svg, mask_svg, as_json, tokenizer)
     if schema is None and (what in shipped() or what.endswith(".lark")):
-        _show_schema(examined_schema(what, terminals), asked)
+        with examining():
+            _show_schema(load_schema(what, terminals), asked)
     else:
         _check_exists(what)
         _show_trace(load_schema(schema or "npr", terminals), what, asked)
@@ -134,9 +135,9 @@ def _terminal(terminal: Terminal) -> str:
 
 
 def _fork(block: Block) -> str:
-    times = f"{block.low}..{'' if block.high is None else block.high}"
-    count = f"{times} `{block.branch}`" if block.item is None else f"`{block.branch}` by count"
-    if block.item is not None:
+    if block.item is None:
+        count = f"{block.low}..{'' if block.high is None else block.high} `{block.branch}`"
+    else:
         count = f"one `{block.branch}` for each `{block.item}`"
     bound = f", bound by {', '.join(block.bound)}" if block.bound else ""
     return f"{block.rule}: {count}{bound}; join by {block.join}"

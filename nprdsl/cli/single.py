@@ -112,6 +112,7 @@ def _as_text(generation: Generation) -> Result:
 
     board = Board(generation.engine.vocabulary)
     linear = Linear(board)
+    begun = False
     try:
         for event in generation.stream():
             if isinstance(event, Result):
@@ -119,9 +120,11 @@ def _as_text(generation: Generation) -> Result:
             board.follow(event)
             text = linear.take()
             if text:
+                begun = True
                 click.echo(clean(text), nl=False)
     finally:
-        click.echo()
+        if begun:
+            click.echo()
     raise AssertionError("a stream ends with its result")
 
 

@@ -180,7 +180,7 @@ class FieldContent:
                 return ContentFault(
                     ViolationCode.DUPLICATE_LABEL, at, f"{name} `{text}` is used twice in this list"
                 )
-            if isinstance(symbol, Bound) and text != symbol.value.text:
+            if isinstance(symbol, Bound) and symbol.value.text not in ("", text):
                 return ContentFault(
                     ViolationCode.LABEL_MISMATCH,
                     at,
@@ -215,7 +215,7 @@ def _part(symbol: Symbol, *, strict: bool) -> str:
         return re.escape(symbol.text)
     if is_glue(symbol):
         return _GLUE
-    if isinstance(symbol, Bound) and strict:
+    if isinstance(symbol, Bound) and strict and symbol.value.text:
         return re.escape(symbol.value.text)
     terminal = field_of(symbol).terminal
     if terminal.kind is TerminalKind.TEXT or (terminal.kind is TerminalKind.TYPED and not strict):

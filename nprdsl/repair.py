@@ -153,13 +153,13 @@ def _limit(machine: TagMachine, looser: Looser, text: str, read: Sequence[Lexeme
         depth = machine.bounds.depth
         if depth is not None and _depth(state.after_any(tag)) > depth:
             message = f"blocks are nested more than {depth} deep"
-            return Repair(ViolationCode.TOO_DEEP, message, None, rule=state.rule)
-        message = f"`{tag}` is one more than the limits allow ({machine.bounds})"
-        return Repair(ViolationCode.TOO_MANY, message, None, rule=state.rule)
+            return Repair(ViolationCode.TOO_DEEP, message, state, rule=state.rule)
+        message = f"`{tag}` is one more than the limits allow here"
+        return Repair(ViolationCode.TOO_MANY, message, state, rule=state.rule)
     state = _replay(looser, looser.relaxed, text, read[:-1])
     if state is not None and tag in state.arcs:
         message = f"`{tag}` is one more than the schema allows here"
-        return Repair(ViolationCode.TOO_MANY, message, None, rule=state.rule)
+        return Repair(ViolationCode.TOO_MANY, message, state, rule=state.rule)
     return None
 
 

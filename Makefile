@@ -37,5 +37,12 @@ types: .venv/tests
 	$(BIN)/python -m pip install -q --no-deps -c constraints.txt -r benchmarks/requirements.txt
 	touch $@
 
+# The figures of the README; needs a quiet machine.
+bench: .venv/tests
+	$(BIN)/python -m benchmarks.checker
+	$(BIN)/python -m benchmarks.layout
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.automaton
+	$(BIN)/python -m benchmarks.local_engine
+
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

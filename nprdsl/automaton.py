@@ -214,6 +214,8 @@ class Automaton:
             return None
         if not self.may_complete(state, tag):
             return None
+        if tag == END:
+            return self._over(state.structure.after(END))
         captured: tuple[BoundValue, ...] = ()
         if arc.captures:
             captured = self._captured(arc, field, inside, tag)
@@ -229,6 +231,11 @@ class Automaton:
         if led is None or not finishes(self.fields, led):
             return None
         return self._share(after.start, led)
+
+    def _over(self, structure: TagState) -> State:
+        """The state behind the end: nothing may follow it."""
+        start = Start(structure, self.fields.start(()), frozenset(), self.costs)
+        return State(start, start.local)
 
     def overhang(self, state: State, token: int) -> bytes | None:
         """The bytes of a token behind the last tag that it completes; None if it completes none."""
@@ -357,7 +364,8 @@ class Automaton:
 
     def may_end(self, state: State) -> bool:
         """Whether the trace is legal if it ends here."""
-        return END in state.start.tags and self._ready(state.local, END)
+        ended = state.structure.finished
+        return ended or (END in state.start.tags and self._ready(state.local, END))
 
     def tight(self, state: State, slack: int) -> Row:
         """The tokens after which the cost is at most what it is here, plus `slack`, minus 1."""

@@ -136,7 +136,7 @@ class Rows:
 
     def _compute(self, local: Local) -> LocalRow:
         text = text_of(local)
-        if text is None and len(local.places) > 1:
+        if text is None and len(local.places) != 1:
             return self._union(local)
         crossings: list[Crossing] = []
         if text is not None:
@@ -157,7 +157,9 @@ class Rows:
         """A token is legal if it is legal from one of the places; most places have been met
         before."""
         rows = [self.row(self.machine.only(local, place)) for place in local.places]
-        bits = np.bitwise_or.reduce([row.bits for row in rows])
+        bits = np.zeros(self.width, np.int32)
+        for row in rows:
+            bits |= row.bits
         crossings = {c.token: c for row in rows for cs in row.crossings.values() for c in cs}
         return LocalRow(self.intern(bits), _by_tag(crossings.values()))
 

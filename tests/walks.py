@@ -1,0 +1,94 @@
+"""Random walks of matchers: vocabularies with awkward tokens, allowed tokens, choices that get on.
+
+Non-goals: what the walks must satisfy (see the tests), branches (see `tests.runs`).
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from random import Random
+
+import numpy as np
+
+from nprdsl.bound import BoundSchema
+from nprdsl.matcher import Matcher
+from nprdsl.prose import Row
+from nprdsl.resolve import read_grammar
+from nprdsl.rows import unpack
+from nprdsl.schema import Schema
+from nprdsl.testing import byte_vocabulary, straddling_merges
+from nprdsl.vocabulary import Vocabulary
+
+SPLIT = ["漢".encode()[:2], "漢".encode()[1:], "é".encode()[:1], b"\xa9 x", "🙂".encode()[:3]]
+PLAIN = ["1:", " x", "\n\n", "1:a", "a\n", "x漢"]
+
+GOAL = """
+%import .parallel (map, process, reduce)
+start: map{goals} process{plan, step} reduce{join} TEXT
+goals: "<g>" (_NL plan)~1..3 _NL "</g>"
+plan: "<plan>" LABEL ":" GOAL "</plan>"
+step: _NL "<step>" LABEL ":" GOAL "\\n" TEXT "</step>"
+join: _NL "<t>" TEXT "</t>"
+LABEL: /[1-9][0-9]*/
+_NL: "\\n"
+%declare TEXT GOAL
+"""
+
+
+def schema_of(source: str) -> Schema:
+    return Schema(read_grammar(source, file="random.lark", name="random", types={}))
+
+
+def vocabulary(schema: Schema, *, special: bool, seed: int) -> Vocabulary:
+    """Bytes, parts of characters, pieces of the schema's own traces that straddle everything."""
+    random, example = Random(seed), schema.skeleton()
+    merges: list[str | bytes] = [*(PLAIN if special else straddling_merges(schema.tags))]
+    merges += random.sample(SPLIT, 3)
+    for _ in range(12):
+        start = random.randrange(len(example))
+        merges.append(example[start : start + random.choice((2, 3, 5, 9))])
+    spelled = {m.encode() if isinstance(m, str) else m for m in merges}
+    return byte_vocabulary(
+        special=schema.tags if special else (), merges=sorted(m for m in spelled if len(m) > 1)
+    )
+
+
+def allowed(row: Row, size: int) -> list[int]:
+    """The tokens of a mask."""
+    tokens: list[int] = np.flatnonzero(unpack(row, size)).tolist()
+    return tokens
+
+
+def choose(bound: BoundSchema, matcher: Matcher, random: Random) -> int:
+    """One of the allowed tokens: often one that brings the end nearer, or one of many bytes."""
+    tokens = allowed(matcher.mask(), bound.vocabulary.size)
+    kind = random.random()
+    if kind < 0.35 and matcher.cost:
+        return random.choice(allowed(matcher.tight(0), bound.vocabulary.size))
+    long = [token for token in tokens if token >= 256]
+    return random.choice(long if long and kind < 0.6 else tokens)
+
+
+@cache
+def forks_are_decided(source: str) -> bool:
+    """Whether every `spawn` of a random schema stands right behind a tag that is always there.
+
+    Elsewhere nothing that a model writes could say that the branches begin.
+    """
+    for name in re.findall(r"^(spread_\w+): spawn", source, re.M):
+        for line in source.splitlines():
+            rule, _, body = line.partition(": ")
+            if rule == name or not re.search(rf"\b{name}\b", body):
+                continue
+            before = re.search(rf"(\S+) +{name}\b", body)
+            if before is None and rule != "start":
+                return False
+            if before is not None and not _closes(before.group(1)):
+                return False
+    return True
+
+
+def _closes(word: str) -> bool:
+    """Whether a word of a random schema ends with a tag whatever is chosen."""
+    return bool(re.fullmatch(r'(element|block|spread)_\d+_\d+(~2)?|"[^"]*"|TAG_\w+', word))

@@ -13,7 +13,7 @@ from benchmarks import vocabularies
 pytest.importorskip("xgrammar", reason="pip install xgrammar")
 pytest.importorskip("llguidance", reason="pip install llguidance")
 
-from benchmarks import automaton  # noqa: E402
+from benchmarks import automaton
 
 
 def test_the_trace_is_legal() -> None:

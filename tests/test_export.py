@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from functools import cache
 from pathlib import Path
@@ -211,6 +212,14 @@ def test_free_text_is_neither_blank_nor_holds_a_tag(text: str) -> None:
     assert bool(loose.fullmatch(text)) == tagless
 
 
+def test_a_tag_that_begins_inside_another() -> None:
+    """Only tags of no bracket shape can; the automaton holds for any texts."""
+    tags = ("x=en", "=e!")
+    exact = compiled(text_regex(free_text(tags), START))
+    texts = ["".join(letters) for letters in itertools.product("x=en!", repeat=5)]
+    assert all(bool(exact.fullmatch(t)) != any(tag in t for tag in tags) for t in texts)
+
+
 @cache
 def text_patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
     found = free_text(TAGS)
@@ -236,10 +245,23 @@ PATTERNS = (
 )
 
 
-@given(st.sampled_from(PATTERNS), st.text("abcABC12. \n\t_-]/~&#é世ax^\0", max_size=7))
-def test_expressions_mean_the_same_in_rust(pattern: str, text: str) -> None:
+noise = st.text("abcABC12. \n\t_-]/~&#é世ax^\0", max_size=5)
+
+
+@given(st.data())
+def test_expressions_mean_the_same_in_rust(data: st.DataObject) -> None:
+    pattern = data.draw(st.sampled_from(PATTERNS))
     ours = re.compile(pattern, re.ASCII)
-    assert bool(compiled(parse(pattern)).fullmatch(text)) == bool(ours.fullmatch(text))
+    legal = data.draw(st.from_regex(ours, fullmatch=True))
+    other = data.draw(noise) + legal[data.draw(st.integers(0, 3)) :]
+    theirs = compiled(parse(pattern))
+    assert theirs.fullmatch(legal)
+    assert bool(theirs.fullmatch(other)) == bool(ours.fullmatch(other))
+
+
+def test_the_dot_excludes_the_newline_unless_told() -> None:
+    assert not compiled(parse(".")).fullmatch("\n")
+    assert compiled(parse("(?s:.)")).fullmatch("\n")
 
 
 def test_outlines_text_accepts_traces_and_refuses_faults() -> None:

@@ -168,6 +168,18 @@ def test_typed_terminals_and_letters_as_labels(tmp_path: Path) -> None:
                 follow(found, fault, rival, lambda allowed, step: None)
 
 
+def test_a_literal_that_other_content_begins_with(tmp_path: Path) -> None:
+    """A greedy lexer must not take `no` apart from the tag that tells which `no` it is."""
+    file = tmp_path / "answers.lark"
+    file.write_text('start: "<a>" (WORD "</w>" | "no" "</n>")\nWORD: /[a-z]+/\n', "utf-8")
+    schema = nprdsl.load(file)
+    found = Setting(schema, byte_vocabulary(), None)
+    for text in ("<a>no</n>", "<a>no</w>", "<a>nor</w>", "<a>n</w>"):
+        assert not schema.check(text)
+        for rival in (found.xgrammar(), found.llguidance()):
+            follow(found, text, rival, lambda allowed, step: None)
+
+
 # -- masks -----------------------------------------------------------------------------------------
 
 

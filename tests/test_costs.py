@@ -1,0 +1,233 @@
+"""Costs are enough and get smaller: what a legal end takes, from every state of random walks.
+
+The oracle of `tight` is the cost behind each allowed token, asked of a fork of the matcher.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from nprdsl.bound import BoundSchema
+from nprdsl.diagnostics import SchemaError
+from nprdsl.matcher import Matcher
+from nprdsl.schema import load
+from nprdsl.spelling import NEVER
+from nprdsl.structure import Bounds
+from nprdsl.testing import byte_vocabulary, schemas
+from tests.walks import GOAL, allowed, choose, forks_are_decided, schema_of, vocabulary
+
+QUICK = settings(max_examples=12, deadline=None, suppress_health_check=tuple(HealthCheck))
+NAMES = ("npr", "multiverse", "threadweaver", "parallel_r1", "arith", "goal")
+SLACKS = (0, 1, 2, 5, 30)
+
+BLOCK = """
+%import .parallel (map, process, reduce, spawn)
+start: body
+body: TEXT (block TEXT)*
+block: "<p>" "<q>" map{list} process{item, branch} reduce{join}
+list: "<l>" item+ "</l>"
+item: "<i>" LABEL ":" TEXT "</i>"
+branch: "<b>" LABEL ":" body "</b>"
+join: "<j>" TEXT "</j>"
+LABEL: /[1-9]/
+%declare TEXT
+"""
+
+
+def costs_behind(bound: BoundSchema, matcher: Matcher) -> dict[int, int]:
+    """The cost behind every allowed token."""
+    found = {}
+    for token in allowed(matcher.mask(), bound.vocabulary.size):
+        fork = matcher.fork()
+        fork.advance(token)
+        found[token] = fork.cost
+    return found
+
+
+def check_state(bound: BoundSchema, matcher: Matcher) -> None:
+    size, cost, behind = bound.vocabulary.size, matcher.cost, costs_behind(bound, matcher)
+    assert 0 <= cost < NEVER
+    if not cost:
+        assert matcher.may_end
+    for slack in SLACKS:
+        kept = set(allowed(matcher.tight(slack), size))
+        wanted = {token for token, after in behind.items() if after <= cost + slack - 1}
+        assert kept <= wanted
+        assert all(_closes_partly(bound, token) for token in wanted - kept)
+        if cost:
+            assert kept, "the end cannot be reached"
+            assert min(behind[token] for token in kept) <= cost - 1
+    assert set(allowed(matcher.tight(1 << 20), size)) == behind.keys()
+
+
+def _closes_partly(bound: BoundSchema, token: int) -> bool:
+    """Whether a token could end free text and go on: the one kind that may be left out."""
+    data = bound.vocabulary.bytes_of(token)
+    closings = [b"\n", b" ", *(tag.encode()[:1] for tag in bound.grammar.tags)]
+    return any(closing in data[1:] for closing in closings)
+
+
+def walk(bound: BoundSchema, seed: int, *, steps: int = 30) -> None:
+    random, matcher = Random(seed), bound.matcher()
+    for _ in range(steps):
+        check_state(bound, matcher)
+        if matcher.finished:
+            return
+        token = choose(bound, matcher, random)
+        matcher.advance(token)
+
+
+@pytest.mark.parametrize("special", [True, False], ids=["special", "spelled"])
+@pytest.mark.parametrize("name", NAMES)
+def test_some_token_always_brings_the_end_nearer(name: str, special: bool) -> None:
+    made = schema_of(GOAL) if name == "goal" else load(name)
+    for seed in range(2):
+        walk(made.bind(vocabulary(made, special=special, seed=seed)), seed)
+
+
+@QUICK
+@given(schemas(), st.booleans(), st.integers(0, 99))
+def test_some_token_always_brings_the_end_nearer_in_random_schemas(
+    source: str, special: bool, seed: int
+) -> None:
+    assume(forks_are_decided(source))
+    made = schema_of(source)
+    walk(made.bind(vocabulary(made, special=special, seed=seed)), seed, steps=20)
+
+
+@pytest.mark.parametrize(
+    "bounds", [Bounds(depth=0), Bounds(depth=1, branches=2), Bounds(blocks=1)], ids=str
+)
+def test_limits_leave_no_dead_end(bounds: Bounds) -> None:
+    made = schema_of(BLOCK)
+    bound = made.bind(byte_vocabulary(special=made.tags)).under(bounds)
+    for seed in range(4):
+        walk(bound, seed)
+    special = bound.vocabulary.special
+    matcher = bound.matcher()
+    matcher.advance(ord("x"))
+    assert matcher.accepts(special["<p>"]) == (bounds.depth != 0)
+
+
+def shortest(bound: BoundSchema, most: int) -> int:
+    """The length of a shortest legal trace, by trying all tokens in breadth."""
+    states, length = [bound.matcher()], 0
+    while not any(matcher.may_end for matcher in states):
+        assert length < most
+        after = []
+        for matcher in states:
+            # of tokens that spell the same kind of thing one is enough
+            for token in {*allowed(matcher.mask(), bound.vocabulary.size)[:2], *_tags(matcher)}:
+                after.append(matcher.fork())
+                after[-1].advance(token)
+        states, length = after, length + 1
+    return length
+
+
+def _tags(matcher: Matcher) -> list[int]:
+    row = matcher.mask()
+    return [t for t in allowed(row, 32 * len(row)) if t >= 256]
+
+
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [
+        ('"<a>" TEXT "</a>"', 3),
+        ('"<a>" V "</a>"', 4),
+        ('["<a>" TEXT "</a>"]', 0),
+        ('("<a>" TEXT "</a>" | "<b>" "</b>")', 2),
+        ('("<a>" TEXT "</a>")~2', 6),
+        ('"<a>" _GLUE TEXT "</a>" [_GLUE "<b>" V "</b>"]', 5),
+    ],
+)
+def test_the_minimum_is_the_length_of_the_shortest_trace(body: str, tokens: int) -> None:
+    declared = "".join(
+        line
+        for name, line in (
+            ("V", "V: /ok|yes/\n"),
+            ("_GLUE", '_GLUE: "\\n\\n"\n'),
+            ("TEXT", "%declare TEXT\n"),
+        )
+        if name in body
+    )
+    made = schema_of(f"start: {body}\n{declared}")
+    bound = made.bind(byte_vocabulary(special=made.tags))
+    assert bound.minimum == tokens == shortest(bound, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "special", "tokens"),
+    [("npr", True, 23), ("arith", True, 18), ("multiverse", True, 1), ("arith", False, 80)],
+)
+def test_minima_of_shipped_schemas(name: str, special: bool, tokens: int) -> None:
+    """Counted by hand: tags, labels, separators, glue and one character for every text."""
+    made = load(name)
+    assert made.bind(byte_vocabulary(special=made.tags if special else ())).minimum == tokens
+
+
+def test_a_listed_item_costs_its_branch_too() -> None:
+    made = load("arith")
+    bound = made.bind(byte_vocabulary(special=made.tags))
+    matcher, special = bound.matcher(), bound.vocabulary.special
+    before = matcher.cost
+    for token in (special["<guideline>"], special["<plan>"], *b"1: a", special["</plan>"]):
+        matcher.advance(token)
+    assert matcher.cost == before - 7
+    matcher.advance(special["<plan>"])
+    # the rest of the item, `1: a</plan>`, and its branch, `<step>1: a</step>`
+    assert matcher.cost == before - 7 + 5 + 6
+
+
+def test_labels_grow_dearer_as_the_short_ones_are_used() -> None:
+    made = schema_of(BLOCK.replace("LABEL: /[1-9]/", "LABEL: /[1-3]|x[1-9]/"))
+    bound = made.bind(byte_vocabulary(special=made.tags))
+    matcher, special = bound.matcher(), bound.vocabulary.special
+    for token in (ord("a"), special["<p>"], special["<q>"], special["<l>"]):
+        matcher.advance(token)
+    costs = []
+    for label in (b"1", b"2", b"3", b"x1"):
+        matcher.advance(special["<i>"])
+        costs.append(matcher.cost)
+        for token in (*label, *b":a", special["</i>"]):
+            matcher.advance(token)
+    steps = [after - before for before, after in pairwise(costs)]
+    branch = 1 + 1 + 1 + 1 + 1  # <b> label : text </b>
+    assert steps == [branch, branch, branch + 2]
+
+
+def test_a_repeated_text_costs_each_of_its_tokens_twice() -> None:
+    made = schema_of(GOAL)
+    bound = made.bind(byte_vocabulary(special=made.tags))
+    matcher, special = bound.matcher(), bound.vocabulary.special
+    for token in (special["<g>"], 10, special["<plan>"], *b"1:"):
+        matcher.advance(token)
+    empty = matcher.cost
+    matcher.advance(ord("a"))
+    assert matcher.cost == empty - 1, "one token of text was counted, and one of its repeat"
+    for _ in range(3):
+        before = matcher.cost
+        matcher.advance(ord("b"))
+        assert matcher.cost == before + 1
+    before = matcher.cost
+    matcher.advance(special["</plan>"])
+    assert matcher.cost == before - 1
+
+
+def test_blocks_beyond_the_limit_are_no_way_to_end() -> None:
+    made = schema_of(
+        "%import .parallel (spawn, reduce)\n"
+        "start: block block\n"
+        'block: "<p>" spawn{branch}~2 reduce{join}\nbranch: "<b>" TEXT "</b>"\n'
+        'join: "<j>" TEXT "</j>"\n%declare TEXT\n'
+    )
+    bound = made.bind(byte_vocabulary(special=made.tags))
+    assert bound.under(Bounds(blocks=2)).minimum == bound.minimum == 20
+    with pytest.raises(SchemaError, match="no trace can be finished under the limits"):
+        bound.under(Bounds(blocks=1))
+    with pytest.raises(SchemaError, match="no trace can be finished under the limits"):
+        bound.under(Bounds(branches=1))

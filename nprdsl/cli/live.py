@@ -50,6 +50,7 @@ class Screen:
 
     def __enter__(self) -> Screen:
         self._live.start()
+        self._live.update(self.frame(), refresh=True)
         return self
 
     def __exit__(
@@ -99,6 +100,8 @@ class Screen:
 
     def _status(self) -> Text:
         tokens = self._board.tokens
+        if not tokens:
+            return Text("reading the prompt", style="dim")
         seconds = time.perf_counter() - self._began_s
         live = "1 branch" if self._board.live == 1 else f"{self._board.live} branches"
         return Text(f"{live} at once, {tokens} tokens, {tokens / seconds:.0f}/s", style="dim")

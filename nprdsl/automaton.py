@@ -58,7 +58,6 @@ class Automaton:
         self.spelling = tables.spelling
         self.fields = tables.fields
         self.rows = tables.rows
-        self.costs = Costs(grammar, self.spelling, tables.tag_costs, bounds)
         self.clean = tables.rows.clean
         self._specials: dict[int, str] = {}
         if self.mode is TagMode.SPECIAL:
@@ -75,6 +74,14 @@ class Automaton:
         if found is None:
             found = self._machines[mode] = TagMachine(self.grammar, mode, self.bounds)
         return found
+
+    @cached_property
+    def costs(self) -> Costs:
+        """Costs of finishing; worked out when a budget, or a bound, first asks."""
+        return Costs(self.grammar, self.spelling, self.tables.tag_costs, self.bounds)
+
+    def _costs_later(self) -> Costs:
+        return self.costs
 
     @cached_property
     def own_costs(self) -> Costs:
@@ -108,7 +115,9 @@ class Automaton:
                 tags.append(tag)
             usable = tuple(chain for chain in chains if chain.cost < NEVER)
             local = self.fields.start(usable)
-            found = self._starts[structure] = Start(structure, local, frozenset(tags), self.costs)
+            found = self._starts[structure] = Start(
+                structure, local, frozenset(tags), lambda: self.costs
+            )
         return found
 
     def _hopeless(self, structure: TagState, arc: Arc) -> bool:
@@ -234,7 +243,7 @@ class Automaton:
 
     def _over(self, structure: TagState) -> State:
         """The state behind the end: nothing may follow it."""
-        start = Start(structure, self.fields.start(()), frozenset(), self.costs)
+        start = Start(structure, self.fields.start(()), frozenset(), self._costs_later)
         return State(start, start.local)
 
     def overhang(self, state: State, token: int) -> bytes | None:

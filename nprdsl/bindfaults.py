@@ -14,6 +14,7 @@ from nprdsl.ir import Alt, Field, Grammar, Join, Literal, Map, Node, Repeat, Seq
 from nprdsl.parts import TagMode
 from nprdsl.regular import Dfa, compile_regex
 from nprdsl.spelling import NEVER
+from nprdsl.stack import UNBOUNDED
 from nprdsl.structure import Mode
 
 if TYPE_CHECKING:
@@ -28,8 +29,10 @@ def bind_faults(grammar: Grammar, automaton: Automaton) -> list[Diagnostic]:
             fault = _fault(node, automaton, rule.name)
             if fault is not None:
                 found.setdefault((fault.code, fault.message), fault)
+    if found or automaton.bounds == UNBOUNDED:  # a valid schema has an end that can be spelled
+        return list(found.values())
     start = automaton.machine(Mode.LINEAR).initial
-    if not found and automaton.costs.stack(start.cell, start.frame) >= NEVER:
+    if automaton.costs.stack(start.cell, start.frame) >= NEVER:
         rule = grammar.rules[grammar.start]
         message = f"no trace can be finished under the limits {automaton.bounds}"
         found["", ""] = _diagnostic(DiagnosticCode.DEAD_END, rule.span, message, "raise the limits")

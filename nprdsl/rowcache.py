@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +25,7 @@ from nprdsl.prose import Row
 from nprdsl.rows import Crossing, LocalRow, Rows
 
 VERSION: Final = 1
+_MAGIC: Final = b"NPRROWS1"
 CrossingKey = tuple[Local, tuple[tuple[str, Local], ...]]  # a state, and what follows each tag
 
 
@@ -37,7 +37,7 @@ class RowCache:
         name = hashlib.sha256(
             repr((VERSION, rows.vocabulary.digest, tags, rows.machine.mode)).encode()
         ).hexdigest()
-        self._file = folder / f"rows-{name[:32]}.npz"
+        self._file = folder / f"rows-{name[:32]}.bin"
         self._signatures: dict[Chain, str] = {}
         self._known: dict[str, int] = {}
         self._bits = np.zeros((0, rows.width), np.int32)
@@ -89,19 +89,23 @@ class RowCache:
     # the file
 
     def _load(self) -> None:
+        """One read: magic, length of the index, index (JSON), rows."""
         try:
-            with np.load(self._file, allow_pickle=False) as stored:
-                index = json.loads(stored["index"].tobytes())
-                bits = stored["bits"]
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+            stored = self._file.read_bytes()
+        except OSError:
             return
-        if bits.shape == (len(index["keys"]), self._rows.width):
-            self._known = {key: at for at, key in enumerate(index["keys"])}
-            self._crossings = {
-                key: [(int(t), str(tag), str(rest)) for t, tag, rest in flat]
-                for key, flat in index["crossings"].items()
-            }
-            self._bits = bits
+        head = len(_MAGIC) + 8
+        length = int.from_bytes(stored[len(_MAGIC) : head], "little")
+        try:
+            index = json.loads(stored[head : head + length])
+            bits = np.frombuffer(stored[head + length :], np.int32)
+            keys, crossings = index["keys"], index["crossings"]
+        except (ValueError, KeyError, TypeError):
+            return
+        if stored[: len(_MAGIC)] == _MAGIC and bits.size == len(keys) * self._rows.width:
+            self._known = {key: at for at, key in enumerate(keys)}
+            self._crossings = crossings
+            self._bits = bits.reshape(len(keys), self._rows.width)
 
     def _write(
         self,
@@ -113,7 +117,8 @@ class RowCache:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=self._file.parent, suffix=".tmp")
         with os.fdopen(handle, "wb") as stream:
-            np.savez(stream, index=np.frombuffer(index, np.uint8), bits=bits)
+            stream.write(_MAGIC + len(index).to_bytes(8, "little") + index)
+            stream.write(np.ascontiguousarray(bits).tobytes())
         os.replace(name, self._file)
 
     # names of local states

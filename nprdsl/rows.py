@@ -221,8 +221,7 @@ class Rows:
             elif _is_open(moved):
                 self._judge(origin, ids.tolist(), bits, crossings)
             else:
-                exact = [t for t in ids[:4].tolist() if self.vocabulary.bytes_of(t) == longer]
-                self._judge(origin, exact, bits, crossings)
+                self._judge(origin, self.vocabulary.exactly(longer), bits, crossings)
                 self._prefixes(origin, moved, longer, bits, crossings)
 
     def _into_text(

@@ -5,6 +5,7 @@ Non-goals: moving between states (see `nprdsl.automaton`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -48,7 +49,11 @@ class Start:
     __slots__ = ("_closings", "_costs", "capturing", "local", "structure", "tags")
 
     def __init__(
-        self, structure: TagState, local: Local, tags: frozenset[str], costs: Costs
+        self,
+        structure: TagState,
+        local: Local,
+        tags: frozenset[str],
+        costs: Callable[[], Costs],
     ) -> None:
         self.structure = structure
         self.local = local
@@ -61,9 +66,9 @@ class Start:
     def closings(self) -> dict[str, int]:
         """tag -> the fewest tokens that finish everything behind it."""
         if self._closings is None:
-            arcs = self.structure.arcs
+            arcs, costs = self.structure.arcs, self._costs()
             self._closings = {
-                tag: self._costs.stack(arcs[tag].cell, arcs[tag].frame) for tag in self.tags
+                tag: costs.stack(arcs[tag].cell, arcs[tag].frame) for tag in self.tags
             }
         return self._closings
 

@@ -75,6 +75,7 @@ class Vocabulary:
         self._encode = encode
         self._spellings: dict[bytes, tuple[int, ...] | None] = {}
         self.prose = Prose(self)
+        _ = self.digest  # prepared with the rest: rows on disk are named by it
 
     @classmethod
     def from_tokenizer(
@@ -109,7 +110,7 @@ class Vocabulary:
     def digest(self) -> str:
         """sha256 of the content: tokens, special tokens, end of sequence and size."""
         trie = self._trie
-        content = hashlib.sha256(trie.blob)
+        content = hashlib.blake2b(trie.blob, digest_size=32)
         content.update(trie.offsets.tobytes())
         content.update(trie.order.tobytes())
         content.update(repr((sorted(self.special.items()), self.eos_id, self.size)).encode())
@@ -119,6 +120,16 @@ class Vocabulary:
         """Ids of the tokens whose bytes start with `prefix`, ascending."""
         low, high = self._trie.ranks(prefix)
         return np.sort(self._trie.order[low:high])
+
+    def exactly(self, data: bytes) -> list[int]:
+        """Ids of the tokens with just these bytes."""
+        trie, found = self._trie, []
+        low, high = trie.ranks(data)
+        for rank in range(low, high):
+            if trie.offsets[rank + 1] - trie.offsets[rank] != len(data):
+                break
+            found.append(int(trie.order[rank]))
+        return found
 
     def containing(self, part: bytes) -> Ids:
         """Ids of the tokens whose bytes contain `part`, ascending."""

@@ -60,10 +60,10 @@ def test_rows_belong_to_their_vocabulary_and_tags(tmp_path: Path) -> None:
         bound = nprdsl.load("npr").bind(vocabulary(special), cache=tmp_path)
         masks(bound.matcher(), spell(vocabulary(special)))
         bound.save_rows()
-    assert len(list(tmp_path.glob("rows-*.npz"))) == 2
+    assert len(list(tmp_path.glob("rows-*.bin"))) == 2
 
 
-@pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04 torn"])
+@pytest.mark.parametrize("content", [b"", b"not an archive", b"NPRROWS1\x05"])
 def test_a_broken_file_is_written_anew(tmp_path: Path, content: bytes) -> None:
     words = vocabulary(special=True)
     bound = nprdsl.load("npr").bind(words, cache=tmp_path)

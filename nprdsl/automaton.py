@@ -14,7 +14,8 @@ from typing import Final
 
 import numpy as np
 
-from nprdsl.content import ArcContent, field_of
+from nprdsl.capturing import Capturing
+from nprdsl.content import field_of
 from nprdsl.costs import Costing, Costs
 from nprdsl.events import EnterBranch, EnterFork, EnterJoin, LeaveBranch
 from nprdsl.fields import Local
@@ -40,7 +41,6 @@ from nprdsl.states import NOTHING, Begun, GlueMode, Start, State, Tables
 from nprdsl.structure import Mode, TagMachine
 from nprdsl.tagstates import END, Arc, TagState
 from nprdsl.tightness import tight_row
-from nprdsl.vocabulary import Vocabulary
 
 MAX_STATES: Final = 500_000
 _ALIGNED: Final = (LeaveBranch, EnterFork, EnterJoin, EnterBranch)
@@ -65,7 +65,7 @@ class Automaton:
         self._states: dict[tuple[Start, Local], State] = {}
         self._starts: dict[TagState, Start] = {}
         self._aligned: dict[Arc, bool] = {}
-        self._contents: dict[Arc, ArcContent] = {}
+        self._capturing = Capturing(self.vocabulary, self.mode)
         self._machines: dict[Mode, TagMachine] = {}
 
     def machine(self, mode: Mode) -> TagMachine:
@@ -148,7 +148,7 @@ class Automaton:
         if isinstance(symbol, Literal):
             return LiteralPart(symbol.text.encode())
         if isinstance(symbol, Bound):
-            return LiteralPart(symbol.value.text.encode())
+            return LiteralPart(symbol.value.text.encode(), self._exactly(symbol))
         terminal = field_of(symbol).terminal
         if terminal.kind is TerminalKind.GLUE:
             return (
@@ -163,6 +163,13 @@ class Automaton:
             return FreshPart(dfa, frozenset(t.encode() for t in symbol.taken))
         assert isinstance(symbol, (Field, Capture))
         return RegularPart(dfa)
+
+    def _exactly(self, symbol: Bound) -> tuple[int, ...]:
+        """The tokens by which a branch repeats a free text; none for labels."""
+        tokens, data = symbol.value.tokens, symbol.value.text.encode()
+        text = symbol.field.terminal.kind is TerminalKind.TEXT
+        whole = b"".join(map(self.vocabulary.bytes_of, tokens)) == data
+        return tokens if text and whole else ()
 
     # moving
 
@@ -227,7 +234,7 @@ class Automaton:
             return self._over(state.structure.after(END))
         captured: tuple[BoundValue, ...] = ()
         if arc.captures:
-            captured = self._captured(arc, field, inside, tag)
+            captured = self._capturing.values(arc, field, inside, tag)
         after = self.enter(state.structure.after(tag, captured))
         if not rest:
             return after
@@ -260,34 +267,6 @@ class Automaton:
             isinstance(chain.part, TagPart) and progress == 0 and chain.part.tag == tag
             for chain, progress in local.places
         )
-
-    def _captured(self, arc: Arc, field: Begun, inside: bytes, tag: str) -> tuple[BoundValue, ...]:
-        """The values that the field holds, with tokens to repeat them by."""
-        data = field.head + b"".join(map(self.vocabulary.bytes_of, field.tokens)) + inside
-        if self.mode is TagMode.TEXT:
-            data = data.removesuffix(tag.encode())
-        content = self._contents.get(arc)
-        if content is None:
-            content = self._contents[arc] = ArcContent(arc.fields)
-        values = content.captured(data.decode())
-        captures = [symbol for symbol in arc.fields[0] if isinstance(symbol, Capture)]
-        return tuple(
-            BoundValue(value.text, self._repeat(value.text, symbol, field.tokens))
-            for value, symbol in zip(values, captures, strict=True)
-        )
-
-    def _repeat(self, text: str, symbol: Capture, field: tuple[int, ...]) -> tuple[int, ...]:
-        """The tokens by which a branch repeats a value: the model's own for free text, which begins
-        and ends between tokens; the fewest that spell it for a label."""
-        data = text.encode()
-        if symbol.field.terminal.kind is TerminalKind.TEXT:
-            for first in range(len(field)):
-                tail = field[first:]
-                if b"".join(self.vocabulary.bytes_of(t) for t in tail).startswith(data):
-                    return _covering(self.vocabulary, tail, len(data))
-        spelled = self.vocabulary.spell(data)
-        assert spelled is not None, "the model has just spelled it"
-        return spelled
 
     def aligned(self, state: State, arc: Arc) -> bool:
         """Whether token and tag must end together: at the ends of items and branches, and at
@@ -394,12 +373,3 @@ def _holds(stack: Cell | None, cell: Cell) -> bool:
     while stack is not None and stack is not cell:
         stack = stack.below
     return stack is not None
-
-
-def _covering(vocabulary: Vocabulary, tokens: tuple[int, ...], length: int) -> tuple[int, ...]:
-    """The first tokens that hold `length` bytes."""
-    for count, token in enumerate(tokens, 1):
-        length -= len(vocabulary.bytes_of(token))
-        if length <= 0:
-            return tokens[:count]
-    return tokens

@@ -278,6 +278,8 @@ class FieldMachine:
             return self.spelling.tokens(part.data[progress:]) + part.reserve
         if isinstance(part, LiteralPart):
             assert isinstance(progress, int)
+            if part.tokens and not progress:
+                return len(part.tokens)
             return self.spelling.tokens(part.data[progress:])
         if isinstance(part, TextPart):
             assert isinstance(progress, int)

@@ -7,6 +7,7 @@ were reserved for it. Non-goals: closing at a budget (masks do that, see `nprdsl
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,10 +49,26 @@ def forced_run(automaton: Automaton, state: State) -> tuple[int, ...]:
     return tuple(tokens)
 
 
-def _forced_bytes(automaton: Automaton, state: State) -> tuple[bytes, Local]:
-    """The bytes that must come next before a tag or a choice, and the state behind them."""
-    run, local = bytearray(), state.local
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Forced bytes: `tokens`, which stand for `head`, and `tail`, which may still be spelled."""
+
+    head: bytes
+    tokens: tuple[int, ...]
+    tail: bytes
+
+
+def _forced_bytes(automaton: Automaton, state: State) -> tuple[_Run, Local]:
+    """What must come next before a tag or a choice, and the state behind it."""
+    head, tail, local = b"", bytearray(), state.local
+    tokens: tuple[int, ...] = ()
     while not _in_tag(local):
+        repeated = _repeated(local)
+        if repeated is not None:
+            tokens += (*_shortest(automaton, bytes(tail)), *repeated.tokens)
+            head, tail = head + tail + repeated.data, bytearray()
+            local = _behind(automaton, local, repeated.data)
+            continue
         viable = _viable(automaton, local)
         if viable is None or len(viable) != 1 or automaton.rows.tag_tokens(local):
             break
@@ -59,9 +76,24 @@ def _forced_bytes(automaton: Automaton, state: State) -> tuple[bytes, Local]:
         moved = automaton.fields.step(local, byte)
         if not isinstance(moved, Local) or _in_tag(moved):
             break
-        run.append(byte)
+        tail.append(byte)
         local = moved
-    return bytes(run), local
+    return _Run(head, tokens, bytes(tail)), local
+
+
+def _repeated(local: Local) -> LiteralPart | None:
+    """The text that alone may come next, token by token."""
+    if len(local.places) != 1:
+        return None
+    ((chain, progress),) = local.places
+    part = chain.part
+    return part if isinstance(part, LiteralPart) and part.tokens and not progress else None
+
+
+def _behind(automaton: Automaton, local: Local, data: bytes) -> Local:
+    led = walk(automaton.fields, local, data)
+    assert isinstance(led, Local), "no tag is in what must stand here"
+    return led
 
 
 def _viable(automaton: Automaton, local: Local) -> set[int] | None:
@@ -106,26 +138,32 @@ def _only_tag(local: Local) -> tuple[str, bytes] | None:
     return (tag, rest) if tag != END else None
 
 
-def _spell_tag(automaton: Automaton, run: bytes, tag: str, rest: bytes) -> tuple[int, ...]:
-    tokens = automaton.spelling.tokens
+def _spell_tag(automaton: Automaton, run: _Run, tag: str, rest: bytes) -> tuple[int, ...]:
+    cost = automaton.spelling.tokens
     if automaton.mode is TagMode.TEXT:
-        return _encoded(automaton, run + rest, tokens(run) + tokens(rest))
-    return (*_encoded(automaton, run, tokens(run)), automaton.vocabulary.special[tag])
+        spelled = _encoded(automaton, run.tail + rest, cost(run.tail) + cost(rest))
+        return (*run.tokens, *spelled)
+    spelled = _encoded(automaton, run.tail, cost(run.tail))
+    return (*run.tokens, *spelled, automaton.vocabulary.special[tag])
 
 
-def _affordable(automaton: Automaton, state: State, run: bytes) -> tuple[int, ...]:
+def _affordable(automaton: Automaton, state: State, run: _Run) -> tuple[int, ...]:
     """The longest part of a run before a choice that leaves enough tokens for every way to end: a
     value may be cheaper to spell whole than in two parts."""
     fields, before = automaton.fields, automaton.fields.costs(state.local)
-    for length in range(len(run), 0, -1):
-        tokens = automaton.vocabulary.spell(run[:length])
-        behind = walk(fields, state.local, run[:length])
-        if tokens is None or not isinstance(behind, Local):
+    for length in range(len(run.tail), -1, -1):
+        spelled = automaton.vocabulary.spell(run.tail[:length])
+        behind = walk(fields, state.local, run.head + run.tail[:length])
+        if spelled is None or not isinstance(behind, Local):
             continue
-        after = fields.costs(behind)
-        if all(cost + len(tokens) <= before[tag] for tag, cost in after.items()):
-            return _encoded(automaton, run[:length], len(tokens))
+        after, count = fields.costs(behind), len(run.tokens) + len(spelled)
+        if all(cost + count <= before[tag] for tag, cost in after.items()):
+            return (*run.tokens, *_encoded(automaton, run.tail[:length], len(spelled)))
     return ()
+
+
+def _shortest(automaton: Automaton, data: bytes) -> tuple[int, ...]:
+    return _encoded(automaton, data, automaton.spelling.tokens(data))
 
 
 def _encoded(automaton: Automaton, run: bytes, reserved: int) -> tuple[int, ...]:

@@ -18,7 +18,10 @@ class TagMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LiteralPart:
+    """Fixed bytes; `tokens` where they must be these, as a branch repeats a text."""
+
     data: bytes
+    tokens: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -333,7 +333,7 @@ class Automaton:
     def cost_until(self, state: State, cell: Cell | None) -> int:
         """The fewest tokens on this branch until `cell` is left, to the end of that field; None:
         until this field is left."""
-        costs, own = self.fields.costs(state.local), self.own_costs
+        costs, own = self.fields.own_costs(state.local), self.own_costs
         arcs = state.structure.arcs
         ways = [
             cost + (own.stack(arcs[tag].cell, arcs[tag].frame, cell) if kept else 0)

@@ -65,8 +65,10 @@ class BranchState:
 
 
 def open_scopes(branch: BranchState, caps: frozenset[str]) -> None:
-    """The scopes of a branch that begins."""
-    branch.scopes = [Scope(cell, rule, 0) for cell, rule in _leaves(branch.matcher.structure, caps)]
+    """The scopes of a branch that begins, or goes on behind a join."""
+    spent, cells = branch.account.spent, _leaves(branch.matcher.structure, caps)
+    branch.scopes += [Scope(cell, rule, spent) for cell, rule in cells[len(branch.scopes) :]]
+    branch.field_start = spent
 
 
 def follow_scopes(branch: BranchState, caps: frozenset[str], before: TagState, tag: str) -> None:
@@ -75,20 +77,26 @@ def follow_scopes(branch: BranchState, caps: frozenset[str], before: TagState, t
     A rule counts from the token that completes its first tag, one without tags from the tag before
     it.
     """
-    after = branch.matcher.structure
+    after, spent = branch.matcher.structure, branch.account.spent
     arc = before.arcs.get(tag)
-    entered = 0
-    for event in (*(arc.trails[0] if arc is not None else ()), *after.events):
+    kept, since = len(branch.scopes), []  # since: where those newly open began
+    for event, at in (
+        *((event, spent) for event in (arc.trails[0] if arc is not None else ())),
+        *((event, spent + 1) for event in after.events),
+    ):
         if isinstance(event, EnterRule) and event.rule in caps:
-            entered += 1
+            since.append(at)
         elif isinstance(event, LeaveRule) and event.rule in caps:
-            if entered:
-                entered -= 1
-            elif branch.scopes:
-                branch.scopes.pop()
-    spent, cells = branch.account.spent, _leaves(after, caps)
-    del branch.scopes[len(cells) :]
-    branch.scopes += [Scope(cell, rule, spent) for cell, rule in cells[len(branch.scopes) :]]
+            if since:
+                since.pop()
+            else:
+                kept -= 1
+    cells = _leaves(after, caps)
+    del branch.scopes[max(kept, 0) :]
+    branch.scopes += [
+        Scope(cell, rule, at)
+        for (cell, rule), at in zip(cells[len(branch.scopes) :], since, strict=False)
+    ]
     branch.field_start = spent + 1
 
 

@@ -268,6 +268,30 @@ class FieldMachine:
             local.costs = found
         return local.costs
 
+    def own_costs(self, local: Local) -> dict[str, int]:
+        """As `costs`, without what a branch repeats elsewhere."""
+        found: dict[str, int] = {}
+        for place in local.places:
+            chain: Chain | None = place[0]
+            progress, cost = place[1], 0
+            while chain is not None:
+                cost += self._own_cost(chain.part, progress)
+                chain = chain.rest
+                progress = _start(chain.part) if chain is not None else 0
+            tag = _tag_of(place[0])
+            found[tag] = min(cost, found.get(tag, NEVER))
+        return found
+
+    def _own_cost(self, part: Part, progress: Progress) -> int:
+        if isinstance(part, TagPart):
+            return self.part_cost(replace(part, reserve=0), progress)
+        if isinstance(part, TextPart):
+            return self.part_cost(TextPart(), progress)
+        if isinstance(part, FreshPart) and isinstance(progress, bytes):
+            fresh = self.spelling.fresh(part.dfa, progress, part.taken)
+            return NEVER if fresh is None else self.spelling.tokens(fresh)
+        return self.part_cost(part, progress)
+
     def part_cost(self, part: Part, progress: Progress) -> int:
         """The fewest tokens that finish the part from here; what a branch must repeat counts
         twice."""

@@ -311,6 +311,7 @@ class Machine:
         again = tuple(w.token for c in children for w in self._linear(c)) if reread else ()
         parent.children = ()
         parent.matcher = self._matcher(self._tags.joined(parent.matcher.structure))
+        open_scopes(parent, self._caps)
         if again:
             self._actions.append(Feed(parent.number, again))
         self._run_on(parent, ())

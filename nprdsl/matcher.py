@@ -93,7 +93,7 @@ class Matcher:
     def cost_until(self, cell: Cell | None) -> int:
         """The fewest tokens written on this branch until `cell` is left, to the end of that field;
         None: until this field is left."""
-        return self._automaton.cost_until(self._state, cell) + self._carried
+        return self._automaton.cost_until(self._state, cell)
 
     def tight(self, slack: int) -> Row:
         """The mask that keeps only tokens after which the trace can still be finished within

@@ -362,8 +362,8 @@ def test_a_branch_repeats_the_tokens_of_its_goal(special: bool) -> None:
     assert advance(matcher, ids_of(bound, "</plan>\n</g>"))
     forced = matcher.forced()
     assert bound.vocabulary.text(forced) == "\n<step>2:abc ab\n"
-    assert bytes("abc ab", "ascii").decode() == bound.vocabulary.text(goal)
-    assert len(forced) <= len(ids_of(bound, "\n<step>2:")) + len(goal) + 1
+    at = len(forced) - len(goal) - 1
+    assert forced[at:-1] == goal
 
 
 def test_a_goal_begins_and_ends_between_tokens() -> None:

@@ -21,8 +21,8 @@ from rich.table import Table
 from rich.text import Text
 
 from nprdsl.cli.console import clean
-from nprdsl.cli.lanes import Block, Board, Lane, Piece
-from nprdsl.events import BranchReason, Event
+from nprdsl.cli.lanes import ROOT, Block, Board, Lane, Piece
+from nprdsl.events import BranchReason, Event, ForkEvent, JoinEvent
 
 _NARROWEST: Final = 30  # columns of a panel
 _FRAME_S: Final = 1 / 15
@@ -66,7 +66,8 @@ class Screen:
     def follow(self, event: Event) -> None:
         """Take an event; draws at most 15 times a second."""
         self._board.follow(event)
-        self._print(self._settled())
+        if isinstance(event, ForkEvent | JoinEvent) and event.parent == ROOT:
+            self._print(self._settled())
         now = time.perf_counter()
         if now - self._drawn_s >= _FRAME_S:
             self._drawn_s = now
@@ -95,7 +96,8 @@ class Screen:
         if items and isinstance(items[0], Block):
             running: RenderableType = Panels(items[0], self._tags, room)
         else:
-            running = Tail(Group(*body(items, self._tags)), room)
+            recent = _recent(items, room * self._console.width)
+            running = Tail(Group(*body(recent, self._tags)), room)
         return Group(running, self._status())
 
     def _status(self) -> Text:
@@ -105,6 +107,12 @@ class Screen:
         seconds = time.perf_counter() - self._began_s
         live = "1 branch" if self._board.live == 1 else f"{self._board.live} branches"
         return Text(f"{live} at once, {tokens} tokens, {tokens / seconds:.0f}/s", style="dim")
+
+
+def _recent(items: list[Piece | Block], enough: int) -> list[Piece | Block]:
+    """The last `enough` items and some more, so that a long branch is not drawn from its beginning
+    in every frame; where they begin moves in steps of `enough`, so that lines do not jump."""
+    return items[max(0, len(items) // enough - 1) * enough :]
 
 
 def body(items: Iterable[Piece | Block], tags: re.Pattern[str]) -> Iterator[RenderableType]:
@@ -175,7 +183,8 @@ class Panels:
     def _lines(
         self, console: Console, options: ConsoleOptions, lane: Lane, room: int | None
     ) -> list[list[Segment]]:
-        lines = console.render_lines(Group(*body(lane.items, self._tags)), options, pad=False)
+        items = lane.items if room is None else _recent(lane.items, room * options.max_width)
+        lines = console.render_lines(Group(*body(items, self._tags)), options, pad=False)
         return lines if room is None else lines[-room:]
 
 

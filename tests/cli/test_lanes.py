@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -123,16 +124,18 @@ def test_how_many_branches_are_written_at_once() -> None:
     assert (max(live), live[-1]) == (3, 0)
 
 
-def screen(events: list[Event], width: int, height: int) -> tuple[str, list[str]]:
-    """What is left on a terminal of that size, and every frame on the way."""
+def screen(events: list[Event], width: int, height: int, every: int = 1) -> tuple[str, list[str]]:
+    """What is left on a terminal of that size, and frames on the way, one for `every` events."""
     file = io.StringIO()
     console = Console(
         file=file, width=width, height=height, color_system=None, legacy_windows=False
     )
     frames = []
     with Screen(console, Board(VOCABULARY), PATTERN) as shown:
-        for event in events:
+        for number, event in enumerate(events):
             shown.follow(event)
+            if number % every and number < len(events) - 1:
+                continue
             frame = io.StringIO()
             again = Console(file=frame, width=width, height=height, color_system=None)
             again.print(shown.frame())
@@ -157,7 +160,7 @@ def test_branches_inside_branches(golden: Callable[[str, str], None]) -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(100, 30), (40, 24), (12, 10), (100, 5), (1, 1)])
 def test_a_frame_fits_the_terminal(width: int, height: int) -> None:
-    _, frames = screen(flat(40), width, height)
+    _, frames = screen(flat(40), width, height, every=5)
     lines = [frame.rstrip("\n").split("\n") for frame in frames]
     assert all(len(line) <= width for frame in lines for line in frame)
     if width >= 40 and height >= 24:
@@ -166,7 +169,7 @@ def test_a_frame_fits_the_terminal(width: int, height: int) -> None:
 
 def test_running_panels_show_the_end_of_a_long_branch() -> None:
     events = [fork(0, 1, 2), *write(1, "begin " + "x " * 2000 + "now"), *write(2, "short")]
-    _, frames = screen(events, 80, 20)
+    _, frames = screen(events, 80, 20, every=500)
     assert "now" in frames[-1] and "begin" not in frames[-1] and "short" in frames[-1]
     assert "2 branches at once" in frames[-1]
 
@@ -193,3 +196,16 @@ def test_an_interrupt_leaves_what_was_written() -> None:
             shown.follow(event)
         raise KeyboardInterrupt
     assert "begun" in file.getvalue() and "half a branch" in file.getvalue()
+
+
+def test_a_frame_of_a_long_branch_costs_no_more_than_of_a_short_one() -> None:
+    console = Console(file=io.StringIO(), width=80, height=20, color_system=None)
+    with Screen(console, Board(VOCABULARY), PATTERN) as shown:
+        for event in [fork(0, 1, 2), *write(1, "x " * 20_000)]:
+            shown.follow(event)
+        seconds = []
+        for _ in range(5):
+            began = time.perf_counter()
+            console.print(shown.frame())
+            seconds.append(time.perf_counter() - began)
+    assert min(seconds) < 0.2

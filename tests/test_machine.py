@@ -382,6 +382,19 @@ def test_no_more_branches_than_the_budget_can_close() -> None:
         assert len(fork.children) == count
 
 
+@pytest.mark.xfail(reason="a fork that no tag announces is not refused", strict=True)
+@pytest.mark.parametrize("lead", ["TEXT", "_GLUE", 'TEXT ("<x>" "</x>")~0..2'])
+def test_a_fork_by_count_must_stand_behind_a_tag(lead: str) -> None:
+    """Nothing that a model writes could say that the branches begin."""
+    terminals = '_GLUE: " "\n' if lead == "_GLUE" else ""
+    source = (
+        f'%import .parallel (spawn, reduce)\nstart: "<a>" {lead} spawn{{branch}}~2 reduce{{join}}\n'
+        'branch: "<b>" TEXT "</b>"\njoin: "<j>" TEXT "</j>"\n'
+    )
+    with pytest.raises(SchemaError):
+        schema_of(source + terminals + "%declare TEXT\n")
+
+
 @pytest.mark.parametrize("quorum", [1, 2, 3, 9])
 def test_a_join_waits_for_as_many_branches_as_asked(quorum: int) -> None:
     bound = byte_bound("arith")

@@ -7,12 +7,14 @@ Non-goals: tags inside prose (see `nprdsl.rows`).
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nprdsl.regular import utf8_dfa
+from nprdsl.spelling import Spelling
 
 if TYPE_CHECKING:
     from nprdsl.vocabulary import Vocabulary
@@ -45,11 +47,19 @@ class Prose:
         finished."""
         found = self._usable.get(state)
         if found is None:
-            finishable = [False] + [
-                self._vocabulary.spell(_tail(end)) is not None
-                for end in range(1, len(utf8_dfa().table))
+            found = self._usable[state] = self._finishable[self.ends(state)]
+        return found
+
+    @cached_property
+    def _finishable(self) -> NDArray[np.bool_]:
+        """bool [S]: the states from which tokens can finish the character."""
+        found = np.ones(len(utf8_dfa().table), bool)
+        found[0] = False
+        if any(self._vocabulary.spell(bytes((b,))) is None for b in range(0x80, 0xC0)):
+            spelling = Spelling(self._vocabulary)
+            found[1:] = [
+                spelling.completion(utf8_dfa(), state) is not None for state in range(1, len(found))
             ]
-            found = self._usable[state] = np.array(finishable)[self.ends(state)]
         return found
 
     def row(self, state: int) -> Row:
@@ -76,13 +86,3 @@ def pack(allowed: NDArray[np.bool_], width: int) -> Row:
     row = np.zeros(width * 4, np.uint8)
     row[: len(packed)] = packed
     return row.view(np.int32)
-
-
-def _tail(state: int) -> bytes:
-    """The shortest end of a character begun."""
-    dfa, tail = utf8_dfa(), bytearray()
-    while not dfa.accepting[state]:
-        byte = int(dfa.next_byte[state])
-        tail.append(byte)
-        state = int(dfa.table[state, byte])
-    return bytes(tail)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections import deque
 from functools import cached_property
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nprdsl.regular import Dfa, utf8_dfa
-from nprdsl.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from nprdsl.vocabulary import Vocabulary
 
 NEVER: Final = 1 << 28  # more tokens than any budget: cannot be finished
 _FILLERS: Final = b".x-0aA*#1"

@@ -18,12 +18,21 @@ from hypothesis import strategies as st
 
 from nprdsl.automaton import GlueMode
 from nprdsl.bound import BoundSchema
+from nprdsl.diagnostics import SchemaError
 from nprdsl.fields import TagMode
 from nprdsl.matcher import IllegalTokenError, Matcher
 from nprdsl.schema import Schema, load
 from nprdsl.structure import Bounds
 from nprdsl.testing import Spacing, byte_vocabulary, schemas, token_traces, tokenise, traces
-from tests.walks import GOAL, allowed, choose, forks_are_decided, schema_of, vocabulary
+from tests.walks import (
+    GOAL,
+    allowed,
+    choose,
+    forks_are_decided,
+    schema_of,
+    sparse_vocabulary,
+    vocabulary,
+)
 
 NAMES = ("npr", "multiverse", "threadweaver", "parallel_r1", "arith")
 MODES = pytest.mark.parametrize("special", [True, False], ids=["special", "spelled"])
@@ -124,6 +133,22 @@ def test_masks_moves_and_checker_agree_on_random_schemas(
     bound = made.bind(vocabulary(made, special=special, seed=seed))
     walk(bound, seed, steps=25)
     walk_exactly(bound, seed)
+
+
+@SCHEMAS
+@MODES
+def test_masks_and_moves_agree_where_many_bytes_are_no_tokens(name: str, special: bool) -> None:
+    bound_once = False
+    for seed in range(4):
+        try:
+            made = schema(name)
+            bound = made.bind(sparse_vocabulary(made, special=special, seed=seed))
+        except SchemaError:  # some literal cannot be spelled
+            continue
+        walk(bound, seed)
+        walk_exactly(bound, seed)
+        bound_once = True
+    assert bound_once
 
 
 @pytest.mark.parametrize("bounds", [Bounds(depth=1), Bounds(branches=2), Bounds(blocks=1)], ids=str)

@@ -54,6 +54,24 @@ def vocabulary(schema: Schema, *, special: bool, seed: int) -> Vocabulary:
     )
 
 
+def sparse_vocabulary(schema: Schema, *, special: bool, seed: int) -> Vocabulary:
+    """As `vocabulary`, but many bytes are in no token, or only inside longer ones."""
+    random, example = Random(seed), schema.skeleton().encode()
+    spelled = {bytes((byte,)) for byte in range(256) if random.random() < 0.6}
+    spelled |= {*SPLIT, b"1:", b" x", b"\n\n", b"ab", *(tag.encode() for tag in schema.tags)}
+    for _ in range(60):
+        start = random.randrange(len(example))
+        spelled.add(example[start : start + random.choice((1, 1, 2, 3, 5))])
+    tokens = sorted(spelled)
+    random.shuffle(tokens)
+    names = (*(schema.tags if special else ()), "<end>")
+    return Vocabulary(
+        dict(enumerate(tokens)),
+        special={name: len(tokens) + n for n, name in enumerate(names)},
+        eos="<end>",
+    )
+
+
 def allowed(row: Row, size: int) -> list[int]:
     """The tokens of a mask."""
     tokens: list[int] = np.flatnonzero(unpack(row, size)).tolist()

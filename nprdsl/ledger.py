@@ -26,9 +26,9 @@ class Limits:
     `max_tokens` counts every token of the trace, forced ones included, the prompt not.
     `branch_tokens` caps one branch with all that forks from it, `rule_tokens` one use of a rule
     without its branches, from its first tag (or, without tags, from the tag before it) on; what a
-    legal end needs is allowed in any case. `depth`, `branches`, `blocks` bound forks inside forks, branches of a
-    fork, and blocks one after another on one branch. `spawn` is the number of branches of a fork by
-    count (default: the fewest).
+    legal end needs is allowed in any case. `depth`, `branches`, `blocks` bound forks inside forks,
+    branches of a fork, and blocks one after another on one branch. `spawn` is the number of
+    branches of a fork by count (default: the fewest).
     """
 
     max_tokens: int = 2048

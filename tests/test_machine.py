@@ -382,7 +382,6 @@ def test_no_more_branches_than_the_budget_can_close() -> None:
         assert len(fork.children) == count
 
 
-@pytest.mark.xfail(reason="a fork that no tag announces is not refused", strict=True)
 @pytest.mark.parametrize("lead", ["TEXT", "_GLUE", 'TEXT ("<x>" "</x>")~0..2'])
 def test_a_fork_by_count_must_stand_behind_a_tag(lead: str) -> None:
     """Nothing that a model writes could say that the branches begin."""

@@ -28,7 +28,8 @@ class Sampling:
     `repetition_penalty` 1 (arXiv 1909.05858) are off. The penalty counts the trace tokens that the
     branch sees, not the prompt. `rules` overrides settings where the innermost rule has that name,
     e.g. `{"step": {"repetition_penalty": 1.02}}`. Equal seeds give equal tokens, whatever else runs
-    beside. Raises ValueError for values out of range and for unknown settings in `rules`.
+    beside, as far as the model's arithmetic does: in bf16 rounding may differ with the number of
+    rows. Raises ValueError for values out of range and for unknown settings in `rules`.
     """
 
     temperature: float = 1.0

@@ -2,7 +2,9 @@
 out.
 
 Everything that runs at once shares one KV log and one forward a round (`scheduler`). Calls from
-several threads are served together; each waits for its own results.
+several threads are served together; each waits for its own results. On a CPU that others use too,
+set GOMP_SPINCOUNT=0 and OMP_WAIT_POLICY=passive before torch is imported: its threads then do not
+wait busily.
 Non-goals: serving over a network, training (the engine never changes the model's weights).
 """
 
@@ -39,6 +41,7 @@ from nprdsl.vocabulary import Vocabulary
 Prompt = str | Sequence[int] | Sequence[Message]
 
 MAX_KV_TOKENS = 65_536
+MAX_ROWS = 512
 DEFAULT_LIMITS = Limits()
 
 
@@ -74,9 +77,9 @@ class LocalEngine:
         tokenizer: PreTrainedTokenizerFast | Vocabulary,
         *,
         max_kv_tokens: int = MAX_KV_TOKENS,
-        max_rows: int = 1024,
+        max_rows: int = MAX_ROWS,
     ) -> None:
-        probe(model)
+        self._width = probe(model)
         if isinstance(tokenizer, Vocabulary):
             self.tokenizer, self.vocabulary = None, tokenizer
         else:
@@ -84,7 +87,6 @@ class LocalEngine:
             self.vocabulary = Vocabulary.from_tokenizer(tokenizer)
         self.model = model
         self._prompts = PromptEncoder(self.tokenizer, self.vocabulary)
-        self._width: int = model.get_output_embeddings().weight.shape[0]
         forward = Forward(model, max_kv_tokens)
         self._scheduler = Scheduler(forward, self._width, max_rows=max_rows)
         self._bound: dict[str, BoundSchema] = {}
@@ -99,7 +101,7 @@ class LocalEngine:
         device: str | torch.device = "cpu",
         dtype: str | torch.dtype = "auto",
         max_kv_tokens: int = MAX_KV_TOKENS,
-        max_rows: int = 1024,
+        max_rows: int = MAX_ROWS,
     ) -> LocalEngine:
         """The engine of the model in a folder, or of that name on the hub.
 

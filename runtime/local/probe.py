@@ -46,20 +46,23 @@ class _Pieces:
     after: tuple[int, ...]
 
 
-def probe(model: PreTrainedModel) -> None:
-    """Raises UnsupportedModelError with the reason where the local engine would be wrong."""
+def probe(model: PreTrainedModel) -> int:
+    """The width of the model's logits. Raises UnsupportedModelError with the reason where the local
+    engine would be wrong.
+    """
     name = type(model).__name__
     vocabulary = model.config.get_text_config().vocab_size
     pieces = _pieces(vocabulary)
     last = pieces.prefix[:-1] + _rotated(pieces.prefix[-1:], vocabulary)
     try:
+        forward = Forward(model, _SLOTS)
         plain = _plain(model, pieces.prefix + pieces.second)[-_SECOND:]
-        second, after = _branched(model, pieces)
-        moved, _ = _branched(model, pieces, shift=_SHIFT)
+        second, after = _branched(forward, pieces)
+        moved, _ = _branched(forward, pieces, shift=_SHIFT)
         other_first, other_after = _branched(
-            model, replace(pieces, first=_rotated(pieces.first, vocabulary))
+            forward, replace(pieces, first=_rotated(pieces.first, vocabulary))
         )
-        other_prefix, _ = _branched(model, replace(pieces, prefix=last))
+        other_prefix, _ = _branched(forward, replace(pieces, prefix=last))
     except UnsupportedModelError:
         raise
     except _RAISED as error:
@@ -83,6 +86,7 @@ def probe(model: PreTrainedModel) -> None:
         _distance(after, other_after) <= 1e-6 * effect,
         f"{name} does not see the branches behind their join",
     )
+    return plain.shape[-1]
 
 
 def _refuse(wrong: bool, reason: str) -> None:
@@ -98,10 +102,10 @@ def _plain(model: PreTrainedModel, tokens: tuple[int, ...]) -> torch.Tensor:
 
 
 def _branched(
-    model: PreTrainedModel, pieces: _Pieces, *, shift: int = 0
+    forward: Forward, pieces: _Pieces, *, shift: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits `[tokens, vocabulary]` of branch 2 and of what follows the join, in two forwards."""
-    forward, log, extent = Forward(model, _SLOTS), TraceLog(_SLOTS), Extent(0, _SLOTS)
+    log, extent = TraceLog(_SLOTS), Extent(0, _SLOTS)
     log.apply([Feed(0, pieces.prefix), Fork(0, (1, 2)), Feed(1, pieces.first)])
     log.branches[2].position += shift
     log.apply([Feed(2, pieces.second)])
@@ -112,7 +116,7 @@ def _branched(
     finally:
         _refuse(
             forward.attention.calls == 0,
-            f"the attention of {type(model).__name__} does not go through transformers' "
+            f"the attention of {type(forward.model).__name__} does not go through transformers' "
             "AttentionInterface, so it cannot be told which branch sees what",
         )
     log.apply([Join(0, (1, 2)), Feed(0, pieces.after)])

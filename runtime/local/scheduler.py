@@ -36,6 +36,7 @@ class Timings:
     rounds: int = 0
     rows: int = 0
     model_s: float = 0.0
+    sampling_s: float = 0.0
     round_s: float = 0.0
 
     @property
@@ -58,7 +59,7 @@ class Scheduler:
     pieces.
     """
 
-    def __init__(self, forward: Forward, width: int, *, max_rows: int = 1024) -> None:
+    def __init__(self, forward: Forward, width: int, *, max_rows: int = 512) -> None:
         self.forward = forward
         self.pool = SlotPool(forward.log.total)
         self.timings = Timings()
@@ -200,7 +201,12 @@ class Scheduler:
         parts = arrange([(one.request.log, one.request.extent, one.runs) for one in fed])
         logits = self.forward(parts, rows, _steady(fed, at))
         self.timings.rows += at
-        return (picks, *self._sampler(logits, draws)) if picks else ([], [], [])
+        if not picks:
+            return [], [], []
+        begin = time.perf_counter()
+        tokens, logprobs = self._sampler(logits, draws)
+        self.timings.sampling_s += time.perf_counter() - begin
+        return picks, tokens, logprobs
 
     # -- leaving -----------------------------------------------------------------------------------
 

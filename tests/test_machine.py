@@ -394,6 +394,19 @@ def test_a_fork_by_count_must_stand_behind_a_tag(lead: str) -> None:
         schema_of(source + terminals + "%declare TEXT\n")
 
 
+@pytest.mark.xfail(reason="what stands before the fork's rule is not looked at", strict=True)
+@pytest.mark.parametrize("lead", ["TEXT", "_GLUE", '["<x>" "</x>"]'])
+def test_a_fork_that_begins_a_rule_must_stand_behind_a_tag(lead: str) -> None:
+    terminals = '_GLUE: " "\n' if lead == "_GLUE" else ""
+    source = (
+        f'%import .parallel (spawn, reduce)\nstart: "<a>" {lead} block\n'
+        "block: spawn{branch}~2 reduce{join}\n"
+        'branch: "<b>" TEXT "</b>"\njoin: "<j>" TEXT "</j>"\n'
+    )
+    with pytest.raises(SchemaError):
+        schema_of(source + terminals + "%declare TEXT\n")
+
+
 @pytest.mark.parametrize("quorum", [1, 2, 3, 9])
 def test_a_join_waits_for_as_many_branches_as_asked(quorum: int) -> None:
     bound = byte_bound("arith")

@@ -18,17 +18,14 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 
 _NUMBERS = itertools.count()
-# What transformers' `_attn_implementation` property stores; the property's setter costs 36 us a
-# forward.
+# What the `_attn_implementation` property stores; its setter would cost 36 us a forward.
 _NAME = "_attn_implementation_internal"
 _REFUSED = {"s_aux": "attention sinks", "position_bias": "learned position biases"}
 
 
 @dataclass(frozen=True, slots=True)
 class RowGroup:
-    """Rows `first` to `last` of a forward belong to one request, which uses `width` slots from
-    `start`.
-    """
+    """Rows `first` to `last` of a forward are of one request, which uses `width` slots."""
 
     first: int
     last: int
@@ -110,9 +107,7 @@ def _capped(
     scaling: float | None,
     softcap: float,
 ) -> torch.Tensor:
-    """Attention whose scores are squashed to +-softcap (Gemma 2, arXiv 2408.00118), which SDPA
-    lacks.
-    """
+    """Attention with scores squashed to +-softcap (Gemma 2, arXiv 2408.00118), which SDPA lacks."""
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = torch.tanh(query @ key.transpose(2, 3) * (scale / softcap)) * softcap + mask
     return scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value

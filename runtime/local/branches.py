@@ -54,9 +54,7 @@ class Run:
 
 
 class TraceLog:
-    """The branches of one request, and the runs that wait to be fed. `width` is the extent's
-    length.
-    """
+    """The branches of one request, and the runs that wait to be fed, in `width` columns."""
 
     def __init__(self, width: int) -> None:
         self.width = width

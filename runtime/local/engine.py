@@ -1,5 +1,4 @@
-"""The embedded engine: a schema, a prompt and a model in; a legal trace and its log-probabilities
-out.
+"""The embedded engine: schema, prompt and model in; a legal trace and its log-probabilities out.
 
 Everything that runs at once shares one KV log and one forward a round (`scheduler`). Calls from
 several threads are served together; each waits for its own results. On a CPU that others use too,
@@ -155,8 +154,9 @@ class LocalEngine:
 
         A prompt is text, token ids, or chat messages (`{"role": …, "content": …}`). Options:
         `limits`: budgets and bounds, `Limits()` by default; `max_tokens` is lowered to what the
-        model's positions allow. `join`: how many branches a join waits for, all by default.
-        `parallel=False` decodes one branch after another: the autoregressive baseline. `chat=True`
+        model's positions allow. `join`: how many branches a join waits for, all by default; which
+        are complete first is a matter of `parallel`. `parallel=False` decodes one branch after
+        another: the autoregressive baseline. `chat=True`
         puts a text prompt into the tokenizer's chat template. `instructions=True` puts
         `schema.prompt()` before the prompt, for models that were not trained on the format.
         `sampling` may be a list, one for each prompt. Raises LimitError, PromptError and
@@ -213,9 +213,7 @@ class LocalEngine:
         chat: bool = False,
         instructions: bool = False,
     ) -> int:
-        """Queues a request and gives its number, for `wait` and `abort`.
-        Options as in `generate`.
-        """
+        """Queues a request; gives its number, for `wait` and `abort`. Options as in `generate`."""
         bound = self.bind(schema)
         sampling.check_rules(schema.grammar.rules)
         ids = self._encode(schema, prompt, chat=chat, instructions=instructions)
@@ -246,9 +244,7 @@ class LocalEngine:
         return outcome(running.request, running.machine)
 
     def abort(self, number: int) -> None:
-        """Stops a request with all its branches, from any thread; `wait`
-        then gives what there is.
-        """
+        """Stops a request with all its branches, from any thread; `wait` gives what there is."""
         with self._lock:
             running = self._open.get(number)
             if running is not None and running.request.ended is None:
@@ -288,16 +284,13 @@ class LocalEngine:
             if not chat:
                 return self._prompts.text(lead + prompt, schema.tags)
             prompt = [{"role": "user", "content": prompt}]
-        if not isinstance(prompt[0], Mapping):
+        if not prompt or not isinstance(prompt[0], Mapping):
             if chat or instructions:
                 raise ValueError(
                     "a prompt of token ids is taken as it is: no chat, no instructions"
                 )
             return self._prompts.ids(cast(Sequence[int], prompt))
-        messages = list(cast(Sequence[Message], prompt))
-        first = next((i for i, m in enumerate(messages) if m["role"] == "user"), 0)
-        messages[first] = {**messages[first], "content": lead + messages[first]["content"]}
-        return self._prompts.chat(messages)
+        return self._prompts.chat(cast(Sequence[Message], prompt), lead)
 
     def _within_positions(self, limits: Limits, prompt: int) -> Limits:
         positions = self.model.config.get_text_config().max_position_embeddings

@@ -111,7 +111,7 @@ class LogLayer(CacheLayerMixin):  # type: ignore[misc]
         if self.keys.shape[2] < self._log.capacity:
             self.keys, self.values = self._grown(self.keys), self._grown(self.values)
         slots = self._log.slots
-        if isinstance(slots, slice):
+        if isinstance(slots, slice) or self.device.type == "mps":  # MPS may lack index_copy_
             self.keys[:, :, slots] = key_states
             self.values[:, :, slots] = value_states
         else:
@@ -137,6 +137,9 @@ class LogLayer(CacheLayerMixin):  # type: ignore[misc]
         return self._log.high
 
     def get_max_length(self) -> int:
+        return -1
+
+    def get_max_cache_shape(self) -> int:  # an older name of the same
         return -1
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:

@@ -23,8 +23,6 @@ _PREFIX, _FIRST, _SECOND, _AFTER = 6, 9, 5, 3  # tokens
 _SLOTS = _PREFIX + _FIRST + _SECOND + _AFTER
 _SHIFT = 5  # positions
 _EXACT, _ROUNDING = 1e-3, 0.2  # shares of the effect of one changed prefix token
-
-
 # What a model raises that meets a cache, a mask or an attention function which it does not know.
 _RAISED = (
     ArithmeticError,
@@ -47,8 +45,9 @@ class _Pieces:
 
 
 def probe(model: PreTrainedModel) -> int:
-    """The width of the model's logits. Raises UnsupportedModelError with the reason where the local
-    engine would be wrong.
+    """The width of the model's logits.
+
+    Raises UnsupportedModelError, with the reason, where the local engine would be wrong.
     """
     name = type(model).__name__
     vocabulary = model.config.get_text_config().vocab_size

@@ -61,8 +61,11 @@ class PromptEncoder:
         start = self._beginning()
         return _not_empty(ids if ids[: len(start)] == start else start + ids)
 
-    def chat(self, messages: Sequence[Message]) -> Ids:
-        """Messages by the tokenizer's chat template, up to where the assistant begins."""
+    def chat(self, messages: Sequence[Message], lead: str = "") -> Ids:
+        """Messages by the tokenizer's chat template, up to where the assistant begins.
+
+        `lead` is put before the first message of the user.
+        """
         tokenizer = self._tokenizer
         if tokenizer is None or tokenizer.chat_template is None:
             raise PromptError(
@@ -74,6 +77,13 @@ class PromptEncoder:
                 raise PromptError(
                     f'a message is {{"role": …, "content": …}}, not {dict(message)!r}'
                 )
+        users = [i for i, m in enumerate(messages) if m["role"] == "user"]
+        if lead and not users:
+            raise PromptError('instructions need a message with "role": "user" to stand in')
+        if lead:
+            messages = list(messages)
+            led = {**messages[users[0]], "content": lead + messages[users[0]]["content"]}
+            messages[users[0]] = led
         written = "".join(message["content"] for message in messages)
         cut = _separator(written)
         special = [*tokenizer.added_tokens_encoder, *self._vocabulary.special]

@@ -51,9 +51,7 @@ class Decoding(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A request as it is submitted. `slots` is the most tokens that it can ever feed, prompt
-    included.
-    """
+    """A request as it is submitted. `slots`: the most tokens it can ever feed, prompt included."""
 
     machine: Driver
     prompt: tuple[int, ...]

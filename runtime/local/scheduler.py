@@ -55,9 +55,7 @@ _Picks = tuple[Request, list[int]]  # the branches of a request that draw in thi
 
 
 class Scheduler:
-    """Runs jobs on one model. `max_rows` bounds the rows of a forward: longer prompts are fed in
-    pieces.
-    """
+    """Runs jobs on one model. `max_rows` bounds a forward: longer prompts are fed in pieces."""
 
     def __init__(self, forward: Forward, width: int, *, max_rows: int = 512) -> None:
         self.forward = forward
@@ -86,9 +84,7 @@ class Scheduler:
         return request
 
     def abort(self, request: Request) -> None:
-        """Ends a request that waits or runs, all its branches with it; its
-        slots are free at once.
-        """
+        """Ends a request that waits or runs, with all its branches; its slots are free at once."""
         if request in self._waiting:
             self._waiting.remove(request)
         elif request in self._running:

@@ -276,6 +276,8 @@ def test_impossible_requests_are_refused_at_once() -> None:
         one.generate(npr, [1] * 2048)
     with pytest.raises(PromptError, match="empty"):
         one.generate(npr, "")
+    with pytest.raises(PromptError, match="empty"):
+        one.submit(npr, [])
     with pytest.raises(ValueError, match="no rule of the schema"):
         one.generate(npr, "x", sampling=Sampling(rules={"stepp": {}}))
     with pytest.raises(ValueError, match="2 prompts, but 1 Samplings"):

@@ -82,6 +82,14 @@ def test_chat_messages_cannot_speak_as_the_template() -> None:
     assert vocabulary.text(ids) == "<|user|>a <|user|> <step>\n<|user|>b <eos>\n"
 
 
+def test_a_lead_stands_in_the_first_message_of_the_user() -> None:
+    prompts, vocabulary = encoder(byte_level())
+    chat = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+    assert vocabulary.text(prompts.chat(chat, "lead: ")) == "<|user|>s\n<|user|>lead: u\n"
+    with pytest.raises(PromptError, match='"role": "user"'):
+        prompts.chat(chat[:1], "lead: ")
+
+
 def test_private_use_characters_survive() -> None:
     prompts, vocabulary = encoder(byte_level())
     assert vocabulary.text(prompts.text("\ue000<step>\ue001", TAGS)) == "\ue000<step>\ue001"

@@ -59,6 +59,10 @@ def _decode(pieces: list[bytes]) -> tuple[str, list[int]]:
     begins = np.concatenate([[0], np.cumsum(lengths)])[:-1] if pieces else lengths
     if len(text) != len(data):
         leads = (np.frombuffer(data, np.uint8) & 0xC0) != 0x80
+        if np.count_nonzero(leads) != len(text):  # a stray byte is a character of its own
+            widths = [len(c.encode("utf-8", "surrogateescape")) for c in text]
+            leads = np.zeros(len(data), np.bool_)
+            leads[np.cumsum([0, *widths[:-1]])] = True
         characters = np.concatenate([[0], np.cumsum(leads)])
         begins = np.minimum(characters[begins], len(text))
     return text, begins.tolist()

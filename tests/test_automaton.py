@@ -24,6 +24,7 @@ from nprdsl.matcher import IllegalTokenError, Matcher
 from nprdsl.schema import Schema, load
 from nprdsl.structure import Bounds
 from nprdsl.testing import Spacing, byte_vocabulary, schemas, token_traces, tokenise, traces
+from nprdsl.violations import ViolationCode
 from tests.walks import (
     GOAL,
     allowed,
@@ -310,6 +311,14 @@ def test_free_text_is_utf8() -> None:
     assert matcher.accepts(bound.vocabulary.special["</plan>"])
 
 
+def test_a_stray_byte_is_refused_behind_longer_characters() -> None:
+    bound = byte_bound("arith", True)
+    text = "<guideline><plan>1: 🙂</plan></guideline><step>1: b</step><takeaway>c"
+    ids = [*ids_of(bound, text), 0x82, *ids_of(bound, "</takeaway>d")]
+    assert not advance(bound.matcher(), ids)
+    assert [v.code for v in bound.check(ids)] == [ViolationCode.NOT_UTF8]
+
+
 def test_text_cannot_spell_a_tag_where_tags_are_special() -> None:
     made = schema("arith")
     tag = "</takeaway>"
@@ -402,6 +411,10 @@ def test_a_goal_begins_and_ends_between_tokens() -> None:
     assert advance(matcher, b"1:")
     assert not matcher.accepts(257)
     assert advance(matcher, b"a</plan>")
+    made = schema_of(GOAL.replace('LABEL ":" GOAL', "GOAL").replace("LABEL: /[1-9][0-9]*/\n", ""))
+    matcher = made.bind(byte_vocabulary(merges=["n>a"])).matcher()
+    assert advance(matcher, b"<g>\n<pla")
+    assert not matcher.accepts(256)
 
 
 @pytest.mark.xfail(reason="blanks beside a repeated text: are they part of it?", strict=True)

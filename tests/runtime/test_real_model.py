@@ -165,7 +165,8 @@ def test_a_schema_of_ones_own(engine: LocalEngine) -> None:
 
 
 def test_the_command_takes_any_model(folder: Path) -> None:
-    command = [sys.executable, "-m", "nprdsl.cli.main", "run", QUESTION, "--json"]
+    program = "from nprdsl.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "run", QUESTION, "--json"]
     command += ["--model", str(folder), "--schema", "npr", "--max-tokens", "90", "--blocks", "1"]
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     ran = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)

@@ -1,7 +1,9 @@
 """The libraries that `benchmarks.automaton` compares, behind one small interface.
 
 Each contender prepares a vocabulary once, compiles the same linear NPR language, and steps through
-a trace: mask, then take a token. The others get the grammar that `schema.export` writes for them.
+a trace: mask, then take a token. The others get the grammar that `schema.export` writes for them:
+`exact_text` states the language as far as the library can, "loose" leaves out what costs it time
+(prose that spells a tag in letters, blank or broken text), so its masks let illegal traces through.
 """
 
 from __future__ import annotations
@@ -53,12 +55,13 @@ class Contender(Protocol):
     def walk(self) -> Walk: ...
 
 
-def exported(target: str, vocabulary: RealVocabulary) -> Export:
-    """The grammar that a target masks fastest; see `ExportLimits` for what it leaves out."""
+def exported(target: str, vocabulary: RealVocabulary, exact_text: bool) -> Export:
+    """The grammar for a target; see `ExportLimits` for what it leaves out."""
     grammar = nprdsl.load("npr").grammar
     known = vocabulary.special
     special = {tag: known[tag] for tag in grammar.tags if tag in known}
-    return export(grammar, target, special=special, limits=ExportLimits(repeats=1))
+    limits = ExportLimits(repeats=1, exact_text=exact_text)
+    return export(grammar, target, special=special, limits=limits)
 
 
 class Nprdsl:
@@ -98,11 +101,12 @@ class _NprdslWalk:
 class XGrammar:
     name = "xgrammar"
     forks = False
+    exact_text = True
 
     def prepare(self, vocabulary: RealVocabulary) -> None:
         import xgrammar
 
-        self._text = exported("xgrammar", vocabulary).text
+        self._text = exported("xgrammar", vocabulary, self.exact_text).text
         # xgrammar reads a special token as text unless it has no bytes; `Token` needs some.
         tags = {vocabulary.special[tag]: tag.encode() for tag in TAGS if tag in vocabulary.special}
         known = dict(vocabulary.tokens) | tags
@@ -121,6 +125,11 @@ class XGrammar:
 
     def walk(self) -> Walk:
         return _XGrammarWalk(self._compiled, self._info.vocab_size)
+
+
+class XGrammarLoose(XGrammar):
+    name = "xgrammar loose"
+    exact_text = False
 
 
 class _XGrammarWalk:
@@ -144,12 +153,13 @@ class _XGrammarWalk:
 class LLGuidance:
     name = "llguidance"
     forks = False
+    exact_text = True
 
     def prepare(self, vocabulary: RealVocabulary) -> None:
         import llguidance
 
         self._grammar = llguidance.LLMatcher.grammar_from_lark(
-            exported("llguidance", vocabulary).text
+            exported("llguidance", vocabulary, self.exact_text).text
         )
         self._size = vocabulary.size
         self._tokenizer = llguidance.LLTokenizer(
@@ -168,6 +178,11 @@ class LLGuidance:
 
     def _new(self) -> _LLGuidanceWalk:
         return _LLGuidanceWalk(self._tokenizer, self._grammar, self._size)
+
+
+class LLGuidanceLoose(LLGuidance):
+    name = "llguidance loose"
+    exact_text = False
 
 
 class _LLGuidanceWalk:
@@ -197,7 +212,7 @@ class OutlinesCore:
     def prepare(self, vocabulary: RealVocabulary) -> None:
         from outlines_core import Vocabulary
 
-        found = exported("outlines", vocabulary)
+        found = exported("outlines", vocabulary, False)
         pieces: dict[bytes, list[int]] = {}
         for token, piece in vocabulary.tokens.items():
             pieces.setdefault(piece, []).append(token)
@@ -239,4 +254,6 @@ class _OutlinesWalk:
         return _OutlinesWalk(self._index, self._size)
 
 
-CONTENDERS = {c.name: c for c in (Nprdsl, XGrammar, LLGuidance, OutlinesCore)}
+CONTENDERS = {
+    c.name: c for c in (Nprdsl, XGrammar, LLGuidance, XGrammarLoose, LLGuidanceLoose, OutlinesCore)
+}

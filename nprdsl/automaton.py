@@ -39,6 +39,7 @@ from nprdsl.spelling import NEVER
 from nprdsl.stack import UNBOUNDED, Bound, Bounds, BoundValue, Capture, Cell, Symbol
 from nprdsl.states import NOTHING, Begun, GlueMode, Start, State, Tables
 from nprdsl.structure import Mode, TagMachine
+from nprdsl.tagscan import ROOT
 from nprdsl.tagstates import END, Arc, TagState
 from nprdsl.tightness import tight_row
 
@@ -185,6 +186,11 @@ class Automaton:
         if tag is not None:
             return self._remember(state, token, tag, field, b"", b"")
         data = self.vocabulary.bytes_of(token)
+        if local.node != ROOT and self.clean[token]:  # no tag goes on, so this is prose
+            hub = self.fields.hub_behind(local, data[0])
+            if hub is not None:
+                found = state.next[token] = self._share(state.start, hub)
+                return found
         led = walk(self.fields, local, data) if data else None
         if isinstance(led, Completed):
             inside = data[: len(data) - len(led.rest)]

@@ -66,6 +66,7 @@ class FieldMachine:
         self.spelling = spelling
         self._chains: dict[tuple[Part, Chain | None], Chain] = {}
         self._locals: dict[tuple[int, frozenset[Place]], Local] = {}
+        self._behind: dict[Local, Local] = {}  # see `hub_behind`
 
     # building
 
@@ -126,6 +127,19 @@ class FieldMachine:
             local.hub = self.text_hub(local, U8_START, filled=True)
             local.hub.hub = local.hub
         return local.hub
+
+    def hub_behind(self, local: Local, byte: int) -> Local | None:
+        """As `hub` for prose that begins with `byte`, where it breaks off a tag begun; None where a
+        tag goes on or the text of a branch is counted."""
+        if byte in self.scan.moves[local.node]:
+            return None
+        found = self._behind.get(local)
+        if found is None:
+            text = text_of(local)
+            if text is None or text[1] != U8_START or counts(local):
+                return None
+            found = self._behind[local] = self.text_hub(local, U8_START, filled=True)
+        return found
 
     def only(self, local: Local, place: Place) -> Local:
         """The state with just one of its places."""

@@ -7,11 +7,15 @@ Non-goals: surface syntax (see `nprdsl.reader`), running (see `nprdsl.structure`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from nprdsl.diagnostics import Span
+
+if TYPE_CHECKING:
+    from nprdsl.terminals import TerminalType
 
 
 class TerminalKind(StrEnum):
@@ -157,7 +161,9 @@ class Rule:
 @dataclass(frozen=True, eq=False)
 class Grammar:
     """A whole schema. `rules` holds every rule reachable from `start`; `tags` in order of
-    appearance."""
+    appearance. `types` and `imports` are what it was read with: the types of declared terminals,
+    and the text of every imported file beside the schema by its path from there, so that the
+    schema can be sent to another process."""
 
     name: str
     file: str
@@ -168,3 +174,5 @@ class Grammar:
     tags: tuple[str, ...]
     blocks: tuple[Block, ...]
     digest: str = field(default="")  # hash of the source, its imports and the types
+    types: Mapping[str, TerminalType] = field(default_factory=dict)
+    imports: Mapping[str, str] = field(default_factory=dict)

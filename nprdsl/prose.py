@@ -55,7 +55,7 @@ class Prose:
         """bool [S]: the states from which tokens can finish the character."""
         found = np.ones(len(utf8_dfa().table), bool)
         found[0] = False
-        if any(self._vocabulary.spell(bytes((b,))) is None for b in range(0x80, 0xC0)):
+        if not self._vocabulary.single_bytes[0x80:0xC0].all():
             spelling = Spelling(self._vocabulary)
             found[1:] = [
                 spelling.completion(utf8_dfa(), state) is not None for state in range(1, len(found))

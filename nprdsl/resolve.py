@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nprdsl import declarations, ir
@@ -361,7 +362,15 @@ def _grammar(
         tuple(tags),
         tuple(blocks),
         _digest(linked, types),
+        dict(types),
+        _imports(linked, Path(file).parent),
     )
+
+
+def _imports(linked: Linked, folder: Path) -> dict[str, str]:
+    """The texts of imported files beside the schema; those that ship with packages are left out."""
+    paths = ((Path(source.file), source.text) for source in linked.sources[1:])
+    return {p.relative_to(folder).as_posix(): t for p, t in paths if p.is_relative_to(folder)}
 
 
 def _no_start(rules: Mapping[str, ir.Rule], linked: Linked, file: str) -> None:

@@ -30,11 +30,13 @@ from nprdsl.parts import (
     TextPart,
 )
 from nprdsl.prose import START, Row, pack
+from nprdsl.regular import Dfa
 from nprdsl.spelling import NEVER
 from nprdsl.tagstates import END
 from nprdsl.vocabulary import Vocabulary
 
 _WIDE: Final = 64  # tokens: where more share a prefix it pays to walk by prefix
+_ValueKey = tuple[Dfa, frozenset[int]]  # a value, and the bytes that may follow it
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,8 @@ class Rows:
         self._rows: dict[Local, LocalRow] = {}
         self._interned: dict[bytes, Row] = {}
         self.stored: Callable[[Local], LocalRow | None] = _nothing_stored
-        self._tables: dict[Chain, tuple[NDArray[np.int32], int]] = {}
+        self._tables: dict[_ValueKey, tuple[NDArray[np.int32], int]] = {}
+        self._stays: dict[tuple[_ValueKey, int], tuple[Row, list[int]]] = {}
         self._whole: NDArray[np.int32] | None = None
 
     def row(self, local: Local) -> LocalRow:
@@ -253,15 +256,14 @@ class Rows:
         label that is taken are judged."""
         part = chain.part
         assert isinstance(part, (RegularPart, FreshPart))
-        table, leave = self.regular_table(chain)
         state = (
             self.machine.spelling.state(part.dfa, progress)
             if isinstance(progress, bytes)
             else progress
         )
-        ends = self.vocabulary.walk(table, state)
-        bits |= pack((ends > 0) & (ends != leave), self.width)
-        judged = {*np.flatnonzero(ends == leave).tolist(), *self.text_candidates(local)}
+        inside, leaving = self._stay(chain, part, state)
+        bits |= inside
+        judged = {*leaving, *self.text_candidates(local)}
         if isinstance(part, FreshPart) and isinstance(progress, bytes):
             judged.update(self._taken_tokens(part, progress))
         self._judge(local, judged, bits, crossings)
@@ -276,31 +278,41 @@ class Rows:
                     if spelled is not None and len(spelled) == 1:
                         yield spelled[0]
 
-    def regular_table(self, chain: Chain) -> tuple[NDArray[np.int32], int]:
-        found = self._tables.get(chain)
+    def _stay(
+        self, chain: Chain, part: RegularPart | FreshPart, state: int
+    ) -> tuple[Row, list[int]]:
+        """The tokens that stay inside a value, and those that leave it behind an accepting
+        state."""
+        assert chain.rest is not None
+        key = (part.dfa, frozenset(_first_bytes(chain.rest, self.machine.mode)))
+        found = self._stays.get((key, state))
         if found is None:
-            found = self._tables[chain] = self._regular_table(chain)
+            table, leave = self._tables.get(key) or self._regular_table(key)
+            ends = self.vocabulary.walk(table, state)
+            inside = pack((ends > 0) & (ends != leave), self.width)
+            found = inside, np.flatnonzero(ends == leave).tolist()
+            self._stays[key, state] = found
         return found
 
-    def _regular_table(self, chain: Chain) -> tuple[NDArray[np.int32], int]:
+    def _regular_table(self, key: _ValueKey) -> tuple[NDArray[np.int32], int]:
         """Moves of a regular value, doubled: states from `n` on have passed an accepting state, and
-        lead
-        to the last state on a byte that the value refuses and what follows may take."""
-        assert isinstance(chain.part, (RegularPart, FreshPart)) and chain.rest is not None
-        dfa, spelling = chain.part.dfa, self.machine.spelling
+        lead to the last state on a byte that the value refuses and what follows may take."""
+        (dfa, following), spelling = key, self.machine.spelling
         count = len(dfa.table)
         dead = [s for s in range(count) if s and spelling.completion(dfa, s) is None]
         moves = dfa.table.copy()
         moves[np.isin(moves, dead)] = 0
         leave = 2 * count
         follow = np.zeros(256, bool)
-        follow[list(_first_bytes(chain.rest, self.machine.mode))] = True
+        follow[list(following)] = True
         passed = dfa.accepting[moves] & (moves != 0)
         before = np.where(passed, moves + count, moves)
         behind = np.where(moves != 0, moves + count, np.where(follow[None, :], leave, 0))
         behind[0] = 0
         last = np.full((1, 256), leave)
-        return np.concatenate([before, behind, last]).astype(np.int32), leave
+        found = np.concatenate([before, behind, last]).astype(np.int32), leave
+        self._tables[key] = found
+        return found
 
 
 def _nothing_stored(local: Local) -> LocalRow | None:

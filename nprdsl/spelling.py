@@ -108,10 +108,9 @@ class Spelling:
                 queue.append((ending + bytes((int(byte),)), int(dfa.table[at, byte])))
         return None
 
-    @cached_property
+    @property
     def _usable(self) -> NDArray[np.bool_]:
-        """The bytes that are tokens of their own."""
-        return np.array([self.tokens(bytes((b,))) == 1 for b in range(256)])
+        return self.vocabulary.single_bytes
 
     def _ending(self, dfa: Dfa) -> NDArray[np.int16]:
         """The next byte towards acceptance for every state, of bytes that the vocabulary has."""

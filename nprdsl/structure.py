@@ -100,7 +100,7 @@ class TagMachine:
             assert isinstance(frame, MapFrame) and frame.open is not None
             values = iter(captured)
             opened = tuple(next(values) if v is PENDING else v for v in frame.open)
-            frame = replace(frame, open=opened)
+            frame = MapFrame(frame.block, frame.items, opened, frame.below)
         return self.settle(arc.cell, frame)
 
     def arcs_of(self, state: TagState) -> dict[str, Arc]:
@@ -231,7 +231,7 @@ class TagMachine:
 
     def _branch_cell(self, entry: Branches, below: Cell | None) -> Cell:
         """The next branch, and the others behind it."""
-        rest = self.push(replace(entry, index=entry.index + 1), below)
+        rest = self.push(Branches(entry.block, entry.branch, entry.items, entry.index + 1), below)
         values = entry.items[entry.index] if entry.items is not None else ()
         return self.push(Branch(entry.block, entry.branch, entry.index, values), rest)
 
@@ -259,7 +259,8 @@ class TagMachine:
                 return self._open_map(entry, below, frame)
             case ItemEnd():
                 assert isinstance(frame, MapFrame) and frame.open is not None
-                return below, replace(frame, items=(*frame.items, frame.open), open=None), ()
+                items = (*frame.items, frame.open)
+                return below, MapFrame(frame.block, items, None, frame.below), ()
             case MapEnd():
                 return below, frame, ()
             case Join():
@@ -286,7 +287,7 @@ class TagMachine:
             if limit is not None and len(frame.items) >= limit:
                 return None
             below = self.push(ItemEnd(), below)
-            frame = replace(frame, open=())
+            frame = MapFrame(frame.block, frame.items, (), frame.below)
         below = self.push(Leave(ref.rule), below)
         return self.push(self.grammar.rules[ref.rule].node, below), frame, (EnterRule(ref.rule),)
 
@@ -359,7 +360,11 @@ class TagMachine:
                 taken: frozenset[str] = frozenset()
                 if slot == 0 and field.terminal.kind is TerminalKind.REGULAR:
                     taken = frozenset(item[0].text for item in frame.items)
-                return Capture(field, taken), replace(frame, open=(*frame.open, PENDING))
+                opened = (*frame.open, PENDING)
+                return Capture(field, taken), MapFrame(
+                    frame.block, frame.items, opened, frame.below
+                )
         if isinstance(frame, BranchFrame) and frame.pending and frame.pending[0][0] == name:
-            return Bound(field, frame.pending[0][1]), replace(frame, pending=frame.pending[1:])
+            rest = BranchFrame(frame.pending[1:], frame.depth, frame.blocks, frame.below)
+            return Bound(field, frame.pending[0][1]), rest
         return field, frame

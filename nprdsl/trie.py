@@ -45,6 +45,7 @@ class ByteTrie:
         "_node_of",
         "_offsets_view",
         "_parent",
+        "_rank_view",
         "_same",
         "_token",
         "_token_view",
@@ -67,6 +68,7 @@ class ByteTrie:
         first = np.frombuffer(self.blob, dtype=np.uint8)[self.offsets[:-1]]
         self._heads: list[int] = np.searchsorted(first, np.arange(257)).tolist()
         self._offsets_view = self.offsets.data
+        self._rank_view = self.rank.data
         self._build(np.frombuffer(self.blob, dtype=np.uint8), lengths)
 
     def _build(self, blob: NDArray[np.uint8], lengths: NDArray[np.int64]) -> None:
@@ -191,6 +193,26 @@ class ByteTrie:
             left = (place != stop) & (states != 0)
             ids, states, place, stop = ids[left], states[left], place[left], stop[left]
         return ends
+
+    def bytes_of(self, token: int) -> bytes:
+        """The bytes of an id; empty for ids without any."""
+        rank = self._rank_view[token]
+        if rank < 0:
+            return b""
+        return self.blob[self._offsets_view[rank] : self._offsets_view[rank + 1]]
+
+    def single_bytes(self) -> NDArray[np.bool_]:
+        """bool [256]: the bytes that are tokens of their own."""
+        heads = np.array(self._heads)
+        shortest = np.append(np.diff(self.offsets), 0)[heads[:-1]]
+        found: NDArray[np.bool_] = (heads[:-1] < heads[1:]) & (shortest == 1)
+        return found
+
+    def with_byte(self, byte: int) -> Ids:
+        """The ids whose bytes contain `byte`, ascending."""
+        places = np.flatnonzero(np.frombuffer(self.blob, dtype=np.uint8) == byte)
+        rank = np.searchsorted(self.offsets, places, side="right") - 1
+        return np.unique(self.order[rank])
 
     def ranks(self, prefix: bytes) -> tuple[int, int]:
         """The tokens that start with `prefix`, as a half-open range of places in `order`."""

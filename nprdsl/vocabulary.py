@@ -8,7 +8,7 @@ own tokenizer does that), grammars (see `nprdsl.automaton`), decoders (see `nprd
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
 
@@ -74,6 +74,7 @@ class Vocabulary:
         self._trie = ByteTrie(list(spelled), list(spelled.values()), self.size)
         self._encode = encode
         self._spellings: dict[bytes, tuple[int, ...] | None] = {}
+        self._byte_index: dict[int, list[tuple[int, bytes]]] = {}
         self.prose = Prose(self)
         _ = self.digest  # prepared with the rest: rows on disk are named by it
 
@@ -95,10 +96,7 @@ class Vocabulary:
 
     def bytes_of(self, token: int) -> bytes:
         """The bytes that `token` spells; empty for special and unused ids."""
-        rank = int(self._trie.rank[token])
-        if rank < 0:
-            return b""
-        return self._trie.blob[self._trie.offsets[rank] : self._trie.offsets[rank + 1]]
+        return self._trie.bytes_of(token)
 
     def text(self, ids: Iterable[int]) -> str:
         """The text of `ids`: special tokens by name, what is not UTF-8 as U+FFFD."""
@@ -115,6 +113,11 @@ class Vocabulary:
         content.update(trie.order.tobytes())
         content.update(repr((sorted(self.special.items()), self.eos_id, self.size)).encode())
         return content.hexdigest()
+
+    @cached_property
+    def single_bytes(self) -> NDArray[np.bool_]:
+        """bool [256]: the bytes that are tokens of their own."""
+        return self._trie.single_bytes()
 
     def prefixed(self, prefix: bytes) -> Ids:
         """Ids of the tokens whose bytes start with `prefix`, ascending."""
@@ -135,11 +138,16 @@ class Vocabulary:
         """Ids of the tokens whose bytes contain `part`, ascending."""
         if not part:
             return np.sort(self._trie.order)
-        places = np.fromiter(_occurrences(self._trie.blob, part), dtype=np.int64)
-        offsets = self._trie.offsets
-        rank = np.searchsorted(offsets, places, side="right") - 1
-        inside = places + len(part) <= offsets[rank + 1]
-        return np.unique(self._trie.order[rank[inside]])
+        found = self._with_byte(part[0])
+        return np.array([token for token, data in found if part in data], dtype=np.int32)
+
+    def _with_byte(self, byte: int) -> list[tuple[int, bytes]]:
+        """The tokens that contain `byte`, with their bytes, ascending; few for brackets."""
+        found = self._byte_index.get(byte)
+        if found is None:
+            ids = self._trie.with_byte(byte).tolist()
+            found = self._byte_index[byte] = [(token, self.bytes_of(token)) for token in ids]
+        return found
 
     def spell(self, text: bytes) -> tuple[int, ...] | None:
         """Fewest tokens that spell `text` exactly (ties: longest first token), or None."""
@@ -202,13 +210,6 @@ class Vocabulary:
         if ids is None:
             return self._trie.walk(table, start)
         return self._trie.walk_ids(table, start, ids)
-
-
-def _occurrences(blob: bytes, part: bytes) -> Iterator[int]:
-    place = blob.find(part)
-    while place >= 0:
-        yield place
-        place = blob.find(part, place + 1)
 
 
 def _check_ids(

@@ -120,9 +120,9 @@ class FieldMachine:
     def hub(self, local: Local) -> Local | None:
         """Where any whole, filled stretch of prose without the beginning of a tag leads from here;
         None if this state is not between characters of free text, or inside a tag begun."""
-        if local.hub is None:
+        if local.hub is None and local.node == ROOT:
             text = text_of(local)
-            if text is None or text[1] != U8_START or local.node != ROOT or counts(local):
+            if text is None or text[1] != U8_START or counts(local):
                 return None
             local.hub = self.text_hub(local, U8_START, filled=True)
             local.hub.hub = local.hub

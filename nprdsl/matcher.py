@@ -45,7 +45,10 @@ class Matcher:
         state = self._state
         after = state.next.get(token)
         if after is None and state.hub is not None and self._automaton.clean[token]:
-            after = state.hub
+            if state.capturing:  # prose, so the field goes on
+                self._field = Begun(self._field.head, (*self._field.tokens, token))
+            self._state = state.hub
+            return
         if after is None:
             after = self._automaton.follow(state, token, self._field)
             if after is None:

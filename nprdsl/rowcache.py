@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -24,9 +24,31 @@ from nprdsl.parts import AnyGluePart, Chain, FreshPart, LiteralPart, Part, Regul
 from nprdsl.prose import Row
 from nprdsl.rows import Crossing, LocalRow, Rows
 
-VERSION: Final = 1
+VERSION: Final = 2
 _MAGIC: Final = b"NPRROWS1"
 CrossingKey = tuple[Local, tuple[tuple[str, Local], ...]]  # a state, and what follows each tag
+
+
+class StoredCrossings(Mapping[str, tuple[Crossing, ...]]):
+    """The crossings of a row by tag, read when asked for: seldom, as the rows behind them are on
+    disk too."""
+
+    def __init__(self, written: dict[str, str]) -> None:
+        self._written = written
+
+    def __getitem__(self, tag: str) -> tuple[Crossing, ...]:
+        found = json.loads(self._written[tag])
+        return tuple(Crossing(token, tag, bytes.fromhex(rest)) for token, rest in found)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._written)
+
+    def __len__(self) -> int:
+        return len(self._written)
+
+
+def _written(crossings: tuple[Crossing, ...]) -> str:
+    return json.dumps([(c.token, c.rest.hex()) for c in crossings])
 
 
 class RowCache:
@@ -41,7 +63,7 @@ class RowCache:
         self._signatures: dict[Chain, str] = {}
         self._known: dict[str, int] = {}
         self._bits = np.zeros((0, rows.width), np.int32)
-        self._crossings: dict[str, list[tuple[int, str, str]]] = {}
+        self._crossings: dict[str, dict[str, str]] = {}
         self._load()
 
     @property
@@ -56,11 +78,8 @@ class RowCache:
         at = self._known.get(key)
         if at is None:
             return None
-        crossings: dict[str, list[Crossing]] = {}
-        for token, tag, rest in self._crossings.get(key, ()):
-            crossings.setdefault(tag, []).append(Crossing(token, tag, bytes.fromhex(rest)))
         bits = self._rows.intern(self._bits[at])
-        return LocalRow(bits, {tag: tuple(group) for tag, group in crossings.items()})
+        return LocalRow(bits, StoredCrossings(self._crossings.get(key, {})))
 
     def find_crossed(self, key: CrossingKey) -> Row | None:
         """The row of a state whose tokens may run past a tag, if it is on disk."""
@@ -78,9 +97,9 @@ class RowCache:
         bits = np.concatenate([self._bits, np.stack(list(new.values()))])
         crossings = dict(self._crossings)
         for local, row in computed.items():
-            flat = [(c.token, c.tag, c.rest.hex()) for cs in row.crossings.values() for c in cs]
-            if flat:
-                crossings[self._key(local)] = flat
+            key = self._key(local)
+            if row.crossings and key in new:
+                crossings[key] = {tag: _written(found) for tag, found in row.crossings.items()}
         self._write(keys, bits, crossings)
         self._known = {key: at for at, key in enumerate(keys)}
         self._bits, self._crossings = bits, crossings
@@ -98,7 +117,7 @@ class RowCache:
         length = int.from_bytes(stored[len(_MAGIC) : head], "little")
         try:
             index = json.loads(stored[head : head + length])
-            bits = np.frombuffer(stored[head + length :], np.int32)
+            bits = np.frombuffer(stored, np.int32, offset=head + length)
             keys, crossings = index["keys"], index["crossings"]
         except (ValueError, KeyError, TypeError):
             return
@@ -111,9 +130,10 @@ class RowCache:
         self,
         keys: list[str],
         bits: NDArray[np.int32],
-        crossings: dict[str, list[tuple[int, str, str]]],
+        crossings: dict[str, dict[str, str]],
     ) -> None:
         index = json.dumps({"keys": keys, "crossings": crossings}).encode()
+        index += b" " * (-len(index) % 4)  # rows begin at a multiple of their words
         self._file.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=self._file.parent, suffix=".tmp")
         with os.fdopen(handle, "wb") as stream:

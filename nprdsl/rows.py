@@ -9,7 +9,7 @@ Non-goals: budgets (see `nprdsl.tightness`), what follows a tag (see `nprdsl.aut
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -54,7 +54,7 @@ class LocalRow:
     it."""
 
     bits: Row
-    crossings: dict[str, tuple[Crossing, ...]]
+    crossings: Mapping[str, tuple[Crossing, ...]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,7 +159,8 @@ class ForkRequest(_Form):
 
     `sampling` holds the settings of `nprdsl.runtime.Sampling` that differ from its defaults; the
     stock sampling parameters of the request are not used. `quorum`: the complete branches that a
-    join waits for. `parallel` False decodes one branch after another. `events` asks for events.
+    join waits for. `parallel` False decodes one branch after another. `events` asks for events,
+    `positions` for the positions at which tokens were fed (it costs a copy from the device).
     """
 
     language: SchemaForm
@@ -168,6 +169,7 @@ class ForkRequest(_Form):
     sampling: dict[str, Any] = {}
     parallel: bool = True
     events: bool = False
+    positions: bool = False
 
     @classmethod
     def of(

@@ -1,0 +1,94 @@
+"""Drawing the tokens of branches, with the local engine's own sampler.
+
+Masks, penalties, settings and uniform numbers are those of the branch, and a log-probability is
+that of the model's own distribution; so both engines draw the same tokens from the same logits.
+SGLang's sampler runs as if the branches were not there: its switches are those of the plain rows.
+Non-goals: which rows draw (see `scheduling`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from sglang.srt.distributed import get_tp_group
+from sglang.srt.runtime_context import get_parallel
+from sglang.srt.sampling.sampling_params import TOP_K_ALL
+
+from nprdsl.runtime.local.sampler import Draw, Sampler
+from nprdsl.runtime.sglang.conductor import Conductor
+from nprdsl.runtime.sglang.scheduling import TraceScheduler
+
+_samplers: dict[tuple[int, torch.device], Sampler] = {}
+
+
+def draw_rows(
+    traces: TraceScheduler, original: Callable[..., Any], runner: Any, logits: Any, forward: Any
+) -> Any:
+    """Around SGLang's sampling of one forward; gives the tokens `[rows]`."""
+    counts = [1] * len(forward.rids)
+    if not forward.forward_mode.is_decode():
+        counts = forward.extend_seq_lens_cpu
+    rows = traces.drawing(forward.rids, counts)
+    raw = logits.next_token_logits[[index for index, _, _ in rows]].float() if rows else None
+    with _switches_of_plain_rows(traces, forward):
+        tokens = original(runner, logits, forward)
+    if raw is None:
+        return tokens
+    drawn = _draw(traces, raw, rows)
+    if drawn:
+        index = torch.tensor([at for at, _ in drawn], device=tokens.device)
+        values = torch.tensor([token for _, token in drawn], device=tokens.device)
+        tokens[index] = values.to(tokens.dtype)
+    return tokens
+
+
+def _draw(
+    traces: TraceScheduler,
+    raw: torch.Tensor,
+    rows: list[tuple[int, Conductor, int]],
+) -> list[tuple[int, int]]:
+    """Draws, and keeps what was drawn for the end of the forward; gives rows with their tokens."""
+    draws: list[Draw] = []
+    kept: list[int] = []
+    for at, (_, conductor, branch) in enumerate(rows):
+        with traces.boundary(conductor):
+            draws.append(conductor.draw(branch))
+            kept.append(at)
+    if not kept:
+        return []
+    key = raw.shape[1], raw.device
+    sampler = _samplers.get(key)
+    if sampler is None:
+        sampler = _samplers[key] = Sampler(*key)
+    tokens, logprobs = sampler(raw[kept] if len(kept) < len(rows) else raw, draws)
+    if get_parallel().tp_size > 1:  # sums over a vocabulary may round otherwise on another GPU
+        agreed = torch.tensor(tokens, device=raw.device)
+        tokens = get_tp_group().broadcast(agreed, src=0).tolist()
+    found = []
+    for at, token, logprob in zip(kept, tokens, logprobs, strict=True):
+        index, conductor, branch = rows[at]
+        traces.drawn[conductor.row_name(branch)] = token, logprob
+        found.append((index, token))
+    return found
+
+
+@contextmanager
+def _switches_of_plain_rows(traces: TraceScheduler, forward: Any) -> Iterator[None]:
+    """SGLang chooses its way of sampling for a whole batch; the rows of branches do not count."""
+    info, names = forward.sampling_info, ("is_all_greedy", "is_any_greedy", "need_top_k_sampling")
+    before = [getattr(info, name) for name in names]
+    plain = [i for i, rid in enumerate(forward.rids) if not traces.is_row(rid)]
+    if plain and len(plain) < len(forward.rids):
+        top_ks = info.top_ks.tolist()
+        chosen = [top_ks[i] for i in plain]
+        info.is_all_greedy = all(k <= 1 for k in chosen)
+        info.is_any_greedy = any(k <= 1 for k in chosen)
+        info.need_top_k_sampling = any(k != TOP_K_ALL for k in chosen)
+    try:
+        yield
+    finally:
+        for name, value in zip(names, before, strict=True):
+            setattr(info, name, value)

@@ -1,0 +1,232 @@
+"""What the plugin does at the points of SGLang that it hooks, for requests with a schema only.
+
+Every function stands beside the name of the function that it hooks, in `HOOKS`. Plain requests pass
+through: each hook looks first whether there is any trace at all.
+Non-goals: registration, and the check that all are in place (see `plugin`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from sglang.srt.managers.schedule_batch import NextBatchPlan
+
+from nprdsl.runtime.sglang.attach import Attached
+from nprdsl.runtime.sglang.conductor import Stage
+from nprdsl.runtime.sglang.drawing import draw_rows
+from nprdsl.runtime.sglang.positions import shift
+from nprdsl.runtime.sglang.protocol import KEY
+from nprdsl.runtime.sglang.requests import BranchReq, TraceReq
+
+_attached: list[Attached] = []  # one, in a process that has a scheduler
+
+
+def active() -> Attached | None:
+    """The plugin's part of this process, if a request with a schema is on its way."""
+    return _attached[0] if _attached and _attached[0].traces.busy else None
+
+
+# -- requests come and go --------------------------------------------------------------------------
+
+
+def scheduler_made(result: None, scheduler: Any, *args: Any, **kwargs: Any) -> None:
+    """After Scheduler.__init__."""
+    _attached[:] = [Attached(scheduler)]
+
+
+def request_made(
+    original: Callable[..., Any], scheduler: Any, received: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """Around Scheduler._create_generation_req. Requests that only fill the prefix cache (SGLang
+    sends one before n > 1 samples) are plain."""
+    settings = received.sampling_params
+    if settings.custom_params and KEY in settings.custom_params and settings.max_new_tokens != 0:
+        return TraceReq(*args, **kwargs)
+    return original(scheduler, received, *args, **kwargs)
+
+
+def request_queued(
+    original: Callable[..., Any], scheduler: Any, req: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """Around Scheduler._add_request_to_queue."""
+    if isinstance(req, TraceReq) and req.to_finish is None and not req.finished():
+        attached = _attached[0]
+        if not attached.entering(req):
+            attached.submit(req)
+            return None
+    return original(scheduler, req, *args, **kwargs)
+
+
+def abort_asked(scheduler: Any, received: Any) -> None:
+    """Before Scheduler.abort_request."""
+    attached = active()
+    if attached is None:
+        return
+    for conductor in attached.traces.matching(received.rid, everything=received.abort_all):
+        if conductor.stage is Stage.PROMPT:
+            if scheduler.chunked_req is conductor.trace:
+                conductor.told = True  # SGLang ends it, and says so
+                continue
+            scheduler.waiting_queue = [
+                req for req in scheduler.waiting_queue if req is not conductor.trace
+            ]
+        attached.traces.abort(conductor)
+
+
+def pause_asked(scheduler: Any, received: Any) -> None:
+    """Before Scheduler.pause_generation: `retract` frees all KV, and so do we."""
+    attached = active()
+    if attached is not None and received.mode == "retract":
+        attached.traces.restart_all()
+        attached.tidy(scheduler.running_batch, scheduler.last_batch, admit=False)
+
+
+def idle_asked(result: bool, scheduler: Any, *args: Any, **kwargs: Any) -> bool:
+    """After Scheduler.is_fully_idle."""
+    attached = active()
+    if attached is None:
+        return result
+    ignore_waiting = kwargs.get("ignore_waiting", args[1] if len(args) > 1 else False)
+    return result and bool(ignore_waiting) and not attached.traces.holds_kv
+
+
+# -- a step of the loop ----------------------------------------------------------------------------
+
+
+def work_asked(scheduler: Any, running_batch: Any, last_batch: Any) -> None:
+    """Before Scheduler.get_next_batch_to_run."""
+    attached = active()
+    if attached is not None:
+        attached.tidy(running_batch, last_batch)
+
+
+def prompts_asked(original: Callable[..., Any], scheduler: Any, running_batch: Any) -> Any:
+    """Around Scheduler.get_new_batch_prefill."""
+    attached = active()
+    batch = attached.traces.extend(running_batch) if attached is not None else None
+    if batch is None:
+        return original(scheduler, running_batch)
+    return NextBatchPlan(batch_to_run=batch, running_batch=running_batch)
+
+
+def forward_made(result: Any, cls: Any, batch: Any, *args: Any, **kwargs: Any) -> None:
+    """After ForwardBatch.init_new."""
+    attached = active()
+    if attached is not None and result.positions is not None:
+        shift(attached.traces, batch.reqs, result)
+
+
+def sample_asked(original: Callable[..., Any], runner: Any, logits: Any, forward: Any) -> Any:
+    """Around ModelRunner.sample."""
+    attached = active()
+    if attached is None or not forward.rids:
+        return original(runner, logits, forward)
+    return draw_rows(attached.traces, original, runner, logits, forward)
+
+
+def step_done(result: Any, scheduler: Any, batch: Any, *args: Any, **kwargs: Any) -> None:
+    """After Scheduler.process_batch_result."""
+    attached = active()
+    if attached is not None:
+        attached.traces.complete(batch)
+
+
+def output_asked(streamer: Any, reqs: list[Any], *args: Any, **kwargs: Any) -> Any:
+    """Before SchedulerOutputStreamer.stream_output: SGLang sends no row of ours by itself."""
+    if not _attached or _attached[0].sending:
+        return None
+    plain = [req for req in reqs if not _hidden(req)]
+    return None if len(plain) == len(reqs) else ((streamer, plain, *args), kwargs)
+
+
+def _hidden(req: Any) -> bool:
+    if isinstance(req, TraceReq):
+        return _attached[0].traces.conductor(req) is not None
+    return isinstance(req, BranchReq)
+
+
+# -- memory ----------------------------------------------------------------------------------------
+
+
+def adder_made(result: None, adder: Any, *args: Any, **kwargs: Any) -> None:
+    """After PrefillAdder.__init__."""
+    attached = active()
+    if attached is not None:
+        hidden = attached.traces.reserve.hidden
+        adder.memory_budget.total_offset += hidden
+        adder.memory_budget.current_offset += hidden
+
+
+def memory_asked(
+    original: Callable[..., Any], batch: Any, selected_indices: list[int] | None = None
+) -> bool:
+    """Around ScheduleBatch.check_decode_mem."""
+    attached = active()
+    if attached is not None:
+        wanted = batch.new_tokens_required_next_decode(selected_indices)
+        chosen = range(len(batch.reqs)) if selected_indices is None else selected_indices
+        reqs = [batch.reqs[i] for i in chosen]
+        if not attached.traces.reserve.may_decode(wanted, reqs):
+            return False
+    return bool(original(batch, selected_indices))
+
+
+def retraction_ordered(result: list[int], reqs: list[Any]) -> list[int]:
+    """After ScheduleBatch._get_decode_retraction_order, which puts back from the end."""
+    if active() is None:
+        return result
+    return sorted(result, key=lambda i: not isinstance(reqs[i], BranchReq))
+
+
+def decode_asked(original: Callable[..., Any], scheduler: Any, batch: Any) -> Any:
+    """Around Scheduler.update_running_batch: plain requests alone wait, rather than be aborted for
+    want of memory that is promised to others."""
+    attached = active()
+    if attached is not None and batch.reqs:
+        wanted = batch.new_tokens_required_next_decode()
+        plain = not any(isinstance(req, BranchReq) for req in batch.reqs)
+        if plain and not attached.traces.reserve.may_decode(wanted, batch.reqs):
+            return None
+    return original(scheduler, batch)
+
+
+def owners_asked(result: list[Any], *args: Any, **kwargs: Any) -> list[Any]:
+    """After SchedulerInvariantChecker._requests_owning_rows: branches are counted apart."""
+    return [req for req in result if not isinstance(req, BranchReq)]
+
+
+def sizes_asked(result: tuple[int, int], *args: Any, **kwargs: Any) -> tuple[int, int]:
+    """After SchedulerInvariantChecker._get_total_uncached_sizes."""
+    attached = active()
+    if attached is None:
+        return result
+    return result[0] + attached.traces.owned, result[1]
+
+
+_SCHEDULER: Final = "sglang.srt.managers.scheduler.Scheduler"
+_BATCH: Final = "sglang.srt.managers.schedule_batch.ScheduleBatch"
+_PARTS: Final = "sglang.srt.managers.scheduler_components"
+_CHECKER: Final = f"{_PARTS}.invariant_checker.SchedulerInvariantChecker"
+
+# What is hooked, how, by what.
+HOOKS: Final[tuple[tuple[str, str, Callable[..., Any]], ...]] = (
+    (f"{_SCHEDULER}.__init__", "after", scheduler_made),
+    (f"{_SCHEDULER}._create_generation_req", "around", request_made),
+    (f"{_SCHEDULER}._add_request_to_queue", "around", request_queued),
+    (f"{_SCHEDULER}.abort_request", "before", abort_asked),
+    (f"{_SCHEDULER}.pause_generation", "before", pause_asked),
+    (f"{_SCHEDULER}.is_fully_idle", "after", idle_asked),
+    (f"{_SCHEDULER}.get_next_batch_to_run", "before", work_asked),
+    (f"{_SCHEDULER}.get_new_batch_prefill", "around", prompts_asked),
+    (f"{_SCHEDULER}.update_running_batch", "around", decode_asked),
+    (f"{_SCHEDULER}.process_batch_result", "after", step_done),
+    ("sglang.srt.model_executor.forward_batch_info.ForwardBatch.init_new", "after", forward_made),
+    ("sglang.srt.model_executor.model_runner.ModelRunner.sample", "around", sample_asked),
+    (f"{_PARTS}.output_streamer.SchedulerOutputStreamer.stream_output", "before", output_asked),
+    ("sglang.srt.managers.schedule_policy.PrefillAdder.__init__", "after", adder_made),
+    (f"{_BATCH}.check_decode_mem", "around", memory_asked),
+    (f"{_BATCH}._get_decode_retraction_order", "after", retraction_ordered),
+    (f"{_CHECKER}._requests_owning_rows", "after", owners_asked),
+    (f"{_CHECKER}._get_total_uncached_sizes", "after", sizes_asked),
+)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nprdsl.fields import U8_START, Local, counts, text_of
-from nprdsl.parts import Chain, LiteralPart, RegularPart, TagMode, TagPart
+from nprdsl.parts import Chain, FreshPart, LiteralPart, RegularPart, TagMode, TagPart
 from nprdsl.prose import Row, pack
 from nprdsl.rows import Completed, clear_bit, set_bit, unpack, walk
 from nprdsl.spelling import NEVER
@@ -140,19 +140,22 @@ def _spelled(automaton: Automaton, chain: Chain | None) -> bytes:
 def _by_table(
     automaton: Automaton, state: State, tokens: NDArray[np.intp], limit: int
 ) -> NDArray[np.intp]:
-    """Of many legal tokens of regular values, those that stay inside the value cheaply enough; the
-    shortest ending is always among them."""
+    """Of many legal tokens, those that may be cheap enough by how short the value's ending is."""
     keep = np.zeros(automaton.vocabulary.size, bool)
+    closing = min(state.closings.values(), default=NEVER)
     for chain, progress in state.local.places:
-        if isinstance(chain.part, RegularPart) and isinstance(progress, int):
-            dfa, rest = chain.part.dfa, chain.rest.cost if chain.rest is not None else 0
-            ends = automaton.vocabulary.walk(dfa.table, progress)
-            closing = min(state.closings.values(), default=NEVER)
-            costs = np.full(len(dfa.table), NEVER)
-            for end in np.unique(ends).tolist():
-                if end:
-                    costs[end] = automaton.fields.part_cost(chain.part, end) + rest + closing
-            keep |= costs[ends] <= limit
-            keep |= (ends == 0) & unpack(automaton.row(state), automaton.vocabulary.size)
+        if not isinstance(chain.part, (RegularPart, FreshPart)):
+            continue
+        dfa, rest = chain.part.dfa, chain.rest.cost if chain.rest is not None else 0
+        spelling = automaton.spelling
+        at = spelling.state(dfa, progress) if isinstance(progress, bytes) else progress
+        ends = automaton.vocabulary.walk(dfa.table, at)
+        costs = np.full(len(dfa.table), NEVER)
+        for end in np.unique(ends).tolist():
+            ending = spelling.completion(dfa, end) if end else None
+            if ending is not None:
+                costs[end] = spelling.tokens(ending) + rest + closing
+        keep |= costs[ends] <= limit
+        keep |= (ends == 0) & unpack(automaton.row(state), automaton.vocabulary.size)
     kept = np.flatnonzero(keep[tokens])
     return tokens[kept]

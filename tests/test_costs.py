@@ -19,6 +19,7 @@ from nprdsl.schema import load
 from nprdsl.spelling import NEVER
 from nprdsl.structure import Bounds
 from nprdsl.testing import byte_vocabulary, schemas
+from nprdsl.vocabulary import Vocabulary
 from tests.walks import GOAL, allowed, choose, forks_are_decided, schema_of, vocabulary
 
 QUICK = settings(max_examples=12, deadline=None, suppress_health_check=tuple(HealthCheck))
@@ -35,6 +36,17 @@ item: "<i>" LABEL ":" TEXT "</i>"
 branch: "<b>" LABEL ":" body "</b>"
 join: "<j>" TEXT "</j>"
 LABEL: /[1-9]/
+%declare TEXT
+"""
+
+TOPICS = r"""
+%import .parallel (map, process, reduce)
+start: map{list} process{item, branch} reduce{join}
+list: "<p>" item+ "</p>"
+item: "<i>" TOPIC ":" TEXT "</i>"
+branch: "<b>" TOPIC ":" TEXT "</b>"
+join: "<j>" TEXT "</j>"
+TOPIC: /[A-Z][a-z]{2,12}( [a-z]{2,12}){0,3}/
 %declare TEXT
 """
 
@@ -231,3 +243,23 @@ def test_blocks_beyond_the_limit_are_no_way_to_end() -> None:
         bound.under(Bounds(blocks=1))
     with pytest.raises(SchemaError, match="no trace can be finished under the limits"):
         bound.under(Bounds(branches=1))
+
+
+def test_labels_with_thousands_of_tokens() -> None:
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    pieces = [*letters, *letters.upper(), *map(chr, range(0x20, 0x40)), "\n"]
+    pieces += [a + b + c for a in letters for b in letters for c in letters[:8]]
+    tags = ("<p>", "</p>", "<i>", "</i>", "<b>", "</b>", "<j>", "</j>")
+    words = Vocabulary(
+        tokens=dict(enumerate(dict.fromkeys(pieces))),
+        special={tag: len(pieces) + n for n, tag in enumerate(tags)},
+    )
+    bound = schema_of(TOPICS).bind(words)
+    matcher = bound.matcher()
+    for token in words.encode("A"):
+        check_state(bound, matcher.fork())
+        for forced in matcher.forced():
+            matcher.advance(forced)
+        matcher.advance(token)
+    assert len(allowed(matcher.mask(), words.size)) > 4096
+    check_state(bound, matcher)

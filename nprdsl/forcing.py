@@ -37,7 +37,7 @@ def forced_run(automaton: Automaton, state: State) -> tuple[int, ...]:
     tokens: list[int] = []
     while state.structure.fork is None and not state.structure.finished:
         run, local = _forced_bytes(automaton, state)
-        found = _only_tag(local)
+        found = _only_tag(automaton, local)
         if found is None:
             tokens += _affordable(automaton, state, run)
             break
@@ -127,13 +127,18 @@ def _in_tag(local: Local) -> bool:
     return any(isinstance(c.part, TagPart) and p for c, p in local.places)
 
 
-def _only_tag(local: Local) -> tuple[str, bytes] | None:
+def _only_tag(automaton: Automaton, local: Local) -> tuple[str, bytes] | None:
     """The tag that alone may come next here, and what is missing of its spelling."""
     found = set()
     for chain, progress in local.places:
-        if not isinstance(chain.part, TagPart) or not isinstance(progress, int):
+        part = chain.part
+        if isinstance(part, (RegularPart, FreshPart)) and not _usable(
+            automaton.spelling, part, progress
+        ):
+            continue  # a whole value that cannot go on
+        if not isinstance(part, TagPart) or not isinstance(progress, int):
             return None
-        found.add((chain.part.tag, chain.part.data[progress:]))
+        found.add((part.tag, part.data[progress:]))
     (tag, rest) = found.pop() if len(found) == 1 else (END, b"")
     return (tag, rest) if tag != END else None
 

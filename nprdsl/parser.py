@@ -15,10 +15,11 @@ from dataclasses import dataclass
 
 from nprdsl.content import BLANKS, ArcContent, ContentFault, Piece, is_glue, is_text
 from nprdsl.events import StructureEvent
+from nprdsl.forcedspans import Span, forced_spans
 from nprdsl.ir import Field, Grammar
 from nprdsl.lexemes import Lexeme
 from nprdsl.repair import Looser, repair
-from nprdsl.stack import Bound, Bounds, Capture, Symbol
+from nprdsl.stack import Bounds, Capture, Symbol
 from nprdsl.structure import Mode, TagMachine
 from nprdsl.tagstates import END, Arc, TagState, Trail
 from nprdsl.violations import Violation, ViolationCode
@@ -141,8 +142,8 @@ class _Reading:
             self._report(matcher.fault(content), lexeme.start, state.rule)
         way, pieces = matched if matched is not None else (0, [])
         self._place(arc.trails[way], lexeme, pieces)
-        forced = self._forced_until(state, lexeme, pieces)
-        self.placed.append(Placed(Forced(), lexeme.start, forced))
+        for start, end in self._forced(state, lexeme, pieces):
+            self.placed.append(Placed(Forced(), lexeme.start + start, lexeme.start + end))
         if arc.captures:
             self._bound_tokens(state.rule, lexeme, pieces)
         after = state.after(lexeme.tag, matcher.captured(content))
@@ -167,17 +168,16 @@ class _Reading:
                 at = lexeme.start + piece.end
                 self.placed.append(Placed(piece, lexeme.start + piece.start, at))
 
-    def _forced_until(self, state: TagState, lexeme: Lexeme, pieces: list[Piece]) -> int:
-        """The end of the stretch, from the start of the field, that left no choice."""
+    def _forced(self, state: TagState, lexeme: Lexeme, pieces: list[Piece]) -> list[Span]:
+        """The stretches of a field, from its start, that left no choice."""
+        content = self._text[lexeme.start : lexeme.end]
         ways = [symbols for arc in state.arcs.values() for symbols in arc.fields]
-        if len(ways) > 1:
-            glue = {_first_glue(symbols) for symbols in ways}
-            if len(glue) > 1 or None in glue:
-                return lexeme.start
-            content = self._text[lexeme.start : lexeme.end]
-            return lexeme.end - len(content.lstrip(BLANKS))
-        free = [p for p in pieces if not isinstance(p.symbol, Bound)]
-        return lexeme.start + free[0].start if free else lexeme.tag_end
+        if len(ways) == 1:
+            return forced_spans(content, pieces, lexeme.tag_end - lexeme.start)
+        glue = {_first_glue(symbols) for symbols in ways}
+        if len(glue) > 1 or None in glue:
+            return []
+        return [(0, len(content) - len(content.lstrip(BLANKS)))]
 
     def _happen(self, events: tuple[StructureEvent, ...], at: int) -> None:
         self.placed.extend(Placed(event, at, at) for event in events)

@@ -59,12 +59,24 @@ LABEL: /[1-9]/
 %declare TEXT
 """
 
+VALUES = r"""
+%import .parallel (map, process, reduce)
+start: map{list} process{item, branch} reduce{join}
+list: "<l>" item~1..4 "</l>"
+item: "<i>" LABEL ": (" KIND ")" "</i>"
+branch: "<b>" LABEL ": " VERDICT "</b>"
+join: "<j>" TEXT "</j>"
+LABEL: /[1-9]/
+KIND: /alpha|beta|betas/
+VERDICT: /{"sure": (true|false), "why": "[a-z]{2,9}"}/
+%declare TEXT
+"""
+
 
 @cache
 def schema(name: str) -> Schema:
-    if name in ("goal", "nested"):
-        return schema_of(GOAL if name == "goal" else NESTED)
-    return load(name)
+    own = {"goal": GOAL, "nested": NESTED, "values": VALUES}
+    return schema_of(own[name]) if name in own else load(name)
 
 
 @cache
@@ -605,23 +617,11 @@ def test_reasons_tell_the_model_from_the_budget() -> None:
 # -- the loss mask
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name,
-            marks=pytest.mark.xfail(
-                name == "arith",
-                reason="what a value forces behind itself is not marked by the parser",
-                strict=True,
-            ),
-        )
-        for name in NAMES
-    ],
-)
-def test_the_parser_finds_the_tokens_that_the_machine_sampled(name: str) -> None:
+@MODES
+@pytest.mark.parametrize("name", [*NAMES, "values"])
+def test_the_parser_finds_the_tokens_that_the_machine_sampled(name: str, special: bool) -> None:
     """Without pressure of a budget, and with tokens that do not straddle, they are the same."""
-    bound = byte_bound(name)
+    bound = byte_bound(name, special)
     for seed in range(4):
         limits = limits_of(Bounds(depth=2), 1500)
         made = run(bound, limits, seeded(seed, 0.6))

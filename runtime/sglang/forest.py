@@ -59,6 +59,8 @@ class Branch:
 
     def fed(self, count: int) -> None:
         """The first `count` waiting tokens are in the KV cache."""
+        if not count:
+            return
         tokens = self.waiting
         for _ in range(count):
             tokens.popleft()

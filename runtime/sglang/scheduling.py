@@ -274,8 +274,9 @@ class TraceScheduler:
         holding, conductor.lock = self.pools.adopt(trace)
         conductor.holdings[ROOT] = holding
         if trace.rid in self.placed:
-            forced = len(root.waiting)
-            conductor.placed(ROOT, self.placed[trace.rid][-forced:] if forced else [])
+            first, behind = conductor.forest.prompt, len(root.waiting)
+            cached = range(first, first + behind - len(self.placed[trace.rid]))
+            conductor.placed(ROOT, [*cached, *self.placed[trace.rid]][-behind:] if behind else [])
         root.fed(len(root.waiting))
         conductor.leave()
         assert holding.req is not None

@@ -6,7 +6,7 @@ export GOMP_SPINCOUNT := 0
 export OMP_WAIT_POLICY := passive
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test lint types test-slow bench clean
+.PHONY: demo test lint types test-slow sglang-env test-sglang bench clean
 
 demo: .venv/engine
 	$(BIN)/nprdsl run '37*4 + 85-19 + 60+23?' --stats
@@ -37,6 +37,22 @@ types: .venv/tests
 	$(BIN)/python -m pip install -q --no-deps -c constraints.txt -r benchmarks/requirements.txt
 	touch $@
 
+# SGLang on a machine without CUDA; stock packages, about 320 MB, none of them for CUDA.
+SGLANG_VENV ?= .venv-sglang
+SGLANG_LISTS := runtime/sglang/cpu/requirements.txt runtime/sglang/cpu/requirements-no-deps.txt
+
+sglang-env: $(SGLANG_VENV)/tests
+
+$(SGLANG_VENV)/tests: pyproject.toml $(SGLANG_LISTS)
+	$(PYTHON) -m venv $(SGLANG_VENV)
+	$(SGLANG_VENV)/bin/python -m pip install -q -r $(word 1,$(SGLANG_LISTS))
+	$(SGLANG_VENV)/bin/python -m pip install -q --no-deps -r $(word 2,$(SGLANG_LISTS))
+	$(SGLANG_VENV)/bin/python -m pip install -q --no-deps --no-build-isolation -e .
+	touch $@
+
+test-sglang: sglang-env
+	$(SGLANG_VENV)/bin/python -m pytest -q -m 'not slow' tests/sglang
+
 # The figures of the README; needs a quiet machine.
 bench: .venv/tests
 	$(BIN)/python -m benchmarks.checker
@@ -45,4 +61,4 @@ bench: .venv/tests
 	$(BIN)/python -m benchmarks.local_engine
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv $(SGLANG_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -8,10 +8,10 @@ other is not: so prose may be optional. Non-goals: content between tags (see `np
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 
+from nprdsl.announced import announced
 from nprdsl.diagnostics import Diagnostic, DiagnosticCode, Span
 from nprdsl.first import BLANK, END, PASS, First, Firsts, children, then
 from nprdsl.ir import Alt, Field, Fork, Literal, Map, Node, Ref, Repeat, Rule, Seq, Tag
@@ -220,7 +220,7 @@ def _ends_in(node: Node, finite: set[str], rules: Rules) -> bool:
 def _ends(rules: Rules) -> Iterator[Diagnostic]:
     """Branches, items and lists must end with a tag, behind which nothing may follow; forks stand
     behind a tag."""
-    yield from _announced(rules)
+    yield from announced(rules, lambda node: _open_end(node, rules, frozenset()))
     seen: set[tuple[str, Node]] = set()
     for rule in rules.values():
         for node in nodes(rule.node):
@@ -231,27 +231,6 @@ def _ends(rules: Rules) -> Iterator[Diagnostic]:
                 if last is not None and (what, last) not in seen:
                     seen.add((what, last))
                     yield _undecided_end(what, last, node)
-
-
-def _announced(rules: Rules) -> Iterator[Diagnostic]:
-    """What stands before a fork must end with a tag: nothing else that is written says that the
-    branches begin."""
-    for rule in rules.values():
-        for node in nodes(rule.node):
-            if not isinstance(node, Seq):
-                continue
-            for before, fork in itertools.pairwise(node.items):
-                if not isinstance(fork, Fork) or isinstance(before, Map):
-                    continue
-                last = _open_end(before, rules, frozenset())
-                if last is not None:
-                    yield Diagnostic(
-                        DiagnosticCode.UNDECIDED_END,
-                        last.span,
-                        "the branches begin behind this, and it is not a tag that says so",
-                        "put a tag before the fork; glue belongs into the branch",
-                        ((fork.span, "this fork must stand behind a tag"),),
-                    )
 
 
 def _closed_parts(node: Map | Fork, rules: Rules) -> Iterator[tuple[str, Node]]:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nprdsl.bound import BoundSchema
@@ -20,7 +20,7 @@ from nprdsl.spelling import NEVER
 from nprdsl.structure import Bounds
 from nprdsl.testing import byte_vocabulary, schemas
 from nprdsl.vocabulary import Vocabulary
-from tests.walks import GOAL, allowed, choose, forks_are_decided, schema_of, vocabulary
+from tests.walks import GOAL, allowed, choose, schema_of, vocabulary
 
 QUICK = settings(max_examples=12, deadline=None, suppress_health_check=tuple(HealthCheck))
 NAMES = ("npr", "multiverse", "threadweaver", "parallel_r1", "arith", "goal")
@@ -107,7 +107,6 @@ def test_some_token_always_brings_the_end_nearer(name: str, special: bool) -> No
 def test_some_token_always_brings_the_end_nearer_in_random_schemas(
     source: str, special: bool, seed: int
 ) -> None:
-    assume(forks_are_decided(source))
     made = schema_of(source)
     walk(made.bind(vocabulary(made, special=special, seed=seed)), seed, steps=20)
 

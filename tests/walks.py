@@ -5,8 +5,6 @@ Non-goals: what the walks must satisfy (see the tests), branches (see `tests.run
 
 from __future__ import annotations
 
-import re
-from functools import cache
 from random import Random
 
 import numpy as np
@@ -86,27 +84,3 @@ def choose(bound: BoundSchema, matcher: Matcher, random: Random) -> int:
         return random.choice(allowed(matcher.tight(0), bound.vocabulary.size))
     long = [token for token in tokens if token >= 256]
     return random.choice(long if long and kind < 0.6 else tokens)
-
-
-@cache
-def forks_are_decided(source: str) -> bool:
-    """Whether every `spawn` of a random schema stands right behind a tag that is always there.
-
-    Elsewhere nothing that a model writes could say that the branches begin.
-    """
-    for name in re.findall(r"^(spread_\w+): spawn", source, re.M):
-        for line in source.splitlines():
-            rule, _, body = line.partition(": ")
-            if rule == name or not re.search(rf"\b{name}\b", body):
-                continue
-            before = re.search(rf"(\S+) +{name}\b", body)
-            if before is None and rule != "start":
-                return False
-            if before is not None and not _closes(before.group(1)):
-                return False
-    return True
-
-
-def _closes(word: str) -> bool:
-    """Whether a word of a random schema ends with a tag whatever is chosen."""
-    return bool(re.fullmatch(r'(element|block|spread)_\d+_\d+(~2)?|"[^"]*"|TAG_\w+', word))

@@ -185,7 +185,7 @@ class _Author:
         name = self._name("spread")
         branch = self._branch(name, depth, "", goal=False)
         count = self._pick("~1..3", "~2..4", "+", "~2")
-        opener = self._single_tag() if self._one_in(2) else ""
+        opener = self._single_tag() if self._one_in(2) else self._element(0)
         self._templates.add("spawn")
         return self._define(name, opener, f"spawn{{{branch}}}{count} {self._join()}")
 

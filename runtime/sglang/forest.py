@@ -55,7 +55,9 @@ class Branch:
 
     def last_after(self, count: int) -> bool:
         """Nothing is left to feed, and no fork or join waits, once `count` tokens are fed."""
-        return len(self.queue) == 1 and len(self.waiting) == count
+        if not self.started or len(self.waiting) != count:
+            return False
+        return len(self.queue) == (1 if count else 0)
 
     def fed(self, count: int) -> None:
         """The first `count` waiting tokens are in the KV cache."""

@@ -295,6 +295,8 @@ class TraceScheduler:
                 self._stashed[holding.req] = drawn[0]
                 conductor.advance(name, *drawn)
         self._settle(conductor)
+        if conductor.finish is None and not any(b.waiting for b in conductor.forest.alive()):
+            raise RuntimeError("there is nothing to feed and nothing to draw")
 
     def _settle(self, conductor: Conductor) -> None:
         """Forks and joins that wait for nothing; branches that have nothing to feed give their rows

@@ -8,21 +8,23 @@ repeated from the item in its branch, has a known length. Non-goals: choices (se
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import TypeGuard
 
 from nprdsl.decisions import nodes
 from nprdsl.diagnostics import Diagnostic, DiagnosticCode
-from nprdsl.first import Firsts
+from nprdsl.first import Firsts, is_blank
 from nprdsl.ir import Field, Fork, Literal, Node, Ref, Rule, Seq, Tag, TerminalKind
 
 
 def free_texts(rules: Mapping[str, Rule], firsts: Firsts) -> Iterator[Diagnostic]:
     """Every free text that something other than a tag may follow. `firsts` is by symbol."""
+    yield from _beside_glue(rules)
     bound = set(_bound(rules))
     for rule in rules.values():
         for node in nodes(rule.node):
             if not is_text(node) or node in bound:
                 continue
-            assert isinstance(node, Field)
             for follower in firsts.after.get(node, {}):
                 if is_text(follower):
                     yield _next_to(node, follower)
@@ -32,12 +34,36 @@ def free_texts(rules: Mapping[str, Rule], firsts: Firsts) -> Iterator[Diagnostic
                     break
 
 
-def is_text(node: object) -> bool:
+def _beside_glue(rules: Mapping[str, Rule]) -> Iterator[Diagnostic]:
+    """Glue beside a text that a branch repeats: nothing shows which blanks belong to the text."""
+    blocks = [n.block for r in rules.values() for n in nodes(r.node) if isinstance(n, Fork)]
+    for block in blocks:
+        if block.item is None or block.item not in rules:
+            continue
+        for node in nodes(rules[block.item].node):
+            for pair in pairwise(node.items) if isinstance(node, Seq) else ():
+                texts = [n for n in pair if is_text(n)]
+                glue = [n for n in pair if isinstance(n, Field) and is_blank(n)]
+                if texts and glue and texts[0].terminal.name in block.bound:
+                    yield _glued(texts[0], glue[0])
+
+
+def _glued(text: Field, glue: Field) -> Diagnostic:
+    return Diagnostic(
+        DiagnosticCode.TEXT_NOT_CLOSED,
+        text.span,
+        f"`{text.terminal.name}`, which a branch repeats, stands beside glue: nothing shows which "
+        "blanks belong to the text",
+        "leave the glue out, or put a tag between them",
+        ((glue.span, "this glue"),),
+    )
+
+
+def is_text(node: object) -> TypeGuard[Field]:
     return isinstance(node, Field) and node.terminal.kind is TerminalKind.TEXT
 
 
-def _next_to(text: Field, follower: object) -> Diagnostic:
-    assert isinstance(follower, Field)
+def _next_to(text: Field, follower: Field) -> Diagnostic:
     return Diagnostic(
         DiagnosticCode.TEXT_NEXT_TO_TEXT,
         text.span,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from nprdsl.bound import BoundSchema
 from nprdsl.diagnostics import Diagnostic, DiagnosticCode, SchemaError, Span, did_you_mean
-from nprdsl.export import Export, export
+from nprdsl.export import Export, ExportLimits, export
 from nprdsl.ir import Grammar
 from nprdsl.lexemes import tag_pattern, text_lexemes
 from nprdsl.parser import Parser
@@ -85,9 +85,18 @@ class Schema:
         """An example trace with placeholders."""
         return skeleton(self.grammar)
 
-    def export(self, target: str, special: Mapping[str, int] | None = None) -> Export:
-        """The linear language for another server: "xgrammar", "llguidance" or "outlines"."""
-        return export(self.grammar, target, special=special)
+    def export(
+        self,
+        target: str,
+        special: Mapping[str, int] | None = None,
+        limits: ExportLimits | None = None,
+    ) -> Export:
+        """The linear language for another server: "xgrammar", "llguidance" or "outlines".
+
+        `special` maps tags to special token ids; `limits` bound repetitions and say how exactly
+        text is stated.
+        """
+        return export(self.grammar, target, special=special, limits=limits)
 
     def bind(
         self, vocabulary: Vocabulary, bounds: Bounds = UNBOUNDED, *, cache: Path | None = None

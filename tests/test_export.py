@@ -33,6 +33,13 @@ NAMES = "free text cannot spell the name of a special token"
 STAND_IN = "a tag's stand-in may be spelled byte by byte where its token may stand"
 
 
+def test_limits_reach_the_exported_grammar() -> None:
+    schema = nprdsl.load("npr")
+    exact = schema.export("xgrammar", limits=ExportLimits(exact_text=True))
+    assert LOOSE in schema.export("xgrammar").lost
+    assert LOOSE not in exact.lost
+
+
 def schema_of(source: str, tmp_path: Path) -> Schema:
     file = tmp_path / "own.lark"
     file.write_text(f"{source}\n%declare TEXT\n", "utf-8")

@@ -75,8 +75,8 @@ def _results(
     options: dict[str, bool],
 ) -> Iterator[tuple[Row, Result | str]]:
     """Every row with its result, or with what went wrong, in order."""
-    from nprdsl.runtime.local.prompts import PromptError
-    from nprdsl.runtime.local.scheduler import CapacityError
+    from nprdsl.runtime.errors import CapacityError
+    from nprdsl.runtime.prompts import PromptError
 
     submitted: deque[tuple[Row, int | str]] = deque()
 

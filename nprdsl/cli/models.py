@@ -62,9 +62,8 @@ def engine_errors() -> Iterator[None]:
     """Errors of a generation, told to people."""
     from torch import OutOfMemoryError
 
-    from nprdsl.runtime.local.forward import UnsupportedModelError
-    from nprdsl.runtime.local.prompts import PromptError
-    from nprdsl.runtime.local.scheduler import CapacityError
+    from nprdsl.runtime.errors import CapacityError, UnsupportedModelError
+    from nprdsl.runtime.prompts import PromptError
     from nprdsl.runtime.results import GenerationError
 
     with (

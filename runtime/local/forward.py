@@ -17,16 +17,13 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from nprdsl.runtime.errors import UnsupportedModelError
 from nprdsl.runtime.local.attention import LogAttention, RowGroup
 from nprdsl.runtime.local.branches import Run, TraceLog
 from nprdsl.runtime.local.kv_log import Extent, KvLog
 from nprdsl.runtime.local.masks import MaskBuilder, Part
 
 KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
-
-
-class UnsupportedModelError(ValueError):
-    """A model that the local engine cannot run, with the reason."""
 
 
 class Forward:

@@ -15,8 +15,9 @@ import torch
 from transformers import PreTrainedModel
 
 from nprdsl.actions import Feed, Fork, Join
+from nprdsl.runtime.errors import UnsupportedModelError
 from nprdsl.runtime.local.branches import TraceLog
-from nprdsl.runtime.local.forward import Forward, UnsupportedModelError, arrange
+from nprdsl.runtime.local.forward import Forward, arrange
 from nprdsl.runtime.local.kv_log import Extent
 
 _PREFIX, _FIRST, _SECOND, _AFTER = 6, 9, 5, 3  # tokens

@@ -18,15 +18,12 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
+from nprdsl.runtime.errors import CapacityError
 from nprdsl.runtime.local.branches import Run
 from nprdsl.runtime.local.forward import Forward, arrange
 from nprdsl.runtime.local.kv_log import SlotPool
 from nprdsl.runtime.local.requests import Job, Request
 from nprdsl.runtime.local.sampler import Draw, Sampler
-
-
-class CapacityError(ValueError):
-    """A request that can never fit, however long it waits."""
 
 
 @dataclass(slots=True)

@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from nprdsl.bound import BoundSchema
 from nprdsl.ledger import LimitError
 from nprdsl.machine import Machine
-from nprdsl.runtime.local.sizing import most_fed
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.runtime.sglang.protocol import ForkRequest, SchemaForm
+from nprdsl.runtime.sizing import most_fed
 from nprdsl.schema import Schema
 from nprdsl.vocabulary import Vocabulary
 

@@ -16,11 +16,10 @@ import nprdsl
 from nprdsl import LimitError, Limits, Schema, Vocabulary
 from nprdsl.actions import FIRST
 from nprdsl.events import EndEvent, EndReason, Event, ForkEvent, JoinEvent, TokenEvent
+from nprdsl.runtime.errors import CapacityError, UnsupportedModelError
 from nprdsl.runtime.local import LocalEngine
-from nprdsl.runtime.local.forward import UnsupportedModelError
 from nprdsl.runtime.local.loading import ModelNotFoundError
-from nprdsl.runtime.local.prompts import PromptError
-from nprdsl.runtime.local.scheduler import CapacityError
+from nprdsl.runtime.prompts import PromptError
 from nprdsl.runtime.results import GenerationError, Result
 from nprdsl.runtime.sampling import Sampling
 from tests.runtime.tiny_models import byte_tokenizer, dense, model

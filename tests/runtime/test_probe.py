@@ -26,7 +26,7 @@ from transformers import (
     Qwen3MoeForCausalLM,
 )
 
-from nprdsl.runtime.local.forward import UnsupportedModelError
+from nprdsl.runtime.errors import UnsupportedModelError
 from nprdsl.runtime.local.probe import probe
 from tests.runtime.tiny_models import NAMES, SHAPE, model
 

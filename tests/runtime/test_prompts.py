@@ -6,7 +6,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from nprdsl.runtime.local.prompts import PromptEncoder, PromptError
+from nprdsl.runtime.prompts import PromptEncoder, PromptError
 from nprdsl.vocabulary import Vocabulary
 
 TAGS = ["<step>", "</step>", "<<step>"]

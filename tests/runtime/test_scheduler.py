@@ -13,10 +13,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from nprdsl.actions import Action
 from nprdsl.events import EndReason
+from nprdsl.runtime.errors import CapacityError
 from nprdsl.runtime.local.forward import Forward
 from nprdsl.runtime.local.masks import Part
 from nprdsl.runtime.local.requests import Decoding, Job, Request
-from nprdsl.runtime.local.scheduler import CapacityError, Scheduler
+from nprdsl.runtime.local.scheduler import Scheduler
 from nprdsl.runtime.sampling import Sampling
 from tests.runtime.scripted import (
     Force,

@@ -8,7 +8,7 @@ import nprdsl
 from nprdsl import LimitError, Limits
 from nprdsl.ir import Grammar
 from nprdsl.resolve import read_grammar
-from nprdsl.runtime.local.sizing import most_fed, rereads
+from nprdsl.runtime.sizing import most_fed, rereads
 
 NESTED = """
 %import .parallel (map, process, spawn, reduce, reread)

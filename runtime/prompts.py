@@ -10,10 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-
-from transformers import PreTrainedTokenizerFast
+from typing import TYPE_CHECKING
 
 from nprdsl.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 Message = Mapping[str, str]
 Ids = tuple[int, ...]

@@ -1,0 +1,290 @@
+"""What every engine offers: a schema, a prompt and options in; a `Result`, or its events, out.
+
+Prompts, limits and schemas are read here, so that all engines take and refuse the same. An engine
+brings its vocabulary, its bounds, and what runs a `Submission`.
+Non-goals: running (see `nprdsl.runtime.local` and `nprdsl.runtime.sglang`).
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict, TypeGuard, Unpack, cast, overload
+
+from nprdsl.actions import ALL, JoinPolicy
+from nprdsl.bound import BoundSchema
+from nprdsl.events import EndReason, Event
+from nprdsl.ledger import DEFAULT_LIMITS, LimitError, Limits
+from nprdsl.machine import Machine
+from nprdsl.runtime.errors import UnsupportedModelError
+from nprdsl.runtime.prompts import Ids, Message, PromptEncoder
+from nprdsl.runtime.results import GenerationError, Result
+from nprdsl.runtime.sampling import DEFAULT, Sampling
+from nprdsl.schema import Schema
+from nprdsl.vocabulary import Vocabulary
+
+Prompt = str | Sequence[int] | Sequence[Message]
+
+
+class Options(TypedDict, total=False):
+    """What `generate`, `stream` and `submit` take besides schema, prompt and sampling."""
+
+    limits: Limits
+    join: JoinPolicy
+    parallel: bool
+    chat: bool
+    instructions: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One request, checked: its limits can be met, and its machine has not begun."""
+
+    schema: Schema
+    machine: Machine
+    limits: Limits
+    join: JoinPolicy
+    sampling: Sampling
+    parallel: bool
+
+
+class Engine(ABC):
+    """One model behind one vocabulary, ready to run any schema.
+
+    Calls may come from several threads; each waits for its own results.
+    """
+
+    def __init__(self, prompts: PromptEncoder, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self._prompts = prompts
+        self._bound: dict[str, BoundSchema] = {}
+        self._lock = threading.RLock()
+
+    @property
+    def chats(self) -> bool:
+        """The model has a chat template, so `chat=True` can be asked for."""
+        return self._prompts.chats
+
+    @property
+    @abstractmethod
+    def sampling_defaults(self) -> dict[str, Any]:
+        """The model's own settings for `Sampling`: greedy unless it says that it samples."""
+
+    # -- generating --------------------------------------------------------------------------------
+
+    @overload
+    def generate(  # type: ignore[overload-overlap]
+        self,
+        schema: Schema,
+        prompt: Prompt,
+        *,
+        sampling: Sampling = ...,
+        **options: Unpack[Options],
+    ) -> Result: ...
+
+    @overload
+    def generate(
+        self,
+        schema: Schema,
+        prompt: Sequence[Prompt],
+        *,
+        sampling: Sampling | Sequence[Sampling] = ...,
+        **options: Unpack[Options],
+    ) -> list[Result]: ...
+
+    def generate(
+        self,
+        schema: Schema,
+        prompt: Prompt | Sequence[Prompt],
+        *,
+        sampling: Sampling | Sequence[Sampling] = DEFAULT,
+        **options: Unpack[Options],
+    ) -> Result | list[Result]:
+        """Runs one prompt to its result, or a list of prompts together to a list of results.
+
+        A prompt is text, token ids, or chat messages (`{"role": …, "content": …}`). Options:
+        `limits`: budgets and bounds, `Limits()` by default; `max_tokens` is lowered to what the
+        model's positions allow. `join`: how many branches a join waits for, all by default; which
+        are complete first is a matter of `parallel`. `parallel=False` decodes one branch after
+        another: the autoregressive baseline. `chat=True`
+        puts a text prompt into the tokenizer's chat template. `instructions=True` puts
+        `schema.prompt()` before the prompt, for models that were not trained on the format.
+        `sampling` may be a list, one for each prompt. Raises LimitError, PromptError and
+        CapacityError at once. A request that fails later raises GenerationError if it is the only
+        one; in a list its result has `finish` FAILED and an `error`.
+        """
+        if _is_single(prompt):
+            if not isinstance(sampling, Sampling):
+                raise TypeError(
+                    "one prompt takes one Sampling; a list of them needs a list of prompts"
+                )
+            with self._closing([]) as numbers:
+                numbers.append(self.submit(schema, prompt, sampling=sampling, **options))
+                return succeeded(self.wait(numbers[0]))
+        prompts = cast(Sequence[Prompt], prompt)
+        each = [sampling] * len(prompts) if isinstance(sampling, Sampling) else list(sampling)
+        if len(each) != len(prompts):
+            raise ValueError(f"there are {len(prompts)} prompts, but {len(each)} Samplings")
+        with self._closing([]) as numbers:
+            for one, how in zip(prompts, each, strict=True):
+                numbers.append(self.submit(schema, one, sampling=how, **options))
+            return [self.wait(number) for number in numbers]
+
+    def stream(
+        self,
+        schema: Schema,
+        prompt: Prompt,
+        *,
+        sampling: Sampling = DEFAULT,
+        **options: Unpack[Options],
+    ) -> Iterator[Event | Result]:
+        """Yields what happens, each event with its branch, and the result last.
+
+        Options as in `generate`. Closing the iterator aborts the request. Raises GenerationError.
+        """
+        with self._closing([]) as numbers:
+            submission = self._read(schema, prompt, sampling, options)
+            numbers.append(self._begin(submission, events=True))
+            yield from self._events(numbers[0])
+            yield succeeded(self.wait(numbers[0]))
+
+    def submit(
+        self,
+        schema: Schema,
+        prompt: Prompt,
+        *,
+        sampling: Sampling = DEFAULT,
+        **options: Unpack[Options],
+    ) -> int:
+        """Queues a request; gives its number, for `wait` and `abort`. Options as in `generate`."""
+        submission = self._read(schema, prompt, sampling, options)
+        return self._begin(submission, events=False)
+
+    @abstractmethod
+    def wait(self, number: int) -> Result:
+        """Works until the request has ended; gives its result, once."""
+
+    @abstractmethod
+    def abort(self, number: int) -> None:
+        """Stops a request with all its branches, from any thread; `wait` gives what there is."""
+
+    def bind(self, schema: Schema) -> BoundSchema:
+        """The schema over this model's vocabulary; kept, so that later calls cost nothing."""
+        key = schema.grammar.digest
+        with self._lock:
+            if key not in self._bound:
+                self._check_outputs(schema)
+                self._bound[key] = schema.bind(self.vocabulary)
+            return self._bound[key]
+
+    # -- what an engine brings ---------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def _positions(self) -> int:
+        """The most tokens of a sequence, prompt included."""
+
+    @property
+    @abstractmethod
+    def _outputs(self) -> int:
+        """The number of tokens that the model can choose."""
+
+    @abstractmethod
+    def _begin(self, submission: Submission, *, events: bool) -> int:
+        """Queues it; gives its number. `events`: someone will listen."""
+
+    @abstractmethod
+    def _events(self, number: int) -> Iterator[Event]:
+        """What happens to a request, until it has ended."""
+
+    @abstractmethod
+    def _forget(self, number: int) -> None:
+        """Nobody will wait for the request any more."""
+
+    # -- parts -------------------------------------------------------------------------------------
+
+    def _read(
+        self, schema: Schema, prompt: Prompt, sampling: Sampling, options: Options
+    ) -> Submission:
+        bound = self.bind(schema)
+        sampling.check_rules(schema.grammar.rules)
+        ids = self._encode(
+            schema,
+            prompt,
+            chat=options.get("chat", False),
+            instructions=options.get("instructions", False),
+        )
+        limits = self._within_positions(options.get("limits", DEFAULT_LIMITS), len(ids))
+        join = options.get("join", ALL)
+        machine = Machine(bound, prompt=ids, limits=limits, join=join)
+        parallel = options.get("parallel", True)
+        return Submission(schema, machine, limits, join, sampling, parallel)
+
+    @contextmanager
+    def _closing(self, numbers: list[int]) -> Iterator[list[int]]:
+        """Requests that are still open behind the block are aborted and forgotten."""
+        try:
+            yield numbers
+        finally:
+            for number in numbers:
+                self.abort(number)
+                self._forget(number)
+
+    def _encode(self, schema: Schema, prompt: Prompt, *, chat: bool, instructions: bool) -> Ids:
+        lead = f"{schema.prompt()}\n" if instructions else ""
+        if isinstance(prompt, str):
+            if not chat:
+                return self._prompts.text(lead + prompt, schema.tags)
+            prompt = [{"role": "user", "content": prompt}]
+        if not prompt or not isinstance(prompt[0], Mapping):
+            if chat or instructions:
+                raise ValueError(
+                    "a prompt of token ids is taken as it is: no chat, no instructions"
+                )
+            return self._prompts.ids(cast(Sequence[int], prompt))
+        return self._prompts.chat(cast(Sequence[Message], prompt), lead)
+
+    def _within_positions(self, limits: Limits, prompt: int) -> Limits:
+        room = self._positions - prompt
+        if room < 1:
+            raise LimitError(
+                f"the prompt has {prompt} tokens, the model only {self._positions} positions"
+            )
+        return limits if limits.max_tokens <= room else replace(limits, max_tokens=room)
+
+    def _check_outputs(self, schema: Schema) -> None:
+        """Tags of which the model knows no output cannot be generated."""
+        for tag in schema.tags:
+            token = self.vocabulary.special.get(tag, -1)
+            if token >= self._outputs:
+                raise UnsupportedModelError(
+                    f"the tag {tag} is token {token} of the tokenizer, but the model has only "
+                    f"{self._outputs} outputs; call model.resize_token_embeddings(len(tokenizer))"
+                )
+
+
+def _is_single(prompt: Prompt | Sequence[Prompt]) -> TypeGuard[Prompt]:
+    """One prompt: a text, ids, or messages; not a list of those."""
+    if isinstance(prompt, str):
+        return True
+    if not prompt:
+        return False
+    return isinstance(prompt[0], (int, Mapping))
+
+
+def succeeded(result: Result) -> Result:
+    """The result, unless it failed. Raises GenerationError."""
+    if result.finish is EndReason.FAILED:
+        raise GenerationError(result)
+    return result
+
+
+def own_sampling(generation_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings for `Sampling` from a model's `generation_config.json`: greedy unless it samples."""
+    if not generation_config.get("do_sample"):
+        return {"temperature": 0.0}
+    names = ("temperature", "top_p", "top_k", "min_p")
+    return {n: generation_config[n] for n in names if generation_config.get(n) is not None}

@@ -15,6 +15,7 @@ from nprdsl.cli.failures import ExitCode
 from nprdsl.cli.fuzz import fuzz
 from nprdsl.cli.run import run
 from nprdsl.cli.schemas import schemas
+from nprdsl.cli.serve import serve
 from nprdsl.cli.show import show
 
 
@@ -44,7 +45,7 @@ def cli() -> None:
     """
 
 
-for command in (run, check, show, fuzz, schemas):
+for command in (run, serve, check, show, fuzz, schemas):
     cli.add_command(command)
 
 

@@ -25,12 +25,14 @@ def register() -> None:
         )
     from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
+    from nprdsl.runtime.sglang.front import front_hooks
     from nprdsl.runtime.sglang.hooks import HOOKS
 
-    for target, kind, function in HOOKS:
+    hooks = HOOKS + front_hooks()
+    for target, kind, function in hooks:
         HookRegistry.register(target, function, HookType(kind))
     HookRegistry.apply_hooks()
-    missing = [target for target, _, _ in HOOKS if target not in HookRegistry._patched]
+    missing = [target for target, _, _ in hooks if target not in HookRegistry._patched]
     if missing:
         raise SystemExit(
             f"the plugin nprdsl could not hook {', '.join(missing)} of SGLang {found}; {WITHOUT}"

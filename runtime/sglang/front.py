@@ -1,0 +1,113 @@
+"""What the plugin does where a server meets its clients: it tells of itself, gives out its
+tokenizer, sends reports once, and answers chats that name a schema.
+
+Plain requests pass through untouched. Non-goals: scheduling (see `hooks`), chats (see `chat`).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import AsyncIterator, Callable
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from nprdsl.runtime.sglang.protocol import KEY
+from nprdsl.runtime.sglang.serverinfo import TOKENIZER_PATH, ServerInfo
+
+_SCHEDULER: Final = "sglang.srt.managers.scheduler.Scheduler"
+_HTTP: Final = "sglang.srt.entrypoints.http_server"
+_CHAT: Final = "sglang.srt.entrypoints.openai.serving_base.OpenAIServingBase"
+_MANAGER: Final = "sglang.srt.managers.tokenizer_manager.TokenizerManager"
+
+_info: list[ServerInfo] = []  # one, in the process that talks HTTP
+
+
+def info_asked(result: dict[str, Any], scheduler: Any) -> dict[str, Any]:
+    """After Scheduler.get_init_info: what the scheduler's process tells the others."""
+    from nprdsl.runtime.sglang.attach import refusal
+
+    model = scheduler.model_config
+    own = model.hf_generation_config
+    told = ServerInfo(
+        nprdsl=version("nprdsl"),
+        positions=min(model.context_len, scheduler.req_to_token_pool.req_to_token.shape[1]),
+        capacity=int(scheduler.max_total_num_tokens),
+        outputs=model.vocab_size,
+        sampling={} if own is None else _plain(own.to_dict()),
+        refusal=refusal(scheduler),
+    )
+    return {**result, KEY: told.model_dump(mode="json")}
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    from nprdsl.runtime.engine import own_sampling
+
+    return own_sampling(settings)
+
+
+def server_made(
+    server_args: Any, manager: Any, templates: Any, ports: Any, infos: Any, *args: Any, **kw: Any
+) -> None:
+    """Before http_server._setup_and_run_http_server."""
+    from fastapi.responses import JSONResponse
+    from sglang.srt.entrypoints.http_server import app
+
+    _info[:] = [ServerInfo.model_validate(infos[0][KEY])]
+
+    def tokenizer() -> JSONResponse:
+        return JSONResponse(_files(manager.tokenizer))
+
+    app.add_api_route(TOKENIZER_PATH, tokenizer, methods=["GET"])
+
+
+def _files(tokenizer: Any) -> dict[str, str]:
+    """The files of the tokenizer, by name."""
+    with TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        return {path.name: path.read_text("utf-8") for path in Path(folder).iterdir()}
+
+
+async def chunks_asked(
+    original: Callable[..., AsyncIterator[Any]], manager: Any, obj: Any, state: Any, request: Any
+) -> AsyncIterator[Any]:
+    """Around TokenizerManager._stream_one_response. SGLang's chunks repeat all that was sent
+    before; of reports only what is new is sent, where the chunks go out over HTTP."""
+    async for out in original(manager, obj=obj, state=state, request=request):
+        reports = state.customized_info_accumulated.get(KEY)
+        if reports is not None and request is not None and KEY in out.get("meta_info", ()):
+            out["meta_info"][KEY] = [report for report in reports if report]
+            del reports[:]
+        yield out
+
+
+async def chat_asked(
+    original: Callable[..., Any], serving: Any, request: Any, raw_request: Any
+) -> Any:
+    """Around OpenAIServingBase.handle_request."""
+    from sglang.srt.entrypoints.openai.protocol import ChatCompletionRequest
+
+    if isinstance(request, ChatCompletionRequest):
+        body = await raw_request.json()
+        if "schema" in body:
+            from nprdsl.runtime.sglang.chat import Chats
+
+            return await Chats.of(serving, _info[0]).answer(request, body, raw_request)
+    return await original(serving, request, raw_request)
+
+
+_INSIDE: Final[tuple[tuple[str, str, Callable[..., Any]], ...]] = (
+    (f"{_SCHEDULER}.get_init_info", "after", info_asked),
+)
+_OUTSIDE: Final[tuple[tuple[str, str, Callable[..., Any]], ...]] = (
+    (f"{_HTTP}._setup_and_run_http_server", "before", server_made),
+    (f"{_MANAGER}._stream_one_response", "around", chunks_asked),
+    (f"{_CHAT}.handle_request", "around", chat_asked),
+)
+
+
+def front_hooks() -> tuple[tuple[str, str, Callable[..., Any]], ...]:
+    """What is hooked in this process: the first one of a server is the one that talks HTTP."""
+    first = multiprocessing.parent_process() is None
+    return _INSIDE + _OUTSIDE if first else _INSIDE

@@ -1,0 +1,230 @@
+"""One command that starts stock SGLang with the plugin, and stops it without leaving anything.
+
+What would fail later is refused before anything is loaded: no SGLang, a version that the plugin was
+not tested with, options under which schemas cannot run, a port in use.
+Non-goals: SGLang's own options (they pass through), what the user sees (see `nprdsl.cli.serve`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from typing import Final
+
+from nprdsl.runtime.bundled import ARITH, is_bundled, model_folder
+from nprdsl.runtime.errors import EngineUnavailableError
+from nprdsl.runtime.sglang import cpu
+from nprdsl.runtime.sglang.plugin import TESTED
+from nprdsl.runtime.sglang.serverinfo import ServerInfo, plugin_of
+from nprdsl.runtime.sglang.transport import Transport
+
+GROUP: Final = "sglang.srt.plugins"
+NAME: Final = "nprdsl"
+HOST: Final = "127.0.0.1"
+PORT: Final = "30000"
+OVERLAP_OFF: Final = "--disable-overlap-schedule"
+GRACE_S: Final = 10.0  # between asking a server to stop and ending it
+_POLL_S: Final = 0.5
+_PR_SET_PDEATHSIG: Final = 1
+
+# Options under which schemas cannot run, with the values that are harmless.
+REFUSED: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
+    "--enable-overlap-schedule": (
+        (),
+        "the overlap scheduler chooses a step before it is known "
+        "which branches run; it costs a few per cent of throughput to go without",
+    ),
+    "--no-disable-overlap-schedule": (
+        (),
+        "the overlap scheduler chooses a step before it is known "
+        "which branches run; it costs a few per cent of throughput to go without",
+    ),
+    "--page-size": (("1",), "branches end anywhere, so KV pages hold one token"),
+    "--speculative-algorithm": ((), "speculative decoding writes tokens that no schema has seen"),
+    "--pp-size": (("1",), "pipeline parallelism keeps several steps in flight"),
+    "--pipeline-parallel-size": (("1",), "pipeline parallelism keeps several steps in flight"),
+    "--enable-dp-attention": ((), "attention has to see all branches of a request on one rank"),
+    "--disaggregation-mode": (("null",), "branches are filled and decoded on one server"),
+    "--skip-tokenizer-init": ((), "schemas are read in the bytes of the tokenizer's tokens"),
+    "--tokenizer-worker-num": (("1",), "requests for schemas are checked in one process"),
+    "--enable-hierarchical-cache": ((), "rows of branches cannot be moved to the host"),
+}
+
+
+class CannotServeError(RuntimeError):
+    """The server cannot be started, or has failed; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What is run. `chosen` are the options that the user did not give."""
+
+    arguments: tuple[str, ...]
+    chosen: tuple[str, ...]
+    host: str
+    port: int
+    cuda: bool
+    api_key: str | None = None
+
+    @property
+    def url(self) -> str:
+        host = {"0.0.0.0": HOST, "::": "[::1]"}.get(self.host, self.host)
+        return f"http://{host}:{self.port}"
+
+
+def check_installed() -> str:
+    """SGLang's version. Raises CannotServeError."""
+    try:
+        found = version("sglang")
+    except PackageNotFoundError:
+        raise CannotServeError(
+            f"SGLang is not installed here: pip install sglang=={TESTED[-1]} on a machine with "
+            "CUDA; without, `make sglang-env` makes a virtual environment for it (docs/serving.md)"
+        ) from None
+    if found not in TESTED:
+        raise CannotServeError(
+            f"SGLang {found} is installed, the plugin is tested with {', '.join(TESTED)}: "
+            f"pip install sglang=={TESTED[-1]}"
+        )
+    if NAME not in {point.name for point in entry_points(group=GROUP)}:
+        raise CannotServeError(
+            f"SGLang does not find the plugin: nprdsl is not installed in this environment (entry "
+            f"point `{NAME}` in `{GROUP}`); pip install nprdsl, or pip install -e . in a checkout"
+        )
+    only = [name.strip() for name in os.environ.get("SGLANG_PLUGINS", "").split(",")]
+    if any(only) and NAME not in only:
+        raise CannotServeError(
+            f"SGLANG_PLUGINS allows {', '.join(filter(None, only))} only: add {NAME} or unset it"
+        )
+    return found
+
+
+def command(model: str | None, options: Sequence[str], *, cuda: bool) -> Command:
+    """The command line of the server. Raises CannotServeError for options that cannot work."""
+    given = _given(options)
+    for name, (harmless, why) in REFUSED.items():
+        if name in given and given[name] not in harmless:
+            raise CannotServeError(f"{_spelled(name, given[name])} cannot be used: {why}")
+    chosen: dict[str, str] = {}
+    if not {"--model-path", "--model"} & given.keys():
+        name = ARITH if model is None else model
+        chosen["--model-path"] = model_folder(name)
+        if is_bundled(name):
+            chosen["--served-model-name"] = ARITH
+    chosen |= {"--host": HOST, "--port": PORT, "--log-level": "error", OVERLAP_OFF: ""}
+    if not cuda:
+        chosen |= cpu.OPTIONS
+    chosen = {name: value for name, value in chosen.items() if name not in given}
+    arguments = [part for pair in chosen.items() for part in pair if part]
+    return Command(
+        arguments=(*arguments, *options),
+        chosen=tuple(_spelled(*pair) for pair in chosen.items()),
+        host=given.get("--host") or HOST,
+        port=_port(given.get("--port") or PORT),
+        cuda=cuda,
+        api_key=given.get("--api-key"),
+    )
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises CannotServeError where nothing can listen there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), port))
+        except OSError as error:
+            raise CannotServeError(
+                f"nothing can listen on {host}:{port} ({error.strerror}): give another --port"
+            ) from error
+
+
+class Server:
+    """A running server, a process group of its own."""
+
+    def __init__(self, made: Command) -> None:
+        self.command = made
+        environment = dict(os.environ)
+        if not made.cuda:
+            cpu.extend(environment)
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "sglang.launch_server", *made.arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
+
+    def ready(self, waiting: Callable[[], None]) -> ServerInfo:
+        """Waits until it answers; `waiting` is called meanwhile. Raises CannotServeError."""
+        transport = Transport(self.command.url, self.command.api_key)
+        while True:
+            if self._process.poll() is not None:
+                raise CannotServeError(
+                    f"SGLang ended with exit code {self._process.returncode} before it was ready; "
+                    "what it said stands above (more with --log-level info)"
+                )
+            with suppress(EngineUnavailableError):
+                if transport.answers("/ready"):
+                    break
+            waiting()
+            time.sleep(_POLL_S)
+        info = plugin_of(transport)
+        if info is None:
+            raise CannotServeError(
+                "SGLang runs, but the plugin is not in it; what went wrong stands above"
+            )
+        if info.refusal:
+            raise CannotServeError(f"this server cannot run schemas: {info.refusal}")
+        return info
+
+    def wait(self) -> int:
+        """Its exit code, once it has ended."""
+        return self._process.wait()
+
+    def stop(self) -> None:
+        """Ends the server and all that it has started."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(GRACE_S)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def _given(options: Sequence[str]) -> dict[str, str]:
+    """Options by name; "" where no value follows."""
+    found: dict[str, str] = {}
+    for at, option in enumerate(options):
+        if not option.startswith("--"):
+            continue
+        name, equals, value = option.partition("=")
+        if not equals and at + 1 < len(options) and not options[at + 1].startswith("--"):
+            value = options[at + 1]
+        found[name] = value
+    return found
+
+
+def _spelled(name: str, value: str) -> str:
+    return f"{name} {value}" if value else name
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise CannotServeError(f"--port is {text}, it must be a number from 1 to 65535")
+    return int(text)
+
+
+def _die_with_parent() -> None:
+    """In the child: it is asked to stop should this process be killed."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -84,20 +84,26 @@ def report(name: str, marks: list[Mark]) -> None:
     )
 
 
+_REDUCE, _REREAD = ir.JoinKind.REDUCE, ir.JoinKind.REREAD
+TRACES = {
+    "16 blocks of 5, reduce": flat(LENGTH, 16, 5, _REDUCE),
+    "16 blocks of 5, reread": flat(LENGTH, 16, 5, _REREAD),
+    "400 blocks of 4, reduce": flat(LENGTH, 400, 4, _REDUCE),
+    "nested to depth 5, reduce": nested(LENGTH, 5, _REDUCE),
+    "nested to depth 200, reduce": nested(LENGTH, 200, _REDUCE),
+    "nested to depth 1000, reduce": nested(LENGTH, 1000, _REDUCE),
+    "nested to depth 30, reread": nested(LENGTH, 30, _REREAD),
+}
+
+
 def main() -> None:
-    reduce, reread = ir.JoinKind.REDUCE, ir.JoinKind.REREAD
     print(f"trace of {LENGTH} tokens, median of {REPEATS}")
     print(
         f"{'trace':<28} {'segments':>8} {'entries':>8} {'both ms':>10} {'layout ms':>10}"
         f" {'bytes held':>12} {'peak':>12}"
     )
-    report("16 blocks of 5, reduce", flat(LENGTH, 16, 5, reduce))
-    report("16 blocks of 5, reread", flat(LENGTH, 16, 5, reread))
-    report("400 blocks of 4, reduce", flat(LENGTH, 400, 4, reduce))
-    report("nested to depth 5, reduce", nested(LENGTH, 5, reduce))
-    report("nested to depth 200, reduce", nested(LENGTH, 200, reduce))
-    report("nested to depth 1000, reduce", nested(LENGTH, 1000, reduce))
-    report("nested to depth 30, reread", nested(LENGTH, 30, reread))
+    for name, marks in TRACES.items():
+        report(name, marks)
 
 
 if __name__ == "__main__":

@@ -252,8 +252,9 @@ class TraceScheduler:
                     batch.reqs[index] = self._adopt(conductor)
         for conductor, rows in touched.items():
             conductor.forwards += 1
-            with self.boundary(conductor):
-                self._advance(conductor, rows)
+            if rows:  # none while a long prompt is computed in pieces
+                with self.boundary(conductor):
+                    self._advance(conductor, rows)
         self._tell(touched)
         self.drawn.clear()
         self.placed.clear()

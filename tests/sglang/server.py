@@ -1,0 +1,123 @@
+"""SGLang's engine as tests use it: many requests at once, results and reports taken apart.
+
+Non-goals: HTTP (see the tests of `nprdsl serve`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sglang
+
+from nprdsl.runtime.sglang.protocol import ForkRequest, Report, reports
+
+T = TypeVar("T")
+POOL = 6000  # tokens
+ROWS = 24
+CHUNK = 64  # tokens of a prompt that one forward computes
+SECONDS = 45
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a client receives."""
+
+    ids: list[int]
+    meta: dict[str, Any]
+    reports: list[Report]
+
+    @property
+    def final(self) -> Report:
+        assert self.reports and self.reports[-1].final, self.meta
+        return self.reports[-1]
+
+    @property
+    def finish(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.meta["finish_reason"]
+        return found
+
+
+def answer(output: dict[str, Any]) -> Answer:
+    return Answer(list(output["output_ids"]), output["meta_info"], reports(output["meta_info"]))
+
+
+class Server:
+    """An engine with a small pool; the overlap scheduler is off."""
+
+    def __init__(self, model: Path, **options: Any) -> None:
+        self.engine = sglang.Engine(
+            **{
+                "model_path": str(model),
+                "device": "cpu",
+                "attention_backend": "torch_native",
+                "sampling_backend": "pytorch",
+                "dtype": "float32",
+                "mem_fraction_static": 0.1,
+                "max_total_tokens": POOL,
+                "max_running_requests": ROWS,
+                "chunked_prefill_size": CHUNK,
+                "disable_overlap_schedule": True,
+                "page_size": 1,
+                "log_level": "error",
+                **options,
+            }
+        )
+
+    def stop(self) -> None:
+        self.engine.shutdown()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Runs a coroutine on the engine's loop."""
+        return self.engine.loop.run_until_complete(asyncio.wait_for(work, SECONDS))
+
+    async def send(
+        self, prompt: Sequence[int], request: ForkRequest | dict[str, Any], **options: Any
+    ) -> Answer:
+        """One request, with a schema, or plain with stock sampling parameters."""
+        settings = request if isinstance(request, dict) else request.sampling_params()
+        output = await self.engine.async_generate(
+            input_ids=list(prompt), sampling_params=settings, **options
+        )
+        return answer(output)
+
+    async def stream(
+        self, prompt: Sequence[int], request: ForkRequest | dict[str, Any], **options: Any
+    ) -> AsyncIterator[Answer]:
+        """Chunks, each with all that came so far."""
+        settings = request if isinstance(request, dict) else request.sampling_params()
+        chunks = await self.engine.async_generate(
+            input_ids=list(prompt), sampling_params=settings, stream=True, **options
+        )
+        async for chunk in chunks:
+            yield answer(chunk)
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], requests: Sequence[ForkRequest | dict[str, Any]]
+    ) -> list[Answer]:
+        """All at once."""
+
+        async def together() -> list[Answer]:
+            pairs = zip(prompts, requests, strict=True)
+            return list(await asyncio.gather(*(self.send(p, r) for p, r in pairs)))
+
+        return self.run(together())
+
+    def abort(self, rid: str = "", *, everything: bool = False) -> None:
+        self.engine.tokenizer_manager.abort_request(rid=rid, abort_all=everything)
+
+    def flush(self) -> bool:
+        """Whether the server was idle, and its cache is empty now."""
+        return bool(self.run(self.engine.tokenizer_manager.flush_cache()).success)
+
+    def settle(self) -> None:
+        """Waits until the server is idle. SGLang's own check of leaks runs then."""
+        for _ in range(100):
+            if self.flush():
+                return
+            time.sleep(0.05)
+        raise AssertionError("requests are left on the server")

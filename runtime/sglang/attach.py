@@ -5,6 +5,8 @@ Non-goals: hooks (see `hooks`), anything that is done per forward.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import ValidationError
@@ -31,6 +33,7 @@ class Attached:
     def __init__(self, scheduler: Any) -> None:
         self.scheduler = scheduler
         self.sending = False  # what is being sent now are traces, not SGLang's own requests
+        self.only_traces = False  # what SGLang chooses prompts from now
         self.refusal = refusal(scheduler)
         self._library: Library | None = None
         self.traces = TraceScheduler(
@@ -92,6 +95,33 @@ class Attached:
         if admit:
             self.traces.admit(max(0, besides))
         self.traces.tidy([last] if last is running else [last, running])
+
+    @contextmanager
+    def traces_first(self, running: Any) -> Iterator[None]:
+        """While prompts are chosen. Traces that were let in hold memory that others wait for, so
+        nothing stands before them: no plain request in the queue, no full batch."""
+        scheduler = self.scheduler
+        ours = [req for req in scheduler.waiting_queue if isinstance(req, TraceReq)]
+        if not ours:
+            yield
+            return
+        others = [req for req in scheduler.waiting_queue if not isinstance(req, TraceReq)]
+        scheduler.waiting_queue, self.only_traces = ours, True
+        running.batch_is_full = False
+        try:
+            yield
+        finally:
+            scheduler.waiting_queue, self.only_traces = scheduler.waiting_queue + others, False
+
+    def put_back(self, running: Any) -> None:
+        """Takes one plain request's memory and row; it is computed again later."""
+        order = running._get_decode_retraction_order(running.reqs)
+        last = order.pop()
+        req = running.reqs[last]
+        running.release_req(last, len(order))
+        running.filter_batch(keep_indices=order)
+        running.batch_is_full = False
+        self.scheduler._add_request_to_queue(req, is_retracted=True)
 
     def _batch(self, reqs: list[BranchReq]) -> Any:
         scheduler = self.scheduler

@@ -104,10 +104,13 @@ def work_asked(scheduler: Any, running_batch: Any, last_batch: Any) -> None:
 def prompts_asked(original: Callable[..., Any], scheduler: Any, running_batch: Any) -> Any:
     """Around Scheduler.get_new_batch_prefill."""
     attached = active()
-    batch = attached.traces.extend(running_batch) if attached is not None else None
-    if batch is None:
+    if attached is None:
         return original(scheduler, running_batch)
-    return NextBatchPlan(batch_to_run=batch, running_batch=running_batch)
+    batch = attached.traces.extend(running_batch)
+    if batch is not None:
+        return NextBatchPlan(batch_to_run=batch, running_batch=running_batch)
+    with attached.traces_first(running_batch):
+        return original(scheduler, running_batch)
 
 
 def forward_made(result: Any, cls: Any, batch: Any, *args: Any, **kwargs: Any) -> None:
@@ -152,10 +155,14 @@ def _hidden(req: Any) -> bool:
 def adder_made(result: None, adder: Any, *args: Any, **kwargs: Any) -> None:
     """After PrefillAdder.__init__."""
     attached = active()
-    if attached is not None:
-        hidden = attached.traces.reserve.hidden
-        adder.memory_budget.total_offset += hidden
-        adder.memory_budget.current_offset += hidden
+    if attached is None:
+        return
+    budget = adder.memory_budget
+    if attached.only_traces:  # all that they can need is kept for them already
+        budget.total_offset = budget.current_offset = -attached.traces.reserve.outstanding
+    else:
+        budget.total_offset += attached.traces.hidden
+        budget.current_offset += attached.traces.hidden
 
 
 def memory_asked(
@@ -181,12 +188,15 @@ def retraction_ordered(result: list[int], reqs: list[Any]) -> list[int]:
 
 def decode_asked(original: Callable[..., Any], scheduler: Any, batch: Any) -> Any:
     """Around Scheduler.update_running_batch: plain requests alone wait, rather than be aborted for
-    want of memory that is promised to others."""
+    want of memory that is promised to others. Where these wait for them, for rows, one is put
+    back."""
     attached = active()
     if attached is not None and batch.reqs:
         wanted = batch.new_tokens_required_next_decode()
         plain = not any(isinstance(req, BranchReq) for req in batch.reqs)
         if plain and not attached.traces.reserve.may_decode(wanted, batch.reqs):
+            if scheduler.chunked_req is None and not attached.traces.can_move():
+                attached.put_back(batch)
             return None
     return original(scheduler, batch)
 

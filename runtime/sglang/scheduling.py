@@ -68,6 +68,12 @@ class TraceScheduler:
         return [*self.reserve.admitted, *self.waiting]
 
     @property
+    def hidden(self) -> int:
+        """Slots that SGLang's admission may not count on: what is promised, and what the next
+        request waits for, lest plain ones go before it forever."""
+        return self.reserve.hidden + (self.waiting[0].slots if self.waiting else 0)
+
+    @property
     def holds_kv(self) -> bool:
         """Some request has something in the KV cache."""
         return bool(self.reserve.admitted)
@@ -202,6 +208,17 @@ class TraceScheduler:
             return None if holding.req in decoding else holding.req
         self.pools.activate(conductor.trace, branch.name, holding)
         return holding.req
+
+    def can_move(self) -> bool:
+        """Whether some branch has a row to extend, or a free one to take."""
+        free = self.pools.free_rows > 0
+        return any(
+            free or conductor.holdings[branch.name].req is not None
+            for conductor in self.reserve.admitted
+            if conductor.stage is Stage.RUNNING
+            for branch in conductor.forest.alive()
+            if conductor.may_run(branch)
+        )
 
     # -- a forward ---------------------------------------------------------------------------------
 

@@ -48,6 +48,7 @@ $(SGLANG_VENV)/tests: pyproject.toml $(SGLANG_LISTS)
 	$(SGLANG_VENV)/bin/python -m pip install -q -r $(word 1,$(SGLANG_LISTS))
 	$(SGLANG_VENV)/bin/python -m pip install -q --no-deps -r $(word 2,$(SGLANG_LISTS))
 	$(SGLANG_VENV)/bin/python -m pip install -q --no-deps --no-build-isolation -e .
+	$(SGLANG_VENV)/bin/python -m nprdsl.runtime.sglang.cpu
 	touch $@
 
 test-sglang: sglang-env

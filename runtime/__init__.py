@@ -1,6 +1,6 @@
-"""Engines that run a schema. `LocalEngine` (torch) is embedded; it is imported on first use, so
-that
-sampling settings and results can be used where torch is not installed.
+"""Engines that run a schema. `LocalEngine` (torch) is embedded, `SGLangEngine` is that of a server;
+both are imported on first use, so that sampling settings and results can be used where torch is not
+installed.
 
 Non-goals: the language itself (see `nprdsl`).
 """
@@ -13,14 +13,32 @@ from nprdsl.runtime.results import GenerationError, Result, Usage
 from nprdsl.runtime.sampling import Sampling
 
 if TYPE_CHECKING:
+    from nprdsl.runtime.engine import Engine
     from nprdsl.runtime.local.engine import LocalEngine
+    from nprdsl.runtime.sglang.client import SGLangEngine
 
-__all__ = ["GenerationError", "LocalEngine", "Result", "Sampling", "Usage"]
+__all__ = [
+    "Engine",
+    "GenerationError",
+    "LocalEngine",
+    "Result",
+    "SGLangEngine",
+    "Sampling",
+    "Usage",
+]
 
 
 def __getattr__(name: str) -> object:
+    if name == "Engine":
+        from nprdsl.runtime.engine import Engine
+
+        return Engine
     if name == "LocalEngine":
         from nprdsl.runtime.local.engine import LocalEngine
 
         return LocalEngine
+    if name == "SGLangEngine":
+        from nprdsl.runtime.sglang.client import SGLangEngine
+
+        return SGLangEngine
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

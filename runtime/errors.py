@@ -17,3 +17,7 @@ class UnsupportedModelError(ValueError):
 
 class EngineUnavailableError(ConnectionError):
     """No server answers at the address, or what answers is no engine for schemas."""
+
+
+class UnsupportedServerError(ValueError):
+    """A request that this server cannot run, with the reason; another one could."""

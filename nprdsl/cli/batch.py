@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from nprdsl.cli.console import console, is_terminal
 from nprdsl.cli.failures import ExitCode
 from nprdsl.cli.figures import result_record
-from nprdsl.cli.models import engine_errors, prompt_options, sampling_defaults
+from nprdsl.cli.models import engine_errors, prompt_options
 from nprdsl.cli.prompts import Row
 from nprdsl.cli.resultfile import ResultFile
 from nprdsl.cli.settings import Settings
@@ -30,7 +30,7 @@ from nprdsl.ledger import LimitError
 from nprdsl.machine import Machine
 
 if TYPE_CHECKING:
-    from nprdsl.runtime.local import LocalEngine
+    from nprdsl.runtime.engine import Engine
     from nprdsl.runtime.results import Result
     from nprdsl.runtime.sampling import Sampling
 
@@ -38,11 +38,11 @@ _AHEAD = 256  # prompts submitted before the first result is taken
 
 
 def run_many(
-    engine: LocalEngine, settings: Settings, rows: list[Row], *, model: str, out: str | None
+    engine: Engine, settings: Settings, rows: list[Row], *, model: str, out: str | None
 ) -> None:
     """Run all prompts that have no result yet; rows go to `out`, or to stdout."""
     with engine_errors():
-        sampling = settings.resolved(sampling_defaults(engine))
+        sampling = settings.resolved(engine.sampling_defaults)
         options = prompt_options(engine, settings)
         Machine(engine.bind(settings.schema), limits=settings.limits, join=settings.join)
     same = (model, settings.identity, sampling, sorted(options.items()))
@@ -68,14 +68,14 @@ def run_many(
 
 
 def _results(
-    engine: LocalEngine,
+    engine: Engine,
     settings: Settings,
     rows: list[Row],
     sampling: Sampling,
     options: dict[str, bool],
 ) -> Iterator[tuple[Row, Result | str]]:
     """Every row with its result, or with what went wrong, in order."""
-    from nprdsl.runtime.errors import CapacityError
+    from nprdsl.runtime.errors import CapacityError, UnsupportedServerError
     from nprdsl.runtime.prompts import PromptError
 
     submitted: deque[tuple[Row, int | str]] = deque()
@@ -91,7 +91,7 @@ def _results(
                 parallel=settings.parallel,
                 **options,
             )
-        except (CapacityError, LimitError, PromptError) as error:
+        except (CapacityError, LimitError, PromptError, UnsupportedServerError) as error:
             return str(error)
 
     for row in rows:
@@ -102,9 +102,7 @@ def _results(
         yield _first(engine, submitted)
 
 
-def _first(
-    engine: LocalEngine, submitted: deque[tuple[Row, int | str]]
-) -> tuple[Row, Result | str]:
+def _first(engine: Engine, submitted: deque[tuple[Row, int | str]]) -> tuple[Row, Result | str]:
     row, number = submitted.popleft()
     if isinstance(number, str):
         return row, number

@@ -1,21 +1,30 @@
-"""The model behind `nprdsl run`: the bundled one, a folder, or a hub name; and its own defaults.
+"""The model behind `nprdsl run`: the bundled one, a folder, a hub name, or that of a server.
 
-Non-goals: loading itself (see `nprdsl.runtime.local`).
+Non-goals: loading itself (see `nprdsl.runtime.local`), serving (see `nprdsl.cli.serve`).
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nprdsl.cli.failures import Failure, Rejected, told
 from nprdsl.cli.settings import Settings
 from nprdsl.parts import TagMode
+from nprdsl.runtime.errors import (
+    CapacityError,
+    EngineUnavailableError,
+    UnsupportedModelError,
+    UnsupportedServerError,
+)
 
 if TYPE_CHECKING:
+    from nprdsl.runtime.engine import Engine
     from nprdsl.runtime.local import LocalEngine
+    from nprdsl.runtime.sglang.client import SGLangEngine
 
 
 def default_schema(model: str | None) -> str:
@@ -57,39 +66,48 @@ def load_engine(model: str | None, *, device: str, dtype: str, max_kv_tokens: in
         )
 
 
+def reach_engine(url: str) -> SGLangEngine:
+    """The engine of the server at that address. A `Failure` where there is none."""
+    try:
+        from nprdsl.runtime.sglang.client import SGLangEngine
+
+        with told(ValueError, EngineUnavailableError):
+            return SGLangEngine(url)
+    except ModuleNotFoundError as error:
+        raise Failure(
+            f"`nprdsl run --engine` needs {error.name}, for the tokenizer; install it with: "
+            "pip install transformers"
+        ) from error
+
+
 @contextmanager
 def engine_errors() -> Iterator[None]:
     """Errors of a generation, told to people."""
-    from torch import OutOfMemoryError
-
-    from nprdsl.runtime.errors import CapacityError, UnsupportedModelError
     from nprdsl.runtime.prompts import PromptError
     from nprdsl.runtime.results import GenerationError
 
     with (
-        told(CapacityError, PromptError, UnsupportedModelError),
-        told(GenerationError, OutOfMemoryError, kind=Rejected),
+        told(
+            CapacityError,
+            EngineUnavailableError,
+            PromptError,
+            UnsupportedModelError,
+            UnsupportedServerError,
+        ),
+        told(GenerationError, *_out_of_memory(), kind=Rejected),
     ):
         yield
 
 
-def prompt_options(engine: LocalEngine, settings: Settings) -> dict[str, bool]:
+def _out_of_memory() -> tuple[type[Exception], ...]:
+    """torch's own error; engines of servers do without torch."""
+    torch = sys.modules.get("torch")
+    return () if torch is None else (torch.OutOfMemoryError,)
+
+
+def prompt_options(engine: Engine, settings: Settings) -> dict[str, bool]:
     """Whether a prompt goes into the chat template, and behind the instruction."""
     chat = engine.chats if settings.chat is None else settings.chat
     trained = engine.bind(settings.schema).mode is TagMode.SPECIAL
     instructions = not trained if settings.instructions is None else settings.instructions
     return {"chat": chat, "instructions": instructions}
-
-
-def sampling_defaults(engine: LocalEngine) -> dict[str, Any]:
-    """The model's own settings, from its `generation_config.json`: greedy unless it samples."""
-    config = engine.model.generation_config
-    if config is None or not config.do_sample:
-        return {"temperature": 0.0}
-    own = {
-        "temperature": config.temperature,
-        "top_p": config.top_p,
-        "top_k": config.top_k,
-        "min_p": config.min_p,
-    }
-    return {name: value for name, value in own.items() if value is not None}

@@ -35,6 +35,7 @@ class Given(TypedDict):
     schema: str | None
     terminals: str | None
     model: str | None
+    engine: str | None
     device: str
     dtype: str
     max_kv_tokens: int
@@ -113,6 +114,7 @@ _OPTIONS: tuple[Decorator, ...] = (
         help="Types of the terminals that the schema declares.",
     ),
     _option("--model", metavar="PATH|NAME", help="A folder or a hub name [the bundled `arith`]."),
+    _option("--engine", metavar="URL", help="A server, as `nprdsl serve` starts it."),
     _option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 or mps."),
     _option("--dtype", default="auto", show_default=True, help="auto, fp32, bf16 or fp16."),
     _option(

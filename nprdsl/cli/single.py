@@ -19,25 +19,25 @@ from nprdsl.cli.console import clean, console, is_terminal, working
 from nprdsl.cli.figures import comparison_figures, figures, lines, result_record
 from nprdsl.cli.lanes import Board, Linear
 from nprdsl.cli.live import Screen
-from nprdsl.cli.models import engine_errors, prompt_options, sampling_defaults
+from nprdsl.cli.models import engine_errors, prompt_options
 from nprdsl.cli.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from nprdsl.events import Event
-    from nprdsl.runtime.local import LocalEngine
+    from nprdsl.runtime.engine import Engine
     from nprdsl.runtime.results import Result
 
 
 class Generation:
     """One prompt, ready to run on an engine, as often as asked for."""
 
-    def __init__(self, engine: LocalEngine, settings: Settings, prompt: str) -> None:
+    def __init__(self, engine: Engine, settings: Settings, prompt: str) -> None:
         self.engine = engine
         self.settings = settings
         self.prompt = prompt
-        self._sampling = settings.resolved(sampling_defaults(engine))
+        self._sampling = settings.resolved(engine.sampling_defaults)
         self._options = prompt_options(engine, settings)
 
     def stream(self) -> Iterator[Event | Result]:
@@ -67,9 +67,7 @@ class Generation:
         )
 
 
-def run_one(
-    engine: LocalEngine, settings: Settings, prompt: str, *, stats: bool, as_json: bool
-) -> None:
+def run_one(engine: Engine, settings: Settings, prompt: str, *, stats: bool, as_json: bool) -> None:
     """Run the prompt and tell what came of it on stdout."""
     with engine_errors():
         generation = Generation(engine, settings, prompt)

@@ -74,11 +74,12 @@ async def chunks_asked(
 ) -> AsyncIterator[Any]:
     """Around TokenizerManager._stream_one_response. SGLang's chunks repeat all that was sent
     before; of reports only what is new is sent, where the chunks go out over HTTP."""
+    repeats = request is not None and not manager.incremental_streaming_output
     async for out in original(manager, obj=obj, state=state, request=request):
-        reports = state.customized_info_accumulated.get(KEY)
-        if reports is not None and request is not None and KEY in out.get("meta_info", ()):
-            out["meta_info"][KEY] = [report for report in reports if report]
-            del reports[:]
+        told = state.customized_info_accumulated.get(KEY)
+        if repeats and told is not None and KEY in out.get("meta_info", ()):
+            out["meta_info"][KEY] = [report for report in told if report]
+            del told[:]
         yield out
 
 

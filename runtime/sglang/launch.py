@@ -24,7 +24,7 @@ from nprdsl.runtime.bundled import ARITH, is_bundled, model_folder
 from nprdsl.runtime.errors import EngineUnavailableError
 from nprdsl.runtime.sglang import cpu
 from nprdsl.runtime.sglang.plugin import TESTED
-from nprdsl.runtime.sglang.serverinfo import ServerInfo, plugin_of
+from nprdsl.runtime.sglang.serverinfo import ServerInfo, ServerSelf
 from nprdsl.runtime.sglang.transport import Transport
 
 GROUP: Final = "sglang.srt.plugins"
@@ -178,7 +178,7 @@ class Server:
                     break
             waiting()
             time.sleep(_POLL_S)
-        info = plugin_of(transport)
+        info = ServerSelf(transport).plugin
         if info is None:
             raise CannotServeError(
                 "SGLang runs, but the plugin is not in it; what went wrong stands above"

@@ -32,6 +32,7 @@ OPTIONS: Final = {
     "--sampling-backend": "pytorch",
     "--mem-fraction-static": "0.1",
     "--max-total-tokens": "65536",
+    "--sleep-on-idle": "",
 }
 
 

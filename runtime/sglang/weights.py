@@ -1,0 +1,70 @@
+"""New weights for a running server, between requests: the rollout side of a trainer.
+
+SGLang waits until no request runs, swaps, and empties its prefix cache. Non-goals: training,
+groups of trainers and servers over NCCL (SGLang's `update_weights_from_distributed`).
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import pickle
+from collections.abc import Iterable
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nprdsl.runtime.sglang.transport import ServerError, Transport
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class WeightsError(RuntimeError):
+    """The server did not take the weights; it goes on with those that it had."""
+
+
+class Weights:
+    """The weights of one server."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    @property
+    def version(self) -> str:
+        """The name of the weights that are in use, "default" at first."""
+        return str(self._transport.get("/model_info")["weight_version"])
+
+    def load(self, folder: str | Path, *, version: str | None = None) -> None:
+        """Reads a checkpoint that the server can see. Raises WeightsError."""
+        self._update("/update_weights_from_disk", {"model_path": str(folder)}, version)
+
+    def put(
+        self, tensors: Iterable[tuple[str, Tensor]], *, version: str | None = None, ranks: int = 1
+    ) -> None:
+        """Sends weights by name; `ranks` is the server's --tp-size.
+
+        Tensors on a GPU are shared, so the server must run on the same machine; others are copied.
+        Raises WeightsError.
+        """
+        data = base64.b64encode(_pickled(list(tensors))).decode()
+        body = {"serialized_named_tensors": [data] * ranks, "flush_cache": True}
+        self._update("/update_weights_from_tensor", body, version)
+
+    def _update(self, path: str, body: dict[str, Any], version: str | None) -> None:
+        named = {} if version is None else {"weight_version": version}
+        try:
+            told = self._transport.post(path, {**body, **named})
+        except ServerError as error:
+            raise WeightsError(str(error)) from error
+        if not told.get("success"):
+            raise WeightsError(told.get("message") or "the server gave no reason")
+
+
+def _pickled(tensors: list[tuple[str, Tensor]]) -> bytes:
+    shared = [(name, tensor.detach()) for name, tensor in tensors]
+    if not any(tensor.is_cuda for _, tensor in shared):
+        return pickle.dumps(shared)
+    buffer = io.BytesIO()
+    ForkingPickler(buffer).dump(shared)
+    return buffer.getvalue()

@@ -1,0 +1,15 @@
+"""A report's tokens as the machine's own record of them.
+
+Non-goals: reading them (see `nprdsl.runtime.outcome`).
+"""
+
+from __future__ import annotations
+
+from nprdsl.branches import Written
+from nprdsl.runtime.sglang.protocol import Report
+
+
+def written_of(report: Report) -> list[Written]:
+    """The trace of a final report, in linear order."""
+    rows = zip(report.ids, report.sampled, report.logprobs, strict=True)
+    return [Written(*row) for row in rows]

@@ -330,7 +330,7 @@ def test_terminals_before_the_first_free_text_are_bound(
 
 def test_spawn_counts() -> None:
     found = grammar(
-        '%import .parallel (spawn, reread)\nstart: (spawn{path}~2..8 reread{end})+ "<over>"\n'
+        '%import .parallel (spawn, reread)\nstart: ("<x>" spawn{path}~2..8 reread{end})+ "<over>"\n'
         'path: "<p>" TEXT "</p>"\nend: "<e>" | "<f>"\n%declare TEXT\n'
     )
     (block,) = found.blocks
@@ -339,7 +339,7 @@ def test_spawn_counts() -> None:
 
 def test_blocks_nest_through_rules() -> None:
     found = grammar(
-        "%import .parallel (spawn, reduce)\nstart: block\nblock: spawn{path}~2 reduce{end}\n"
+        '%import .parallel (spawn, reduce)\nstart: block\nblock: "<o>" spawn{path}~2 reduce{end}\n'
         'path: "<p>" [block] "</p>"\nend: "<e>"\n'
     )
     (block,) = found.blocks

@@ -15,7 +15,7 @@ NESTED = """
 start:  outer
 outer:  spawn{{path}}~2..2 {join}{{close}}
 path:   "<path>" inner "</path>"
-inner:  spawn{{leaf}}~2..2 reread{{shut}}
+inner:  "<inner>" spawn{{leaf}}~2..2 reread{{shut}}
 leaf:   "<leaf>" {inside} "</leaf>"
 close:  "<close>"
 shut:   "<shut>"

@@ -1,0 +1,173 @@
+"""The format reward: what the violations of a trace cost; 0 exactly if it is legal.
+
+A preset is data: penalties in order, of which the first that fits a violation counts. They name the
+role of the rule in its block (list, item, branch, join), not the rule, so one preset serves every
+schema. Preset `npr` holds the constants of NPR-Zero (arXiv:2512.07461, section 2.2, and its public
+checker); it differs where that checker is blind: labels are compared, every fault is found at any
+depth, and an answer that is not boxed is a matter of accuracy, not of format.
+Non-goals: answers (see `accuracy`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from nprdsl.ir import Alt, Fork, Grammar, Join, Map, Node, Ref, Repeat, Seq
+from nprdsl.schema import Schema
+from nprdsl.trainers.rewards.reasons import NOTHING, Reason, Reward
+from nprdsl.violations import Violation, ViolationCode
+
+
+class Role(StrEnum):
+    """What a rule is in its block."""
+
+    LIST = "list"
+    ITEM = "item"
+    BRANCH = "branch"
+    JOIN = "join"
+    OTHER = "other"
+
+
+class Counting(StrEnum):
+    """How often a penalty counts in one trace."""
+
+    ONCE = "once"
+    EACH = "each"
+
+
+@dataclass(frozen=True, slots=True)
+class Penalty:
+    """What a violation of this code costs; `role` None is any. Scores are negative."""
+
+    code: ViolationCode
+    score: float
+    role: Role | None = None
+    counting: Counting = Counting.ONCE
+
+    def __post_init__(self) -> None:
+        if self.score >= 0:
+            raise ValueError(f"a penalty must be negative; {self.code} has {self.score}")
+
+    def fits(self, violation: Violation, role: Role) -> bool:
+        return violation.code is self.code and self.role in (None, role)
+
+
+@dataclass(frozen=True, slots=True)
+class FormatPreset:
+    """`empty` is the score of a blank trace, `no_block` that of prose without any tag; `other` of a
+    violation that no penalty fits; no sum is below `least`."""
+
+    penalties: tuple[Penalty, ...]
+    empty: float
+    no_block: float
+    other: float
+    least: float
+
+
+_CODE, _ROLE, _EACH = ViolationCode, Role, Counting.EACH
+
+NPR: Final = FormatPreset(
+    penalties=(
+        Penalty(_CODE.COUNT_MISMATCH, -1.0),
+        Penalty(_CODE.LABEL_MISMATCH, -1.0),
+        Penalty(_CODE.DUPLICATE_LABEL, -1.0),
+        Penalty(_CODE.MISSING_ELEMENT, -1.0),
+        Penalty(_CODE.TAG_OUT_OF_PLACE, -1.5, _ROLE.OTHER),
+        Penalty(_CODE.TAG_OUT_OF_PLACE, -1.0),
+        Penalty(_CODE.UNCLOSED, -1.0),
+        Penalty(_CODE.TOO_DEEP, -1.0),
+        Penalty(_CODE.TOO_MANY, -1.0),
+        Penalty(_CODE.STRAY_TEXT, -0.4, _ROLE.LIST, _EACH),
+        Penalty(_CODE.STRAY_TEXT, -0.2, None, _EACH),
+        Penalty(_CODE.EMPTY_TEXT, -0.4, None, _EACH),
+        Penalty(_CODE.BAD_VALUE, -0.4, None, _EACH),
+        Penalty(_CODE.NOT_UTF8, -0.4),
+        Penalty(_CODE.TOKEN_BOUNDARY, -0.2),
+    ),
+    empty=-2.0,
+    no_block=-1.5,
+    other=-1.0,
+    least=-2.0,
+)
+
+# arXiv:2509.07980: a fixed amount for any fault.
+PARALLEL_R1: Final = FormatPreset(penalties=(), empty=-0.3, no_block=-0.3, other=-0.3, least=-0.3)
+
+PRESETS: Final[Mapping[str, FormatPreset]] = MappingProxyType(
+    {"npr": NPR, "parallel_r1": PARALLEL_R1}
+)
+
+
+def format_reward(schema: Schema, text: str, preset: FormatPreset = NPR) -> Reward:
+    """The reward of a trace's text."""
+    return of_violations(schema.grammar, text, schema.check(text), preset)
+
+
+def of_violations(
+    grammar: Grammar, text: str, violations: Sequence[Violation], preset: FormatPreset = NPR
+) -> Reward:
+    """The reward of a trace with these violations, as `check` gives them for text or ids."""
+    if not violations:
+        return NOTHING
+    if not text.strip():
+        return _one("empty", preset.empty, "there is no text")
+    if not any(tag in text for tag in grammar.tags):
+        return _one("no-block", preset.no_block, f"there is no {grammar.tags[0]} in the text")
+    roles, reasons, counted = roles_of(grammar), list[Reason](), set[Penalty | None]()
+    for violation in violations:
+        role = roles.get(violation.rule, Role.OTHER)
+        penalty = next((p for p in preset.penalties if p.fits(violation, role)), None)
+        if penalty in counted and (penalty is None or penalty.counting is Counting.ONCE):
+            continue
+        counted.add(penalty)
+        score = preset.other if penalty is None else penalty.score
+        why = f"line {violation.line}, column {violation.column}: {violation.message}"
+        reasons.append(Reason(violation.code.value, score, why))
+    return Reward(max(preset.least, sum(r.score for r in reasons)), tuple(reasons))
+
+
+def _one(name: str, score: float, why: str) -> Reward:
+    return Reward(score, (Reason(name, score, why),))
+
+
+def roles_of(grammar: Grammar) -> dict[str, Role]:
+    """rule -> its role; rules that are used by no block are left out."""
+    found: dict[str, Role] = {}
+    for rule in grammar.rules.values():
+        for node in _nodes(rule.node):
+            if isinstance(node, Map):
+                _named(node.node, Role.LIST, found)
+            elif isinstance(node, Join):
+                _named(node.node, Role.JOIN, found)
+    for block in grammar.blocks:
+        found[block.branch] = Role.BRANCH
+        if block.item is not None:
+            found[block.item] = Role.ITEM
+    return found
+
+
+def _nodes(node: Node) -> list[Node]:
+    found = [node]
+    match node:
+        case Seq():
+            inner: tuple[Node, ...] = node.items
+        case Alt():
+            inner = node.options
+        case Repeat() | Map() | Join():
+            inner = (node.node,)
+        case Fork():
+            inner = (node.branch,)
+        case _:
+            inner = ()
+    for one in inner:
+        found += _nodes(one)
+    return found
+
+
+def _named(node: Node, role: Role, found: dict[str, Role]) -> None:
+    if isinstance(node, Ref):
+        found.setdefault(node.rule, role)

@@ -106,13 +106,16 @@ class Automaton:
         if found is None:
             chains: list[Chain] = []
             tags: list[str] = []
+            known = self.tables.chains
             for tag, arc in structure.arcs.items():
                 if self.bounds != UNBOUNDED and self._hopeless(structure, arc):
                     continue
-                chains += [
-                    self.fields.chain(tuple(self._part(s) for s in symbols), tag)
-                    for symbols in arc.fields
-                ]
+                for symbols in arc.fields:
+                    chain = known.get((symbols, tag))
+                    if chain is None:
+                        parts = tuple(self._part(s) for s in symbols)
+                        chain = known[symbols, tag] = self.fields.chain(parts, tag)
+                    chains.append(chain)
                 tags.append(tag)
             usable = tuple(chain for chain in chains if chain.cost < NEVER)
             local = self.fields.start(usable)

@@ -66,6 +66,7 @@ class FieldMachine:
         self.spelling = spelling
         self._chains: dict[tuple[Part, Chain | None], Chain] = {}
         self._locals: dict[tuple[int, frozenset[Place]], Local] = {}
+        self._starts: dict[tuple[Chain, ...], Local] = {}
         self._behind: dict[Local, Local] = {}  # see `hub_behind`
 
     # building
@@ -87,10 +88,13 @@ class FieldMachine:
 
     def start(self, chains: tuple[Chain, ...]) -> Local:
         """The state right behind a tag where any of these fields may follow."""
-        places: set[Place] = set()
-        for chain in chains:
-            self._begin(chain, places)
-        return self.settle(self._share(ROOT, places))
+        found = self._starts.get(chains)
+        if found is None:
+            places: set[Place] = set()
+            for chain in chains:
+                self._begin(chain, places)
+            found = self._starts[chains] = self.settle(self._share(ROOT, places))
+        return found
 
     def _share(self, node: int, places: set[Place]) -> Local:
         key = (node, frozenset(places))

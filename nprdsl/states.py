@@ -13,11 +13,12 @@ from typing import Final
 from nprdsl.costs import Costs
 from nprdsl.fields import FieldMachine, Local, counts
 from nprdsl.ir import Grammar
-from nprdsl.parts import TagMode
+from nprdsl.parts import Chain, TagMode
 from nprdsl.prose import Row
 from nprdsl.rowcache import CrossingKey, RowCache
 from nprdsl.rows import Rows
 from nprdsl.spelling import Spelling
+from nprdsl.stack import Symbol
 from nprdsl.tagscan import tag_scan
 from nprdsl.tagstates import TagState
 from nprdsl.vocabulary import Vocabulary
@@ -122,6 +123,7 @@ class Tables:
         self.fields = FieldMachine(tag_scan(grammar.tags), self.mode, self.spelling)
         self.rows = Rows(self.fields, vocabulary)
         self.crossings: dict[CrossingKey, Row] = {}
+        self.chains: dict[tuple[tuple[Symbol, ...], str], Chain] = {}  # by field and tag
         self.store: RowCache | None = None
         self.tag_costs = {tag: self._tag_cost(tag) for tag in grammar.tags}
 

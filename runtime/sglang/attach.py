@@ -190,7 +190,7 @@ def check(trace: TraceReq) -> None:
         "top_logprobs_num": trace.logprob.top_logprobs_num,
         "token_ids_logprob": trace.logprob.token_ids_logprob,
         "logprob_start_len in the prompt": (
-            trace.return_logprob and 0 <= trace.logprob_start_len < len(trace.origin_input_ids)
+            trace.wants_logprobs and 0 <= trace.logprob_start_len < len(trace.origin_input_ids)
         ),
         "return_hidden_states": trace.return_hidden_states,
         "return_routed_experts": trace.return_routed_experts,

@@ -43,6 +43,7 @@ class Conductor:
         self.machine = prepared.machine
         self.request = prepared.request
         self.sampling = prepared.sampling
+        self._seed = prepared.sampling.seed + trace.sample
         self.slots = prepared.slots
         self.stage = Stage.WAITING
         self.error = ""
@@ -118,7 +119,7 @@ class Conductor:
         machine, history = self.machine, None
         key = self._keys.get(branch)
         if key is None:
-            key = self._keys[branch] = branch_key(self.sampling.seed, machine.path(branch))
+            key = self._keys[branch] = branch_key(self._seed, machine.path(branch))
         if self._histories is not None:
             history = self._histories.ids(branch)
         settings = self.sampling.for_rule(machine.rule(branch))
@@ -163,7 +164,7 @@ class Conductor:
         new = self._entries[self._sent : ready]
         self._sent = ready
         trace.output_ids.extend(entry.token for entry in new)
-        if trace.return_logprob:
+        if trace.wants_logprobs:
             trace.logprob.output_token_logprobs_val.extend(entry.logprob for entry in new)
             trace.logprob.output_token_logprobs_idx.extend(entry.token for entry in new)
         if trace.customized_info is None:
@@ -217,6 +218,7 @@ class Conductor:
         trace.prefix_len, trace.extend_end, trace.last_node = 0, None, None
         trace.sampling_params.max_new_tokens = len(trace.output_ids) + 1
         trace.sampling_params.min_new_tokens = 0
+        trace.return_logprob = False
 
     def leave(self) -> None:
         """The prompt is computed: from here on the client's request only carries what is sent."""

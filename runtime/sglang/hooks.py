@@ -17,7 +17,7 @@ from nprdsl.runtime.sglang.conductor import Stage
 from nprdsl.runtime.sglang.drawing import draw_rows
 from nprdsl.runtime.sglang.positions import shift
 from nprdsl.runtime.sglang.protocol import KEY
-from nprdsl.runtime.sglang.requests import BranchReq, TraceReq
+from nprdsl.runtime.sglang.requests import SAMPLE, BranchReq, TraceReq
 
 _attached: list[Attached] = []  # one, in a process that has a scheduler
 
@@ -89,6 +89,25 @@ def idle_asked(result: bool, scheduler: Any, *args: Any, **kwargs: Any) -> bool:
         return result
     ignore_waiting = kwargs.get("ignore_waiting", args[1] if len(args) > 1 else False)
     return result and bool(ignore_waiting) and not attached.traces.holds_kv
+
+
+def sample_named(original: Callable[..., Any], received: Any) -> Any:
+    """Around GenerateReqInput.regenerate_rid, in the process that talks to clients. SGLang makes
+    n > 1 samples of copies with names of their own; with a schema the name also tells which one it
+    is, so that each has a seed of its own. The first copy only fills the prefix cache."""
+    settings, before = received.sampling_params, received.rid
+    named = original(received)
+    custom = settings.get("custom_params") if isinstance(settings, dict) else None
+    if custom and KEY in custom and isinstance(named, str):
+        number = _copies[before] = _copies.get(before, -1) + 1
+        if len(_copies) > _KEPT_COPIES:
+            del _copies[next(iter(_copies))]
+        received.rid = f"{named}{SAMPLE}{number}"
+    return received.rid
+
+
+_KEPT_COPIES: Final = 4096
+_copies: dict[str, int] = {}  # by the name of the client's request
 
 
 # -- a step of the loop ----------------------------------------------------------------------------
@@ -221,6 +240,7 @@ _CHECKER: Final = f"{_PARTS}.invariant_checker.SchedulerInvariantChecker"
 
 # What is hooked, how, by what.
 HOOKS: Final[tuple[tuple[str, str, Callable[..., Any]], ...]] = (
+    ("sglang.srt.managers.io_struct.GenerateReqInput.regenerate_rid", "around", sample_named),
     (f"{_SCHEDULER}.__init__", "after", scheduler_made),
     (f"{_SCHEDULER}._create_generation_req", "around", request_made),
     (f"{_SCHEDULER}._add_request_to_queue", "around", request_queued),

@@ -196,9 +196,10 @@ class ForkRequest(_Form):
         return {KEY: self.model_dump(mode="json", exclude_defaults=True)}
 
     def sampling_params(self) -> dict[str, Any]:
-        """The stock sampling parameters of such a request; none but these has a meaning."""
+        """The stock sampling parameters of such a request; none but these has a meaning. Limits
+        are lowered to what the server has room for, so SGLang is told of one token only."""
         return {
-            "max_new_tokens": self.limits.max_tokens,
+            "max_new_tokens": 1,
             "temperature": 0,
             "skip_special_tokens": False,
             "spaces_between_special_tokens": False,

@@ -26,6 +26,8 @@ from nprdsl.events import EndReason
 MARK: Final = "#branch-"  # between the rid of a client's request and the number of a branch
 
 
+SAMPLE: Final = "#sample-"  # between a rid and the number of one of n samples, from 1 on
+
 _INPUT_LOGPROBS: Final = (
     "input_token_logprobs_val",
     "input_token_logprobs_idx",
@@ -54,6 +56,10 @@ class TraceReq(Req):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.wanted = self.sampling_params
+        self.wants_logprobs = self.return_logprob
+        self.return_logprob = (
+            False  # while SGLang computes the prompt: its sample is not the trace's
+        )
         settings = copy.copy(self.sampling_params)
         settings.temperature, settings.top_k, settings.top_p, settings.min_p = 1.0, 1, 1.0, 0.0
         settings.frequency_penalty = settings.presence_penalty = 0.0
@@ -61,6 +67,12 @@ class TraceReq(Req):  # type: ignore[misc]
         settings.no_stop_trim = True
         settings.ignore_eos = False
         self.sampling_params = settings
+
+    @property
+    def sample(self) -> int:
+        """Which of n samples this is, from 0 on."""
+        number = str(self.rid).rpartition(SAMPLE)[2]
+        return max(0, int(number) - 1) if SAMPLE in self.rid and number.isdecimal() else 0
 
     def update_finish_state(self, new_accepted_len: int = 1) -> None:
         """A trace ends when its machine says so; only an abort of the server ends it before."""
@@ -86,6 +98,7 @@ class TraceReq(Req):  # type: ignore[misc]
 
     def before_output(self) -> None:
         """What SGLang expects of a request whose chunk it sends."""
+        self.return_logprob = self.wants_logprobs
         if self.return_logprob and self.logprob.input_token_logprobs_val is None:
             empty: list[Any] = []
             for name in _INPUT_LOGPROBS:

@@ -13,16 +13,21 @@ from pathlib import Path
 
 import pytest
 
+from nprdsl.runtime.sglang import cpu
+
 HAS_SGLANG = importlib.util.find_spec("sglang") is not None
 collect_ignore_glob = [] if HAS_SGLANG else ["test_*.py"]
 
 if HAS_SGLANG:
+    if not cpu.has_cuda():
+        cpu.prepare()
     os.environ.setdefault("SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_BUSY", "1")
     os.environ.setdefault("SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_IDLE", "1")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
     from nprdsl.runtime import LocalEngine
     from tests.sglang.models import make_model
+    from tests.sglang.served import served as served
     from tests.sglang.server import Server
 
     @pytest.fixture(scope="session")

@@ -8,10 +8,11 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-import nprdsl
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+import nprdsl
 
 SCHEMAS = ("npr", "multiverse", "parallel_r1", "threadweaver")
 POSITIONS = 2048

@@ -17,7 +17,7 @@ import sglang
 from nprdsl.runtime.sglang.protocol import ForkRequest, Report, reports
 
 T = TypeVar("T")
-POOL = 6000  # tokens
+POOL = 3000  # tokens
 ROWS = 24
 CHUNK = 64  # tokens of a prompt that one forward computes
 SECONDS = 45
@@ -106,6 +106,12 @@ class Server:
             return list(await asyncio.gather(*(self.send(p, r) for p, r in pairs)))
 
         return self.run(together())
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Tokens as text, tags as they are; the end token left out."""
+        spelling = self.engine.tokenizer_manager.tokenizer
+        kept = [token for token in ids if token != spelling.eos_token_id]
+        return str(spelling.decode(kept, skip_special_tokens=False))
 
     def abort(self, rid: str = "", *, everything: bool = False) -> None:
         self.engine.tokenizer_manager.abort_request(rid=rid, abort_all=everything)

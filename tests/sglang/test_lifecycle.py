@@ -1,0 +1,162 @@
+"""Aborts, pauses, flushes and new weights while traces are on their way: every slot comes back.
+
+The fixture `nothing_left` lets SGLang's own check of leaks run behind every test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from sglang.srt.managers.io_struct import ContinueGenerationReqInput, PauseGenerationReqInput
+
+import nprdsl
+from nprdsl.ledger import Limits
+from nprdsl.runtime import LocalEngine, Sampling
+from nprdsl.runtime.sglang.protocol import ForkRequest
+from tests.sglang.models import make_model
+from tests.sglang.server import Answer, Server
+from tests.sglang.test_same_answers import GREEDY, LIMITS, PROMPTS, assert_same
+
+NPR = nprdsl.load("npr")
+LONG = ForkRequest.of(NPR, limits=Limits(max_tokens=700, branches=4), sampling=GREEDY, events=True)
+PROMPT = list(range(40, 60))
+
+
+async def when_forked(server: Server, rid: str, prompt: list[int]) -> list[Answer]:
+    """Aborts a streamed request once it has forked; gives its chunks."""
+    chunks: list[Answer] = []
+    asked = False
+    async for chunk in server.stream(prompt, LONG, rid=rid):
+        chunks.append(chunk)
+        kinds = [event["kind"] for report in chunk.reports for event in report.events]
+        if "fork" in kinds and not asked:
+            asked = True
+            server.abort(rid)
+    return chunks
+
+
+def test_abort_ends_all_branches(server: Server) -> None:
+    chunks = server.run(when_forked(server, "to-abort", PROMPT))
+    last = chunks[-1]
+    assert last.finish["type"] == "abort"
+    assert last.final.finish is nprdsl.EndReason.ABORTED
+    assert last.ids == last.final.ids
+    assert len(last.ids) < 700
+    kinds = [event["kind"] for report in last.reports for event in report.events]
+    assert "fork" in kinds and kinds[-1] == "end"
+
+
+def test_abort_of_one_leaves_the_others(server: Server, local: LocalEngine) -> None:
+    results = local.generate(NPR, PROMPTS[:4], limits=LIMITS["npr"], sampling=GREEDY)
+    request = ForkRequest.of(NPR, limits=LIMITS["npr"], sampling=GREEDY)
+
+    async def both() -> list[Answer]:
+        others = [server.send(result.prompt_ids, request) for result in results]
+        return (await asyncio.gather(when_forked(server, "one", PROMPT), *others))[1:]
+
+    for answer, result in zip(server.run(both()), results, strict=True):
+        assert_same(answer, result)
+
+
+def test_abort_of_requests_that_wait_for_memory(server: Server) -> None:
+    """Four fit into the pool; those behind them have not begun when all are aborted."""
+
+    async def some() -> list[Answer | BaseException]:
+        work = [asyncio.ensure_future(server.send(PROMPT, LONG)) for _ in range(12)]
+        await asyncio.sleep(0.7)
+        server.abort(everything=True)
+        return list(await asyncio.gather(*work, return_exceptions=True))
+
+    ended = server.run(some())
+    assert len(ended) == 12
+    for one in ended:
+        assert isinstance(one, Answer), one
+        assert one.finish["type"] == "abort"
+
+
+def test_clients_that_go_away(server: Server) -> None:
+    """A stream that is not read to its end aborts its request."""
+
+    async def leave() -> int:
+        count = 0
+        stream = server.stream(PROMPT, LONG, rid="left")
+        async for _ in stream:
+            count += 1
+            if count == 40:
+                break
+        await stream.aclose()  # type: ignore[attr-defined]
+        server.abort("left")
+        return count
+
+    assert server.run(leave()) == 40
+
+
+def test_a_flush_is_refused_while_traces_run(server: Server) -> None:
+    request = ForkRequest.of(NPR, limits=LIMITS["npr"], sampling=GREEDY)
+
+    async def flush() -> tuple[Answer, bool]:
+        work = asyncio.ensure_future(server.send(PROMPT, request))
+        await asyncio.sleep(0.3)
+        refused = await server.engine.tokenizer_manager.flush_cache()
+        return await work, bool(refused.success)
+
+    answer, flushed = server.run(flush())
+    assert not flushed
+    assert answer.final.error == ""
+    assert server.generate([PROMPT], [request])[0].ids == answer.ids
+
+
+@pytest.mark.parametrize("mode", ["in_place", "retract"])
+def test_pauses_change_nothing(server: Server, mode: str) -> None:
+    """`retract` frees all KV; what was written is computed again, forks and joins included."""
+    request = ForkRequest.of(NPR, limits=Limits(max_tokens=400, branches=4), sampling=GREEDY)
+    prompts = [PROMPT[i:] for i in range(4)]
+    plain = {"temperature": 0, "max_new_tokens": 150, "ignore_eos": True}
+    before = [server.generate([p], [request])[0] for p in prompts]
+    alone = server.generate([PROMPT], [plain])[0]
+
+    async def pause() -> tuple[list[Answer], list[bool]]:
+        work = [asyncio.ensure_future(server.send(p, request)) for p in prompts]
+        work.append(asyncio.ensure_future(server.send(PROMPT, plain)))
+        manager, flushed = server.engine.tokenizer_manager, []
+        for _ in range(3):
+            await asyncio.sleep(0.35)
+            await manager.pause_generation(PauseGenerationReqInput(mode=mode))
+            await asyncio.sleep(0.1)
+            flushed.append(bool((await manager.flush_cache()).success))
+            await manager.continue_generation(ContinueGenerationReqInput())
+        return list(await asyncio.gather(*work)), flushed
+
+    answers, flushed = server.run(pause())
+    assert answers[-1].ids == alone.ids
+    for answer, other in zip(answers, before, strict=False):
+        assert answer.final.ids == other.final.ids
+        assert answer.final.sampled == other.final.sampled
+        assert answer.final.logprobs == pytest.approx(other.final.logprobs, abs=1e-3)
+    assert all(flushed) if mode == "retract" else not any(flushed)
+
+
+def test_new_weights_between_requests(
+    server: Server, local: LocalEngine, tiny: Path, tmp_path: Path
+) -> None:
+    other = make_model(tmp_path / "other", seed=8)
+    request = ForkRequest.of(NPR, limits=LIMITS["npr"], sampling=GREEDY)
+    result = local.generate(NPR, PROMPTS[0], limits=LIMITS["npr"], sampling=GREEDY)
+    fresh = LocalEngine.from_pretrained(other, dtype="fp32")
+    changed = fresh.generate(NPR, PROMPTS[0], limits=LIMITS["npr"], sampling=GREEDY)
+    assert changed.token_ids != result.token_ids
+    try:
+        assert server.engine.update_weights_from_disk(str(other))[0]
+        assert_same(server.generate([changed.prompt_ids], [request])[0], changed)
+    finally:
+        assert server.engine.update_weights_from_disk(str(tiny))[0]
+    assert_same(server.generate([result.prompt_ids], [request])[0], result)
+
+
+def test_seeds_differ_without_a_temperature_of_zero(server: Server) -> None:
+    request = ForkRequest.of(NPR, limits=LIMITS["npr"], sampling=Sampling(seed=1))
+    other = ForkRequest.of(NPR, limits=LIMITS["npr"], sampling=Sampling(seed=2))
+    first, same, differs = server.generate([PROMPT] * 3, [request, request, other])
+    assert first.ids == same.ids != differs.ids

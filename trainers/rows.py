@@ -126,6 +126,19 @@ def pack(rows: Iterable[Row]) -> Row:
     )
 
 
+def last_seen(row: Row) -> NDArray[np.int64]:
+    """int64 [L]: for every entry the last one before it that it sees; -1 if it sees none."""
+    found = np.arange(-1, len(row) - 1)
+    begins = np.concatenate([[0], np.flatnonzero(np.diff(row.segment)) + 1])
+    ends = np.append(begins[1:], len(row)) - 1
+    for number, begin in enumerate(begins.tolist()):
+        before = ends[:number]
+        sees = (begin < row.until[before]) & (row.mirror[before] <= row.mirror[begin])
+        seen = np.flatnonzero(sees)
+        found[begin] = before[seen[-1]] if len(seen) else -1
+    return found
+
+
 def bins(lengths: Sequence[int], room: int) -> list[list[int]]:
     """Which rows go together so that no bin is longer than `room`: first fit, longest first.
 

@@ -1,0 +1,108 @@
+"""Log-probabilities of training are those of generation, for every schema and attention."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+import nprdsl
+from nprdsl import Limits
+from nprdsl.runtime.local import LocalEngine
+from nprdsl.runtime.results import Result
+from nprdsl.runtime.sampling import Sampling
+from nprdsl.testing import byte_vocabulary
+from nprdsl.trainers.attention.segments import register
+from nprdsl.trainers.rows import Row, last_seen, pack, row
+from nprdsl.trainers.scoring import Attention, score, targets
+from tests.trainers.traces import SCHEMAS, trace
+
+CASES = [(name, seed) for name in SCHEMAS for seed in range(2)]
+
+
+@cache
+def engine(name: str) -> LocalEngine:
+    torch.manual_seed(1)
+    schema = nprdsl.load(name)
+    vocabulary = byte_vocabulary(special=schema.tags)
+    config = Qwen3Config(
+        vocab_size=vocabulary.size, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=2048,
+    )  # fmt: skip
+    return LocalEngine(Qwen3ForCausalLM(config).eval(), vocabulary)
+
+
+@cache
+def rollout(name: str, seed: int) -> Result:
+    limits = Limits(max_tokens=300, branches=3, blocks=2)
+    if name == "multiverse":
+        limits = Limits(max_tokens=400, branches=2, blocks=2, depth=2)
+    return engine(name).generate(
+        nprdsl.load(name), [65, 66, 67], limits=limits, sampling=Sampling(seed=seed)
+    )
+
+
+def row_of(result: Result) -> Row:
+    assert result.layout is not None
+    return row([*result.prompt_ids, *result.token_ids], result.layout)
+
+
+@pytest.mark.parametrize(("name", "seed"), CASES)
+def test_training_scores_what_generation_scored(name: str, seed: int) -> None:
+    result = rollout(name, seed)
+    one = row_of(result)
+    wanted = targets(one)
+    drawn = [p for p in result.logprobs if p is not None]
+    assert len(wanted) == len(drawn) > 10
+    with torch.no_grad():
+        found = score(engine(name).model, one, wanted)
+    assert np.abs(found.numpy() - np.array(drawn)).max() < 1e-4
+
+
+def test_a_packed_row_scores_what_its_traces_score() -> None:
+    model = engine("npr").model
+    parts = [row_of(rollout("npr", seed)) for seed in range(3)]
+    whole = pack(parts)
+    with torch.no_grad():
+        alone = torch.cat([score(model, part, targets(part)) for part in parts])
+        found = score(model, whole, targets(whole))
+    assert torch.allclose(found, alone, atol=1e-5)
+
+
+def test_segments_score_alike_with_the_same_gradient() -> None:
+    model = engine("npr").model
+    one = pack([row_of(rollout("npr", seed)) for seed in range(2)])
+    wanted, gradients, scores = targets(one), [], []
+    for attention in (Attention.DENSE, Attention.SEGMENTS):
+        model.set_attn_implementation(register() if attention is Attention.SEGMENTS else "sdpa")
+        model.zero_grad()
+        found = score(model, one, wanted, attention)
+        found.sum().backward()
+        scores.append(found.detach())
+        gradients.append([p.grad.clone() for p in model.parameters()])
+    model.set_attn_implementation("sdpa")
+    assert torch.allclose(scores[0], scores[1], atol=1e-5)
+    for first, second in zip(*gradients, strict=True):
+        assert torch.allclose(first, second, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("name", "seed"), CASES)
+def test_the_last_seen_entry_is_that_of_the_mask(name: str, seed: int) -> None:
+    one = pack([trace(name, seed), trace(name, seed + 7)])
+    seen = one.visible()
+    np.fill_diagonal(seen, val=False)
+    wanted = [np.flatnonzero(line)[-1] if line.any() else -1 for line in seen]
+    assert last_seen(one).tolist() == wanted
+
+
+def test_the_first_token_cannot_be_trained() -> None:
+    one = trace("npr", 0, prompt=0)
+    if one.sampled[0]:
+        with pytest.raises(ValueError, match="nothing stands before it; give a prompt"):
+            targets(one)
+    made = Row(**{f: getattr(one, f) for f in Row.__slots__} | {"sampled": np.ones(len(one), bool)})
+    with pytest.raises(ValueError, match="entry 0 is sampled"):
+        targets(made)

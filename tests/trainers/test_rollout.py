@@ -1,0 +1,74 @@
+"""Rollouts are on policy, repeat with their seed, and are compared with what the trainer finds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import nprdsl
+from nprdsl import Limits
+from nprdsl.runtime.sampling import Sampling
+from nprdsl.trainers.rollout import (
+    MismatchError,
+    OffPolicyError,
+    Rollout,
+    mismatch,
+    rollouts,
+)
+from nprdsl.trainers.scoring import score, targets
+from tests.trainers.test_scoring import engine
+
+PROMPTS = [[65, 66], [67, 68, 69]]
+LIMITS = Limits(max_tokens=200, branches=2, blocks=1)
+
+
+def made(seed: int) -> list[Rollout]:
+    schema = nprdsl.load("npr")
+    return rollouts(engine("npr"), schema, PROMPTS, 3, limits=LIMITS, seed=seed)
+
+
+def scored(found: list[Rollout]) -> list[np.ndarray]:
+    with torch.no_grad():
+        model = engine("npr").model
+        return [score(model, one.row, targets(one.row)).double().numpy() for one in found]
+
+
+def test_rollouts_repeat_with_their_seed_and_differ_within_a_group() -> None:
+    first, again, other = made(0), made(0), made(1)
+    ids = [one.result.token_ids for one in first]
+    assert [one.group for one in first] == [0, 0, 0, 1, 1, 1]
+    assert ids == [one.result.token_ids for one in again]
+    assert ids != [one.result.token_ids for one in other]
+    assert len(set(ids)) == 6
+
+
+def test_rollout_and_trainer_agree() -> None:
+    found = made(2)
+    measured = mismatch(found, scored(found), limit=1e-4)
+    assert 0 < measured.largest < 1e-4 and measured.mean <= measured.largest
+    assert measured.tokens == sum(len(one.logprobs) for one in found)
+
+
+def test_a_step_is_refused_where_they_differ() -> None:
+    found = made(2)
+    trained = scored(found)
+    trained[1][4] += 0.5
+    with pytest.raises(MismatchError, match=r"differ by 0\.5.*trace 1, sampled token 4"):
+        mismatch(found, trained, limit=0.1)
+    trained[1][4] = np.nan
+    with pytest.raises(MismatchError):
+        mismatch(found, trained, limit=0.1)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "message"),
+    [
+        (Sampling(temperature=0.7), "temperature is 0.7: what is sampled is then not the policy"),
+        (Sampling(top_p=0.7), "top_p is 0.7"),
+        (Sampling(rules={"step": {"repetition_penalty": 1.02}}), "is 1.02 for the rule `step`"),
+    ],
+)
+def test_n5_bent_distributions_are_refused(sampling: Sampling, message: str) -> None:
+    with pytest.raises(OffPolicyError, match=message):
+        rollouts(engine("npr"), nprdsl.load("npr"), PROMPTS, 1, sampling=sampling, limits=LIMITS)

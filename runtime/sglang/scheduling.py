@@ -352,7 +352,8 @@ class TraceScheduler:
     def _tell(self, touched: Iterable[Conductor]) -> None:
         """Sends what is new: chunks to clients that stream, results to all."""
         ended = [c for c in touched if c.finish is not None]
-        streaming = [c.trace for c in touched if c.finish is None and c.trace.stream and c.report()]
+        running = (c for c in touched if c.finish is None and c.stage is Stage.RUNNING)
+        streaming = [c.trace for c in running if c.trace.stream and c.report()]
         if streaming:
             self._send(streaming)
         if ended:

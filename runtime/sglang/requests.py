@@ -49,6 +49,7 @@ class TraceReq(Req):  # type: ignore[misc]
     """A client's request for a trace. `wanted` holds the sampling parameters that it came with."""
 
     sampling_params: Any
+    return_logprob: bool
     to_finish: Any
     finished_reason: Any
     output_ids: array[int]

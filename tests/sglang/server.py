@@ -107,6 +107,11 @@ class Server:
 
         return self.run(together())
 
+    def ids(self, text: str) -> list[int]:
+        """A prompt as tokens."""
+        spelling = self.engine.tokenizer_manager.tokenizer
+        return list(spelling.encode(text, add_special_tokens=False))
+
     def text(self, ids: Sequence[int]) -> str:
         """Tokens as text, tags as they are; the end token left out."""
         spelling = self.engine.tokenizer_manager.tokenizer

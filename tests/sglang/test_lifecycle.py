@@ -20,15 +20,20 @@ from tests.sglang.server import Answer, Server
 from tests.sglang.test_same_answers import GREEDY, LIMITS, PROMPTS, assert_same
 
 NPR = nprdsl.load("npr")
-LONG = ForkRequest.of(NPR, limits=Limits(max_tokens=700, branches=4), sampling=GREEDY, events=True)
+LONG = ForkRequest.of(
+    NPR,
+    limits=Limits(max_tokens=700, branches=4, rule_tokens={"guideline": 40}),  # forks early
+    sampling=GREEDY,
+    events=True,
+)
 PROMPT = list(range(40, 60))
 
 
-async def when_forked(server: Server, rid: str, prompt: list[int]) -> list[Answer]:
+async def when_forked(server: Server, rid: str) -> list[Answer]:
     """Aborts a streamed request once it has forked; gives its chunks."""
     chunks: list[Answer] = []
     asked = False
-    async for chunk in server.stream(prompt, LONG, rid=rid):
+    async for chunk in server.stream(server.ids(PROMPTS[0]), LONG, rid=rid):
         chunks.append(chunk)
         kinds = [event["kind"] for report in chunk.reports for event in report.events]
         if "fork" in kinds and not asked:
@@ -38,7 +43,7 @@ async def when_forked(server: Server, rid: str, prompt: list[int]) -> list[Answe
 
 
 def test_abort_ends_all_branches(server: Server) -> None:
-    chunks = server.run(when_forked(server, "to-abort", PROMPT))
+    chunks = server.run(when_forked(server, "to-abort"))
     last = chunks[-1]
     assert last.finish["type"] == "abort"
     assert last.final.finish is nprdsl.EndReason.ABORTED
@@ -54,7 +59,7 @@ def test_abort_of_one_leaves_the_others(server: Server, local: LocalEngine) -> N
 
     async def both() -> list[Answer]:
         others = [server.send(result.prompt_ids, request) for result in results]
-        return (await asyncio.gather(when_forked(server, "one", PROMPT), *others))[1:]
+        return (await asyncio.gather(when_forked(server, "one"), *others))[1:]
 
     for answer, result in zip(server.run(both()), results, strict=True):
         assert_same(answer, result)

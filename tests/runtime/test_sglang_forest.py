@@ -1,0 +1,281 @@
+"""Branches as work for a server, the settled order of a trace, and what travels: without SGLang."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+import nprdsl
+from nprdsl.actions import FIRST, Drop, Feed, Fork, Join
+from nprdsl.events import Event, ForkEvent, TokenEvent
+from nprdsl.ledger import Limits
+from nprdsl.machine import Machine
+from nprdsl.runtime.sampling import Sampling
+from nprdsl.runtime.sglang.forest import Branch, Forest, Merged, Released, Started
+from nprdsl.runtime.sglang.library import Library, RefusedError
+from nprdsl.runtime.sglang.protocol import (
+    ForkRequest,
+    Report,
+    SchemaForm,
+    event_form,
+    fork_request,
+    read_event,
+    reports,
+)
+from nprdsl.runtime.sglang.transcript import Transcript
+from nprdsl.vocabulary import Vocabulary
+
+TAGS = tuple(
+    dict.fromkeys(
+        tag
+        for name in ("npr", "multiverse", "threadweaver", "parallel_r1")
+        for tag in nprdsl.load(name).tags
+    )
+)
+VOCABULARY = Vocabulary(
+    tokens={**{i: bytes([i]) for i in range(256)}},
+    special={"<eos>": 256, **{tag: 257 + i for i, tag in enumerate(TAGS)}},
+    eos="<eos>",
+)
+PROMPT = (1, 2, 3, 4)
+SCHEMAS = ("npr", "multiverse", "threadweaver", "parallel_r1")
+
+
+def feed(branch: Branch, count: int) -> None:
+    branch.fed(count)
+
+
+def test_a_child_waits_for_its_parents_tokens() -> None:
+    forest = Forest(prompt=3)
+    forest.root.started = True
+    forest.apply([Feed(0, (7, 8)), Fork(0, (1, 2)), Feed(1, (9,)), Feed(2, (9, 9))])
+    assert forest.settle() == []
+    assert not forest.branches[1].waiting
+    feed(forest.root, 2)
+    (effect,) = forest.settle()
+    assert isinstance(effect, Started)
+    assert [branch.position for branch in effect.children] == [5, 5]
+    assert [list(branch.waiting) for branch in effect.children] == [[9], [9, 9]]
+
+
+def test_a_join_waits_for_all_that_its_children_feed() -> None:
+    forest = Forest(prompt=0)
+    forest.root.started = True
+    forest.apply([Fork(0, (1, 2)), Feed(1, (9,)), Feed(2, (9, 9))])
+    forest.settle()
+    forest.apply([Join(0, (1, 2)), Feed(0, (5,))])
+    feed(forest.branches[1], 1)
+    feed(forest.branches[2], 1)
+    assert forest.settle() == [] and not forest.root.waiting
+    feed(forest.branches[2], 1)
+    (effect,) = forest.settle()
+    assert isinstance(effect, Merged)
+    assert forest.root.position == 2 and list(forest.root.waiting) == [5]
+    assert list(forest.branches) == [0]
+
+
+def test_dropped_children_need_not_feed_what_is_left() -> None:
+    forest = Forest(prompt=0)
+    forest.root.started = True
+    forest.apply([Fork(0, (1, 2)), Feed(1, (9,)), Fork(1, (3, 4)), Feed(3, (1,)), Feed(2, (9,))])
+    forest.settle()
+    feed(forest.branches[1], 1)
+    forest.settle()
+    forest.apply([Drop(0, (1, 2)), Feed(0, (9, 1, 9))])
+    (effect,) = forest.settle()
+    assert isinstance(effect, Released)
+    assert sorted(branch.name for branch in effect.branches) == [1, 2, 3, 4]
+    assert list(forest.root.waiting) == [9, 1, 9] and forest.root.position == 0
+
+
+def test_feeding_nothing_changes_nothing() -> None:
+    forest = Forest(prompt=0)
+    forest.root.started = True
+    forest.apply([Fork(0, (1,))])
+    feed(forest.root, 0)
+    assert len(forest.settle()) == 1
+
+
+# -- whole traces of a random model ----------------------------------------------------------------
+
+
+def written(machine: Machine, seed: int) -> Iterator[tuple[list[Event], float | None]]:
+    """Drives a machine by a random model; what it tells, with the log-probability of its draw."""
+    random = Random(seed)
+    yield machine.drain_events(), None
+    while machine.ended is None:
+        branch = random.choice(machine.live)
+        bits = np.unpackbits(machine.mask(branch).view(np.uint8), bitorder="little")
+        token = int(random.choice(np.flatnonzero(bits).tolist()))
+        machine.advance(branch, token, -0.5)
+        yield machine.drain_events(), -0.5
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+@pytest.mark.parametrize("seed", range(4))
+def test_the_settled_order_is_that_of_the_trace(name: str, seed: int) -> None:
+    bound = nprdsl.load(name).bind(VOCABULARY)
+    join = FIRST if seed == 3 else nprdsl.JoinPolicy()
+    limits = Limits(max_tokens=200, depth=2, branches=3)
+    machine = Machine(bound, PROMPT, limits, join)
+    forest, transcript, told = Forest(len(PROMPT)), Transcript(), []
+    forest.apply(machine.start())
+    forked = False
+    for events, logprob in written(machine, seed):
+        transcript.add(events, logprob)
+        forked |= any(isinstance(event, ForkEvent) for event in events)
+        told += transcript.settled()
+        final = machine.written
+        assert [entry.token for entry in told] == [w.token for w in final[: len(told)]]
+    told += transcript.rest()
+    assert [(e.token, e.logprob, e.sampled) for e in told] == [
+        (w.token, w.logprob, w.sampled) for w in machine.written
+    ]
+    assert forked or name in ("threadweaver", "parallel_r1", "multiverse")
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_replay_feeds_the_same_tokens_at_the_same_positions(name: str, seed: int) -> None:
+    bound = nprdsl.load(name).bind(VOCABULARY)
+    machine = Machine(bound, PROMPT, Limits(max_tokens=150, depth=2, branches=3))
+    forest = Forest(len(PROMPT))
+    forest.root.started = True
+    first: list[tuple[int, int, int]] = []
+    random = Random(seed)
+    forest.apply(machine.start())
+    drain(forest, first, random)
+    while machine.ended is None:
+        branch = random.choice(machine.live)
+        bits = np.unpackbits(machine.mask(branch).view(np.uint8), bitorder="little")
+        actions = machine.advance(branch, int(random.choice(np.flatnonzero(bits).tolist())), -1.0)
+        forest.apply(actions)
+        drain(forest, first, random)
+    again: list[tuple[int, int, int]] = []
+    forest.replay()
+    forest.root.started = True
+    drain(forest, again, random)
+    if name in ("npr", "multiverse"):
+        assert sorted(again) == sorted(first)
+    else:  # what will be dropped need not be fed again
+        assert set(again) <= set(first)
+        assert [f for f in again if f[0] == 0] == [f for f in first if f[0] == 0]
+    positions = {b: [p for n, p, _ in first if n == b] for b in {n for n, _, _ in first}}
+    assert all(p == sorted(p) for p in positions.values())
+
+
+def drain(forest: Forest, fed: list[tuple[int, int, int]], random: Random) -> None:
+    """Feeds all that waits, in pieces and in any order."""
+    while True:
+        forest.settle()
+        ready = [branch for branch in forest.alive() if branch.waiting]
+        if not ready:
+            return
+        branch = random.choice(ready)
+        count = random.randint(1, len(branch.waiting))
+        tokens = list(branch.waiting)[:count]
+        fed += [(branch.name, branch.position + i, token) for i, token in enumerate(tokens)]
+        branch.fed(count)
+
+
+# -- what travels ----------------------------------------------------------------------------------
+
+
+def test_requests_travel_as_json(tmp_path: Path) -> None:
+    (tmp_path / "parts.lark").write_text("NUMBER: /[0-9]+/\n")
+    file = tmp_path / "own.lark"
+    file.write_text('%import .parts (NUMBER)\n%declare KIND\nstart: "<a>" NUMBER ":" KIND "</a>"\n')
+    schema = nprdsl.load(file, {"KIND": {"enum": ["x", "y"]}})
+    request = ForkRequest.of(
+        schema,
+        limits=Limits(max_tokens=9, rule_tokens={"start": 8}),
+        join=FIRST,
+        sampling=Sampling(temperature=0.0, rules={"start": {"top_k": 3}}),
+        events=True,
+    )
+    came = fork_request(json.loads(json.dumps(request.sampling_params()["custom_params"])))
+    assert came == request
+    assert came.language.key == request.language.key
+    assert came.limits.limits() == Limits(max_tokens=9, rule_tokens={"start": 8})
+    assert came.settings() == Sampling(temperature=0.0, rules={"start": {"top_k": 3}})
+    assert came.join() == FIRST
+    read = came.language.read()
+    assert read.tags == schema.tags
+    assert read.check('<a>12:"x"</a>') == schema.check('<a>12:"x"</a>') == []
+
+
+def test_shipped_schemas_travel_by_name() -> None:
+    assert SchemaForm.of(nprdsl.load("npr")) == SchemaForm(name="npr")
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"name": "../npr"},
+        {"name": "npr", "source": "x", "imports": {"../a.lark": ""}},
+        {"name": "npr", "source": "x", "imports": {"/etc/passwd": ""}},
+        {"name": "npr", "colour": "red"},
+    ],
+)
+def test_forms_stay_inside(form: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        SchemaForm.model_validate(form)
+
+
+def test_files_of_the_server_are_no_schemas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret.lark").write_text("start: TEXT\n%declare TEXT\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(nprdsl.SchemaNotFoundError):
+        SchemaForm(name="secret.lark").read()
+
+
+def test_events_and_reports_travel() -> None:
+    events: list[Event] = [TokenEvent(1, (0, 1), (5,), "x", True), ForkEvent(0, (1, 2), ("a", "b"))]
+    report = Report(events=[event_form(e) for e in events], final=True, logprobs=[None, -0.5])
+    meta = {"nprdsl": [json.loads(json.dumps(report.wire())), None]}
+    (came,) = reports(meta)
+    assert came.seen() == events and came.logprobs == [None, -0.5] and came.final
+    with pytest.raises(ValueError, match="no event is of the kind"):
+        read_event({"kind": "other"})
+
+
+# -- what is refused -------------------------------------------------------------------------------
+
+
+def prepare(request: ForkRequest, prompt: int = 4, positions: int = 64, capacity: int = 200) -> int:
+    library = Library(VOCABULARY, outputs=400)
+    ids = list(range(prompt))
+    return library.prepare(request, ids, positions=positions, capacity=capacity).slots
+
+
+def test_limits_are_lowered_to_the_positions() -> None:
+    request = ForkRequest(language=SchemaForm(name="npr"))
+    assert prepare(request) == 64
+    assert prepare(request, positions=100) == 100
+
+
+@pytest.mark.parametrize(
+    ("request_form", "options", "words"),
+    [
+        ({"language": {"name": "npr"}}, {"capacity": 60}, "lower max_tokens, or raise"),
+        ({"language": {"name": "npr"}}, {"prompt": 0}, "the prompt is empty"),
+        ({"language": {"name": "npr"}}, {"prompt": 64}, "only 64 positions"),
+        ({"language": {"name": "npr"}, "quorum": 0}, {}, "quorum must be at least 1"),
+        ({"language": {"name": "npr"}, "limits": {"max_tokens": 2}}, {}, "shortest legal trace"),
+        ({"language": {"name": "npr"}, "sampling": {"rules": {"stop": {}}}}, {}, "`step`"),
+        ({"language": {"name": "x", "source": "start: a"}}, {}, "undefined"),
+    ],
+)
+def test_what_cannot_run_is_refused(
+    request_form: dict[str, object], options: dict[str, int], words: str
+) -> None:
+    with pytest.raises(RefusedError, match=words):
+        prepare(ForkRequest.model_validate(request_form), **options)

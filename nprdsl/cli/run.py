@@ -66,7 +66,7 @@ def _reached(url: str, given: Given) -> tuple[Engine, Settings, str]:
     """The engine of a server."""
     with working(f"asking {url}"):
         engine = reach_engine(url)
-    return engine, read_settings(given, default_schema(engine.model_name)), engine.model_name
+    return engine, read_settings(given, default_schema(engine.info.model)), engine.info.model
 
 
 def _check_usage(given: Given, prompt: str | None, file: str | None) -> None:

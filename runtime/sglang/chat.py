@@ -72,7 +72,7 @@ class ChatOptions(BaseModel):
     join: Literal["all", "first"] | int = "all"
     parallel: bool = True
     instructions: bool | None = None
-    rules: dict[str, dict[str, float]] = {}
+    rules: dict[str, dict[str, int | float]] = {}
 
     @property
     def quorum(self) -> int | None:

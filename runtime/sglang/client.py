@@ -35,7 +35,8 @@ class SGLangEngine(Engine):
     """The model of the server at `url`, such as `nprdsl serve` starts.
 
     `tokenizer` is the model's fast tokenizer, by default the server's own. `worker` is the address
-    of one server where `url` is that of a router. Raises EngineUnavailableError where none answers.
+    of one server where `url` is that of a router. `fork_here` lets requests fork in this process,
+    as on a server without the plugin. Raises EngineUnavailableError where none answers.
     """
 
     def __init__(
@@ -45,21 +46,21 @@ class SGLangEngine(Engine):
         tokenizer: PreTrainedTokenizerFast | None = None,
         api_key: str | None = None,
         worker: str | None = None,
+        fork_here: bool = False,
     ) -> None:
         self._transport = Transport(url, api_key)
         asked = Transport(worker, api_key) if worker else self._transport
         try:
             itself = ServerSelf(asked)
             itself.check()
-            self.model_name = itself.model_name()
             self.tokenizer = itself.tokenizer() if tokenizer is None else tokenizer
+            vocabulary = Vocabulary.from_tokenizer(self.tokenizer)
+            self.info = itself.info(vocabulary.size)
         except ServerError as error:
             raise EngineUnavailableError(
                 f"what answers at {asked.url} is no SGLang server ({error})"
             ) from error
-        vocabulary = Vocabulary.from_tokenizer(self.tokenizer)
-        self.info = itself.info(vocabulary.size)
-        self.has_plugin = itself.plugin is not None
+        self.forks_here = fork_here or itself.plugin is None
         self.weights = Weights(self._transport)
         super().__init__(PromptEncoder(self.tokenizer, vocabulary), vocabulary)
         self._numbers = count(1)
@@ -91,11 +92,13 @@ class SGLangEngine(Engine):
     def _begin(self, submission: Submission, *, events: bool) -> int:
         self._check_room(submission)
         number = next(self._numbers)
-        if self.has_plugin:
-            call = Call(number, submission, self._transport, events=events)
-        else:
+        if self.forks_here:
             check_server(submission)
-            call = RereadingCall(number, submission, self._transport, self._branches, events=events)
+            call: Call = RereadingCall(
+                number, submission, self._transport, self._branches, events=events
+            )
+        else:
+            call = Call(number, submission, self._transport, events=events)
         with self._lock:
             self._open[number] = call
         call.begin(self._pool)

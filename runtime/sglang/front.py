@@ -26,12 +26,15 @@ _info: list[ServerInfo] = []  # one, in the process that talks HTTP
 
 def info_asked(result: dict[str, Any], scheduler: Any) -> dict[str, Any]:
     """After Scheduler.get_init_info: what the scheduler's process tells the others."""
+    from sglang.srt.runtime_context import get_serving
+
     from nprdsl.runtime.sglang.attach import refusal
 
     model = scheduler.model_config
     own = model.hf_generation_config
     told = ServerInfo(
         nprdsl=version("nprdsl"),
+        model=get_serving().served_model_name,
         positions=min(model.context_len, scheduler.req_to_token_pool.req_to_token.shape[1]),
         capacity=int(scheduler.max_total_num_tokens),
         outputs=model.vocab_size,

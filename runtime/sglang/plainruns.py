@@ -21,7 +21,7 @@ from nprdsl.runtime.sampling import Sampling
 from nprdsl.runtime.sglang.transport import ServerError, Transport
 
 _RUN: Final = 32  # tokens that are drawn before the schema is asked
-_FEW: Final = 64  # so few allowed tokens are drawn under the mask at once
+_FEW: Final = 64  # so few allowed tokens, in a large vocabulary, are drawn under the mask at once
 _BIAS: Final = 200.0  # on a logit: out of reach of all others
 
 
@@ -42,12 +42,13 @@ class PlainRuns:
         self._lock = threading.Lock()
         self._numbers = count(1)
         special = bound.vocabulary.special
+        self._size = bound.vocabulary.size
         self._tags = [special[tag] for tag in bound.grammar.tags if tag in special]
 
     def draw(self, seen: Sequence[int], mask: Row, settings: Sampling, left: int) -> list[int]:
         """Tokens behind `seen`; the first one is allowed. Raises ServerError."""
         allowed = _ids(mask)
-        if len(allowed) > _FEW:
+        if len(allowed) > min(_FEW, self._size // 4):
             most = min(_RUN, left)
             tokens = self._generate(seen, settings, most, {"stop_token_ids": self._tags})
             if tokens and allows(mask, tokens[0]):

@@ -136,10 +136,14 @@ class RereadingCall(Call):
         finish = self._machine.ended
         assert finish is not None
         scored = finish in (EndReason.COMPLETED, EndReason.BUDGET)
+        entries, root = list(self._transcript.rest()), self._sequences[ROOT]
+        last = entries[-1] if entries else None
+        if last is not None and last.branch == ROOT and last.index == len(root.own):
+            root.feed([last.token])  # the end of the sequence is written, but not fed
         if scored:
             self._score(ROOT)
         written = []
-        for entry in self._transcript.rest():
+        for entry in entries:
             logprob = None
             if entry.sampled and scored:
                 place = self._sequences[entry.branch].own[entry.index]

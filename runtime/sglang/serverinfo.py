@@ -24,11 +24,12 @@ TOKENIZER_PATH: Final = "/nprdsl/tokenizer"
 
 
 class ServerInfo(BaseModel):
-    """`positions`: the most tokens of a sequence, prompt included. `capacity`: of all that is kept
+    """`model`: the name that it was started with. `positions`: the most tokens of a sequence, prompt included. `capacity`: of all that is kept
     together. `outputs`: tokens that the model can choose. `sampling`: the model's own settings.
     `refusal`: why it can run no schema, "" if it can."""
 
     nprdsl: str
+    model: str
     positions: int
     capacity: int
     outputs: int
@@ -67,14 +68,12 @@ class ServerSelf:
             return self.plugin
         return ServerInfo(
             nprdsl="",
+            model=str(self._transport.get("/model_info")["served_model_name"]),
             positions=self._stock["max_req_input_len"],
             capacity=self._stock["max_total_num_tokens"],
             outputs=outputs,
             sampling={"temperature": 0.0},
         )
-
-    def model_name(self) -> str:
-        return str(self._transport.get("/model_info")["served_model_name"])
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """Its own files; those of its `tokenizer_path` where it has no plugin."""

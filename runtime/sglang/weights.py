@@ -45,13 +45,17 @@ class Weights:
         """Sends weights by name; `ranks` is the server's --tp-size.
 
         Tensors on a GPU are shared, so the server must run on the same machine; others are copied.
-        Raises WeightsError.
+        No request may be sent meanwhile. Raises WeightsError.
         """
         data = base64.b64encode(_pickled(list(tensors))).decode()
         body = {"serialized_named_tensors": [data] * ranks, "flush_cache": True}
-        self._update("/update_weights_from_tensor", body, version)
+        self._update("/begin_weight_update", {})
+        try:
+            self._update("/update_weights_from_tensor", body, version)
+        finally:
+            self._update("/end_weight_update", {})
 
-    def _update(self, path: str, body: dict[str, Any], version: str | None) -> None:
+    def _update(self, path: str, body: dict[str, Any], version: str | None = None) -> None:
         named = {} if version is None else {"weight_version": version}
         try:
             told = self._transport.post(path, {**body, **named})

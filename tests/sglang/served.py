@@ -1,0 +1,110 @@
+"""`nprdsl serve` as users start it: a process of its own, with the bundled model, in fp32.
+
+One for all tests. It ends by Ctrl-C, and nothing of it may be left. NPRDSL_TEST_SERVER names a
+server that is up already. Non-goals: SGLang in the process of the tests (see `server`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from nprdsl.cli.failures import ExitCode
+from nprdsl.runtime.sglang.transport import Transport
+from tests.cli.commands import MAIN, environment
+
+START_S = 300
+STOP_S = 30
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server that is up. `said` is what the command printed."""
+
+    url: str
+    said: str
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def settle(self) -> None:
+        """Waits until the server is idle."""
+        transport = Transport(self.url)
+        for _ in range(100):
+            if transport.answers("/flush_cache"):
+                return
+            time.sleep(0.1)
+        raise AssertionError("requests are left on the server")
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The server of the session."""
+    up = os.environ.get("NPRDSL_TEST_SERVER")
+    if up is not None:
+        yield Served(up, "")
+        return
+    folder = tmp_path_factory.mktemp("served")
+    log = folder / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-c", MAIN, "serve", "--port", str(_free_port()), *OPTIONS],
+            cwd=folder,
+            env=environment({}),
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        url = _wait(process, log)
+        members = _group(process.pid)
+        yield Served(url, log.read_text())
+        process.send_signal(signal.SIGINT)
+        assert process.wait(STOP_S) == ExitCode.INTERRUPTED, log.read_text()
+        assert [pid for pid in members if Path(f"/proc/{pid}").exists()] == []
+    finally:
+        process.kill()
+        process.wait()
+
+
+OPTIONS = ("--dtype", "float32", "--max-total-tokens", "8192")
+
+
+def _wait(process: subprocess.Popen[bytes], log: Path) -> str:
+    for _ in range(START_S * 2):
+        found = re.search(r"^ready: (\S+)", log.read_text(errors="replace"), re.M)
+        if found:
+            return found[1]
+        assert process.poll() is None, log.read_text(errors="replace")
+        time.sleep(0.5)
+    raise AssertionError(f"not ready after {START_S} s: {log.read_text(errors='replace')}")
+
+
+def _group(pid: int) -> list[int]:
+    """The processes below `pid`, itself not counted."""
+    found, waiting = [], [pid]
+    while waiting:
+        parent = waiting.pop()
+        for task in Path(f"/proc/{parent}/task").iterdir():
+            children = [int(child) for child in (task / "children").read_text().split()]
+            found += children
+            waiting += children
+    assert len(found) >= 3, "a server has a scheduler and a detokenizer"
+    return found
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

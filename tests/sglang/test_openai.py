@@ -1,0 +1,196 @@
+"""The stock OpenAI client against a real server: chats with a schema, and chats without."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+import nprdsl
+from nprdsl.runtime.sglang.protocol import SchemaForm
+from nprdsl.runtime.sglang.transport import Transport
+from tests.sglang.served import Served
+
+ARITH = nprdsl.load("arith")
+PROMPT = "37*4 + 85-19?"
+ANSWER = r"\boxed{214}"
+MESSAGES: Any = [{"role": "user", "content": PROMPT}]
+
+
+@pytest.fixture(scope="module")
+def client(served: Served) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0)
+
+
+@pytest.fixture(autouse=True)
+def idle_again(served: Served) -> Iterator[None]:
+    yield
+    served.settle()
+
+
+def chat(client: openai.OpenAI, extra: dict[str, Any], **options: Any) -> Any:
+    return client.chat.completions.create(
+        model="arith", messages=options.pop("messages", MESSAGES), extra_body=extra, **options
+    )
+
+
+def refused(client: openai.OpenAI, extra: dict[str, Any], **options: Any) -> str:
+    with pytest.raises(openai.BadRequestError) as caught:
+        chat(client, extra, **options)
+    assert caught.value.status_code == 400
+    message: str = caught.value.body["message"]  # type: ignore[index]
+    return message
+
+
+def test_the_answer_is_the_message_and_the_trace_a_field(client: openai.OpenAI) -> None:
+    done = chat(client, {"schema": "arith"})
+    (choice,) = done.choices
+    assert choice.message.content == ANSWER
+    assert choice.finish_reason == "stop"
+    trace = choice.message.trace
+    assert ARITH.check(trace["text"].removesuffix("<eos>")) == []
+    assert trace["finish"] == "completed"
+    assert len(trace["token_ids"]) == len(trace["logprobs"]) == done.usage.completion_tokens
+    assert trace["critical_path"] < done.usage.completion_tokens, "nothing ran in parallel"
+    assert trace["forwards"] < trace["sampled_tokens"], "nothing ran in parallel"
+    assert trace["graph"] is not None
+
+
+def test_chunks_carry_branches_and_end_with_the_answer(client: openai.OpenAI) -> None:
+    chunks = list(
+        chat(client, {"schema": "arith"}, stream=True, stream_options={"include_usage": True})
+    )
+    *parts, last, usage = chunks
+    assert usage.choices == [] and usage.usage.completion_tokens > 100
+    assert last.choices[0].finish_reason == "stop"
+    assert last.choices[0].delta.trace["kind"] == "trace"
+    assert "".join(c.choices[0].delta.content or "" for c in parts) == ANSWER
+    events = [c.choices[0].delta.trace for c in parts if "trace" in c.choices[0].delta.model_extra]
+    texts: dict[int, str] = {}
+    for event in events:
+        if event["kind"] == "token":
+            texts[event["branch"]] = texts.get(event["branch"], "") + event["text"]
+    (fork,) = [event for event in events if event["kind"] == "fork"]
+    assert fork["children"] == [1, 2] and fork["labels"] == ["1", "2"]
+    assert texts[1].startswith("<step>1: 37*4") and texts[2].startswith("<step>2: 85-19")
+    order = [event["branch"] for event in events if event["kind"] == "token"]
+    assert order.index(2) < len(order) - 1 - order[::-1].index(1), "one branch after another"
+    assert last.choices[0].delta.trace["text"].startswith(texts[0].partition("<takeaway>")[0])
+
+
+def test_settings_reach_the_trace(client: openai.OpenAI) -> None:
+    short = chat(client, {"schema": "arith"}, max_completion_tokens=40)
+    assert short.choices[0].finish_reason == "length"
+    assert short.usage.completion_tokens <= 40
+    options: dict[str, Any] = {"temperature": 1.5, "seed": 3}
+    one = chat(client, {"schema": "arith"}, **options)
+    two = chat(client, {"schema": "arith"}, n=2, **options)
+    assert one.choices[0].message.trace["text"] == two.choices[0].message.trace["text"]
+    assert [choice.index for choice in two.choices] == [0, 1]
+    greedy = {
+        "schema": "arith",
+        "rules": {name: {"temperature": 0.0} for name in ARITH.grammar.rules},
+    }
+    assert chat(client, greedy, **options).choices[0].message.content == ANSWER
+    told = chat(client, {"schema": "arith"}, logprobs=True).choices[0]
+    assert len(told.logprobs.content) == told.message.trace["sampled_tokens"]
+    assert all(entry.logprob <= 0 for entry in told.logprobs.content)
+
+
+def test_a_schema_may_come_as_its_text(client: openai.OpenAI, tmp_path: Path) -> None:
+    source = Path(nprdsl.__file__).parent / "grammars" / "arith.lark"
+    file = tmp_path / "two_at_most.lark"
+    file.write_text(source.read_text().replace("plan~1..4", "plan~1..2"))
+    form = SchemaForm.of(nprdsl.load(file)).model_dump()
+    messages = [{"role": "user", "content": "1+2 + 3+4 + 5+6?"}]
+    done = chat(client, {"schema": form}, messages=messages)
+    assert done.choices[0].message.trace["text"].count("<plan>") == 2
+
+
+@pytest.mark.parametrize(
+    ("extra", "options", "message"),
+    [
+        ({"schema": "arth"}, {}, "no schema is named `arth`; did you mean `arith`?"),
+        ({"schema": "arith"}, {"max_tokens": 5}, "takes 18 tokens: allow at least 18"),
+        ({"schema": "arith", "limits": {"max_tokens": 5}}, {}, "takes 18 tokens"),
+        ({"schema": "arith", "limits": {"max_tokns": 5}}, {}, "limits.max_tokns: Extra inputs"),
+        ({"schema": "arith", "limts": {}}, {}, "no field `limts`; did you mean `limits`?"),
+        ({"schema": "arith", "join": 0}, {}, "quorum must be at least 1"),
+        ({"schema": "arith", "regex": "a*"}, {}, "`regex` has no meaning"),
+        ({"schema": "arith"}, {"stop": ["a"]}, "`stop` has no meaning"),
+        ({"schema": "arith"}, {"temperature": -1.0}, "`temperature` is -1.0"),
+        ({"schema": "arith", "rules": {"stp": {"top_k": 1}}}, {}, "`stp`, which is no rule"),
+        ({"schema": {"name": "own", "source": "start: ("}}, {}, "own.lark:1"),
+        ({"schema": 7}, {}, "malformed"),
+        ({"schema": "arith", "colour": 1}, {}, "no field `colour`"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_cannot_work_is_a_400_that_says_so(
+    client: openai.OpenAI, extra: dict[str, Any], options: dict[str, Any], message: str
+) -> None:
+    assert message in refused(client, extra, **options)
+    assert message in refused(client, extra, stream=True, **options)
+
+
+def test_images_and_unknown_characters_are_refused(client: openai.OpenAI) -> None:
+    image = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]
+    assert "takes text only" in refused(client, {"schema": "arith"}, messages=image)
+    zebra = [{"role": "user", "content": "zebra"}]
+    assert "no token for" in refused(client, {"schema": "arith"}, messages=zebra)
+    parts = [{"role": "user", "content": [{"type": "text", "text": PROMPT}]}]
+    assert chat(client, {"schema": "arith"}, messages=parts).choices[0].message.content == ANSWER
+
+
+def test_chats_without_a_schema_are_untouched(client: openai.OpenAI, served: Served) -> None:
+    plain = chat(client, {}, max_tokens=12, temperature=0.0)
+    assert "trace" not in plain.choices[0].message.model_extra
+    asked = {"role": "user", "content": PROMPT}
+    body = {"model": "arith", "messages": [asked], "max_tokens": 12, "temperature": 0}
+    raw = Transport(served.url).post("/v1/chat/completions", body)
+    assert raw["choices"][0]["message"]["content"] == plain.choices[0].message.content
+    assert "trace" not in raw["choices"][0]["message"]
+
+
+def test_many_clients_at_once(served: Served) -> None:
+    async def ask() -> list[str | None]:
+        client = openai.AsyncOpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0)
+        async with client:
+            asked = [
+                client.chat.completions.create(
+                    model="arith",
+                    messages=MESSAGES,
+                    extra_body={"schema": "arith"} if i % 2 else {},
+                    max_tokens=200,
+                    temperature=0,
+                )
+                for i in range(8)
+            ]
+            done = await asyncio.gather(*asked)
+        return [one.choices[0].message.content for one in done]
+
+    answers = asyncio.run(ask())
+    assert answers[1::2] == [ANSWER] * 4
+    assert len(set(answers[0::2])) == 1
+
+
+def test_a_client_that_goes_away_leaves_nothing(served: Served) -> None:
+    body = {"model": "arith", "messages": MESSAGES, "schema": "arith", "stream": True}
+    for stream in (True, False):
+        timeout = httpx.Timeout(10.0, read=10.0 if stream else 0.2)
+        with httpx.Client(timeout=timeout) as http:
+            url = f"{served.url}/v1/chat/completions"
+            if stream:
+                with http.stream("POST", url, json=body) as response:
+                    lines = response.iter_lines()
+                    assert json.loads(next(lines).removeprefix("data: "))["choices"]
+            else:
+                with pytest.raises(httpx.ReadTimeout):
+                    http.post(url, json={**body, "stream": False, "n": 8})
+    # and `idle_again` waits until the server has nothing to do

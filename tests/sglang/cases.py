@@ -1,0 +1,120 @@
+"""Requests of known shape for tests of the server, and what a right answer to them is.
+
+Non-goals: starting a server (see `tests.sglang.server`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+import nprdsl
+from nprdsl.ledger import Limits
+from nprdsl.resolve import read_grammar
+from nprdsl.runtime import LocalEngine, Result, Sampling
+from nprdsl.runtime.sglang.protocol import ForkRequest
+from nprdsl.schema import Schema
+from tests.sglang.server import Answer, Server
+
+TOLERANCE = 1e-3
+GREEDY = Sampling(temperature=0.0)
+
+# As many branches as are asked for, of exactly 24 letters each.
+PATHS = """
+%import .parallel (spawn, reduce)
+start: spawn{path}~1..12 reduce{end} TEXT
+path:  "<step>" BODY "</step>"
+end:   "<takeaway>" WORD "</takeaway>"
+BODY:  /[a-z]{24}/
+WORD:  /[a-z]{4}/
+%declare TEXT
+"""
+
+
+def own_schema(source: str, name: str = "own") -> Schema:
+    return Schema(read_grammar(source, file=f"{name}.lark", name=name, types={}))
+
+
+def paths(length: int = 24, header: str = "") -> Schema:
+    """Branches of exactly `length` letters behind a header that is forced."""
+    source = PATHS.replace("{24}", f"{{{length}}}")
+    if header:
+        source = source.replace('"<step>" BODY', f'"<step>" "{header}" BODY')
+    return own_schema(source, f"paths{length}")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One request."""
+
+    schema: Schema
+    prompt: str
+    limits: Limits
+    sampling: Sampling = GREEDY
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def result(self, local: LocalEngine) -> Result:
+        """What the local engine, with memory for all, makes of it."""
+        return local.generate(
+            self.schema, self.prompt, limits=self.limits, sampling=self.sampling, **self.options
+        )
+
+    @property
+    def request(self) -> ForkRequest:
+        made = ForkRequest.of(
+            self.schema, limits=self.limits, sampling=self.sampling, **self.options
+        )
+        return made.model_copy(update={"positions": True, "events": True})
+
+
+def spawning(prompt: str, branches: int, length: int = 24, tokens: int = 24) -> Case:
+    """As many branches of `length` letters, and a text behind them; it spends its whole budget."""
+    each, rest = length + 2, len("<takeaway>wwww</takeaway>") - 17
+    limits = Limits(max_tokens=branches * each + rest + tokens, spawn=branches)
+    return Case(paths(length), prompt, limits)
+
+
+def agree(answer: Answer, result: Result) -> None:
+    """The answer is that of the local engine: tokens, log-probabilities, positions."""
+    final = answer.final
+    assert final.error == "" == result.error
+    assert tuple(final.ids) == result.token_ids
+    assert answer.ids == final.ids
+    assert final.finish is result.finish
+    for ours, theirs in zip(final.logprobs, result.logprobs, strict=True):
+        assert (ours is None) == (theirs is None)
+        if ours is not None and theirs is not None:
+            assert ours == pytest.approx(theirs, abs=TOLERANCE)
+    assert result.layout is not None
+    written: dict[int, int] = {}  # where each token stands first; copies come later
+    for token, at in zip(result.layout.token, result.layout.position, strict=True):
+        written.setdefault(int(token), int(at))
+    wanted = [at for token, at in sorted(written.items())][len(result.prompt_ids) :]
+    pairs = [(fed, at) for fed, at in zip(final.positions, wanted, strict=True) if fed is not None]
+    assert pairs and all(fed == at for fed, at in pairs)
+
+
+def all_agree(server: Server, local: LocalEngine, cases: list[Case]) -> list[Result]:
+    """All cases at once, each compared with the local engine; gives the latter's results."""
+    results = [case.result(local) for case in cases]
+    answers = server.generate([r.prompt_ids for r in results], [case.request for case in cases])
+    for answer, result in zip(answers, results, strict=True):
+        agree(answer, result)
+    return results
+
+
+def plain(tokens: int, **settings: Any) -> dict[str, Any]:
+    """Stock settings of a greedy plain request that writes so many tokens."""
+    return {"temperature": 0.0, "max_new_tokens": tokens, "ignore_eos": True, **settings}
+
+
+def ids_of(local: LocalEngine, text: str) -> list[int]:
+    """A text as the tiny model's tokens, without tags."""
+    assert local.tokenizer is not None
+    return list(local.tokenizer(text)["input_ids"])
+
+
+def npr() -> Schema:
+    return nprdsl.load("npr")

@@ -1,0 +1,400 @@
+"""Little memory, few rows, and clients and operators that interfere while branches run.
+
+One server with a pool of 900 tokens, five rows, prompts in chunks of 32, and all of SGLang's own
+checks of memory on: what it loses, or frees twice, ends it. Every test ends in bounded time: `run`
+is the watchdog. Right answers are the local engine's, which has memory for all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sglang.srt.managers.io_struct import (
+    ContinueGenerationReqInput,
+    GenerateReqInput,
+    PauseGenerationReqInput,
+    UpdateWeightFromDiskReqInput,
+)
+
+import nprdsl
+from nprdsl.events import EndReason, TokenEvent
+from nprdsl.ledger import Limits
+from nprdsl.runtime import LocalEngine
+from tests.sglang.cases import Case, agree, all_agree, ids_of, paths, plain, spawning
+from tests.sglang.models import make_model
+from tests.sglang.server import Answer, Server
+
+POOL, ROWS, CHUNK = 900, 5, 32
+NESTED = Limits(max_tokens=220, depth=2, branches=3)
+
+
+@pytest.fixture(scope="module")
+def tight(tiny: Path) -> Iterator[Server]:
+    """The server of this file."""
+    os.environ["SGLANG_CHECK_KV_PAGE_INVARIANTS"] = "1"
+    started = Server(
+        tiny,
+        max_total_tokens=POOL,
+        max_running_requests=ROWS,
+        chunked_prefill_size=CHUNK,
+        sleep_on_idle=True,
+    )
+    yield started
+    del os.environ["SGLANG_CHECK_KV_PAGE_INVARIANTS"]
+    started.stop()
+
+
+@pytest.fixture(autouse=True)
+def all_is_back(tight: Server) -> Iterator[None]:
+    """After every test nothing runs, and SGLang has found every slot and row in its place."""
+    yield
+    try:
+        tight.settle()
+    finally:
+        tight.abort(everything=True)  # of a test that failed
+
+
+# -- memory ----------------------------------------------------------------------------------------
+
+
+def test_eight_forks_of_four_where_a_few_fit(tight: Server, local: LocalEngine) -> None:
+    cases = [spawning(f"What is {i}?", 4, length=30) for i in range(8)]
+    assert sum(case.limits.max_tokens for case in cases) > POOL
+    results = all_agree(tight, local, cases)
+    assert all(len(r.trace.graph.forks) == 1 for r in results if r.trace is not None)
+
+
+@pytest.mark.parametrize("name", ["npr", "multiverse", "parallel_r1", "threadweaver"])
+def test_more_requests_than_memory(tight: Server, local: LocalEngine, name: str) -> None:
+    schema = nprdsl.load(name)
+    limits = [replace(NESTED, max_tokens=n) for n in (120, 200, 260, 150, 230, 90)]
+    all_agree(tight, local, [Case(schema, f"Why {i}?", each) for i, each in enumerate(limits)])
+
+
+def test_more_branches_than_rows(tight: Server, local: LocalEngine) -> None:
+    cases = [spawning("Go", 12, length=20), spawning("On", 7, length=20)]
+    assert all(case.limits.spawn is not None and case.limits.spawn > ROWS for case in cases)
+    all_agree(tight, local, cases)
+
+
+def test_branches_that_wait_for_rows_of_plain_requests(tight: Server, local: LocalEngine) -> None:
+    case = spawning("Rows", 6)
+    result = case.result(local)
+    prompts = [ids_of(local, f"row {i}") for i in range(ROWS - 1)]
+    answers = tight.generate(
+        [*prompts, result.prompt_ids], [*[plain(60)] * len(prompts), case.request]
+    )
+    agree(answers[-1], result)
+    assert all(len(answer.ids) == 60 for answer in answers[:-1])
+
+
+def test_what_can_never_fit_is_refused_at_once(tight: Server, local: LocalEngine) -> None:
+    case = Case(nprdsl.load("npr"), "Too much", Limits(max_tokens=POOL))
+    with pytest.raises(ValueError, match=r"may feed .* tokens .* keeps .* lower max_tokens"):
+        tight.run(tight.send(ids_of(local, case.prompt), case.request))
+
+
+def test_plain_requests_are_put_back_before_a_branch_misses_a_slot(
+    tight: Server, local: LocalEngine
+) -> None:
+    """They ask for less than they write, as SGLang guesses, so they grow into what is reserved."""
+    prompts = [ids_of(local, f"plain {i}") for i in range(4)]
+    alone = [tight.generate([p], [plain(230)])[0] for p in prompts]
+    assert all(answer.meta["num_retractions"] == 0 for answer in alone)
+    cases = [spawning(f"Fork {i}", 4) for i in range(4)]
+    results = [case.result(local) for case in cases]
+
+    async def both() -> list[Answer]:
+        first = [asyncio.ensure_future(tight.send(p, plain(230))) for p in prompts]
+        await asyncio.sleep(0.1)
+        forking = [
+            asyncio.ensure_future(tight.send(r.prompt_ids, c.request))
+            for c, r in zip(cases, results, strict=True)
+        ]
+        return list(await asyncio.gather(*first, *forking))
+
+    answers = tight.run(both())
+    for answer, result in zip(answers[4:], results, strict=True):
+        agree(answer, result)
+    assert [answer.ids for answer in answers[:4]] == [answer.ids for answer in alone]
+
+
+def test_forks_among_plain_requests_that_want_everything(tight: Server, local: LocalEngine) -> None:
+    """Both kinds get on: neither starves, neither is aborted for want of memory."""
+    cases = [spawning(f"Turn {i}", 3, length=16) for i in range(10)]
+    results = [case.result(local) for case in cases]
+    prompts = [ids_of(local, f"much {i} " * 12) for i in range(10)]
+    requests = [request for c in cases for request in (c.request, plain(100))]
+    ids = [i for r, p in zip(results, prompts, strict=True) for i in (list(r.prompt_ids), p)]
+    answers = tight.generate(ids, requests)
+    for answer, result in zip(answers[::2], results, strict=True):
+        agree(answer, result)
+    assert [len(answer.ids) for answer in answers[1::2]] == [100] * 10
+
+
+def test_headers_longer_than_a_chunk(tight: Server, local: LocalEngine) -> None:
+    """What is forced at the head of a branch is fed by extends, in pieces of a chunk."""
+    header = "read this before you begin: " * 3
+    assert len(header) > 2 * CHUNK
+    schema = paths(24, header)
+    limits = Limits(max_tokens=3 * (len(header) + 26) + 40, spawn=3)
+    prompt = "a prompt of several chunks " * 4
+    all_agree(tight, local, [Case(schema, prompt, limits)])
+
+
+def test_a_request_that_wants_the_whole_pool(tight: Server, local: LocalEngine) -> None:
+    prompt = "a prompt of several chunks " * 4
+    schema = nprdsl.load("npr")
+    case = Case(schema, prompt, Limits(max_tokens=POOL - len(prompt), blocks=3))
+    small = [spawning(f"Small {i}", 2, length=8) for i in range(4)]
+    all_agree(tight, local, [small[0], case, *small[1:]])
+
+
+def test_plain_traffic_starves_no_fork(tight: Server, local: LocalEngine) -> None:
+    """A fork that wants half the pool gets it, however many plain requests keep coming."""
+    case = spawning("Patience", 8, length=40)
+    result = case.result(local)
+    assert case.limits.max_tokens > POOL // 3
+    prompts = [ids_of(local, f"traffic {i}") for i in range(6)]
+
+    async def traffic(prompt: list[int], stop: asyncio.Event) -> int:
+        count = 0
+        while not stop.is_set():
+            await tight.send(prompt, plain(150))
+            count += 1
+        return count
+
+    async def patience() -> tuple[Answer, list[int]]:
+        stop = asyncio.Event()
+        others = [asyncio.ensure_future(traffic(prompt, stop)) for prompt in prompts]
+        await asyncio.sleep(0.3)
+        try:
+            answer = await tight.send(result.prompt_ids, case.request)
+        finally:
+            stop.set()
+        return answer, list(await asyncio.gather(*others))
+
+    answer, counts = tight.run(patience())
+    agree(answer, result)
+    assert all(counts)
+
+
+# -- clients that go away --------------------------------------------------------------------------
+
+
+def branches_run(answer: Answer) -> bool:
+    """Some branch has written more than its header."""
+    events = [event for report in answer.reports for event in report.seen()]
+    return any(isinstance(e, TokenEvent) and e.branch and not e.forced for e in events)
+
+
+async def until_branches_run(stream: AsyncIterator[Answer]) -> Answer:
+    async for answer in stream:
+        if branches_run(answer):
+            return answer
+    raise AssertionError("the request ended before its branches ran")
+
+
+async def last(stream: AsyncIterator[Answer], before: Answer) -> Answer:
+    """What a stream ends with; SGLang tells of an abort by an error, or a last chunk."""
+    async for answer in stream:
+        before = answer
+    return before
+
+
+def test_an_abort_ends_all_branches(tight: Server, local: LocalEngine) -> None:
+    case = spawning("Stop", 4, length=60)
+
+    async def stopped() -> Answer:
+        stream = tight.stream(ids_of(local, case.prompt), case.request, rid="stopped")
+        begun = await until_branches_run(stream)
+        tight.abort("stopped")
+        return await last(stream, begun)
+
+    answer = tight.run(stopped())
+    assert answer.finish["type"] == "abort"
+    assert answer.final.finish is EndReason.ABORTED
+    assert answer.ids == answer.final.ids
+    assert 0 < len(answer.ids) < 4 * 62
+    tight.settle()
+    all_agree(tight, local, [case])
+
+
+def test_aborts_at_every_stage(tight: Server, local: LocalEngine) -> None:
+    """While a request waits for memory, in its prompt, in the queue, at its forks and joins."""
+    case = spawning("stage " * 12, 4, length=30)
+    prompt = ids_of(local, case.prompt)
+
+    async def one(number: int) -> str:
+        task = asyncio.ensure_future(tight.send(prompt, case.request, rid=f"stage-{number}"))
+        await asyncio.sleep(0.015 * number)
+        tight.abort(f"stage-{number}")
+        done = await asyncio.gather(task, return_exceptions=True)
+        if isinstance(done[0], BaseException):
+            return str(done[0])
+        return str(done[0].finish["type"])
+
+    async def all_of_them() -> list[str]:
+        return list(await asyncio.gather(*(one(number) for number in range(24))))
+
+    ends = tight.run(all_of_them())
+    assert any("abort" in end.lower() for end in ends), ends
+    tight.settle()
+    all_agree(tight, local, [case])
+
+
+def test_an_abort_of_all(tight: Server, local: LocalEngine) -> None:
+    cases = [spawning(f"All {i}", 4, length=60) for i in range(6)]
+
+    async def aborted() -> list[Answer | BaseException]:
+        tasks = [tight.send(ids_of(local, case.prompt), case.request) for case in cases]
+        tasks += [tight.send(ids_of(local, "plain"), plain(200))]
+        waiting = asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0.3)
+        tight.abort(everything=True)
+        return list(await waiting)
+
+    ended = tight.run(aborted())
+    assert not any(isinstance(end, Answer) and end.finish["type"] == "length" for end in ended)
+
+
+class Client:
+    """An HTTP client, as far as SGLang looks at one, that can go away."""
+
+    def __init__(self) -> None:
+        self.gone = False
+
+    async def is_disconnected(self) -> bool:
+        return self.gone
+
+
+def test_a_client_that_goes_away_frees_everything(
+    tight: Server, local: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = spawning("Away", 4, length=100, tokens=200)
+    request = GenerateReqInput(
+        input_ids=ids_of(local, case.prompt), sampling_params=case.request.sampling_params()
+    )
+
+    async def left() -> None:
+        client = Client()
+        monkeypatch.setattr(
+            "sglang.srt.managers.tokenizer_manager._REQUEST_STATE_WAIT_TIMEOUT", 0.1
+        )
+        outputs = tight.engine.tokenizer_manager.generate_request(request, client)
+        task = asyncio.ensure_future(outputs.__anext__())
+        await asyncio.sleep(0.2)
+        assert not task.done()
+        client.gone = True
+        await task
+
+    with pytest.raises(ValueError, match="disconnected"):
+        tight.run(left())
+
+
+def test_a_stream_that_is_closed_by_its_reader(tight: Server, local: LocalEngine) -> None:
+    """SGLang's HTTP server runs this task of its tokenizer manager when a stream's client goes."""
+    case = spawning("Closed", 4, length=100)
+    request = GenerateReqInput(
+        input_ids=ids_of(local, case.prompt),
+        sampling_params=case.request.sampling_params(),
+        stream=True,
+    )
+
+    async def closed() -> None:
+        manager = tight.engine.tokenizer_manager
+        outputs = manager.generate_request(request, None)
+        await outputs.__anext__()
+        await outputs.aclose()
+        await manager.create_abort_task(request)()
+
+    tight.run(closed())
+
+
+# -- operators -------------------------------------------------------------------------------------
+
+
+async def undisturbed(tight: Server, case: Case, ids: list[int], disturb: object) -> Answer:
+    """An answer of a request in the middle of which something happens."""
+    stream = tight.stream(ids, case.request)
+    begun = await until_branches_run(stream)
+    await disturb(begun)  # type: ignore[operator]
+    return await last(stream, begun)
+
+
+def test_the_cache_is_not_flushed_under_branches(tight: Server, local: LocalEngine) -> None:
+    case = spawning("Flush", 4, length=40)
+    result = case.result(local)
+
+    async def flush(begun: Answer) -> None:
+        told = await tight.engine.tokenizer_manager.flush_cache()
+        assert not told.success
+
+    agree(tight.run(undisturbed(tight, case, list(result.prompt_ids), flush)), result)
+    tight.settle()
+
+
+@pytest.mark.parametrize("mode", ["in_place", "retract"])
+def test_a_pause_changes_nothing(tight: Server, local: LocalEngine, mode: str) -> None:
+    """`retract` frees all KV: prompt, branches and joined trunk are computed again."""
+    case = spawning("Pause", 4, length=40)
+    others = [spawning(f"Beside {i}", 3, length=20) for i in range(3)]
+    result, rest = case.result(local), [other.result(local) for other in others]
+    manager = tight.engine.tokenizer_manager
+
+    async def pause(begun: Answer) -> None:
+        await manager.pause_generation(PauseGenerationReqInput(mode=mode))
+        await asyncio.sleep(0.2)
+        if mode == "retract":
+            assert (await manager.flush_cache()).success, "slots are held by nobody"
+        await manager.continue_generation(ContinueGenerationReqInput())
+
+    async def together() -> list[Answer]:
+        tasks = [
+            asyncio.ensure_future(tight.send(r.prompt_ids, other.request))
+            for other, r in zip(others, rest, strict=True)
+        ]
+        ids = list(result.prompt_ids)
+        return [await undisturbed(tight, case, ids, pause), *await asyncio.gather(*tasks)]
+
+    for answer, wanted in zip(tight.run(together()), [result, *rest], strict=True):
+        agree(answer, wanted)
+
+
+def test_new_weights_under_parked_requests(
+    tight: Server, local: LocalEngine, tiny: Path, tmp_path: Path
+) -> None:
+    """After a retracting pause the new weights compute all anew; what was written stays."""
+    other = make_model(tmp_path, seed=11)
+    case = spawning("Weights", 4, length=40)
+    ids = ids_of(local, case.prompt)
+    manager = tight.engine.tokenizer_manager
+
+    async def load(model: Path) -> None:
+        told = await manager.update_weights_from_disk(
+            UpdateWeightFromDiskReqInput(model_path=str(model), flush_cache=True)
+        )
+        assert told[0], told
+
+    async def swap(begun: Answer) -> None:
+        await manager.pause_generation(PauseGenerationReqInput(mode="retract"))
+        await load(other)
+        await manager.continue_generation(ContinueGenerationReqInput())
+
+    try:
+        answer = tight.run(undisturbed(tight, case, ids, swap))
+        assert answer.final.finish in (EndReason.BUDGET, EndReason.COMPLETED)
+        assert local.bind(case.schema).check([*ids, *answer.ids], prompt=len(ids)) == []
+        tight.settle()
+        renewed = LocalEngine.from_pretrained(other, dtype="fp32")
+        all_agree(tight, renewed, [case])
+        assert case.result(renewed).token_ids != case.result(local).token_ids
+    finally:
+        tight.run(load(tiny))
+    tight.settle()
+    all_agree(tight, local, [case])

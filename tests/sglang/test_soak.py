@@ -1,0 +1,199 @@
+"""Three hundred requests at once, of every kind, on a pool a quarter of what they want or less.
+
+Schemas, budgets, joins, settings, prompts and aborts are drawn at random, from fixed seeds. Each
+request ends legally, or is refused or aborted as it must; none hangs; what was used comes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from random import Random
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, settings
+
+import nprdsl
+from nprdsl.actions import ALL, FIRST, JoinPolicy
+from nprdsl.bound import BoundSchema
+from nprdsl.diagnostics import SchemaError
+from nprdsl.events import EndReason
+from nprdsl.ledger import Limits
+from nprdsl.runtime import LocalEngine, Sampling
+from nprdsl.runtime.sglang.protocol import ForkRequest
+from nprdsl.runtime.sizing import most_fed
+from nprdsl.schema import Schema
+from nprdsl.stack import Bounds
+from nprdsl.testing import schemas
+from tests.sglang.cases import all_agree, ids_of, own_schema, plain, spawning
+from tests.sglang.models import SCHEMAS
+from tests.sglang.server import POOL, Answer, Server
+
+REQUESTS = 300
+PLAIN = 30
+DRAWN = 20  # schemas
+DEAREST = 150  # tokens of a shortest trace
+SECONDS = 240  # the watchdog
+BOUNDS = (Bounds(2, 3, 2), Bounds(1, 4, None), Bounds(3, 2, 1))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One request: when its client gives up, if ever, and whether its budget is impossible."""
+
+    prompt: list[int]
+    request: ForkRequest
+    bound: BoundSchema
+    bounds: Bounds
+    abort_after: float | None
+    streamed: bool
+    refused: bool
+
+    @property
+    def wanted(self) -> int:
+        limits = self.request.limits.limits()
+        return most_fed(self.bound.grammar, limits, len(self.prompt))
+
+
+@cache
+def drawn_schemas() -> tuple[Schema, ...]:
+    """Random schemas, the same in every run."""
+    sources: list[str] = []
+
+    @settings(
+        max_examples=DRAWN,
+        database=None,
+        deadline=None,
+        derandomize=True,
+        phases=(Phase.generate,),
+        suppress_health_check=tuple(HealthCheck),
+    )
+    @given(schemas())
+    def collect(source: str) -> None:
+        sources.append(source)
+
+    collect()
+    made = [own_schema(source, f"drawn{n}") for n, source in enumerate(dict.fromkeys(sources))]
+    return (*made, *(nprdsl.load(name) for name in SCHEMAS))
+
+
+def least(bound: BoundSchema, bounds: Bounds) -> int | None:
+    try:
+        return bound.under(bounds).minimum
+    except SchemaError:
+        return None
+
+
+def jobs(local: LocalEngine) -> Iterator[Job]:
+    random = Random(20)
+    bound = [local.bind(schema) for schema in drawn_schemas()]
+    pairs = [(b, bounds, least(b, bounds)) for b in bound for bounds in BOUNDS]
+    possible = [(b, bounds, n) for b, bounds, n in pairs if n is not None and n <= DEAREST]
+    assert len({id(b) for b, _, _ in possible}) > DRAWN // 2
+    for number in range(REQUESTS):
+        chosen, bounds, minimum = random.choice(possible)
+        refused = random.random() < 0.03 and minimum > 1
+        extra = random.choice((0, 1, 5, 30, 60, 120))
+        limits = Limits(
+            max_tokens=minimum - 1 if refused else minimum + extra,
+            branch_tokens=random.choice((None, None, 12)),
+            depth=bounds.depth,
+            branches=bounds.branches,
+            blocks=bounds.blocks,
+            spawn=random.choice((None, 1, 2, 3)),
+        )
+        request = ForkRequest.of(
+            Schema(chosen.grammar),
+            limits=limits,
+            join=random.choice((ALL, ALL, FIRST, JoinPolicy(2))),
+            sampling=drawn_sampling(random),
+            parallel=random.random() < 0.9,
+            events=random.random() < 0.5,
+        )
+        text = f"Question {number}: " + "and so on, " * random.choice((0, 0, 2, 12))
+        abort = random.uniform(0, 12) if random.random() < 0.15 else None
+        streamed = random.random() < 0.3
+        yield Job(ids_of(local, text), request, chosen, bounds, abort, streamed, refused)
+
+
+def drawn_sampling(random: Random) -> Sampling:
+    return random.choice(
+        (
+            Sampling(temperature=0.0),
+            Sampling(temperature=1.0, seed=random.randrange(99)),
+            Sampling(temperature=0.7, top_p=0.9, top_k=30, repetition_penalty=1.1),
+        )
+    )
+
+
+async def ask(server: Server, number: int, job: Job) -> Answer | str:
+    """The answer, or why there is none."""
+    rid = f"soak-{number}"
+
+    async def answered() -> Answer:
+        if not job.streamed:
+            return await server.send(job.prompt, job.request, rid=rid)
+        last = None
+        async for chunk in server.stream(job.prompt, job.request, rid=rid):
+            assert last is None or chunk.ids[: len(last.ids)] == last.ids
+            last = chunk
+        assert last is not None
+        return last
+
+    task = asyncio.ensure_future(answered())
+    if job.abort_after is not None:
+        await asyncio.sleep(job.abort_after)
+        server.abort(rid)
+    try:
+        return await task
+    except ValueError as error:  # what SGLang's engine makes of a refusal
+        return str(error)
+
+
+def judge(job: Job, end: Answer | str) -> str:
+    """How it ended; fails where it may not."""
+    if isinstance(end, str) or end.finish["type"] == "abort":
+        message = end if isinstance(end, str) else end.finish["message"]
+        if job.refused:
+            assert "allow at least" in message
+            return "refused"
+        assert job.abort_after is not None, message
+        return "aborted"
+    final = end.final
+    assert final.error == ""
+    assert not job.refused
+    assert final.finish in (EndReason.COMPLETED, EndReason.BUDGET)
+    assert end.ids == final.ids
+    assert len(final.ids) == len(final.logprobs) == len(final.sampled)
+    assert len(final.ids) <= job.request.limits.max_tokens
+    bound = job.bound.under(job.bounds)
+    assert bound.check([*job.prompt, *final.ids], prompt=len(job.prompt)) == []
+    return str(final.finish)
+
+
+def test_three_hundred_requests_at_once(server: Server, local: LocalEngine) -> None:
+    work = list(jobs(local))
+    assert sum(job.wanted for job in work) >= 4 * POOL
+    ordinary = [ids_of(local, f"ordinary {n}") for n in range(PLAIN)]
+    alone = server.generate(ordinary, [plain(40)] * PLAIN)
+
+    async def together() -> tuple[list[Answer | str], list[Answer]]:
+        tasks = [asyncio.ensure_future(ask(server, n, job)) for n, job in enumerate(work)]
+        beside: list[Any] = []
+        for prompt in ordinary:
+            await asyncio.sleep(0.1)
+            beside.append(asyncio.ensure_future(server.send(prompt, plain(40))))
+        return list(await asyncio.gather(*tasks)), list(await asyncio.gather(*beside))
+
+    watched = asyncio.wait_for(together(), SECONDS)
+    ends, beside = server.engine.loop.run_until_complete(watched)
+    counts = Counter(judge(job, end) for job, end in zip(work, ends, strict=True))
+    assert counts["refused"] == sum(job.refused for job in work) > 0
+    assert 0 < counts["aborted"] <= sum(job.abort_after is not None for job in work)
+    assert counts["completed"] + counts["budget"] > REQUESTS // 2
+    assert [answer.ids for answer in beside] == [answer.ids for answer in alone]
+    server.settle()
+    all_agree(server, local, [spawning(f"After {n}", 6, length=60) for n in range(20)])

@@ -14,12 +14,6 @@ from typing import TYPE_CHECKING
 from nprdsl.cli.failures import Failure, Rejected, told
 from nprdsl.cli.settings import Settings
 from nprdsl.parts import TagMode
-from nprdsl.runtime.errors import (
-    CapacityError,
-    EngineUnavailableError,
-    UnsupportedModelError,
-    UnsupportedServerError,
-)
 
 if TYPE_CHECKING:
     from nprdsl.runtime.engine import Engine
@@ -69,6 +63,7 @@ def load_engine(model: str | None, *, device: str, dtype: str, max_kv_tokens: in
 def reach_engine(url: str) -> SGLangEngine:
     """The engine of the server at that address. A `Failure` where there is none."""
     try:
+        from nprdsl.runtime.errors import EngineUnavailableError
         from nprdsl.runtime.sglang.client import SGLangEngine
 
         with told(ValueError, EngineUnavailableError):
@@ -83,6 +78,12 @@ def reach_engine(url: str) -> SGLangEngine:
 @contextmanager
 def engine_errors() -> Iterator[None]:
     """Errors of a generation, told to people."""
+    from nprdsl.runtime.errors import (
+        CapacityError,
+        EngineUnavailableError,
+        UnsupportedModelError,
+        UnsupportedServerError,
+    )
     from nprdsl.runtime.prompts import PromptError
     from nprdsl.runtime.results import GenerationError
 

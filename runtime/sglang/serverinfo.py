@@ -24,9 +24,10 @@ TOKENIZER_PATH: Final = "/nprdsl/tokenizer"
 
 
 class ServerInfo(BaseModel):
-    """`model`: the name that it was started with. `positions`: the most tokens of a sequence, prompt included. `capacity`: of all that is kept
-    together. `outputs`: tokens that the model can choose. `sampling`: the model's own settings.
-    `refusal`: why it can run no schema, "" if it can."""
+    """`model`: the name that it was started with. `positions`: the most tokens of a sequence,
+    prompt included. `capacity`: of all that is kept together. `outputs`: tokens that the model can
+    choose. `sampling`: the model's own settings. `refusal`: why it can run no schema, "" if it
+    can."""
 
     nprdsl: str
     model: str

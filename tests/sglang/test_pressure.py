@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sglang.srt.managers import tokenizer_manager
 from sglang.srt.managers.io_struct import (
     ContinueGenerationReqInput,
     GenerateReqInput,
@@ -283,9 +284,7 @@ def test_a_client_that_goes_away_frees_everything(
 
     async def left() -> None:
         client = Client()
-        monkeypatch.setattr(
-            "sglang.srt.managers.tokenizer_manager._REQUEST_STATE_WAIT_TIMEOUT", 0.1
-        )
+        monkeypatch.setattr(tokenizer_manager, "_REQUEST_STATE_WAIT_TIMEOUT", 0.1)
         outputs = tight.engine.tokenizer_manager.generate_request(request, client)
         task = asyncio.ensure_future(outputs.__anext__())
         await asyncio.sleep(0.2)

@@ -23,6 +23,7 @@ ENVIRONMENT: Final = {
     "OMP_NUM_THREADS": "1",
     "GOMP_SPINCOUNT": "0",
     "OMP_WAIT_POLICY": "passive",
+    "TORCHDYNAMO_DISABLE": "1",  # a plain request with a penalty has SGLang compile, with Triton
 }
 
 # Options of `sglang.launch_server` that a CPU needs; what the user gives himself goes before.

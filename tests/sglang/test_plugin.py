@@ -1,0 +1,90 @@
+"""The plugin refuses what it was not tested with, and servers that cannot run schemas say why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from sglang.srt.plugins.hook_registry import HookRegistry
+
+import nprdsl
+from nprdsl.runtime.sglang import hooks, plugin
+from nprdsl.runtime.sglang.attach import refusal
+from nprdsl.runtime.sglang.protocol import ForkRequest
+from tests.sglang.server import Server
+
+
+def test_an_unknown_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugin, "version", lambda name: "0.5.16")
+    with pytest.raises(SystemExit, match=r"with SGLang 0\.5\.23, not with 0\.5\.16.*PLUGINS"):
+        plugin.register()
+
+
+def test_a_hook_that_is_not_in_place_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = "sglang.srt.managers.schedule_batch.Req.no_such_method"
+    monkeypatch.setattr(hooks, "HOOKS", ((target, "after", hooks.idle_asked),))
+    try:
+        with pytest.raises(SystemExit, match=f"could not hook {target}"):
+            plugin.register()
+    finally:
+        HookRegistry._hooks.pop(target)
+
+
+def test_every_hook_is_in_place(server: Server) -> None:
+    """SGLang has loaded the plugin through its entry point, in this process too."""
+    assert {target for target, _, _ in hooks.HOOKS} <= HookRegistry._patched
+
+
+def scheduler(**changes: Any) -> SimpleNamespace:
+    """A scheduler that can run schemas, but for `changes`."""
+    able = {
+        "enable_overlap": False,
+        "tokenizer": object(),
+        "is_generation": True,
+        "page_size": 1,
+        "is_hybrid_swa": False,
+        "sliding_window_size": None,
+        "is_hybrid_ssm": False,
+        "spec_algorithm": SimpleNamespace(is_none=lambda: True),
+        "enable_priority_preemption": False,
+        "dllm_config": None,
+        "enable_hierarchical_cache": False,
+        "enable_hisparse": False,
+        "model_config": SimpleNamespace(model_is_mrope=False, is_encoder_decoder=False),
+        "server_args": SimpleNamespace(
+            disaggregation_mode="null", pp_size=1, enable_dp_attention=False
+        ),
+    }
+    return SimpleNamespace(**able | changes)
+
+
+def test_a_server_that_can_run_schemas() -> None:
+    assert refusal(scheduler()) == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"enable_overlap": True}, "--disable-overlap-schedule"),
+        ({"page_size": 64}, "--page-size 1"),
+        ({"tokenizer": None}, "--skip-tokenizer-init"),
+        ({"sliding_window_size": 128}, "sliding window"),
+        ({"spec_algorithm": SimpleNamespace(is_none=lambda: False)}, "speculative"),
+    ],
+)
+def test_a_server_that_cannot_says_why(changes: dict[str, Any], words: str) -> None:
+    assert words in refusal(scheduler(**changes))
+
+
+@pytest.mark.slow
+def test_a_schema_on_a_server_with_overlap_is_refused(tiny: Path) -> None:
+    started = Server(tiny, disable_overlap_schedule=False)
+    try:
+        with pytest.raises(ValueError, match="--disable-overlap-schedule"):
+            started.generate([[1, 2, 3]], [ForkRequest.of(nprdsl.load("npr"))])
+        plain = {"temperature": 0, "max_new_tokens": 5, "ignore_eos": True}
+        assert len(started.generate([[1, 2, 3]], [plain])[0].ids) == 5
+    finally:
+        started.stop()

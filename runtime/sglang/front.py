@@ -17,6 +17,7 @@ from nprdsl.runtime.sglang.protocol import KEY
 from nprdsl.runtime.sglang.serverinfo import TOKENIZER_PATH, ServerInfo
 
 _SCHEDULER: Final = "sglang.srt.managers.scheduler.Scheduler"
+_REPLICAS: Final = "sglang.srt.managers.data_parallel_controller.DataParallelController"
 _HTTP: Final = "sglang.srt.entrypoints.http_server"
 _CHAT: Final = "sglang.srt.entrypoints.openai.serving_base.OpenAIServingBase"
 _MANAGER: Final = "sglang.srt.managers.tokenizer_manager.TokenizerManager"
@@ -48,6 +49,11 @@ def _plain(settings: dict[str, Any]) -> dict[str, Any]:
     from nprdsl.runtime.engine import own_sampling
 
     return own_sampling(settings)
+
+
+def replicas_asked(result: dict[str, Any], controller: Any) -> dict[str, Any]:
+    """After DataParallelController.get_init_info: what the first replica tells."""
+    return {**result, KEY: controller._scheduler_init_infos[0][KEY]}
 
 
 def server_made(
@@ -103,6 +109,7 @@ async def chat_asked(
 
 _INSIDE: Final[tuple[tuple[str, str, Callable[..., Any]], ...]] = (
     (f"{_SCHEDULER}.get_init_info", "after", info_asked),
+    (f"{_REPLICAS}.get_init_info", "after", replicas_asked),
 )
 _OUTSIDE: Final[tuple[tuple[str, str, Callable[..., Any]], ...]] = (
     (f"{_HTTP}._setup_and_run_http_server", "before", server_made),

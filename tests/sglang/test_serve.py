@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from nprdsl.runtime.prompts import PromptError
 from nprdsl.runtime.sglang.transport import Transport
 from nprdsl.runtime.sglang.weights import WeightsError
 from tests.cli.commands import invoke
+from tests.documents import DOCS, blocks, run_python
 from tests.sglang.served import Served
 
 GREEDY = Sampling(temperature=0.0)
@@ -282,6 +285,15 @@ def test_run_asks_a_server(served: Served) -> None:
     nobody = invoke("run", PROMPT, "--engine", "http://127.0.0.1:1")
     assert nobody.exit_code == ExitCode.USAGE
     assert "no server answers" in nobody.stderr
+
+
+def test_the_example_of_the_document_prints_its_comment(served: Served) -> None:
+    text = (DOCS / "serving.md").read_text(encoding="utf-8")
+    (example,) = [block for block in blocks(text) if block.language == "python"]
+    source = example.body.replace("http://127.0.0.1:30000", served.url)
+    assert source != example.body
+    (comment,) = re.findall(r"# (.*)$", source, re.M)
+    assert run_python(replace(example, body=source), {}).text.strip() == comment
 
 
 def test_the_command_says_what_it_chose_and_a_port_is_taken_once(served: Served) -> None:

@@ -11,8 +11,9 @@ export HF_HUB_OFFLINE ?= 1
 demo: .venv/engine
 	$(BIN)/nprdsl run '37*4 + 85-19 + 60+23?' --stats
 
+# One thread for each of two workers: more would take the cores from each other.
 test: lint types
-	$(BIN)/python -m pytest -q -n 2 -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m 'not slow'
 
 test-slow: .venv/tests
 	$(BIN)/python -m pytest -q -m slow

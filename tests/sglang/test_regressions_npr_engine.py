@@ -1,0 +1,405 @@
+"""Faults N9 to N24 of the public NPR engine that this server must not share.
+
+The numbers are those of our list of faults found in the reference implementation of Native Parallel
+Reasoner (arXiv 2512.07461) and the engine that it is derived from (arXiv 2506.09991); each test
+says what was wrong there. All run on the server of the session, whose own checks of memory end it
+where a slot is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+from sglang.srt.managers.io_struct import ContinueGenerationReqInput, PauseGenerationReqInput
+
+import nprdsl
+from nprdsl.actions import FIRST
+from nprdsl.events import BranchEndEvent, BranchReason, EndReason, Event, ForkEvent, TokenEvent
+from nprdsl.ledger import Limits
+from nprdsl.runtime import LocalEngine, Result, Sampling
+from nprdsl.runtime.sglang.attach import refusal
+from nprdsl.runtime.sglang.conductor import Conductor
+from nprdsl.runtime.sglang.library import Library
+from tests.sglang.cases import GREEDY, Case, agree, all_agree, ids_of, own_schema, plain, spawning
+from tests.sglang.server import POOL, Answer, Server
+
+NPR = Limits(max_tokens=200, branches=4, blocks=2)
+NESTED = Limits(max_tokens=260, depth=2, branches=3)
+
+
+def events_of(answer: Answer) -> list[Event]:
+    return [event for report in answer.reports for event in report.seen()]
+
+
+def forks(result: Result) -> int:
+    return 0 if result.trace is None else len(result.trace.graph.forks)
+
+
+def npr(prompt: str, limits: Limits = NPR, **options: Any) -> Case:
+    return Case(nprdsl.load("npr"), prompt, limits, **options)
+
+
+def test_n9_a_request_that_may_not_fork_any_more_keeps_its_slots(
+    server: Server, local: LocalEngine
+) -> None:
+    """There one beyond the greatest depth was freed and went on decoding in the freed row."""
+    multiverse = nprdsl.load("multiverse")
+    cases = [Case(multiverse, f"Deep {i}", replace(NESTED, depth=i % 3)) for i in range(6)]
+    results = all_agree(server, local, cases)
+    assert forks(results[0]) == 0 and any(forks(result) for result in results)
+
+
+async def beside(server: Server, work: Any, size: int) -> Any:
+    """Some work while plain prompts come and go, so that the cache has to drop prefixes."""
+    task = asyncio.ensure_future(work)
+    for number in range(200):
+        prompt = [(number * 7 + i * 3) % 200 for i in range(size)]
+        await server.send(prompt, plain(2))
+        if task.done():
+            break
+    return await task
+
+
+def test_n10_branches_that_wait_for_a_sibling_are_never_dropped(
+    server: Server, local: LocalEngine
+) -> None:
+    """There a finished branch could be evicted, and the join took whatever the cache had left."""
+    source = spawning("", 2).schema.grammar.source.replace("/[a-z]{24}/", "/[a-z]|[a-z]{400}/")
+    limits = Limits(max_tokens=2 * 402 + 30, spawn=2)
+    cases = [Case(own_schema(source, "uneven"), f"Wait {i}", limits) for i in range(3)]
+    results = [case.result(local) for case in cases]
+    sends = [server.send(r.prompt_ids, c.request) for c, r in zip(cases, results, strict=True)]
+
+    async def together() -> list[Answer]:
+        return list(await asyncio.gather(*sends))
+
+    for answer, result in zip(
+        server.run(beside(server, together(), POOL // 8)), results, strict=True
+    ):
+        agree(answer, result)
+
+
+def test_n11_a_join_owns_every_branch_and_frees_it_once(server: Server, local: LocalEngine) -> None:
+    """There only the last branch was locked, and shared slots were inserted, and freed, twice."""
+    source = spawning("", 2).schema.grammar.source
+    block = "spawn{path}~1..12 reduce{end}"
+    schema = own_schema(source.replace(block, f"{block} {block}"), "twice")
+    cases = [Case(schema, f"Twice {i}", Limits(max_tokens=200, spawn=3)) for i in range(4)]
+    results = [case.result(local) for case in cases]
+    assert all(forks(result) == 2 for result in results)
+
+    async def together() -> list[Answer]:
+        pairs = zip(cases, results, strict=True)
+        return list(await asyncio.gather(*(server.send(r.prompt_ids, c.request) for c, r in pairs)))
+
+    for answer, result in zip(
+        server.run(beside(server, together(), POOL // 8)), results, strict=True
+    ):
+        agree(answer, result)
+    server.settle()
+
+
+def test_n12_joined_kv_is_no_prefix_of_a_plain_request(server: Server, local: LocalEngine) -> None:
+    """There the tree held merged branches under their flat text, for any causal request to use."""
+    result = all_agree(server, local, [npr("Flat")])[0]
+    assert forks(result)
+    text = [*result.prompt_ids, *result.token_ids]
+    warm = server.generate([text], [plain(8)])[0]
+    fork = text.index(local.vocabulary.special["</guideline>"])
+    assert len(result.prompt_ids) - 1 <= warm.meta["cached_tokens"] < fork
+    assert server.flush()
+    assert server.generate([text], [plain(8)])[0].ids == warm.ids
+
+
+def test_n13_positions_do_not_depend_on_what_was_cached(server: Server, local: LocalEngine) -> None:
+    """There the position was set once, and wrong after another prefix hit or a retraction."""
+    case = npr("The same beginning, " * 8 + "then an end")
+    longer = npr("The same beginning, " * 8 + "then another end")
+    server.settle()
+    for again in (case, case, longer):
+        all_agree(server, local, [again])
+    result = case.result(local)
+
+    async def put_back() -> Answer:
+        manager = server.engine.tokenizer_manager
+        task = asyncio.ensure_future(server.send(result.prompt_ids, case.request))
+        for _ in range(4):
+            await asyncio.sleep(0.05)
+            await manager.pause_generation(PauseGenerationReqInput(mode="retract"))
+            await manager.continue_generation(ContinueGenerationReqInput())
+        return await task
+
+    agree(server.run(put_back()), result)
+
+
+def test_n14_constraints_hold_in_branches_and_behind_joins(
+    server: Server, local: LocalEngine
+) -> None:
+    """There children lost grammar and end tokens: constrained decoding and forks excluded each
+    other."""
+    source = """
+%import .parallel (map, process, reduce)
+start: map{plans} process{plan, step} reduce{end} ANSWER
+plans: "<guideline>" plan~2..3 "</guideline>"
+plan:  "<plan>" LABEL ":" TEXT "</plan>"
+step:  "<step>" LABEL ":" DIGITS "</step>"
+end:   "<takeaway>" DIGITS "</takeaway>"
+LABEL: /[1-9]/
+DIGITS: /[0-9]{3,6}/
+ANSWER: /yes|no/
+%declare TEXT
+"""
+    schema = own_schema(source, "digits")
+    limits = Limits(max_tokens=160, rule_tokens={"plan": 12})
+    warm = Sampling(temperature=1.5, seed=1)
+    cases = [Case(schema, f"Digits {i}", limits, warm) for i in range(6)]
+    results = all_agree(server, local, cases)
+    for result in results:
+        assert result.finish is EndReason.COMPLETED, "the end token is still one"
+        assert result.trace is not None
+        assert schema.check(result.text) == []
+
+
+def test_n15_an_abort_takes_the_branches_along_and_a_won_join_ends_siblings(
+    server: Server, local: LocalEngine
+) -> None:
+    """There children had names of their own, so an abort of their parent missed them."""
+    case = spawning("Abort", 4, length=200)
+
+    async def aborted() -> Answer:
+        last = None
+        async for chunk in server.stream(ids_of(local, case.prompt), case.request, rid="parent"):
+            last = chunk
+            if any(isinstance(e, TokenEvent) and e.branch for e in events_of(chunk)):
+                server.abort("parent")
+        assert last is not None
+        return last
+
+    answer = server.run(aborted())
+    assert answer.finish["type"] == "abort"
+    assert len(answer.ids) < 4 * 200
+    server.settle()
+    uneven = own_schema(case.schema.grammar.source.replace("{200}", "{1,90}"), "uneven")
+    won = Case(uneven, "Won", Limits(max_tokens=400, spawn=4), Sampling(seed=2), {"join": FIRST})
+    answer = server.generate([ids_of(local, won.prompt)], [won.request])[0]
+    cut = [e for e in events_of(answer) if isinstance(e, BranchEndEvent)]
+    assert any(e.reason is BranchReason.CUT for e in cut)
+
+
+def test_n16_the_number_of_plans_is_kept_and_every_end_has_a_name(
+    server: Server, local: LocalEngine
+) -> None:
+    """There more than five plans, or any fault, ended as `stop`, like an end token."""
+    cases = [npr(f"Plans {i}", Limits(max_tokens=90 + 40 * i, branches=2)) for i in range(5)]
+    results = [case.result(local) for case in cases]
+    answers = server.generate([r.prompt_ids for r in results], [c.request for c in cases])
+    stock = {EndReason.COMPLETED: "stop", EndReason.BUDGET: "length"}
+    for answer, result in zip(answers, results, strict=True):
+        agree(answer, result)
+        assert answer.final.finish is not None
+        assert answer.finish["type"] == stock[answer.final.finish]
+        made = [e for e in events_of(answer) if isinstance(e, ForkEvent)]
+        assert all(len(fork.children) <= 2 for fork in made)
+
+
+def test_n17_a_branch_out_of_budget_is_closed_by_its_own_tag(
+    server: Server, local: LocalEngine
+) -> None:
+    """There a branch cut by length was merged as it was, and `<takeaway>` forced behind it."""
+    schema = nprdsl.load("npr")
+    cases = [npr(f"Short {i}", replace(NPR, branch_tokens=8 + i)) for i in range(6)]
+    results = all_agree(server, local, cases)
+    answers = server.generate([r.prompt_ids for r in results], [c.request for c in cases])
+    ends = [e for a in answers for e in events_of(a) if isinstance(e, BranchEndEvent)]
+    assert any(e.reason is BranchReason.BUDGET for e in ends)
+    assert all(schema.check(result.text) == [] for result in results)
+
+
+def test_n18_labels_differ_and_every_plan_is_executed(server: Server, local: LocalEngine) -> None:
+    """There labels were not checked: plans could share one, or have none and not be executed."""
+    warm = Sampling(temperature=1.3, seed=8)
+    cases = [npr(f"Labels {i}", sampling=warm) for i in range(8)]
+    results = all_agree(server, local, cases)
+    answers = server.generate([r.prompt_ids for r in results], [c.request for c in cases])
+    made = [e for a in answers for e in events_of(a) if isinstance(e, ForkEvent)]
+    assert any(len(fork.labels) > 1 for fork in made)
+    for fork in made:
+        assert len(set(fork.labels)) == len(fork.labels) == len(fork.children)
+
+
+def test_n19_nested_branches_count(server: Server, local: LocalEngine) -> None:
+    """There the budget knew the innermost number of branches only."""
+    multiverse = nprdsl.load("multiverse")
+    for tokens in (60, 110, 190):
+        limits = replace(NESTED, max_tokens=tokens)
+        cases = [Case(multiverse, f"Nest {i}", limits) for i in range(4)]
+        results = all_agree(server, local, cases)
+        assert all(len(result.token_ids) <= tokens for result in results)
+
+
+def test_n20_settings_belong_to_one_request(server: Server, local: LocalEngine) -> None:
+    """There one object was shared and changed, and the user's own penalty overwritten."""
+    penalised = replace(GREEDY, repetition_penalty=1.3)
+    per_rule = replace(GREEDY, rules={"step": {"repetition_penalty": 1.6}})
+    stock = plain(40, repetition_penalty=1.4)
+    prompt = ids_of(local, "penalties")
+    alone = server.generate([prompt], [stock])[0]
+    cases = [npr("Mine", sampling=s) for s in (penalised, per_rule, GREEDY, penalised)]
+    results = [case.result(local) for case in cases]
+    ids = [prompt, *(r.prompt_ids for r in results), prompt]
+    answers = server.generate(ids, [stock, *(case.request for case in cases), stock])
+    for answer, result in zip(answers[1:-1], results, strict=True):
+        agree(answer, result)
+    assert answers[0].ids == answers[-1].ids == alone.ids
+    assert len({tuple(answer.final.ids) for answer in answers[1:4]}) > 1
+
+
+def test_n21_tags_one_after_another_lose_no_fork(server: Server, local: LocalEngine) -> None:
+    """There a second stop token behind the trigger replaced it, and a branch needed two more."""
+    source = """
+%import .parallel (spawn, reduce)
+start: "<guideline>" outer "</guideline>" spawn{step}~2 reduce{end} WORD
+outer: "<Goal>" spawn{path}~2 reduce{close} "</Goal>"
+path:  "<Path>" inner "</Path>"
+inner: "<plan>" spawn{step}~2 reduce{close}
+step:  "<step>" LETTER "</step>"
+close: "</plan>"
+end:   "</takeaway>"
+LETTER: /[a-z]/
+WORD: /[a-z]{3}/
+"""
+    schema = own_schema(source, "dense")
+    cases = [Case(schema, f"Dense {i}", Limits(max_tokens=60)) for i in range(4)]
+    results = all_agree(server, local, cases)
+    assert [forks(result) for result in results] == [4] * 4
+
+
+def test_n22_no_company_and_no_memory_are_no_reason_to_die(
+    server: Server, local: LocalEngine
+) -> None:
+    """There an empty batch of branches, or no batch for want of memory, ended the scheduler."""
+    request = npr("Big", Limits(max_tokens=1500, branches=4)).request
+
+    async def burst() -> None:
+        for turn in range(3):
+            names = [f"burst-{turn}-{i}" for i in range(12)]
+            tasks = [
+                asyncio.ensure_future(server.send(ids_of(local, name), request, rid=name))
+                for name in names
+            ]
+            await asyncio.sleep(0.05 * turn)
+            for name in names:
+                server.abort(name)
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    server.run(burst())
+    server.settle()
+    all_agree(server, local, [npr("Alive")])
+
+
+def test_n23_no_text_is_made_or_read_while_tokens_are_drawn(local: LocalEngine) -> None:
+    """There the tokenizer ran three times for every token, and a text was cut to its first
+    character."""
+
+    class Forbidden:
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError(f"the tokenizer's {name} is used")
+
+    trace: Any = SimpleNamespace(rid="one", sample=0, tokenizer=Forbidden(), stream=False)
+    case = spawning("Text", 3)
+    library = Library(local.vocabulary, len(local.tokenizer or ()))
+    prompt = ids_of(local, case.prompt)
+    prepared = library.prepare(case.request, prompt, positions=2048, capacity=POOL)
+    conductor = Conductor(trace, prepared)
+    conductor.begin()
+    drawn = 0
+    while conductor.finish is None:
+        for branch in conductor.machine.live:
+            if branch in conductor.machine.live:
+                mask = conductor.draw(branch).mask
+                conductor.advance(branch, first_of(mask), -1.0)
+                drawn += 1
+    assert drawn > 3 * 24
+
+
+def first_of(mask: Any) -> int:
+    """The lowest token that a mask allows."""
+    for word, bits in enumerate(mask.tolist()):
+        if bits:
+            return 32 * word + ((bits & -bits).bit_length() - 1)
+    raise AssertionError("no token is allowed")
+
+
+def test_n23_ids_are_never_spelled_anew(server: Server, local: LocalEngine) -> None:
+    """There traces were decoded, cut and encoded again; here ids in are ids out."""
+    result = all_agree(server, local, [npr("Über 漢字 🙂 <step> as text")])[0]
+    assert (
+        local.bind(nprdsl.load("npr")).check(
+            [*result.prompt_ids, *result.token_ids], prompt=len(result.prompt_ids)
+        )
+        == []
+    )
+
+
+def test_n24_what_is_written_is_streamed(server: Server, local: LocalEngine) -> None:
+    """There partial output was commented out: a client waited for the whole trace."""
+    case = spawning("Stream", 4, length=40)
+    result = case.result(local)
+
+    async def chunks() -> list[Answer]:
+        return [chunk async for chunk in server.stream(result.prompt_ids, case.request)]
+
+    seen = server.run(chunks())
+    assert len(seen) > 40
+    for before, after in pairwise(seen):
+        assert after.ids[: len(before.ids)] == before.ids
+    assert len(seen[1].ids) < len(result.token_ids) // 2
+    written: dict[int, list[int]] = {}
+    for event in events_of(seen[-1]):
+        if isinstance(event, TokenEvent):
+            written.setdefault(event.branch, []).extend(event.tokens)
+    assert sorted(map(len, written.values()))[-4:] == [42] * 4
+    agree(seen[-1], result)
+
+
+def test_n24_what_was_not_tested_is_refused() -> None:
+    """There the overlap scheduler, speculation and larger pages were on or off by luck."""
+    fine = stock_scheduler()
+    assert refusal(fine) == ""
+    for change, words in {
+        "enable_overlap": "--disable-overlap-schedule",
+        "page_size": "--page-size 1",
+        "enable_hierarchical_cache": "hierarchical",
+        "is_hybrid_swa": "sliding window",
+        "is_hybrid_ssm": "recurrent",
+    }.items():
+        scheduler = stock_scheduler()
+        setattr(scheduler, change, 16 if change == "page_size" else True)
+        assert words in refusal(scheduler)
+
+
+def stock_scheduler() -> SimpleNamespace:
+    """What `refusal` looks at, for a server that can run schemas."""
+    off = SimpleNamespace(is_none=lambda: True)
+    return SimpleNamespace(
+        server_args=SimpleNamespace(
+            disaggregation_mode="null", pp_size=1, enable_dp_attention=False
+        ),
+        model_config=SimpleNamespace(model_is_mrope=False, is_encoder_decoder=False),
+        enable_overlap=False,
+        tokenizer=object(),
+        is_generation=True,
+        page_size=1,
+        is_hybrid_swa=False,
+        sliding_window_size=None,
+        is_hybrid_ssm=False,
+        spec_algorithm=off,
+        enable_priority_preemption=False,
+        dllm_config=None,
+        enable_hierarchical_cache=False,
+        enable_hisparse=False,
+    )

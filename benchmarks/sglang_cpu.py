@@ -1,0 +1,171 @@
+"""The SGLang runtime on a CPU: what the plugin costs plain requests, and what branches gain.
+
+    .venv-sglang/bin/python -m benchmarks.sglang_cpu [--part overhead|speedup] [--repeats N]
+
+overhead   plain requests on two servers, one without the plugin, one with it that has run traces
+           before; groups of requests in turn, so that other load hits both; the ratio of medians
+speed-up   tokens per second of one request with 2, 4 and 8 branches of 96 letters, against as many
+           tokens written by a plain request of the same server, and against the same trace with its
+           branches one after another; in turn as well. One random model (Qwen3 shape, fp32)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.sglang_runs import Runs, Shape, Size, Taken, make_model, without_plugin
+from nprdsl.runtime.sglang import cpu
+
+BRANCHES = (2, 4, 8)
+TOKENS = 96
+PLAIN = Shape(branches=1, tokens=64, batch=8)
+MODEL = Size(hidden=512, layers=6, positions=4096)
+OPTIONS = {
+    "device": "cpu",
+    "attention_backend": "torch_native",
+    "sampling_backend": "pytorch",
+    "dtype": "float32",
+    "mem_fraction_static": 0.1,
+    "max_total_tokens": 16_384,
+    "sleep_on_idle": True,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Overhead:
+    """Tokens per second of plain requests, the medians."""
+
+    batch: int
+    without_plugin: float
+    with_plugin: float
+    repeats: int
+
+    @property
+    def percent(self) -> float:
+        """What the plugin costs."""
+        return 100 * (self.without_plugin / self.with_plugin - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Speedup:
+    """Tokens per second, the medians."""
+
+    branches: int
+    forking: float
+    plain: float
+    in_turn: float
+    forwards: int
+    repeats: int
+
+    @property
+    def ratio(self) -> float:
+        """Against the same server without forks."""
+        return self.forking / self.plain
+
+
+def in_turn(kinds: Sequence[Callable[[int], Taken]], repeats: int) -> list[list[Taken]]:
+    """Every kind of run once in a turn, in an order that changes; the first turn is not counted."""
+    found: list[list[Taken]] = [[] for _ in kinds]
+    for turn in range(repeats + 1):
+        order = list(range(len(kinds)))
+        for index in order if turn % 2 else reversed(order):
+            taken = kinds[index](turn)
+            if turn:
+                found[index].append(taken)
+    return found
+
+
+def rate(runs: Sequence[Taken]) -> float:
+    return statistics.median(run.tokens_per_s for run in runs)
+
+
+def speedup(runs: Runs, branches: int, repeats: int) -> Speedup:
+    shape = Shape(branches, TOKENS)
+    length = runs.fork(shape).tokens
+    forking, plain, one_by_one = in_turn(
+        [
+            lambda turn: runs.fork(shape, seed=turn),
+            lambda turn: runs.plain(shape, length, seed=turn),
+            lambda turn: runs.fork(shape, parallel=False, seed=turn),
+        ],
+        repeats,
+    )
+    return Speedup(
+        branches, rate(forking), rate(plain), rate(one_by_one), forking[-1].forwards, repeats
+    )
+
+
+def overhead(bare: Runs, plugged: Runs, batch: int, repeats: int) -> Overhead:
+    shape = Shape(1, PLAIN.tokens, batch)
+    without, with_it = in_turn(
+        [
+            lambda turn: bare.plain(shape, PLAIN.tokens, seed=turn),
+            lambda turn: plugged.plain(shape, PLAIN.tokens, seed=turn),
+        ],
+        repeats,
+    )
+    return Overhead(batch, rate(without), rate(with_it), repeats)
+
+
+def show(console: Console, speedups: Sequence[Speedup], overheads: Sequence[Overhead]) -> None:
+    if speedups:
+        table = Table("branches", "tokens/s", "plain", "in turn", "of plain", "of in turn")
+        for s in speedups:
+            ratios = (f"{s.ratio:.2f} x", f"{s.forking / s.in_turn:.2f} x")
+            rates = (f"{value:.0f}" for value in (s.forking, s.plain, s.in_turn))
+            table.add_row(str(s.branches), *rates, *ratios)
+        console.print(table)
+    if overheads:
+        table = Table("plain requests", "without the plugin", "with it", "overhead")
+        for o in overheads:
+            rates = (f"{o.without_plugin:.0f} tokens/s", f"{o.with_plugin:.0f} tokens/s")
+            table.add_row(str(o.batch), *rates, f"{o.percent:+.1f} %")
+        console.print(table)
+
+
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sglang_cpu")
+    parser.add_argument("--part", choices=["overhead", "speedup"])
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--json", type=Path)
+    chosen = parser.parse_args(given)
+    if chosen.repeats < 1:
+        parser.error(f"--repeats is {chosen.repeats}, it must be 1 or more")
+    return chosen
+
+
+def main() -> None:
+    chosen = arguments()
+    cpu.prepare()  # servers inherit it
+    speedups: list[Speedup] = []
+    overheads: list[Overhead] = []
+    with TemporaryDirectory() as folder:
+        model = make_model(Path(folder), MODEL, torch.float32)
+        plugged = Runs(model, **OPTIONS)
+        plugged.fork(Shape(4, 8))  # the plugin has worked once
+        if chosen.part != "overhead":
+            speedups = [speedup(plugged, branches, chosen.repeats) for branches in BRANCHES]
+        if chosen.part != "speedup":
+            without_plugin()
+            bare = Runs(model, **OPTIONS)
+            overheads = [overhead(bare, plugged, n, 3 * chosen.repeats) for n in (1, PLAIN.batch)]
+            bare.stop()
+        plugged.stop()
+    show(Console(), speedups, overheads)
+    if chosen.json is not None:
+        found = [*map(asdict, speedups), *map(asdict, overheads)]
+        chosen.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -7,9 +7,12 @@ Non-goals: registration, and the check that all are in place (see `plugin`).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from sglang.srt.environ import envs
+from sglang.srt.managers.io_struct import AbortReq
 from sglang.srt.managers.schedule_batch import NextBatchPlan
 
 from nprdsl.runtime.sglang.attach import Attached
@@ -71,7 +74,18 @@ def abort_asked(scheduler: Any, received: Any) -> None:
             scheduler.waiting_queue = [
                 req for req in scheduler.waiting_queue if req is not conductor.trace
             ]
-        attached.traces.abort(conductor)
+        attached.traces.abort(conductor, received.abort_message or "")
+
+
+def timeouts_polled(result: list[Any], scheduler: Any) -> list[Any]:
+    """After Scheduler._poll_timeout_aborts, which does not see requests that wait for memory. Those
+    that run are found by it through their rows."""
+    attached, seconds = active(), envs.SGLANG_REQ_WAITING_TIMEOUT.get()
+    if attached is None or seconds <= 0:
+        return result
+    deadline, message = time.perf_counter() - seconds, "Request waiting timeout reached."
+    late = [c for c in attached.traces.waiting if c.trace.queued_s < deadline]
+    return [*result, *(AbortReq(rid=c.trace.rid, abort_message=message) for c in late)]
 
 
 def pause_asked(scheduler: Any, received: Any) -> None:
@@ -245,6 +259,7 @@ HOOKS: Final[tuple[tuple[str, str, Callable[..., Any]], ...]] = (
     (f"{_SCHEDULER}._create_generation_req", "around", request_made),
     (f"{_SCHEDULER}._add_request_to_queue", "around", request_queued),
     (f"{_SCHEDULER}.abort_request", "before", abort_asked),
+    (f"{_SCHEDULER}._poll_timeout_aborts", "after", timeouts_polled),
     (f"{_SCHEDULER}.pause_generation", "before", pause_asked),
     (f"{_SCHEDULER}.is_fully_idle", "after", idle_asked),
     (f"{_SCHEDULER}.get_next_batch_to_run", "before", work_asked),

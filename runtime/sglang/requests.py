@@ -9,6 +9,7 @@ Imported in the scheduler's process only. Non-goals: what a branch does next (se
 from __future__ import annotations
 
 import copy
+import time
 from array import array
 from http import HTTPStatus
 from typing import Any, Final
@@ -57,6 +58,7 @@ class TraceReq(Req):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.wanted = self.sampling_params
+        self.queued_s = time.perf_counter()
         self.wants_logprobs = self.return_logprob
         self.return_logprob = (
             False  # while SGLang computes the prompt: its sample is not the trace's
@@ -92,6 +94,10 @@ class TraceReq(Req):  # type: ignore[misc]
             self.finished_reason = FINISH_ABORT(error, HTTPStatus.INTERNAL_SERVER_ERROR)
         else:
             self.finished_reason = FINISH_ABORT()
+
+    def out_of_time(self, message: str) -> None:
+        """Ended because the server allows no more time."""
+        self.finished_reason = FINISH_ABORT(message, HTTPStatus.SERVICE_UNAVAILABLE)
 
     def refuse(self, message: str) -> None:
         """Ended before it began, for a reason that the client is told."""

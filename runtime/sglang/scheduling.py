@@ -103,9 +103,11 @@ class TraceScheduler:
             if everything or c.trace.rid.startswith(rid) or rid.startswith(c.trace.rid + MARK)
         ]
 
-    def abort(self, conductor: Conductor, reason: Any = None) -> None:
-        """Ends a request with all its branches; all that it held is free at once."""
-        conductor.trace.finished_reason = reason
+    def abort(self, conductor: Conductor, message: str = "") -> None:
+        """Ends a request with all its branches; all that it held is free at once. A `message` is
+        the server's own reason."""
+        if message:
+            conductor.trace.out_of_time(message)
         conductor.stop()
         self._end([conductor])
 

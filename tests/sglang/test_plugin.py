@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -88,3 +89,17 @@ def test_a_schema_on_a_server_with_overlap_is_refused(tiny: Path) -> None:
         assert len(started.generate([[1, 2, 3]], [plain])[0].ids) == 5
     finally:
         started.stop()
+
+
+def test_requests_that_wait_too_long_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.perf_counter()
+    waiting = [
+        SimpleNamespace(trace=SimpleNamespace(rid=rid, queued_s=now - waited))
+        for rid, waited in (("late", 9.0), ("early", 1.0))
+    ]
+    traces = SimpleNamespace(busy=True, waiting=waiting)
+    monkeypatch.setattr(hooks, "_attached", [SimpleNamespace(traces=traces)])
+    assert hooks.timeouts_polled([], None) == []
+    monkeypatch.setenv("SGLANG_REQ_WAITING_TIMEOUT", "5")
+    (abort,) = hooks.timeouts_polled([], None)
+    assert (abort.rid, abort.abort_message) == ("late", "Request waiting timeout reached.")

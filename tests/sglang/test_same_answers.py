@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ import nprdsl
 from nprdsl.events import EndReason
 from nprdsl.ledger import Limits
 from nprdsl.runtime import LocalEngine, Result, Sampling
+from nprdsl.runtime.bundled import ARITH, model_folder
 from nprdsl.runtime.sglang.protocol import ForkRequest
 from tests.sglang.server import Answer, Server
 
@@ -79,3 +82,17 @@ def test_seeded_answers_are_equal(server: Server, local: LocalEngine, name: str)
     assert {r.finish for r in results} <= {EndReason.COMPLETED, EndReason.BUDGET}
     if name != "threadweaver":  # its tags are too rare for this model at this temperature
         assert any(r.trace is not None and r.trace.graph.forks for r in results), "nothing forked"
+
+
+@pytest.mark.slow
+def test_the_bundled_model_answers_the_same() -> None:
+    """A trained model, on a server of its own."""
+    folder = model_folder(ARITH)
+    started = Server(Path(folder))
+    engine = LocalEngine.from_pretrained(folder, dtype="fp32")
+    try:
+        schema, question = nprdsl.load(ARITH), "37*4 + 85-19 + 60+23?"
+        (result,) = compare(started, engine, schema, [question], sampling=GREEDY)
+    finally:
+        started.stop()
+    assert result.trace is not None and result.trace.graph.forks

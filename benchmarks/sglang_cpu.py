@@ -1,10 +1,11 @@
 """The SGLang runtime on a CPU: what the plugin costs plain requests, and what branches gain.
 
-    .venv-sglang/bin/python -m benchmarks.sglang_cpu [--part overhead|speedup] [--repeats N]
+    .venv-sglang/bin/python -m benchmarks.sglang_cpu [--part overhead|speedup]
+                                                   [--branches N …] [--repeats N]
 
 overhead   plain requests on two servers, one without the plugin, one with it that has run traces
            before; groups of requests in turn, so that other load hits both; the ratio of medians
-speed-up   tokens per second of one request with 2, 4 and 8 branches of 96 letters, against as many
+speed-up   tokens per second of one request with 2, 4 and 8 branches of 64 letters, against as many
            tokens written by a plain request of the same server, and against the same trace with its
            branches one after another; in turn as well. One random model (Qwen3 shape, fp32)
 """
@@ -27,9 +28,9 @@ from benchmarks.sglang_runs import Runs, Shape, Size, Taken, make_model, without
 from nprdsl.runtime.sglang import cpu
 
 BRANCHES = (2, 4, 8)
-TOKENS = 96
+TOKENS = 64
 PLAIN = Shape(branches=1, tokens=64, batch=8)
-MODEL = Size(hidden=512, layers=6, positions=4096)
+MODEL = Size(hidden=256, layers=4, positions=4096)
 OPTIONS = {
     "device": "cpu",
     "attention_backend": "torch_native",
@@ -122,13 +123,13 @@ def show(console: Console, speedups: Sequence[Speedup], overheads: Sequence[Over
         table = Table("branches", "tokens/s", "plain", "in turn", "of plain", "of in turn")
         for s in speedups:
             ratios = (f"{s.ratio:.2f} x", f"{s.forking / s.in_turn:.2f} x")
-            rates = (f"{value:.0f}" for value in (s.forking, s.plain, s.in_turn))
+            rates = [f"{value:.0f}" for value in (s.forking, s.plain, s.in_turn)]
             table.add_row(str(s.branches), *rates, *ratios)
         console.print(table)
     if overheads:
         table = Table("plain requests", "without the plugin", "with it", "overhead")
         for o in overheads:
-            rates = (f"{o.without_plugin:.0f} tokens/s", f"{o.with_plugin:.0f} tokens/s")
+            rates = [f"{value:.0f} tokens/s" for value in (o.without_plugin, o.with_plugin)]
             table.add_row(str(o.batch), *rates, f"{o.percent:+.1f} %")
         console.print(table)
 
@@ -136,9 +137,12 @@ def show(console: Console, speedups: Sequence[Speedup], overheads: Sequence[Over
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sglang_cpu")
     parser.add_argument("--part", choices=["overhead", "speedup"])
+    parser.add_argument("--branches", type=int, nargs="+", default=list(BRANCHES), metavar="N")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args(given)
+    if not all(1 <= count <= 64 for count in chosen.branches):
+        parser.error(f"--branches is {chosen.branches}, each must be between 1 and 64")
     if chosen.repeats < 1:
         parser.error(f"--repeats is {chosen.repeats}, it must be 1 or more")
     return chosen
@@ -154,7 +158,7 @@ def main() -> None:
         plugged = Runs(model, **OPTIONS)
         plugged.fork(Shape(4, 8))  # the plugin has worked once
         if chosen.part != "overhead":
-            speedups = [speedup(plugged, branches, chosen.repeats) for branches in BRANCHES]
+            speedups = [speedup(plugged, branches, chosen.repeats) for branches in chosen.branches]
         if chosen.part != "speedup":
             without_plugin()
             bare = Runs(model, **OPTIONS)

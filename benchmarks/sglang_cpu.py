@@ -4,7 +4,8 @@
                                                    [--branches N …] [--repeats N]
 
 overhead   plain requests on two servers, one without the plugin, one with it that has run traces
-           before; groups of requests in turn, so that other load hits both; the ratio of medians
+           before; groups of requests in turn, so that other load hits both. `cpu` compares the CPU
+           time of the servers' processes, which other load changes least; all are medians
 speed-up   tokens per second of one request with 2, 4 and 8 branches of 64 letters, against as many
            tokens written by a plain request of the same server, and against the same trace with its
            branches one after another; in turn as well. One random model (Qwen3 shape, fp32)
@@ -44,17 +45,24 @@ OPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Overhead:
-    """Tokens per second of plain requests, the medians."""
+    """Tokens per second of plain requests, and microseconds of CPU time per token; the medians."""
 
     batch: int
     without_plugin: float
     with_plugin: float
+    cpu_us_without: float
+    cpu_us_with: float
     repeats: int
 
     @property
     def percent(self) -> float:
-        """What the plugin costs."""
+        """What the plugin costs, of the time to all answers."""
         return 100 * (self.without_plugin / self.with_plugin - 1)
+
+    @property
+    def cpu_percent(self) -> float:
+        """What it costs of the CPU's time."""
+        return 100 * (self.cpu_us_with / self.cpu_us_without - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,10 @@ def rate(runs: Sequence[Taken]) -> float:
     return statistics.median(run.tokens_per_s for run in runs)
 
 
+def cpu_us(runs: Sequence[Taken]) -> float:
+    return 1e6 * statistics.median(run.cpu_s / run.tokens for run in runs)
+
+
 def speedup(runs: Runs, branches: int, repeats: int) -> Speedup:
     shape = Shape(branches, TOKENS)
     length = runs.fork(shape).tokens
@@ -115,7 +127,7 @@ def overhead(bare: Runs, plugged: Runs, batch: int, repeats: int) -> Overhead:
         ],
         repeats,
     )
-    return Overhead(batch, rate(without), rate(with_it), repeats)
+    return Overhead(batch, rate(without), rate(with_it), cpu_us(without), cpu_us(with_it), repeats)
 
 
 def show(console: Console, speedups: Sequence[Speedup], overheads: Sequence[Overhead]) -> None:
@@ -127,10 +139,10 @@ def show(console: Console, speedups: Sequence[Speedup], overheads: Sequence[Over
             table.add_row(str(s.branches), *rates, *ratios)
         console.print(table)
     if overheads:
-        table = Table("plain requests", "without the plugin", "with it", "overhead")
+        table = Table("plain requests", "without the plugin", "with it", "overhead", "of cpu")
         for o in overheads:
             rates = [f"{value:.0f} tokens/s" for value in (o.without_plugin, o.with_plugin)]
-            table.add_row(str(o.batch), *rates, f"{o.percent:+.1f} %")
+            table.add_row(str(o.batch), *rates, f"{o.percent:+.1f} %", f"{o.cpu_percent:+.1f} %")
         console.print(table)
 
 

@@ -50,12 +50,14 @@ class Shape:
 @dataclass(frozen=True, slots=True)
 class Taken:
     """What a group of requests took: seconds until the last answer, tokens of all, the mean
-    seconds to an answer, forwards of the first request (0 for plain ones)."""
+    seconds to an answer, forwards of the first request (0 for plain ones), seconds of CPU time of
+    all the server's processes."""
 
     seconds: float
     tokens: int
     answer_s: float
     forwards: int
+    cpu_s: float = 0.0
 
     @property
     def tokens_per_s(self) -> float:
@@ -173,7 +175,7 @@ class Runs:
         async def together() -> list[tuple[float, dict[str, Any]]]:
             return list(await asyncio.gather(*(self._send(prompt, settings) for prompt in asked)))
 
-        begun = time.perf_counter()
+        begun, cpu = time.perf_counter(), self._cpu_s()
         answers = self._run(together())
         seconds = time.perf_counter() - begun
         told = reports(answers[0][1]["meta_info"])
@@ -182,7 +184,15 @@ class Runs:
             tokens=sum(len(output["output_ids"]) for _, output in answers),
             answer_s=sum(took for took, _ in answers) / len(answers),
             forwards=told[-1].forwards if told else 0,
+            cpu_s=self._cpu_s() - cpu,
         )
+
+    def _cpu_s(self) -> float:
+        """CPU time of the server's processes so far."""
+        import psutil  # type: ignore[import-untyped]
+
+        times = (psutil.Process(pid).cpu_times() for pid in self.engine.get_all_child_pids())
+        return float(sum(each.user + each.system for each in times))
 
     async def _send(
         self, prompt: list[int], settings: dict[str, Any]

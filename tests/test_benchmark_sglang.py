@@ -114,8 +114,9 @@ def test_kinds_of_runs_take_turns() -> None:
 
 
 def test_what_the_plugin_costs() -> None:
-    cost = sglang_cpu.Overhead(batch=1, without_plugin=103.0, with_plugin=100.0, repeats=3)
+    cost = sglang_cpu.Overhead(1, 103.0, 100.0, cpu_us_without=50.0, cpu_us_with=51.0, repeats=3)
     assert cost.percent == pytest.approx(3.0)
+    assert cost.cpu_percent == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize(

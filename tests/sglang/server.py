@@ -20,7 +20,7 @@ T = TypeVar("T")
 POOL = 3000  # tokens
 ROWS = 24
 CHUNK = 64  # tokens of a prompt that one forward computes
-SECONDS = 45
+SECONDS = 90
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ $(SGLANG_VENV)/tests: pyproject.toml $(SGLANG_LISTS)
 	touch $@
 
 test-sglang: sglang-env
-	$(SGLANG_VENV)/bin/python -m pytest -q -m 'not slow' tests/sglang
+	$(SGLANG_VENV)/bin/python -m pytest -q -m 'not slow' -o faulthandler_timeout=240 -o faulthandler_exit_on_timeout=true tests/sglang
 
 # The figures of the README; needs a quiet machine.
 bench: .venv/tests

@@ -77,10 +77,13 @@ def score(
     row: Row,
     wanted: Targets,
     attention: Attention = Attention.DENSE,
+    *,
+    through: torch.nn.Module | None = None,
 ) -> torch.Tensor:
     """float32 [N]: log pi of every target, with its gradient. Logits are made for the entries that
-    predict a target only."""
+    predict a target only. `through` is the module to call where the model is wrapped."""
     query = torch.from_numpy(wanted.query).to(model.device)
-    output = model(**inputs(row, model, attention), logits_to_keep=query)
+    call = model if through is None else through
+    output = call(**inputs(row, model, attention), logits_to_keep=query)
     logits = output.logits[0]
     return token_logprobs(logits, torch.from_numpy(wanted.ids).to(logits.device))

@@ -1,0 +1,128 @@
+"""A step is the same however its batch is cut, ordered and shared out; it follows the loss."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+
+from nprdsl.trainers.losses import papo, sft
+from nprdsl.trainers.update import Batch, Item, Step, Updater
+from tests.trainers.test_scoring import engine, rollout, row_of
+
+LARGE = 10_000
+
+
+def items(count: int = 4) -> list[Item]:
+    found = []
+    for seed in range(count):
+        row = row_of(rollout("npr", seed))
+        weights = np.full(int(row.sampled.sum()), [1.0, -0.5, 0.25, -1.5][seed % 4])
+        found.append(Item(row, weights))
+    return found
+
+
+def step(batch: list[Item], room: int, *, rate: float = 0.1) -> tuple[Step, list[torch.Tensor]]:
+    model = copy.deepcopy(engine("npr").model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+    accelerator = Accelerator(cpu=True)
+    updater = Updater(accelerator, model, optimizer, room=room, clip=1e9)
+    done = updater.step(batch, lambda b: papo(b.logprobs, b.weights, b.tokens))
+    return done, [p.detach().clone() for p in model.parameters()]
+
+
+def test_n8_the_cut_and_the_order_of_a_batch_change_nothing() -> None:
+    batch = items()
+    longest = max(len(item.row) for item in batch)
+    whole, first = step(batch, LARGE)
+    cut, second = step(batch, longest)
+    turned, third = step(batch[::-1], longest)
+    assert whole.packed_rows == 1 and cut.packed_rows > 1
+    assert whole.tokens == cut.tokens == turned.tokens
+    for other in (second, third):
+        for a, b in zip(first, other, strict=True):
+            assert torch.allclose(a, b, atol=1e-6)
+    for a, b in zip(whole.logprobs, turned.logprobs[::-1], strict=True):
+        assert np.allclose(a, b, atol=1e-5)
+
+
+def test_a_step_gives_the_logprobs_of_the_rollout() -> None:
+    done, _ = step(items(), LARGE)
+    for seed, found in enumerate(done.logprobs):
+        drawn = [p for p in rollout("npr", seed).logprobs if p is not None]
+        assert np.abs(found - np.array(drawn)).max() < 1e-4
+
+
+def test_imitation_makes_traces_likelier() -> None:
+    model = copy.deepcopy(engine("npr").model)
+    batch = [Item(item.row, np.ones_like(item.weights)) for item in items(2)]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    updater = Updater(Accelerator(cpu=True), model, optimizer, room=LARGE)
+
+    def loss(made: Batch) -> torch.Tensor:
+        return sft(made.logprobs, made.tokens)
+
+    values = [updater.step(batch, loss).loss for _ in range(8)]
+    assert values[-1] < values[0] - 0.2
+
+
+def test_forced_tokens_carry_no_loss() -> None:
+    done, _ = step(items(1), LARGE)
+    assert done.tokens == sum(p is not None for p in rollout("npr", 0).logprobs)
+
+
+def test_weights_must_fit_the_sampled_tokens() -> None:
+    with pytest.raises(
+        ValueError, match=r"`weights` has the shape \(3,\); the row has \d+ sampled"
+    ):
+        Item(items(1)[0].row, np.ones(3))
+
+
+PROGRAM = """
+import json, sys, torch
+from accelerate import Accelerator
+from nprdsl.trainers.losses import papo
+from nprdsl.trainers.update import Updater
+from tests.trainers.test_scoring import engine
+from tests.trainers.test_update import items
+accelerator = Accelerator(cpu=True)
+model = engine("npr").model
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+model, optimizer = accelerator.prepare(model, optimizer)
+updater = Updater(accelerator, model, optimizer, room=700, clip=1e9)
+rank, ranks = accelerator.process_index, accelerator.num_processes
+losses = []
+for _ in range(3):
+    done = updater.step(items()[rank::ranks], lambda b: papo(b.logprobs, b.weights, b.tokens))
+    losses.append([done.loss, done.gradient_norm, done.tokens])
+if rank == 0:
+    print("LOSSES", json.dumps([ranks, losses]))
+"""
+
+
+def losses_of(processes: int, tmp_path: Path) -> list[list[float]]:
+    program = tmp_path / "steps.py"
+    program.write_text(PROGRAM, encoding="utf-8")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc_per_node", str(processes)]
+    ran = subprocess.run(
+        [*command, str(program)], capture_output=True, text=True, timeout=500, check=False,
+        cwd=Path(__file__).parents[2],
+        env={"PYTHONPATH": ".", "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    lines = [line for line in ran.stdout.splitlines() if line.startswith("LOSSES")]
+    assert lines, ran.stderr[-2000:]
+    ranks, losses = json.loads(lines[0].removeprefix("LOSSES"))
+    assert ranks == processes
+    return losses  # type: ignore[no-any-return]
+
+
+def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
+    assert np.allclose(losses_of(1, tmp_path), losses_of(2, tmp_path), rtol=1e-4, atol=1e-6)

@@ -1,4 +1,5 @@
-"""`golden`, a fixture that compares a text with a file, or writes it under `--update-golden`."""
+"""`golden`, a fixture that compares a text with a file, or writes it under `--update-golden`; no
+deadline for the examples of properties, as machines are loaded now and then."""
 
 from __future__ import annotations
 
@@ -6,6 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("loaded", deadline=None)
+settings.load_profile("loaded")
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -25,11 +25,13 @@ class Sampling:
     """Sampling settings of a request.
 
     `temperature` 0 is greedy. `top_k` 0, `top_p` 1, `min_p` 0 (arXiv 2407.01082) and
-    `repetition_penalty` 1 (arXiv 1909.05858) are off. The penalty counts the trace tokens that the
-    branch sees, not the prompt. `rules` overrides settings where the innermost rule has that name,
-    e.g. `{"step": {"repetition_penalty": 1.02}}`. Equal seeds give equal tokens, whatever else runs
-    beside, as far as the model's arithmetic does: in bf16 rounding may differ with the number of
-    rows. Raises ValueError for values out of range and for unknown settings in `rules`.
+    `repetition_penalty` 1 (arXiv 1909.05858) are off, and so are `frequency_penalty` 0, taken off a
+    token's logit as often as it stands there, and `presence_penalty` 0, taken off once. Penalties
+    count the trace tokens that the branch sees, not the prompt. `rules` overrides settings where
+    the innermost rule has that name, e.g. `{"step": {"repetition_penalty": 1.02}}`. Equal
+    seeds give equal tokens, whatever else runs beside, as far as the model's arithmetic does: in
+    bf16 rounding may differ with the number of rows. Raises ValueError for values out of range
+    and for unknown settings in `rules`.
     """
 
     temperature: float = 1.0
@@ -37,6 +39,8 @@ class Sampling:
     top_k: int = 0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
     seed: int = 0
     rules: Mapping[str, Overrides] = field(default_factory=lambda: _NO_RULES)
     _by_rule: dict[str, Sampling] = field(init=False, repr=False, compare=False)
@@ -62,8 +66,13 @@ class Sampling:
 
     @property
     def penalises(self) -> bool:
-        """Some rule has a repetition penalty, so that histories must be kept."""
-        return any(s.repetition_penalty != 1.0 for s in (self, *self._by_rule.values()))
+        """Some rule has a penalty, so that histories must be kept."""
+        return any(s._penalty for s in (self, *self._by_rule.values()))
+
+    @property
+    def _penalty(self) -> bool:
+        additive = self.frequency_penalty or self.presence_penalty
+        return bool(additive) or self.repetition_penalty != 1.0
 
     def check_rules(self, known: Iterable[str]) -> None:
         """Raises ValueError where `rules` names a rule that the schema does not have."""
@@ -99,6 +108,8 @@ class Sampling:
         )
         if self.repetition_penalty == 0.0:
             raise ValueError("`repetition_penalty` is 0, it must be above 0; 1 is off")
+        for name in ("frequency_penalty", "presence_penalty"):
+            _check(name, getattr(self, name), low=-2.0, high=2.0, text="-2 to 2; 0 is off")
         for name in ("top_k", "seed"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int):

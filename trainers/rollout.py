@@ -24,7 +24,15 @@ from nprdsl.schema import Schema
 from nprdsl.trainers.rows import Row, row
 
 Floats = NDArray[np.float64]
-_EXACT: Final = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+_EXACT: Final = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "frequency_penalty",
+    "presence_penalty",
+)
 
 
 class OffPolicyError(ValueError):

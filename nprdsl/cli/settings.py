@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from nprdsl.runtime.sampling import Sampling
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
+_SAMPLING = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "frequency_penalty",
+    "presence_penalty",
+    "seed",
+)
 
 
 class Given(TypedDict):
@@ -54,6 +63,8 @@ class Given(TypedDict):
     top_k: int | None
     min_p: float | None
     repetition_penalty: float | None
+    frequency_penalty: float | None
+    presence_penalty: float | None
     seed: int
     per_rule: tuple[tuple[str, str, float], ...]
     parallel: bool
@@ -149,6 +160,8 @@ _OPTIONS: tuple[Decorator, ...] = (
     _option("--top-k", type=int, help="[the model's own]"),
     _option("--min-p", type=float, help="[off]"),
     _option("--repetition-penalty", type=float, help="[off]"),
+    _option("--frequency-penalty", type=float, help="[off]"),
+    _option("--presence-penalty", type=float, help="[off]"),
     _option("--seed", type=int, default=0, show_default=True),
     _option("--per-rule", type=_PerRule(), multiple=True, help="Sampling inside one rule."),
     _option(

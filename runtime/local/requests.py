@@ -112,7 +112,7 @@ class Request:
         if key is None:
             key = self._keys[branch] = branch_key(self.job.sampling.seed, machine.path(branch))
         if self._histories is not None:
-            history = self._histories.ids(branch)
+            history = self._histories.seen(branch)
         settings = self.job.sampling
         if settings.rules:
             settings = settings.for_rule(machine.rule(branch))

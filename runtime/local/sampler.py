@@ -1,9 +1,10 @@
 """Draws one token for every row, many rows at once.
 
-Order: repetition penalty, mask, temperature, top-k, top-p, min-p; then inverse transform sampling
-with the row's own uniform number, so that a row's token depends on that row alone. A
-log-probability is of the raw model distribution: temperature 1, nothing masked or penalised. That
-is what one dense forward over the trace gives for the token, and what a trainer compares with.
+Order: repetition, frequency and presence penalty, mask, temperature, top-k, top-p, min-p; then
+inverse transform sampling with the row's own uniform number, so that a row's token depends on that
+row alone. A log-probability is of the raw model distribution: temperature 1, nothing masked or
+penalised. That is what one dense forward over the trace gives for the token, and what a trainer
+compares with.
 Non-goals: where uniform numbers come from (see `randomness`), which masks (see `constraints`).
 """
 
@@ -11,11 +12,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from nprdsl.runtime.local.constraints import Constraints, Packed
+from nprdsl.runtime.local.histories import Seen
 from nprdsl.runtime.sampling import Sampling
 
 _HEAD = 1024  # top-p first looks at so many of the likeliest tokens, then at all
@@ -23,12 +23,12 @@ _HEAD = 1024  # top-p first looks at so many of the likeliest tokens, then at al
 
 @dataclass(slots=True)
 class Draw:
-    """What one row needs. `history` holds the ids that a repetition penalty counts, each once."""
+    """What one row needs; `history` where something is penalised."""
 
     mask: Packed
     settings: Sampling
     uniform: float
-    history: NDArray[np.int64] | None = None
+    history: Seen | None = None
 
 
 class Sampler:
@@ -96,11 +96,16 @@ def _pick(work: torch.Tensor, draws: list[Draw]) -> torch.Tensor:
 
 
 def _penalise(logits: torch.Tensor, draw: Draw) -> None:
-    penalty = draw.settings.repetition_penalty
-    if draw.history is not None and penalty != 1.0:
-        ids = torch.from_numpy(draw.history).to(logits.device)
-        seen = logits[ids]
-        logits[ids] = torch.where(seen > 0, seen / penalty, seen * penalty)
+    if draw.history is None:
+        return
+    settings, ids = draw.settings, torch.from_numpy(draw.history.ids).to(logits.device)
+    seen, penalty = logits[ids], settings.repetition_penalty
+    if penalty != 1.0:
+        seen = torch.where(seen > 0, seen / penalty, seen * penalty)
+    if settings.frequency_penalty:
+        counts = torch.from_numpy(draw.history.counts).to(logits.device, logits.dtype)
+        seen = seen - settings.frequency_penalty * counts
+    logits[ids] = seen - settings.presence_penalty
 
 
 def _keep_top_p(work: torch.Tensor, top_p: float) -> torch.Tensor:

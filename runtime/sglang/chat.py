@@ -35,7 +35,16 @@ from nprdsl.vocabulary import Vocabulary
 
 T = TypeVar("T")
 
-_SAMPLING: Final = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
+_SAMPLING: Final = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "frequency_penalty",
+    "presence_penalty",
+    "seed",
+)
 _NO_MEANING: Final = (
     "tools",
     "response_format",
@@ -45,8 +54,6 @@ _NO_MEANING: Final = (
     "regex",
     "ebnf",
     "logit_bias",
-    "frequency_penalty",
-    "presence_penalty",
     "top_logprobs",
     "min_tokens",
     "ignore_eos",

@@ -121,7 +121,7 @@ class Conductor:
         if key is None:
             key = self._keys[branch] = branch_key(self._seed, machine.path(branch))
         if self._histories is not None:
-            history = self._histories.ids(branch)
+            history = self._histories.seen(branch)
         settings = self.sampling.for_rule(machine.rule(branch))
         number = uniform(key, machine.position_in_branch(branch))
         return Draw(machine.mask(branch), settings, number, history)

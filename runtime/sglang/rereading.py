@@ -163,6 +163,6 @@ def check_server(submission: Submission) -> None:
         )
     if submission.sampling.penalises:
         raise UnsupportedServerError(
-            "a repetition penalty counts the tokens that a branch sees, and the server has no "
+            "a penalty counts the tokens that a branch sees, and the server has no "
             f"plugin for that; {WITH_PLUGIN}"
         )

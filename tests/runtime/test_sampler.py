@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from nprdsl.actions import Drop, Feed, Fork, Join
 from nprdsl.runtime.local.constraints import Constraints
+from nprdsl.runtime.local.histories import Histories, Seen
 from nprdsl.runtime.local.randomness import branch_key, uniform
 from nprdsl.runtime.local.sampler import Draw, Sampler
 from nprdsl.runtime.sampling import Sampling
@@ -22,8 +24,9 @@ def reference(logits: np.ndarray, draw: Draw) -> np.ndarray:
     """The filtered distribution of one row, written plainly in numpy."""
     how = draw.settings
     work = logits.astype(np.float64)
-    for i in draw.history if draw.history is not None else ():
+    for i, count in zip(*draw.history, strict=True) if draw.history is not None else ():
         work[i] *= 1 / how.repetition_penalty if work[i] > 0 else how.repetition_penalty
+        work[i] -= how.frequency_penalty * count + how.presence_penalty
     bits = np.unpackbits(draw.mask.view(np.uint8), bitorder="little")[: len(work)]
     work[bits == 0] = -np.inf
     if how.temperature == 0:
@@ -62,12 +65,16 @@ SETTINGS = [
     Sampling(min_p=0.2, temperature=1.5),
     Sampling(top_k=6, top_p=0.9, min_p=0.05, temperature=0.8, repetition_penalty=1.4),
     Sampling(repetition_penalty=0.8),
+    Sampling(frequency_penalty=0.7),
+    Sampling(presence_penalty=-1.5),
+    Sampling(repetition_penalty=1.2, frequency_penalty=0.3, presence_penalty=0.9, top_k=7),
 ]
 
 
 def random_draws(rng: random.Random, width: int, rows: int) -> list[Draw]:
     masks = random_masks(rng, width)
-    history = np.array(rng.sample(range(width), 4))
+    ids = np.array(rng.sample(range(width), 4))
+    history = Seen(ids, np.array([rng.randint(1, 5) for _ in ids]))
     return [
         Draw(rng.choice(masks), rng.choice(SETTINGS), rng.random(), rng.choice([None, history]))
         for _ in range(rows)
@@ -159,3 +166,20 @@ def test_masks_apply_to_wider_and_narrower_logits() -> None:
 def test_a_mask_without_a_token_is_an_error() -> None:
     with pytest.raises(ValueError, match="allows no token"):
         Constraints(8, CPU).apply(torch.zeros(1, 8), [pack([], 8)])
+
+
+def test_histories_count_what_a_branch_sees() -> None:
+    histories = Histories()
+
+    def counts(branch: int) -> dict[int, int]:
+        seen = histories.seen(branch)
+        return dict(zip(seen.ids.tolist(), seen.counts.tolist(), strict=True))
+
+    histories.apply([Feed(0, (5, 6, 5)), Fork(0, (1, 2))])
+    histories.apply([Feed(1, (5, 7)), Feed(2, (7, 7, 8)), Fork(1, (3,)), Feed(3, (6,))])
+    assert counts(1) == {5: 3, 6: 1, 7: 1} and counts(2) == {5: 2, 6: 1, 7: 2, 8: 1}
+    assert counts(3) == {5: 3, 6: 2, 7: 1}
+    histories.apply([Join(1, (3,)), Join(0, (1, 2))])
+    assert counts(0) == {5: 3, 6: 2, 7: 3, 8: 1}
+    histories.apply([Fork(0, (4,)), Feed(4, tuple(range(100, 300))), Drop(0, (4,)), Feed(0, (5,))])
+    assert counts(0) == {5: 4, 6: 2, 7: 3, 8: 1}

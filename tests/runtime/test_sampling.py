@@ -23,6 +23,8 @@ from nprdsl.runtime.sampling import Sampling
         ({"top_k": 2.5}, "`top_k` is 2.5, it must be an integer"),
         ({"min_p": 2}, "`min_p` is 2, it must be 0 (off) to 1"),
         ({"repetition_penalty": 0}, "must be above 0; 1 is off"),
+        ({"frequency_penalty": 3}, "`frequency_penalty` is 3, it must be -2 to 2; 0 is off"),
+        ({"presence_penalty": "x"}, "`presence_penalty` is 'x', it must be a number"),
         ({"seed": 1.0}, "`seed` is 1.0, it must be an integer"),
         ({"rules": {"step": {"temprature": 1}}}, "did you mean `temperature`?"),
         ({"rules": {"step": {"top_p": 3}}}, "sampling of the rule `step`: `top_p` is 3"),
@@ -47,6 +49,7 @@ def test_rules_override() -> None:
     assert sampling.for_rule("step") is step
     assert sampling.for_rule("plan") is sampling
     assert sampling.penalises and not Sampling().penalises
+    assert Sampling(rules={"step": {"presence_penalty": 0.5}}).penalises
 
 
 def test_rules_of_the_schema_only() -> None:

@@ -107,7 +107,11 @@ def test_penalties_by_rule(server: Server, local: LocalEngine) -> None:
     sampling = Sampling(
         temperature=0.0,
         repetition_penalty=1.3,
-        rules={"step": {"repetition_penalty": 1.6}, "plan": {"temperature": 0.7, "top_k": 20}},
+        frequency_penalty=0.2,
+        rules={
+            "step": {"repetition_penalty": 1.6, "presence_penalty": 0.4},
+            "plan": {"temperature": 0.7, "top_k": 20},
+        },
     )
     options = {"limits": LIMITS["npr"], "sampling": sampling}
     results = local.generate(NPR, PROMPTS[:4], **options)

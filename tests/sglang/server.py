@@ -6,12 +6,15 @@ Non-goals: HTTP (see the tests of `nprdsl serve`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest import mock
 
+import psutil
 import sglang
 
 from nprdsl.runtime.sglang.protocol import ForkRequest, Report, reports
@@ -42,6 +45,10 @@ class Answer:
         return found
 
 
+def _children() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
+
+
 def answer(output: dict[str, Any]) -> Answer:
     return Answer(list(output["output_ids"]), output["meta_info"], reports(output["meta_info"]))
 
@@ -50,6 +57,7 @@ class Server:
     """An engine with a small pool; the overlap scheduler is off."""
 
     def __init__(self, model: Path, **options: Any) -> None:
+        others = set(_children())
         self.engine = sglang.Engine(
             **{
                 "model_path": str(model),
@@ -68,8 +76,19 @@ class Server:
             }
         )
 
+        self._members = [child for child in _children() if child not in others]
+
     def stop(self) -> None:
-        self.engine.shutdown()
+        """Ends this engine's processes: SGLang would end all children of the tests, among them the
+        servers that other tests still use."""
+        with mock.patch("sglang.srt.entrypoints.engine.kill_process_tree", self._end_members):
+            self.engine.shutdown()
+
+    def _end_members(self, *_: object, **__: object) -> None:
+        for member in self._members:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+        psutil.wait_procs(self._members, timeout=60)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs a coroutine on the engine's loop."""

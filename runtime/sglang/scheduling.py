@@ -75,8 +75,8 @@ class TraceScheduler:
 
     @property
     def holds_kv(self) -> bool:
-        """Some request has something in the KV cache."""
-        return bool(self.reserve.admitted)
+        """Some request has something in the KV cache; one whose prompt only waits has nothing."""
+        return any(c.stage is Stage.RUNNING or c.trace.kv.holds_kv for c in self.reserve.admitted)
 
     @property
     def owned(self) -> int:

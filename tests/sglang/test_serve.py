@@ -222,7 +222,7 @@ def test_what_needs_the_plugin_is_refused_without_it(
 ) -> None:
     with pytest.raises(UnsupportedServerError, match="the join of `block` merges"):
         plain.submit(ARITH, PROMPT, chat=True)
-    with pytest.raises(UnsupportedServerError, match="repetition penalty"):
+    with pytest.raises(UnsupportedServerError, match="a penalty counts"):
         plain.submit(reread, PROMPT, chat=True, sampling=Sampling(repetition_penalty=1.1))
 
 

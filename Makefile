@@ -38,7 +38,7 @@ types: .venv/tests
 	$(BIN)/python -m pip install -q --no-deps -c constraints.txt -r benchmarks/requirements.txt
 	touch $@
 
-# SGLang on a machine without CUDA; stock packages, about 320 MB, none of them for CUDA.
+# SGLang on a machine without CUDA; stock packages, none of them for CUDA.
 SGLANG_VENV ?= .venv-sglang
 SGLANG_LISTS := runtime/sglang/cpu/requirements.txt runtime/sglang/cpu/requirements-no-deps.txt
 

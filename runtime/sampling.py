@@ -85,13 +85,12 @@ class Sampling:
                 )
 
     def _overridden(self, rule: str, overrides: Overrides) -> Sampling:
-        allowed = [name for name in SETTINGS if name not in _WHOLE_REQUEST]
         for key in overrides:
             if key in _WHOLE_REQUEST:
                 raise ValueError(f"`{key}` is set for a whole request, not for the rule `{rule}`")
-            if key not in allowed:
-                raise ValueError(_unknown(key, allowed, f"the rule `{rule}`"))
-        merged = {name: getattr(self, name) for name in allowed} | dict(overrides)
+            if key not in PER_RULE:
+                raise ValueError(_unknown(key, PER_RULE, f"the rule `{rule}`"))
+        merged = {name: getattr(self, name) for name in PER_RULE} | dict(overrides)
         try:
             return Sampling(seed=self.seed, **merged)
         except (TypeError, ValueError) as error:
@@ -119,6 +118,7 @@ class Sampling:
 
 
 SETTINGS = tuple(f.name for f in fields(Sampling) if f.init)
+PER_RULE = tuple(name for name in SETTINGS if name not in _WHOLE_REQUEST)
 
 
 def _check(name: str, value: object, *, low: float, high: float, text: str) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,20 +18,11 @@ from nprdsl.events import EndReason
 from nprdsl.ledger import DEFAULT_LIMITS, Limits
 from nprdsl.runtime.engine import Engine, Prompt
 from nprdsl.runtime.results import Result
-from nprdsl.runtime.sampling import DEFAULT, Sampling
+from nprdsl.runtime.sampling import DEFAULT, PER_RULE, Sampling
 from nprdsl.schema import Schema
 from nprdsl.trainers.rows import Row, row
 
 Floats = NDArray[np.float64]
-_EXACT: Final = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "repetition_penalty",
-    "frequency_penalty",
-    "presence_penalty",
-)
 
 
 class OffPolicyError(ValueError):
@@ -110,7 +100,7 @@ def rollout(group: int, result: Result) -> Rollout:
 def check_on_policy(sampling: Sampling) -> None:
     """Raises OffPolicyError if a setting, of any rule, bends the model's distribution."""
     for name, settings in [("", sampling), *_per_rule(sampling)]:
-        for setting in _EXACT:
+        for setting in PER_RULE:
             given, neutral = getattr(settings, setting), getattr(DEFAULT, setting)
             if given != neutral:
                 where = f" for the rule `{name}`" if name else ""

@@ -22,16 +22,6 @@ if TYPE_CHECKING:
     from nprdsl.runtime.sampling import Sampling
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-_SAMPLING = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "repetition_penalty",
-    "frequency_penalty",
-    "presence_penalty",
-    "seed",
-)
 
 
 class Given(TypedDict):
@@ -241,8 +231,11 @@ def _limits(given: Given) -> Limits:
 
 
 def _sampling(given: Given) -> dict[str, Any]:
+    from nprdsl.runtime.sampling import PER_RULE
+
     values: dict[str, Any] = dict(given)
-    chosen = {name: values[name] for name in _SAMPLING if values[name] is not None}
+    names = (*PER_RULE, "seed")
+    chosen = {name: values[name] for name in names if values[name] is not None}
     rules: dict[str, dict[str, float]] = {}
     for rule, setting, value in given["per_rule"]:
         rules.setdefault(rule, {})[setting] = value

@@ -26,6 +26,7 @@ from nprdsl.prompting import instructions
 from nprdsl.runtime.outcome import Ending, outcome
 from nprdsl.runtime.prompts import PromptEncoder
 from nprdsl.runtime.results import Result
+from nprdsl.runtime.sampling import PER_RULE
 from nprdsl.runtime.sglang import completion
 from nprdsl.runtime.sglang.library import Library, Prepared, RefusedError, described
 from nprdsl.runtime.sglang.protocol import ForkRequest, LimitsForm, Report, SchemaForm, reports
@@ -35,16 +36,7 @@ from nprdsl.vocabulary import Vocabulary
 
 T = TypeVar("T")
 
-_SAMPLING: Final = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "repetition_penalty",
-    "frequency_penalty",
-    "presence_penalty",
-    "seed",
-)
+_SAMPLING: Final = (*PER_RULE, "seed")
 _NO_MEANING: Final = (
     "tools",
     "response_format",

@@ -115,8 +115,8 @@ def _entries(lanes: Lanes, log: torch.Tensor) -> torch.Tensor:
     if lanes.count == 1:
         return log.narrow(2, lanes.start, lanes.width)
     extents = log[0].narrow(1, lanes.start, lanes.count * lanes.length)
-    extents = extents.unflatten(1, (lanes.count, lanes.length))
-    return extents.narrow(2, 0, lanes.width).transpose(0, 1)
+    by_lane = extents.view(log.shape[1], lanes.count, lanes.length, log.shape[3])
+    return by_lane.narrow(2, 0, lanes.width).transpose(0, 1)
 
 
 def _capped(

@@ -7,8 +7,9 @@ and what a value must spell. Characters count; non-goals: fields that may be wri
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from os.path import commonprefix
 
 import numpy as np
 
@@ -24,6 +25,12 @@ def forced_spans(content: str, pieces: Sequence[Piece], end: int) -> list[Span]:
     """The stretches of a field that may be written in one way only, from its start to the `end` of
     the tag behind it."""
     return _joined(_spans(content, pieces, end))
+
+
+def decided_at(tag: str, tags: Iterable[str]) -> int:
+    """How many characters of a tag must stand before it is no other one of `tags`."""
+    shared = [commonprefix((tag, other)) for other in tags if other != tag]
+    return 1 + max(map(len, shared)) if shared else 0
 
 
 def _spans(content: str, pieces: Sequence[Piece], end: int) -> Iterator[Span]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from nprdsl.content import BLANKS, ArcContent, ContentFault, Piece, is_glue, is_text
 from nprdsl.events import StructureEvent
-from nprdsl.forcedspans import Span, forced_spans
+from nprdsl.forcedspans import Span, decided_at, forced_spans
 from nprdsl.ir import Field, Grammar
 from nprdsl.lexemes import Lexeme
 from nprdsl.repair import Looser, repair
@@ -174,10 +174,14 @@ class _Reading:
         ways = [symbols for arc in state.arcs.values() for symbols in arc.fields]
         if len(ways) == 1:
             return forced_spans(content, pieces, lexeme.tag_end - lexeme.start)
+        found: list[Span] = []
         glue = {_first_glue(symbols) for symbols in ways}
-        if len(glue) > 1 or None in glue:
-            return []
-        return [(0, len(content) - len(content.lstrip(BLANKS)))]
+        if len(glue) == 1 and None not in glue:
+            found.append((0, len(content) - len(content.lstrip(BLANKS))))
+        if all(is_glue(symbol) for symbols in ways for symbol in symbols):
+            decided = decided_at(lexeme.tag, state.arcs.keys())
+            found.append((len(content) + decided, lexeme.tag_end - lexeme.start))
+        return [(start, end) for start, end in found if end > start]
 
     def _happen(self, events: tuple[StructureEvent, ...], at: int) -> None:
         self.placed.extend(Placed(event, at, at) for event in events)

@@ -1,9 +1,9 @@
 """How a document is written in a schema: its tags, labels and glue, with slots for the texts.
 
 Where the schema wants a text that the document does not have (an opening, an answer), the form has
-an `ExtraSlot`; prose for which it has no place becomes a block of one branch. `form_of` chooses what
-needs the least of both. Non-goals: the texts (see `steps`); legality: `schema.check` has the last
-word.
+an `ExtraSlot`; prose for which it has no place becomes a block of one branch. `form_of` chooses
+what needs the least of both. Non-goals: the texts (see `steps`); legality: `schema.check` has the
+last word.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from nprdsl.trainers.curate.pieces import (
     ConclusionSlot,
     ExtraSlot,
     ItemSlot,
-    JoinMark,
     OpenMark,
     Path,
     Piece,
@@ -81,8 +80,7 @@ class Form:
 
     def fill(self, text: Callable[[Slot], str]) -> str:
         """The trace with the text of every slot, without white space around it."""
-        shown = [piece for piece in self.pieces if not isinstance(piece, OpenMark | JoinMark)]
-        shown = [piece for piece in shown if isinstance(piece, Written | Slot)]
+        shown = [piece for piece in self.pieces if isinstance(piece, Written | Slot)]
         out: list[str] = []
         for index, piece in enumerate(shown):
             if isinstance(piece, Written):

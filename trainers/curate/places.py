@@ -34,7 +34,7 @@ _EXTRA = Way(Cost.EXTRA, (ExtraSlot(0),))  # numbered when the form is complete
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A block that is being written: where it ends among the nodes, and what each branch repeats."""
+    """A block that is being written: the node behind it, and what each branch repeats."""
 
     construct: ir.Block
     path: Path
@@ -55,8 +55,8 @@ class At:
 class Sequel:
     """A sequence of nodes: the trunk, or a branch of `around`.
 
-    `merge` is what it costs to write the answer in one text with what stands before it; `labels` are
-    those of the branches around, the outermost first.
+    `merge` is what it costs to write the answer in one text with what stands before it; `labels`
+    are those of the branches around, the outermost first.
     """
 
     def __init__(

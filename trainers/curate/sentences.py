@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from itertools import pairwise
 from typing import Final
 
 _WHOLE: Final = re.compile(
@@ -22,13 +23,13 @@ _WHOLE: Final = re.compile(
     r"|(?<![\\$])\$(?!\$).*?(?<!\\)\$",
     re.S,
 )
-_STOP: Final = r"[.!?](?:[\"')\]*”’]|\$\$?|\\[\])])*(?P<gap>\s+)(?=[^\sa-z])"
+_STOP: Final = r"[.!?](?:[\"')\]*\u201d\u2019]|\$\$?|\\[\])])*(?P<gap>\s+)(?=[^\sa-z])"
 _TIGHT: Final = r"[.!?](?:\\\]|\$\$)(?P<tight>)(?=[A-Z])"  # `.\]Thus`, as the MATH data set has it
 _PARAGRAPH: Final = r"\n[ \t]*\n\s*"
 _LINE: Final = r"(?<![,;:=+(])\n[ \t]*(?=[A-Z0-9*#•]|-\s)"  # wrapped prose is cut too often by it
 _CUT: Final = re.compile(f"(?:{_PARAGRAPH})|(?:{_LINE})|(?:{_STOP})|(?:{_TIGHT})")
 _UNFINISHED: Final = frozenset(
-    "e.g i.e eg ie cf vs resp approx Dr Mr Mrs Ms Prof St Fig Eq Eqn Thm No Ex Sec Ch".lower().split()
+    "e.g i.e eg ie cf vs resp approx dr mr mrs ms prof st fig eq eqn thm no ex sec ch".split()
 )
 _NUMBER: Final = re.compile(r"(?:^|\n)[ \t]*\d+\.$")
 
@@ -37,7 +38,7 @@ def sentences(text: str) -> tuple[str, ...]:
     """The sentences of `text` in order; joined they are `text`. None of them is blank."""
     spans = [match.span() for match in _WHOLE.finditer(text)]
     cuts = [0, *_cuts(text, spans), len(text)]
-    pieces = [text[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True) if a < b]
+    pieces = [text[a:b] for a, b in pairwise(cuts) if a < b]
     found: list[str] = []
     for piece in pieces:
         if found and (not piece.strip() or not found[-1].strip()):

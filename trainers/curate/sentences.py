@@ -28,8 +28,8 @@ _TIGHT: Final = r"[.!?](?:\\\]|\$\$)(?P<tight>)(?=[A-Z])"  # `.\]Thus`, as the M
 _PARAGRAPH: Final = r"\n[ \t]*\n\s*"
 _LINE: Final = r"(?<![,;:=+(])\n[ \t]*(?=[A-Z0-9*#•]|-\s)"  # wrapped prose is cut too often by it
 _CUT: Final = re.compile(f"(?:{_PARAGRAPH})|(?:{_LINE})|(?:{_STOP})|(?:{_TIGHT})")
-_UNFINISHED: Final = frozenset(
-    "e.g i.e eg ie cf vs resp approx dr mr mrs ms prof st fig eq eqn thm no ex sec ch".split()
+_UNFINISHED: Final = re.compile(
+    r"e\.?g|i\.?e|cf|vs|resp|approx|dr|mrs?|ms|prof|st|figs?|eqn?s?|thm|nos?|ex|sec|ch"
 )
 _NUMBER: Final = re.compile(r"(?:^|\n)[ \t]*\d+\.$")
 
@@ -68,4 +68,4 @@ def _goes_on(text: str, match: re.Match[str]) -> bool:
     begin = text.rfind("\n", 0, match.start("gap")) + 1
     before = text[max(begin - 1, 0) : match.start("gap")]
     word = before.split()[-1].rstrip(".").lstrip("([\"'").lower() if before.split() else ""
-    return word in _UNFINISHED or _NUMBER.search(before) is not None
+    return bool(_UNFINISHED.fullmatch(word) or _NUMBER.search(before))

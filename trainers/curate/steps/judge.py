@@ -11,8 +11,8 @@ from nprdsl.trainers.curate.isolation import Branch
 from nprdsl.trainers.curate.step import Answer, Shown, Step, StepName
 
 TASK: Final = """\
-These branches of the chain, as rewritten, will be worked out at the same time; none can see another.
-What stands in the problem, or before the block, is visible to all of them.
+These branches of the chain, as rewritten, will be worked out at the same time; none can see
+another. What stands in the problem, or before the block, is visible to all of them.
 
 {branches}
 

@@ -20,7 +20,7 @@ OUTLINE
 
 Every smallest part ({labels}) gets a run of sentences, in the order of the outline: the
 first part begins at sentence 1, every part begins right behind the one before it, and the last
-ends at sentence {count}. Every part gets one sentence at least, and every sentence goes into one part.
+ends at sentence {count}. Every part gets one sentence at least; every sentence goes into one part.
 Reply with {{"parts": [{{"label": "{example}", "first": 1, "last": 2}}, ...]}}."""
 
 

@@ -1,8 +1,8 @@
 """Step 5: the texts of maps and joins, and branches that stand on their own.
 
 The model words what the schema wants and the chain does not have, and rewrites the sentences of a
-branch that lean on a sibling; every other sentence stays as it was, to the character. The trace must
-be legal, near the original, and free of what `isolation` can see.
+branch that lean on a sibling; every other sentence stays as it was, to the character. The trace
+must be legal, near the original, and free of what `isolation` can see.
 Non-goals: tags; the form knows them.
 """
 
@@ -40,8 +40,9 @@ Write what is missing:
   about to be done, at the end the final answer exactly as the chain gives it.
 Then make every branch stand on its own: a reader of the problem, of what stands before the block,
 and of the item must understand it without its siblings. Rewrite a sentence only where it opens a
-branch with a connective ("First", "Next", "Similarly", "Alternatively"), points at a sibling ("as in
-the other case"), or uses a name or a result that only a sibling has; say in full what it leans on.
+branch with a connective ("First", "Next", "Similarly", "Alternatively"), points at a sibling ("as
+in the other case"), or uses a name or a result that only a sibling has; say in full what it leans
+on.
 Change nothing else: every rewritten sentence keeps its content and its formulas, and only sentences
 of branches may be rewritten ({editable}).
 No text may hold {tags}.
@@ -140,8 +141,8 @@ def faults(answer: Wording, given: Draft) -> list[str]:
     far = distance(original, rewritten)
     if far > given.limit:
         found.append(
-            f"the rewritten sentences are {far:.2f} away from the chain, and {given.limit:g} is the "
-            "limit; rewrite fewer of them, and less in each"
+            f"the rewritten sentences are {far:.2f} away from the chain, and {given.limit:g} is "
+            "the limit; rewrite fewer of them, and less in each"
         )
     for branches in given.siblings(answer):
         found += leaks(branches)
@@ -171,7 +172,7 @@ def _misplaced(answer: Wording, given: Draft) -> Iterator[str]:
         if not 1 <= edit.sentence <= len(given.sentences):
             yield f"there is no sentence {edit.sentence}"
         elif edit.sentence not in given.editable:
-            yield f"sentence {edit.sentence} stands in no branch beside others; it must stay as it is"
+            yield f"sentence {edit.sentence} has no sibling; it must stay as it is"
         elif edit.sentence in seen:
             yield f"sentence {edit.sentence} is rewritten twice"
         seen.add(edit.sentence)

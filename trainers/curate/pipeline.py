@@ -86,7 +86,10 @@ class Curator:
         async def review(plan: Arrangement) -> list[str]:
             if form_of(self.schema.grammar, plan.document(outline)) is not None:
                 return []
-            return [f"there is no room for {len(plan.blocks)} blocks like these; make fewer"]
+            return [
+                f"the format has no place for these {len(plan.blocks)} blocks and the parts that "
+                "stand outside them; make other blocks, or fewer"
+            ]
 
         return review
 

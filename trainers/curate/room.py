@@ -53,8 +53,10 @@ def _deep(depth: int) -> Block:
 
 
 def _holds(schema: Schema, block: Node) -> bool:
-    form = form_of(schema.grammar, (Prose(0, 0), block, Prose(0, 0)))
-    return form is not None and not schema.check(form.fill(lambda _: "text"))
+    """Whether the block can be written, with prose before it or none."""
+    prose = Prose(0, 0)
+    forms = (form_of(schema.grammar, nodes) for nodes in ((prose, block, prose), (block, prose)))
+    return any(form is not None and not schema.check(form.fill(lambda _: "text")) for form in forms)
 
 
 def _why(schema: Schema) -> str:

@@ -101,7 +101,7 @@ class Asker:
                 faults = await review(answer)
             if answer is not None and not faults:
                 return answer
-            messages = [*question, *_complaint(reply, faults)]
+            messages = [*question, *_complaint(attempt + 1, reply, faults)]
         raise StepFailedError(step.name, faults)
 
 
@@ -118,12 +118,14 @@ def _read(step: Step[In, Out], given: In, reply: Reply) -> tuple[Out | None, lis
     return answer, step.faults(answer, given)
 
 
-def _complaint(reply: Reply, faults: list[str]) -> list[Message]:
+def _complaint(attempt: int, reply: Reply, faults: list[str]) -> list[Message]:
+    """The number makes every request another one, so that the cache does not answer it."""
     listed = "\n".join(f"- {fault}" for fault in faults[:_TOLD])
     return [
         {"role": "assistant", "content": reply.text or "(nothing)"},
         {
             "role": "user",
-            "content": f"This does not hold:\n{listed}\nGive the whole JSON object again, mended.",
+            "content": f"Answer {attempt} does not hold:\n{listed}\n"
+            "Give the whole JSON object again, mended.",
         },
     ]

@@ -87,8 +87,8 @@ class Curator:
             if form_of(self.schema.grammar, plan.document(outline)) is not None:
                 return []
             return [
-                f"the format has no place for these {len(plan.blocks)} blocks and the parts that "
-                "stand outside them; make other blocks, or fewer"
+                "the format has no place for these blocks and the parts that stand outside them "
+                f"(blocks: {len(plan.blocks)}); make other blocks, or fewer"
             ]
 
         return review

@@ -55,7 +55,9 @@ def _cuts(text: str, spans: list[tuple[int, int]]) -> list[int]:
         gap = max(match.start(), match.start("gap"), match.start("tight"))
         inside = bisect_right(starts, gap) - 1
         if inside >= 0 and gap < spans[inside][1]:
-            at = max(spans[inside][1] - 1, at + 1)  # the mark that ends a formula may stand in it
+            at = max(
+                spans[inside][1] - len(".\\]"), at + 1
+            )  # the full stop may stand in the formula
             continue
         if match["gap"] is None or not _goes_on(text, match):
             found.append(match.end())

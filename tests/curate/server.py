@@ -20,7 +20,7 @@ PATIENCE_S = 60.0  # after which a silent response gives up by itself
 
 @dataclass(frozen=True)
 class Asked:
-    """One request. `number` counts all requests from 0."""
+    """One request. `number` counts all requests from 0; names of headers are in lower case."""
 
     number: int
     body: dict[str, Any]
@@ -142,7 +142,8 @@ class Scripted:
     def respond(self, handler: BaseHTTPRequestHandler) -> None:
         body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
         with self._lock:
-            asked = Asked(len(self.asked), body, dict(handler.headers), time.monotonic())
+            headers = {name.lower(): value for name, value in handler.headers.items()}
+            asked = Asked(len(self.asked), body, headers, time.monotonic())
             self.asked.append(asked)
             self._open += 1
             self.most = max(self.most, self._open)

@@ -12,7 +12,7 @@ from typing import Final
 from nprdsl.trainers.curate.document import Leaf
 from nprdsl.trainers.curate.step import Answer, Shown, Step, StepName
 
-_NUMBERED: Final = re.compile(r"^\s*(?:(?:step|part|s)\s*)?\d+(?:\.\d+)*\s*[.:)]\s*", re.I)
+_NUMBERED: Final = re.compile(r"^\s*(?:(?:step|part|s)\s*)?\d+(?:\.\d+)*\s*[.:)]\s+", re.I)
 
 TASK: Final = """\
 Outline the chain of thought as a tree of two levels.

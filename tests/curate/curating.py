@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from nprdsl.trainers.curate import (
     Curator,
     Endpoint,
     Rejected,
+    Room,
     Service,
     curate_all,
     room_of,
@@ -60,7 +62,7 @@ class Curating:
         curator = Curator(
             self.schema,
             self.schema.name,
-            room_of(self.schema, self.depth),
+            _room(self.schema, self.depth),
             askers[0],
             tuple(askers[1:]),
             self.limit,
@@ -71,6 +73,11 @@ class Curating:
         finally:
             await endpoint.close()
         return found
+
+
+@cache
+def _room(schema: Schema, depth: int) -> Room:
+    return room_of(schema, depth)
 
 
 def chain(row: dict[str, Any]) -> Chain:

@@ -107,7 +107,7 @@ def test_retry_after_is_honoured(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("trouble", "error", "told"),
     [
-        (Failed(500, "boom", QUICKLY), EndpointError, "HTTP 500: boom"),
+        (Failed(500, "\x1b[2Jbo\nom", QUICKLY), EndpointError, r"HTTP 500:  \[2Jbo om$"),
         (Failed(429, "slow", QUICKLY), EndpointError, "HTTP 429: slow"),
         (Failed(413, "too long"), EndpointError, "HTTP 413: too long"),
         (Silent(), EndpointError, "no reply within 0.2 s"),

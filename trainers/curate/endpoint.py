@@ -25,6 +25,7 @@ from nprdsl.trainers.curate.cache import Cache, Reply, Request
 
 NO_SECRET: Final = "-"  # for servers that want none; the client refuses an empty one
 _SHORTEST_SECRET: Final = 8  # characters; shorter ones, such as `none`, are words
+_LONGEST_MESSAGE: Final = 500  # characters of what an endpoint says
 _HIDDEN: Final = "[secret]"
 _SUFFIX: Final = "/chat/completions"
 
@@ -243,7 +244,8 @@ class Endpoint:
         body = error.body
         message = body.get("message") if isinstance(body, dict) else None
         told = message if isinstance(message, str) else error.message
-        return self._service.secret.hidden(f"HTTP {error.status_code}: {told}"[:500])
+        shown = "".join(c if c.isprintable() else " " for c in told)
+        return self._service.secret.hidden(f"HTTP {error.status_code}: {shown}")[:_LONGEST_MESSAGE]
 
 
 def _format(request: Request) -> dict[str, object]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from nprdsl import ir
 from nprdsl.trainers.curate.derivation import Cost, Way
@@ -124,6 +124,7 @@ def _way(grammar: ir.Grammar, nodes: Sequence[Node], merge: Cost) -> Way | None:
     return Sequel(grammar, nodes, merge=merge).ways(start)
 
 
+@lru_cache(maxsize=32)
 def _flows(grammar: ir.Grammar) -> bool:
     """Whether prose may stand before, between and behind the blocks of the trunk."""
     block = Block(Kind.COLLECTIVE, ((Prose(1, 1),), (Prose(1, 1),)))

@@ -32,15 +32,16 @@ from nprdsl.trainers.curate.pieces import (
 _EXTRA = Way(Cost.EXTRA, (ExtraSlot(0),))  # numbered when the form is complete
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Opened:
-    """A block that is being written: the node behind it, and what each branch repeats."""
+    """A block that is being written: the node behind it, and what each branch repeats. There is one
+    for each content, compared by identity."""
 
     construct: ir.Block
     path: Path
     block: Block
     end: int
-    bound: tuple[tuple[Piece, ...], ...] = ()
+    bound: tuple[tuple[Piece, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,8 @@ class Sequel:
         self._path = path
         self._labels = labels
         self._walker: Walker[At] = Walker(grammar, self)
+        self._made: dict[tuple[ir.Block, int, int, Kind], Opened | None] = {}
+        self._written: dict[tuple[ir.Fork, Opened], Way | None] = {}
 
     def ways(self, node: ir.Node, forced: tuple[tuple[str, Piece], ...] = ()) -> Way | None:
         """The cheapest way to write all nodes over `node`; None where there is none."""
@@ -129,47 +132,63 @@ class Sequel:
         """The block that is next, or prose as a block of one branch."""
         if spot.node == len(self._nodes) or spot.opened is not None or spot.forced:
             return
-        node, path = self._nodes[spot.node], (*self._path, spot.node)
+        node = self._nodes[spot.node]
         if isinstance(node, Block):
-            yield 0, Opened(construct, path, node, spot.node + 1)
+            yield from self._content(construct, spot.node, spot.node + 1, node, 0)
         for end, first, last in self._runs(spot.node) if self._wraps else ():
             alone = Block(Kind.ALONE, ((Prose(first, last),),))
             cost = Cost.WRAP + self._merged(spot.node, end)
-            yield cost, Opened(construct, path, alone, end)
+            yield from self._content(construct, spot.node, end, alone, cost)
+
+    def _content(
+        self, construct: ir.Block, at: int, end: int, block: Block, cost: int
+    ) -> Iterator[tuple[int, Opened]]:
+        """One content, made once; nothing where its labels cannot be made."""
+        key = (construct, at, end, block.kind)
+        if key not in self._made:
+            path = (*self._path, at)
+            bound = _bound(self._grammar, construct, path, len(block.branches), self._labels)
+            made = None if bound is None else Opened(construct, path, block, end, bound)
+            self._made[key] = made
+        found = self._made[key]
+        if found is not None:
+            yield cost, found
 
     def _map(self, node: ir.Map, spot: At) -> Ways[At]:
         found: Ways[At] = {}
         for cost, content in self._contents(spot, node.block):
-            bound = _bound(self._grammar, content, self._labels)
-            if bound is None:
-                continue
-            listing = Listing(self._grammar, content, bound)
-            listed = Walker(self._grammar, listing).walk(node.node, 0)
+            listed = Walker(self._grammar, Listing(self._grammar, content)).walk(node.node, 0)
             way = listed.get(len(content.block.branches))
             if way is not None:
-                opened = Opened(node.block, content.path, content.block, content.end, bound)
-                mark = OpenMark(content.path, content.block)
-                add(found, At(spot.node, opened), Way(cost, (mark,)).then(way))
+                mark = Way(cost, (OpenMark(content.path, content.block),))
+                add(found, At(spot.node, content), mark.then(way))
         return found
 
     def _fork(self, node: ir.Fork, spot: At) -> Ways[At]:
+        found: Ways[At] = {}
         if node.block.item is not None:
             opened = spot.opened
-            if opened is None or opened.construct is not node.block:
-                return {}
-            return self._branches(node, spot, opened, Way())
-        found: Ways[At] = {}
+            if opened is not None and opened.construct is node.block:
+                self._begin(node, spot, opened, Way(), found)
+            return found
         low, high = node.block.low, node.block.high
         for cost, content in self._contents(spot, node.block):
             count = len(content.block.branches)
             if low <= count and (high is None or count <= high):
-                opened = Opened(node.block, content.path, content.block, content.end, ((),) * count)
                 begun = Way(cost, (OpenMark(content.path, content.block),))
-                for reached, way in self._branches(node, spot, opened, begun).items():
-                    add(found, reached, way)
+                self._begin(node, spot, content, begun, found)
         return found
 
-    def _branches(self, node: ir.Fork, spot: At, opened: Opened, way: Way) -> Ways[At]:
+    def _begin(self, node: ir.Fork, spot: At, opened: Opened, begun: Way, into: Ways[At]) -> None:
+        key = (node, opened)
+        if key not in self._written:
+            self._written[key] = self._branches(node, opened)
+        written = self._written[key]
+        if written is not None:
+            add(into, At(spot.node, opened), begun.then(written))
+
+    def _branches(self, node: ir.Fork, opened: Opened) -> Way | None:
+        way = Way()
         for index, nodes in enumerate(opened.block.branches):
             values = opened.bound[index]
             label = next((v.text for v in values if isinstance(v, Written)), str(index + 1))
@@ -184,9 +203,9 @@ class Sequel:
             forced = tuple(zip(node.block.bound, values, strict=True)) if values else ()
             written = branch.ways(node.branch, forced)
             if written is None:
-                return {}
+                return None
             way = way.then(Way(0, (BranchMark(opened.path, index),))).then(written)
-        return {At(spot.node, opened): way}
+        return way
 
     def _join(self, node: ir.Join, spot: At) -> Ways[At]:
         opened = spot.opened
@@ -202,12 +221,9 @@ class Sequel:
 class Listing:
     """Inside a map; a spot is the number of items that are listed."""
 
-    def __init__(
-        self, grammar: ir.Grammar, content: Opened, bound: tuple[tuple[Piece, ...], ...]
-    ) -> None:
+    def __init__(self, grammar: ir.Grammar, content: Opened) -> None:
         self._grammar = grammar
         self._content = content
-        self._bound = bound
 
     def field(self, terminal: ir.Terminal, spot: int) -> Ways[int]:
         return _glue_or(terminal, spot, {spot: _EXTRA})
@@ -218,11 +234,11 @@ class Listing:
         if spot == len(self._content.block.branches):
             return {}
         slot = ItemSlot(self._content.path, spot)
-        item = Item(self._content.construct.bound, self._bound[spot], slot)
+        item = Item(self._content.construct.bound, self._content.bound[spot], slot)
         walked = Walker(self._grammar, item).walk(self._grammar.rules[rule].node, ItemSpot())
         found: Ways[int] = {}
         for reached, way in walked.items():
-            if reached.captured == len(self._bound[spot]):
+            if reached.captured == len(self._content.bound[spot]):
                 add(found, spot + 1, way)
         return found
 
@@ -288,17 +304,16 @@ def _glue_or(terminal: ir.Terminal, spot: S, text: Ways[S]) -> Ways[S]:
 
 
 def _bound(
-    grammar: ir.Grammar, content: Opened, labels: tuple[str, ...]
+    grammar: ir.Grammar, construct: ir.Block, path: Path, count: int, labels: tuple[str, ...]
 ) -> tuple[tuple[Piece, ...], ...] | None:
-    """What every branch of a block repeats of its item; None where that cannot be made."""
-    count = len(content.block.branches)
+    """What each of `count` branches repeats of its item; None where that cannot be made."""
     columns: list[tuple[Piece, ...]] = []
     labelled = told = False
-    for name in content.construct.bound:
+    for name in construct.bound:
         terminal = grammar.terminals[name]
         if terminal.kind is ir.TerminalKind.TEXT and not told:
             told = True
-            columns.append(tuple(ItemSlot(content.path, index) for index in range(count)))
+            columns.append(tuple(ItemSlot(path, index) for index in range(count)))
         elif terminal.kind is ir.TerminalKind.REGULAR and not labelled:
             labelled = True
             found = _labels(terminal, count, labels)

@@ -5,6 +5,7 @@ Non-goals: reasons in the grammar; whatever a schema looks like, what can be wri
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,7 +35,9 @@ def room_of(schema: Schema, depth: int) -> Room:
         raise ValueError(
             f"the schema `{schema.name}` has no room for a chain of thought{_why(schema)}"
         )
-    most = max(n for n in range(2, MOST_BRANCHES + 1) if n == 2 or _holds(schema, _wide(n)))
+    most = 1 + bisect_left(
+        range(2, MOST_BRANCHES + 1), 1, key=lambda n: not _holds(schema, _wide(n))
+    )
     deep = 1
     while deep < min(depth, MOST_DEPTH) and _holds(schema, _deep(deep + 1)):
         deep += 1

@@ -93,6 +93,9 @@ def base_url(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{path or '/v1'}"
 
 
+_REFUSALS: Final = (openai.BadRequestError, openai.UnprocessableEntityError)
+
+
 # the part of a chat completion that is read; a server that gives more, or less usage, is fine
 
 
@@ -183,31 +186,28 @@ class Endpoint:
         )
 
     async def _post(self, request: Request, cost: StepCost) -> str:
-        structured = self._structured is not Structured.NEVER
-        try:
-            body = await self._call(request, cost, _format(request) if structured else {})
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            if self._structured is not Structured.AUTO:
-                raise EndpointError(self._said(error)) from None
-            return await self._without_schema(request, cost, error)
-        except openai.OpenAIError as error:
-            raise self._fault(error) from None
+        """The response to a request; where a JSON schema is refused, to the request without it."""
+        form = {} if self._structured is Structured.NEVER else _format(request)
+        outcome = await self._try(request, cost, form)
+        works = Structured.ALWAYS
+        if isinstance(outcome, _REFUSALS) and self._structured is Structured.AUTO:
+            outcome = await self._try(request, cost, {})
+            works = Structured.NEVER
+        if isinstance(outcome, openai.OpenAIError):
+            raise self._fault(outcome)
         if self._structured is Structured.AUTO:
-            self._structured = Structured.ALWAYS
-        return body
+            self._structured = works
+        return outcome
 
-    async def _without_schema(
-        self, request: Request, cost: StepCost, refused: openai.APIStatusError
-    ) -> str:
-        """A request that was refused with a JSON schema, without it: was that the reason?"""
+    async def _try(
+        self, request: Request, cost: StepCost, form: Mapping[str, Any]
+    ) -> str | openai.OpenAIError:
+        """Errors are values here: a later one must not carry an earlier one, whose words are the
+        endpoint's, into a log."""
         try:
-            body = await self._call(request, cost, {})
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            raise EndpointError(self._said(error)) from None
+            return await self._call(request, cost, form)
         except openai.OpenAIError as error:
-            raise self._fault(error) from None
-        self._structured = Structured.NEVER
-        return body
+            return error
 
     async def _call(self, request: Request, cost: StepCost, form: Mapping[str, Any]) -> str:
         messages: Any = [dict(message) for message in request.messages]

@@ -19,9 +19,9 @@ class Thing(pydantic.BaseModel):
     numbers: tuple[int, ...]
 
 
-@given(st.text(), st.lists(st.integers()))
+@given(st.text(st.characters(exclude_categories=("Cc", "Cs"))), st.lists(st.integers()))
 def test_json_is_read_as_it_is(word: str, numbers: list[int]) -> None:
-    """Commands of LaTeX apart, whose backslash is written twice here."""
+    """But for control characters, which may be what JSON makes of a command of LaTeX."""
     thing = Thing(word=word, numbers=tuple(numbers))
     assert read_reply(thing.model_dump_json(), Thing) == thing
     assert read_reply(json.dumps(thing.model_dump()), Thing) == thing

@@ -23,7 +23,7 @@ _FAULTS: Final = 5  # told of one reply
 _COMMAND: Final = re.compile(
     r"(?<!\\)((?:\\\\)*)\\(?="
     r"[^\"\\/bfnrtu]|u(?![0-9a-fA-F]{4})|[bf][A-Za-z]"
-    r"|n(?:eq?|u|abla|otin?|ear|eg|ewline|mid|leq|geq|exists|parallel|subseteq)(?![a-z])"
+    r"|n(?:eq?|u|abla|ot(?:in)?|ear|eg|ewline|mid|leq|geq|exists|parallel|subseteq)(?![a-z])"
     r"|r(?:ight|ho|angle|floor|ceil|vert|e)(?![a-z])"
     r"|t(?:heta|imes|ext|an|au|frac|o|riangle|ilde|op|herefore|binom)(?![a-z]))"
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -164,6 +165,29 @@ def test_an_endpoint_without_schemas_is_asked_without(tmp_path: Path) -> None:
     with scripted(no_schemas) as server:
         assert asyncio.run(work()) == ["plain"] * 3
     assert [asked.form is not None for asked in server.asked] == [True, False, False, False]
+
+
+def test_a_refusal_that_comes_late_is_one_too(tmp_path: Path) -> None:
+    """It was asked for with a schema before another reply showed that there are none."""
+    shown = threading.Event()
+
+    def script(asked: Asked) -> Response:
+        if "third" in asked.text:
+            shown.set()
+        if asked.form is not None and "first" in asked.text:
+            assert shown.wait(30)
+        return no_schemas(asked)
+
+    async def work() -> list[str]:
+        endpoint = Endpoint(Service(server.url), Cache(tmp_path), Account())
+        first = asyncio.create_task(endpoint.ask("parse", request("first")))
+        others = [await endpoint.ask("parse", request(text)) for text in ("second", "third")]
+        replies = [await first, *others]
+        await endpoint.close()
+        return [reply.text for reply in replies]
+
+    with scripted(script) as server:
+        assert asyncio.run(work()) == ["plain"] * 3
 
 
 def test_a_refusal_for_another_reason_is_told(tmp_path: Path) -> None:

@@ -283,6 +283,29 @@ def test_write_makes_a_legal_trace_with_every_sentence() -> None:
     assert given.parallel[0].block.kind is Kind.SELECTIVE
 
 
+def test_a_nested_fork_sees_nothing_of_its_aunts() -> None:
+    """Of the branches 2.1 and 2.2: what stands before their block, in their own branch too."""
+    plans = plan([("1", "2"), ("3", "6")], [("4", "4"), ("5", "5")])
+    outline = Outline(steps=tuple(OutlineStep(title="a", parts=()) for _ in range(7)))
+    form = form_of(MULTIVERSE.grammar, plans.document(outline))
+    assert form is not None
+    given = Draft(
+        schema_=MULTIVERSE,
+        problem="Add.",
+        sentences=tuple(f"Sentence {n}. " for n in range(1, 8)),
+        titles=("a",) * 7,
+        runs=tuple((n, n) for n in range(1, 8)),
+        form=form,
+        limit=0.2,
+    )
+    words = [BlockWording(block=n, items=("a", "b"), conclusion="c") for n in (1, 2)]
+    outer, inner = given.siblings(wording(blocks=tuple(words), edits=()))
+    assert [branch.before.split("Sentence ")[1:] for branch in outer] == [[], []]
+    assert [branch.before for branch in inner] == ["Add. Sentence 3.  a", "Add. Sentence 3.  b"]
+    assert [[n for n, _ in branch.sentences] for branch in outer] == [[1, 2], [3, 4, 5, 6]]
+    assert [[n for n, _ in branch.sentences] for branch in inner] == [[4], [5]]
+
+
 def test_write_drops_what_is_not_wanted() -> None:
     threads = draft(nprdsl.load("threadweaver"))
     (block,) = write.mend(wording(), threads).blocks

@@ -187,10 +187,11 @@ class Endpoint:
 
     async def _post(self, request: Request, cost: StepCost) -> str:
         """The response to a request; where a JSON schema is refused, to the request without it."""
-        form = {} if self._structured is Structured.NEVER else _format(request)
+        asked = self._structured  # other replies may change it meanwhile
+        form = {} if asked is Structured.NEVER else _format(request)
         outcome = await self._try(request, cost, form)
         works = Structured.ALWAYS
-        if isinstance(outcome, _REFUSALS) and self._structured is Structured.AUTO:
+        if isinstance(outcome, _REFUSALS) and asked is Structured.AUTO:
             outcome = await self._try(request, cost, {})
             works = Structured.NEVER
         if isinstance(outcome, openai.OpenAIError):

@@ -97,7 +97,9 @@ def test_imports_point_down() -> None:
     assert upward == []
 
 
-@pytest.mark.parametrize("module", ["nprdsl", "nprdsl.cli.main", "nprdsl.runtime"])
+@pytest.mark.parametrize(
+    "module", ["nprdsl", "nprdsl.cli.main", "nprdsl.runtime", "nprdsl.trainers.curate"]
+)
 def test_import_loads_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print(*(m for m in {HEAVY} if m in sys.modules))"
     done = subprocess.run(

@@ -12,11 +12,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from nprdsl.cli.console import clean, console, is_terminal
+from nprdsl.cli.console import clean
 from nprdsl.cli.declared import load_schema, terminals_option
 from nprdsl.cli.failures import Command, ExitCode, Failure, examining
+from nprdsl.cli.progress import progress
 from nprdsl.schema import Schema
 
 if TYPE_CHECKING:
@@ -53,19 +53,8 @@ def fuzz(schema: str, examples: int, seed: int, as_json: bool, terminals: str | 
 def _with_progress(schema: Schema, examples: int, seed: int) -> FuzzReport:
     from nprdsl import testing
 
-    if not is_terminal(sys.stderr):
-        return testing.fuzz(schema, examples, start=seed)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console(sys.stderr), transient=True) as progress:
-        task = progress.add_task(f"fuzzing {schema.name}", total=examples)
-        return testing.fuzz(
-            schema, examples, lambda done, _: progress.update(task, completed=done), start=seed
-        )
+    with progress(f"fuzzing {schema.name}", examples) as advance:
+        return testing.fuzz(schema, examples, lambda *_: advance(), start=seed)
 
 
 def _told(report: FuzzReport, seconds: float) -> str:

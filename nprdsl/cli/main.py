@@ -11,6 +11,7 @@ import click
 
 from nprdsl.cli.check import check
 from nprdsl.cli.console import tolerate
+from nprdsl.cli.curate import curate
 from nprdsl.cli.failures import ExitCode
 from nprdsl.cli.fuzz import fuzz
 from nprdsl.cli.run import run
@@ -45,7 +46,7 @@ def cli() -> None:
     """
 
 
-for command in (run, serve, check, show, fuzz, schemas):
+for command in (run, serve, check, show, fuzz, schemas, curate):
     cli.add_command(command)
 
 

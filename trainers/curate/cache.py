@@ -1,0 +1,76 @@
+"""Replies on disk, keyed by the content of the request: a reply is paid for once.
+
+One file for each reply, written whole or not at all, so that a kill at any moment leaves a cache
+that can be used; several runs may share one. A file that cannot be read is no reply.
+The key is a digest of model, messages, form of the output and sampling; neither the address nor the
+key of the endpoint is in it, or in the file.
+Non-goals: forgetting; delete the folder, or a part of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pydantic
+
+VERSION: Final = 1
+Message = Mapping[str, str]
+
+
+class Reply(pydantic.BaseModel):
+    """What a model said. Token counts are -1 where the endpoint gave none."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    text: str
+    refusal: str
+    finish: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """All that a reply depends on. `form` is the JSON schema of the output."""
+
+    model: str
+    messages: Sequence[Message]
+    form: Mapping[str, object]
+    sampling: Mapping[str, object]
+
+    @property
+    def key(self) -> str:
+        told = [VERSION, self.model, [dict(m) for m in self.messages], self.form, self.sampling]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+class Cache:
+    """The replies in `folder`, which is made when the first is kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def find(self, request: Request) -> Reply | None:
+        try:
+            return Reply.model_validate_json(self._file(request.key).read_bytes())
+        except (FileNotFoundError, pydantic.ValidationError):
+            return None
+
+    def keep(self, request: Request, reply: Reply) -> None:
+        """Raises OSError where the folder cannot be written."""
+        file = self._file(request.key)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
+        with os.fdopen(handle, "w", encoding="utf-8") as out:
+            out.write(reply.model_dump_json())
+        Path(name).replace(file)
+
+    def _file(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.json"

@@ -1,0 +1,130 @@
+"""What in a branch leans on a sibling, as far as rules can see it.
+
+Four rules: the branch opens with a connective ("Similarly"); a phrase points at a sibling ("the
+previous case"); a name is used that only a sibling introduced ("let $k$ be"); a result is used that
+only a sibling computed. The phrases are English. What is before the fork is visible to all branches
+and may be used. Non-goals: meaning (see `steps.judge`), mending (see `steps.write`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+_OPENING: Final = re.compile(
+    r"\W*(?P<said>(?:(?:first|second|third|fourth|last|final)(?:ly)?(?=\s*,|\s+(?:we|let|note|i)\b)"
+    r"|next|then|finally|alternatively|similarly|likewise|also|additionally|moreover|furthermore"
+    r"|however|otherwise|conversely|meanwhile|instead|again|and|but|or|nor|yet"
+    r"|on the other hand|in (?:contrast|addition)|by contrast|as (?:above|before)"
+    r"|in the same way|by the same|the same)\b(?!-))",
+    re.I,
+)
+_POINTING: Final = re.compile(
+    r"\b(?:(?:previous|preceding|prior|other|earlier) (?:case|branch|path|thread|option|approach"
+    r"|attempt|method|possibility|scenario|part|subproblem)s?"
+    r"|the (?:former|latter) (?:case|branch|path|option|approach|method)"
+    r"|(?:path|branch|thread) \d+(?:\.\d+)*)\b",
+    re.I,
+)
+_INTRODUCED: Final = re.compile(
+    r"\b(?:let|denote|call|define|set|suppose|name)\b[^.$]{0,40}\$\s*"
+    r"(?P<name>\\?[A-Za-z]+(?:_\{?\w+\}?)?)(?=\s*(?:\$|=|\\in|,|\())",
+    re.I,
+)
+_COMPUTED: Final = re.compile(r"=\s*\$?\s*-?(?P<value>\d[\d,]*\d(?:\.\d+)?|\d+\.\d+)")
+_NUMBER: Final = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?![\w])")
+_DERIVED: Final = re.compile(r"(?:=|\\boxed\{|\bis|\bget|\bare|\bobtain)[\s$\\({-]*$")
+_DISTINCT: Final = 3  # digits from which a number is taken to be one and the same
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A branch as its reader sees it. `before` is all that its fork can see; sentences have their
+    numbers."""
+
+    name: str
+    before: str
+    sentences: tuple[tuple[int, str], ...]
+
+    @cached_property
+    def text(self) -> str:
+        return " ".join(text for _, text in self.sentences)
+
+    @cached_property
+    def introduced(self) -> frozenset[str]:
+        return frozenset(match["name"] for match in _INTRODUCED.finditer(self.text))
+
+    @cached_property
+    def computed(self) -> frozenset[str]:
+        values = (_plain(match["value"]) for match in _COMPUTED.finditer(self.text))
+        return frozenset(v for v in values if sum(map(str.isdigit, v)) >= _DISTINCT)
+
+
+def leaks(branches: Sequence[Branch]) -> list[str]:
+    """What leans on a sibling in the branches of one block, in words that the model is told."""
+    found: list[str] = []
+    for branch in branches:
+        siblings = [other for other in branches if other is not branch]
+        found += [*_openings(branch), *_pointers(branch)]
+        found += [*_names(branch, siblings), *_results(branch, siblings)]
+    return found
+
+
+def _openings(branch: Branch) -> Iterable[str]:
+    number, text = branch.sentences[0]
+    match = _OPENING.match(text)
+    if match is not None:
+        yield (
+            f"sentence {number} opens {branch.name} with `{match['said']}`, "
+            "as if something stood before it"
+        )
+
+
+def _pointers(branch: Branch) -> Iterable[str]:
+    for number, text in branch.sentences:
+        for match in _POINTING.finditer(text):
+            yield f"sentence {number} of {branch.name} points at a sibling: `{match[0]}`"
+
+
+def _names(branch: Branch, siblings: Sequence[Branch]) -> Iterable[str]:
+    theirs = {name for other in siblings for name in other.introduced} - branch.introduced
+    for name in sorted(theirs):
+        used = re.compile(rf"(?<![A-Za-z\\]){re.escape(name)}(?![A-Za-z])")
+        if used.search(branch.before):
+            continue
+        for number, text in branch.sentences:
+            if any(used.search(formula) for formula in _formulas(text)):
+                yield (
+                    f"sentence {number} of {branch.name} uses `{name}`, which only a sibling "
+                    "introduces"
+                )
+                break
+
+
+def _results(branch: Branch, siblings: Sequence[Branch]) -> Iterable[str]:
+    theirs = {value for other in siblings for value in other.computed}
+    theirs -= {_plain(match[0]) for match in _NUMBER.finditer(branch.before)}
+    for number, text in branch.sentences:
+        for match in _NUMBER.finditer(text):
+            value = _plain(match[0])
+            if value not in theirs:
+                continue
+            theirs.discard(value)
+            if not _DERIVED.search(text[: match.start()]):
+                yield (
+                    f"sentence {number} of {branch.name} uses {match[0]}, which only a sibling "
+                    "computed"
+                )
+
+
+def _plain(number: str) -> str:
+    return number.replace(",", "").rstrip(".")
+
+
+def _formulas(text: str) -> list[str]:
+    """The formulas of a sentence, or the sentence where it has none that are marked."""
+    found = re.findall(r"\$\$?(.*?)\$\$?|\\\[(.*?)\\\]|\\\((.*?)\\\)", text, re.S)
+    return ["".join(groups) for groups in found]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from os.path import commonprefix
 
 import numpy as np
 
@@ -29,8 +28,9 @@ def forced_spans(content: str, pieces: Sequence[Piece], end: int) -> list[Span]:
 
 def decided_at(tag: str, tags: Iterable[str]) -> int:
     """How many characters of a tag must stand before it is no other one of `tags`."""
-    shared = [commonprefix((tag, other)) for other in tags if other != tag]
-    return 1 + max(map(len, shared)) if shared else 0
+    others = [other for other in tags if other != tag]
+    undecided = (n for n in range(len(tag) + 1) if any(o.startswith(tag[:n]) for o in others))
+    return 1 + max(undecided, default=-1)
 
 
 def _spans(content: str, pieces: Sequence[Piece], end: int) -> Iterator[Span]:

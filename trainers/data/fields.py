@@ -2,7 +2,8 @@
 
 Rows of the published sets are brought to one form first: ORZ's turns of a conversation
 (arXiv:2503.24290), and answers that stand inside another field. Where two fields could be meant, or
-none, the source is refused with the names that were found; nothing is guessed.
+none, the source is refused with the names that were found; nothing is guessed. Without a field for
+the answer, the box in a `solution` is it (MATH, Minerva).
 Non-goals: whether a value is any good (see `problems`).
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from nprdsl.trainers.answers import answer_of
 from nprdsl.trainers.data.sources import AUTO, SourceError
 
 PROMPTS: Final = ("prompt", "problem", "question", "input", "query", "instruction")
@@ -24,6 +26,7 @@ ANSWERS: Final = (
     "label",
     "reward_model.ground_truth",
 )
+SOLUTION: Final = "solution"  # holds the answer in a box, where a source has no other
 TRACES: Final = ("trace", "completion", "response")
 IDS: Final = ("id", "unique_id", "problem_id", "problem_idx", "uid", "idx")
 CONTEXTS: Final = ("puzzle", "context")  # stands before the question
@@ -56,6 +59,15 @@ def find(record: Record, name: str) -> Any:
     return find(within, inner) if dot and isinstance(within, Mapping) else None
 
 
+def answer(record: Record, name: str) -> Any:
+    """The answer in a field: what stands in its box, if it has one."""
+    value = find(record, name)
+    boxed = answer_of(value) if isinstance(value, str) else None
+    if boxed is None and name == SOLUTION and value is not None:
+        raise RowError("the solution has no boxed answer")
+    return value if boxed is None else boxed
+
+
 def choose(
     name: str, records: Sequence[Record], known: Sequence[str], given: str, what: str
 ) -> str:
@@ -68,6 +80,8 @@ def choose(
     if len(found) == 1:
         return found[0]
     option = f"name it with {what}_field"
+    if not found and known is ANSWERS and any(SOLUTION in record for record in records):
+        return SOLUTION
     if not found:
         raise SourceError(
             f"no field of `{name}` is known as the {what}; {_listed(records)}; {option}"

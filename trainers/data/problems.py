@@ -21,6 +21,7 @@ from nprdsl.trainers.data.fields import (
     PROMPTS,
     TRACES,
     Record,
+    answer,
     choose,
     find,
     first,
@@ -115,15 +116,16 @@ def read_problems(
 ) -> Loaded:
     """The problems of JSONL, a JSON array, parquet, a folder of `datasets`, or a name on the hub.
 
-    Fields are found by their usual names. A question is put behind its `puzzle` or `context`, and
-    its `choices` are listed below it. A row without an id gets the source's name and its number; a
-    second row with the same id is rejected. Raises SourceError where nothing can be read.
+    Fields are found by their usual names; an answer in a box is what stands in it. A question is
+    put behind its `puzzle` or `context`, and its `choices` are listed below it. A row without an id
+    gets the source's name and its number; a second row with the same id is rejected. Raises
+    SourceError where nothing can be read.
     """
     raw = read_rows(source, split=split, subset=subset)
     rows, bad = _readable(raw)
     records = [fields for _, fields in rows]
     prompt = choose(raw.name, records, PROMPTS, prompt_field, "prompt")
-    answer = choose(raw.name, records, ANSWERS, answer_field, "answer")
+    answered = choose(raw.name, records, ANSWERS, answer_field, "answer")
     named = first(raw.name, records, IDS, id_field)
     context, choices = first(raw.name, records, CONTEXTS), first(raw.name, records, CHOICES)
     seen: dict[str, str] = {}
@@ -132,7 +134,7 @@ def read_problems(
         values = {
             "id": _id(source, row, fields, named),
             "prompt": find(fields, prompt),
-            "answer": find(fields, answer),
+            "answer": answer(fields, answered),
             "context": find(fields, context) or "",
             "choices": find(fields, choices) or (),
         }

@@ -214,6 +214,21 @@ def test_choices_under_letters(tmp_path: Path) -> None:
     )
 
 
+def test_the_answer_in_the_box_of_a_solution(tmp_path: Path) -> None:
+    rows = [
+        {"problem": "1+1?", "solution": r"First \boxed{1}, no, \boxed{\frac{4}{2}}."},
+        {"problem": "2+2?", "solution": "I do not know."},
+        {"problem": "2+2?", "solution": None},
+    ]
+    loaded = read_problems(write(tmp_path / "a.json", rows))
+    assert loaded.problems == (Problem("a-1", "1+1?", r"\frac{4}{2}"),)
+    reasons = [bad.reason for bad in loaded.rejected]
+    assert reasons == ["the solution has no boxed answer", "the answer is missing"]
+    both = write(tmp_path / "b.json", [{**rows[0], "answer": "2"}])
+    assert read_problems(both).problems[0].answer == "2"
+    assert read_problems(both, answer_field="solution").problems[0].answer == r"\frac{4}{2}"
+
+
 # -- fields ----------------------------------------------------------------------------------------
 
 
@@ -238,9 +253,9 @@ def test_fields_that_are_named(tmp_path: Path) -> None:
             "has `answer` and `final_answer`, each may be the answer; name it with answer_field",
         ),
         (
-            {"text": "a", "solution": "b"},
+            {"text": "a", "result": "b"},
             {},
-            "is known as the prompt; its fields are `text`, `solution`; name it with prompt_field",
+            "is known as the prompt; its fields are `text`, `result`; name it with prompt_field",
         ),
         ({"prompt": "a"}, {}, "is known as the answer; its fields are `prompt`; name it with"),
         ({"prompt": "a", "answer": 1}, {"prompt_field": "q"}, "has no field `q`; its fields are"),

@@ -1,0 +1,132 @@
+"""One trace of one problem, graded and measured.
+
+A sample that could not be run, or that failed, is a sample too: it is wrong, and says why.
+Non-goals: figures over many (see `figures`), running (see `running`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+
+from nprdsl.events import EndReason
+from nprdsl.runtime.results import Result
+from nprdsl.runtime.sampling import Sampling
+from nprdsl.trainers.answers import Fallback, answer_of
+from nprdsl.trainers.data.problems import Problem
+from nprdsl.trainers.grading import is_right
+
+
+class Mode(StrEnum):
+    """How branches are decoded: all at once, or one after another, as an autoregressive model."""
+
+    PARALLEL = "parallel"
+    IN_TURN = "in_turn"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Sample `number` of the problem with the id `problem`.
+
+    `answer` is what counts as the answer, "" if there is none. `forks` are the forks into two or
+    more branches. `time_s` goes from submission to the end, `wall_s` from the end of the sample
+    before, so that all `wall_s` together are the time of the run. `trace` is a digest of the
+    tokens. `error` says why there is no trace.
+    """
+
+    problem: str
+    number: int
+    mode: Mode
+    answer: str
+    right: bool
+    legal: bool
+    forks: int
+    tokens: int
+    sampled_tokens: int
+    critical_path: int
+    time_s: float
+    wall_s: float
+    finish: EndReason
+    trace: str
+    text: str
+    error: str = ""
+
+    def __post_init__(self) -> None:
+        if self.critical_path > self.tokens:
+            raise ValueError(
+                f"the critical path of `{self.problem}` has {self.critical_path} of "
+                f"{self.tokens} tokens: it cannot be longer than the trace"
+            )
+
+    @property
+    def key(self) -> tuple[str, int, Mode]:
+        """What names it in a run."""
+        return self.problem, self.number, self.mode
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.error)
+
+
+def judged(
+    problem: Problem,
+    result: Result,
+    *,
+    number: int = 0,
+    mode: Mode = Mode.PARALLEL,
+    wall_s: float = 0.0,
+    fallback: Fallback = Fallback.LAST_NUMBER,
+) -> Sample:
+    """A result as a sample of the problem."""
+    forks = () if result.trace is None else result.trace.graph.forks
+    usage = result.usage
+    return Sample(
+        problem=problem.id,
+        number=number,
+        mode=mode,
+        answer=answer_of(result.text, fallback) or "",
+        right=not result.error and is_right(result.text, problem.answer, fallback, problem.choices),
+        legal=result.trace is not None,
+        forks=sum(len(fork.after) >= 2 for fork in forks),
+        tokens=usage.total,
+        sampled_tokens=usage.sampled_tokens,
+        critical_path=min(usage.critical_path, usage.total),
+        time_s=usage.time_s,
+        wall_s=wall_s,
+        finish=result.finish,
+        trace=hashlib.sha256(repr(result.token_ids).encode()).hexdigest()[:16],
+        text=result.text,
+        error=result.error,
+    )
+
+
+def unanswered(problem: Problem, number: int, mode: Mode, error: str) -> Sample:
+    """A sample that could not be run."""
+    return Sample(
+        problem=problem.id,
+        number=number,
+        mode=mode,
+        answer="",
+        right=False,
+        legal=False,
+        forks=0,
+        tokens=0,
+        sampled_tokens=0,
+        critical_path=0,
+        time_s=0.0,
+        wall_s=0.0,
+        finish=EndReason.FAILED,
+        trace="",
+        text="",
+        error=error,
+    )
+
+
+def seeded(sampling: Sampling, seed: int, problem: Problem, number: int) -> Sampling:
+    """The settings with a seed for this sample; it does not depend on the other problems."""
+    name = int.from_bytes(hashlib.sha256(problem.id.encode()).digest()[:8], "big")
+    drawn = np.random.SeedSequence((seed, name, number)).generate_state(1)[0]
+    return replace(sampling, seed=int(drawn))

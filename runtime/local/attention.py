@@ -4,18 +4,20 @@ Installed for the time of one forward through transformers' AttentionInterface; 
 model keeps its own implementation, so a trainer can share it. Query heads that share a KV head are
 folded into the query axis, so that keys and values are never repeated (2x and more at long prefixes
 on a CPU).
-Non-goals: which row sees which slot (see `nprdsl.runtime.local.masks`).
+Non-goals: which requests attend in one call (see `nprdsl.runtime.local.lanes`), which row sees
+which slot (see `nprdsl.runtime.local.masks`).
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from types import TracebackType
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
+
+from nprdsl.runtime.local.lanes import Lanes, Seating
 
 _NUMBERS = itertools.count()
 # What the `_attn_implementation` property stores; its setter would cost 36 us a forward.
@@ -23,27 +25,17 @@ _NAME = "_attn_implementation_internal"
 _REFUSED = {"s_aux": "attention sinks", "position_bias": "learned position biases"}
 
 
-@dataclass(frozen=True, slots=True)
-class RowGroup:
-    """Rows `first` to `last` of a forward are of one request, which uses `width` slots."""
-
-    first: int
-    last: int
-    start: int
-    width: int
-
-
 class LogAttention:
     """One model's attention function, which the model uses inside `with attention:`.
 
-    `groups` is to be set before. The mask it gets is additive and folded: `[1, 1, fold * rows,
-    width]`, group after group, in a group `fold` copies of its rows; columns count from the start
-    of the group's extent.
+    `seating` is to be set before. The mask it gets is additive and folded: `[1, 1, fold * seats,
+    width]`, lane after lane, in a lane `fold` copies of its seats; columns count from the start of
+    the lane's extent.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.name = f"nprdsl_log_{next(_NUMBERS)}"
-        self.groups: list[RowGroup] = []
+        self.seating = Seating((), (), (), None, None)
         self.calls = 0
         self._settings = [vars(config) for config in _configs(model)]
         self._before: list[str] = []
@@ -83,20 +75,48 @@ class LogAttention:
             if others.get(name) is not None:
                 raise NotImplementedError(f"{what} (`{name}`) are not supported")
         self.calls += 1
-        heads, kv_heads = query.shape[1], key.shape[1]
-        fold = heads // kv_heads
-        parts = []
-        for g in self.groups:
-            rows = g.last - g.first
-            folded = query.narrow(2, g.first, rows).reshape(1, kv_heads, fold * rows, -1)
-            mask = attention_mask.narrow(2, fold * g.first, fold * rows).narrow(3, 0, g.width)
-            k, v = key.narrow(2, g.start, g.width), value.narrow(2, g.start, g.width)
-            if softcap is None:
-                out = scaled_dot_product_attention(folded, k, v, attn_mask=mask, scale=scaling)
-            else:
-                out = _capped(folded, k, v, mask, scaling, softcap)
-            parts.append(out.view(1, heads, rows, -1).transpose(1, 2))
-        return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).contiguous(), None
+        rows = self.seating.row_of
+        seated = query if rows is None else query.index_select(2, rows)
+        parts = [
+            _attend(lanes, seated, key, value, attention_mask, scaling, softcap)
+            for lanes in self.seating.lanes
+        ]
+        out = parts[0] if len(parts) == 1 else torch.cat(parts)
+        seats = self.seating.seat_of
+        return (out if seats is None else out.index_select(0, seats))[None], None
+
+
+def _attend(
+    lanes: Lanes,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    scaling: float | None,
+    softcap: float | None,
+) -> torch.Tensor:
+    """What the seats of some lanes read, `[seats, heads, dim]`."""
+    heads, kv_heads, dim = query.shape[1], key.shape[1], query.shape[3]
+    fold, count, rows = heads // kv_heads, lanes.count, lanes.rows
+    own = query[0].narrow(1, lanes.seat, lanes.seats).view(kv_heads, fold, count, rows, dim)
+    folded = own.permute(2, 0, 1, 3, 4).reshape(count, kv_heads, fold * rows, dim)
+    hidden = mask[0, 0].narrow(0, fold * lanes.seat, fold * lanes.seats)
+    hidden = hidden.view(count, 1, fold * rows, -1).narrow(3, 0, lanes.width)
+    k, v = _entries(lanes, key), _entries(lanes, value)
+    if softcap is None:
+        out = scaled_dot_product_attention(folded, k, v, attn_mask=hidden, scale=scaling)
+    else:
+        out = _capped(folded, k, v, hidden, scaling, softcap)
+    return out.view(count, heads, rows, dim).transpose(1, 2).reshape(lanes.seats, heads, dim)
+
+
+def _entries(lanes: Lanes, log: torch.Tensor) -> torch.Tensor:
+    """The entries of all lanes, `[count, kv_heads, width, dim]`: a view of the log."""
+    if lanes.count == 1:
+        return log.narrow(2, lanes.start, lanes.width)
+    extents = log[0].narrow(1, lanes.start, lanes.count * lanes.length)
+    by_lane = extents.view(log.shape[1], lanes.count, lanes.length, log.shape[3])
+    return by_lane.narrow(2, 0, lanes.width).transpose(0, 1)
 
 
 def _capped(

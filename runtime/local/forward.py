@@ -18,9 +18,10 @@ import torch
 from transformers import PreTrainedModel
 
 from nprdsl.runtime.errors import UnsupportedModelError
-from nprdsl.runtime.local.attention import LogAttention, RowGroup
+from nprdsl.runtime.local.attention import LogAttention
 from nprdsl.runtime.local.branches import Run, TraceLog
 from nprdsl.runtime.local.kv_log import Extent, KvLog
+from nprdsl.runtime.local.lanes import RowGroup, Seating, seating
 from nprdsl.runtime.local.masks import MaskBuilder, Part
 
 KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
@@ -52,11 +53,11 @@ class Forward:
         """
         rows = parts[-1].group.last
         tokens, positions, slots = self._rows(parts)
-        self.log.place(slots, max(p.group.start + p.group.width for p in parts))
+        self.log.place(slots, max(p.group.start + p.group.length for p in parts))
         chosen = None if keep == list(range(rows)) else self._tensor(keep)
         options = {} if chosen is None or not self._keeps else {"logits_to_keep": chosen}
-        mask = self._mask(parts, key)
-        self.attention.groups = [part.group for part in parts]
+        seats = self.attention.seating = seating([part.group for part in parts], self.device)
+        mask = self._mask(parts, seats, key)
         with self.attention:
             begin = time.perf_counter()
             output = self.model(
@@ -73,13 +74,16 @@ class Forward:
             logits = logits[chosen]
         return logits.float()
 
-    def _mask(self, parts: list[Part], key: Hashable) -> torch.Tensor | dict[str, torch.Tensor]:
+    def _mask(
+        self, parts: list[Part], seats: Seating, key: Hashable
+    ) -> torch.Tensor | dict[str, torch.Tensor]:
         if self.masks.window is None:
-            return self.masks.full(parts, key)
-        sliding = self.masks.sliding(parts)
+            return self.masks.full(parts, seats, key)
+        sliding = self.masks.sliding(parts, seats)
         if not self._per_kind:
             return sliding
-        return {"full_attention": self.masks.full(parts, key), "sliding_attention": sliding}
+        full = self.masks.full(parts, seats, key)
+        return {"full_attention": full, "sliding_attention": sliding}
 
     def _rows(self, parts: list[Part]) -> tuple[torch.Tensor, torch.Tensor, slice | torch.Tensor]:
         tokens: list[int] = []
@@ -108,7 +112,8 @@ def arrange(fed: list[tuple[TraceLog, Extent, list[Run]]]) -> list[Part]:
     for log, extent, runs in fed:
         last = first + sum(len(run.tokens) for run in runs)
         width = max(run.column + len(run.tokens) for run in runs)
-        parts.append(Part(log, runs, RowGroup(first, last, extent.start, width)))
+        group = RowGroup(first, last, extent.start, extent.length, width)
+        parts.append(Part(log, runs, group))
         first = last
     return parts
 

@@ -21,6 +21,7 @@ from transformers import (
 from transformers.utils import logging
 
 from nprdsl.runtime.bundled import model_folder
+from nprdsl.runtime.local.hub import why_not
 
 DTYPES = {
     "auto": None,
@@ -52,6 +53,8 @@ def load_model(
         raise ModelNotFoundError(f"no model at `{name}`: there is no such folder")
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
         raise ModelNotFoundError(f"no model at `{name}`: the folder has no config.json")
+    if not Path(name).is_dir() and (reason := why_not(name)) is not None:
+        raise ModelNotFoundError(f"cannot load the model `{name}`: {reason}")
     try:
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(name)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from nprdsl.runtime.local.attention import RowGroup
 from nprdsl.runtime.local.branches import Bools, Ints, Run, TraceLog
+from nprdsl.runtime.local.lanes import RowGroup, Seating
 
 _ROOM = 64  # forwards that a mask may grow before it is written anew
 
@@ -31,7 +31,7 @@ class Part:
 
 
 class MaskBuilder:
-    """Builds `[1, 1, fold * rows, width]` masks of one model.
+    """Builds `[1, 1, fold * seats, width]` masks of one model.
 
     `fold` is the number of query heads of a KV head; `window` the positions that sliding layers
     see.
@@ -50,7 +50,7 @@ class MaskBuilder:
         self._next = torch.empty(0, dtype=torch.long, device=device)  # flat places to make visible
         self._step = self._next
 
-    def full(self, parts: list[Part], key: Hashable) -> torch.Tensor:
+    def full(self, parts: list[Part], seats: Seating, key: Hashable) -> torch.Tensor:
         """The mask of layers without a window.
 
         `key` stands for the branches that feed and what they see; None when a branch feeds two
@@ -58,10 +58,11 @@ class MaskBuilder:
         """
         width = max(part.group.width for part in parts)
         if not self._grows(parts, key, width):
-            self._buffer = self._additive(visible(parts, self.fold), _ROOM * _most_rows(parts))
+            seen = visible(parts, seats, self.fold)
+            self._buffer = self._additive(seen, _ROOM * _most_rows(parts))
             self._key = key
             if key is not None:
-                self._plan(parts)
+                self._plan(parts, seats)
         else:
             self._buffer.view(-1).index_fill_(0, self._next, 0.0)
         if key is not None:
@@ -69,9 +70,9 @@ class MaskBuilder:
             self._columns = [p.group.width for p in parts]
         return self._buffer.narrow(3, 0, width)
 
-    def sliding(self, parts: list[Part]) -> torch.Tensor:
+    def sliding(self, parts: list[Part], seats: Seating) -> torch.Tensor:
         """The mask of sliding-window layers."""
-        return self._additive(visible(parts, self.fold, self.window), 0)
+        return self._additive(visible(parts, seats, self.fold, self.window), 0)
 
     def _grows(self, parts: list[Part], key: Hashable, width: int) -> bool:
         return (
@@ -88,29 +89,29 @@ class MaskBuilder:
         mask[..., :width].masked_fill_(torch.from_numpy(seen).to(self._device), 0.0)
         return mask
 
-    def _plan(self, parts: list[Part]) -> None:
+    def _plan(self, parts: list[Part], seats: Seating) -> None:
         """Where each row's own entry lies in this forward, and how far on it lies in the next."""
         places, steps = [], []
         stride = self._buffer.shape[3]
-        for part in parts:
-            rows, first = len(part.runs), part.group.first
+        copies = np.arange(self.fold)[:, None]
+        for part, seat, room in zip(parts, seats.seat, seats.room, strict=True):
+            rows = len(part.runs)
             columns = np.array([run.column for run in part.runs])
-            places.append(
-                (np.arange(self.fold * rows) + self.fold * first) * stride
-                + np.tile(columns, self.fold)
-            )
+            lines = self.fold * seat + copies * room + np.arange(rows)
+            places.append((lines * stride + columns).ravel())
             steps.append(np.full(self.fold * rows, rows))
         self._next = torch.from_numpy(np.concatenate(places)).to(self._device)
         self._step = torch.from_numpy(np.concatenate(steps)).to(self._device)
 
 
-def visible(parts: list[Part], fold: int, window: int | None = None) -> Bools:
-    """`[fold * rows, width]`: which column of its request each row sees, itself included."""
+def visible(parts: list[Part], seats: Seating, fold: int, window: int | None = None) -> Bools:
+    """`[fold * seats, width]`: which column of its request the row on each seat sees, itself
+    included."""
     width = max(part.group.width for part in parts)
-    seen = np.zeros((fold * parts[-1].group.last, width), dtype=bool)
-    for part in parts:
-        group, rows = part.group, part.group.last - part.group.first
-        block = seen[fold * group.first : fold * group.first + rows]
+    seen = np.zeros((fold * seats.seats, width), dtype=bool)
+    for part, seat, room in zip(parts, seats.seat, seats.room, strict=True):
+        group = part.group
+        block = seen[fold * seat : fold * seat + group.rows]
         at = 0
         for run in part.runs:
             count, column = len(run.tokens), run.column
@@ -121,7 +122,7 @@ def visible(parts: list[Part], fold: int, window: int | None = None) -> Bools:
             behind = _positions(part)[:, None] - part.log.positions[: group.width]
             block[:, : group.width] &= behind < window
         for copy in range(1, fold):
-            seen[fold * group.first + copy * rows :][:rows] = block
+            seen[fold * seat + copy * room :][: group.rows] = block
     return seen
 
 
@@ -131,4 +132,4 @@ def _positions(part: Part) -> Ints:
 
 
 def _most_rows(parts: list[Part]) -> int:
-    return max(part.group.last - part.group.first for part in parts)
+    return max(part.group.rows for part in parts)

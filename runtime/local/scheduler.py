@@ -48,6 +48,7 @@ class _Fed:
     runs: list[Run]
 
 
+_ROOMY = 16  # extents that a pool must hold before some of it is spent on making them equal
 _Picks = tuple[Request, list[int]]  # the branches of a request that draw in this round
 
 
@@ -113,7 +114,7 @@ class Scheduler:
         self.pool.check()
         assert self.pool.owners == {request.number for request in self._running}
         for request in self._running:
-            assert request.log.used <= request.extent.length == request.job.slots
+            assert request.log.used <= request.job.slots <= request.extent.length
 
     # -- the steps of a round ----------------------------------------------------------------------
 
@@ -121,12 +122,19 @@ class Scheduler:
         """Starts waiting requests, in order, while there is room."""
         while self._waiting:
             request = self._waiting[0]
-            extent = self.pool.allocate(request.number, request.job.slots)
+            extent = self.pool.allocate(request.number, self._room(request.job.slots))
             if extent is None:
                 break
             self._running.append(self._waiting.popleft())
             with self._boundary(request):
                 request.begin(extent)
+
+    def _room(self, slots: int) -> int:
+        """Rounded up by a quarter at most, where the pool is large: equal extents attend in one
+        call."""
+        step = 1 << max(0, slots.bit_length() - 3)
+        rounded = -(-slots // step) * step
+        return rounded if _ROOMY * rounded <= self.pool.total else slots
 
     def _collect(self) -> list[_Fed]:
         """The runs of the coming forward. Where not all fit, requests with few rows go first."""

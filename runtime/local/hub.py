@@ -1,0 +1,39 @@
+"""Whether the hub has a model, asked once: the libraries behind it repeat a question that fails for
+a minute, each in turn.
+
+Non-goals: downloading (see `loading`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: of its client
+    GatedRepoError,
+    HFValidationError,
+    HTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+
+SECONDS: Final = 10  # for the answer
+
+
+def why_not(name: str) -> str | None:
+    """Why no model of that name can be had; None where a copy is on disk or the hub has it."""
+    try:
+        if isinstance(try_to_load_from_cache(name, "config.json"), str):
+            return None
+        HfApi().model_info(name, timeout=SECONDS)
+    except OfflineModeIsEnabled:
+        return "it is not on disk, and HF_HUB_OFFLINE forbids to ask the hub"
+    except GatedRepoError:
+        return "the hub asks for its terms to be accepted and a token: run `hf auth login`"
+    except RepositoryNotFoundError:
+        return "there is no such folder, and no such model on the hub (or it is private)"
+    except HFValidationError:
+        return "there is no such folder, and the hub has no names of this form"
+    except HTTPError as error:
+        return f"it is not on disk, and the hub cannot be reached: {error}"
+    return None

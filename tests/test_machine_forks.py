@@ -1,0 +1,213 @@
+"""Forks and joins of the machine, by list and by count; joins that do not wait for all."""
+
+from __future__ import annotations
+
+import pytest
+
+from nprdsl.actions import ALL, FIRST, Drop, End, Feed, Fork, Join, JoinPolicy
+from nprdsl.diagnostics import SchemaError
+from nprdsl.events import (
+    BranchEndEvent,
+    BranchReason,
+    EndReason,
+)
+from nprdsl.ir import JoinKind
+from nprdsl.ledger import Limits
+from nprdsl.machine import Machine
+from nprdsl.structure import Bounds
+from nprdsl.testing import byte_vocabulary
+from tests.machines import (
+    PROMPT,
+    byte_bound,
+    end_of,
+    limits_of,
+    schema,
+    verify,
+    write,
+)
+from tests.runs import run, seeded, shuffled
+from tests.walks import schema_of
+
+
+def test_actions_of_a_map() -> None:
+    bound = byte_bound("arith")
+    special = bound.vocabulary.special
+    machine = Machine(bound, prompt=PROMPT)
+    assert machine.start() == [Feed(0, (special["<guideline>"], special["<plan>"]))]
+    assert machine.live == (0,)
+    write(machine, 0, "1a</plan><plan>2b</plan>")
+    actions = write(machine, 0, "</guideline>")
+    assert actions == [
+        Feed(0, (special["</guideline>"],)),
+        Fork(0, (1, 2)),
+        Feed(1, (special["<step>"], *b"1: ")),
+        Feed(2, (special["<step>"], *b"2: ")),
+    ]
+    assert machine.live == (1, 2)
+    assert [machine.path(b) for b in machine.live] == [(0, 0), (0, 1)]
+    assert [machine.rule(b) for b in machine.live] == ["step", "step"]
+    assert [machine.position_in_branch(b) for b in machine.live] == [4, 4]
+    assert write(machine, 2, "y</step>")[-1] == Feed(2, (special["</step>"],))
+    assert machine.live == (1,)
+    assert write(machine, 1, "xx</step>")[1:] == [
+        Feed(1, (ord("x"),)),
+        Feed(1, (special["</step>"],)),
+        Join(0, (1, 2)),
+        Feed(0, (special["<takeaway>"],)),
+    ]
+    assert machine.rule(0) == "takeaway"
+    write(machine, 0, "t</takeaway>ans")
+    assert machine.advance(0, end_of(bound)) == [End(EndReason.COMPLETED)]
+    assert machine.ended is EndReason.COMPLETED
+    trace = machine.trace()
+    assert trace.text.startswith("<guideline><plan>1: a</plan><plan>2: b</plan></guideline>")
+    assert "<step>1: xx</step><step>2: y</step><takeaway>t</takeaway>ans" in trace.text
+
+
+def test_actions_of_a_reread_fork_by_count() -> None:
+    bound = byte_bound("parallel_r1")
+    special = bound.vocabulary.special
+    machine = Machine(bound, limits=Limits(max_tokens=200, spawn=3))
+    assert machine.start() == []
+    actions = write(machine, 0, "q<Parallel>")
+    assert actions[-4:] == [
+        Fork(0, (1, 2, 3)),
+        *(Feed(n, (10, special["<Path>"])) for n in (1, 2, 3)),
+    ]
+    write(machine, 1, "a</Path>")
+    write(machine, 3, "c</Path>")
+    actions = write(machine, 2, "b</Path>")
+    path = [(10, special["<Path>"], ord(c), special["</Path>"]) for c in "abc"]
+    assert actions[-3:] == [
+        Drop(0, (1, 2, 3)),
+        Feed(0, tuple(token for tokens in path for token in tokens)),
+        Feed(0, (10, special["</Parallel>"], 10, special["<Summary>"])),
+    ]
+    write(machine, 0, "s</Summary>\n")
+    machine.advance(0, end_of(bound))
+    trace = machine.trace()
+    assert trace.layout.drops and len(trace.layout) == len(trace.ids) + 12
+
+
+@pytest.mark.parametrize(("asked", "branches", "got"), [(None, None, 2), (5, None, 5), (99, 4, 4)])
+def test_the_number_of_branches_by_count(asked: int, branches: int, got: int) -> None:
+    bound = byte_bound("parallel_r1")
+    machine = Machine(bound, limits=Limits(max_tokens=400, spawn=asked, branches=branches))
+    machine.start()
+    fork = next(a for a in write(machine, 0, "q<Parallel>") if isinstance(a, Fork))
+    assert len(fork.children) == got
+
+
+def test_no_more_branches_than_the_budget_can_close() -> None:
+    bound = byte_bound("parallel_r1")
+    least = 2 + 2 * 4 + 6 + 1  # q<Parallel>, two paths, the summary, a gap
+    for extra, count in ((0, 2), (3, 2), (4, 3), (8, 4), (100, 8)):
+        limits = Limits(max_tokens=least + extra, spawn=8)
+        machine = Machine(bound, limits=limits)
+        machine.start()
+        fork = next(a for a in write(machine, 0, "q<Parallel>") if isinstance(a, Fork))
+        assert len(fork.children) == count
+
+
+@pytest.mark.parametrize("lead", ["TEXT", "_GLUE", 'TEXT ("<x>" "</x>")~0..2'])
+def test_a_fork_by_count_must_stand_behind_a_tag(lead: str) -> None:
+    """Nothing that a model writes could say that the branches begin."""
+    terminals = '_GLUE: " "\n' if lead == "_GLUE" else ""
+    source = (
+        f'%import .parallel (spawn, reduce)\nstart: "<a>" {lead} spawn{{branch}}~2 reduce{{join}}\n'
+        'branch: "<b>" TEXT "</b>"\njoin: "<j>" TEXT "</j>"\n'
+    )
+    with pytest.raises(SchemaError):
+        schema_of(source + terminals + "%declare TEXT\n")
+
+
+@pytest.mark.parametrize("lead", ["TEXT", "_GLUE", '["<x>" "</x>"]'])
+def test_a_fork_that_begins_a_rule_must_stand_behind_a_tag(lead: str) -> None:
+    terminals = '_GLUE: " "\n' if lead == "_GLUE" else ""
+    source = (
+        f'%import .parallel (spawn, reduce)\nstart: "<a>" {lead} block\n'
+        "block: spawn{branch}~2 reduce{join}\n"
+        'branch: "<b>" TEXT "</b>"\njoin: "<j>" TEXT "</j>"\n'
+    )
+    with pytest.raises(SchemaError):
+        schema_of(source + terminals + "%declare TEXT\n")
+
+
+@pytest.mark.parametrize("quorum", [1, 2, 3, 9])
+def test_a_join_waits_for_as_many_branches_as_asked(quorum: int) -> None:
+    bound = byte_bound("arith")
+    machine = Machine(bound, limits=Limits(max_tokens=300), join=JoinPolicy(quorum))
+    machine.start()
+    write(machine, 0, "1a</plan><plan>2b</plan><plan>3c</plan></guideline>")
+    write(machine, 2, "some words")
+    for done, branch in enumerate((3, 1, 2)):
+        assert machine.live == tuple(b for b in (1, 2, 3) if b in (3, 1, 2)[done:])
+        write(machine, branch, "x</step>")
+        if done + 1 == min(quorum, 3):
+            break
+    assert machine.live == (0,) and machine.rule(0) == "takeaway"
+    ended = {e.branch: e.reason for e in machine.drain_events() if isinstance(e, BranchEndEvent)}
+    cut = {1, 2, 3} - {3, 1, 2} if quorum >= 3 else {1, 2} if quorum == 1 else {2}
+    assert {b for b, reason in ended.items() if reason is BranchReason.CUT} == cut
+    write(machine, 0, "t</takeaway>d")
+    machine.advance(0, end_of(bound))
+    steps = [step.text for step in machine.trace().find("step")]
+    assert steps[2] == "<step>3: x</step>"
+    assert steps[1] == ("<step>2: some words</step>" if 2 in cut else "<step>2: some wordsx</step>")
+    assert steps[0] == ("<step>1: .</step>" if 1 in cut else "<step>1: x</step>")
+
+
+def test_a_cut_closes_what_runs_inside() -> None:
+    bound = byte_bound("nested")
+    for seed in range(6):
+        for quorum in (1, 2):
+            limits = limits_of(Bounds(depth=3, branches=3), 350, spawn=3)
+            scheduler = shuffled(seed)
+            made = run(
+                bound, limits, seeded(seed, 0.7), join=JoinPolicy(quorum), scheduler=scheduler
+            )
+            verify(made, limits)
+
+
+def test_branches_without_a_choice_end_as_they_begin() -> None:
+    made = schema_of(
+        "%import .parallel (map, process, reduce)\n"
+        "start: map{list} process{item, branch} reduce{join}\n"
+        'list: "<l>" item~3 "</l>"\nitem: "<i>" LABEL ":" TEXT "</i>"\n'
+        'branch: "<b>" LABEL "</b>"\njoin: "<j>" TEXT "</j>"\nLABEL: /[1-9]/\n%declare TEXT\n'
+    )
+    bound = made.bind(byte_vocabulary(special=made.tags))
+    limits = Limits(max_tokens=60)
+    for join in (ALL, FIRST, JoinPolicy(2)):
+        done = run(bound, limits, seeded(1), join=join)
+        trace = verify(done, limits)
+        assert [len(b.text) for b in trace.find("branch")] == [8, 8, 8]
+        assert [a for a in done.actions if isinstance(a, Join)] == [Join(0, (1, 2, 3))]
+
+
+def test_the_joins_are_those_of_the_schema() -> None:
+    bound = byte_bound("nested")
+    kinds = set()
+    for seed in range(12):
+        limits = limits_of(Bounds(depth=3, branches=3), 300, spawn=2)
+        made = run(bound, limits, seeded(seed, 0.7))
+        trace = verify(made, limits)
+        joins = [a for a in made.actions if isinstance(a, (Join, Drop))]
+        dropped = sum(f.block.join is JoinKind.REREAD for f in trace.graph.forks)
+        assert sum(isinstance(a, Drop) for a in joins) == dropped
+        kinds |= {type(a) for a in joins}
+    assert kinds == {Join, Drop}
+
+
+def test_goals_are_repeated_by_their_own_tokens() -> None:
+    made = schema("goal")
+    bound = made.bind(byte_vocabulary(special=made.tags, merges=["ab", "abc"]))
+    machine = Machine(bound)
+    machine.start()
+    write(machine, 0, "7:abcab</plan></g>")  # byte by byte, though it has shorter spellings
+    header = machine.written[-len("\n7:abcab\n") - 1 :]
+    assert [w.token for w in header][-6:] == [*b"abcab", 10]
+    assert not any(w.sampled for w in header)
+
+
+# -- caps

@@ -11,17 +11,15 @@ import hashlib
 import json
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from nprdsl.cli.console import console, is_terminal
 from nprdsl.cli.failures import ExitCode
 from nprdsl.cli.figures import result_record
 from nprdsl.cli.models import engine_errors, prompt_options
+from nprdsl.cli.progress import progress
 from nprdsl.cli.prompts import Row
 from nprdsl.cli.resultfile import ResultFile
 from nprdsl.cli.settings import Settings
@@ -52,7 +50,7 @@ def run_many(
     write = _print if file is None else file.write
     done = failed = 0
     try:
-        with _progress(len(rows), len(rows) - len(todo)) as advance, engine_errors():
+        with progress("prompts", len(rows), len(rows) - len(todo)) as advance, engine_errors():
             for row, result in _results(engine, settings, todo, sampling, options):
                 if isinstance(result, str):
                     failed += 1
@@ -122,23 +120,6 @@ def _record(row: Row, key: str, result: Result) -> dict[str, Any]:
 
 def _print(record: dict[str, Any]) -> None:
     click.echo(json.dumps(record, ensure_ascii=False))
-
-
-@contextmanager
-def _progress(total: int, done: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on stderr, where that is a terminal; gives what advances it by one."""
-    if not is_terminal(sys.stderr):
-        yield lambda: None
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console(sys.stderr), transient=True) as progress:
-        task = progress.add_task("prompts", total=total, completed=done)
-        yield lambda: progress.advance(task)
 
 
 def _tell(total: int, before: int, done: int, failed: int, out: str | None) -> None:

@@ -11,6 +11,7 @@ import click
 
 from nprdsl.cli.check import check
 from nprdsl.cli.console import tolerate
+from nprdsl.cli.evaluate import evaluate
 from nprdsl.cli.failures import ExitCode
 from nprdsl.cli.fuzz import fuzz
 from nprdsl.cli.run import run
@@ -45,7 +46,7 @@ def cli() -> None:
     """
 
 
-for command in (run, serve, check, show, fuzz, schemas):
+for command in (run, serve, evaluate, check, show, fuzz, schemas):
     cli.add_command(command)
 
 

@@ -174,20 +174,31 @@ def _dataset(name: str, place: str | Path, split: str, subset: str) -> RawRows:
         import datasets
     except ModuleNotFoundError as error:
         raise _missing(error) from error
+    if isinstance(place, str) and (reason := _why_not(place)) is not None:
+        raise SourceError(f"cannot load `{name}`: {reason}")
     try:
         if isinstance(place, Path) and _was_saved(place):
             found = datasets.load_from_disk(str(place))
         else:
             found = datasets.load_dataset(str(place), None if subset == AUTO else subset)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        hint = "" if isinstance(place, Path) else " (it is no file or folder here)"
-        raise SourceError(f"cannot load `{name}`{hint}: {_first_line(error)}") from error
+        raise SourceError(f"cannot load `{name}`: {_first_line(error)}") from error
     if isinstance(found, datasets.DatasetDict):
         split = _split(name, list(found), split)
         return _numbered(f"{name}[{split}]", found[split])
     if split not in (AUTO, str(found.split)):
         raise SourceError(f"`{name}` is one dataset without splits, there is no `{split}`")
     return _numbered(name, found)
+
+
+def _why_not(name: str) -> str | None:
+    """Why the hub's dataset cannot be had; None where it can, also from the cache."""
+    import datasets
+
+    from nprdsl.runtime.hub import Kind, why_not
+
+    cached = Path(datasets.config.HF_DATASETS_CACHE) / name.replace("/", "___")
+    return None if cached.is_dir() else why_not(name, Kind.DATASET)
 
 
 def _split(name: str, known: Sequence[str], wanted: str) -> str:

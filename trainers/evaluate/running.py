@@ -1,7 +1,8 @@
 """Puts problems to a model: several samples each, many at once, and the baseline beside them.
 
 Requests are cut into blocks. A baseline runs block by block, first and second in turn, on the same
-engine with the same seeds, so that neither way has the quieter machine. What was done before can be
+engine with the same seeds, behind a first request of each way that is not counted, so that neither
+has the quieter machine or warmer caches. What was done before can be
 given back, and each new sample is handed out at once: a run can be interrupted at any time.
 Non-goals: files (see `reports`), what samples come to (see `figures`).
 """
@@ -29,13 +30,18 @@ from nprdsl.trainers.evaluate.samples import Mode, Sample, judged, seeded, unans
 PUBLISHED: Final = Sampling(temperature=1.0, top_p=0.7)  # arXiv:2512.07461, section 3.2
 CONCURRENCY: Final = 64
 _MODES: Final = ((Mode.PARALLEL,), (Mode.IN_TURN,), (Mode.PARALLEL, Mode.IN_TURN))
-_BLOCK: Final = 4  # times the concurrency: requests that one way runs before the other does
+_BLOCK: Final = 4  # times the concurrency: the most requests before the other way has its turn
+_BLOCKS: Final = 4  # as many at least, where there are requests enough to keep the concurrency
 
 Keep = Callable[[Sample], None]
 
 
 class EvaluationError(ValueError):
-    """What cannot be evaluated, or had no result."""
+    """Settings or problems that make no sense."""
+
+
+class NoSampleError(EvaluationError):
+    """Every sample failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +155,7 @@ def evaluate(
     `Mode.IN_TURN` behind `Mode.PARALLEL` they have a baseline. `concurrency` requests are open at
     once; times to an answer are those under this load. `keep` is given every new sample; `done` are
     samples of an earlier run with the same settings: those that failed are run again. Raises
-    EvaluationError for settings that make no sense, and where every sample failed.
+    EvaluationError for settings that make no sense, and NoSampleError where every sample failed.
     """
     _check(problems, samples, sampling, seed, modes, concurrency)
     runner = _Runner(
@@ -167,24 +173,28 @@ def evaluate(
     engine.bind(schema)  # so that no sample pays for it
     asked = [_Asked(problem, number) for problem in problems for number in range(samples)]
     known = {sample.key: sample for sample in done if not sample.failed}
-    for block, mode in _turns(asked, modes, concurrency * _BLOCK):
+    if len(modes) > 1 and len(known) < len(asked) * len(modes):
+        for mode in modes:
+            list(runner.run(asked[:1], mode))
+    for block, mode in _turns(asked, modes, concurrency):
         todo = [one for one in block if one.key(mode) not in known]
         for sample in runner.run(todo, mode):
             known[sample.key] = sample
             keep(sample)
     found = tuple(known[one.key(mode)] for mode in modes for one in asked)
     if all(sample.failed for sample in found):
-        raise EvaluationError(f"no sample could be run, of {len(found)}: {found[0].error}")
+        raise NoSampleError(f"no sample could be run, of {len(found)}: {found[0].error}")
     return Evaluation(found, figures(found, modes[0]))
 
 
 def _turns(
-    asked: Sequence[_Asked], modes: Sequence[Mode], size: int
+    asked: Sequence[_Asked], modes: Sequence[Mode], concurrency: int
 ) -> Iterator[tuple[Sequence[_Asked], Mode]]:
     """Blocks of requests, each in every mode; the modes take turns in being first."""
     if len(modes) == 1:
         yield asked, modes[0]
         return
+    size = max(concurrency, min(concurrency * _BLOCK, -(-len(asked) // _BLOCKS)))
     for number, begin in enumerate(range(0, len(asked), size)):
         for mode in modes if number % 2 == 0 else reversed(modes):
             yield asked[begin : begin + size], mode

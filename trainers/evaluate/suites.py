@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, TypedDict, Unpack
 
 from nprdsl.diagnostics import did_you_mean
-from nprdsl.trainers.data.problems import Problem, read_problems
+from nprdsl.trainers.data.problems import Loaded, Problem, read_problems
 from nprdsl.trainers.data.sources import Rejected
 from nprdsl.trainers.evaluate.sums import sums
 
@@ -54,6 +54,10 @@ class Suite:
         """A digest of all problems and answers."""
         told = [(p.id, p.prompt, p.answer, p.choices) for p in self.problems]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+    def account(self) -> str:
+        """How many rows are problems, and which are not, for people."""
+        return Loaded(self.source, self.problems, self.rejected).account()
 
     def first(self, count: int) -> Suite:
         """The suite of its first problems."""

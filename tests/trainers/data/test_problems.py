@@ -116,31 +116,43 @@ def test_a_folder_of_data_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert [p.id for p in read_problems(tmp_path / "data").problems] == ["data-1", "data-2"]
 
 
-def test_a_name_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
+    """A hub that has every dataset; what it was asked for."""
     datasets = pytest.importorskip("datasets")
     asked: list[tuple[str, str | None]] = []
 
     def load(name: str, subset: str | None) -> Any:
         asked.append((name, subset))
+        if subset == "broken":
+            raise datasets.exceptions.DatasetGenerationError("bad file\nand more")
         return datasets.DatasetDict({"test": datasets.Dataset.from_list(ROWS)})
 
     monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr("nprdsl.runtime.hub.why_not", lambda name, kind: None)
+    return asked
+
+
+def test_a_name_of_the_hub(hub: list[tuple[str, str | None]]) -> None:
     assert read_problems("some-org/aime24").problems[0].id == "aime24-1"
     read_problems("some-org/aime24", subset="hard", split="test")
-    assert asked == [("some-org/aime24", None), ("some-org/aime24", "hard")]
+    assert hub == [("some-org/aime24", None), ("some-org/aime24", "hard")]
 
 
-def test_a_hub_that_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
-    datasets = pytest.importorskip("datasets")
-
-    def load(name: str, subset: str | None) -> Any:
-        raise ConnectionError("no route\nand more")
-
-    monkeypatch.setattr(datasets, "load_dataset", load)
+def test_a_dataset_of_the_hub_that_is_broken(hub: list[tuple[str, str | None]]) -> None:
     with pytest.raises(SourceError) as error:
-        read_problems("some-org/aime24")
+        read_problems("some-org/aime24", subset="broken")
+    assert str(error.value) == "cannot load `some-org/aime24`: bad file"
+
+
+def test_a_hub_that_may_not_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("datasets")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(SourceError) as error:
+        read_problems("some-org/none-such")
     assert str(error.value) == (
-        "cannot load `some-org/aime24` (it is no file or folder here): no route"
+        "cannot load `some-org/none-such`: it is not on disk, and HF_HUB_OFFLINE forbids to ask "
+        "the hub"
     )
 
 

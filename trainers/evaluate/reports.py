@@ -76,14 +76,13 @@ def read_report(path: Path) -> Report:
         raise ReportError(f"cannot read `{path}`: {error.strerror}") from error
     try:
         report = _ADAPTER.validate_json(data)
-        assert report.mode in Mode
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(map(str, fault["loc"][:4]))
         about = f" (at `{place}`)" if place else ""
-        raise ReportError(
-            f"`{path}` is no report of `nprdsl eval`: {fault['msg'].lower()}{about}"
-        ) from error
-    except (KeyError, IndexError, ValueError) as error:
-        raise ReportError(f"`{path}` is no report of `nprdsl eval`: it names no mode") from error
+        said = fault["msg"][:1].lower() + fault["msg"][1:]
+        raise ReportError(f"`{path}` is no report of `nprdsl eval`: {said}{about}") from error
+    modes = report.settings.get("modes")
+    if not isinstance(modes, list) or not modes or modes[0] not in list(Mode):
+        raise ReportError(f"`{path}` is no report of `nprdsl eval`: it names no mode")
     return report

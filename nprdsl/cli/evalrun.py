@@ -134,7 +134,7 @@ def _one(
     from nprdsl.trainers.evaluate.running import EvaluationError, NoSampleError
 
     boxed = run.given["answer"] == "boxed"
-    with told(NoSampleError, about=suite.name, kind=Rejected), told(EvaluationError):
+    with told(EvaluationError), told(NoSampleError, about=suite.name, kind=Rejected):
         found = evaluate(
             run.engine,
             run.settings.schema,

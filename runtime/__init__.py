@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nprdsl.runtime.results import GenerationError, Result, Usage
+from nprdsl.runtime.results import Completion, GenerationError, Result, Usage
 from nprdsl.runtime.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nprdsl.runtime.sglang.client import SGLangEngine
 
 __all__ = [
+    "Completion",
     "Engine",
     "GenerationError",
     "LocalEngine",

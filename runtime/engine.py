@@ -1,7 +1,8 @@
 """What every engine offers: a schema, a prompt and options in; a `Result`, or its events, out.
 
 Prompts, limits and schemas are read here, so that all engines take and refuse the same. An engine
-brings its vocabulary, its bounds, and what runs a `Submission`.
+brings its vocabulary, its bounds, and what runs a `Submission`. `complete` lets the model write
+without a schema's constraint: the autoregressive model that parallel ones are compared with.
 Non-goals: running (see `nprdsl.runtime.local` and `nprdsl.runtime.sglang`).
 """
 
@@ -21,7 +22,7 @@ from nprdsl.ledger import DEFAULT_LIMITS, LimitError, Limits
 from nprdsl.machine import Machine
 from nprdsl.runtime.errors import UnsupportedModelError
 from nprdsl.runtime.prompts import Ids, Message, PromptEncoder
-from nprdsl.runtime.results import GenerationError, Result
+from nprdsl.runtime.results import Completion, GenerationError, Result
 from nprdsl.runtime.sampling import DEFAULT, Sampling
 from nprdsl.schema import Schema
 from nprdsl.vocabulary import Vocabulary
@@ -125,9 +126,7 @@ class Engine(ABC):
                 numbers.append(self.submit(schema, prompt, sampling=sampling, **options))
                 return succeeded(self.wait(numbers[0]))
         prompts = cast(Sequence[Prompt], prompt)
-        each = [sampling] * len(prompts) if isinstance(sampling, Sampling) else list(sampling)
-        if len(each) != len(prompts):
-            raise ValueError(f"there are {len(prompts)} prompts, but {len(each)} Samplings")
+        each = _one_each(sampling, len(prompts))
         with self._closing([]) as numbers:
             for one, how in zip(prompts, each, strict=True):
                 numbers.append(self.submit(schema, one, sampling=how, **options))
@@ -163,6 +162,35 @@ class Engine(ABC):
         submission = self._read(schema, prompt, sampling, options)
         return self._begin(submission, events=False)
 
+    def complete(
+        self,
+        schema: Schema,
+        prompts: Sequence[Prompt],
+        *,
+        max_tokens: int,
+        sampling: Sampling | Sequence[Sampling] = DEFAULT,
+        chat: bool = False,
+        instructions: bool = False,
+    ) -> list[Completion]:
+        """What the model writes of itself behind each prompt: autoregressive, unconstrained.
+
+        Prompts are read as by `generate`; the schema says which tags they cannot spell, and writes
+        the instructions. `max_tokens` is lowered to what the model's positions allow. Raises
+        ValueError for settings of single rules: without a schema there are none; PromptError.
+        A request that fails has `finish` FAILED and an `error`.
+        """
+        if max_tokens < 1:
+            raise LimitError(f"max_tokens must be at least 1, not {max_tokens}")
+        each = _one_each(sampling, len(prompts))
+        for settings in each:
+            if settings.rules:
+                rules = ", ".join(f"`{rule}`" for rule in settings.rules)
+                raise ValueError(f"sampling is set for {rules}, but a completion has no rules")
+        ids = [self._encode(schema, p, chat=chat, instructions=instructions) for p in prompts]
+        limits = Limits(max_tokens=max_tokens)
+        budgets = [self._within_positions(limits, len(one)).max_tokens for one in ids]
+        return self._complete(ids, budgets, each)
+
     @abstractmethod
     def wait(self, number: int) -> Result:
         """Works until the request has ended; gives its result, once."""
@@ -191,6 +219,12 @@ class Engine(ABC):
     @abstractmethod
     def _outputs(self) -> int:
         """The number of tokens that the model can choose."""
+
+    @abstractmethod
+    def _complete(
+        self, prompts: Sequence[Ids], budgets: Sequence[int], sampling: Sequence[Sampling]
+    ) -> list[Completion]:
+        """Runs unconstrained requests to their ends."""
 
     @abstractmethod
     def _begin(self, submission: Submission, *, events: bool) -> int:
@@ -273,6 +307,13 @@ def _is_single(prompt: Prompt | Sequence[Prompt]) -> TypeGuard[Prompt]:
     if not prompt:
         return False
     return isinstance(prompt[0], (int, Mapping))
+
+
+def _one_each(sampling: Sampling | Sequence[Sampling], prompts: int) -> list[Sampling]:
+    each = [sampling] * prompts if isinstance(sampling, Sampling) else list(sampling)
+    if len(each) != prompts:
+        raise ValueError(f"there are {prompts} prompts, but {len(each)} Samplings")
+    return each
 
 
 def succeeded(result: Result) -> Result:

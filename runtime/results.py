@@ -1,4 +1,5 @@
-"""What a generation gives back, the same for every engine.
+"""What a generation gives back, the same for every engine: a `Result` for a trace, a `Completion`
+for text that no schema constrained.
 
 Non-goals: making results (see the engines), the trace's own meaning (see `nprdsl.trace`).
 """
@@ -64,6 +65,23 @@ class Result:
     answer: str
     finish: EndReason
     usage: Usage
+    error: str = field(default="")
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What the model wrote of itself behind a prompt, on one branch, nothing forced.
+
+    `token_ids` holds the end token if it came, `text` does not; special tokens stand in it by name.
+    `logprobs` has the natural logarithm of every token's probability (temperature 1, unmasked).
+    `finish`: COMPLETED at the end token, BUDGET where the budget was spent before it.
+    """
+
+    prompt_ids: tuple[int, ...]
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish: EndReason
     error: str = field(default="")
 
 

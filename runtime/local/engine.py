@@ -9,7 +9,7 @@ Non-goals: serving over a network, training (the engine never changes the model'
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,15 @@ from nprdsl.events import Event
 from nprdsl.machine import Machine
 from nprdsl.runtime.engine import Engine, Submission, own_sampling
 from nprdsl.runtime.local.forward import Forward
+from nprdsl.runtime.local.freerun import FreeRun, any_token
 from nprdsl.runtime.local.loading import load_model
 from nprdsl.runtime.local.probe import probe
 from nprdsl.runtime.local.requests import Decoding, Job, Request
 from nprdsl.runtime.local.scheduler import Scheduler, Timings
 from nprdsl.runtime.outcome import Ending, outcome
-from nprdsl.runtime.prompts import PromptEncoder
-from nprdsl.runtime.results import Result
+from nprdsl.runtime.prompts import Ids, PromptEncoder
+from nprdsl.runtime.results import Completion, Result
+from nprdsl.runtime.sampling import Sampling
 from nprdsl.runtime.sizing import most_fed
 from nprdsl.vocabulary import Vocabulary
 
@@ -70,6 +72,7 @@ class LocalEngine(Engine):
         forward = Forward(model, max_kv_tokens)
         self._scheduler = Scheduler(forward, self._width, max_rows=max_rows)
         self._open: dict[int, _Running] = {}
+        self._any_token = any_token(self._width)
 
     @classmethod
     def from_pretrained(
@@ -147,6 +150,27 @@ class LocalEngine(Engine):
             if running is not None and running.request.ended is None:
                 self._scheduler.abort(running.request)
 
+    def _complete(
+        self, prompts: Sequence[Ids], budgets: Sequence[int], sampling: Sequence[Sampling]
+    ) -> list[Completion]:
+        runs = [FreeRun(self._any_token, budget, self.vocabulary.eos_id) for budget in budgets]
+        with self._lock:
+            requests = [
+                self._scheduler.submit(Job(run, ids, len(ids) + budget, settings))
+                for run, ids, budget, settings in zip(runs, prompts, budgets, sampling, strict=True)
+            ]
+        try:
+            for request in requests:
+                while request.ended is None:
+                    with self._lock:
+                        self._scheduler.round()
+        finally:
+            with self._lock:
+                for request in requests:
+                    self._scheduler.abort(request)
+        pairs = zip(requests, runs, strict=True)
+        return [_completion(request, run, self.vocabulary) for request, run in pairs]
+
     def _forget(self, number: int) -> None:
         with self._lock:
             self._open.pop(number, None)
@@ -156,6 +180,20 @@ class LocalEngine(Engine):
             if running.request.ended is None:
                 self._scheduler.round()
             return list(running.machine.drain_events())
+
+
+def _completion(request: Request, run: FreeRun, vocabulary: Vocabulary) -> Completion:
+    finish = request.ended
+    assert finish is not None, "the request has not ended"
+    ended = run.token_ids[-1:] == [vocabulary.eos_id]
+    return Completion(
+        prompt_ids=request.job.prompt,
+        text=vocabulary.text(run.token_ids[: len(run.token_ids) - ended]),
+        token_ids=tuple(run.token_ids),
+        logprobs=tuple(run.logprobs),
+        finish=finish,
+        error=request.error,
+    )
 
 
 def _result(running: _Running) -> Result:

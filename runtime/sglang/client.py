@@ -7,7 +7,7 @@ Non-goals: starting servers (see `launch`), weights (see `weights`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 from nprdsl.events import Event
 from nprdsl.runtime.engine import Engine, Submission
 from nprdsl.runtime.errors import CapacityError, EngineUnavailableError
-from nprdsl.runtime.prompts import PromptEncoder
-from nprdsl.runtime.results import Result
+from nprdsl.runtime.prompts import Ids, PromptEncoder
+from nprdsl.runtime.results import Completion, Result
+from nprdsl.runtime.sampling import Sampling
 from nprdsl.runtime.sglang.calls import Call
+from nprdsl.runtime.sglang.plaintext import completions
 from nprdsl.runtime.sglang.rereading import RereadingCall, check_server
 from nprdsl.runtime.sglang.serverinfo import ServerSelf
 from nprdsl.runtime.sglang.transport import ServerError, Transport
@@ -121,6 +123,11 @@ class SGLangEngine(Engine):
             call = self._open.get(number)
         if call is not None:
             call.abort()
+
+    def _complete(
+        self, prompts: Sequence[Ids], budgets: Sequence[int], sampling: Sequence[Sampling]
+    ) -> list[Completion]:
+        return completions(self._transport, self.vocabulary, prompts, budgets, sampling)
 
     def _forget(self, number: int) -> None:
         with self._lock:

@@ -36,6 +36,7 @@ class EvalOptions(Generating):
     samples: int
     concurrency: int
     baseline: bool
+    free: bool
     answer: str
     out: str | None
 
@@ -69,9 +70,10 @@ def prepared(given: EvalOptions, suites: Sequence[Suite]) -> Run:
     engine, settings, served = open_engine(given)
     with engine_errors():
         options = prompt_options(engine, settings)
-        Machine(engine.bind(settings.schema), limits=settings.limits, join=settings.join)
+        if not given["free"]:
+            Machine(engine.bind(settings.schema), limits=settings.limits, join=settings.join)
     own = Mode.PARALLEL if settings.parallel else Mode.IN_TURN
-    modes = (own, Mode.IN_TURN) if given["baseline"] else (own,)
+    modes = (own, Mode.IN_TURN) if given["baseline"] else (Mode.FREE if given["free"] else own,)
     sampling = settings.resolved({})
     model = given["model"] if given["engine"] is None else served
     told = {

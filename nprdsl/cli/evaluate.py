@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 import click
+from click.core import ParameterSource
 
 from nprdsl.cli.evalfile import check_out
 from nprdsl.cli.evalrun import EvalOptions, evaluated, prepared
@@ -29,6 +30,18 @@ if TYPE_CHECKING:
 
 _PUBLISHED: Final[Mapping[str, float]] = {"temperature": 1.0, "top_p": 0.7}
 _SHOWN: Final = {"temperature": "1", "top_p": "0.7", "top_k": "off", "min_p": "off"}
+_CONSTRAINED: Final = (
+    "baseline",
+    "parallel",
+    "branch_tokens",
+    "rule_tokens",
+    "depth",
+    "branches",
+    "blocks",
+    "spawn",
+    "join",
+    "per_rule",
+)
 _option = click.option
 
 
@@ -70,6 +83,7 @@ def _reading(name: str, about: str) -> Decorator:
     help="Requests at once; 1 measures the time to an answer alone.",
 )
 @_option("--baseline", is_flag=True, help="The same with one branch after another, interleaved.")
+@_option("--free", is_flag=True, help="Without the schema's constraint, one token after another.")
 @_option(
     "--answer",
     type=click.Choice(["last-number", "boxed"]),
@@ -121,6 +135,8 @@ def _check_usage(given: _Given) -> None:
         raise click.UsageError("give a --suite, such as arith, or --compare and RESULTS")
     if given["baseline"] and not given["parallel"]:
         raise click.UsageError("--baseline adds what --no-parallel gives; give one of them")
+    if given["free"]:
+        _check_free()
     if given["samples"] > 1 and given["temperature"] == 0 and not given["per_rule"]:
         raise click.UsageError(
             f"at temperature 0 all {given['samples']} samples of a problem are the same; give "
@@ -129,6 +145,15 @@ def _check_usage(given: _Given) -> None:
     if given["seed"] < 0:
         raise click.UsageError(f"--seed must be 0 or more, not {given['seed']}")
     check_model_options(given)
+
+
+def _check_free() -> None:
+    """What only the schema's constraint gives a meaning is refused."""
+    context = click.get_current_context()
+    for name in _CONSTRAINED:
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            option = "no-parallel" if name == "parallel" else name.replace("_", "-")
+            raise click.UsageError(f"--{option} is of the schema's constraint; --free has none")
 
 
 @contextmanager

@@ -133,6 +133,14 @@ def test_samples_that_cannot_be_run_are_told_and_count_as_wrong() -> None:
     assert "error: bad: no sample could be run, of 1: the vocabulary has no token" in none.stderr
 
 
+def test_a_model_may_write_without_the_schema() -> None:
+    result = invoke(*ARITH, "--limit", 3, "--free", "--max-tokens", 100, "--json")
+    report = json.loads(result.stdout)
+    assert result.exit_code == 0 and report["settings"]["modes"] == ["free"]
+    figures = report["suites"]["arith"]["figures"]
+    assert figures["degree"]["value"] == 1.0 and figures["tokens"]["value"] <= 100
+
+
 # -- files -----------------------------------------------------------------------------------------
 
 
@@ -314,6 +322,10 @@ def refused(*arguments: object, said: str) -> None:
             "all 2 samples of a problem",
         ),
         (("--suite", "arith", "--baseline", "--no-parallel"), "give one of them"),
+        (("--suite", "arith", "--free", "--baseline"), "--baseline is of the schema's constraint"),
+        (("--suite", "arith", "--free", "--no-parallel"), "--no-parallel is of the schema's"),
+        (("--suite", "arith", "--free", "--depth", "1"), "--depth is of the schema's constraint"),
+        (("--suite", "arith", "--free", "--max-tokens", "0"), "max_tokens must be at least 1"),
         (("--suite", "arith", "--plot", "p.pdf"), "name it .png or .svg"),
         (("--suite", "arith", "--plot", "none/p.png"), "there is no folder `none`"),
         (("--suite", "arith", "--out", "r.txt"), "`r.txt` does not end in .json"),

@@ -25,11 +25,24 @@ from nprdsl.schema import Schema
 from nprdsl.trainers.answers import Fallback
 from nprdsl.trainers.data.problems import Problem
 from nprdsl.trainers.evaluate.figures import Figures, figures
-from nprdsl.trainers.evaluate.samples import Mode, Sample, judged, seeded, unanswered
+from nprdsl.trainers.evaluate.samples import (
+    Mode,
+    Sample,
+    judged,
+    judged_freely,
+    seeded,
+    unanswered,
+)
 
 PUBLISHED: Final = Sampling(temperature=1.0, top_p=0.7)  # arXiv:2512.07461, section 3.2
 CONCURRENCY: Final = 64
-_MODES: Final = ((Mode.PARALLEL,), (Mode.IN_TURN,), (Mode.PARALLEL, Mode.IN_TURN))
+_MODES: Final = (
+    (Mode.PARALLEL,),
+    (Mode.IN_TURN,),
+    (Mode.PARALLEL, Mode.IN_TURN),
+    (Mode.FREE,),
+)
+_OF_ONE_PROMPT: Final = (CapacityError, LimitError, PromptError, UnsupportedServerError)
 _BLOCK: Final = 4  # times the concurrency: the most requests before the other way has its turn
 _BLOCKS: Final = 4  # as many at least, where there are requests enough to keep the concurrency
 
@@ -59,6 +72,10 @@ class _Asked:
     problem: Problem
     number: int
 
+    @property
+    def place(self) -> tuple[Problem, int]:
+        return self.problem, self.number
+
     def key(self, mode: Mode) -> tuple[str, int, Mode]:
         return self.problem.id, self.number, mode
 
@@ -80,6 +97,45 @@ class _Runner:
 
     def run(self, asked: Sequence[_Asked], mode: Mode) -> Iterator[Sample]:
         """The samples, in order; `concurrency` requests are open at once."""
+        if mode is not Mode.FREE:
+            yield from self._constrained(asked, mode)
+            return
+        for begin in range(0, len(asked), self.concurrency):
+            yield from self._free(asked[begin : begin + self.concurrency])
+
+    def _free(self, asked: Sequence[_Asked]) -> Iterator[Sample]:
+        """Completions run together to the end of the last; that is the time of each."""
+        since = time.perf_counter()
+        try:
+            found = self.engine.complete(
+                self.schema,
+                [one.problem.prompt for one in asked],
+                max_tokens=self.limits.max_tokens,
+                sampling=[seeded(self.sampling, self.seed, *one.place) for one in asked],
+                chat=self.chat,
+                instructions=self.instructions,
+            )
+        except _OF_ONE_PROMPT as error:
+            if len(asked) == 1:
+                yield unanswered(*asked[0].place, Mode.FREE, str(error))
+                return
+            for one in asked:
+                yield from self._free([one])
+            return
+        taken = time.perf_counter() - since
+        bound = self.engine.bind(self.schema)
+        for one, completion in zip(asked, found, strict=True):
+            yield judged_freely(
+                one.problem,
+                bound,
+                completion,
+                number=one.number,
+                time_s=taken,
+                wall_s=taken / len(asked),
+                fallback=self.fallback,
+            )
+
+    def _constrained(self, asked: Sequence[_Asked], mode: Mode) -> Iterator[Sample]:
         open_: deque[tuple[_Asked, int | str]] = deque()
         waiting = iter(asked)
         since = time.perf_counter()
@@ -96,7 +152,7 @@ class _Runner:
                 open_.popleft()
                 now = time.perf_counter()
                 if isinstance(result, str):
-                    yield unanswered(one.problem, one.number, mode, result)
+                    yield unanswered(*one.place, mode, result)
                     continue
                 yield judged(
                     one.problem,
@@ -119,14 +175,14 @@ class _Runner:
             return self.engine.submit(
                 self.schema,
                 one.problem.prompt,
-                sampling=seeded(self.sampling, self.seed, one.problem, one.number),
+                sampling=seeded(self.sampling, self.seed, *one.place),
                 limits=self.limits,
                 join=self.join,
                 parallel=mode is Mode.PARALLEL,
                 chat=self.chat,
                 instructions=self.instructions,
             )
-        except (CapacityError, LimitError, PromptError, UnsupportedServerError) as error:
+        except _OF_ONE_PROMPT as error:
             return str(error)
 
 
@@ -152,12 +208,16 @@ def evaluate(
 
     Equal seeds give equal traces, whatever other problems there are. `fallback` is what counts as
     the answer where nothing is boxed. The first of `modes` is what the figures are of; with
-    `Mode.IN_TURN` behind `Mode.PARALLEL` they have a baseline. `concurrency` requests are open at
+    `Mode.IN_TURN` behind `Mode.PARALLEL` they have a baseline. `Mode.FREE` lets the model write
+    without the schema's constraint. `concurrency` requests are open at
     once; times to an answer are those under this load. `keep` is given every new sample; `done` are
     samples of an earlier run with the same settings: those that failed are run again. Raises
     EvaluationError for settings that make no sense, and NoSampleError where every sample failed.
     """
-    _check(problems, samples, sampling, seed, modes, concurrency)
+    _check_problems(problems)
+    _check_counts(samples, seed, concurrency)
+    _check_modes(modes, sampling, limits, join)
+    _check_varied(samples, sampling)
     runner = _Runner(
         engine=engine,
         schema=schema,
@@ -200,26 +260,40 @@ def _turns(
             yield asked[begin : begin + size], mode
 
 
-def _check(
-    problems: Sequence[Problem],
-    samples: int,
-    sampling: Sampling,
-    seed: int,
-    modes: Sequence[Mode],
-    concurrency: int,
-) -> None:
+def _check_problems(problems: Sequence[Problem]) -> None:
     if not problems:
         raise EvaluationError("there are no problems to evaluate")
-    ids = [problem.id for problem in problems]
-    if len(set(ids)) != len(ids):
-        twice = next(one for one in ids if ids.count(one) > 1)
-        raise EvaluationError(f"two problems have the id `{twice}`; ids must differ")
-    for name, value, least in (("samples", samples, 1), ("concurrency", concurrency, 1),
-                               ("seed", seed, 0)):  # fmt: skip
+    seen: set[str] = set()
+    for problem in problems:
+        if problem.id in seen:
+            raise EvaluationError(f"two problems have the id `{problem.id}`; ids must differ")
+        seen.add(problem.id)
+
+
+def _check_counts(samples: int, seed: int, concurrency: int) -> None:
+    for name, value, least in (
+        ("samples", samples, 1),
+        ("concurrency", concurrency, 1),
+        ("seed", seed, 0),
+    ):
         if value < least:
             raise EvaluationError(f"{name} must be at least {least}, not {value}")
+
+
+def _check_modes(
+    modes: Sequence[Mode], sampling: Sampling, limits: Limits, join: JoinPolicy
+) -> None:
     if tuple(modes) not in _MODES:
-        raise EvaluationError("modes must be parallel, in_turn, or parallel with in_turn behind it")
+        raise EvaluationError(
+            "modes must be parallel, in_turn, parallel with in_turn behind it, or free"
+        )
+    if Mode.FREE in modes and (join != ALL or limits != Limits(max_tokens=limits.max_tokens)):
+        raise EvaluationError("what is written freely has no limit but `max_tokens`, and no joins")
+    if Mode.FREE in modes and sampling.rules:
+        raise EvaluationError("what is written freely has no rules that sampling could be set for")
+
+
+def _check_varied(samples: int, sampling: Sampling) -> None:
     settings = [sampling, *(sampling.for_rule(rule) for rule in sampling.rules)]
     if samples > 1 and all(one.temperature == 0 for one in settings):
         raise EvaluationError(

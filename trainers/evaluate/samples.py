@@ -7,24 +7,30 @@ Non-goals: figures over many (see `figures`), running (see `running`).
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 
+from nprdsl.bound import BoundSchema
 from nprdsl.events import EndReason
-from nprdsl.runtime.results import Result
+from nprdsl.graph import ExecutionGraph
+from nprdsl.runtime.results import Completion, Result
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.trainers.answers import Fallback, answer_of
 from nprdsl.trainers.data.problems import Problem
 from nprdsl.trainers.grading import is_right
+from nprdsl.violations import TraceError
 
 
 class Mode(StrEnum):
-    """How branches are decoded: all at once, or one after another, as an autoregressive model."""
+    """How a model writes: branches all at once, or one after another, as an autoregressive model;
+    or freely, without the schema's constraint, on one branch."""
 
     PARALLEL = "parallel"
     IN_TURN = "in_turn"
+    FREE = "free"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,7 @@ def judged(
     fallback: Fallback = Fallback.LAST_NUMBER,
 ) -> Sample:
     """A result as a sample of the problem."""
-    forks = () if result.trace is None else result.trace.graph.forks
+    graph = None if result.trace is None else result.trace.graph
     usage = result.usage
     return Sample(
         problem=problem.id,
@@ -90,16 +96,55 @@ def judged(
         answer=answer_of(result.text, fallback) or "",
         right=not result.error and is_right(result.text, problem.answer, fallback, problem.choices),
         legal=result.trace is not None,
-        forks=sum(len(fork.after) >= 2 for fork in forks),
+        forks=_wide_forks(graph),
         tokens=usage.total,
         sampled_tokens=usage.sampled_tokens,
         critical_path=min(usage.critical_path, usage.total),
         time_s=usage.time_s,
         wall_s=wall_s,
         finish=result.finish,
-        trace=hashlib.sha256(repr(result.token_ids).encode()).hexdigest()[:16],
+        trace=_digest(result.token_ids),
         text=result.text,
         error=result.error,
+    )
+
+
+def judged_freely(
+    problem: Problem,
+    bound: BoundSchema,
+    completion: Completion,
+    *,
+    number: int = 0,
+    time_s: float = 0.0,
+    wall_s: float = 0.0,
+    fallback: Fallback = Fallback.LAST_NUMBER,
+) -> Sample:
+    """What a model wrote freely as a sample: it may be a trace of the schema or not, and every
+    token lies on its critical path, as they were written one after another."""
+    prompt, ids = completion.prompt_ids, completion.token_ids
+    try:
+        graph: ExecutionGraph | None = bound.parse((*prompt, *ids), prompt=len(prompt)).graph
+    except TraceError:
+        graph = None
+    text = completion.text
+    right = not completion.error and is_right(text, problem.answer, fallback, problem.choices)
+    return Sample(
+        problem=problem.id,
+        number=number,
+        mode=Mode.FREE,
+        answer=answer_of(text, fallback) or "",
+        right=right,
+        legal=graph is not None and completion.finish is EndReason.COMPLETED,
+        forks=_wide_forks(graph),
+        tokens=len(ids),
+        sampled_tokens=len(ids),
+        critical_path=len(ids),
+        time_s=time_s,
+        wall_s=wall_s,
+        finish=completion.finish,
+        trace=_digest(ids),
+        text=text,
+        error=completion.error,
     )
 
 
@@ -130,3 +175,12 @@ def seeded(sampling: Sampling, seed: int, problem: Problem, number: int) -> Samp
     name = int.from_bytes(hashlib.sha256(problem.id.encode()).digest()[:8], "big")
     drawn = np.random.SeedSequence((seed, name, number)).generate_state(1)[0]
     return replace(sampling, seed=int(drawn))
+
+
+def _wide_forks(graph: ExecutionGraph | None) -> int:
+    """Forks into two or more branches."""
+    return 0 if graph is None else sum(len(fork.after) >= 2 for fork in graph.forks)
+
+
+def _digest(ids: Sequence[int]) -> str:
+    return hashlib.sha256(repr(tuple(ids)).encode()).hexdigest()[:16]

@@ -9,17 +9,21 @@ import pytest
 
 import nprdsl
 from nprdsl import Limits
+from nprdsl.actions import FIRST
 from nprdsl.events import EndReason
+from nprdsl.runtime.results import Completion
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.trainers.answers import Fallback
 from nprdsl.trainers.data.problems import Problem
 from nprdsl.trainers.evaluate import Evaluation, Mode, Sample, evaluate
 from nprdsl.trainers.evaluate.running import EvaluationError, NoSampleError
-from nprdsl.trainers.evaluate.samples import judged
+from nprdsl.trainers.evaluate.samples import judged, judged_freely
 from nprdsl.trainers.evaluate.sums import sums
 from tests.trainers.evaluate.made import arith, failed
 
 PROBLEMS = sums(6)
+GREEDY = Sampling(temperature=0)
+RULED = Sampling(temperature=0, rules={"step": {"temperature": 1.0}})
 WARM = Sampling(temperature=1.6)  # wrong now and then
 
 
@@ -33,7 +37,7 @@ def kept(samples: tuple[Sample, ...]) -> list[Sample]:
 
 
 def test_the_bundled_model_is_right() -> None:
-    found = run(sampling=Sampling(temperature=0))
+    found = run(sampling=GREEDY)
     assert [sample.problem for sample in found.samples] == [p.id for p in PROBLEMS]
     assert [sample.answer for sample in found.samples] == [p.answer for p in PROBLEMS]
     figures = found.figures
@@ -128,10 +132,47 @@ def test_the_baseline_writes_the_same_tokens_one_branch_after_another() -> None:
     assert in_turn.figures.baseline is None
 
 
+def test_what_is_written_freely_may_be_illegal() -> None:
+    limits = Limits(max_tokens=400)
+    words = Problem("words", "what is 1+1?", "2")
+    problems = [*PROBLEMS, words]
+    found = run(problems, modes=(Mode.FREE,), limits=limits, sampling=GREEDY)
+    *written, bad = found.samples
+    assert [sample.problem for sample in found.samples] == [p.id for p in problems]
+    assert "the vocabulary has no token" in bad.error and found.figures.failed == 1
+    schema = nprdsl.load("arith")
+    for sample in written:
+        complete = sample.finish is EndReason.COMPLETED
+        assert sample.legal == (complete and schema.check(sample.text) == [])
+        assert sample.tokens == sample.critical_path == sample.sampled_tokens
+        assert sample.forks == int(sample.legal)
+    assert found.figures.degree.value == 1.0
+    short = run(PROBLEMS[:2], modes=(Mode.FREE,), limits=Limits(max_tokens=20))
+    assert (short.figures.legal_rate, short.figures.completed_rate) == (0.0, 0.0)
+    assert short.figures.tokens.value == 20
+
+
+def test_a_trace_that_is_written_freely_is_legal() -> None:
+    schema = nprdsl.load("arith")
+    bound = arith().bind(schema)
+    constrained = arith().generate(schema, PROBLEMS[0].prompt, chat=True, sampling=GREEDY)
+    ids = constrained.token_ids
+    assert ids[-1] == bound.vocabulary.eos_id
+    whole = Completion((1,), constrained.text, ids, (0.0,) * len(ids), EndReason.COMPLETED)
+    sample = judged_freely(PROBLEMS[0], bound, whole)
+    assert (sample.legal, sample.forks, sample.right) == (True, 1, True)
+    assert sample.tokens == len(ids) == constrained.usage.total
+    assert sample.trace == judged(PROBLEMS[0], constrained).trace
+    cut = replace(whole, token_ids=ids[:-1], finish=EndReason.BUDGET)
+    assert not judged_freely(PROBLEMS[0], bound, cut).legal
+    other = replace(whole, token_ids=ids[5:])
+    assert not judged_freely(PROBLEMS[0], bound, other).legal
+
+
 def test_what_counts_as_an_answer() -> None:
     found = run(PROBLEMS[:1]).samples[0]
     result = arith().generate(nprdsl.load("arith"), PROBLEMS[0].prompt, chat=True,
-                              sampling=Sampling(temperature=0))  # fmt: skip
+                              sampling=GREEDY)  # fmt: skip
     assert judged(PROBLEMS[0], result).text == found.text
     unboxed = replace(result, text="it is 7, no, 42")
     problem = Problem("p", "?", "42")
@@ -148,9 +189,15 @@ def test_what_counts_as_an_answer() -> None:
         ({"samples": 0}, "samples must be at least 1, not 0"),
         ({"concurrency": 0}, "concurrency must be at least 1, not 0"),
         ({"seed": -1}, "seed must be at least 0, not -1"),
-        ({"modes": ()}, "modes must be parallel, in_turn, or parallel with in_turn behind it"),
+        (
+            {"modes": ()},
+            "modes must be parallel, in_turn, parallel with in_turn behind it, or free",
+        ),
         ({"modes": (Mode.IN_TURN, Mode.PARALLEL)}, "modes must be"),
         ({"modes": (Mode.PARALLEL, Mode.PARALLEL)}, "modes must be"),
+        ({"modes": (Mode.FREE,), "limits": Limits(depth=1)}, "has no limit but `max_tokens`"),
+        ({"modes": (Mode.FREE,), "join": FIRST}, "has no limit but `max_tokens`, and no joins"),
+        ({"modes": (Mode.FREE,), "sampling": RULED}, "has no rules that sampling could be set for"),
         ({"samples": 2, "sampling": Sampling(temperature=0)}, "all 2 samples of a problem are the"),
         ({"problems": ()}, "there are no problems"),
         ({"problems": (PROBLEMS[0], PROBLEMS[0])}, "two problems have the id `"),
@@ -163,5 +210,4 @@ def test_settings_that_make_no_sense(options: dict[str, Any], said: str) -> None
 
 
 def test_a_rule_that_samples_may_have_several_samples() -> None:
-    sampling = Sampling(temperature=0, rules={"step": {"temperature": 1.0}})
-    assert run(PROBLEMS[:1], samples=2, sampling=sampling).figures.samples == 2
+    assert run(PROBLEMS[:1], samples=2, sampling=RULED).figures.samples == 2

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -177,10 +178,11 @@ def _dataset(name: str, place: str | Path, split: str, subset: str) -> RawRows:
     if isinstance(place, str) and (reason := _why_not(place)) is not None:
         raise SourceError(f"cannot load `{name}`: {reason}")
     try:
-        if isinstance(place, Path) and _was_saved(place):
-            found = datasets.load_from_disk(str(place))
-        else:
-            found = datasets.load_dataset(str(place), None if subset == AUTO else subset)
+        with _quiet():
+            if isinstance(place, Path) and _was_saved(place):
+                found = datasets.load_from_disk(str(place))
+            else:
+                found = datasets.load_dataset(str(place), None if subset == AUTO else subset)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise SourceError(f"cannot load `{name}`: {_first_line(error)}") from error
     if isinstance(found, datasets.DatasetDict):
@@ -189,6 +191,24 @@ def _dataset(name: str, place: str | Path, split: str, subset: str) -> RawRows:
     if split not in (AUTO, str(found.split)):
         raise SourceError(f"`{name}` is one dataset without splits, there is no `{split}`")
     return _numbered(name, found)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars of `datasets` inside the block."""
+    from datasets.utils import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    hidden = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not hidden:
+            enable_progress_bars()
 
 
 def _why_not(name: str) -> str | None:

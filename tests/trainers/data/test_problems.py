@@ -108,12 +108,15 @@ def test_a_saved_dataset(tmp_path: Path) -> None:
         read_problems(tmp_path / "one", split="test")
 
 
-def test_a_folder_of_data_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_data_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("datasets")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     (tmp_path / "data").mkdir()
     write(tmp_path / "data" / "test.jsonl", ROWS)
     assert [p.id for p in read_problems(tmp_path / "data").problems] == ["data-1", "data-2"]
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.fixture

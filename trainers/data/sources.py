@@ -106,7 +106,6 @@ def _file(path: Path) -> RawRows:
         data = path.read_bytes()
     except OSError as error:
         raise SourceError(f"cannot read `{path}`: {error.strerror}") from error
-    data = data.removeprefix(b"\xef\xbb\xbf")
     if suffix == ".json":
         return _json(path, data)
     return _lines(path, data)

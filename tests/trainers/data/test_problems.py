@@ -90,6 +90,13 @@ def test_json_lines_under_the_name_json(tmp_path: Path) -> None:
     assert len(read_problems(path).problems) == 2
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_a_byte_order_mark(name: str, tmp_path: Path) -> None:
+    path = write(tmp_path / name, ROWS)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert (len(read_problems(path).problems), read_problems(path).rejected) == (2, ())
+
+
 def test_a_saved_dataset(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     datasets.Dataset.from_list(ROWS).save_to_disk(str(tmp_path / "one"))

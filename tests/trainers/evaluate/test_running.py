@@ -17,7 +17,7 @@ from nprdsl.trainers.answers import Fallback
 from nprdsl.trainers.data.problems import Problem
 from nprdsl.trainers.evaluate import Evaluation, Mode, Sample, evaluate
 from nprdsl.trainers.evaluate.running import EvaluationError, NoSampleError
-from nprdsl.trainers.evaluate.samples import judged, judged_freely
+from nprdsl.trainers.evaluate.samples import judged, judged_freely, seeded
 from nprdsl.trainers.evaluate.sums import sums
 from tests.trainers.evaluate.made import arith, failed
 
@@ -57,6 +57,13 @@ def test_samples_repeat_whatever_runs_beside_them() -> None:
     assert kept(alone.samples) == kept(found.samples[9:12])
     other = run(PROBLEMS[3:4], samples=3, sampling=WARM, seed=6)
     assert [s.trace for s in other.samples] != traces[9:12]
+
+
+def test_every_sample_has_a_seed_of_its_own() -> None:
+    places = [(seed, problem, n) for seed in range(3) for problem in PROBLEMS for n in range(3)]
+    seeds = [seeded(WARM, *place).seed for place in places]
+    assert len(set(seeds)) == len(places)
+    assert seeds == [seeded(WARM, *place).seed for place in places]
 
 
 def test_figures_are_those_of_the_samples() -> None:

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from nprdsl.automaton import Automaton
 from nprdsl.bindfaults import bind_faults
 from nprdsl.diagnostics import SchemaError
+from nprdsl.encoding import spell_trace
 from nprdsl.graph import Mark
 from nprdsl.ir import Grammar
+from nprdsl.lexemes import tag_pattern, text_lexemes
 from nprdsl.matcher import Matcher
 from nprdsl.parser import Boundary, Parser, Placed
 from nprdsl.parts import TagMode
@@ -110,6 +112,15 @@ class BoundSchema:
         read = token_text(ids[prompt:], self.vocabulary, self.grammar.tags, self.mode)
         placed, violations = self._parser.read(read.text, read.lexemes)
         return violations or list(_misaligned(read, placed))
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """The ids of a legal trace's text, as a generation would have written them, without an end
+        token. Raises `TraceError` with the violations of `Schema.check`, and UnspellableError."""
+        lexemes = text_lexemes(text, tag_pattern(self.grammar.tags))
+        placed, violations = self._parser.read(text, lexemes)
+        if violations:
+            raise TraceError(violations)
+        return spell_trace(self.vocabulary, text, self.grammar.tags, placed)
 
     def parse(self, ids: Sequence[int], *, prompt: int = 0) -> TokenTrace:
         """The trace that ids[prompt:] is; raises `TraceError` with the violations of `check`."""

@@ -20,7 +20,7 @@ from nprdsl.cli.declared import load_schema, terminals_option
 from nprdsl.cli.failures import Command, Failure, Rejected, examining, told
 from nprdsl.cli.files import read_text, without_last_newline, write_text
 from nprdsl.cli.sizes import automaton_size
-from nprdsl.cli.vocabularies import byte_level, encode, from_files
+from nprdsl.cli.vocabularies import byte_level, from_files
 from nprdsl.diagnostics import did_you_mean
 from nprdsl.graph import ExecutionGraph
 from nprdsl.ir import Block, Terminal
@@ -210,10 +210,10 @@ def _characters(schema: Schema, text: str) -> Drawn:
 def _tokens(schema: Schema, text: str, tokenizer: str) -> Drawn:
     schema.parse(text)  # places in the text, where the trace is not legal
     vocabulary = from_files(tokenizer)
+    bound = schema.bind(vocabulary)
     with told(UnspellableError, kind=Rejected):
-        ids = encode(vocabulary, text, schema.tag_pattern)
-    trace = schema.bind(vocabulary).parse(ids)
-    return Drawn(trace.graph, lambda: trace.layout, [vocabulary.text([i]) for i in ids])
+        trace = bound.parse(bound.encode(text))
+    return Drawn(trace.graph, lambda: trace.layout, [vocabulary.text([i]) for i in trace.ids])
 
 
 def _trace_text(drawn: Drawn) -> str:

@@ -6,7 +6,6 @@ Non-goals: prompts, chats (see `nprdsl.runtime`).
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 from nprdsl.cli.failures import Failure, told
@@ -54,18 +53,3 @@ def _end(folder: Path) -> str | None:
     end = values.get("eos_token") if isinstance(values, dict) else None
     name = end.get("content") if isinstance(end, dict) else end
     return name if isinstance(name, str) else None
-
-
-def encode(vocabulary: Vocabulary, text: str, tags: re.Pattern[str]) -> list[int]:
-    """Token ids of a trace: tags as special tokens where there are, the rest piece by piece.
-
-    Raises UnspellableError.
-    """
-    ids: list[int] = []
-    at = 0
-    for tag in tags.finditer(text):
-        ids += vocabulary.encode(text[at : tag.start()])
-        special = vocabulary.special.get(tag[0])
-        ids += vocabulary.encode(tag[0]) if special is None else [special]
-        at = tag.end()
-    return [*ids, *vocabulary.encode(text[at:])]

@@ -98,7 +98,7 @@ def test_several_suites_and_rows_that_are_rejected() -> None:
     more = ("--suite", "mine=mine.jsonl,arith", "--limit", 2, "--out", "r.json", *fields)
     result = invoke("eval", *more)
     assert result.exit_code == 0, result.output
-    assert "mine.jsonl: 2 problems; 2 rows are rejected\n  mine.jsonl:2: the answer is missing" in (
+    assert "mine.jsonl: 2 problems; 2 rows rejected\n  mine.jsonl:2: the answer is missing" in (
         result.stderr
     )
     report = read("r.json")

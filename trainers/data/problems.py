@@ -89,7 +89,7 @@ class Loaded:
 
     def account(self) -> str:
         """How many rows were taken, and which were not, for people."""
-        return _account(self.source, f"{len(self.problems)} problems", self.rejected)
+        return _account(self.source, _counted(len(self.problems), "problem"), self.rejected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class LoadedTraces:
 
     def account(self) -> str:
         """How many rows were taken, and which were not, for people."""
-        return _account(self.source, f"{len(self.traces)} traces", self.rejected)
+        return _account(self.source, _counted(len(self.traces), "trace"), self.rejected)
 
 
 def read_problems(
@@ -228,8 +228,12 @@ def _none(name: str, rejected: Sequence[Rejected]) -> SourceError:
 def _account(source: str, taken: str, rejected: Sequence[Rejected]) -> str:
     if not rejected:
         return f"{source}: {taken}"
-    rows = "1 row is" if len(rejected) == 1 else f"{len(rejected)} rows are"
-    lines = [f"{source}: {taken}; {rows} rejected", *(f"  {one}" for one in rejected[:_LISTED])]
+    rows = f"{_counted(len(rejected), 'row')} rejected"
+    lines = [f"{source}: {taken}; {rows}", *(f"  {one}" for one in rejected[:_LISTED])]
     if len(rejected) > _LISTED:
         lines.append(f"  and {len(rejected) - _LISTED} more")
     return "\n".join(lines)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"1 {what}" if count == 1 else f"{count} {what}s"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from nprdsl.trainers.data.problems import Problem, TraceExample, read_problems, read_traces
 from nprdsl.trainers.data.sources import SourceError
+from nprdsl.trainers.grading import is_right
 
 SUITES = Path(str(importlib.resources.files("nprdsl.trainers") / "suites"))
 ROWS = [{"prompt": "1+1?", "answer": "2"}, {"prompt": "2+2?", "answer": "4"}]
@@ -251,6 +252,24 @@ def test_the_answer_in_the_box_of_a_solution(tmp_path: Path) -> None:
     assert read_problems(both, answer_field="solution").problems[0].answer == r"\frac{4}{2}"
 
 
+def test_final_answers_in_lists_beside_a_solution(tmp_path: Path) -> None:
+    """The shape of OlympiadBench."""
+    row = {
+        "id": 1606,
+        "question": "Find all $x$.",
+        "solution": ["Long, without a box."],
+        "final_answer": ["$1$", r"$\frac{1}{2}$"],
+        "context": None,
+        "is_multiple_answer": True,
+        "unit": None,
+        "error": None,
+    }
+    (problem,) = read_problems(write(tmp_path / "a.parquet", [row])).problems
+    assert problem == Problem("1606", "Find all $x$.", r"$1$, $\frac{1}{2}$")
+    assert is_right(r"So \boxed{\frac{1}{2}, 1}.", problem.answer)
+    assert not is_right(r"So \boxed{\frac{1}{2}}.", problem.answer)
+
+
 # -- fields ----------------------------------------------------------------------------------------
 
 
@@ -331,13 +350,13 @@ def test_a_bad_row_is_listed_with_its_place(line: str | bytes, reason: str, tmp_
     assert (bad.number, bad.where) == (3, f"{path}:3")
     assert bad.reason.startswith(reason)
     assert len(bad.excerpt) <= 100 and bad.excerpt[:3] in data.decode("utf-8", "replace")
-    assert f"{path}: 2 problems; 1 row is rejected\n  {path}:3: {reason}" in loaded.account()
+    assert f"{path}: 2 problems; 1 row rejected\n  {path}:3: {reason}" in loaded.account()
 
 
 def test_an_account_names_the_first_rows_and_counts_the_others(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", [ROWS[0], *[{"prompt": "?"}] * 12])
     lines = read_problems(path).account().split("\n")
-    assert lines[0] == f"{path}: 1 problems; 12 rows are rejected"
+    assert lines[0] == f"{path}: 1 problem; 12 rows rejected"
     assert lines[1].startswith(f"  {path}: row 2: the answer is missing: ")
     assert (len(lines), lines[-1]) == (12, "  and 2 more")
 
@@ -417,7 +436,7 @@ def test_traces(name: str, tmp_path: Path) -> None:
         TraceExample("t-3", "2+2?", " 4\n"),
     )
     assert [bad.reason for bad in loaded.rejected] == ["the trace is blank", "the trace is missing"]
-    assert "3 traces; 2 rows are rejected" in loaded.account()
+    assert "3 traces; 2 rows rejected" in loaded.account()
 
 
 def test_traces_of_other_fields(tmp_path: Path) -> None:

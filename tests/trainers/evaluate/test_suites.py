@@ -48,7 +48,7 @@ def test_problems_of_the_user(tmp_path: Path) -> None:
     suite = from_source("aime24", str(path), prompt_field="q", answer_field="a")
     assert [problem.prompt for problem in suite.problems] == ["1+1?"]
     assert len(suite.rejected) == 1
-    assert suite.account().startswith(f"{path}: 1 problems; 1 row is rejected\n  {path}:2: ")
+    assert suite.account().startswith(f"{path}: 1 problem; 1 row rejected\n  {path}:2: ")
     with pytest.raises(SourceError):
         from_source("aime24", str(path))
 

@@ -79,7 +79,8 @@ def in_wheel(path: Path) -> str | None:
         inside = Path("nprdsl", path)
     else:
         return None
-    data = path.suffix in {".py", ".lark"} or path.name == "py.typed" or "models" in path.parts
+    data = path.suffix in {".py", ".lark"} or path.name == "py.typed"
+    data = data or bool({"models", "suites"} & set(path.parts))
     return inside.as_posix() if data else None
 
 
@@ -91,6 +92,7 @@ def test_wheel_holds_what_the_tree_holds(wheel: Path) -> None:
     assert packed == wanted
     assert {"nprdsl/py.typed", "nprdsl/grammars/npr.lark"} <= packed
     assert "nprdsl/runtime/models/arith/model.safetensors" in packed
+    assert "nprdsl/trainers/suites/math500.json" in packed
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

@@ -12,6 +12,7 @@ import click
 from nprdsl.cli.check import check
 from nprdsl.cli.console import tolerate
 from nprdsl.cli.curate import curate
+from nprdsl.cli.evaluate import evaluate
 from nprdsl.cli.failures import ExitCode
 from nprdsl.cli.fuzz import fuzz
 from nprdsl.cli.run import run
@@ -46,7 +47,7 @@ def cli() -> None:
     """
 
 
-for command in (run, serve, check, show, fuzz, schemas, curate):
+for command in (run, serve, evaluate, check, show, fuzz, schemas, curate):
     cli.add_command(command)
 
 

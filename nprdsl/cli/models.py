@@ -1,4 +1,4 @@
-"""The model behind `nprdsl run`: the bundled one, a folder, a hub name, or that of a server.
+"""The model behind a command: the bundled one, a folder, a hub name, or that of a server.
 
 Non-goals: loading itself (see `nprdsl.runtime.local`), serving (see `nprdsl.cli.serve`).
 """
@@ -11,14 +11,52 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import click
+from click.core import ParameterSource
+
+from nprdsl.cli.console import working
 from nprdsl.cli.failures import Failure, Rejected, told
-from nprdsl.cli.settings import Settings
+from nprdsl.cli.settings import Generating, Settings, read_settings
 from nprdsl.parts import TagMode
 
 if TYPE_CHECKING:
     from nprdsl.runtime.engine import Engine
     from nprdsl.runtime.local import LocalEngine
     from nprdsl.runtime.sglang.client import SGLangEngine
+
+
+_OF_THE_MODEL = ("model", "device", "dtype", "max_kv_tokens")
+
+
+def check_model_options(given: Generating) -> None:
+    """Options of a model in this process are refused where a server has the model."""
+    if given["engine"] is None:
+        return
+    context = click.get_current_context()
+    for name in _OF_THE_MODEL:
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} is for a model in this process; the server of "
+                "--engine has its own"
+            )
+
+
+def open_engine(given: Generating) -> tuple[Engine, Settings, str]:
+    """The engine that the options ask for, their settings, and the name of what it runs."""
+    url, model = given["engine"], given["model"]
+    if url is not None:
+        with working(f"asking {url}"):
+            reached = reach_engine(url)
+        return reached, read_settings(given, default_schema(reached.info.model)), reached.info.model
+    settings = read_settings(given, default_schema(model))
+    with working(f"loading {model or 'the bundled model'}"):
+        loaded = load_engine(
+            model,
+            device=given["device"],
+            dtype=given["dtype"],
+            max_kv_tokens=given["max_kv_tokens"],
+        )
+    return loaded, settings, f"{model} {given['dtype']}"
 
 
 def default_schema(model: str | None) -> str:
@@ -40,7 +78,7 @@ def load_engine(model: str | None, *, device: str, dtype: str, max_kv_tokens: in
         from nprdsl.runtime.local import LocalEngine
     except ModuleNotFoundError as error:
         raise Failure(
-            f"`nprdsl run` needs {error.name}; install it with: pip install 'nprdsl[local]'"
+            f"this command needs {error.name}; install it with: pip install 'nprdsl[local]'"
         ) from error
     name = ARITH if model is None else model
     with (
@@ -70,7 +108,7 @@ def reach_engine(url: str) -> SGLangEngine:
             return SGLangEngine(url)
     except ModuleNotFoundError as error:
         raise Failure(
-            f"`nprdsl run --engine` needs {error.name}, for the tokenizer; install it with: "
+            f"--engine needs {error.name}, for the tokenizer; install it with: "
             "pip install transformers"
         ) from error
 

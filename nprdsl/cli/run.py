@@ -5,24 +5,17 @@ Non-goals: the work itself (see `nprdsl.cli.single` and `nprdsl.cli.batch`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 
 import click
-from click.core import ParameterSource
 
 from nprdsl.cli.batch import run_many
-from nprdsl.cli.console import working
 from nprdsl.cli.failures import Command
 from nprdsl.cli.files import STDIN
-from nprdsl.cli.models import default_schema, load_engine, reach_engine
+from nprdsl.cli.models import check_model_options, open_engine
 from nprdsl.cli.prompts import read_prompts
-from nprdsl.cli.settings import Given, Settings, read_settings, run_options
+from nprdsl.cli.settings import Given, run_options
 from nprdsl.cli.single import run_one
-
-if TYPE_CHECKING:
-    from nprdsl.runtime.engine import Engine
-
-_OF_THE_MODEL = ("model", "device", "dtype", "max_kv_tokens")
 
 
 @click.command(cls=Command, short_help="Run a prompt, or many, in parallel.")
@@ -37,36 +30,13 @@ def run(**given: Unpack[Given]) -> None:
     if prompt == STDIN:
         prompt, file = None, file or STDIN
     _check_usage(given, prompt, file)
+    check_model_options(given)
     rows = None if file is None else read_prompts(file, given["field"])
-    if given["engine"] is None:
-        engine, settings, named = _loaded(given)
-    else:
-        engine, settings, named = _reached(given["engine"], given)
+    engine, settings, named = open_engine(given)
     if rows is not None:
         run_many(engine, settings, rows, model=named, out=given["out"])
     elif prompt is not None:
         run_one(engine, settings, prompt, stats=given["stats"], as_json=given["as_json"])
-
-
-def _loaded(given: Given) -> tuple[Engine, Settings, str]:
-    """An engine in this process, and the name of what it runs."""
-    model = given["model"]
-    settings = read_settings(given, default_schema(model))
-    with working(f"loading {model or 'the bundled model'}"):
-        engine = load_engine(
-            model,
-            device=given["device"],
-            dtype=given["dtype"],
-            max_kv_tokens=given["max_kv_tokens"],
-        )
-    return engine, settings, f"{model} {given['dtype']}"
-
-
-def _reached(url: str, given: Given) -> tuple[Engine, Settings, str]:
-    """The engine of a server."""
-    with working(f"asking {url}"):
-        engine = reach_engine(url)
-    return engine, read_settings(given, default_schema(engine.info.model)), engine.info.model
 
 
 def _check_usage(given: Given, prompt: str | None, file: str | None) -> None:
@@ -80,11 +50,3 @@ def _check_usage(given: Given, prompt: str | None, file: str | None) -> None:
         raise click.UsageError("--out is for the results of --file; use --json > FILE for one")
     if given["stats"] and file is not None:
         raise click.UsageError("--stats is for one PROMPT; see benchmarks/ for many")
-    if given["engine"] is not None:
-        context = click.get_current_context()
-        for name in _OF_THE_MODEL:
-            if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
-                raise click.UsageError(
-                    f"--{name.replace('_', '-')} is for a model in this process; the server of "
-                    "--engine has its own"
-                )

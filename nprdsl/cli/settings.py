@@ -1,7 +1,8 @@
-"""The options of `nprdsl run`: what they are called, and what they mean to the library.
+"""The options of `nprdsl run` and `nprdsl eval`: what they are called, and what they mean to the
+library.
 
 Everything that can be refused without the model is refused here, before torch is loaded.
-Non-goals: running (see `nprdsl.cli.single`, `nprdsl.cli.batch`).
+Non-goals: running (see `nprdsl.cli.single`, `nprdsl.cli.batch`, `nprdsl.cli.evaluate`).
 """
 
 from __future__ import annotations
@@ -24,13 +25,9 @@ if TYPE_CHECKING:
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-class Given(TypedDict):
-    """The values of the options as click reads them."""
+class Generating(TypedDict):
+    """The values of the options of every generation, as click reads them."""
 
-    prompt: str | None
-    file: str | None
-    field: str
-    out: str | None
     schema: str | None
     terminals: str | None
     model: str | None
@@ -58,6 +55,15 @@ class Given(TypedDict):
     seed: int
     per_rule: tuple[tuple[str, str, float], ...]
     parallel: bool
+
+
+class Given(Generating):
+    """The values of all options of `nprdsl run`."""
+
+    prompt: str | None
+    file: str | None
+    field: str
+    out: str | None
     stats: bool
     as_json: bool
 
@@ -103,11 +109,17 @@ class _PerRule(click.ParamType[tuple[str, str, float]]):
 
 _option = click.option
 
-_OPTIONS: tuple[Decorator, ...] = (
+_PROMPTS: tuple[Decorator, ...] = (
     click.argument("prompt", required=False),
     _option("--file", metavar="FILE", help="Many prompts: a line each, or .jsonl; `-` is stdin."),
     _option("--field", default="prompt", show_default=True, help="The field of .jsonl prompts."),
     _option("--out", metavar="FILE", help="Results of --file, JSONL; what is there is kept."),
+)
+_OUTPUT: tuple[Decorator, ...] = (
+    _option("--stats", is_flag=True, help="Measure it against one branch after another."),
+    _option("--json", "as_json", is_flag=True, help="One JSON object."),
+)
+_MODEL_AND_LIMITS: tuple[Decorator, ...] = (
     _option("--schema", help="A name or a .lark path [arith for the bundled model, else npr]."),
     _option(
         "--terminals",
@@ -145,13 +157,8 @@ _OPTIONS: tuple[Decorator, ...] = (
     _option(
         "--join", type=_Join(), default="all", help="How many branches a join waits for [all]."
     ),
-    _option("--temperature", type=float, help="0 is greedy [the model's own]."),
-    _option("--top-p", type=float, help="[the model's own]"),
-    _option("--top-k", type=int, help="[the model's own]"),
-    _option("--min-p", type=float, help="[off]"),
-    _option("--repetition-penalty", type=float, help="[off]"),
-    _option("--frequency-penalty", type=float, help="[off]"),
-    _option("--presence-penalty", type=float, help="[off]"),
+)
+_SEED_AND_MODE: tuple[Decorator, ...] = (
     _option("--seed", type=int, default=0, show_default=True),
     _option("--per-rule", type=_PerRule(), multiple=True, help="Sampling inside one rule."),
     _option(
@@ -159,14 +166,39 @@ _OPTIONS: tuple[Decorator, ...] = (
         default=True,
         help="--no-parallel decodes one branch after another.",
     ),
-    _option("--stats", is_flag=True, help="Measure it against one branch after another."),
-    _option("--json", "as_json", is_flag=True, help="One JSON object."),
 )
+_THE_MODELS = dict.fromkeys(("temperature", "top_p", "top_k", "min_p"), "the model's own")
+
+
+def _drawing(own: Mapping[str, str]) -> tuple[Decorator, ...]:
+    """How tokens are drawn; `own` says what holds where an option is not given."""
+    return (
+        _option("--temperature", type=float, help=f"0 is greedy [{own['temperature']}]."),
+        _option("--top-p", type=float, help=f"[{own['top_p']}]"),
+        _option("--top-k", type=int, help=f"[{own['top_k']}]"),
+        _option("--min-p", type=float, help=f"[{own['min_p']}]"),
+        _option("--repetition-penalty", type=float, help="[off]"),
+        _option("--frequency-penalty", type=float, help="[off]"),
+        _option("--presence-penalty", type=float, help="[off]"),
+    )
 
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """All options of `nprdsl run`."""
-    for option in reversed(_OPTIONS):
+    return _with((*_PROMPTS, *_generation(_THE_MODELS), *_OUTPUT), command)
+
+
+def generation_options(own: Mapping[str, str]) -> Decorator:
+    """The options of every generation; `own` says what sampling is if it is not given."""
+    return lambda command: _with(_generation(own), command)
+
+
+def _generation(own: Mapping[str, str]) -> tuple[Decorator, ...]:
+    return (*_MODEL_AND_LIMITS, *_drawing(own), *_SEED_AND_MODE)
+
+
+def _with(options: tuple[Decorator, ...], command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(options):
         command = option(command)
     return command
 
@@ -199,7 +231,7 @@ class Settings:
         return sampling
 
 
-def read_settings(given: Given, default_schema: str) -> Settings:
+def read_settings(given: Generating, default_schema: str) -> Settings:
     """The settings that the options ask for."""
     settings = Settings(
         schema=load_schema(given["schema"] or default_schema, given["terminals"]),
@@ -214,7 +246,7 @@ def read_settings(given: Given, default_schema: str) -> Settings:
     return settings
 
 
-def _limits(given: Given) -> Limits:
+def _limits(given: Generating) -> Limits:
     rules = dict(given["rule_tokens"])
     if len(rules) < len(given["rule_tokens"]):
         raise Failure("--rule-tokens names a rule twice")
@@ -230,7 +262,7 @@ def _limits(given: Given) -> Limits:
         )
 
 
-def _sampling(given: Given) -> dict[str, Any]:
+def _sampling(given: Generating) -> dict[str, Any]:
     from nprdsl.runtime.sampling import PER_RULE
 
     values: dict[str, Any] = dict(given)

@@ -21,7 +21,7 @@ from transformers import (
 from transformers.utils import logging
 
 from nprdsl.runtime.bundled import model_folder
-from nprdsl.runtime.local.hub import why_not
+from nprdsl.runtime.hub import why_not
 
 DTYPES = {
     "auto": None,

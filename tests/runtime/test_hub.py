@@ -1,7 +1,8 @@
-"""A model that the hub is asked for: one question, one answer."""
+"""A model or a dataset that the hub is asked for: one question, one answer."""
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -9,15 +10,15 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from huggingface_hub import constants
 
-from nprdsl.runtime.local.hub import why_not
+from nprdsl.runtime.hub import Kind, why_not
 
 
 class _Hub(BaseHTTPRequestHandler):
     asked: list[str]
 
     def do_GET(self) -> None:
-        _, model, name = self.path.rpartition("/api/models/")
-        if model:  # the library may ask for other things of its own
+        _, asked, name = re.split("(/api/models/|/api/datasets/|^)", self.path, maxsplit=1)
+        if asked:  # the library may ask for other things of its own
             self.asked.append(name)
         code = {"Gated": "GatedRepo", "Missing": "RepoNotFound"}.get(name.partition("/")[0])
         self.send_response({"GatedRepo": 403, "RepoNotFound": 404}.get(code or "", 500))
@@ -54,6 +55,13 @@ def test_what_the_hub_answers(name: str, said: str, asked: list[str]) -> None:
     assert reason is not None
     assert said in reason
     assert asked == [name]  # once, not for a minute
+
+
+def test_a_dataset(asked: list[str]) -> None:
+    reason = why_not("Missing/problems", Kind.DATASET)
+    assert reason is not None
+    assert "no such dataset on the hub" in reason
+    assert asked == ["Missing/problems"]
 
 
 def test_a_hub_that_cannot_be_reached(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+import importlib.resources
+from collections.abc import Iterator
+from functools import cache
 
 import pytest
 
-from nprdsl.trainers.grading import Fallback, answer_of, is_right, same
+from nprdsl.trainers.data.problems import read_problems
+from nprdsl.trainers.grading import Fallback, answer_of, is_right, same, same_choice
+from tests.trainers.respellings import RULES
 
-ANSWERS = Path(__file__).parent / "benchmarks"
+NAMES = ("aime25", "amc23", "hmmt25", "math500")
+SUITES = importlib.resources.files("nprdsl.trainers") / "suites"
 
 RESPELLED = [
     (r"\frac{1}{2}", "0.5"), (r"\frac{1}{2}", "1/2"), (r"\frac12", r"\dfrac{1}{2}"),
@@ -23,19 +27,111 @@ RESPELLED = [
     (r"\text{Evelyn}", "Evelyn"), (r"\{1,2\}", r"\{2,1\}"), ("x=3", "3"), ("3", "x=3"),
     ("6 - 5i", "-5i+6"), ("2516_8", "2516"), ("1:2", r"\frac{1}{2}"),
     (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{bmatrix}1\\2\end{bmatrix}"),
+    ("1.6e-19", r"1.60 \times 10^{-19}\text{ C}"),
+    (r"2.75 \times 10^{11}", "2.75e11"), ("2.75e11", "275000000000"), ("0.00002", "2E-5"),
+    (r"$\frac{1}{2}$", "0.5"), (r"\text{Yes}", "yes"), ("12 dollars", "12"),
 ]  # fmt: skip
 OTHER = [
     ("70", "71"), ("70", "170"), (r"\frac{1}{2}", "0.51"), ("(0,1]", "(0,1)"), ("A", "B"),
     ("x^2", "x^3"), ("(1,2)", "(2,1)"), ("Evelyn", "Angela"), ("70", ""),
+    (r"\text{(C)}", "(D) 42"), ("1,-2", "1,2"), ("1,2", "1"), ("1", "1,2"),
+    ("1.6e-19", "1.6e-18"), ("10000000", "10000001"), ("1e-9", "0"),
+    (r"1 \pm \sqrt{19}", r"1+\sqrt{19}"), (r"90^\circ", r"91^\circ"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["aime25", "amc23", "hmmt_feb_2025", "math500"])
+@cache
+def answers(name: str) -> tuple[str, ...]:
+    """The different answers of a published file."""
+    loaded = read_problems(str(SUITES / f"{name}.json"))
+    return tuple(dict.fromkeys(problem.answer for problem in loaded.problems))
+
+
+def respelled(answer: str) -> Iterator[tuple[str, str]]:
+    """All other spellings, each with the name of its rule."""
+    for rule, respell in RULES.items():
+        yield from ((rule, spelling) for spelling in dict.fromkeys(respell(answer)))
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_gold_answer_is_right(name: str) -> None:
-    answers = json.loads((ANSWERS / f"{name}.json").read_text(encoding="utf-8"))
-    assert len(answers) >= 30
-    wrong = [a for a in answers if not is_right(f"So the answer is \\boxed{{{a}}}.", str(a))]
+    golds = answers(name)
+    assert len(golds) >= 20
+    wrong = [a for a in golds if not is_right(f"So the answer is \\boxed{{{a}}}.", a)]
     assert wrong == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_gold_answer_is_right_in_its_usual_other_spellings(name: str) -> None:
+    pairs = [(a, *other) for a in answers(name) for other in respelled(a)]
+    wrong = [(a, rule, b) for a, rule, b in pairs if not is_right(f"so \\boxed{{{b}}}.", a)]
+    assert wrong == []
+
+
+def test_every_rule_of_spelling_is_used() -> None:
+    golds = [answer for name in NAMES for answer in answers(name)]
+    found = [rule for answer in golds for rule, _ in respelled(answer)]
+    assert set(found) == set(RULES) and len(found) > 4000
+
+
+def test_neighbours_of_gold_answers_are_wrong() -> None:
+    """One more, the other sign, a digit less: what a careless grader would let pass."""
+    near: list[tuple[str, str]] = []
+    for answer in {answer for name in NAMES for answer in answers(name)}:
+        if answer.lstrip("-").isdigit():
+            value = int(answer)
+            near += [(answer, str(value + 1)), (answer, f"{answer}.01"), (answer, f"{answer}1")]
+            near += [(answer, str(-value))] * (value != 0)
+            near += [(answer, answer[:-1])] * (len(answer.lstrip("-")) > 1)
+        elif answer.startswith((r"\frac", "(", r"\left")):
+            near.append((answer, f"-{answer}"))
+        elif r"\sqrt" in answer:
+            near.append((answer, f"{answer}+1"))
+    right = [(wanted, given) for wanted, given in near if same(given, wanted)]
+    assert len(near) > 500 and right == []
+
+
+def test_different_gold_answers_differ() -> None:
+    golds = [a for a in answers("hmmt25") if not a.isdigit()]
+    equal = [(a, b) for a in golds for b in golds if a != b and same(a, b)]
+    assert equal == []
+
+
+CHOICES = ("Eric", "Arnold", "Peter Pan")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "B",
+        "(B)",
+        "b",
+        "B.",
+        "B. Arnold",
+        "(B) Arnold",
+        r"\text{B}",
+        r"\textbf{(B)}\ Arnold",
+        "Arnold",
+        "arnold",
+        r"\text{Arnold}",
+        "B: Arnold",
+        r"\textbf{B}",
+    ],
+)
+def test_a_choice_may_be_given_by_letter_or_text(given: str) -> None:
+    assert is_right(f"It is \\boxed{{{given}}}", "B", choices=CHOICES)
+
+
+@pytest.mark.parametrize("given", ["A", "C. Arnold", "Eric", "D", "Arnold or Eric", "Bob", "2", ""])
+def test_other_choices_are_wrong(given: str) -> None:
+    assert not same_choice(given, "B", CHOICES)
+
+
+@pytest.mark.parametrize(
+    ("given", "right"), [("2", True), ("2.0", True), ("B", True), ("1", False)]
+)
+def test_choices_that_are_numbers(given: str, right: bool) -> None:
+    assert same_choice(given, "B", ("1", "2", "3")) is right
 
 
 @pytest.mark.parametrize(("wanted", "given"), RESPELLED)

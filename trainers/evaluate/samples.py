@@ -1,0 +1,186 @@
+"""One trace of one problem, graded and measured.
+
+A sample that could not be run, or that failed, is a sample too: it is wrong, and says why.
+Non-goals: figures over many (see `figures`), running (see `running`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+
+from nprdsl.bound import BoundSchema
+from nprdsl.events import EndReason
+from nprdsl.graph import ExecutionGraph
+from nprdsl.runtime.results import Completion, Result
+from nprdsl.runtime.sampling import Sampling
+from nprdsl.trainers.answers import Fallback, answer_of
+from nprdsl.trainers.data.problems import Problem
+from nprdsl.trainers.grading import is_right
+from nprdsl.violations import TraceError
+
+
+class Mode(StrEnum):
+    """How a model writes: branches all at once, or one after another, as an autoregressive model;
+    or freely, without the schema's constraint, on one branch."""
+
+    PARALLEL = "parallel"
+    IN_TURN = "in_turn"
+    FREE = "free"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Sample `number` of the problem with the id `problem`.
+
+    `answer` is what counts as the answer, "" if there is none. `forks` are the forks into two or
+    more branches. `time_s` goes from submission to the end, `wall_s` from the end of the sample
+    before, so that all `wall_s` together are the time of the run. `trace` is a digest of the
+    tokens. `error` says why there is no trace.
+    """
+
+    problem: str
+    number: int
+    mode: Mode
+    answer: str
+    right: bool
+    legal: bool
+    forks: int
+    tokens: int
+    sampled_tokens: int
+    critical_path: int
+    time_s: float
+    wall_s: float
+    finish: EndReason
+    trace: str
+    text: str
+    error: str = ""
+
+    def __post_init__(self) -> None:
+        if self.critical_path > self.tokens:
+            raise ValueError(
+                f"the critical path of `{self.problem}` has {self.critical_path} of "
+                f"{self.tokens} tokens: it cannot be longer than the trace"
+            )
+
+    @property
+    def key(self) -> tuple[str, int, Mode]:
+        """What names it in a run."""
+        return self.problem, self.number, self.mode
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.error)
+
+
+def judged(
+    problem: Problem,
+    result: Result,
+    *,
+    number: int = 0,
+    mode: Mode = Mode.PARALLEL,
+    wall_s: float = 0.0,
+    fallback: Fallback = Fallback.LAST_NUMBER,
+) -> Sample:
+    """A result as a sample of the problem."""
+    graph = None if result.trace is None else result.trace.graph
+    usage = result.usage
+    return Sample(
+        problem=problem.id,
+        number=number,
+        mode=mode,
+        answer=answer_of(result.text, fallback) or "",
+        right=not result.error and is_right(result.text, problem.answer, fallback, problem.choices),
+        legal=result.trace is not None,
+        forks=_wide_forks(graph),
+        tokens=usage.total,
+        sampled_tokens=usage.sampled_tokens,
+        critical_path=min(usage.critical_path, usage.total),
+        time_s=usage.time_s,
+        wall_s=wall_s,
+        finish=result.finish,
+        trace=_digest(result.token_ids),
+        text=result.text,
+        error=result.error,
+    )
+
+
+def judged_freely(
+    problem: Problem,
+    bound: BoundSchema,
+    completion: Completion,
+    *,
+    number: int = 0,
+    time_s: float = 0.0,
+    wall_s: float = 0.0,
+    fallback: Fallback = Fallback.LAST_NUMBER,
+) -> Sample:
+    """What a model wrote freely as a sample: it may be a trace of the schema or not, and every
+    token lies on its critical path, as they were written one after another."""
+    prompt, ids = completion.prompt_ids, completion.token_ids
+    try:
+        graph: ExecutionGraph | None = bound.parse((*prompt, *ids), prompt=len(prompt)).graph
+    except TraceError:
+        graph = None
+    text = completion.text
+    right = not completion.error and is_right(text, problem.answer, fallback, problem.choices)
+    return Sample(
+        problem=problem.id,
+        number=number,
+        mode=Mode.FREE,
+        answer=answer_of(text, fallback) or "",
+        right=right,
+        legal=graph is not None and completion.finish is EndReason.COMPLETED,
+        forks=_wide_forks(graph),
+        tokens=len(ids),
+        sampled_tokens=len(ids),
+        critical_path=len(ids),
+        time_s=time_s,
+        wall_s=wall_s,
+        finish=completion.finish,
+        trace=_digest(ids),
+        text=text,
+        error=completion.error,
+    )
+
+
+def unanswered(problem: Problem, number: int, mode: Mode, error: str) -> Sample:
+    """A sample that could not be run."""
+    return Sample(
+        problem=problem.id,
+        number=number,
+        mode=mode,
+        answer="",
+        right=False,
+        legal=False,
+        forks=0,
+        tokens=0,
+        sampled_tokens=0,
+        critical_path=0,
+        time_s=0.0,
+        wall_s=0.0,
+        finish=EndReason.FAILED,
+        trace="",
+        text="",
+        error=error,
+    )
+
+
+def seeded(sampling: Sampling, seed: int, problem: Problem, number: int) -> Sampling:
+    """The settings with a seed for this sample; it does not depend on the other problems."""
+    name = int.from_bytes(hashlib.sha256(problem.id.encode()).digest()[:8], "big")
+    drawn = np.random.SeedSequence((seed, name, number)).generate_state(1)[0]
+    return replace(sampling, seed=int(drawn))
+
+
+def _wide_forks(graph: ExecutionGraph | None) -> int:
+    """Forks into two or more branches."""
+    return 0 if graph is None else sum(len(fork.after) >= 2 for fork in graph.forks)
+
+
+def _digest(ids: Sequence[int]) -> str:
+    return hashlib.sha256(repr(tuple(ids)).encode()).hexdigest()[:16]

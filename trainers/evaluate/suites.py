@@ -1,0 +1,88 @@
+"""The suites by name: published files that ship, tasks that are generated, and files of the user.
+
+A new task is a line in `GENERATED`. Non-goals: reading files (see `nprdsl.trainers.data`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, TypedDict, Unpack
+
+from nprdsl.diagnostics import did_you_mean
+from nprdsl.trainers.data.problems import Loaded, Problem, read_problems
+from nprdsl.trainers.data.sources import Rejected
+from nprdsl.trainers.evaluate.sums import sums
+
+GENERATED: Final[Mapping[str, Callable[[], tuple[Problem, ...]]]] = {"arith": sums}
+SHIPPED: Final = ("aime25", "amc23", "hmmt25", "math500")
+ELSEWHERE: Final = ("aime24", "minerva", "olympiadbench", "zebralogic")
+
+
+class SuiteError(ValueError):
+    """A suite that is not known, or that needs a source."""
+
+
+class Reading(TypedDict, total=False):
+    """Which part and which fields of a source are read; see `read_problems`."""
+
+    split: str
+    subset: str
+    prompt_field: str
+    answer_field: str
+    id_field: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Problems under a name; `source` is where they come from."""
+
+    name: str
+    source: str
+    problems: tuple[Problem, ...]
+    rejected: tuple[Rejected, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if not self.problems:
+            raise SuiteError(f"the suite `{self.name}` has no problems")
+
+    @property
+    def digest(self) -> str:
+        """A digest of all problems and answers."""
+        told = [(p.id, p.prompt, p.answer, p.choices) for p in self.problems]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+    def account(self) -> str:
+        """How many rows are problems, and which are not, for people."""
+        return Loaded(self.source, self.problems, self.rejected).account()
+
+    def first(self, count: int) -> Suite:
+        """The suite of its first problems."""
+        return replace(self, problems=self.problems[:count])
+
+
+def named(name: str) -> Suite:
+    """The suite of that name that ships, or is generated. Raises SuiteError."""
+    if name in GENERATED:
+        return Suite(name, "generated", GENERATED[name]())
+    if name in SHIPPED:
+        file = importlib.resources.files("nprdsl.trainers") / "suites" / f"{name}.json"
+        loaded = read_problems(str(file))
+        return Suite(name, file.name, loaded.problems, loaded.rejected)
+    if name in ELSEWHERE:
+        raise SuiteError(
+            f"the problems of `{name}` do not ship; name a file, or a dataset of the hub: "
+            f"{name}=PATH"
+        )
+    known = sorted((*GENERATED, *SHIPPED, *ELSEWHERE))
+    hint = did_you_mean(name, known) or f"the suites are {', '.join(known)}"
+    raise SuiteError(f"there is no suite `{name}`; {hint}; problems of your own are NAME=PATH")
+
+
+def from_source(name: str, source: str, **reading: Unpack[Reading]) -> Suite:
+    """The problems of a file, a folder or a dataset, under a name. Raises SourceError."""
+    loaded = read_problems(source, **reading)
+    return Suite(name, loaded.source, loaded.problems, loaded.rejected)

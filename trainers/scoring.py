@@ -2,11 +2,13 @@
 
 A token is predicted by the last entry before it that it sees: the one before it in its branch, and
 behind a join the last one of the last branch, as in generation. So the numbers are those of the
-rollout, up to rounding. Non-goals: losses, batches of rows (pack them).
+rollout, up to rounding. Traces are packed into rows; several short rows may share a forward.
+Non-goals: losses.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from nprdsl.trainers.attention.blocks import block_mask
-from nprdsl.trainers.attention.dense import dense_mask
+from nprdsl.trainers.attention.dense import dense_masks
 from nprdsl.trainers.attention.segments import ARGUMENT, plan
 from nprdsl.trainers.losses import token_logprobs
 from nprdsl.trainers.rows import Row, last_seen
@@ -54,36 +56,60 @@ def targets(row: Row) -> Targets:
     return Targets(entry, query, row.ids[entry].astype(np.int64))
 
 
-def inputs(row: Row, model: PreTrainedModel, attention: Attention) -> dict[str, object]:
-    """What the model's forward takes for the row."""
+def inputs(rows: Sequence[Row], model: PreTrainedModel, attention: Attention) -> dict[str, object]:
+    """What the model's forward takes for a batch of rows, padded to the longest; more than one
+    needs dense masks."""
     device = model.device
     given: dict[str, object] = {
-        "input_ids": torch.tensor(row.ids, dtype=torch.int64, device=device)[None],
-        "position_ids": torch.tensor(row.position, dtype=torch.int64, device=device)[None],
+        "input_ids": _padded([row.ids for row in rows], device),
+        "position_ids": _padded([row.position for row in rows], device),
         "use_cache": False,
     }
     match attention:
         case Attention.DENSE:
-            given["attention_mask"] = dense_mask(row, model.dtype, device)
+            given["attention_mask"] = dense_masks(rows, model.dtype, device)
         case Attention.BLOCKS:
-            given["attention_mask"] = block_mask(row, device)
+            given["attention_mask"] = block_mask(_single(rows, attention), device)
         case Attention.SEGMENTS:
-            given[ARGUMENT] = plan(row, device)
+            given[ARGUMENT] = plan(_single(rows, attention), device)
     return given
 
 
 def score(
     model: PreTrainedModel,
-    row: Row,
-    wanted: Targets,
+    rows: Row | Sequence[Row],
+    wanted: Targets | Sequence[Targets],
     attention: Attention = Attention.DENSE,
     *,
     through: torch.nn.Module | None = None,
 ) -> torch.Tensor:
-    """float32 [N]: log pi of every target, with its gradient. Logits are made for the entries that
-    predict a target only. `through` is the module to call where the model is wrapped."""
-    query = torch.from_numpy(wanted.query).to(model.device)
+    """float32 [N]: log pi of every target of a row, or of several one after another, with its
+    gradient. For one row logits are made for the entries that predict a target only. `through` is
+    the module to call where the model is wrapped."""
+    batch = [rows] if isinstance(rows, Row) else list(rows)
+    each = [wanted] if isinstance(wanted, Targets) else list(wanted)
+    width = max(map(len, batch))
+    query = np.concatenate([one.query + i * width for i, one in enumerate(each)])
+    places = torch.from_numpy(query).to(model.device)
     call = model if through is None else through
-    output = call(**inputs(row, model, attention), logits_to_keep=query)
-    logits = output.logits[0]
-    return token_logprobs(logits, torch.from_numpy(wanted.ids).to(logits.device))
+    given = inputs(batch, model, attention)
+    if len(batch) == 1:
+        logits = call(**given, logits_to_keep=places).logits[0]
+    else:
+        logits = call(**given).logits.flatten(0, 1)[places]
+    ids = torch.from_numpy(np.concatenate([one.ids for one in each]))
+    return token_logprobs(logits, ids.to(logits.device))
+
+
+def _padded(arrays: Sequence[NDArray[np.int32]], device: torch.device) -> torch.Tensor:
+    """int64 [rows, longest]; 0 where a row has no entry."""
+    found = np.zeros((len(arrays), max(map(len, arrays))), np.int64)
+    for line, array in zip(found, arrays, strict=True):
+        line[: len(array)] = array
+    return torch.from_numpy(found).to(device)
+
+
+def _single(rows: Sequence[Row], attention: Attention) -> Row:
+    if len(rows) != 1:
+        raise ValueError(f"{len(rows)} rows in one forward need dense masks, not {attention.name}")
+    return rows[0]

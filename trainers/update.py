@@ -68,9 +68,17 @@ class Step:
     logprobs: list[Floats]
 
 
+Check = Callable[[list[Floats]], None]
+
+
+def unchecked(logprobs: list[Floats]) -> None:
+    """No check of the log-probabilities before a step."""
+
+
 class Updater:
-    """Steps one model. `room`: the entries that one forward may hold. `clip`: the greatest norm of
-    the gradient."""
+    """Steps one model. `room`: the entries that a packed row may hold. `rows`: the packed rows of
+    one forward, more than one with dense attention only; several short ones are faster on a CPU.
+    `clip`: the greatest norm of the gradient."""
 
     def __init__(
         self,
@@ -79,6 +87,7 @@ class Updater:
         optimizer: torch.optim.Optimizer,
         *,
         room: int = 32_768,
+        rows: int = 1,
         clip: float = 1.0,
         attention: Attention = Attention.DENSE,
     ) -> None:
@@ -86,11 +95,13 @@ class Updater:
         self.model = model
         self.optimizer = optimizer
         self.room = room
+        self.rows = rows
         self.clip = clip
         self.attention = attention
 
-    def step(self, items: Sequence[Item], loss: Loss) -> Step:
-        """One optimizer step over this process's items. Raises ValueError for an item that is
+    def step(self, items: Sequence[Item], loss: Loss, check: Check = unchecked) -> Step:
+        """One optimizer step over this process's items. `check` sees the log-probabilities of each
+        item before the step, which is not made if it raises. Raises ValueError for an item that is
         longer than `room`, before anything is computed."""
         places = bins([len(item.row) for item in items], self.room)
         total = self._sum(sum(int(item.row.sampled.sum()) for item in items))
@@ -98,33 +109,41 @@ class Updater:
         value = 0.0
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        for number, place in enumerate(places):
-            with self._synchronised(last=number == len(places) - 1):
-                value += self._backward([items[i] for i in place], loss, int(total), found, place)
+        forwards = [places[i : i + self.rows] for i in range(0, len(places), self.rows)]
+        for number, rows in enumerate(forwards):
+            with self._synchronised(last=number == len(forwards) - 1):
+                value += self._backward(items, rows, loss, int(total), found)
+        check(found)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip)
         self.optimizer.step()
         return Step(self._sum(value), float(norm or 0.0), int(total), len(places), found)
 
     def _backward(
-        self, items: list[Item], loss: Loss, total: int, found: list[Floats], place: list[int]
+        self,
+        items: Sequence[Item],
+        places: list[list[int]],
+        loss: Loss,
+        total: int,
+        found: list[Floats],
     ) -> float:
-        """Adds the gradient of one packed row; keeps the log-probabilities of its items."""
-        row = pack([item.row for item in items])
-        wanted = targets(row)
+        """Adds the gradient of some packed rows; keeps the log-probabilities of their items."""
+        rows = [pack([items[i].row for i in place]) for place in places]
+        order = [i for place in places for i in place]
+        wanted = [targets(row) for row in rows]
         with self.accelerator.autocast():
-            logprobs = score(self._inner, row, wanted, self.attention, through=self.model)
+            logprobs = score(self._inner, rows, wanted, self.attention, through=self.model)
         made = Batch(
             logprobs,
-            self._tensor([item.weights for item in items]),
-            self._tensor([_old(item) for item in items]),
+            self._tensor([items[i].weights for i in order]),
+            self._tensor([_old(items[i]) for i in order]),
             total,
         )
         value = loss(made)
         # Gradients of processes are averaged: each counts as many times as there are processes.
         self.accelerator.backward(value * self.accelerator.num_processes)
-        ends = np.cumsum([len(item.weights) for item in items])[:-1]
+        ends = np.cumsum([len(items[i].weights) for i in order])[:-1]
         kept = np.split(logprobs.detach().double().cpu().numpy(), ends)
-        for index, values in zip(place, kept, strict=True):
+        for index, values in zip(order, kept, strict=True):
             found[index] = values
         return float(value.detach())
 

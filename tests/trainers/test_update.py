@@ -14,7 +14,9 @@ import torch
 from accelerate import Accelerator
 
 from nprdsl.trainers.losses import papo, sft
-from nprdsl.trainers.update import Batch, Item, Step, Updater
+from nprdsl.trainers.rollout import MismatchError
+from nprdsl.trainers.scoring import Attention, inputs
+from nprdsl.trainers.update import Batch, Check, Item, Step, Updater, unchecked
 from tests.trainers.test_scoring import engine, rollout, row_of
 
 LARGE = 10_000
@@ -29,12 +31,14 @@ def items(count: int = 4) -> list[Item]:
     return found
 
 
-def step(batch: list[Item], room: int, *, rate: float = 0.1) -> tuple[Step, list[torch.Tensor]]:
+def step(
+    batch: list[Item], room: int, *, rows: int = 1, check: Check = unchecked
+) -> tuple[Step, list[torch.Tensor]]:
     model = copy.deepcopy(engine("npr").model)
-    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     accelerator = Accelerator(cpu=True)
-    updater = Updater(accelerator, model, optimizer, room=room, clip=1e9)
-    done = updater.step(batch, lambda b: papo(b.logprobs, b.weights, b.tokens))
+    updater = Updater(accelerator, model, optimizer, room=room, rows=rows, clip=1e9)
+    done = updater.step(batch, lambda b: papo(b.logprobs, b.weights, b.tokens), check)
     return done, [p.detach().clone() for p in model.parameters()]
 
 
@@ -44,13 +48,36 @@ def test_n8_the_cut_and_the_order_of_a_batch_change_nothing() -> None:
     whole, first = step(batch, LARGE)
     cut, second = step(batch, longest)
     turned, third = step(batch[::-1], longest)
+    beside, fourth = step(batch, longest, rows=3)
     assert whole.packed_rows == 1 and cut.packed_rows > 1
-    assert whole.tokens == cut.tokens == turned.tokens
-    for other in (second, third):
+    assert whole.tokens == cut.tokens == turned.tokens == beside.tokens
+    assert beside.packed_rows == cut.packed_rows
+    for other in (second, third, fourth):
         for a, b in zip(first, other, strict=True):
             assert torch.allclose(a, b, atol=1e-6)
     for a, b in zip(whole.logprobs, turned.logprobs[::-1], strict=True):
         assert np.allclose(a, b, atol=1e-5)
+    for a, b in zip(whole.logprobs, beside.logprobs, strict=True):
+        assert np.allclose(a, b, atol=1e-5)
+
+
+def test_a_step_that_its_check_refuses_changes_nothing() -> None:
+    def refuse(logprobs: list[np.ndarray]) -> None:
+        raise MismatchError(f"{len(logprobs)} rows")
+
+    model = copy.deepcopy(engine("npr").model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    updater = Updater(Accelerator(cpu=True), model, optimizer, room=LARGE)
+    with pytest.raises(MismatchError, match="2 rows"):
+        updater.step(items(2), lambda b: papo(b.logprobs, b.weights, b.tokens), refuse)
+    for a, b in zip(model.parameters(), engine("npr").model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_rows_beside_each_other_need_dense_masks() -> None:
+    rows = [item.row for item in items(2)]
+    with pytest.raises(ValueError, match="2 rows in one forward need dense masks, not SEGMENTS"):
+        inputs(rows, engine("npr").model, Attention.SEGMENTS)
 
 
 def test_a_step_gives_the_logprobs_of_the_rollout() -> None:

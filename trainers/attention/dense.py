@@ -5,6 +5,8 @@ Memory is O(L^2): 4 GB in bf16 at 32k entries; longer rows take `blocks` or `seg
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from nprdsl.trainers.rows import Row
@@ -26,3 +28,15 @@ def dense_mask(row: Row, dtype: torch.dtype, device: torch.device | str = "cpu")
     seen = visible(row, device)
     mask = torch.zeros(seen.shape, dtype=dtype, device=device)
     return mask.masked_fill_(~seen, torch.finfo(dtype).min)[None, None]
+
+
+def dense_masks(
+    rows: Sequence[Row], dtype: torch.dtype, device: torch.device | str = "cpu"
+) -> torch.Tensor:
+    """[B, 1, L, L]: the masks of several rows, padded to the longest; padding is never seen."""
+    longest = max(map(len, rows))
+    shape = (len(rows), 1, longest, longest)
+    masks = torch.full(shape, torch.finfo(dtype).min, dtype=dtype, device=device)
+    for mask, row in zip(masks, rows, strict=True):
+        mask[0, : len(row), : len(row)] = dense_mask(row, dtype, device)[0, 0]
+    return masks

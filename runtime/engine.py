@@ -21,13 +21,11 @@ from nprdsl.events import EndReason, Event
 from nprdsl.ledger import DEFAULT_LIMITS, LimitError, Limits
 from nprdsl.machine import Machine
 from nprdsl.runtime.errors import UnsupportedModelError
-from nprdsl.runtime.prompts import Ids, Message, PromptEncoder
+from nprdsl.runtime.prompts import Ids, Prompt, PromptEncoder
 from nprdsl.runtime.results import Completion, GenerationError, Result
 from nprdsl.runtime.sampling import DEFAULT, Sampling
 from nprdsl.schema import Schema
 from nprdsl.vocabulary import Vocabulary
-
-Prompt = str | Sequence[int] | Sequence[Message]
 
 
 class Options(TypedDict, total=False):
@@ -186,7 +184,7 @@ class Engine(ABC):
             if settings.rules:
                 rules = ", ".join(f"`{rule}`" for rule in settings.rules)
                 raise ValueError(f"sampling is set for {rules}, but a completion has no rules")
-        ids = [self._encode(schema, p, chat=chat, instructions=instructions) for p in prompts]
+        ids = [self._prompts.read(schema, p, chat=chat, instructions=instructions) for p in prompts]
         limits = Limits(max_tokens=max_tokens)
         budgets = [self._within_positions(limits, len(one)).max_tokens for one in ids]
         return self._complete(ids, budgets, each)
@@ -245,7 +243,7 @@ class Engine(ABC):
     ) -> Submission:
         bound = self.bind(schema)
         sampling.check_rules(schema.grammar.rules)
-        ids = self._encode(
+        ids = self._prompts.read(
             schema,
             prompt,
             chat=options.get("chat", False),
@@ -266,20 +264,6 @@ class Engine(ABC):
             for number in numbers:
                 self.abort(number)
                 self._forget(number)
-
-    def _encode(self, schema: Schema, prompt: Prompt, *, chat: bool, instructions: bool) -> Ids:
-        lead = f"{schema.prompt()}\n" if instructions else ""
-        if isinstance(prompt, str):
-            if not chat:
-                return self._prompts.text(lead + prompt, schema.tags)
-            prompt = [{"role": "user", "content": prompt}]
-        if not prompt or not isinstance(prompt[0], Mapping):
-            if chat or instructions:
-                raise ValueError(
-                    "a prompt of token ids is taken as it is: no chat, no instructions"
-                )
-            return self._prompts.ids(cast(Sequence[int], prompt))
-        return self._prompts.chat(cast(Sequence[Message], prompt), lead)
 
     def _within_positions(self, limits: Limits, prompt: int) -> Limits:
         room = self._positions - prompt

@@ -10,15 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from nprdsl.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+    from nprdsl.schema import Schema
+
 Message = Mapping[str, str]
 Ids = tuple[int, ...]
+Prompt = str | Sequence[int] | Sequence[Message]
 
 _PRIVATE_USE = range(0xE000, 0xF900)
 
@@ -40,6 +43,27 @@ class PromptEncoder:
     def chats(self) -> bool:
         """The tokenizer has a chat template."""
         return self._tokenizer is not None and self._tokenizer.chat_template is not None
+
+    def read(
+        self, schema: Schema, prompt: Prompt, *, chat: bool = False, instructions: bool = False
+    ) -> Ids:
+        """Any prompt: text, messages, or token ids. `chat` puts a text into the chat template,
+        `instructions` the schema's explanation before it.
+
+        Raises PromptError, and ValueError where ids are to be changed.
+        """
+        lead = f"{schema.prompt()}\n" if instructions else ""
+        if isinstance(prompt, str):
+            if not chat:
+                return self.text(lead + prompt, schema.tags)
+            prompt = [{"role": "user", "content": prompt}]
+        if not prompt or not isinstance(prompt[0], Mapping):
+            if chat or instructions:
+                raise ValueError(
+                    "a prompt of token ids is taken as it is: no chat, no instructions"
+                )
+            return self.ids(cast(Sequence[int], prompt))
+        return self.chat(cast(Sequence[Message], prompt), lead)
 
     def ids(self, ids: Sequence[int]) -> Ids:
         """A prompt that is tokens already."""

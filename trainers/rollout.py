@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from nprdsl.events import EndReason
 from nprdsl.ledger import DEFAULT_LIMITS, Limits
-from nprdsl.runtime.engine import Engine, Prompt
+from nprdsl.runtime.engine import Engine
+from nprdsl.runtime.prompts import Prompt
 from nprdsl.runtime.results import Result
 from nprdsl.runtime.sampling import DEFAULT, PER_RULE, Sampling
 from nprdsl.schema import Schema

@@ -1,0 +1,12 @@
+"""What a training command is told, as TOML: sections that stages share, the stages, reading.
+
+    config = read_config(SftConfig, Path("configs/npr-4b/sft.toml"))
+
+The defaults are those of the paper (arXiv:2512.07461, and its public scripts). Non-goals: doing any
+of it.
+"""
+
+from nprdsl.trainers.config.reading import ConfigError, read_config
+from nprdsl.trainers.config.stages import PapoConfig, SampleConfig, SftConfig, ZeroConfig
+
+__all__ = ["ConfigError", "PapoConfig", "SampleConfig", "SftConfig", "ZeroConfig", "read_config"]

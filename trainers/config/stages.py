@@ -1,0 +1,141 @@
+"""What each stage is told.
+
+Non-goals: running stages (see `nprdsl.trainers.stages`).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from nprdsl.trainers.config.sections import (
+    DataSection,
+    EngineSection,
+    EvaluationSection,
+    ModelSection,
+    OptimizerSection,
+    PromptSection,
+    RolloutSection,
+    RunSection,
+    SamplingMode,
+    Schedule,
+    Section,
+)
+from nprdsl.trainers.evaluate.samples import Mode
+
+RewardName = Literal["zero", "papo", "threadweaver", "parallel_r1", "random"]
+
+
+class Layout(StrEnum):
+    """What a trace is to an imitating model: its execution graph, or one causal sequence."""
+
+    PARALLEL = "parallel"
+    CAUSAL = "causal"
+
+
+class SftConfig(Section):
+    """Stage 2, and every other imitation of given traces (arXiv:2512.07461, section 2.3).
+
+    `batch`: traces of one optimizer step, over all processes. `layout` "causal" takes illegal
+    traces too, unless `legal` is set.
+    """
+
+    model: ModelSection
+    data: DataSection
+    run: RunSection
+    language: str = Field(default="npr", alias="schema")
+    prompt: PromptSection = PromptSection()
+    layout: Layout = Layout.PARALLEL
+    legal: bool = True
+    batch: PositiveInt = 8
+    epochs: PositiveFloat = 1.0
+    optimizer: OptimizerSection = OptimizerSection(
+        learning_rate=1e-6, schedule=Schedule.COSINE, warmup=0.05
+    )
+    evaluation: EvaluationSection | None = None
+
+
+class _Reinforced(Section):
+    """What both stages of reinforcement learning have. `steps`: batches of rollouts; 0 is one pass
+    over the data."""
+
+    model: ModelSection
+    data: DataSection
+    run: RunSection
+    language: str = Field(default="npr", alias="schema")
+    prompt: PromptSection = PromptSection()
+    engine: EngineSection = EngineSection()
+    shuffle: bool = False
+    steps: Annotated[int, Field(ge=0)] = 0
+    evaluation: EvaluationSection | None = None
+
+
+class ClipSection(Section):
+    """Clip-higher and dual clip of DAPO (arXiv:2503.14476, arXiv:1912.09729)."""
+
+    low: PositiveFloat = 0.2
+    high: PositiveFloat = 0.28
+    dual: PositiveFloat = 10.0
+
+
+class OverlongSection(Section):
+    """The reward sinks to `-factor` over the last `buffer` tokens before the limit; 0 is off."""
+
+    buffer: Annotated[int, Field(ge=0)] = 10
+    factor: NonNegativeFloat = 1.0
+
+
+class ZeroConfig(_Reinforced):
+    """Stage 1, NPR-Zero by DAPO (arXiv:2512.07461, section 2.2).
+
+    `minibatch`: prompts of one optimizer step. `refills`: how often as many prompts as are missing
+    are drawn again, where all samples of a prompt have one reward (dynamic sampling); 0 is off.
+    """
+
+    reward: RewardName = "zero"
+    rollout: RolloutSection = RolloutSection(prompts=32, mode=Mode.FREE)
+    shuffle: bool = True
+    minibatch: PositiveInt = 1
+    refills: Annotated[int, Field(ge=0)] = 10
+    clip: ClipSection = ClipSection()
+    overlong: OverlongSection = OverlongSection()
+    optimizer: OptimizerSection = OptimizerSection(
+        learning_rate=1e-6, schedule=Schedule.COSINE, warmup=10, betas=(0.9, 0.999)
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.minibatch > self.rollout.prompts:
+            raise ValueError(
+                f"`minibatch` is {self.minibatch}, but a batch has {self.rollout.prompts} prompts"
+            )
+        return self
+
+
+class PapoConfig(_Reinforced):
+    """Stage 3, NPR by PAPO (arXiv:2512.07461, section 2.4): one optimizer step for each batch of
+    rollouts."""
+
+    reward: RewardName = "papo"
+    rollout: RolloutSection = RolloutSection(prompts=16)
+    optimizer: OptimizerSection = OptimizerSection(learning_rate=1e-7, betas=(0.9, 0.999))
+
+
+class SampleConfig(Section):
+    """Rejection sampling (arXiv:2512.07461, section 2.3): up to `trials` traces of each problem, of
+    which the first `keep` that are right and legal stay. `output`: a JSONL file."""
+
+    model: ModelSection
+    data: DataSection
+    output: str
+    language: str = Field(default="npr", alias="schema")
+    prompt: PromptSection = PromptSection(instructions=True)
+    engine: EngineSection = EngineSection()
+    mode: SamplingMode = Mode.FREE
+    trials: PositiveInt = 8
+    keep: PositiveInt = 1
+    max_tokens: PositiveInt = 32_768
+    seed: Annotated[int, Field(ge=0)] = 0
+    concurrency: PositiveInt = 256

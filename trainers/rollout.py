@@ -1,8 +1,10 @@
-"""Rollouts: traces that an engine wrote, as rows to train on, token in, token out.
+"""Rollouts: what an engine wrote, as rows to train on, token in, token out.
 
 Nothing is decoded and encoded again: a row is made of the very ids that were sampled, and the
 log-probabilities of the rollout come with it. What the trainer then finds for the same tokens is
 compared at every step; where the two differ by more than rounding, training is not what it says.
+Traces come from the engine with forks and joins; free rollouts from the model alone, which may
+break the schema's rules: what it broke is listed.
 Non-goals: rewards, losses, the loop.
 """
 
@@ -10,18 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nprdsl.bound import BoundSchema
 from nprdsl.events import EndReason
+from nprdsl.graph import ExecutionGraph
 from nprdsl.ledger import DEFAULT_LIMITS, Limits
 from nprdsl.runtime.engine import Engine
 from nprdsl.runtime.prompts import Prompt
-from nprdsl.runtime.results import Result
+from nprdsl.runtime.results import Completion, Result
 from nprdsl.runtime.sampling import DEFAULT, PER_RULE, Sampling
 from nprdsl.schema import Schema
-from nprdsl.trainers.rows import Row, row
+from nprdsl.trainers.rows import Row, row, sequence
+from nprdsl.violations import Violation, ViolationCode
 
 Floats = NDArray[np.float64]
 
@@ -36,13 +42,19 @@ class MismatchError(RuntimeError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rollout:
-    """One trace. `group` numbers its prompt; `logprobs` float64 [N] are those of the sampled
-    entries of `row`, in order."""
+    """What was written behind one prompt. `group` numbers the prompt; `logprobs` float64 [N] are
+    those of the sampled entries of `row`, in order. `graph` is None where it is no legal trace,
+    because of the `violations`, or of its end. A token that runs across a fork is none here: as
+    text the trace is legal, and its graph then counts characters."""
 
     group: int
-    result: Result
+    text: str
+    token_ids: tuple[int, ...]
     row: Row
     logprobs: Floats
+    graph: ExecutionGraph | None
+    violations: tuple[Violation, ...]
+    finish: EndReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,34 +72,62 @@ def rollouts(
     prompts: Sequence[Prompt],
     samples: int,
     *,
+    seeds: Sequence[int] = (),
     sampling: Sampling = DEFAULT,
     limits: Limits = DEFAULT_LIMITS,
-    seed: int = 0,
     chat: bool = False,
     instructions: bool = False,
 ) -> list[Rollout]:
-    """`samples` traces of every prompt, all at once; equal seeds give equal traces.
+    """`samples` traces of every prompt, all at once; equal `seeds`, one for each prompt (its number
+    by default), give equal traces.
 
     Requests that failed or were stopped are left out: compare the length with what was asked.
     Raises OffPolicyError for settings other than temperature 1 without truncation or penalties.
     """
     check_on_policy(sampling)
-    asked = [(group, number) for group in range(len(prompts)) for number in range(samples)]
+    groups, each = _asked(len(prompts), samples, seeds, sampling)
     results = engine.generate(
         schema,
-        [prompts[group] for group, _ in asked],
-        sampling=[_seeded(sampling, seed, group, number) for group, number in asked],
+        [prompts[group] for group in groups],
+        sampling=each,
         limits=limits,
         chat=chat,
         instructions=instructions,
     )
-    pairs = zip(asked, results, strict=True)
-    return [rollout(group, result) for (group, _), result in pairs if _whole(result)]
+    pairs = zip(groups, results, strict=True)
+    return [rollout(group, result) for group, result in pairs if result.finish in _WHOLE]
+
+
+def free_rollouts(
+    engine: Engine,
+    schema: Schema,
+    prompts: Sequence[Prompt],
+    samples: int,
+    *,
+    max_tokens: int,
+    seeds: Sequence[int] = (),
+    chat: bool = False,
+    instructions: bool = False,
+) -> list[Rollout]:
+    """`samples` texts of every prompt that the model writes of itself, one token after another,
+    read as traces of the schema. Seeds and failures as in `rollouts`."""
+    groups, each = _asked(len(prompts), samples, seeds, DEFAULT)
+    found = engine.complete(
+        schema,
+        [prompts[group] for group in groups],
+        max_tokens=max_tokens,
+        sampling=each,
+        chat=chat,
+        instructions=instructions,
+    )
+    bound = engine.bind(schema)
+    pairs = zip(groups, found, strict=True)
+    return [_read(group, one, schema, bound) for group, one in pairs if one.finish in _WHOLE]
 
 
 def rollout(group: int, result: Result) -> Rollout:
     """The rollout of a result that has a trace."""
-    assert result.layout is not None, "a failed request has no layout"
+    assert result.layout is not None and result.trace is not None, "a failed request has no layout"
     drawn = [value for value in result.logprobs if value is not None]
     made = row([*result.prompt_ids, *result.token_ids], result.layout)
     if int(made.sampled.sum()) != len(drawn):
@@ -95,7 +135,39 @@ def rollout(group: int, result: Result) -> Rollout:
             f"request {result.request_id} has {len(drawn)} log-probabilities for "
             f"{int(made.sampled.sum())} sampled tokens"
         )
-    return Rollout(group, result, made, np.asarray(drawn, np.float64))
+    return Rollout(
+        group=group,
+        text=result.text,
+        token_ids=result.token_ids,
+        row=made,
+        logprobs=np.asarray(drawn, np.float64),
+        graph=result.trace.graph,
+        violations=(),
+        finish=result.finish,
+    )
+
+
+def _read(group: int, written: Completion, schema: Schema, bound: BoundSchema) -> Rollout:
+    """Free text as a rollout."""
+    prompt, ids = written.prompt_ids, written.token_ids
+    found = bound.check((*prompt, *ids), prompt=len(prompt))
+    broken = tuple(v for v in found if v.code is not ViolationCode.TOKEN_BOUNDARY)
+    graph: ExecutionGraph | None = None
+    if not broken and written.finish is EndReason.COMPLETED:
+        if found:
+            graph = schema.parse(written.text).graph
+        else:
+            graph = bound.parse((*prompt, *ids), prompt=len(prompt)).graph
+    return Rollout(
+        group=group,
+        text=written.text,
+        token_ids=ids,
+        row=sequence((*prompt, *ids), [False] * len(prompt) + [True] * len(ids)),
+        logprobs=np.asarray(written.logprobs, np.float64),
+        graph=graph,
+        violations=broken,
+        finish=written.finish,
+    )
 
 
 def check_on_policy(sampling: Sampling) -> None:
@@ -132,10 +204,21 @@ def _per_rule(sampling: Sampling) -> list[tuple[str, Sampling]]:
     return [(rule, sampling.for_rule(rule)) for rule in sampling.rules]
 
 
-def _seeded(sampling: Sampling, seed: int, group: int, number: int) -> Sampling:
-    drawn = np.random.SeedSequence((seed, group, number)).generate_state(1)[0]
+def _asked(
+    prompts: int, samples: int, seeds: Sequence[int], sampling: Sampling
+) -> tuple[list[int], list[Sampling]]:
+    """The prompt of every sample, and its settings."""
+    own = list(seeds) or list(range(prompts))
+    if len(own) != prompts:
+        raise ValueError(f"there are {prompts} prompts, but {len(own)} seeds")
+    asked = [(group, number) for group in range(prompts) for number in range(samples)]
+    each = [_seeded(sampling, own[group], number) for group, number in asked]
+    return [group for group, _ in asked], each
+
+
+def _seeded(sampling: Sampling, seed: int, number: int) -> Sampling:
+    drawn = np.random.SeedSequence((seed, number)).generate_state(1)[0]
     return replace(sampling, seed=int(drawn))
 
 
-def _whole(result: Result) -> bool:
-    return result.finish in (EndReason.COMPLETED, EndReason.BUDGET)
+_WHOLE: Final = (EndReason.COMPLETED, EndReason.BUDGET)

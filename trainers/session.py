@@ -65,8 +65,9 @@ def load(section: ModelSection, schema: Schema) -> tuple[PreTrainedModel, PreTra
 class Session:
     """A run of `total` steps in `directory`, at its last checkpoint or its beginning.
 
-    `step` counts the optimizer steps that were made. `progress` is what a stage keeps besides: JSON
-    values, written with every checkpoint.
+    A step is what a stage repeats: an update of the weights, or a batch of rollouts with its
+    updates, `updates` of them in the whole run. `step` counts those that were made. `progress` is
+    what a stage keeps besides: JSON values, written with every checkpoint.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Session:
         optimizer: OptimizerSection,
         attention: AttentionKind,
         total: int,
+        updates: int,
         watch: Watch = unwatched,
     ) -> None:
         self.accelerator = accelerator
@@ -93,7 +95,7 @@ class Session:
         self.model = model
         made = _adamw(model, optimizer)
         self.wrapped, prepared = accelerator.prepare(model, made)
-        self._scheduler = _scheduler(made, optimizer, total)
+        self._scheduler = _scheduler(made, optimizer, updates)
         accelerator.register_for_checkpointing(self._scheduler)
         self.updater = Updater(
             accelerator,
@@ -109,13 +111,19 @@ class Session:
 
     @property
     def learning_rate(self) -> float:
-        """Of the coming step."""
+        """Of the coming update."""
         return float(self._scheduler.get_last_lr()[0])
 
-    def stepped(self) -> None:
-        """An optimizer step was made."""
+    def updated(self) -> None:
+        """The weights were updated."""
         self._scheduler.step()
+
+    def end_step(self, metrics: Metrics) -> None:
+        """A step was made: logs it, and saves everything if it is one to save at."""
         self.step += 1
+        self.log(metrics)
+        if self.step % self._run.save_every == 0 and self.step < self.total:
+            self.save()
 
     def log(self, metrics: Metrics) -> None:
         """The metrics of the step that was made last, to file, TensorBoard and whoever watches."""
@@ -127,11 +135,6 @@ class Session:
             for name, value in rounded.items():
                 self._board.add_scalar(name, value, self.step)
         self._watch(self.step, self.total, rounded)
-
-    def checkpoint(self) -> None:
-        """Saves everything if the step is one to save at."""
-        if self.step % self._run.save_every == 0 and self.step < self.total:
-            self.save()
 
     def save(self) -> None:
         """Saves everything that going on needs."""

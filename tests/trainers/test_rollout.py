@@ -8,11 +8,15 @@ import torch
 
 import nprdsl
 from nprdsl import Limits
+from nprdsl.events import EndReason
+from nprdsl.runtime.results import Completion
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.trainers.rollout import (
     MismatchError,
     OffPolicyError,
     Rollout,
+    _read,
+    free_rollouts,
     mismatch,
     rollouts,
 )
@@ -25,7 +29,8 @@ LIMITS = Limits(max_tokens=200, branches=2, blocks=1)
 
 def made(seed: int) -> list[Rollout]:
     schema = nprdsl.load("npr")
-    return rollouts(engine("npr"), schema, PROMPTS, 3, limits=LIMITS, seed=seed)
+    seeds = [10 * seed, 10 * seed + 1]
+    return rollouts(engine("npr"), schema, PROMPTS, 3, limits=LIMITS, seeds=seeds)
 
 
 def scored(found: list[Rollout]) -> list[np.ndarray]:
@@ -36,11 +41,52 @@ def scored(found: list[Rollout]) -> list[np.ndarray]:
 
 def test_rollouts_repeat_with_their_seed_and_differ_within_a_group() -> None:
     first, again, other = made(0), made(0), made(1)
-    ids = [one.result.token_ids for one in first]
+    ids = [one.token_ids for one in first]
     assert [one.group for one in first] == [0, 0, 0, 1, 1, 1]
-    assert ids == [one.result.token_ids for one in again]
-    assert ids != [one.result.token_ids for one in other]
+    assert ids == [one.token_ids for one in again]
+    assert ids != [one.token_ids for one in other]
     assert len(set(ids)) == 6
+
+
+def test_a_prompts_traces_do_not_depend_on_its_company() -> None:
+    alone = rollouts(engine("npr"), nprdsl.load("npr"), PROMPTS[1:], 3, limits=LIMITS, seeds=[1])
+    assert [one.token_ids for one in alone] == [one.token_ids for one in made(0)[3:]]
+    with pytest.raises(ValueError, match="1 prompts, but 2 seeds"):
+        rollouts(engine("npr"), nprdsl.load("npr"), PROMPTS[1:], 3, seeds=[1, 2])
+
+
+def free(tokens: int = 60) -> list[Rollout]:
+    return free_rollouts(engine("npr"), nprdsl.load("npr"), PROMPTS, 3, max_tokens=tokens)
+
+
+def test_free_rollouts_are_causal_rows_with_what_they_broke() -> None:
+    found = free()
+    assert [one.group for one in found] == [0, 0, 0, 1, 1, 1]
+    for one in found:
+        assert one.graph is None and one.violations
+        assert list(one.violations) == engine("npr").bind(nprdsl.load("npr")).check(one.token_ids)
+        assert one.row.sampled.sum() == len(one.logprobs) == len(one.token_ids)
+        assert (one.row.mirror == np.arange(len(one.row))).all()
+    assert mismatch(found, scored(found), limit=1e-4).tokens == sum(map(len, map(ids_of, found)))
+
+
+def ids_of(one: Rollout) -> tuple[int, ...]:
+    return one.token_ids
+
+
+@pytest.mark.parametrize("completed", [True, False])
+def test_free_text_that_is_a_trace_has_its_graph(completed: bool) -> None:
+    schema = nprdsl.load("npr")
+    bound = engine("npr").bind(schema)
+    ids = (*bound.encode(schema.skeleton()), bound.vocabulary.eos_id or 0)
+    finish = EndReason.COMPLETED if completed else EndReason.BUDGET
+    written = Completion((65,), schema.skeleton(), ids, (-1.0,) * len(ids), finish)
+    one = _read(0, written, schema, bound)
+    assert one.violations == ()
+    if completed:
+        assert one.graph == bound.parse((65, *ids), prompt=1).graph
+    else:
+        assert one.graph is None
 
 
 def test_rollout_and_trainer_agree() -> None:

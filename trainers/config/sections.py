@@ -145,4 +145,7 @@ class EvaluationSection(Section):
     every: PositiveInt = 10
     samples: PositiveInt = 1
     temperature: Annotated[float, Field(ge=0.0)] = 0.0
+    max_tokens: PositiveInt = 30_000
+    mode: SamplingMode = Mode.PARALLEL
+    concurrency: PositiveInt = 256
     seed: Count = 0

@@ -1,0 +1,147 @@
+"""Episodes: rollouts of problems, graded, with the reward that trains.
+
+Non-goals: engines (see `rollout`), advantages, losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+
+from nprdsl.ledger import Limits
+from nprdsl.runtime.engine import Engine
+from nprdsl.schema import Schema
+from nprdsl.trainers.advantages import overlong
+from nprdsl.trainers.config.sections import PromptSection, RolloutSection
+from nprdsl.trainers.config.stages import OverlongSection
+from nprdsl.trainers.data.problems import Problem
+from nprdsl.trainers.evaluate.samples import Mode
+from nprdsl.trainers.grading import is_right
+from nprdsl.trainers.rewards.presets import PRESETS, Judged
+from nprdsl.trainers.rewards.reasons import Reason, Reward
+from nprdsl.trainers.rollout import Rollout, free_rollouts, rollouts
+
+OFF: Final = OverlongSection(buffer=0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Episode:
+    """One rollout of one problem. `group` numbers the problem in the whole batch; `critical_path`
+    counts the tokens that were written one after another."""
+
+    group: int
+    problem: Problem
+    rollout: Rollout
+    right: bool
+    reward: Reward
+    critical_path: int
+
+
+@dataclass(frozen=True, slots=True)
+class Roller:
+    """Puts problems to an engine and grades what comes back."""
+
+    engine: Engine
+    schema: Schema
+    section: RolloutSection
+    prompt: PromptSection
+    reward: str
+    seed: int
+    long: OverlongSection = OFF
+
+    def episodes(self, problems: Mapping[int, Problem], batch: int) -> list[Episode]:
+        """`samples` episodes of each problem; the numbers of the problems, with that of the batch,
+        decide what is drawn. Requests that failed are missing."""
+        numbers = list(problems)
+        seeds = [_seed(self.seed, batch, number) for number in numbers]
+        asked = [problems[number].prompt for number in numbers]
+        found = self._rollouts(asked, seeds)
+        return [self._graded(numbers[one.group], problems, one, batch) for one in found]
+
+    def _rollouts(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Rollout]:
+        section, chat, instructions = self.section, self.prompt.chat, self.prompt.instructions
+        if section.mode is Mode.FREE:
+            return free_rollouts(
+                self.engine, self.schema, prompts, section.samples, seeds=seeds,
+                max_tokens=section.max_tokens, chat=chat, instructions=instructions,
+            )  # fmt: skip
+        limits = Limits(
+            max_tokens=section.max_tokens,
+            depth=section.depth,
+            branches=section.branches,
+            blocks=section.blocks,
+        )
+        return rollouts(
+            self.engine, self.schema, prompts, section.samples, seeds=seeds,
+            limits=limits, chat=chat, instructions=instructions,
+        )  # fmt: skip
+
+    def _graded(
+        self, group: int, problems: Mapping[int, Problem], one: Rollout, batch: int
+    ) -> Episode:
+        problem = problems[group]
+        right = is_right(one.text, problem.answer, choices=problem.choices)
+        if self.reward == "random":
+            reward = _random(one, self.seed, batch)
+        else:
+            judged = Judged(
+                self.schema.grammar, one.text, problem.answer, right, one.violations, one.graph
+            )
+            reward = PRESETS[self.reward](judged)
+        if self.long.buffer:
+            score = overlong(
+                len(one.token_ids), self.section.max_tokens, self.long.buffer, self.long.factor
+            )
+            reward += Reward(score, (Reason("overlong", score, f"{len(one.token_ids)} tokens"),))
+        path = len(one.token_ids)
+        if one.graph is not None and self.section.mode is Mode.PARALLEL:
+            path = one.graph.critical_path
+        return Episode(group, problem, one, right, reward, path)
+
+
+def _random(one: Rollout, seed: int, batch: int) -> Reward:
+    """A control: +1 or -1 whatever was written."""
+    drawn = np.random.SeedSequence((seed, batch, *map(int, one.token_ids))).generate_state(1)[0]
+    score = 1.0 if drawn % 2 else -1.0
+    return Reward(score, (Reason("random", score, "drawn"),))
+
+
+def _seed(seed: int, batch: int, number: int) -> int:
+    return int(np.random.SeedSequence((seed, batch, number)).generate_state(1)[0])
+
+
+def _degree(episodes: Sequence[Episode]) -> float:
+    """Tokens over those of the longest paths."""
+    tokens = sum(len(e.rollout.token_ids) for e in episodes)
+    return tokens / max(1, sum(e.critical_path for e in episodes))
+
+
+_FIGURES: Final[Mapping[str, Callable[[Sequence[Episode]], float]]] = MappingProxyType(
+    {
+        "reward": lambda es: fmean(e.reward.score for e in es),
+        "accuracy": lambda es: fmean(e.right for e in es),
+        "legal": lambda es: fmean(e.rollout.graph is not None for e in es),
+        "parallel": lambda es: fmean(_forks(e) > 0 for e in es),
+        "degree": _degree,
+        "tokens": lambda es: fmean(len(e.rollout.token_ids) for e in es),
+        "critical_path": lambda es: fmean(e.critical_path for e in es),
+        "entropy": lambda es: -float(np.concatenate([e.rollout.logprobs for e in es]).mean()),
+    }
+)
+
+
+def figures(episodes: Sequence[Episode]) -> dict[str, float]:
+    """What a batch of episodes comes to. `entropy`, in nats for each token, is that of sampling:
+    the mean of -log pi of what was drawn."""
+    return {name: find(episodes) for name, find in _FIGURES.items()} if episodes else {}
+
+
+def _forks(episode: Episode) -> int:
+    """Forks into two or more branches (arXiv:2512.07461, eq. 8)."""
+    graph = episode.rollout.graph
+    return 0 if graph is None else sum(len(fork.after) >= 2 for fork in graph.forks)

@@ -54,9 +54,9 @@ class RunDirectory:
             _write(known, json.dumps(settings, indent=1))
             return made
         before = json.loads(known.read_text(encoding="utf-8"))
-        if differences := _differences(before, dict(settings)):
+        if found := differences(before, dict(settings)):
             raise RunError(
-                f"the run in `{path}` has other settings ({'; '.join(differences)}): name another "
+                f"the run in `{path}` has other settings ({'; '.join(found)}): name another "
                 "folder, go back to its settings, or begin anew with --restart"
             )
         return made
@@ -140,13 +140,13 @@ def _write(file: Path, text: str) -> None:
     os.replace(made, file)
 
 
-def _differences(before: dict[str, Any], now: dict[str, Any], place: str = "") -> list[str]:
+def differences(before: dict[str, Any], now: dict[str, Any], place: str = "") -> list[str]:
     """What two settings differ in, by the keys of TOML."""
     found = []
     for key in [*before, *(key for key in now if key not in before)]:
         one, other = before.get(key), now.get(key)
         if isinstance(one, dict) and isinstance(other, dict):
-            found += _differences(one, other, f"{place}{key}.")
+            found += differences(one, other, f"{place}{key}.")
         elif one != other:
             found.append(f"`{place}{key}` was {one!r} and is {other!r}")
     return found

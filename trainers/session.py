@@ -8,6 +8,7 @@ of what a step does. Non-goals: stages (see `nprdsl.trainers.stages`).
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, get_scheduler
 
-from nprdsl.runtime.local.loading import load_model
+from nprdsl.runtime.local.loading import load_model, quiet
 from nprdsl.schema import Schema
 from nprdsl.trainers.attention.segments import register
 from nprdsl.trainers.config.sections import (
@@ -31,6 +32,9 @@ from nprdsl.trainers.embeddings import add_tags
 from nprdsl.trainers.rundirectory import RunDirectory
 from nprdsl.trainers.scoring import Attention
 from nprdsl.trainers.update import Updater
+
+# It warns of every tied weight at every checkpoint.
+logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
 
 _PROGRESS: Final = "progress.json"
 _ATTENTION: Final = {
@@ -156,8 +160,9 @@ class Session:
         state = self.accelerator.get_state_dict(self.wrapped)
         if main:
             folder = self.directory.unfinished("model")
-            self.model.save_pretrained(folder, state_dict=state)
-            self.tokenizer.save_pretrained(folder)
+            with quiet():
+                self.model.save_pretrained(folder, state_dict=state)
+                self.tokenizer.save_pretrained(folder)
             self.directory.finish("model")
             if self._board is not None:
                 self._board.close()

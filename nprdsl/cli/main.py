@@ -19,6 +19,7 @@ from nprdsl.cli.run import run
 from nprdsl.cli.schemas import schemas
 from nprdsl.cli.serve import serve
 from nprdsl.cli.show import show
+from nprdsl.cli.train import sample, train
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -47,7 +48,7 @@ def cli() -> None:
     """
 
 
-for command in (run, serve, evaluate, check, show, fuzz, schemas, curate):
+for command in (run, serve, evaluate, check, show, fuzz, schemas, curate, sample, train):
     cli.add_command(command)
 
 

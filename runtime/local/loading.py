@@ -56,7 +56,7 @@ def load_model(
     if not Path(name).is_dir() and (reason := why_not(name)) is not None:
         raise ModelNotFoundError(f"cannot load the model `{name}`: {reason}")
     try:
-        with _quiet():
+        with quiet():
             tokenizer = AutoTokenizer.from_pretrained(name)
             model = AutoModelForCausalLM.from_pretrained(name, dtype=kind or "auto")
     except (OSError, ValueError, SafetensorError) as error:
@@ -102,8 +102,8 @@ def _first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars inside the block."""
+def quiet() -> Iterator[None]:
+    """No progress bars of transformers inside the block."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

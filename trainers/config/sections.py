@@ -76,7 +76,7 @@ class OptimizerSection(Section):
     """AdamW. `warmup`: steps, or below 1 a share of all steps. `floor`: the last learning rate, as
     a share of the first. `clip`: the greatest norm of the gradient."""
 
-    learning_rate: PositiveFloat
+    learning_rate: PositiveFloat = 1e-6
     schedule: Schedule = Schedule.CONSTANT
     warmup: Annotated[float, Field(ge=0.0)] = 0.0
     floor: Share = 0.0
@@ -122,7 +122,7 @@ class RolloutSection(Section):
     rollout and trainer; beyond it the run stops.
     """
 
-    prompts: PositiveInt
+    prompts: PositiveInt = 16
     samples: PositiveInt = 16
     max_tokens: PositiveInt = 30_000
     depth: Count | None = None

@@ -22,6 +22,7 @@ from nprdsl.trainers.config.sections import (
     SamplingMode,
     Schedule,
     Section,
+    Share,
 )
 from nprdsl.trainers.evaluate.samples import Mode
 
@@ -33,6 +34,12 @@ class Layout(StrEnum):
 
     PARALLEL = "parallel"
     CAUSAL = "causal"
+
+
+class _SftOptimizer(OptimizerSection):
+    learning_rate: PositiveFloat = 1e-6
+    schedule: Schedule = Schedule.COSINE
+    warmup: NonNegativeFloat = 0.05
 
 
 class SftConfig(Section):
@@ -51,9 +58,7 @@ class SftConfig(Section):
     legal: bool = True
     batch: PositiveInt = 8
     epochs: PositiveFloat = 1.0
-    optimizer: OptimizerSection = OptimizerSection(
-        learning_rate=1e-6, schedule=Schedule.COSINE, warmup=0.05
-    )
+    optimizer: _SftOptimizer = _SftOptimizer()
     evaluation: EvaluationSection | None = None
 
 
@@ -87,6 +92,18 @@ class OverlongSection(Section):
     factor: NonNegativeFloat = 1.0
 
 
+class _ZeroRollout(RolloutSection):
+    prompts: PositiveInt = 32
+    mode: SamplingMode = Mode.FREE
+
+
+class _ZeroOptimizer(OptimizerSection):
+    learning_rate: PositiveFloat = 1e-6
+    schedule: Schedule = Schedule.COSINE
+    warmup: NonNegativeFloat = 10
+    betas: tuple[Share, Share] = (0.9, 0.999)
+
+
 class ZeroConfig(_Reinforced):
     """Stage 1, NPR-Zero by DAPO (arXiv:2512.07461, section 2.2).
 
@@ -95,15 +112,13 @@ class ZeroConfig(_Reinforced):
     """
 
     reward: RewardName = "zero"
-    rollout: RolloutSection = RolloutSection(prompts=32, mode=Mode.FREE)
+    rollout: _ZeroRollout = _ZeroRollout()
     shuffle: bool = True
     minibatch: PositiveInt = 1
     refills: Annotated[int, Field(ge=0)] = 10
     clip: ClipSection = ClipSection()
     overlong: OverlongSection = OverlongSection()
-    optimizer: OptimizerSection = OptimizerSection(
-        learning_rate=1e-6, schedule=Schedule.COSINE, warmup=10, betas=(0.9, 0.999)
-    )
+    optimizer: _ZeroOptimizer = _ZeroOptimizer()
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -114,13 +129,26 @@ class ZeroConfig(_Reinforced):
         return self
 
 
+class _PapoRollout(RolloutSection):
+    prompts: PositiveInt = 16
+
+
+class _PapoOptimizer(OptimizerSection):
+    learning_rate: PositiveFloat = 1e-7
+    betas: tuple[Share, Share] = (0.9, 0.999)
+
+
 class PapoConfig(_Reinforced):
     """Stage 3, NPR by PAPO (arXiv:2512.07461, section 2.4): one optimizer step for each batch of
     rollouts."""
 
     reward: RewardName = "papo"
-    rollout: RolloutSection = RolloutSection(prompts=16)
-    optimizer: OptimizerSection = OptimizerSection(learning_rate=1e-7, betas=(0.9, 0.999))
+    rollout: _PapoRollout = _PapoRollout()
+    optimizer: _PapoOptimizer = _PapoOptimizer()
+
+
+class _SamplePrompt(PromptSection):
+    instructions: bool = True
 
 
 class SampleConfig(Section):
@@ -131,7 +159,7 @@ class SampleConfig(Section):
     data: DataSection
     output: str
     language: str = Field(default="npr", alias="schema")
-    prompt: PromptSection = PromptSection(instructions=True)
+    prompt: _SamplePrompt = _SamplePrompt()
     engine: EngineSection = EngineSection()
     mode: SamplingMode = Mode.FREE
     trials: PositiveInt = 8

@@ -271,11 +271,10 @@ def read_event(form: Mapping[str, Any]) -> Event:
     """The event of such values. Raises ValueError for an unknown kind."""
     fields = dict(form)
     kind = fields.pop("kind", None)
-    for known, name in _KINDS.items():
-        if name == kind:
-            event: Event = TypeAdapter(known).validate_python(fields)
-            return event
-    raise ValueError(f"no event is of the kind {kind!r}; kinds: {', '.join(_KINDS.values())}")
+    if kind not in _READERS:
+        raise ValueError(f"no event is of the kind {kind!r}; kinds: {', '.join(_READERS)}")
+    event: Event = _READERS[kind].validate_python(fields)
+    return event
 
 
 _KINDS: Final[dict[type[Any], str]] = {
@@ -285,3 +284,4 @@ _KINDS: Final[dict[type[Any], str]] = {
     JoinEvent: "join",
     EndEvent: "end",
 }
+_READERS: Final[dict[str, TypeAdapter[Any]]] = {n: TypeAdapter(k) for k, n in _KINDS.items()}

@@ -64,6 +64,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             env=environment({}),
             stdout=out,
             stderr=subprocess.STDOUT,
+            preexec_fn=_heed_interrupts,
         )
     try:
         url = _wait(process, log)
@@ -88,6 +89,11 @@ def _wait(process: subprocess.Popen[bytes], log: Path) -> str:
         assert process.poll() is None, log.read_text(errors="replace")
         time.sleep(0.5)
     raise AssertionError(f"not ready after {START_S} s: {log.read_text(errors='replace')}")
+
+
+def _heed_interrupts() -> None:
+    """In the child: a shell lets what it runs in the background ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _group(pid: int) -> list[int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from sglang.srt.managers.io_struct import (
 )
 
 import nprdsl
-from nprdsl.events import EndReason, TokenEvent
+from nprdsl.events import EndReason
 from nprdsl.ledger import Limits
 from nprdsl.runtime import LocalEngine
 from tests.sglang.cases import Case, agree, all_agree, ids_of, paths, plain, spawning
@@ -111,13 +111,15 @@ def test_plain_requests_are_put_back_before_a_branch_misses_a_slot(
     results = [case.result(local) for case in cases]
 
     async def both() -> list[Answer]:
-        first = [asyncio.ensure_future(tight.send(p, plain(230))) for p in prompts]
-        await asyncio.sleep(0.1)
+        first = [tight.follow(p, plain(230)) for p in prompts]
+        for begun in first:
+            await begun.until(lambda chunk: len(chunk.ids) > 1)
         forking = [
             asyncio.ensure_future(tight.send(r.prompt_ids, c.request))
             for c, r in zip(cases, results, strict=True)
         ]
-        return list(await asyncio.gather(*first, *forking))
+        ended = await asyncio.gather(*(begun.last() for begun in first), *forking)
+        return list(ended)
 
     answers = tight.run(both())
     for answer, result in zip(answers[4:], results, strict=True):
@@ -165,7 +167,7 @@ def test_plain_traffic_starves_no_fork(tight: Server, local: LocalEngine) -> Non
 
     async def traffic(prompt: list[int], stop: asyncio.Event) -> int:
         count = 0
-        while not stop.is_set():
+        while count == 0 or not stop.is_set():
             await tight.send(prompt, plain(150))
             count += 1
         return count
@@ -173,7 +175,7 @@ def test_plain_traffic_starves_no_fork(tight: Server, local: LocalEngine) -> Non
     async def patience() -> tuple[Answer, list[int]]:
         stop = asyncio.Event()
         others = [asyncio.ensure_future(traffic(prompt, stop)) for prompt in prompts]
-        await asyncio.sleep(0.3)
+        await tight.send(prompts[0], plain(1))  # behind all of them in the queue
         try:
             answer = await tight.send(result.prompt_ids, case.request)
         finally:
@@ -188,34 +190,14 @@ def test_plain_traffic_starves_no_fork(tight: Server, local: LocalEngine) -> Non
 # -- clients that go away --------------------------------------------------------------------------
 
 
-def branches_run(answer: Answer) -> bool:
-    """Some branch has written more than its header."""
-    events = [event for report in answer.reports for event in report.seen()]
-    return any(isinstance(e, TokenEvent) and e.branch and not e.forced for e in events)
-
-
-async def until_branches_run(stream: AsyncIterator[Answer]) -> Answer:
-    async for answer in stream:
-        if branches_run(answer):
-            return answer
-    raise AssertionError("the request ended before its branches ran")
-
-
-async def last(stream: AsyncIterator[Answer], before: Answer) -> Answer:
-    """What a stream ends with; SGLang tells of an abort by an error, or a last chunk."""
-    async for answer in stream:
-        before = answer
-    return before
-
-
 def test_an_abort_ends_all_branches(tight: Server, local: LocalEngine) -> None:
     case = spawning("Stop", 4, length=60)
 
     async def stopped() -> Answer:
-        stream = tight.stream(ids_of(local, case.prompt), case.request, rid="stopped")
-        begun = await until_branches_run(stream)
+        followed = tight.follow(ids_of(local, case.prompt), case.request, rid="stopped")
+        await followed.until(lambda chunk: chunk.branches_run)
         tight.abort("stopped")
-        return await last(stream, begun)
+        return await followed.last()
 
     answer = tight.run(stopped())
     assert answer.finish["type"] == "abort"
@@ -231,20 +213,34 @@ def test_aborts_at_every_stage(tight: Server, local: LocalEngine) -> None:
     case = spawning("stage " * 12, 4, length=30)
     prompt = ids_of(local, case.prompt)
 
-    async def one(number: int) -> str:
-        task = asyncio.ensure_future(tight.send(prompt, case.request, rid=f"stage-{number}"))
-        await asyncio.sleep(0.015 * number)
-        tight.abort(f"stage-{number}")
-        done = await asyncio.gather(task, return_exceptions=True)
-        if isinstance(done[0], BaseException):
-            return str(done[0])
-        return str(done[0].finish["type"])
-
     async def all_of_them() -> list[str]:
-        return list(await asyncio.gather(*(one(number) for number in range(24))))
+        steps, moved = 0, asyncio.Condition()
+
+        async def one(number: int) -> str:
+            nonlocal steps
+            end = "no chunk"
+            async for chunk in tight.stream(prompt, case.request, rid=f"stage-{number}"):
+                end = str(chunk.finish["type"]) if chunk.meta["finish_reason"] else "cut"
+                async with moved:
+                    steps += 1
+                    moved.notify_all()
+            return end
+
+        async def abort(number: int) -> None:
+            async with moved:
+                await moved.wait_for(lambda: steps >= 4 * number)
+            tight.abort(f"stage-{number}")
+
+        count = range(24)
+        aborts = [asyncio.ensure_future(abort(number)) for number in count]
+        ended = await asyncio.gather(*map(one, count))
+        for task in aborts:
+            task.cancel()
+        return list(ended)
 
     ends = tight.run(all_of_them())
-    assert any("abort" in end.lower() for end in ends), ends
+    assert set(ends) <= {"abort", "stop", "length"}, ends
+    assert ends.count("abort") > 12, ends
     tight.settle()
     all_agree(tight, local, [case])
 
@@ -252,26 +248,28 @@ def test_aborts_at_every_stage(tight: Server, local: LocalEngine) -> None:
 def test_an_abort_of_all(tight: Server, local: LocalEngine) -> None:
     cases = [spawning(f"All {i}", 4, length=60) for i in range(6)]
 
-    async def aborted() -> list[Answer | BaseException]:
-        tasks = [tight.send(ids_of(local, case.prompt), case.request) for case in cases]
+    async def aborted() -> list[Answer]:
+        first = tight.follow(ids_of(local, cases[0].prompt), cases[0].request)
+        tasks = [tight.send(ids_of(local, case.prompt), case.request) for case in cases[1:]]
         tasks += [tight.send(ids_of(local, "plain"), plain(200))]
-        waiting = asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0.3)
+        waiting = asyncio.gather(*tasks)
+        await first.until(lambda chunk: chunk.branches_run)
         tight.abort(everything=True)
-        return list(await waiting)
+        return [await first.last(), *await waiting]
 
     ended = tight.run(aborted())
-    assert not any(isinstance(end, Answer) and end.finish["type"] == "length" for end in ended)
+    assert [end.finish["type"] for end in ended] == ["abort"] * 7
 
 
 class Client:
-    """An HTTP client, as far as SGLang looks at one, that can go away."""
+    """An HTTP client, as far as SGLang looks at one, that has gone when it looks again."""
 
     def __init__(self) -> None:
-        self.gone = False
+        self.looks = 0
 
     async def is_disconnected(self) -> bool:
-        return self.gone
+        self.looks += 1
+        return self.looks > 1
 
 
 def test_a_client_that_goes_away_frees_everything(
@@ -283,14 +281,9 @@ def test_a_client_that_goes_away_frees_everything(
     )
 
     async def left() -> None:
-        client = Client()
-        monkeypatch.setattr(tokenizer_manager, "_REQUEST_STATE_WAIT_TIMEOUT", 0.1)
-        outputs = tight.engine.tokenizer_manager.generate_request(request, client)
-        task = asyncio.ensure_future(outputs.__anext__())
-        await asyncio.sleep(0.2)
-        assert not task.done()
-        client.gone = True
-        await task
+        monkeypatch.setattr(tokenizer_manager, "_REQUEST_STATE_WAIT_TIMEOUT", 0.05)
+        outputs = tight.engine.tokenizer_manager.generate_request(request, Client())
+        await outputs.__anext__()
 
     with pytest.raises(ValueError, match="disconnected"):
         tight.run(left())
@@ -320,10 +313,10 @@ def test_a_stream_that_is_closed_by_its_reader(tight: Server, local: LocalEngine
 
 async def undisturbed(tight: Server, case: Case, ids: list[int], disturb: object) -> Answer:
     """An answer of a request in the middle of which something happens."""
-    stream = tight.stream(ids, case.request)
-    begun = await until_branches_run(stream)
+    followed = tight.follow(ids, case.request)
+    begun = await followed.until(lambda chunk: chunk.branches_run)
     await disturb(begun)  # type: ignore[operator]
-    return await last(stream, begun)
+    return await followed.last()
 
 
 def test_the_cache_is_not_flushed_under_branches(tight: Server, local: LocalEngine) -> None:

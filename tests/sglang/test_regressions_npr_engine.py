@@ -18,7 +18,7 @@ from sglang.srt.managers.io_struct import ContinueGenerationReqInput, PauseGener
 
 import nprdsl
 from nprdsl.actions import FIRST
-from nprdsl.events import BranchEndEvent, BranchReason, EndReason, Event, ForkEvent, TokenEvent
+from nprdsl.events import BranchEndEvent, BranchReason, EndReason, ForkEvent, TokenEvent
 from nprdsl.ledger import Limits
 from nprdsl.runtime import LocalEngine, Result, Sampling
 from nprdsl.runtime.sglang.attach import refusal
@@ -29,10 +29,6 @@ from tests.sglang.server import POOL, Answer, Server
 
 NPR = Limits(max_tokens=200, branches=4, blocks=2)
 NESTED = Limits(max_tokens=260, depth=2, branches=3)
-
-
-def events_of(answer: Answer) -> list[Event]:
-    return [event for report in answer.reports for event in report.seen()]
 
 
 def forks(result: Result) -> int:
@@ -126,12 +122,13 @@ def test_n13_positions_do_not_depend_on_what_was_cached(server: Server, local: L
 
     async def put_back() -> Answer:
         manager = server.engine.tokenizer_manager
-        task = asyncio.ensure_future(server.send(result.prompt_ids, case.request))
-        for _ in range(4):
-            await asyncio.sleep(0.05)
+        followed = server.follow(result.prompt_ids, case.request)
+        for part in range(1, 5):
+            least = part * len(result.token_ids) // 6
+            await followed.until(lambda chunk, least=least: chunk.written >= least)
             await manager.pause_generation(PauseGenerationReqInput(mode="retract"))
             await manager.continue_generation(ContinueGenerationReqInput())
-        return await task
+        return await followed.last()
 
     agree(server.run(put_back()), result)
 
@@ -174,7 +171,7 @@ def test_n15_an_abort_takes_the_branches_along_and_a_won_join_ends_siblings(
         last = None
         async for chunk in server.stream(ids_of(local, case.prompt), case.request, rid="parent"):
             last = chunk
-            if any(isinstance(e, TokenEvent) and e.branch for e in events_of(chunk)):
+            if any(isinstance(e, TokenEvent) and e.branch for e in chunk.events):
                 server.abort("parent")
         assert last is not None
         return last
@@ -186,7 +183,7 @@ def test_n15_an_abort_takes_the_branches_along_and_a_won_join_ends_siblings(
     uneven = own_schema(case.schema.grammar.source.replace("{200}", "{1,90}"), "uneven")
     won = Case(uneven, "Won", Limits(max_tokens=400, spawn=4), Sampling(seed=2), {"join": FIRST})
     answer = server.generate([ids_of(local, won.prompt)], [won.request])[0]
-    cut = [e for e in events_of(answer) if isinstance(e, BranchEndEvent)]
+    cut = [e for e in answer.events if isinstance(e, BranchEndEvent)]
     assert any(e.reason is BranchReason.CUT for e in cut)
 
 
@@ -202,7 +199,7 @@ def test_n16_the_number_of_plans_is_kept_and_every_end_has_a_name(
         agree(answer, result)
         assert answer.final.finish is not None
         assert answer.finish["type"] == stock[answer.final.finish]
-        made = [e for e in events_of(answer) if isinstance(e, ForkEvent)]
+        made = [e for e in answer.events if isinstance(e, ForkEvent)]
         assert all(len(fork.children) <= 2 for fork in made)
 
 
@@ -214,7 +211,7 @@ def test_n17_a_branch_out_of_budget_is_closed_by_its_own_tag(
     cases = [npr(f"Short {i}", replace(NPR, branch_tokens=8 + i)) for i in range(6)]
     results = all_agree(server, local, cases)
     answers = server.generate([r.prompt_ids for r in results], [c.request for c in cases])
-    ends = [e for a in answers for e in events_of(a) if isinstance(e, BranchEndEvent)]
+    ends = [e for a in answers for e in a.events if isinstance(e, BranchEndEvent)]
     assert any(e.reason is BranchReason.BUDGET for e in ends)
     assert all(schema.check(result.text) == [] for result in results)
 
@@ -225,7 +222,7 @@ def test_n18_labels_differ_and_every_plan_is_executed(server: Server, local: Loc
     cases = [npr(f"Labels {i}", sampling=warm) for i in range(8)]
     results = all_agree(server, local, cases)
     answers = server.generate([r.prompt_ids for r in results], [c.request for c in cases])
-    made = [e for a in answers for e in events_of(a) if isinstance(e, ForkEvent)]
+    made = [e for a in answers for e in a.events if isinstance(e, ForkEvent)]
     assert any(len(fork.labels) > 1 for fork in made)
     for fork in made:
         assert len(set(fork.labels)) == len(fork.labels) == len(fork.children)
@@ -359,7 +356,7 @@ def test_n24_what_is_written_is_streamed(server: Server, local: LocalEngine) -> 
         assert after.ids[: len(before.ids)] == before.ids
     assert len(seen[1].ids) < len(result.token_ids) // 2
     written: dict[int, list[int]] = {}
-    for event in events_of(seen[-1]):
+    for event in seen[-1].events:
         if isinstance(event, TokenEvent):
             written.setdefault(event.branch, []).extend(event.tokens)
     assert sorted(map(len, written.values()))[-4:] == [42] * 4

@@ -78,6 +78,7 @@ def test_chunks_carry_branches_and_end_with_the_answer(client: openai.OpenAI) ->
             texts[event["branch"]] = texts.get(event["branch"], "") + event["text"]
     (fork,) = [event for event in events if event["kind"] == "fork"]
     assert fork["children"] == [1, 2] and fork["labels"] == ["1", "2"]
+    assert fork["rule"] == "step"
     assert texts[1].startswith("<step>1: 37*4") and texts[2].startswith("<step>2: 85-19")
     order = [event["branch"] for event in events if event["kind"] == "token"]
     assert order.index(2) < len(order) - 1 - order[::-1].index(1), "one branch after another"

@@ -8,7 +8,8 @@ converted by the client, which has the Python types. `bind` caches by `SchemaFor
 Out: `meta_info["nprdsl"]`, a list with an entry for each of `output_ids`: a `Report` where a chunk
 begins, else None (`reports` gives those that there are). `output_ids` are the trace's ids in linear
 order, as far as the trace is settled: a token is sent when all that stands before it is written.
-Live branches are seen in the reports' events. The last report has `final`.
+Live branches are seen in the reports' events. The last report has `final`; that of a request that
+ended before it had a token is the one entry of `meta_info["nprdsl_alone"]`.
 Non-goals: HTTP, the trace itself (the client parses it from the ids).
 """
 
@@ -42,6 +43,7 @@ from nprdsl.schema import Schema, SchemaNotFoundError, shipped
 from nprdsl.terminals import FreeText, TerminalType, typed
 
 KEY: Final = "nprdsl"  # in custom_params and in meta_info
+KEY_ALONE: Final = "nprdsl_alone"  # in meta_info: a report without a token
 
 _MAX_SOURCE = 1_000_000  # characters of a schema
 _Text = Annotated[str, Field(max_length=_MAX_SOURCE)]
@@ -259,7 +261,8 @@ class Report(_Form):
 
 def reports(meta_info: Mapping[str, Any]) -> list[Report]:
     """All reports in a stock response's `meta_info`, oldest first."""
-    return [Report.model_validate(entry) for entry in meta_info.get(KEY) or () if entry]
+    told = [*(meta_info.get(KEY) or ()), *(meta_info.get(KEY_ALONE) or ())]
+    return [Report.model_validate(entry) for entry in told if entry]
 
 
 def event_form(event: Event) -> dict[str, Any]:

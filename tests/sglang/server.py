@@ -17,7 +17,7 @@ from unittest import mock
 import psutil
 import sglang
 
-from nprdsl.events import Event, ForkEvent, TokenEvent
+from nprdsl.events import Event, ForkEvent, JoinEvent, TokenEvent
 from nprdsl.runtime.sglang.protocol import ForkRequest, Report, reports
 
 T = TypeVar("T")
@@ -61,6 +61,10 @@ class Answer:
         return any(isinstance(event, ForkEvent) for event in self.events)
 
     @property
+    def joined(self) -> bool:
+        return any(isinstance(event, JoinEvent) for event in self.events)
+
+    @property
     def branches_run(self) -> bool:
         """Some branch has written more than its header."""
         return any(isinstance(e, TokenEvent) and e.branch and not e.forced for e in self.events)
@@ -87,6 +91,11 @@ class Followed:
                 seen = len(self._answers)
                 assert not self._over, "the request ended before that"
                 await self._moved.wait()
+
+    @property
+    def over(self) -> bool:
+        """Whether the request has ended."""
+        return self._over
 
     async def last(self) -> Answer:
         """The last chunk, once the request has ended."""

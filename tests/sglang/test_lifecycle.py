@@ -60,20 +60,25 @@ def test_abort_of_one_leaves_the_others(server: Server, local: LocalEngine) -> N
 
 
 def test_abort_of_requests_that_wait_for_memory(server: Server) -> None:
-    """Four fit into the pool; those behind them have not begun when all are aborted."""
+    """Four fit into the pool; those behind them have not begun when all are aborted, and are told
+    the same as others, streamed or not."""
 
-    async def some() -> list[Answer | BaseException]:
+    async def some() -> list[Answer]:
         first = server.follow(PROMPT, LONG)
-        work = [asyncio.ensure_future(server.send(PROMPT, LONG)) for _ in range(11)]
+        streamed = [server.follow(PROMPT, LONG) for _ in range(6)]
+        work = [asyncio.ensure_future(server.send(PROMPT, LONG)) for _ in range(6)]
         await first.until(lambda chunk: chunk.forked)
         server.abort(everything=True)
-        return [await first.last(), *await asyncio.gather(*work, return_exceptions=True)]
+        ended = await asyncio.gather(*(one.last() for one in streamed), *work)
+        return [await first.last(), *ended]
 
     ended = server.run(some())
-    assert len(ended) == 12
-    for one in ended:
-        assert isinstance(one, Answer), one
-        assert one.finish["type"] == "abort"
+    assert [one.finish["type"] for one in ended] == ["abort"] * 13
+    assert [one.final.finish for one in ended] == [nprdsl.EndReason.ABORTED] * 13
+    assert [one.final.ids for one in ended] == [one.ids for one in ended]
+    assert sum(not one.ids for one in ended) >= 8, "nothing waited"
+    kinds = {one.reports[-1].events[-1]["kind"] for one in ended}
+    assert kinds == {"end"}
 
 
 def test_clients_that_go_away(server: Server) -> None:

@@ -26,11 +26,20 @@ import nprdsl
 from nprdsl.events import EndReason
 from nprdsl.ledger import Limits
 from nprdsl.runtime import LocalEngine
-from tests.sglang.cases import Case, agree, all_agree, ids_of, paths, plain, spawning
+from tests.sglang.cases import (
+    Case,
+    agree,
+    all_agree,
+    ids_of,
+    own_schema,
+    paths,
+    plain,
+    spawning,
+)
 from tests.sglang.models import make_model
 from tests.sglang.server import Answer, Server
 
-POOL, ROWS, CHUNK = 900, 5, 32
+POOL, ROWS, CHUNK, QUEUE = 900, 5, 32, 40
 NESTED = Limits(max_tokens=220, depth=2, branches=3)
 
 
@@ -43,6 +52,7 @@ def tight(tiny: Path) -> Iterator[Server]:
         max_total_tokens=POOL,
         max_running_requests=ROWS,
         chunked_prefill_size=CHUNK,
+        max_queued_requests=QUEUE,
         sleep_on_idle=True,
     )
     yield started
@@ -98,6 +108,24 @@ def test_what_can_never_fit_is_refused_at_once(tight: Server, local: LocalEngine
     case = Case(nprdsl.load("npr"), "Too much", Limits(max_tokens=POOL))
     with pytest.raises(ValueError, match=r"may feed .* tokens .* keeps .* lower max_tokens"):
         tight.run(tight.send(ids_of(local, case.prompt), case.request))
+
+
+def test_more_requests_than_the_queue_takes(tight: Server, local: LocalEngine) -> None:
+    """Those that wait for memory count. Who was taken in is answered, who was not is told so."""
+    case = spawning("Queue", 4, length=30)
+    result = case.result(local)
+
+    async def many() -> list[Answer | BaseException]:
+        work = [tight.send(result.prompt_ids, case.request) for _ in range(QUEUE + 20)]
+        return list(await asyncio.gather(*work, return_exceptions=True))
+
+    ended = tight.run(many())
+    refused = [one for one in ended if not isinstance(one, Answer)]
+    assert 0 < len(refused) <= 20
+    assert all("503: The request queue is full" in str(one) for one in refused)
+    for one in ended:
+        if isinstance(one, Answer):
+            agree(one, result)
 
 
 def test_plain_requests_are_put_back_before_a_branch_misses_a_slot(
@@ -245,6 +273,30 @@ def test_aborts_at_every_stage(tight: Server, local: LocalEngine) -> None:
     all_agree(tight, local, [case])
 
 
+def test_aborts_of_prompts_that_are_computed_in_pieces(tight: Server, local: LocalEngine) -> None:
+    """Before the first chunk, between chunks, behind the last one: all are told the same."""
+    case = spawning("pieces " * 80, 2, length=30)
+    prompt = ids_of(local, case.prompt)
+    assert len(prompt) > 12 * CHUNK
+
+    async def one(number: int) -> Answer:
+        rid = f"pieces-{number}"
+        followed = tight.follow(prompt, case.request, rid=rid)
+        await asyncio.sleep(0.004 * number)
+        while not followed.over:
+            tight.abort(rid)
+            await asyncio.sleep(0.01)
+        return await followed.last()
+
+    for number in range(12):
+        answer = tight.run(one(number))
+        assert answer.finish["type"] == "abort"
+        assert answer.final.finish is EndReason.ABORTED
+        assert answer.final.ids == answer.ids
+        tight.settle()
+    all_agree(tight, local, [case])
+
+
 def test_an_abort_of_all(tight: Server, local: LocalEngine) -> None:
     cases = [spawning(f"All {i}", 4, length=60) for i in range(6)]
 
@@ -356,6 +408,25 @@ def test_a_pause_changes_nothing(tight: Server, local: LocalEngine, mode: str) -
 
     for answer, wanted in zip(tight.run(together()), [result, *rest], strict=True):
         agree(answer, wanted)
+
+
+@pytest.mark.parametrize("join", ["reduce", "reread"])
+def test_a_pause_behind_a_join(tight: Server, local: LocalEngine, join: str) -> None:
+    """Branches that a join has dropped need no KV when the trace is computed again; others do."""
+    case = spawning("Go", 3, length=16, tokens=150)
+    source = case.schema.grammar.source.replace("reduce", join)
+    case = replace(case, schema=own_schema(source, join))
+    result = case.result(local)
+    manager = tight.engine.tokenizer_manager
+
+    async def retracted() -> Answer:
+        followed = tight.follow(result.prompt_ids, case.request)
+        await followed.until(lambda chunk: chunk.joined and chunk.written > 100)
+        await manager.pause_generation(PauseGenerationReqInput(mode="retract"))
+        await manager.continue_generation(ContinueGenerationReqInput())
+        return await followed.last()
+
+    agree(tight.run(retracted()), result)
 
 
 def test_new_weights_under_parked_requests(

@@ -81,6 +81,26 @@ def test_abort_of_requests_that_wait_for_memory(server: Server) -> None:
     assert kinds == {"end"}
 
 
+def test_abort_of_a_request_that_is_held_back(server: Server) -> None:
+    """SGLang keeps requests from the scheduler while it is paused, and aborts overtake them."""
+
+    async def held() -> list[Answer]:
+        manager = server.engine.tokenizer_manager
+        await manager.pause_generation(PauseGenerationReqInput(mode="in_place"))
+        streamed = server.follow(PROMPT, LONG, rid="held-1")
+        whole = asyncio.ensure_future(server.send(PROMPT, LONG, rid="held-2"))
+        await asyncio.sleep(0)  # both are known now
+        for rid in ("held-1", "held-2"):
+            assert rid in manager.rid_to_state
+            server.abort(rid)
+        await manager.continue_generation(ContinueGenerationReqInput())
+        return [await streamed.last(), await whole]
+
+    for answer in server.run(held()):
+        assert answer.finish["type"] == "abort"
+        assert answer.final.finish is nprdsl.EndReason.ABORTED
+
+
 def test_clients_that_go_away(server: Server) -> None:
     """A stream that is not read to its end aborts its request."""
 

@@ -1,6 +1,7 @@
 """What travels between a client and the scheduler, and nothing else.
 
-In: a stock request whose sampling parameters carry `custom_params = {"nprdsl": ForkRequest}`. The
+In: a stock request whose sampling parameters carry `custom_params = {"nprdsl": ForkRequest}`; where
+a router stands between, `session_params` of the request carries the same (see `Route`). The
 schema travels as its text, the texts of the files that it imports, and the regex of every typed
 terminal; so it is read, checked and compiled by the same code on both sides, and values are
 converted by the client, which has the Python types. `bind` caches by `SchemaForm.key`.
@@ -19,6 +20,7 @@ import dataclasses
 import hashlib
 import importlib.resources
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Final
@@ -47,6 +49,13 @@ KEY_ALONE: Final = "nprdsl_alone"  # in meta_info: a report without a token
 
 _MAX_SOURCE = 1_000_000  # characters of a schema
 _Text = Annotated[str, Field(max_length=_MAX_SOURCE)]
+
+
+class Route(StrEnum):
+    """How requests reach the server."""
+
+    STRAIGHT = "straight"
+    ROUTER = "router"  # SGLang's passes on what it knows; of what is free in form, session_params
 
 
 class _Form(BaseModel):
@@ -207,6 +216,13 @@ class ForkRequest(_Form):
             "spaces_between_special_tokens": False,
             "custom_params": self.wire(),
         }
+
+    def fields(self, route: Route = Route.STRAIGHT) -> dict[str, Any]:
+        """What a stock request for `/generate` has besides its prompt."""
+        sampling = self.sampling_params()
+        if route is Route.STRAIGHT:
+            return {"sampling_params": sampling}
+        return {"session_params": sampling.pop("custom_params"), "sampling_params": sampling}
 
     def settings(self) -> Sampling:
         """Raises ValueError that names the setting."""

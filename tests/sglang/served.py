@@ -59,7 +59,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     log = folder / "log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-c", MAIN, "serve", "--port", str(_free_port()), *OPTIONS],
+            [sys.executable, "-c", MAIN, "serve", "--port", str(free_port()), *OPTIONS],
             cwd=folder,
             env=environment({}),
             stdout=out,
@@ -118,7 +118,8 @@ def _runs(pid: int) -> bool:
     return state != "Z"
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -127,6 +127,8 @@ class Server:
 
     def __init__(self, model: Path, **options: Any) -> None:
         others = set(_children())
+        self.pool = int(options.get("max_total_tokens", POOL))
+        self.rows = int(options.get("max_running_requests", ROWS))
         self.engine = sglang.Engine(
             **{
                 "model_path": str(model),

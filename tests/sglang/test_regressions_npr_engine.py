@@ -9,6 +9,7 @@ where a slot is lost.
 from __future__ import annotations
 
 import asyncio
+from array import array
 from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ from nprdsl.runtime import LocalEngine, Result, Sampling
 from nprdsl.runtime.sglang.attach import refusal
 from nprdsl.runtime.sglang.conductor import Conductor
 from nprdsl.runtime.sglang.library import Library
+from nprdsl.runtime.sglang.protocol import reports
 from tests.sglang.cases import GREEDY, Case, agree, all_agree, ids_of, own_schema, plain, spawning
 from tests.sglang.server import POOL, Answer, Server
 
@@ -218,12 +220,24 @@ def test_n17_a_branch_out_of_budget_is_closed_by_its_own_tag(
 
 def test_n18_labels_differ_and_every_plan_is_executed(server: Server, local: LocalEngine) -> None:
     """There labels were not checked: plans could share one, or have none and not be executed."""
+    source = """
+%import .parallel (map, process, reduce)
+start: map{plans} process{plan, step} reduce{end} WORD
+plans: "<guideline>" plan~3..4 "</guideline>"
+plan:  "<plan>" LABEL ":" WORD "</plan>"
+step:  "<step>" LABEL ":" WORD "</step>"
+end:   "<takeaway>" WORD "</takeaway>"
+LABEL: /[1-5]/
+WORD: /[a-z]{3}/
+"""
     warm = Sampling(temperature=1.3, seed=8)
-    cases = [npr(f"Labels {i}", sampling=warm) for i in range(8)]
+    few = own_schema(source, "few")
+    cases = [Case(few, f"Labels {i}", Limits(max_tokens=100), warm) for i in range(8)]
     results = all_agree(server, local, cases)
     answers = server.generate([r.prompt_ids for r in results], [c.request for c in cases])
     made = [e for a in answers for e in a.events if isinstance(e, ForkEvent)]
-    assert any(len(fork.labels) > 1 for fork in made)
+    assert {label for fork in made for label in fork.labels} == {*"12345"}
+    assert all(len(fork.labels) > 2 for fork in made)
     for fork in made:
         assert len(set(fork.labels)) == len(fork.labels) == len(fork.children)
 
@@ -298,15 +312,23 @@ def test_n22_no_company_and_no_memory_are_no_reason_to_die(
     all_agree(server, local, [npr("Alive")])
 
 
-def test_n23_no_text_is_made_or_read_while_tokens_are_drawn(local: LocalEngine) -> None:
-    """There the tokenizer ran three times for every token, and a text was cut to its first
-    character."""
+def test_n23_no_text_is_made_or_read_while_tokens_are_drawn_and_told(local: LocalEngine) -> None:
+    """There the tokenizer ran three times for every token, a text was cut to its first character,
+    and traces were decoded, cut and encoded again."""
 
     class Forbidden:
         def __getattr__(self, name: str) -> Any:
             raise AssertionError(f"the tokenizer's {name} is used")
 
-    trace: Any = SimpleNamespace(rid="one", sample=0, tokenizer=Forbidden(), stream=False)
+    trace: Any = SimpleNamespace(
+        rid="one",
+        sample=0,
+        tokenizer=Forbidden(),
+        stream=True,
+        output_ids=array("q"),
+        wants_logprobs=False,
+        customized_info=None,
+    )
     case = spawning("Text", 3)
     library = Library(local.vocabulary, len(local.tokenizer or ()))
     prompt = ids_of(local, case.prompt)
@@ -320,7 +342,12 @@ def test_n23_no_text_is_made_or_read_while_tokens_are_drawn(local: LocalEngine) 
                 mask = conductor.draw(branch).mask
                 conductor.advance(branch, first_of(mask), -1.0)
                 drawn += 1
+        conductor.report()
     assert drawn > 3 * 24
+    (final,) = [r for r in reports(trace.customized_info) if r.final]
+    assert (
+        final.ids == trace.output_ids.tolist() == list(conductor.machine.trace().ids)[len(prompt) :]
+    )
 
 
 def first_of(mask: Any) -> int:
@@ -332,7 +359,8 @@ def first_of(mask: Any) -> int:
 
 
 def test_n23_ids_are_never_spelled_anew(server: Server, local: LocalEngine) -> None:
-    """There traces were decoded, cut and encoded again; here ids in are ids out."""
+    """There prompts and traces were decoded and encoded again: a tag that a prompt spells became
+    one, and split the prompt."""
     result = all_agree(server, local, [npr("Über 漢字 🙂 <step> as text")])[0]
     assert (
         local.bind(nprdsl.load("npr")).check(

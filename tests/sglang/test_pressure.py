@@ -108,6 +108,27 @@ def test_branches_that_wait_for_rows_of_plain_requests(tight: Server, local: Loc
     assert all(len(answer.ids) == 60 for answer in answers[:-1])
 
 
+def test_plain_requests_that_may_not_go_on_give_up_a_row(tight: Server, local: LocalEngine) -> None:
+    """They hold all rows and wait for memory that is promised to one that waits for a row."""
+    case = spawning("Row", 8, length=70)
+    assert case.limits.max_tokens > POOL // 2
+    result = case.result(local)
+    prompts = [ids_of(local, f"all rows {i}") for i in range(ROWS)]
+    alone = [tight.generate([prompt], [plain(100)])[0].ids for prompt in prompts]
+
+    async def together() -> tuple[Answer, list[Answer]]:
+        holding = [tight.follow(prompt, plain(100)) for prompt in prompts]
+        for one in holding:
+            await one.until(lambda chunk: len(chunk.ids) > 2)
+        answer = await tight.send(result.prompt_ids, case.request)
+        return answer, [await one.last() for one in holding]
+
+    answer, others = tight.run(together())
+    agree(answer, result)
+    assert [other.ids for other in others] == alone
+    assert sum(other.meta["num_retractions"] for other in others) > 0
+
+
 def test_what_can_never_fit_is_refused_at_once(tight: Server, local: LocalEngine) -> None:
     case = Case(nprdsl.load("npr"), "Too much", Limits(max_tokens=POOL))
     with pytest.raises(ValueError, match=r"may feed .* tokens .* keeps .* lower max_tokens"):
@@ -159,6 +180,58 @@ def test_plain_requests_are_put_back_before_a_branch_misses_a_slot(
     assert [answer.ids for answer in answers[:4]] == [answer.ids for answer in alone]
 
 
+def late(prompt: str) -> Case:
+    """The trunk writes 60 letters, then forks into three with long headers, which take their slots
+    at once."""
+    header = "read this before you begin: " * 3
+    source = paths(24, header).grammar.source
+    spawn = "spawn{path}~1..12"
+    source = source.replace(spawn, f'"<guideline>" LONG "</guideline>" {spawn}')
+    source = source.replace("BODY:", "LONG: /[a-z]{60}/\nBODY:")
+    limits = Limits(max_tokens=100 + 3 * (len(header) + 26), spawn=3)
+    return Case(own_schema(source, "late"), prompt, limits)
+
+
+def test_what_is_promised_is_there_when_it_is_taken_at_once(
+    tight: Server, local: LocalEngine
+) -> None:
+    """Plain requests that run while the trunk is written do not grow into it."""
+    case = late("Headers")
+    result = case.result(local)
+    prompts = [ids_of(local, f"grow {i}") for i in range(4)]
+    alone = [tight.generate([prompt], [plain(230)])[0].ids for prompt in prompts]
+
+    async def together() -> tuple[Answer, list[Answer]]:
+        growing = [tight.follow(prompt, plain(230)) for prompt in prompts]
+        for one in growing:
+            await one.until(lambda chunk: len(chunk.ids) > 85)
+        answer = await tight.send(result.prompt_ids, case.request)
+        return answer, [await one.last() for one in growing]
+
+    answer, others = tight.run(together())
+    agree(answer, result)
+    assert [other.ids for other in others] == alone
+
+
+def test_plain_prompts_wait_for_what_is_promised(tight: Server, local: LocalEngine) -> None:
+    """Rather than be let in, and put back at the next step."""
+    case = late("Promise")
+    result = case.result(local)
+    prompt = ids_of(local, "a long one " * 48)
+    assert POOL - case.limits.max_tokens < len(prompt) < POOL - 100
+
+    async def together() -> tuple[Answer, Answer]:
+        trace = tight.follow(result.prompt_ids, case.request)
+        await trace.until(lambda chunk: len(chunk.ids) > 5)
+        waiting = await tight.send(prompt, plain(8))
+        return await trace.last(), waiting
+
+    answer, waiting = tight.run(together())
+    agree(answer, result)
+    assert waiting.meta["num_retractions"] == 0
+    assert len(waiting.ids) == 8
+
+
 def test_forks_among_plain_requests_that_want_everything(tight: Server, local: LocalEngine) -> None:
     """Both kinds get on: neither starves, neither is aborted for want of memory."""
     cases = [spawning(f"Turn {i}", 3, length=16) for i in range(10)]
@@ -191,10 +264,10 @@ def test_a_request_that_wants_the_whole_pool(tight: Server, local: LocalEngine) 
 
 
 def test_plain_traffic_starves_no_fork(tight: Server, local: LocalEngine) -> None:
-    """A fork that wants half the pool gets it, however many plain requests keep coming."""
-    case = spawning("Patience", 8, length=40)
+    """A fork that wants the whole pool gets it, however many plain requests keep coming."""
+    case = spawning("Patience", 8, length=100)
     result = case.result(local)
-    assert case.limits.max_tokens > POOL // 3
+    assert 0.9 * POOL < case.limits.max_tokens + len(result.prompt_ids) <= POOL
     prompts = [ids_of(local, f"traffic {i}") for i in range(6)]
 
     async def traffic(prompt: list[int], stop: asyncio.Event) -> int:
@@ -250,13 +323,14 @@ def test_aborts_at_every_stage(tight: Server, local: LocalEngine) -> None:
 
         async def one(number: int) -> str:
             nonlocal steps
-            end = "no chunk"
+            chunk = None
             async for chunk in tight.stream(prompt, case.request, rid=f"stage-{number}"):
-                end = str(chunk.finish["type"]) if chunk.meta["finish_reason"] else "cut"
                 async with moved:
                     steps += 1
                     moved.notify_all()
-            return end
+            assert chunk is not None
+            assert chunk.ids == chunk.final.ids
+            return str(chunk.finish["type"])
 
         async def abort(number: int) -> None:
             async with moved:

@@ -221,6 +221,10 @@ class Server:
         """Whether the server was idle, and its cache is empty now."""
         return bool(self.run(self.engine.tokenizer_manager.flush_cache()).success)
 
+    def is_soon_idle(self) -> bool:
+        """Whether nothing runs any more a few steps from now."""
+        return any(self.flush() for _ in range(8))
+
     def settle(self) -> None:
         """Waits until the server is idle. SGLang's own check of leaks runs then."""
         for _ in range(100):

@@ -116,6 +116,7 @@ def test_clients_that_go_away(server: Server) -> None:
         return count
 
     assert server.run(leave()) == 40
+    assert server.is_soon_idle()
 
 
 def test_a_flush_is_refused_while_traces_run(server: Server) -> None:

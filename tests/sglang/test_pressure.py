@@ -323,14 +323,15 @@ def test_aborts_at_every_stage(tight: Server, local: LocalEngine) -> None:
 
         async def one(number: int) -> str:
             nonlocal steps
-            chunk = None
+            last = None
             async for chunk in tight.stream(prompt, case.request, rid=f"stage-{number}"):
+                last = chunk
                 async with moved:
                     steps += 1
                     moved.notify_all()
-            assert chunk is not None
-            assert chunk.ids == chunk.final.ids
-            return str(chunk.finish["type"])
+            assert last is not None
+            assert last.ids == last.final.ids
+            return str(last.finish["type"])
 
         async def abort(number: int) -> None:
             async with moved:
@@ -417,11 +418,14 @@ def test_a_client_that_goes_away_frees_everything(
 
     with pytest.raises(ValueError, match="disconnected"):
         tight.run(left())
+    assert tight.is_soon_idle()
 
 
-def test_a_stream_that_is_closed_by_its_reader(tight: Server, local: LocalEngine) -> None:
+def test_a_stream_that_is_closed_by_its_reader(
+    tight: Server, local: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """SGLang's HTTP server runs this task of its tokenizer manager when a stream's client goes."""
-    case = spawning("Closed", 4, length=100)
+    case = spawning("Closed", 4, length=100, tokens=200)
     request = GenerateReqInput(
         input_ids=ids_of(local, case.prompt),
         sampling_params=case.request.sampling_params(),
@@ -433,9 +437,12 @@ def test_a_stream_that_is_closed_by_its_reader(tight: Server, local: LocalEngine
         outputs = manager.generate_request(request, None)
         await outputs.__anext__()
         await outputs.aclose()
+        real = asyncio.sleep
+        monkeypatch.setattr(asyncio, "sleep", lambda _: real(0))  # it waits for two seconds
         await manager.create_abort_task(request)()
 
     tight.run(closed())
+    assert tight.is_soon_idle()
 
 
 # -- operators -------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from nprdsl.runtime.local.sampler import Draw
 from nprdsl.runtime.sglang.forest import Branch, Forest
 from nprdsl.runtime.sglang.library import Prepared
 from nprdsl.runtime.sglang.protocol import KEY, KEY_ALONE, Report, event_form
-from nprdsl.runtime.sglang.requests import MARK, BranchReq, TraceReq
+from nprdsl.runtime.sglang.requests import BranchReq, TraceReq
 from nprdsl.runtime.sglang.slots import Holding
 from nprdsl.runtime.sglang.transcript import Entry, Transcript
 
@@ -128,12 +128,6 @@ class Conductor:
     def in_order(self) -> list[Branch]:
         """Its branches in the order of the trace."""
         return sorted(self.forest.alive(), key=lambda b: self.machine.path(b.name))
-
-    def row_name(self, branch: int) -> str:
-        """The rid of the row that the branch has in the current forward."""
-        if self.stage is Stage.PROMPT:
-            return str(self.trace.rid)
-        return f"{self.trace.rid}{MARK}{branch}"
 
     def shift(self, req: BranchReq) -> int:
         """By how much a row is longer than the longest path through it."""

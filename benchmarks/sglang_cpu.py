@@ -1,11 +1,13 @@
 """The SGLang runtime on a CPU: what the plugin costs plain requests, and what branches gain.
 
     .venv-sglang/bin/python -m benchmarks.sglang_cpu [--part overhead|speedup]
-                                                   [--branches N …] [--repeats N]
+                                                   [--branches N …] [--repeats N] [--servers N]
 
-overhead   plain requests on two servers, one without the plugin, one with it that has run traces
-           before; groups of requests in turn, so that other load hits both. `cpu` compares the CPU
-           time of the servers' processes, which other load changes least; all are medians
+overhead   plain requests on servers without the plugin and on as many with it, which have run
+           traces before; all have the same settings and take turns, so that other load hits all.
+           Two servers of one kind differ too (`spread`, between the slowest and the fastest), so
+           there are several of each. `cpu` compares the CPU time of the servers' processes, which
+           other load changes least. Rates are medians over all servers of a kind
 speed-up   tokens per second of one request with 2, 4 and 8 branches of 64 letters, against as many
            tokens written by a plain request of the same server, and against the same trace with its
            branches one after another; in turn as well. One random model (Qwen3 shape, fp32)
@@ -17,6 +19,7 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,13 +48,15 @@ OPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Overhead:
-    """Tokens per second of plain requests, and microseconds of CPU time per token; the medians."""
+    """Tokens per second of plain requests, the medians; microseconds of CPU time per token; the
+    largest difference between two servers of one kind, in per cent."""
 
     batch: int
     without_plugin: float
     with_plugin: float
     cpu_us_without: float
     cpu_us_with: float
+    spread: float
     repeats: int
 
     @property
@@ -99,7 +104,14 @@ def rate(runs: Sequence[Taken]) -> float:
 
 
 def cpu_us(runs: Sequence[Taken]) -> float:
-    return 1e6 * statistics.median(run.cpu_s / run.tokens for run in runs)
+    """Of all runs together: the system counts CPU time in steps of 10 ms."""
+    return 1e6 * sum(run.cpu_s for run in runs) / sum(run.tokens for run in runs)
+
+
+def spread(servers: Sequence[Sequence[Taken]]) -> float:
+    """How much faster the fastest of these servers is than the slowest, in per cent."""
+    rates = [rate(runs) for runs in servers]
+    return 100 * (max(rates) / min(rates) - 1)
 
 
 def speedup(runs: Runs, branches: int, repeats: int) -> Speedup:
@@ -118,16 +130,24 @@ def speedup(runs: Runs, branches: int, repeats: int) -> Speedup:
     )
 
 
-def overhead(bare: Runs, plugged: Runs, batch: int, repeats: int) -> Overhead:
+def overhead(bare: Sequence[Runs], plugged: Sequence[Runs], batch: int, repeats: int) -> Overhead:
     shape = Shape(1, PLAIN.tokens, batch)
-    without, with_it = in_turn(
-        [
-            lambda turn: bare.plain(shape, PLAIN.tokens, seed=turn),
-            lambda turn: plugged.plain(shape, PLAIN.tokens, seed=turn),
-        ],
+
+    def kind(server: Runs) -> Callable[[int], Taken]:
+        return lambda turn: server.plain(shape, PLAIN.tokens, seed=turn)
+
+    found = in_turn([kind(server) for server in (*bare, *plugged)], repeats)
+    kinds = found[: len(bare)], found[len(bare) :]
+    without, with_it = ([taken for runs in servers for taken in runs] for servers in kinds)
+    return Overhead(
+        batch,
+        rate(without),
+        rate(with_it),
+        cpu_us(without),
+        cpu_us(with_it),
+        max(map(spread, kinds)),
         repeats,
     )
-    return Overhead(batch, rate(without), rate(with_it), cpu_us(without), cpu_us(with_it), repeats)
 
 
 def show(console: Console, speedups: Sequence[Speedup], overheads: Sequence[Overhead]) -> None:
@@ -139,10 +159,12 @@ def show(console: Console, speedups: Sequence[Speedup], overheads: Sequence[Over
             table.add_row(str(s.branches), *rates, *ratios)
         console.print(table)
     if overheads:
-        table = Table("plain requests", "without the plugin", "with it", "overhead", "of cpu")
+        heads = ("plain requests", "without the plugin", "with it", "overhead", "of cpu", "spread")
+        table = Table(*heads)
         for o in overheads:
             rates = [f"{value:.0f} tokens/s" for value in (o.without_plugin, o.with_plugin)]
-            table.add_row(str(o.batch), *rates, f"{o.percent:+.1f} %", f"{o.cpu_percent:+.1f} %")
+            shares = [f"{value:+.1f} %" for value in (o.percent, o.cpu_percent)]
+            table.add_row(str(o.batch), *rates, *shares, f"{o.spread:.1f} %")
         console.print(table)
 
 
@@ -151,13 +173,24 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--part", choices=["overhead", "speedup"])
     parser.add_argument("--branches", type=int, nargs="+", default=list(BRANCHES), metavar="N")
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--servers", type=int, default=3, help="of each kind, for the overhead")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args(given)
     if not all(1 <= count <= 64 for count in chosen.branches):
         parser.error(f"--branches is {chosen.branches}, each must be between 1 and 64")
-    if chosen.repeats < 1:
-        parser.error(f"--repeats is {chosen.repeats}, it must be 1 or more")
+    for name in ("repeats", "servers"):
+        if getattr(chosen, name) < 1:
+            parser.error(f"--{name} is {getattr(chosen, name)}, it must be 1 or more")
     return chosen
+
+
+def start(model: Path, *, plugin: bool) -> Runs:
+    """A server; one with the plugin has run a trace."""
+    with nullcontext() if plugin else without_plugin():
+        server = Runs(model, **OPTIONS)
+    if plugin:
+        server.fork(Shape(4, 8))
+    return server
 
 
 def main() -> None:
@@ -167,16 +200,16 @@ def main() -> None:
     overheads: list[Overhead] = []
     with TemporaryDirectory() as folder:
         model = make_model(Path(folder), MODEL, torch.float32)
-        plugged = Runs(model, **OPTIONS)
-        plugged.fork(Shape(4, 8))  # the plugin has worked once
+        plugged = [start(model, plugin=True)]
         if chosen.part != "overhead":
-            speedups = [speedup(plugged, branches, chosen.repeats) for branches in chosen.branches]
+            speedups = [speedup(plugged[0], n, chosen.repeats) for n in chosen.branches]
         if chosen.part != "speedup":
-            without_plugin()
-            bare = Runs(model, **OPTIONS)
+            bare = [start(model, plugin=False)]
+            for _ in range(1, chosen.servers):
+                bare.append(start(model, plugin=False))
+                plugged.append(start(model, plugin=True))
             overheads = [overhead(bare, plugged, n, 3 * chosen.repeats) for n in (1, PLAIN.batch)]
-            bare.stop()
-        plugged.stop()
+        plugged[0].stop()  # all of them: SGLang ends every child of this process
     show(Console(), speedups, overheads)
     if chosen.json is not None:
         found = [*map(asdict, speedups), *map(asdict, overheads)]

@@ -254,6 +254,7 @@ def measure(
     fast: list[Speed] = []
     for backend in chosen.backends:
         settings = {"attention_backend": backend, "dtype": chosen.dtype, "tp_size": chosen.tp}
+        settings["device"] = device
         settings["mem_fraction_static"] = 0.7  # the oracle stands beside it
         runs = Runs(Path(model), **{**settings, **options})
         try:

@@ -12,6 +12,8 @@ import os
 import random
 import string
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -205,6 +207,11 @@ class Runs:
         return self.engine.loop.run_until_complete(asyncio.wait_for(work, SECONDS))
 
 
-def without_plugin() -> None:
-    """Engines made from now on do not load the plugin."""
+@contextmanager
+def without_plugin() -> Iterator[None]:
+    """Servers that are started meanwhile do not load the plugin."""
     os.environ["SGLANG_PLUGINS"] = "none"
+    try:
+        yield
+    finally:
+        del os.environ["SGLANG_PLUGINS"]

@@ -69,6 +69,11 @@ class Automaton:
         self._capturing = Capturing(self.vocabulary, self.mode)
         self._machines: dict[Mode, TagMachine] = {}
 
+    @property
+    def kept(self) -> int:
+        """How many states are kept, those of tags included."""
+        return len(self._states) + sum(machine.kept for machine in self._machines.values())
+
     def machine(self, mode: Mode) -> TagMachine:
         """The tag machine behind the states, one for each mode."""
         found = self._machines.get(mode)

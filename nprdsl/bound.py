@@ -70,6 +70,14 @@ class BoundSchema:
         return found
 
     @property
+    def kept(self) -> int:
+        """How many states are kept so far, those under other limits included: about a kilobyte
+        each. Only what is written into labels, repeated texts and limits makes it grow for ever."""
+        tables = sum(table.kept for table in self._tables.values())
+        automata = (a for bound in self._bounded.values() for a in bound._automata.values())
+        return tables + sum(automaton.kept for automaton in automata)
+
+    @property
     def mode(self) -> TagMode:
         """Whether the tags are special tokens or spelled."""
         return self.automaton().mode

@@ -91,9 +91,12 @@ class TokenEvent:
 
 @dataclass(frozen=True, slots=True)
 class ForkEvent:
+    """`rule` is the one that all children are written by; `labels` name them for people."""
+
     parent: int
     children: tuple[int, ...]
     labels: tuple[str, ...]
+    rule: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ class FieldMachine:
         self.mode = mode
         self.spelling = spelling
         self._chains: dict[tuple[Part, Chain | None], Chain] = {}
-        self._locals: dict[tuple[int, frozenset[Place]], Local] = {}
+        self.known: dict[tuple[int, frozenset[Place]], Local] = {}
         self._starts: dict[tuple[Chain, ...], Local] = {}
         self._behind: dict[Local, Local] = {}  # see `hub_behind`
 
@@ -98,9 +98,9 @@ class FieldMachine:
 
     def _share(self, node: int, places: set[Place]) -> Local:
         key = (node, frozenset(places))
-        found = self._locals.get(key)
+        found = self.known.get(key)
         if found is None:
-            found = self._locals[key] = Local(len(self._locals), node, key[1])
+            found = self.known[key] = Local(len(self.known), node, key[1])
         return found
 
     def _owing(self, chain: Chain | None, tokens: int) -> Chain:

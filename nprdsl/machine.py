@@ -244,7 +244,7 @@ class Machine:
             for i, values in enumerate(items if items is not None else [()] * count)
         )
         self._actions.append(Fork(parent.number, parent.children))
-        self._events.append(ForkEvent(parent.number, parent.children, labels))
+        self._events.append(ForkEvent(parent.number, parent.children, labels, fork.block.branch))
         for number in range(first, first + count):
             if not self._branches[number].matcher.finished:  # cut already
                 self._run_on(self._branches[number], ())

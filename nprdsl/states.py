@@ -127,6 +127,11 @@ class Tables:
         self.store: RowCache | None = None
         self.tag_costs = {tag: self._tag_cost(tag) for tag in grammar.tags}
 
+    @property
+    def kept(self) -> int:
+        """How many local states are kept."""
+        return len(self.fields.known)
+
     def crossed(self, key: CrossingKey) -> Row | None:
         """The row of a state whose tokens may run past a tag, if it is known or on disk."""
         row = self.crossings.get(key)

@@ -92,6 +92,11 @@ class TagMachine:
         start = self.push(Ref(grammar.start, grammar.rules[grammar.start].span), None)
         self.initial = self.settle(start, BranchFrame((), 0, 0, None))
 
+    @property
+    def kept(self) -> int:
+        """How many states, and cells of their stacks, are kept."""
+        return len(self._states) + len(self._cells)
+
     # moving
 
     def follow(self, arc: Arc, captured: tuple[BoundValue, ...]) -> TagState:

@@ -20,6 +20,7 @@ from nprdsl.bound import BoundSchema
 from nprdsl.events import EndReason, Event
 from nprdsl.ledger import DEFAULT_LIMITS, LimitError, Limits
 from nprdsl.machine import Machine
+from nprdsl.runtime.bindings import Bindings
 from nprdsl.runtime.errors import UnsupportedModelError
 from nprdsl.runtime.prompts import Ids, Prompt, PromptEncoder
 from nprdsl.runtime.results import Completion, GenerationError, Result
@@ -59,7 +60,7 @@ class Engine(ABC):
     def __init__(self, prompts: PromptEncoder, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
         self._prompts = prompts
-        self._bound: dict[str, BoundSchema] = {}
+        self._bindings = Bindings(vocabulary)
         self._lock = threading.RLock()
 
     @property
@@ -199,12 +200,9 @@ class Engine(ABC):
 
     def bind(self, schema: Schema) -> BoundSchema:
         """The schema over this model's vocabulary; kept, so that later calls cost nothing."""
-        key = schema.grammar.digest
+        self._check_outputs(schema)
         with self._lock:
-            if key not in self._bound:
-                self._check_outputs(schema)
-                self._bound[key] = schema.bind(self.vocabulary)
-            return self._bound[key]
+            return self._bindings.get(schema)
 
     # -- what an engine brings ---------------------------------------------------------------------
 

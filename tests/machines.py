@@ -23,6 +23,7 @@ from nprdsl.events import (
     JoinEvent,
     TokenEvent,
 )
+from nprdsl.graph import Role
 from nprdsl.ledger import Limits
 from nprdsl.machine import Machine
 from nprdsl.schema import Schema, load
@@ -96,6 +97,7 @@ def verify(made: Run, limits: Limits) -> TokenTrace:
     assert trace.ids == (*machine.prompt, *ids)
     _verify_sampled(made, trace)
     _verify_events(made)
+    _verify_forks(made, trace)
     _verify_cache(made, trace)
     _verify_bounds(made, trace, limits)
     return trace
@@ -132,6 +134,14 @@ def _verify_events(made: Run) -> None:
     ended = [e.branch for e in made.events if isinstance(e, BranchEndEvent)]
     assert sorted(ended) == sorted(c for _, children in forks for c in children)
     assert made.events[-1] == EndEvent(made.machine.ended or EndReason.FAILED)
+
+
+def _verify_forks(made: Run, trace: TokenTrace) -> None:
+    """Forks name rules and labels as the graph does."""
+    forks = [e for e in made.events if isinstance(e, ForkEvent)]
+    told = sorted((e.rule, label) for e in forks for label in e.labels)
+    segments = trace.graph.segments
+    assert told == sorted((s.rule, s.label) for s in segments if s.role is Role.BRANCH)
 
 
 def _verify_cache(made: Run, trace: TokenTrace) -> None:

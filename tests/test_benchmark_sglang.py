@@ -113,10 +113,22 @@ def test_kinds_of_runs_take_turns() -> None:
     assert "".join(order) == "baabbaab"
 
 
+class Steady:
+    """A server that always takes as long."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def plain(self, shape: Shape, tokens: int, *, seed: int = 0) -> Taken:
+        return Taken(self.seconds, 100, 1.0, 0, cpu_s=2 * self.seconds)
+
+
 def test_what_the_plugin_costs() -> None:
-    cost = sglang_cpu.Overhead(1, 103.0, 100.0, cpu_us_without=50.0, cpu_us_with=51.0, repeats=3)
+    bare, plugged = [Steady(1.0), Steady(1.0), Steady(1.1)], [Steady(1.0), *[Steady(1.03)] * 2]
+    cost = sglang_cpu.overhead(bare, plugged, 8, 4)  # type: ignore[arg-type]
     assert cost.percent == pytest.approx(3.0)
-    assert cost.cpu_percent == pytest.approx(2.0)
+    assert cost.cpu_percent == pytest.approx(100 * (3.06 / 3.1 - 1))
+    assert cost.spread == pytest.approx(10.0)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +157,8 @@ def test_arguments() -> None:
     assert sglang_gpu.arguments(["--dtype", "float32"]).tolerance == 0.001
     with pytest.raises(SystemExit):
         sglang_cpu.arguments(["--repeats", "0"])
+    with pytest.raises(SystemExit):
+        sglang_cpu.arguments(["--servers", "0"])
     assert Sampling(seed=0) == forking(Shape(2, 8)).settings()
 
 

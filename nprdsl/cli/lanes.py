@@ -40,10 +40,11 @@ class Block:
 
 @dataclass(slots=True)
 class Lane:
-    """One branch: its pieces and blocks in order. `ended` says why, None while it runs."""
+    """One branch: its pieces and blocks in order. `title` names its rule and its item; `ended` says
+    why, None while it runs."""
 
     number: int
-    label: str
+    title: str
     items: list[Piece | Block] = field(default_factory=list)
     tokens: int = 0
     ended: BranchReason | EndReason | None = None
@@ -102,7 +103,8 @@ class Board:
 
     def _fork(self, event: ForkEvent) -> None:
         lanes = [
-            Lane(number, label) for number, label in zip(event.children, event.labels, strict=True)
+            Lane(number, f"{event.rule} {label}")
+            for number, label in zip(event.children, event.labels, strict=True)
         ]
         self._lanes.update({lane.number: lane for lane in lanes})
         self._blocks[event.parent] = block = Block(tuple(lanes))

@@ -194,7 +194,7 @@ def _panel(
     tokens = "1 token" if lane.tokens == 1 else f"{lane.tokens} tokens"
     return Panel(
         _Lines(lines),
-        title=Text(f"{clean(lane.label)}{_MARKS[lane.ended]}", style="bold"),
+        title=Text(f"{clean(lane.title)}{_MARKS[lane.ended]}", style="bold"),
         subtitle=Text(tokens, style="dim"),
         title_align="left",
         subtitle_align="right",

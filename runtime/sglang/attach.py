@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 
 from pydantic import ValidationError
@@ -44,7 +45,7 @@ class Attached:
             ),
             most_rows=scheduler.chunked_prefill_size or scheduler.max_prefill_tokens,
             make_batch=self._batch,
-            queue=scheduler._add_request_to_queue,
+            queue=self._queue,
             send=self._send,
         )
 
@@ -58,6 +59,11 @@ class Attached:
 
     def submit(self, trace: TraceReq) -> None:
         """Takes a client's request in, or answers with what is wrong with it."""
+        limit, waiting = self.scheduler.max_queued_requests, len(self.traces.waiting)
+        if limit is not None and len(self.scheduler.waiting_queue) + waiting >= limit:
+            trace.ended_by_server("The request queue is full.", HTTPStatus.SERVICE_UNAVAILABLE)
+            self._send([trace])
+            return
         try:
             if self.refusal:
                 raise RefusedError(f"this server cannot run schemas: {self.refusal}")
@@ -76,6 +82,15 @@ class Attached:
             self._refuse(trace, str(error))
         else:
             self.traces.submit(Conductor(trace, prepared))
+
+    def _queue(self, trace: TraceReq) -> None:
+        """Puts a request whose turn has come into SGLang's queue, however long that is: it has
+        waited in ours."""
+        limit, self.scheduler.max_queued_requests = self.scheduler.max_queued_requests, None
+        try:
+            self.scheduler._add_request_to_queue(trace)
+        finally:
+            self.scheduler.max_queued_requests = limit
 
     def _refuse(self, trace: TraceReq, message: str) -> None:
         trace.refuse(message)

@@ -19,8 +19,8 @@ from nprdsl.runtime.engine import Submission
 from nprdsl.runtime.errors import EngineUnavailableError
 from nprdsl.runtime.outcome import Ending, outcome
 from nprdsl.runtime.results import Result
-from nprdsl.runtime.sglang.protocol import ForkRequest, Report, reports
-from nprdsl.runtime.sglang.transport import ServerError, Transport
+from nprdsl.runtime.sglang.protocol import ForkRequest, Report, Route, reports
+from nprdsl.runtime.sglang.transport import Line, ServerError, Transport
 from nprdsl.runtime.sglang.written import written_of
 
 _INSIST_S: Final = 0.3  # an abort may overtake the request that it means, so it is said again
@@ -30,12 +30,20 @@ class Call:
     """A request with a name on the server, `rid`. `events`: someone will listen."""
 
     def __init__(
-        self, number: int, submission: Submission, transport: Transport, *, events: bool
+        self,
+        number: int,
+        submission: Submission,
+        transport: Transport,
+        *,
+        events: bool,
+        route: Route = Route.STRAIGHT,
     ) -> None:
         self.number = number
         self.submission = submission
         self.rid = uuid.uuid4().hex
         self.transport = transport
+        self.route = route
+        self._line = Line()
         self._listens = events
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         self._aborted = Flag()
@@ -66,8 +74,11 @@ class Call:
         while not self._future.done():
             try:
                 self.transport.post("/abort_request", {"rid": self.rid})
-            except (EngineUnavailableError, ServerError):
+            except EngineUnavailableError:
                 return  # the call itself fails too, and says so
+            except ServerError:  # a router passes no aborts on, but the end of a connection
+                self._line.cut()
+                return
             time.sleep(_INSIST_S)
 
     # -- in a thread of its own --------------------------------------------------------------------
@@ -78,6 +89,8 @@ class Call:
                 return self.ended(EndReason.ABORTED)
             return self._work()
         except (EngineUnavailableError, ServerError) as error:
+            if self._line.was_cut:
+                return self.ended(EndReason.ABORTED)
             return self.ended(EndReason.FAILED, error=str(error))
         finally:
             self._events.put(None)
@@ -96,8 +109,8 @@ class Call:
         body = {
             "rid": self.rid,
             "input_ids": list(asked.machine.prompt),
-            "sampling_params": fork.sampling_params(),
             "stream": self._listens,
+            **fork.fields(self.route),
         }
         last: dict[str, Any] = {}
         for last in self._answers(body):
@@ -112,9 +125,9 @@ class Call:
 
     def _answers(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if body["stream"]:
-            yield from self.transport.events("/generate", body)
+            yield from self.transport.events("/generate", body, self._line)
         else:
-            yield self.transport.post("/generate", body)
+            yield self.transport.post("/generate", body, self._line)
 
     def _reported(self, report: Report) -> Result:
         assert report.finish is not None

@@ -20,6 +20,7 @@ from nprdsl.runtime.results import Completion, Result
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.runtime.sglang.calls import Call
 from nprdsl.runtime.sglang.plaintext import completions
+from nprdsl.runtime.sglang.protocol import Route
 from nprdsl.runtime.sglang.rereading import RereadingCall, check_server
 from nprdsl.runtime.sglang.serverinfo import ServerSelf
 from nprdsl.runtime.sglang.transport import ServerError, Transport
@@ -63,6 +64,7 @@ class SGLangEngine(Engine):
                 f"what answers at {asked.url} is no SGLang server ({error})"
             ) from error
         self.forks_here = fork_here or itself.plugin is None
+        self._route = Route.ROUTER if worker else Route.STRAIGHT
         self.weights = Weights(self._transport)
         super().__init__(PromptEncoder(self.tokenizer, vocabulary), vocabulary)
         self._numbers = count(1)
@@ -100,7 +102,7 @@ class SGLangEngine(Engine):
                 number, submission, self._transport, self._branches, events=events
             )
         else:
-            call = Call(number, submission, self._transport, events=events)
+            call = Call(number, submission, self._transport, events=events, route=self._route)
         with self._lock:
             self._open[number] = call
         call.begin(self._pool)

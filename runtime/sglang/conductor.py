@@ -20,8 +20,8 @@ from nprdsl.runtime.local.randomness import branch_key, uniform
 from nprdsl.runtime.local.sampler import Draw
 from nprdsl.runtime.sglang.forest import Branch, Forest
 from nprdsl.runtime.sglang.library import Prepared
-from nprdsl.runtime.sglang.protocol import Report, event_form
-from nprdsl.runtime.sglang.requests import MARK, BranchReq, TraceReq
+from nprdsl.runtime.sglang.protocol import KEY, KEY_ALONE, Report, event_form
+from nprdsl.runtime.sglang.requests import BranchReq, TraceReq
 from nprdsl.runtime.sglang.slots import Holding
 from nprdsl.runtime.sglang.transcript import Entry, Transcript
 
@@ -47,7 +47,6 @@ class Conductor:
         self.slots = prepared.slots
         self.stage = Stage.WAITING
         self.error = ""
-        self.told = False  # the client knows already that it ended
         self.forwards = 0
         self.forest = Forest(len(self.machine.prompt))
         self.holdings: dict[int, Holding] = {}
@@ -130,12 +129,6 @@ class Conductor:
         """Its branches in the order of the trace."""
         return sorted(self.forest.alive(), key=lambda b: self.machine.path(b.name))
 
-    def row_name(self, branch: int) -> str:
-        """The rid of the row that the branch has in the current forward."""
-        if self.stage is Stage.PROMPT:
-            return str(self.trace.rid)
-        return f"{self.trace.rid}{MARK}{branch}"
-
     def shift(self, req: BranchReq) -> int:
         """By how much a row is longer than the longest path through it."""
         return len(req.origin_input_ids) - self.forest.branches[req.name].position
@@ -168,11 +161,15 @@ class Conductor:
             trace.logprob.output_token_logprobs_val.extend(entry.logprob for entry in new)
             trace.logprob.output_token_logprobs_idx.extend(entry.token for entry in new)
         if trace.customized_info is None:
-            trace.customized_info = {"nprdsl": []}
+            trace.customized_info = {KEY: []}
         chunk: list[dict[str, Any] | None] = [None] * len(new)
-        if chunk and (final or self._events):
-            chunk[0] = self._report(final=final).wire()
-        trace.customized_info["nprdsl"].extend(chunk)
+        if final or self._events:
+            told = self._report(final=final).wire()
+            if chunk:
+                chunk[0] = told
+            else:  # it ended before it had a token
+                trace.customized_info[KEY_ALONE] = [told]
+        trace.customized_info[KEY].extend(chunk)
         return True
 
     def _report(self, *, final: bool) -> Report:

@@ -8,7 +8,8 @@ Non-goals: which rows draw (see `scheduling`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +21,8 @@ from sglang.srt.sampling.sampling_params import TOP_K_ALL
 from nprdsl.runtime.local.sampler import Draw, Sampler
 from nprdsl.runtime.sglang.conductor import Conductor
 from nprdsl.runtime.sglang.scheduling import TraceScheduler
+
+_Drawn = tuple[int, int, float]  # the row in the batch, its token, the log-probability
 
 _samplers: dict[tuple[int, torch.device], Sampler] = {}
 
@@ -35,12 +38,14 @@ def draw_rows(
     raw = logits.next_token_logits[[index for index, _, _ in rows]].float() if rows else None
     with _switches_of_plain_rows(traces, forward):
         tokens = original(runner, logits, forward)
-    if raw is None:
-        return tokens
-    drawn = _draw(traces, raw, rows)
+    drawn = [] if raw is None else _draw(traces, raw, rows)
+    if get_parallel().tp_size > 1:
+        drawn = _agreed(traces, forward.rids, drawn, tokens.device)
+    for at, token, logprob in drawn:
+        traces.drawn[forward.rids[at]] = token, logprob
     if drawn:
-        index = torch.tensor([at for at, _ in drawn], device=tokens.device)
-        values = torch.tensor([token for _, token in drawn], device=tokens.device)
+        index = torch.tensor([at for at, _, _ in drawn], device=tokens.device)
+        values = torch.tensor([token for _, token, _ in drawn], device=tokens.device)
         tokens[index] = values.to(tokens.dtype)
     return tokens
 
@@ -49,8 +54,8 @@ def _draw(
     traces: TraceScheduler,
     raw: torch.Tensor,
     rows: list[tuple[int, Conductor, int]],
-) -> list[tuple[int, int]]:
-    """Draws, and keeps what was drawn for the end of the forward; gives rows with their tokens."""
+) -> list[_Drawn]:
+    """Draws a token for each of these rows whose request does not fail."""
     draws: list[Draw] = []
     kept: list[int] = []
     for at, (_, conductor, branch) in enumerate(rows):
@@ -64,15 +69,28 @@ def _draw(
     if sampler is None:
         sampler = _samplers[key] = Sampler(*key)
     tokens, logprobs = sampler(raw[kept] if len(kept) < len(rows) else raw, draws)
-    if get_parallel().tp_size > 1:  # sums over a vocabulary may round otherwise on another GPU
-        agreed = torch.tensor(tokens, device=raw.device)
-        tokens = get_tp_group().broadcast(agreed, src=0).tolist()
-    found = []
-    for at, token, logprob in zip(kept, tokens, logprobs, strict=True):
-        index, conductor, branch = rows[at]
-        traces.drawn[conductor.row_name(branch)] = token, logprob
-        found.append((index, token))
-    return found
+    places = [rows[at][0] for at in kept]
+    return list(zip(places, tokens, logprobs, strict=True))
+
+
+def _agreed(
+    traces: TraceScheduler, rids: Sequence[str], drawn: Sequence[_Drawn], device: torch.device
+) -> list[_Drawn]:
+    """The first rank's tokens: sums over a vocabulary may round otherwise on another GPU.
+
+    Every rank must have the same branches in the same rows, and as much memory; a rank that has
+    not raises RuntimeError, which ends the server.
+    """
+    pools = traces.pools
+    state = f"{[(rids[at], at) for at, _, _ in drawn]} {pools.free_slots} {pools.free_rows}"
+    own = zlib.crc32(state.encode())
+    sent = torch.zeros(1 + len(rids), dtype=torch.int64)
+    sent[: 1 + len(drawn)] = torch.tensor([own, *(token for _, token, _ in drawn)])
+    first, *tokens = get_tp_group().broadcast(sent.to(device), src=0).tolist()
+    if first != own:
+        raise RuntimeError("the ranks of this server have different branches, or memory")
+    pairs = zip(drawn, tokens, strict=False)
+    return [(at, token, logprob) for (at, _, logprob), token in pairs]
 
 
 @contextmanager

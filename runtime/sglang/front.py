@@ -92,6 +92,28 @@ async def chunks_asked(
         yield out
 
 
+def request_asked(manager: Any, obj: Any, *args: Any, **kwargs: Any) -> None:
+    """Before TokenizerManager.generate_request: what came by a router."""
+    from sglang.srt.managers.io_struct import GenerateReqInput
+
+    carried = obj.session_params if isinstance(obj, GenerateReqInput) else None
+    if isinstance(carried, dict) and KEY in carried:
+        obj.sampling_params = {**(obj.sampling_params or {}), "custom_params": carried}
+        obj.session_params = None
+
+
+async def request_sent(original: Callable[..., Any], manager: Any, tokenized: Any) -> Any:
+    """Around TokenizerManager._send_one_request. While the server is paused, or takes new weights,
+    requests are held back and an abort overtakes them, which SGLang sends once only."""
+    custom = tokenized.sampling_params.custom_params
+    state = manager.rid_to_state.get(tokenized.rid)
+    sent = await original(manager, tokenized)
+    if custom and KEY in custom and state is not None and state.abort_sent:
+        state.abort_sent = False
+        manager.abort_request(tokenized.rid)
+    return sent
+
+
 async def chat_asked(
     original: Callable[..., Any], serving: Any, request: Any, raw_request: Any
 ) -> Any:
@@ -100,6 +122,10 @@ async def chat_asked(
 
     if isinstance(request, ChatCompletionRequest):
         body = await raw_request.json()
+        carried = (body.get("session_params") or {}).get(KEY)
+        if isinstance(carried, dict):
+            body = {**body, **carried}
+            del body["session_params"]
         if "schema" in body:
             from nprdsl.runtime.sglang.chat import Chats
 
@@ -114,6 +140,8 @@ _INSIDE: Final[tuple[tuple[str, str, Callable[..., Any]], ...]] = (
 _OUTSIDE: Final[tuple[tuple[str, str, Callable[..., Any]], ...]] = (
     (f"{_HTTP}._setup_and_run_http_server", "before", server_made),
     (f"{_MANAGER}._stream_one_response", "around", chunks_asked),
+    (f"{_MANAGER}.generate_request", "before", request_asked),
+    (f"{_MANAGER}._send_one_request", "around", request_sent),
     (f"{_CHAT}.handle_request", "around", chat_asked),
 )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, Final
 
 from sglang.srt.environ import envs
@@ -19,7 +20,7 @@ from nprdsl.runtime.sglang.attach import Attached
 from nprdsl.runtime.sglang.conductor import Stage
 from nprdsl.runtime.sglang.drawing import draw_rows
 from nprdsl.runtime.sglang.positions import shift
-from nprdsl.runtime.sglang.protocol import KEY
+from nprdsl.runtime.sglang.protocol import KEY, KEY_ALONE
 from nprdsl.runtime.sglang.requests import SAMPLE, BranchReq, TraceReq
 
 _attached: list[Attached] = []  # one, in a process that has a scheduler
@@ -67,14 +68,29 @@ def abort_asked(scheduler: Any, received: Any) -> None:
     if attached is None:
         return
     for conductor in attached.traces.matching(received.rid, everything=received.abort_all):
+        trace = conductor.trace
+        if scheduler.chunked_req is trace:
+            continue  # SGLang ends it between two chunks (see `end_told`)
         if conductor.stage is Stage.PROMPT:
-            if scheduler.chunked_req is conductor.trace:
-                conductor.told = True  # SGLang ends it, and says so
-                continue
-            scheduler.waiting_queue = [
-                req for req in scheduler.waiting_queue if req is not conductor.trace
-            ]
-        attached.traces.abort(conductor, received.abort_message or "")
+            scheduler.waiting_queue = [req for req in scheduler.waiting_queue if req is not trace]
+        if received.abort_message:
+            trace.ended_by_server(received.abort_message, HTTPStatus.SERVICE_UNAVAILABLE)
+        attached.traces.abort(conductor)
+
+
+def end_told(
+    original: Callable[..., Any], scheduler: Any, received: Any, req: Any, *args: Any
+) -> Any:
+    """Around Scheduler.send_abort_output, by which SGLang ends a request that is in no batch: a
+    prompt between two chunks, or one for which its queue has no place. We tell the client."""
+    conductor = _attached[0].traces.conductor(req) if isinstance(req, TraceReq) else None
+    if conductor is None:
+        return original(scheduler, received, req, *args)
+    reason = received.finished_reason
+    if reason:
+        req.ended_by_server(reason["message"], reason["status_code"])
+    _attached[0].traces.abort(conductor)
+    return None
 
 
 def timeouts_polled(result: list[Any], scheduler: Any) -> list[Any]:
@@ -176,6 +192,12 @@ def output_asked(streamer: Any, reqs: list[Any], *args: Any, **kwargs: Any) -> A
     return None if len(plain) == len(reqs) else ((streamer, plain, *args), kwargs)
 
 
+def once_asked(result: bool, streamer: Any, key: str) -> bool:
+    """After SchedulerOutputStreamer.is_request_level_customized_info_key: what is told of a request
+    as a whole, and not token by token."""
+    return result or key == KEY_ALONE
+
+
 def _hidden(req: Any) -> bool:
     if isinstance(req, TraceReq):
         return _attached[0].traces.conductor(req) is not None
@@ -250,6 +272,7 @@ def sizes_asked(result: tuple[int, int], *args: Any, **kwargs: Any) -> tuple[int
 _SCHEDULER: Final = "sglang.srt.managers.scheduler.Scheduler"
 _BATCH: Final = "sglang.srt.managers.schedule_batch.ScheduleBatch"
 _PARTS: Final = "sglang.srt.managers.scheduler_components"
+_STREAMER: Final = f"{_PARTS}.output_streamer.SchedulerOutputStreamer"
 _CHECKER: Final = f"{_PARTS}.invariant_checker.SchedulerInvariantChecker"
 
 # What is hooked, how, by what.
@@ -259,6 +282,7 @@ HOOKS: Final[tuple[tuple[str, str, Callable[..., Any]], ...]] = (
     (f"{_SCHEDULER}._create_generation_req", "around", request_made),
     (f"{_SCHEDULER}._add_request_to_queue", "around", request_queued),
     (f"{_SCHEDULER}.abort_request", "before", abort_asked),
+    (f"{_SCHEDULER}.send_abort_output", "around", end_told),
     (f"{_SCHEDULER}._poll_timeout_aborts", "after", timeouts_polled),
     (f"{_SCHEDULER}.pause_generation", "before", pause_asked),
     (f"{_SCHEDULER}.is_fully_idle", "after", idle_asked),
@@ -268,7 +292,8 @@ HOOKS: Final[tuple[tuple[str, str, Callable[..., Any]], ...]] = (
     (f"{_SCHEDULER}.process_batch_result", "after", step_done),
     ("sglang.srt.model_executor.forward_batch_info.ForwardBatch.init_new", "after", forward_made),
     ("sglang.srt.model_executor.model_runner.ModelRunner.sample", "around", sample_asked),
-    (f"{_PARTS}.output_streamer.SchedulerOutputStreamer.stream_output", "before", output_asked),
+    (f"{_STREAMER}.stream_output", "before", output_asked),
+    (f"{_STREAMER}.is_request_level_customized_info_key", "after", once_asked),
     ("sglang.srt.managers.schedule_policy.PrefillAdder.__init__", "after", adder_made),
     (f"{_BATCH}.check_decode_mem", "around", memory_asked),
     (f"{_BATCH}._get_decode_retraction_order", "after", retraction_ordered),

@@ -16,13 +16,14 @@ from pydantic import ValidationError
 from nprdsl.bound import BoundSchema
 from nprdsl.ledger import LimitError
 from nprdsl.machine import Machine
+from nprdsl.runtime.bindings import Bindings
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.runtime.sglang.protocol import ForkRequest, SchemaForm
 from nprdsl.runtime.sizing import most_fed
 from nprdsl.schema import Schema
 from nprdsl.vocabulary import Vocabulary
 
-KEPT = 64  # compiled schemas
+KEPT = 64  # schemas that were read
 
 
 class RefusedError(ValueError):
@@ -45,20 +46,20 @@ class Library:
     def __init__(self, vocabulary: Vocabulary, outputs: int) -> None:
         self.vocabulary = vocabulary
         self._outputs = outputs
-        self._bound: OrderedDict[str, tuple[Schema, BoundSchema]] = OrderedDict()
+        self._bindings = Bindings(vocabulary)
+        self._read: OrderedDict[str, Schema] = OrderedDict()  # by the key of their form
 
     def bound(self, form: SchemaForm) -> BoundSchema:
         """Raises ValueError (a SchemaError, or what else is wrong), FileNotFoundError."""
         key = form.key
-        found = self._bound.get(key)
-        if found is None:
+        schema = self._read.pop(key, None)
+        if schema is None:
             schema = form.read()
             self._check_outputs(schema)
-            found = self._bound[key] = schema, schema.bind(self.vocabulary)
-            if len(self._bound) > KEPT:
-                self._bound.popitem(last=False)
-        self._bound.move_to_end(key)
-        return found[1]
+            if len(self._read) >= KEPT:
+                self._read.popitem(last=False)
+        self._read[key] = schema
+        return self._bindings.get(schema)
 
     def prepare(
         self, request: ForkRequest, prompt: Sequence[int], *, positions: int, capacity: int

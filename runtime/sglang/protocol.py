@@ -1,6 +1,7 @@
 """What travels between a client and the scheduler, and nothing else.
 
-In: a stock request whose sampling parameters carry `custom_params = {"nprdsl": ForkRequest}`. The
+In: a stock request whose sampling parameters carry `custom_params = {"nprdsl": ForkRequest}`; where
+a router stands between, `session_params` of the request carries the same (see `Route`). The
 schema travels as its text, the texts of the files that it imports, and the regex of every typed
 terminal; so it is read, checked and compiled by the same code on both sides, and values are
 converted by the client, which has the Python types. `bind` caches by `SchemaForm.key`.
@@ -8,7 +9,8 @@ converted by the client, which has the Python types. `bind` caches by `SchemaFor
 Out: `meta_info["nprdsl"]`, a list with an entry for each of `output_ids`: a `Report` where a chunk
 begins, else None (`reports` gives those that there are). `output_ids` are the trace's ids in linear
 order, as far as the trace is settled: a token is sent when all that stands before it is written.
-Live branches are seen in the reports' events. The last report has `final`.
+Live branches are seen in the reports' events. The last report has `final`; that of a request that
+ended before it had a token is the one entry of `meta_info["nprdsl_alone"]`.
 Non-goals: HTTP, the trace itself (the client parses it from the ids).
 """
 
@@ -18,6 +20,7 @@ import dataclasses
 import hashlib
 import importlib.resources
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Final
@@ -42,9 +45,17 @@ from nprdsl.schema import Schema, SchemaNotFoundError, shipped
 from nprdsl.terminals import FreeText, TerminalType, typed
 
 KEY: Final = "nprdsl"  # in custom_params and in meta_info
+KEY_ALONE: Final = "nprdsl_alone"  # in meta_info: a report without a token
 
 _MAX_SOURCE = 1_000_000  # characters of a schema
 _Text = Annotated[str, Field(max_length=_MAX_SOURCE)]
+
+
+class Route(StrEnum):
+    """How requests reach the server."""
+
+    STRAIGHT = "straight"
+    ROUTER = "router"  # SGLang's passes on what it knows; of what is free in form, session_params
 
 
 class _Form(BaseModel):
@@ -206,6 +217,13 @@ class ForkRequest(_Form):
             "custom_params": self.wire(),
         }
 
+    def fields(self, route: Route = Route.STRAIGHT) -> dict[str, Any]:
+        """What a stock request for `/generate` has besides its prompt."""
+        sampling = self.sampling_params()
+        if route is Route.STRAIGHT:
+            return {"sampling_params": sampling}
+        return {"session_params": sampling.pop("custom_params"), "sampling_params": sampling}
+
     def settings(self) -> Sampling:
         """Raises ValueError that names the setting."""
         return Sampling.from_dict(self.sampling)
@@ -259,7 +277,8 @@ class Report(_Form):
 
 def reports(meta_info: Mapping[str, Any]) -> list[Report]:
     """All reports in a stock response's `meta_info`, oldest first."""
-    return [Report.model_validate(entry) for entry in meta_info.get(KEY) or () if entry]
+    told = [*(meta_info.get(KEY) or ()), *(meta_info.get(KEY_ALONE) or ())]
+    return [Report.model_validate(entry) for entry in told if entry]
 
 
 def event_form(event: Event) -> dict[str, Any]:
@@ -271,11 +290,10 @@ def read_event(form: Mapping[str, Any]) -> Event:
     """The event of such values. Raises ValueError for an unknown kind."""
     fields = dict(form)
     kind = fields.pop("kind", None)
-    for known, name in _KINDS.items():
-        if name == kind:
-            event: Event = TypeAdapter(known).validate_python(fields)
-            return event
-    raise ValueError(f"no event is of the kind {kind!r}; kinds: {', '.join(_KINDS.values())}")
+    if kind not in _READERS:
+        raise ValueError(f"no event is of the kind {kind!r}; kinds: {', '.join(_READERS)}")
+    event: Event = _READERS[kind].validate_python(fields)
+    return event
 
 
 _KINDS: Final[dict[type[Any], str]] = {
@@ -285,3 +303,4 @@ _KINDS: Final[dict[type[Any], str]] = {
     JoinEvent: "join",
     EndEvent: "end",
 }
+_READERS: Final[dict[str, TypeAdapter[Any]]] = {n: TypeAdapter(k) for k, n in _KINDS.items()}

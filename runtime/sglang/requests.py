@@ -95,9 +95,15 @@ class TraceReq(Req):  # type: ignore[misc]
         else:
             self.finished_reason = FINISH_ABORT()
 
-    def out_of_time(self, message: str) -> None:
-        """Ended because the server allows no more time."""
-        self.finished_reason = FINISH_ABORT(message, HTTPStatus.SERVICE_UNAVAILABLE)
+    @property
+    def failure(self) -> str:
+        """Why the server has ended it, "" where it has not, or its client wished so."""
+        reason = self.finished_reason
+        return reason.message if isinstance(reason, FINISH_ABORT) and reason.status_code else ""
+
+    def ended_by_server(self, message: str, status: int) -> None:
+        """Ended because the server has no time or no place for it; `status` is that of HTTP."""
+        self.finished_reason = FINISH_ABORT(message, status)
 
     def refuse(self, message: str) -> None:
         """Ended before it began, for a reason that the client is told."""

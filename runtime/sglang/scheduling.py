@@ -103,12 +103,9 @@ class TraceScheduler:
             if everything or c.trace.rid.startswith(rid) or rid.startswith(c.trace.rid + MARK)
         ]
 
-    def abort(self, conductor: Conductor, message: str = "") -> None:
-        """Ends a request with all its branches; all that it held is free at once. A `message` is
-        the server's own reason."""
-        if message:
-            conductor.trace.out_of_time(message)
-        conductor.stop()
+    def abort(self, conductor: Conductor) -> None:
+        """Ends a request with all its branches; all that it held is free at once."""
+        conductor.stop(error=conductor.trace.failure)
         self._end([conductor])
 
     def restart_all(self) -> None:
@@ -127,8 +124,7 @@ class TraceScheduler:
         """Lets requests in while there is memory; `besides` slots are needed by plain prompts."""
         for conductor in [c for c in self.reserve.admitted if c.stage is Stage.PROMPT]:
             if conductor.trace.finished():  # SGLang has ended it before its prompt was computed
-                conductor.stop()
-                self._end([conductor])
+                self.abort(conductor)
         while self.waiting and self.reserve.fits(self.waiting[0], besides):
             self._let_in(self.waiting.popleft())
 
@@ -150,7 +146,7 @@ class TraceScheduler:
             if conductor.finish is None:
                 conductor.enter()
                 self._queue(conductor.trace)
-        if conductor.finish is not None:
+        if conductor.finish is not None and conductor.stage is not Stage.OVER:
             self._end([conductor])
 
     def _is_ours(self, req: Any) -> bool:
@@ -332,6 +328,7 @@ class TraceScheduler:
         for effect in effects:
             match effect:
                 case Started(parent, children):
+                    self._park(conductor, parent.name)  # it may have more to feed at once
                     made = pools.start(holdings[parent.name], len(children))
                     holdings.update(zip((c.name for c in children), made, strict=True))
                 case Merged(parent, children):
@@ -372,7 +369,7 @@ class TraceScheduler:
                 self.waiting.remove(conductor)
             del self._of[conductor.trace.rid]
             conductor.end()
-        sending = [c.trace for c in ended if not c.told and not c.trace.finished_output]
+        sending = [c.trace for c in ended if not c.trace.finished_output]
         if sending:
             self._send(sending)
 

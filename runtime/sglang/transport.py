@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -24,6 +27,30 @@ class ServerError(RuntimeError):
     def __init__(self, status: int, message: str) -> None:
         self.status = status
         super().__init__(message)
+
+
+class Line:
+    """The connection of one call, which any thread may cut: the server then ends what it asked
+    for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._connection: _Connection | None = None
+        self.was_cut = False
+
+    def hold(self, connection: _Connection) -> None:
+        """The call has this connection now."""
+        with self._lock:
+            self._connection = connection
+            if self.was_cut:
+                connection.cut()
+
+    def cut(self) -> None:
+        """Ends the connection; who reads from it gets EngineUnavailableError."""
+        with self._lock:
+            self.was_cut = True
+            if self._connection is not None:
+                self._connection.cut()
 
 
 class Transport:
@@ -50,19 +77,19 @@ class Transport:
         """Raises EngineUnavailableError, ServerError."""
         return self._call("GET", path, None)
 
-    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+    def post(self, path: str, body: Mapping[str, Any], line: Line | None = None) -> Any:
         """Raises EngineUnavailableError, ServerError."""
-        return self._call("POST", path, body)
+        return self._call("POST", path, body, line)
 
-    def events(self, path: str, body: Mapping[str, Any]) -> Iterator[Any]:
+    def events(self, path: str, body: Mapping[str, Any], line: Line | None = None) -> Iterator[Any]:
         """The events of a stream, until it says that it is done. Raises as `post`."""
-        connection, response = self._open("POST", path, body)
+        connection, response = self._open("POST", path, body, line)
         with connection:
             if response.status >= 300:
                 raise ServerError(response.status, _said(self._read(response)))
             try:
-                for line in response:
-                    data = line.strip().removeprefix(b"data:").strip()
+                for each in response:
+                    data = each.strip().removeprefix(b"data:").strip()
                     if data == b"[DONE]":
                         return
                     if data:
@@ -70,8 +97,10 @@ class Transport:
             except _ERRORS as error:
                 raise self._lost(error) from error
 
-    def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
-        connection, response = self._open(method, path, body)
+    def _call(
+        self, method: str, path: str, body: Mapping[str, Any] | None, line: Line | None = None
+    ) -> Any:
+        connection, response = self._open(method, path, body, line)
         with connection:
             data = self._read(response)
         if response.status >= 300:
@@ -82,9 +111,11 @@ class Transport:
             return data.decode("utf-8", "replace")
 
     def _open(
-        self, method: str, path: str, body: Mapping[str, Any] | None
+        self, method: str, path: str, body: Mapping[str, Any] | None, line: Line | None = None
     ) -> tuple[_Connection, http.client.HTTPResponse]:
         connection = _Connection(self._host, self._port, secure=self._secure)
+        if line is not None:
+            line.hold(connection)
         data = None if body is None else json.dumps(body).encode()
         try:
             response = connection.ask(method, self._path + path, data, self._headers)
@@ -113,6 +144,9 @@ class _Connection:
     def __init__(self, host: str, port: int | None, *, secure: bool) -> None:
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         self._inner = kind(host, port, timeout=CONNECT_S)
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._was_cut = False
 
     def __enter__(self) -> _Connection:
         return self
@@ -125,11 +159,26 @@ class _Connection:
     ) -> http.client.HTTPResponse:
         self._inner.connect()
         self._inner.sock.settimeout(None)
+        with self._lock:
+            self._socket = self._inner.sock
+            if self._was_cut:
+                self._end()
         self._inner.request(method, path, body, dict(headers))
         return self._inner.getresponse()
 
+    def cut(self) -> None:
+        """From another thread: what is read from it ends."""
+        with self._lock:
+            self._was_cut = True
+            self._end()
+
     def close(self) -> None:
         self._inner.close()
+
+    def _end(self) -> None:
+        if self._socket is not None:
+            with suppress(OSError):  # it has ended by itself
+                self._socket.shutdown(socket.SHUT_RDWR)
 
 
 def _said(data: bytes) -> str:

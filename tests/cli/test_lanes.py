@@ -43,7 +43,7 @@ def write(branch: int, text: str, *, forced: bool = False) -> Iterator[Event]:
 
 
 def fork(parent: int, *children: int) -> ForkEvent:
-    return ForkEvent(parent, children, tuple(str(child) for child in children))
+    return ForkEvent(parent, children, tuple(str(child) for child in children), "step")
 
 
 def done(branch: int, reason: BranchReason = BranchReason.COMPLETED) -> BranchEndEvent:
@@ -179,7 +179,8 @@ def test_what_ended_a_branch_is_marked() -> None:
     for branch, reason in zip((1, 2, 3), BranchReason, strict=True):
         events += [*write(branch, "x"), done(branch, reason)]
     _, frames = screen(events, 120, 20)
-    assert all(mark in frames[-1] for mark in ("1 ✓", "2 ✓ at its budget", "3 ✂ not waited for"))
+    marks = ("step 1 ✓", "step 2 ✓ at its budget", "step 3 ✂ not waited for")
+    assert all(mark in frames[-1] for mark in marks)
 
 
 def test_control_characters_of_a_model_do_not_reach_the_terminal() -> None:

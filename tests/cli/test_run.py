@@ -57,7 +57,7 @@ def test_a_terminal_sees_the_branches_side_by_side(tmp_path: Path) -> None:
         assert running.wait(SECONDS) == 0
     assert "\x1b[2K" in shown  # a frame was drawn over another
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
-    assert re.search(r"╭─ 1 ✓ ─+╮╭─ 2 ✓ ─+╮", plain)
+    assert re.search(r"╭─ step 1 ✓ ─+╮╭─ step 2 ✓ ─+╮", plain)
     assert ANSWER in plain
     assert shown.rstrip().endswith("completed") or "\x1b[?25h" in shown  # the cursor is back
 

@@ -238,7 +238,8 @@ def test_files_of_the_server_are_no_schemas(
 
 
 def test_events_and_reports_travel() -> None:
-    events: list[Event] = [TokenEvent(1, (0, 1), (5,), "x", True), ForkEvent(0, (1, 2), ("a", "b"))]
+    fork = ForkEvent(0, (1, 2), ("a", "b"), "step")
+    events: list[Event] = [TokenEvent(1, (0, 1), (5,), "x", True), fork]
     report = Report(events=[event_form(e) for e in events], final=True, logprobs=[None, -0.5])
     meta = {"nprdsl": [json.loads(json.dumps(report.wire())), None]}
     (came,) = reports(meta)

@@ -59,11 +59,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     log = folder / "log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-c", MAIN, "serve", "--port", str(_free_port()), *OPTIONS],
+            [sys.executable, "-c", MAIN, "serve", "--port", str(free_port()), *OPTIONS],
             cwd=folder,
             env=environment({}),
             stdout=out,
             stderr=subprocess.STDOUT,
+            preexec_fn=_heed_interrupts,
         )
     try:
         url = _wait(process, log)
@@ -90,6 +91,11 @@ def _wait(process: subprocess.Popen[bytes], log: Path) -> str:
     raise AssertionError(f"not ready after {START_S} s: {log.read_text(errors='replace')}")
 
 
+def _heed_interrupts() -> None:
+    """In the child: a shell lets what it runs in the background ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _group(pid: int) -> list[int]:
     """The processes below `pid`, itself not counted."""
     found, waiting = [], [pid]
@@ -112,7 +118,8 @@ def _runs(pid: int) -> bool:
     return state != "Z"
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from unittest import mock
 import psutil
 import sglang
 
+from nprdsl.events import Event, ForkEvent, JoinEvent, TokenEvent
 from nprdsl.runtime.sglang.protocol import ForkRequest, Report, reports
 
 T = TypeVar("T")
@@ -44,6 +45,74 @@ class Answer:
         found: dict[str, Any] = self.meta["finish_reason"]
         return found
 
+    @property
+    def events(self) -> list[Event]:
+        """What happened so far, of a trace whose events are wanted."""
+        return [event for report in self.reports for event in report.seen()]
+
+    @property
+    def written(self) -> int:
+        """Tokens of all branches, those included that are not settled yet."""
+        told = sum(len(e.tokens) for e in self.events if isinstance(e, TokenEvent))
+        return max(told, len(self.ids))
+
+    @property
+    def forked(self) -> bool:
+        return any(isinstance(event, ForkEvent) for event in self.events)
+
+    @property
+    def joined(self) -> bool:
+        return any(isinstance(event, JoinEvent) for event in self.events)
+
+    @property
+    def branches_run(self) -> bool:
+        """Some branch has written more than its header."""
+        return any(isinstance(e, TokenEvent) and e.branch and not e.forced for e in self.events)
+
+
+class Followed:
+    """A streamed request that others can wait for: its progress is their clock, so that what they
+    do comes at the same step on every machine."""
+
+    def __init__(self, stream: AsyncIterator[Answer]) -> None:
+        self._answers: list[Answer] = []
+        self._over = False
+        self._moved = asyncio.Condition()
+        self._task = asyncio.ensure_future(self._read(stream))
+
+    async def until(self, holds: Callable[[Answer], bool]) -> Answer:
+        """The first chunk of which that holds; fails where the request ends before."""
+        seen = 0
+        async with self._moved:
+            while True:
+                for chunk in self._answers[seen:]:
+                    if holds(chunk):
+                        return chunk
+                seen = len(self._answers)
+                assert not self._over, "the request ended before that"
+                await self._moved.wait()
+
+    @property
+    def over(self) -> bool:
+        """Whether the request has ended."""
+        return self._over
+
+    async def last(self) -> Answer:
+        """The last chunk, once the request has ended."""
+        await self._task
+        return self._answers[-1]
+
+    async def _read(self, stream: AsyncIterator[Answer]) -> None:
+        try:
+            async for chunk in stream:
+                async with self._moved:
+                    self._answers.append(chunk)
+                    self._moved.notify_all()
+        finally:
+            async with self._moved:
+                self._over = True
+                self._moved.notify_all()
+
 
 def _children() -> list[psutil.Process]:
     return psutil.Process().children(recursive=True)
@@ -58,6 +127,8 @@ class Server:
 
     def __init__(self, model: Path, **options: Any) -> None:
         others = set(_children())
+        self.pool = int(options.get("max_total_tokens", POOL))
+        self.rows = int(options.get("max_running_requests", ROWS))
         self.engine = sglang.Engine(
             **{
                 "model_path": str(model),
@@ -115,6 +186,12 @@ class Server:
         async for chunk in chunks:
             yield answer(chunk)
 
+    def follow(
+        self, prompt: Sequence[int], request: ForkRequest | dict[str, Any], **options: Any
+    ) -> Followed:
+        """A streamed request that has begun."""
+        return Followed(self.stream(prompt, request, **options))
+
     def generate(
         self, prompts: Sequence[Sequence[int]], requests: Sequence[ForkRequest | dict[str, Any]]
     ) -> list[Answer]:
@@ -143,6 +220,10 @@ class Server:
     def flush(self) -> bool:
         """Whether the server was idle, and its cache is empty now."""
         return bool(self.run(self.engine.tokenizer_manager.flush_cache()).success)
+
+    def is_soon_idle(self) -> bool:
+        """Whether nothing runs any more a few steps from now."""
+        return any(self.flush() for _ in range(8))
 
     def settle(self) -> None:
         """Waits until the server is idle. SGLang's own check of leaks runs then."""

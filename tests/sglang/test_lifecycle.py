@@ -29,22 +29,16 @@ LONG = ForkRequest.of(
 PROMPT = list(range(40, 60))
 
 
-async def when_forked(server: Server, rid: str) -> list[Answer]:
-    """Aborts a streamed request once it has forked; gives its chunks."""
-    chunks: list[Answer] = []
-    asked = False
-    async for chunk in server.stream(server.ids(PROMPTS[0]), LONG, rid=rid):
-        chunks.append(chunk)
-        kinds = [event["kind"] for report in chunk.reports for event in report.events]
-        if "fork" in kinds and not asked:
-            asked = True
-            server.abort(rid)
-    return chunks
+async def aborted_at_its_fork(server: Server, rid: str) -> Answer:
+    """The last chunk of a request that is aborted once it has forked."""
+    followed = server.follow(server.ids(PROMPTS[0]), LONG, rid=rid)
+    await followed.until(lambda chunk: chunk.forked)
+    server.abort(rid)
+    return await followed.last()
 
 
 def test_abort_ends_all_branches(server: Server) -> None:
-    chunks = server.run(when_forked(server, "to-abort"))
-    last = chunks[-1]
+    last = server.run(aborted_at_its_fork(server, "to-abort"))
     assert last.finish["type"] == "abort"
     assert last.final.finish is nprdsl.EndReason.ABORTED
     assert last.ids == last.final.ids
@@ -59,26 +53,52 @@ def test_abort_of_one_leaves_the_others(server: Server, local: LocalEngine) -> N
 
     async def both() -> list[Answer]:
         others = [server.send(result.prompt_ids, request) for result in results]
-        return (await asyncio.gather(when_forked(server, "one"), *others))[1:]
+        return (await asyncio.gather(aborted_at_its_fork(server, "one"), *others))[1:]
 
     for answer, result in zip(server.run(both()), results, strict=True):
         assert_same(answer, result)
 
 
 def test_abort_of_requests_that_wait_for_memory(server: Server) -> None:
-    """Four fit into the pool; those behind them have not begun when all are aborted."""
+    """Four fit into the pool; those behind them have not begun when all are aborted, and are told
+    the same as others, streamed or not."""
 
-    async def some() -> list[Answer | BaseException]:
-        work = [asyncio.ensure_future(server.send(PROMPT, LONG)) for _ in range(12)]
-        await asyncio.sleep(0.7)
+    async def some() -> list[Answer]:
+        first = server.follow(PROMPT, LONG)
+        streamed = [server.follow(PROMPT, LONG) for _ in range(6)]
+        work = [asyncio.ensure_future(server.send(PROMPT, LONG)) for _ in range(6)]
+        await first.until(lambda chunk: chunk.forked)
         server.abort(everything=True)
-        return list(await asyncio.gather(*work, return_exceptions=True))
+        ended = await asyncio.gather(*(one.last() for one in streamed), *work)
+        return [await first.last(), *ended]
 
     ended = server.run(some())
-    assert len(ended) == 12
-    for one in ended:
-        assert isinstance(one, Answer), one
-        assert one.finish["type"] == "abort"
+    assert [one.finish["type"] for one in ended] == ["abort"] * 13
+    assert [one.final.finish for one in ended] == [nprdsl.EndReason.ABORTED] * 13
+    assert [one.final.ids for one in ended] == [one.ids for one in ended]
+    assert sum(not one.ids for one in ended) >= 8, "nothing waited"
+    kinds = {one.reports[-1].events[-1]["kind"] for one in ended}
+    assert kinds == {"end"}
+
+
+def test_abort_of_a_request_that_is_held_back(server: Server) -> None:
+    """SGLang keeps requests from the scheduler while it is paused, and aborts overtake them."""
+
+    async def held() -> list[Answer]:
+        manager = server.engine.tokenizer_manager
+        await manager.pause_generation(PauseGenerationReqInput(mode="in_place"))
+        streamed = server.follow(PROMPT, LONG, rid="held-1")
+        whole = asyncio.ensure_future(server.send(PROMPT, LONG, rid="held-2"))
+        await asyncio.sleep(0)  # both are known now
+        for rid in ("held-1", "held-2"):
+            assert rid in manager.rid_to_state
+            server.abort(rid)
+        await manager.continue_generation(ContinueGenerationReqInput())
+        return [await streamed.last(), await whole]
+
+    for answer in server.run(held()):
+        assert answer.finish["type"] == "abort"
+        assert answer.final.finish is nprdsl.EndReason.ABORTED
 
 
 def test_clients_that_go_away(server: Server) -> None:
@@ -96,16 +116,17 @@ def test_clients_that_go_away(server: Server) -> None:
         return count
 
     assert server.run(leave()) == 40
+    assert server.is_soon_idle()
 
 
 def test_a_flush_is_refused_while_traces_run(server: Server) -> None:
-    request = ForkRequest.of(NPR, limits=LIMITS["npr"], sampling=GREEDY)
+    request = ForkRequest.of(NPR, limits=LIMITS["npr"], sampling=GREEDY, events=True)
 
     async def flush() -> tuple[Answer, bool]:
-        work = asyncio.ensure_future(server.send(PROMPT, request))
-        await asyncio.sleep(0.3)
+        work = server.follow(PROMPT, request)
+        await work.until(lambda chunk: chunk.written > 40)
         refused = await server.engine.tokenizer_manager.flush_cache()
-        return await work, bool(refused.success)
+        return await work.last(), bool(refused.success)
 
     answer, flushed = server.run(flush())
     assert not flushed
@@ -116,23 +137,27 @@ def test_a_flush_is_refused_while_traces_run(server: Server) -> None:
 @pytest.mark.parametrize("mode", ["in_place", "retract"])
 def test_pauses_change_nothing(server: Server, mode: str) -> None:
     """`retract` frees all KV; what was written is computed again, forks and joins included."""
-    request = ForkRequest.of(NPR, limits=Limits(max_tokens=400, branches=4), sampling=GREEDY)
+    limits = Limits(max_tokens=400, branches=4)
+    request = ForkRequest.of(NPR, limits=limits, sampling=GREEDY, events=True)
     prompts = [PROMPT[i:] for i in range(4)]
     plain = {"temperature": 0, "max_new_tokens": 150, "ignore_eos": True}
     before = [server.generate([p], [request])[0] for p in prompts]
     alone = server.generate([PROMPT], [plain])[0]
+    length = before[0].written
+    assert length > 150
 
     async def pause() -> tuple[list[Answer], list[bool]]:
-        work = [asyncio.ensure_future(server.send(p, request)) for p in prompts]
+        clock = server.follow(prompts[0], request)
+        work = [asyncio.ensure_future(server.send(p, request)) for p in prompts[1:]]
         work.append(asyncio.ensure_future(server.send(PROMPT, plain)))
         manager, flushed = server.engine.tokenizer_manager, []
-        for _ in range(3):
-            await asyncio.sleep(0.35)
+        for part in (1, 2, 3):
+            await clock.until(lambda chunk, least=part * length // 5: chunk.written >= least)
             await manager.pause_generation(PauseGenerationReqInput(mode=mode))
             await asyncio.sleep(0.1)
             flushed.append(bool((await manager.flush_cache()).success))
             await manager.continue_generation(ContinueGenerationReqInput())
-        return list(await asyncio.gather(*work)), flushed
+        return [await clock.last(), *await asyncio.gather(*work)], flushed
 
     answers, flushed = server.run(pause())
     assert answers[-1].ids == alone.ids

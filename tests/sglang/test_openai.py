@@ -13,6 +13,7 @@ import openai
 import pytest
 
 import nprdsl
+from nprdsl.runtime import LocalEngine, Sampling
 from nprdsl.runtime.sglang.protocol import SchemaForm
 from nprdsl.runtime.sglang.transport import Transport
 from tests.sglang.served import Served
@@ -26,6 +27,11 @@ MESSAGES: Any = [{"role": "user", "content": PROMPT}]
 @pytest.fixture(scope="module")
 def client(served: Served) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0)
+
+
+@pytest.fixture(scope="module")
+def local() -> LocalEngine:
+    return LocalEngine.from_pretrained("arith", dtype="fp32")
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +84,7 @@ def test_chunks_carry_branches_and_end_with_the_answer(client: openai.OpenAI) ->
             texts[event["branch"]] = texts.get(event["branch"], "") + event["text"]
     (fork,) = [event for event in events if event["kind"] == "fork"]
     assert fork["children"] == [1, 2] and fork["labels"] == ["1", "2"]
+    assert fork["rule"] == "step"
     assert texts[1].startswith("<step>1: 37*4") and texts[2].startswith("<step>2: 85-19")
     order = [event["branch"] for event in events if event["kind"] == "token"]
     assert order.index(2) < len(order) - 1 - order[::-1].index(1), "one branch after another"
@@ -103,6 +110,35 @@ def test_settings_reach_the_trace(client: openai.OpenAI) -> None:
     assert all(entry.logprob <= 0 for entry in told.logprobs.content)
 
 
+@pytest.mark.parametrize(
+    ("settings", "rules"),
+    [
+        ({"frequency_penalty": 1.5}, {}),
+        ({"presence_penalty": 2.0}, {}),
+        ({"frequency_penalty": -2.0, "presence_penalty": -1.0}, {}),
+        ({"frequency_penalty": 0.5}, {"step": {"frequency_penalty": 2.0, "temperature": 0.8}}),
+        ({}, {"step": {"presence_penalty": 2.0}}),
+    ],
+    ids=str,
+)
+def test_penalties_are_those_of_the_local_engine(
+    client: openai.OpenAI, local: LocalEngine, settings: Any, rules: Any
+) -> None:
+    """Frequency and presence penalties, of the whole trace or of single rules, streamed or not."""
+    drawn = {"temperature": 2.5, "seed": 5}
+    options = {**drawn, **settings}
+    sampling = Sampling(rules=rules, **options)
+    wanted = local.generate(ARITH, MESSAGES, sampling=sampling)
+    plain = local.generate(ARITH, MESSAGES, sampling=Sampling(**drawn))
+    assert wanted.token_ids != plain.token_ids, "the penalties change nothing"
+    extra = {"schema": "arith", "rules": rules}
+    trace = chat(client, extra, **options).choices[0].message.trace
+    assert trace["token_ids"] == list(wanted.token_ids)
+    assert trace["logprobs"] == pytest.approx(list(wanted.logprobs), abs=1e-3)
+    *_, last = chat(client, extra, stream=True, **options)
+    assert last.choices[0].delta.trace["token_ids"] == trace["token_ids"]
+
+
 def test_a_schema_may_come_as_its_text(client: openai.OpenAI, tmp_path: Path) -> None:
     source = Path(nprdsl.__file__).parent / "grammars" / "arith.lark"
     file = tmp_path / "two_at_most.lark"
@@ -125,6 +161,8 @@ def test_a_schema_may_come_as_its_text(client: openai.OpenAI, tmp_path: Path) ->
         ({"schema": "arith", "regex": "a*"}, {}, "`regex` has no meaning"),
         ({"schema": "arith"}, {"stop": ["a"]}, "`stop` has no meaning"),
         ({"schema": "arith"}, {"temperature": -1.0}, "`temperature` is -1.0"),
+        ({"schema": "arith"}, {"frequency_penalty": 2.5}, "`frequency_penalty` is 2.5"),
+        ({"schema": "arith"}, {"presence_penalty": -3.0}, "`presence_penalty` is -3.0"),
         ({"schema": "arith", "rules": {"stp": {"top_k": 1}}}, {}, "`stp`, which is no rule"),
         ({"schema": {"name": "own", "source": "start: ("}}, {}, "own.lark:1"),
         ({"schema": 7}, {}, "malformed"),

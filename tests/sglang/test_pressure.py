@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,14 +23,23 @@ from sglang.srt.managers.io_struct import (
 )
 
 import nprdsl
-from nprdsl.events import EndReason, TokenEvent
+from nprdsl.events import EndReason
 from nprdsl.ledger import Limits
 from nprdsl.runtime import LocalEngine
-from tests.sglang.cases import Case, agree, all_agree, ids_of, paths, plain, spawning
+from tests.sglang.cases import (
+    Case,
+    agree,
+    all_agree,
+    ids_of,
+    own_schema,
+    paths,
+    plain,
+    spawning,
+)
 from tests.sglang.models import make_model
 from tests.sglang.server import Answer, Server
 
-POOL, ROWS, CHUNK = 900, 5, 32
+POOL, ROWS, CHUNK, QUEUE = 900, 5, 32, 40
 NESTED = Limits(max_tokens=220, depth=2, branches=3)
 
 
@@ -43,6 +52,7 @@ def tight(tiny: Path) -> Iterator[Server]:
         max_total_tokens=POOL,
         max_running_requests=ROWS,
         chunked_prefill_size=CHUNK,
+        max_queued_requests=QUEUE,
         sleep_on_idle=True,
     )
     yield started
@@ -63,18 +73,22 @@ def all_is_back(tight: Server) -> Iterator[None]:
 # -- memory ----------------------------------------------------------------------------------------
 
 
-def test_eight_forks_of_four_where_a_few_fit(tight: Server, local: LocalEngine) -> None:
-    cases = [spawning(f"What is {i}?", 4, length=30) for i in range(8)]
-    assert sum(case.limits.max_tokens for case in cases) > POOL
-    results = all_agree(tight, local, cases)
+def test_eight_forks_of_four_where_a_few_fit(server: Server, local: LocalEngine) -> None:
+    """With rows for more branches than slots: what is not reserved runs out in the middle."""
+    cases = [spawning(f"What is {i}?", 4, length=170) for i in range(8)]
+    assert 1.3 * server.pool < cases[0].limits.max_tokens * (server.rows // 4)
+    results = all_agree(server, local, cases)
     assert all(len(r.trace.graph.forks) == 1 for r in results if r.trace is not None)
 
 
 @pytest.mark.parametrize("name", ["npr", "multiverse", "parallel_r1", "threadweaver"])
 def test_more_requests_than_memory(tight: Server, local: LocalEngine, name: str) -> None:
     schema = nprdsl.load(name)
-    limits = [replace(NESTED, max_tokens=n) for n in (120, 200, 260, 150, 230, 90)]
-    all_agree(tight, local, [Case(schema, f"Why {i}?", each) for i, each in enumerate(limits)])
+    limits = [replace(NESTED, max_tokens=n) for n in (320, 420, 380, 90, 340, 400, 280)]
+    cases = [Case(schema, f"Why {i}?", each) for i, each in enumerate(limits)]
+    results = all_agree(tight, local, cases)
+    most = sorted((len(r.prompt_ids) + len(r.token_ids) for r in results), reverse=True)
+    assert sum(most[:ROWS]) > POOL, "all that have a row fit together"
 
 
 def test_more_branches_than_rows(tight: Server, local: LocalEngine) -> None:
@@ -94,10 +108,49 @@ def test_branches_that_wait_for_rows_of_plain_requests(tight: Server, local: Loc
     assert all(len(answer.ids) == 60 for answer in answers[:-1])
 
 
+def test_plain_requests_that_may_not_go_on_give_up_a_row(tight: Server, local: LocalEngine) -> None:
+    """They hold all rows and wait for memory that is promised to one that waits for a row."""
+    case = spawning("Row", 8, length=70)
+    assert case.limits.max_tokens > POOL // 2
+    result = case.result(local)
+    prompts = [ids_of(local, f"all rows {i}") for i in range(ROWS)]
+    alone = [tight.generate([prompt], [plain(100)])[0].ids for prompt in prompts]
+
+    async def together() -> tuple[Answer, list[Answer]]:
+        holding = [tight.follow(prompt, plain(100)) for prompt in prompts]
+        for one in holding:
+            await one.until(lambda chunk: len(chunk.ids) > 2)
+        answer = await tight.send(result.prompt_ids, case.request)
+        return answer, [await one.last() for one in holding]
+
+    answer, others = tight.run(together())
+    agree(answer, result)
+    assert [other.ids for other in others] == alone
+    assert sum(other.meta["num_retractions"] for other in others) > 0
+
+
 def test_what_can_never_fit_is_refused_at_once(tight: Server, local: LocalEngine) -> None:
     case = Case(nprdsl.load("npr"), "Too much", Limits(max_tokens=POOL))
     with pytest.raises(ValueError, match=r"may feed .* tokens .* keeps .* lower max_tokens"):
         tight.run(tight.send(ids_of(local, case.prompt), case.request))
+
+
+def test_more_requests_than_the_queue_takes(tight: Server, local: LocalEngine) -> None:
+    """Those that wait for memory count. Who was taken in is answered, who was not is told so."""
+    case = spawning("Queue", 4, length=30)
+    result = case.result(local)
+
+    async def many() -> list[Answer | BaseException]:
+        work = [tight.send(result.prompt_ids, case.request) for _ in range(QUEUE + 20)]
+        return list(await asyncio.gather(*work, return_exceptions=True))
+
+    ended = tight.run(many())
+    refused = [one for one in ended if not isinstance(one, Answer)]
+    assert 0 < len(refused) <= 20
+    assert all("503: The request queue is full" in str(one) for one in refused)
+    for one in ended:
+        if isinstance(one, Answer):
+            agree(one, result)
 
 
 def test_plain_requests_are_put_back_before_a_branch_misses_a_slot(
@@ -111,18 +164,72 @@ def test_plain_requests_are_put_back_before_a_branch_misses_a_slot(
     results = [case.result(local) for case in cases]
 
     async def both() -> list[Answer]:
-        first = [asyncio.ensure_future(tight.send(p, plain(230))) for p in prompts]
-        await asyncio.sleep(0.1)
+        first = [tight.follow(p, plain(230)) for p in prompts]
+        for begun in first:
+            await begun.until(lambda chunk: len(chunk.ids) > 1)
         forking = [
             asyncio.ensure_future(tight.send(r.prompt_ids, c.request))
             for c, r in zip(cases, results, strict=True)
         ]
-        return list(await asyncio.gather(*first, *forking))
+        ended = await asyncio.gather(*(begun.last() for begun in first), *forking)
+        return list(ended)
 
     answers = tight.run(both())
     for answer, result in zip(answers[4:], results, strict=True):
         agree(answer, result)
     assert [answer.ids for answer in answers[:4]] == [answer.ids for answer in alone]
+
+
+def late(prompt: str) -> Case:
+    """The trunk writes 60 letters, then forks into three with long headers, which take their slots
+    at once."""
+    header = "read this before you begin: " * 3
+    source = paths(24, header).grammar.source
+    spawn = "spawn{path}~1..12"
+    source = source.replace(spawn, f'"<guideline>" LONG "</guideline>" {spawn}')
+    source = source.replace("BODY:", "LONG: /[a-z]{60}/\nBODY:")
+    limits = Limits(max_tokens=100 + 3 * (len(header) + 26), spawn=3)
+    return Case(own_schema(source, "late"), prompt, limits)
+
+
+def test_what_is_promised_is_there_when_it_is_taken_at_once(
+    tight: Server, local: LocalEngine
+) -> None:
+    """Plain requests that run while the trunk is written do not grow into it."""
+    case = late("Headers")
+    result = case.result(local)
+    prompts = [ids_of(local, f"grow {i}") for i in range(4)]
+    alone = [tight.generate([prompt], [plain(230)])[0].ids for prompt in prompts]
+
+    async def together() -> tuple[Answer, list[Answer]]:
+        growing = [tight.follow(prompt, plain(230)) for prompt in prompts]
+        for one in growing:
+            await one.until(lambda chunk: len(chunk.ids) > 85)
+        answer = await tight.send(result.prompt_ids, case.request)
+        return answer, [await one.last() for one in growing]
+
+    answer, others = tight.run(together())
+    agree(answer, result)
+    assert [other.ids for other in others] == alone
+
+
+def test_plain_prompts_wait_for_what_is_promised(tight: Server, local: LocalEngine) -> None:
+    """Rather than be let in, and put back at the next step."""
+    case = late("Promise")
+    result = case.result(local)
+    prompt = ids_of(local, "a long one " * 48)
+    assert POOL - case.limits.max_tokens < len(prompt) < POOL - 100
+
+    async def together() -> tuple[Answer, Answer]:
+        trace = tight.follow(result.prompt_ids, case.request)
+        await trace.until(lambda chunk: len(chunk.ids) > 5)
+        waiting = await tight.send(prompt, plain(8))
+        return await trace.last(), waiting
+
+    answer, waiting = tight.run(together())
+    agree(answer, result)
+    assert waiting.meta["num_retractions"] == 0
+    assert len(waiting.ids) == 8
 
 
 def test_forks_among_plain_requests_that_want_everything(tight: Server, local: LocalEngine) -> None:
@@ -157,15 +264,15 @@ def test_a_request_that_wants_the_whole_pool(tight: Server, local: LocalEngine) 
 
 
 def test_plain_traffic_starves_no_fork(tight: Server, local: LocalEngine) -> None:
-    """A fork that wants half the pool gets it, however many plain requests keep coming."""
-    case = spawning("Patience", 8, length=40)
+    """A fork that wants the whole pool gets it, however many plain requests keep coming."""
+    case = spawning("Patience", 8, length=100)
     result = case.result(local)
-    assert case.limits.max_tokens > POOL // 3
+    assert 0.9 * POOL < case.limits.max_tokens + len(result.prompt_ids) <= POOL
     prompts = [ids_of(local, f"traffic {i}") for i in range(6)]
 
     async def traffic(prompt: list[int], stop: asyncio.Event) -> int:
         count = 0
-        while not stop.is_set():
+        while count == 0 or not stop.is_set():
             await tight.send(prompt, plain(150))
             count += 1
         return count
@@ -173,7 +280,7 @@ def test_plain_traffic_starves_no_fork(tight: Server, local: LocalEngine) -> Non
     async def patience() -> tuple[Answer, list[int]]:
         stop = asyncio.Event()
         others = [asyncio.ensure_future(traffic(prompt, stop)) for prompt in prompts]
-        await asyncio.sleep(0.3)
+        await tight.send(prompts[0], plain(1))  # behind all of them in the queue
         try:
             answer = await tight.send(result.prompt_ids, case.request)
         finally:
@@ -188,34 +295,14 @@ def test_plain_traffic_starves_no_fork(tight: Server, local: LocalEngine) -> Non
 # -- clients that go away --------------------------------------------------------------------------
 
 
-def branches_run(answer: Answer) -> bool:
-    """Some branch has written more than its header."""
-    events = [event for report in answer.reports for event in report.seen()]
-    return any(isinstance(e, TokenEvent) and e.branch and not e.forced for e in events)
-
-
-async def until_branches_run(stream: AsyncIterator[Answer]) -> Answer:
-    async for answer in stream:
-        if branches_run(answer):
-            return answer
-    raise AssertionError("the request ended before its branches ran")
-
-
-async def last(stream: AsyncIterator[Answer], before: Answer) -> Answer:
-    """What a stream ends with; SGLang tells of an abort by an error, or a last chunk."""
-    async for answer in stream:
-        before = answer
-    return before
-
-
 def test_an_abort_ends_all_branches(tight: Server, local: LocalEngine) -> None:
     case = spawning("Stop", 4, length=60)
 
     async def stopped() -> Answer:
-        stream = tight.stream(ids_of(local, case.prompt), case.request, rid="stopped")
-        begun = await until_branches_run(stream)
+        followed = tight.follow(ids_of(local, case.prompt), case.request, rid="stopped")
+        await followed.until(lambda chunk: chunk.branches_run)
         tight.abort("stopped")
-        return await last(stream, begun)
+        return await followed.last()
 
     answer = tight.run(stopped())
     assert answer.finish["type"] == "abort"
@@ -231,47 +318,89 @@ def test_aborts_at_every_stage(tight: Server, local: LocalEngine) -> None:
     case = spawning("stage " * 12, 4, length=30)
     prompt = ids_of(local, case.prompt)
 
-    async def one(number: int) -> str:
-        task = asyncio.ensure_future(tight.send(prompt, case.request, rid=f"stage-{number}"))
-        await asyncio.sleep(0.015 * number)
-        tight.abort(f"stage-{number}")
-        done = await asyncio.gather(task, return_exceptions=True)
-        if isinstance(done[0], BaseException):
-            return str(done[0])
-        return str(done[0].finish["type"])
-
     async def all_of_them() -> list[str]:
-        return list(await asyncio.gather(*(one(number) for number in range(24))))
+        steps, moved = 0, asyncio.Condition()
+
+        async def one(number: int) -> str:
+            nonlocal steps
+            last = None
+            async for chunk in tight.stream(prompt, case.request, rid=f"stage-{number}"):
+                last = chunk
+                async with moved:
+                    steps += 1
+                    moved.notify_all()
+            assert last is not None
+            assert last.ids == last.final.ids
+            return str(last.finish["type"])
+
+        async def abort(number: int) -> None:
+            async with moved:
+                await moved.wait_for(lambda: steps >= 4 * number)
+            tight.abort(f"stage-{number}")
+
+        count = range(24)
+        aborts = [asyncio.ensure_future(abort(number)) for number in count]
+        ended = await asyncio.gather(*map(one, count))
+        for task in aborts:
+            task.cancel()
+        return list(ended)
 
     ends = tight.run(all_of_them())
-    assert any("abort" in end.lower() for end in ends), ends
+    assert set(ends) <= {"abort", "stop", "length"}, ends
+    assert ends.count("abort") > 12, ends
     tight.settle()
+    all_agree(tight, local, [case])
+
+
+def test_aborts_of_prompts_that_are_computed_in_pieces(tight: Server, local: LocalEngine) -> None:
+    """Before the first chunk, between chunks, behind the last one: all are told the same."""
+    case = spawning("pieces " * 80, 2, length=30)
+    prompt = ids_of(local, case.prompt)
+    assert len(prompt) > 12 * CHUNK
+
+    async def one(number: int) -> Answer:
+        rid = f"pieces-{number}"
+        followed = tight.follow(prompt, case.request, rid=rid)
+        await asyncio.sleep(0.004 * number)
+        while not followed.over:
+            tight.abort(rid)
+            await asyncio.sleep(0.01)
+        return await followed.last()
+
+    for number in range(12):
+        answer = tight.run(one(number))
+        assert answer.finish["type"] == "abort"
+        assert answer.final.finish is EndReason.ABORTED
+        assert answer.final.ids == answer.ids
+        tight.settle()
     all_agree(tight, local, [case])
 
 
 def test_an_abort_of_all(tight: Server, local: LocalEngine) -> None:
     cases = [spawning(f"All {i}", 4, length=60) for i in range(6)]
 
-    async def aborted() -> list[Answer | BaseException]:
-        tasks = [tight.send(ids_of(local, case.prompt), case.request) for case in cases]
+    async def aborted() -> list[Answer]:
+        first = tight.follow(ids_of(local, cases[0].prompt), cases[0].request)
+        tasks = [tight.send(ids_of(local, case.prompt), case.request) for case in cases[1:]]
         tasks += [tight.send(ids_of(local, "plain"), plain(200))]
-        waiting = asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0.3)
+        waiting = asyncio.gather(*tasks)
+        await first.until(lambda chunk: chunk.branches_run)
         tight.abort(everything=True)
-        return list(await waiting)
+        return [await first.last(), *await waiting]
 
     ended = tight.run(aborted())
-    assert not any(isinstance(end, Answer) and end.finish["type"] == "length" for end in ended)
+    assert [end.finish["type"] for end in ended] == ["abort"] * 7
 
 
 class Client:
-    """An HTTP client, as far as SGLang looks at one, that can go away."""
+    """An HTTP client, as far as SGLang looks at one, that has gone when it looks again."""
 
     def __init__(self) -> None:
-        self.gone = False
+        self.looks = 0
 
     async def is_disconnected(self) -> bool:
-        return self.gone
+        self.looks += 1
+        return self.looks > 1
 
 
 def test_a_client_that_goes_away_frees_everything(
@@ -283,22 +412,20 @@ def test_a_client_that_goes_away_frees_everything(
     )
 
     async def left() -> None:
-        client = Client()
-        monkeypatch.setattr(tokenizer_manager, "_REQUEST_STATE_WAIT_TIMEOUT", 0.1)
-        outputs = tight.engine.tokenizer_manager.generate_request(request, client)
-        task = asyncio.ensure_future(outputs.__anext__())
-        await asyncio.sleep(0.2)
-        assert not task.done()
-        client.gone = True
-        await task
+        monkeypatch.setattr(tokenizer_manager, "_REQUEST_STATE_WAIT_TIMEOUT", 0.05)
+        outputs = tight.engine.tokenizer_manager.generate_request(request, Client())
+        await outputs.__anext__()
 
     with pytest.raises(ValueError, match="disconnected"):
         tight.run(left())
+    assert tight.is_soon_idle()
 
 
-def test_a_stream_that_is_closed_by_its_reader(tight: Server, local: LocalEngine) -> None:
+def test_a_stream_that_is_closed_by_its_reader(
+    tight: Server, local: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """SGLang's HTTP server runs this task of its tokenizer manager when a stream's client goes."""
-    case = spawning("Closed", 4, length=100)
+    case = spawning("Closed", 4, length=100, tokens=200)
     request = GenerateReqInput(
         input_ids=ids_of(local, case.prompt),
         sampling_params=case.request.sampling_params(),
@@ -310,9 +437,12 @@ def test_a_stream_that_is_closed_by_its_reader(tight: Server, local: LocalEngine
         outputs = manager.generate_request(request, None)
         await outputs.__anext__()
         await outputs.aclose()
+        real = asyncio.sleep
+        monkeypatch.setattr(asyncio, "sleep", lambda _: real(0))  # it waits for two seconds
         await manager.create_abort_task(request)()
 
     tight.run(closed())
+    assert tight.is_soon_idle()
 
 
 # -- operators -------------------------------------------------------------------------------------
@@ -320,10 +450,10 @@ def test_a_stream_that_is_closed_by_its_reader(tight: Server, local: LocalEngine
 
 async def undisturbed(tight: Server, case: Case, ids: list[int], disturb: object) -> Answer:
     """An answer of a request in the middle of which something happens."""
-    stream = tight.stream(ids, case.request)
-    begun = await until_branches_run(stream)
+    followed = tight.follow(ids, case.request)
+    begun = await followed.until(lambda chunk: chunk.branches_run)
     await disturb(begun)  # type: ignore[operator]
-    return await last(stream, begun)
+    return await followed.last()
 
 
 def test_the_cache_is_not_flushed_under_branches(tight: Server, local: LocalEngine) -> None:
@@ -363,6 +493,25 @@ def test_a_pause_changes_nothing(tight: Server, local: LocalEngine, mode: str) -
 
     for answer, wanted in zip(tight.run(together()), [result, *rest], strict=True):
         agree(answer, wanted)
+
+
+@pytest.mark.parametrize("join", ["reduce", "reread"])
+def test_a_pause_behind_a_join(tight: Server, local: LocalEngine, join: str) -> None:
+    """Branches that a join has dropped need no KV when the trace is computed again; others do."""
+    case = spawning("Go", 3, length=16, tokens=150)
+    source = case.schema.grammar.source.replace("reduce", join)
+    case = replace(case, schema=own_schema(source, join))
+    result = case.result(local)
+    manager = tight.engine.tokenizer_manager
+
+    async def retracted() -> Answer:
+        followed = tight.follow(result.prompt_ids, case.request)
+        await followed.until(lambda chunk: chunk.joined and chunk.written > 100)
+        await manager.pause_generation(PauseGenerationReqInput(mode="retract"))
+        await manager.continue_generation(ContinueGenerationReqInput())
+        return await followed.last()
+
+    agree(tight.run(retracted()), result)
 
 
 def test_new_weights_under_parked_requests(

@@ -9,6 +9,7 @@ where a slot is lost.
 from __future__ import annotations
 
 import asyncio
+from array import array
 from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
@@ -18,21 +19,18 @@ from sglang.srt.managers.io_struct import ContinueGenerationReqInput, PauseGener
 
 import nprdsl
 from nprdsl.actions import FIRST
-from nprdsl.events import BranchEndEvent, BranchReason, EndReason, Event, ForkEvent, TokenEvent
+from nprdsl.events import BranchEndEvent, BranchReason, EndReason, ForkEvent, TokenEvent
 from nprdsl.ledger import Limits
 from nprdsl.runtime import LocalEngine, Result, Sampling
 from nprdsl.runtime.sglang.attach import refusal
 from nprdsl.runtime.sglang.conductor import Conductor
 from nprdsl.runtime.sglang.library import Library
+from nprdsl.runtime.sglang.protocol import reports
 from tests.sglang.cases import GREEDY, Case, agree, all_agree, ids_of, own_schema, plain, spawning
 from tests.sglang.server import POOL, Answer, Server
 
 NPR = Limits(max_tokens=200, branches=4, blocks=2)
 NESTED = Limits(max_tokens=260, depth=2, branches=3)
-
-
-def events_of(answer: Answer) -> list[Event]:
-    return [event for report in answer.reports for event in report.seen()]
 
 
 def forks(result: Result) -> int:
@@ -111,7 +109,7 @@ def test_n12_joined_kv_is_no_prefix_of_a_plain_request(server: Server, local: Lo
     warm = server.generate([text], [plain(8)])[0]
     fork = text.index(local.vocabulary.special["</guideline>"])
     assert len(result.prompt_ids) - 1 <= warm.meta["cached_tokens"] < fork
-    assert server.flush()
+    server.settle()
     assert server.generate([text], [plain(8)])[0].ids == warm.ids
 
 
@@ -126,12 +124,13 @@ def test_n13_positions_do_not_depend_on_what_was_cached(server: Server, local: L
 
     async def put_back() -> Answer:
         manager = server.engine.tokenizer_manager
-        task = asyncio.ensure_future(server.send(result.prompt_ids, case.request))
-        for _ in range(4):
-            await asyncio.sleep(0.05)
+        followed = server.follow(result.prompt_ids, case.request)
+        for part in range(1, 5):
+            least = part * len(result.token_ids) // 6
+            await followed.until(lambda chunk, least=least: chunk.written >= least)
             await manager.pause_generation(PauseGenerationReqInput(mode="retract"))
             await manager.continue_generation(ContinueGenerationReqInput())
-        return await task
+        return await followed.last()
 
     agree(server.run(put_back()), result)
 
@@ -174,7 +173,7 @@ def test_n15_an_abort_takes_the_branches_along_and_a_won_join_ends_siblings(
         last = None
         async for chunk in server.stream(ids_of(local, case.prompt), case.request, rid="parent"):
             last = chunk
-            if any(isinstance(e, TokenEvent) and e.branch for e in events_of(chunk)):
+            if any(isinstance(e, TokenEvent) and e.branch for e in chunk.events):
                 server.abort("parent")
         assert last is not None
         return last
@@ -186,7 +185,7 @@ def test_n15_an_abort_takes_the_branches_along_and_a_won_join_ends_siblings(
     uneven = own_schema(case.schema.grammar.source.replace("{200}", "{1,90}"), "uneven")
     won = Case(uneven, "Won", Limits(max_tokens=400, spawn=4), Sampling(seed=2), {"join": FIRST})
     answer = server.generate([ids_of(local, won.prompt)], [won.request])[0]
-    cut = [e for e in events_of(answer) if isinstance(e, BranchEndEvent)]
+    cut = [e for e in answer.events if isinstance(e, BranchEndEvent)]
     assert any(e.reason is BranchReason.CUT for e in cut)
 
 
@@ -202,7 +201,7 @@ def test_n16_the_number_of_plans_is_kept_and_every_end_has_a_name(
         agree(answer, result)
         assert answer.final.finish is not None
         assert answer.finish["type"] == stock[answer.final.finish]
-        made = [e for e in events_of(answer) if isinstance(e, ForkEvent)]
+        made = [e for e in answer.events if isinstance(e, ForkEvent)]
         assert all(len(fork.children) <= 2 for fork in made)
 
 
@@ -214,19 +213,31 @@ def test_n17_a_branch_out_of_budget_is_closed_by_its_own_tag(
     cases = [npr(f"Short {i}", replace(NPR, branch_tokens=8 + i)) for i in range(6)]
     results = all_agree(server, local, cases)
     answers = server.generate([r.prompt_ids for r in results], [c.request for c in cases])
-    ends = [e for a in answers for e in events_of(a) if isinstance(e, BranchEndEvent)]
+    ends = [e for a in answers for e in a.events if isinstance(e, BranchEndEvent)]
     assert any(e.reason is BranchReason.BUDGET for e in ends)
     assert all(schema.check(result.text) == [] for result in results)
 
 
 def test_n18_labels_differ_and_every_plan_is_executed(server: Server, local: LocalEngine) -> None:
     """There labels were not checked: plans could share one, or have none and not be executed."""
+    source = """
+%import .parallel (map, process, reduce)
+start: map{plans} process{plan, step} reduce{end} WORD
+plans: "<guideline>" plan~3..4 "</guideline>"
+plan:  "<plan>" LABEL ":" WORD "</plan>"
+step:  "<step>" LABEL ":" WORD "</step>"
+end:   "<takeaway>" WORD "</takeaway>"
+LABEL: /[1-5]/
+WORD: /[a-z]{3}/
+"""
     warm = Sampling(temperature=1.3, seed=8)
-    cases = [npr(f"Labels {i}", sampling=warm) for i in range(8)]
+    few = own_schema(source, "few")
+    cases = [Case(few, f"Labels {i}", Limits(max_tokens=100), warm) for i in range(8)]
     results = all_agree(server, local, cases)
     answers = server.generate([r.prompt_ids for r in results], [c.request for c in cases])
-    made = [e for a in answers for e in events_of(a) if isinstance(e, ForkEvent)]
-    assert any(len(fork.labels) > 1 for fork in made)
+    made = [e for a in answers for e in a.events if isinstance(e, ForkEvent)]
+    assert {label for fork in made for label in fork.labels} == {*"12345"}
+    assert all(len(fork.labels) > 2 for fork in made)
     for fork in made:
         assert len(set(fork.labels)) == len(fork.labels) == len(fork.children)
 
@@ -301,15 +312,23 @@ def test_n22_no_company_and_no_memory_are_no_reason_to_die(
     all_agree(server, local, [npr("Alive")])
 
 
-def test_n23_no_text_is_made_or_read_while_tokens_are_drawn(local: LocalEngine) -> None:
-    """There the tokenizer ran three times for every token, and a text was cut to its first
-    character."""
+def test_n23_no_text_is_made_or_read_while_tokens_are_drawn_and_told(local: LocalEngine) -> None:
+    """There the tokenizer ran three times for every token, a text was cut to its first character,
+    and traces were decoded, cut and encoded again."""
 
     class Forbidden:
         def __getattr__(self, name: str) -> Any:
             raise AssertionError(f"the tokenizer's {name} is used")
 
-    trace: Any = SimpleNamespace(rid="one", sample=0, tokenizer=Forbidden(), stream=False)
+    trace: Any = SimpleNamespace(
+        rid="one",
+        sample=0,
+        tokenizer=Forbidden(),
+        stream=True,
+        output_ids=array("q"),
+        wants_logprobs=False,
+        customized_info=None,
+    )
     case = spawning("Text", 3)
     library = Library(local.vocabulary, len(local.tokenizer or ()))
     prompt = ids_of(local, case.prompt)
@@ -323,7 +342,12 @@ def test_n23_no_text_is_made_or_read_while_tokens_are_drawn(local: LocalEngine) 
                 mask = conductor.draw(branch).mask
                 conductor.advance(branch, first_of(mask), -1.0)
                 drawn += 1
+        conductor.report()
     assert drawn > 3 * 24
+    (final,) = [r for r in reports(trace.customized_info) if r.final]
+    assert (
+        final.ids == trace.output_ids.tolist() == list(conductor.machine.trace().ids)[len(prompt) :]
+    )
 
 
 def first_of(mask: Any) -> int:
@@ -335,7 +359,8 @@ def first_of(mask: Any) -> int:
 
 
 def test_n23_ids_are_never_spelled_anew(server: Server, local: LocalEngine) -> None:
-    """There traces were decoded, cut and encoded again; here ids in are ids out."""
+    """There prompts and traces were decoded and encoded again: a tag that a prompt spells became
+    one, and split the prompt."""
     result = all_agree(server, local, [npr("Über 漢字 🙂 <step> as text")])[0]
     assert (
         local.bind(nprdsl.load("npr")).check(
@@ -359,7 +384,7 @@ def test_n24_what_is_written_is_streamed(server: Server, local: LocalEngine) -> 
         assert after.ids[: len(before.ids)] == before.ids
     assert len(seen[1].ids) < len(result.token_ids) // 2
     written: dict[int, list[int]] = {}
-    for event in events_of(seen[-1]):
+    for event in seen[-1].events:
         if isinstance(event, TokenEvent):
             written.setdefault(event.branch, []).extend(event.tokens)
     assert sorted(map(len, written.values()))[-4:] == [42] * 4

@@ -42,13 +42,14 @@ BOUNDS = (Bounds(2, 3, 2), Bounds(1, 4, None), Bounds(3, 2, 1))
 
 @dataclass(frozen=True)
 class Job:
-    """One request: when its client gives up, if ever, and whether its budget is impossible."""
+    """One request: whether its client gives up, once how many others have ended, and whether its
+    budget is impossible."""
 
     prompt: list[int]
     request: ForkRequest
     bound: BoundSchema
     bounds: Bounds
-    abort_after: float | None
+    abort_after: int | None
     streamed: bool
     refused: bool
 
@@ -114,7 +115,7 @@ def jobs(local: LocalEngine) -> Iterator[Job]:
             events=random.random() < 0.5,
         )
         text = f"Question {number}: " + "and so on, " * random.choice((0, 0, 2, 12))
-        abort = random.uniform(0, 12) if random.random() < 0.15 else None
+        abort = random.randrange(2 * REQUESTS // 3) if random.random() < 0.15 else None
         streamed = random.random() < 0.3
         yield Job(ids_of(local, text), request, chosen, bounds, abort, streamed, refused)
 
@@ -129,7 +130,24 @@ def drawn_sampling(random: Random) -> Sampling:
     )
 
 
-async def ask(server: Server, number: int, job: Job) -> Answer | str:
+class Ended:
+    """How many requests have ended, for those that wait until so many have."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._moved = asyncio.Condition()
+
+    async def count(self) -> None:
+        async with self._moved:
+            self._count += 1
+            self._moved.notify_all()
+
+    async def reach(self, wanted: int) -> None:
+        async with self._moved:
+            await self._moved.wait_for(lambda: self._count >= wanted)
+
+
+async def ask(server: Server, number: int, job: Job, ended: Ended) -> Answer | str:
     """The answer, or why there is none."""
     rid = f"soak-{number}"
 
@@ -145,12 +163,14 @@ async def ask(server: Server, number: int, job: Job) -> Answer | str:
 
     task = asyncio.ensure_future(answered())
     if job.abort_after is not None:
-        await asyncio.sleep(job.abort_after)
+        await ended.reach(job.abort_after)
         server.abort(rid)
     try:
         return await task
     except ValueError as error:  # what SGLang's engine makes of a refusal
         return str(error)
+    finally:
+        await ended.count()
 
 
 def judge(job: Job, end: Answer | str) -> str:
@@ -181,10 +201,11 @@ def test_three_hundred_requests_at_once(server: Server, local: LocalEngine) -> N
     alone = server.generate(ordinary, [plain(40)] * PLAIN)
 
     async def together() -> tuple[list[Answer | str], list[Answer]]:
-        tasks = [asyncio.ensure_future(ask(server, n, job)) for n, job in enumerate(work)]
+        ended = Ended()
+        tasks = [asyncio.ensure_future(ask(server, n, job, ended)) for n, job in enumerate(work)]
         beside: list[Any] = []
-        for prompt in ordinary:
-            await asyncio.sleep(0.1)
+        for number, prompt in enumerate(ordinary):
+            await ended.reach(number * REQUESTS // (2 * PLAIN))
             beside.append(asyncio.ensure_future(server.send(prompt, plain(40))))
         return list(await asyncio.gather(*tasks)), list(await asyncio.gather(*beside))
 

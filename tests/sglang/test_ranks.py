@@ -1,0 +1,129 @@
+"""Tensor parallelism over two ranks, and two replicas, on the CPU: the same answers.
+
+Each is a server of its own, with a rank on each of two cores. Non-goals: speed, several nodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from sglang.srt.managers.io_struct import ContinueGenerationReqInput, PauseGenerationReqInput
+
+import nprdsl
+from nprdsl.events import EndReason
+from nprdsl.ledger import Limits
+from nprdsl.runtime import LocalEngine, Sampling
+from nprdsl.runtime.sglang import drawing
+from tests.sglang.cases import Case, agree, all_agree, ids_of, plain, spawning
+from tests.sglang.server import Answer, Server
+
+CORES = sorted(os.sched_getaffinity(0))[:2]
+THREADS = "SGLANG_CPU_OMP_THREADS_BIND"
+POOL = 900
+
+pytestmark = pytest.mark.skipif(len(CORES) < 2, reason="each rank needs a core")
+
+
+def start(model: Path, **options: Any) -> Iterator[Server]:
+    """A server whose ranks have a core each."""
+    os.environ[THREADS] = "|".join(map(str, CORES))
+    started = Server(model, **options)
+    del os.environ[THREADS]
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="module")
+def ranks(tiny: Path) -> Iterator[Server]:
+    """One model over two ranks, with little memory."""
+    yield from start(tiny, tp_size=2, max_total_tokens=POOL, chunked_prefill_size=32)
+
+
+@pytest.fixture(scope="module")
+def replicas(tiny: Path) -> Iterator[Server]:
+    yield from start(tiny, dp_size=2)
+
+
+def mixed() -> list[Case]:
+    npr = Limits(max_tokens=200, branches=4, blocks=2)
+    warm = Sampling(temperature=0.9, top_p=0.95, seed=5)
+    cases = [
+        Case(nprdsl.load("npr"), "Why?", npr),
+        Case(nprdsl.load("npr"), "Why not?", npr, replace(warm, repetition_penalty=1.2)),
+        Case(nprdsl.load("multiverse"), "How?", replace(npr, depth=2)),
+        Case(nprdsl.load("parallel_r1"), "What?", replace(npr, spawn=3), warm),
+        Case(nprdsl.load("threadweaver"), "Who?", npr),
+    ]
+    return [*cases, *(spawning(f"Go {i}", 6, length=20) for i in range(3))]
+
+
+def test_ranks_give_the_answers_of_one(ranks: Server, local: LocalEngine) -> None:
+    """Under pressure: the ranks must let in, fork, join and put back alike."""
+    cases = mixed()
+    assert sum(case.limits.max_tokens for case in cases) > 1.5 * POOL
+    results = all_agree(ranks, local, cases)
+    assert sum(len(r.trace.graph.forks) for r in results if r.trace is not None) > 4
+    ranks.settle()
+
+
+def test_ranks_take_aborts_and_pauses_alike(ranks: Server, local: LocalEngine) -> None:
+    case = spawning("Pause", 4, length=40)
+    result = case.result(local)
+    manager = ranks.engine.tokenizer_manager
+
+    async def disturbed() -> tuple[Answer, Answer, Answer]:
+        followed = ranks.follow(result.prompt_ids, case.request)
+        other = ranks.follow(ids_of(local, "abort"), spawning("", 3, length=60).request, rid="gone")
+        beside = asyncio.ensure_future(ranks.send(ids_of(local, "plain"), plain(60)))
+        await followed.until(lambda chunk: chunk.branches_run)
+        await manager.pause_generation(PauseGenerationReqInput(mode="retract"))
+        await manager.continue_generation(ContinueGenerationReqInput())
+        await other.until(lambda chunk: chunk.branches_run)
+        ranks.abort("gone")
+        return await followed.last(), await other.last(), await beside
+
+    answer, gone, beside = ranks.run(disturbed())
+    agree(answer, result)
+    assert gone.final.finish is EndReason.ABORTED
+    assert len(beside.ids) == 60
+    ranks.settle()
+
+
+def test_replicas_share_the_work(replicas: Server, local: LocalEngine) -> None:
+    cases = mixed()
+    results = [case.result(local) for case in cases]
+    answers = replicas.generate([r.prompt_ids for r in results], [case.request for case in cases])
+    for answer, result in zip(answers, results, strict=True):
+        agree(answer, result)
+    assert {answer.meta["dp_rank"] for answer in answers} == {0, 1}
+    replicas.settle()
+
+
+def test_ranks_that_differ_end_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the first rank sends is taken where it has the same rows and as much memory."""
+    sent: list[torch.Tensor] = []
+
+    def broadcast(tensor: torch.Tensor, src: int) -> torch.Tensor:
+        sent.append(tensor.clone())
+        return sent[0]
+
+    monkeypatch.setattr(drawing, "get_tp_group", lambda: SimpleNamespace(broadcast=broadcast))
+
+    def agreed(slots: int, token: int, row: int = 1) -> list[tuple[int, int, float]]:
+        traces: Any = SimpleNamespace(pools=SimpleNamespace(free_slots=slots, free_rows=3))
+        drawn = [(row, token, -0.5)]
+        return drawing._agreed(traces, ["a", "b", "c"], drawn, torch.device("cpu"))
+
+    assert agreed(100, 7) == [(1, 7, -0.5)]
+    assert agreed(100, 8) == [(1, 7, -0.5)], "the first rank's token"
+    for slots, row in ((99, 1), (100, 2)):
+        with pytest.raises(RuntimeError, match="the ranks of this server have different"):
+            agreed(slots, 7, row)

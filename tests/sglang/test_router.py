@@ -1,0 +1,131 @@
+"""SGLang's router before a server: engines, streams, aborts and chats go through it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+import nprdsl
+from nprdsl.events import EndReason, ForkEvent, TokenEvent
+from nprdsl.runtime import LocalEngine, Result, Sampling, SGLangEngine
+from nprdsl.runtime.errors import EngineUnavailableError
+from nprdsl.runtime.sglang.transport import Transport
+from nprdsl.runtime.sglang.weights import WeightsError
+from tests.sglang.served import Served, free_port
+
+ARITH = nprdsl.load("arith")
+PROMPT = "37*4 + 85-19?"
+ANSWER = r"\boxed{214}"
+MESSAGES: Any = [{"role": "user", "content": PROMPT}]
+GREEDY = Sampling(temperature=0.0)
+START_S = 60
+
+
+@pytest.fixture(scope="module")
+def router(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a router with one worker."""
+    url = f"http://127.0.0.1:{free_port()}"
+    log = tmp_path_factory.mktemp("router") / "log"
+    options = ["--host", "127.0.0.1", "--port", url.rpartition(":")[2], "--log-level", "error"]
+    options += ["--prometheus-port", str(free_port()), "--worker-urls", served.url]
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sglang_router.launch_router", *options],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait(process, url, log)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    """Until the router has a worker."""
+    asked = {"model": "arith", "messages": MESSAGES, "max_tokens": 1}
+    for _ in range(START_S * 4):
+        assert process.poll() is None, log.read_text(errors="replace")
+        try:
+            if Transport(url).post("/v1/chat/completions", asked):
+                return
+        except (EngineUnavailableError, RuntimeError):
+            time.sleep(0.25)
+    raise AssertionError(f"no router after {START_S} s: {log.read_text(errors='replace')}")
+
+
+@pytest.fixture(scope="module")
+def engine(router: str, served: Served) -> Iterator[SGLangEngine]:
+    made = SGLangEngine(router, worker=served.url)
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def idle_again(served: Served) -> Iterator[None]:
+    yield
+    served.settle()
+
+
+def test_results_are_those_of_the_local_engine(engine: SGLangEngine) -> None:
+    local = LocalEngine.from_pretrained("arith", dtype="fp32")
+    settings = [GREEDY, Sampling(temperature=1.5, seed=4, rules={"step": {"top_k": 3}})]
+    for sampling in settings:
+        ours = engine.generate(ARITH, PROMPT, chat=True, sampling=sampling)
+        theirs = local.generate(ARITH, PROMPT, chat=True, sampling=sampling)
+        assert ours.token_ids == theirs.token_ids
+        assert ours.finish is theirs.finish
+
+
+def test_events_come_through(engine: SGLangEngine) -> None:
+    *events, result = engine.stream(ARITH, PROMPT, chat=True, sampling=GREEDY)
+    assert isinstance(result, Result) and result.answer == ANSWER
+    assert [e.rule for e in events if isinstance(e, ForkEvent)] == ["step"]
+
+
+def test_an_abort_ends_the_request_on_the_server(engine: SGLangEngine) -> None:
+    """A router passes no aborts on: the end of the connection is one."""
+    wild = Sampling(temperature=2.5, seed=4)
+    assert len(engine.generate(ARITH, PROMPT, chat=True, sampling=wild).token_ids) > 500
+    number = engine.submit(ARITH, PROMPT, chat=True, sampling=wild)
+    time.sleep(0.3)  # it runs now
+    engine.abort(number)
+    assert engine.wait(number).finish is EndReason.ABORTED
+    stream = engine.stream(ARITH, PROMPT, chat=True, sampling=wild)
+    assert isinstance(next(stream), TokenEvent)
+    stream.close()  # type: ignore[attr-defined]
+    # and `idle_again` waits until the server has nothing to do
+
+
+def test_what_a_router_does_not_know_is_told(router: str, engine: SGLangEngine) -> None:
+    with pytest.raises(EngineUnavailableError, match="is no SGLang server"):
+        SGLangEngine(router)
+    with pytest.raises(WeightsError):
+        engine.weights.load("anywhere")
+
+
+def test_chats_travel_in_session_params(router: str) -> None:
+    client = openai.OpenAI(base_url=f"{router}/v1", api_key="none", max_retries=0)
+
+    def chat(asked: dict[str, Any], **options: Any) -> Any:
+        extra = {"session_params": {"nprdsl": asked}}
+        return client.chat.completions.create(
+            model="arith", messages=MESSAGES, extra_body=extra, **options
+        )
+
+    done = chat({"schema": "arith", "limits": {"max_tokens": 300}})
+    assert done.choices[0].message.content == ANSWER
+    assert done.choices[0].message.trace["finish"] == "completed"
+    *parts, last = chat({"schema": "arith"}, stream=True)
+    assert "".join(part.choices[0].delta.content or "" for part in parts) == ANSWER
+    assert last.choices[0].delta.trace["kind"] == "trace"
+    with pytest.raises(openai.BadRequestError, match="did you mean `arith`"):
+        chat({"schema": "arth"})

@@ -40,6 +40,7 @@ class _SftOptimizer(OptimizerSection):
     learning_rate: PositiveFloat = 1e-6
     schedule: Schedule = Schedule.COSINE
     warmup: NonNegativeFloat = 0.05
+    floor: Share = 0.5  # 5e-7; the public script never passes it on
 
 
 class SftConfig(Section):
@@ -101,6 +102,7 @@ class _ZeroOptimizer(OptimizerSection):
     learning_rate: PositiveFloat = 1e-6
     schedule: Schedule = Schedule.COSINE
     warmup: NonNegativeFloat = 10
+    floor: Share = 1e-8
     betas: tuple[Share, Share] = (0.9, 0.999)
 
 

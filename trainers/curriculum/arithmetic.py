@@ -3,8 +3,9 @@
 Three kinds of questions: `flat`, 2 to 8 products that are independent; `dependent`, a second block
 that needs the sum of the first; `nested`, branches that hold a block of their own. Work is written
 so that every digit follows from a few before it; numbers have five digits, three in a row of a
-product, and those of a takeaway begin with the last digit, as sums do. So steps are long, takeaways
-short, and eight branches can be three times as fast as one.
+product. A takeaway adds from the last digit on, so its numbers begin with that, and a digit of a
+sum that carries is a letter, A for 10 to J for 19: `71730+2:54600=C6D40` is 3717 + 645 = 4362. So
+steps are long, takeaways short, and eight branches can be three times as fast as one.
 Non-goals: grading, other tasks.
 """
 
@@ -19,6 +20,7 @@ from typing import Final
 from nprdsl.trainers.data.problems import Problem
 
 LARGEST: Final = 99_999
+_WITH_CARRY: Final = "0123456789ABCDEFGHIJ"
 MOST: Final = 8  # parts of a flat question that are trained
 _WEIGHTS: Final = {2: 6, 3: 5, 4: 4, 5: 2, 6: 1, 7: 1, 8: 1}
 _KINDS: Final = {"flat": 0.7, "dependent": 0.15, "nested": 0.15}
@@ -62,13 +64,8 @@ class Block:
 
     @property
     def takeaway(self) -> str:
-        """The running total, digits reversed: `71730+2:54600=26340`."""
-        total = self.works[0].value
-        parts = [_reversed(total)]
-        for number, work in enumerate(self.works[1:], 2):
-            total += work.value
-            parts.append(f"{number}:{_reversed(work.value)}={_reversed(total)}")
-        return "+".join(parts)
+        """The running total."""
+        return totals([work.value for work in self.works])
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +203,26 @@ def multiple(number: int, factor: int) -> Work:
         carry = value // 10
     name = f"{number:05}*{factor}"
     return Work(name, f"{name}:{','.join(parts)}={number * factor:05}", number * factor)
+
+
+def totals(numbers: Sequence[int]) -> str:
+    """The sums of the first two numbers, three, … all."""
+    total, *rest = numbers
+    parts = [_reversed(total)]
+    for place, number in enumerate(rest, 2):
+        parts.append(f"{place}:{_reversed(number)}={_added(total, number)}")
+        total += number
+    return "+".join(parts)
+
+
+def _added(a: int, b: int) -> str:
+    """Digits of the sum, the last one first, each with what it carries."""
+    found, carry = "", 0
+    for one, other in zip(_reversed(a), _reversed(b), strict=True):
+        value = int(one) + int(other) + carry
+        found += _WITH_CARRY[value]
+        carry = value // 10
+    return found
 
 
 def _reversed(number: int) -> str:

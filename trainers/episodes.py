@@ -8,11 +8,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from types import MappingProxyType
 from typing import Final
-
-import numpy as np
 
 from nprdsl.ledger import Limits
 from nprdsl.runtime.engine import Engine
@@ -28,6 +25,7 @@ from nprdsl.trainers.rewards.reasons import Reason, Reward
 from nprdsl.trainers.rollout import Rollout, free_rollouts, rollouts
 
 OFF: Final = OverlongSection(buffer=0)
+Sums = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,30 +115,40 @@ def seed_of(seed: int, batch: int, name: str) -> int:
     return int.from_bytes(hashlib.blake2b(told, digest_size=8).digest(), "little")
 
 
-def _degree(episodes: Sequence[Episode]) -> float:
+def _mean(of: Callable[[Episode], float]) -> Callable[[Sequence[Episode]], Sums]:
+    return lambda es: (float(sum(map(of, es))), float(len(es)))
+
+
+def _degree(episodes: Sequence[Episode]) -> Sums:
     """Tokens over those of the longest paths."""
     tokens = sum(len(e.rollout.token_ids) for e in episodes)
-    return tokens / max(1, sum(e.critical_path for e in episodes))
+    return float(tokens), float(sum(e.critical_path for e in episodes))
 
 
-_FIGURES: Final[Mapping[str, Callable[[Sequence[Episode]], float]]] = MappingProxyType(
+def _entropy(episodes: Sequence[Episode]) -> Sums:
+    """Nats for each token, estimated by what was drawn: the mean of -log pi."""
+    drawn = [e.rollout.logprobs for e in episodes]
+    return -float(sum(one.sum() for one in drawn)), float(sum(map(len, drawn)))
+
+
+_FIGURES: Final[Mapping[str, Callable[[Sequence[Episode]], Sums]]] = MappingProxyType(
     {
-        "reward": lambda es: fmean(e.reward.score for e in es),
-        "accuracy": lambda es: fmean(e.right for e in es),
-        "legal": lambda es: fmean(e.rollout.graph is not None for e in es),
-        "parallel": lambda es: fmean(_forks(e) > 0 for e in es),
+        "reward": _mean(lambda e: e.reward.score),
+        "accuracy": _mean(lambda e: e.right),
+        "legal": _mean(lambda e: e.rollout.graph is not None),
+        "parallel": _mean(lambda e: _forks(e) > 0),
         "degree": _degree,
-        "tokens": lambda es: fmean(len(e.rollout.token_ids) for e in es),
-        "critical_path": lambda es: fmean(e.critical_path for e in es),
-        "entropy": lambda es: -float(np.concatenate([e.rollout.logprobs for e in es]).mean()),
+        "tokens": _mean(lambda e: len(e.rollout.token_ids)),
+        "critical_path": _mean(lambda e: e.critical_path),
+        "entropy": _entropy,
     }
 )
 
 
-def figures(episodes: Sequence[Episode]) -> dict[str, float]:
-    """What a batch of episodes comes to. `entropy`, in nats for each token, is that of sampling:
-    the mean of -log pi of what was drawn."""
-    return {name: find(episodes) for name, find in _FIGURES.items()} if episodes else {}
+def figures(episodes: Sequence[Episode]) -> dict[str, Sums]:
+    """What some episodes add to the figures of a batch: sums above and below the line, so that
+    those of several processes can be added up."""
+    return {name: find(episodes) for name, find in _FIGURES.items()}
 
 
 def _forks(episode: Episode) -> int:

@@ -25,6 +25,8 @@ MOST: Final = 8  # parts of a flat question that are trained
 _WEIGHTS: Final = {2: 6, 3: 5, 4: 4, 5: 2, 6: 1, 7: 1, 8: 1}
 _KINDS: Final = {"flat": 0.7, "dependent": 0.15, "nested": 0.15}
 
+_HELD_OUT: Final = 99  # the seed of held-out problems
+
 
 class Kind(StrEnum):
     FLAT = "flat"
@@ -274,6 +276,18 @@ def problems(count: int, seed: int, without: Sequence[Problem] = ()) -> tuple[Pr
         if len(found) == count:
             break
     return tuple(found)
+
+
+def held_out(count: int = 500) -> tuple[Problem, ...]:
+    """The problems that no model is trained on; fewer are the first of more."""
+    return problems(count, _HELD_OUT)
+
+
+def longer(count: int = 100) -> tuple[Problem, ...]:
+    """Flat questions with more parts than are trained, 9 to 12."""
+    rng = random.Random(_HELD_OUT)
+    asked = [flat(rng, 9 + number % 4) for number in range(count)]
+    return tuple(q.problem(f"{q.kind}-{q.parts}-{number}") for number, q in enumerate(asked))
 
 
 def _stream(seed: int) -> Iterator[Question]:

@@ -13,11 +13,14 @@ from dataclasses import dataclass, field, replace
 from typing import Final, TypedDict, Unpack
 
 from nprdsl.diagnostics import did_you_mean
+from nprdsl.trainers.curriculum.arithmetic import held_out, longer
 from nprdsl.trainers.data.problems import Loaded, Problem, read_problems
 from nprdsl.trainers.data.sources import Rejected
-from nprdsl.trainers.evaluate.sums import sums
 
-GENERATED: Final[Mapping[str, Callable[[], tuple[Problem, ...]]]] = {"arith": sums}
+GENERATED: Final[Mapping[str, Callable[[], tuple[Problem, ...]]]] = {
+    "arith": held_out,
+    "arith-long": longer,
+}
 SHIPPED: Final = ("aime25", "amc23", "hmmt25", "math500")
 ELSEWHERE: Final = ("aime24", "minerva", "olympiadbench", "zebralogic")
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -53,7 +54,10 @@ def begin(
 ) -> Beginning:
     """Raises RunError, ModelNotFoundError, SchemaNotFoundError, SchemaError, ValueError."""
     schema = nprdsl.load(language)
-    accelerator = Accelerator(mixed_precision=run.precision)
+    # Without a GPU, processes find each other only if this says so.
+    accelerator = Accelerator(
+        mixed_precision=run.precision, cpu=not torch.accelerator.is_available()
+    )
     settings = config.model_dump(mode="json", by_alias=True)
     del settings["run"]["output"]  # a folder may be moved
     if accelerator.is_main_process:

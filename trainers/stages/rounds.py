@@ -80,9 +80,9 @@ def told(
     every = of_all((figures(episodes), len(episodes), problems), accelerator)
     count = sum(number for _, number, _ in every)
     asked = section.samples * sum(number for _, _, number in every)
-    names = list(next((one for one, number, _ in every if number), {}))
-    means = {
-        f"rollout/{name}": sum(one[name] * number for one, number, _ in every if number) / count
-        for name in names
-    }
+    means = {}
+    for name in every[0][0]:
+        over, under = (sum(one[name][place] for one, _, _ in every) for place in (0, 1))
+        if under:
+            means[f"rollout/{name}"] = over / under
     return {**means, "rollout/failed": float(asked - count)}

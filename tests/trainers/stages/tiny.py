@@ -91,7 +91,7 @@ def _trace(number: int, pair: tuple[int, int]) -> str:
     row = {
         "id": f"p{number}",
         "prompt": f"{a}+{b}?",
-        "trace": f"<guideline><plan>1: {a}</plan><plan>2: {b}</plan></guideline><step>1: {a}</step>"
-        f"<step>2: {b}</step><takeaway>{a}+{b}</takeaway>\\boxed{{{a + b}}}",
+        "trace": f"<guideline><plan>1:{a}</plan><plan>2:{b}</plan></guideline><step>1:{a}</step>"
+        f"<step>2:{b}</step><takeaway>{a}+{b}</takeaway>\\boxed{{{a + b}}}",
     }
     return json.dumps(row) + "\n"

@@ -1,0 +1,83 @@
+"""Both stages of reinforcement learning: what is drawn, what is compared, what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nprdsl.trainers.config import PapoConfig, ZeroConfig, read_config
+from nprdsl.trainers.rollout import MismatchError
+from nprdsl.trainers.stages.papo import train_papo
+from nprdsl.trainers.stages.zero import train_zero
+from tests.trainers.stages.tiny import Tiny
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def zero(tiny: Tiny, folder: Path, **changes: object) -> list[dict[str, float]]:
+    options = {"minibatch": 1, "steps": 2, **changes}
+    train_zero(read_config(ZeroConfig, tiny.config("zero", folder, **options)))
+    return metrics(folder)
+
+
+def papo(tiny: Tiny, folder: Path, **changes: object) -> list[dict[str, float]]:
+    train_papo(read_config(PapoConfig, tiny.config("papo", folder, **{"steps": 2, **changes})))
+    return metrics(folder)
+
+
+def test_problems_that_teach_nothing_are_drawn_again(tiny: Tiny, tmp_path: Path) -> None:
+    """A single sample has no other to be compared with."""
+    found = zero(tiny, tmp_path / "run", rollout__samples=1, refills=3)
+    for row in found:
+        assert row["updates"] == row["rollout/kept"] == 0
+        assert row["rollout/failed"] == 0
+    before = load_file(tiny.model / "model.safetensors")
+    after = load_file(tmp_path / "run" / "model" / "model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in after)
+
+
+def test_a_batch_makes_one_update_for_each_minibatch(tiny: Tiny, tmp_path: Path) -> None:
+    found = zero(tiny, tmp_path / "run", refills=8, rollout__samples=6)
+    assert all(row["updates"] == 2 for row in found)
+    assert all(0 < row["rollout/kept"] <= 1 for row in found)
+    assert all(row["mismatch/largest"] < 1e-3 for row in found)
+
+
+def test_overlong_answers_cost(tiny: Tiny, tmp_path: Path) -> None:
+    """A random model ends some answers by itself, others at the limit."""
+    options = {"reward": "zero", "steps": 1, "refills": 0}
+    plain = zero(tiny, tmp_path / "plain", overlong__buffer=0, **options)
+    shaped = zero(tiny, tmp_path / "shaped", overlong__buffer=10, **options)
+    assert shaped[0]["rollout/tokens"] == plain[0]["rollout/tokens"]
+    assert shaped[0]["rollout/reward"] < plain[0]["rollout/reward"]
+
+
+def test_papo_makes_one_update_and_its_rollouts_are_legal(tiny: Tiny, tmp_path: Path) -> None:
+    found = papo(tiny, tmp_path / "run")
+    for row in found:
+        assert row["rollout/legal"] == 1.0
+        assert row["rollout/degree"] >= 1.0
+        assert row["rollout/failed"] == 0
+        assert 0 <= row["mismatch/mean"] <= row["mismatch/largest"] < 1e-3
+    assert "updates" not in found[0]
+
+
+def test_sequential_rollouts_have_no_degree(tiny: Tiny, tmp_path: Path) -> None:
+    found = papo(tiny, tmp_path / "run", rollout__mode="free")
+    assert all(row["rollout/degree"] == 1.0 for row in found)
+    assert all(row["rollout/critical_path"] == row["rollout/tokens"] for row in found)
+
+
+def test_a_step_is_refused_where_rollout_and_trainer_differ(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(MismatchError):
+        papo(tiny, tmp_path / "papo", rollout__mismatch=1e-12)
+    with pytest.raises(MismatchError):
+        zero(tiny, tmp_path / "zero", rollout__mismatch=1e-12)
+    assert not (tmp_path / "papo" / "metrics.jsonl").exists()
+    assert not (tmp_path / "papo" / "model").exists()

@@ -1,0 +1,99 @@
+"""`python -m nprdsl.trainers.curriculum`: all stages, all evaluations, table and picture.
+
+Non-goals: options of stages (see the files in `configs/arith`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import nprdsl
+from nprdsl.trainers.curriculum.arithmetic import held_out, problems
+from nprdsl.trainers.curriculum.beginner import write_beginner
+from nprdsl.trainers.curriculum.corpus import write_corpus
+from nprdsl.trainers.curriculum.recipe import SCHEMA, Place, speed, tasks
+from nprdsl.trainers.curriculum.report import write_report
+from nprdsl.trainers.curriculum.running import TaskError, run_tasks
+from nprdsl.trainers.data.problems import Problem
+
+DOCUMENTS: Final = 9_000  # that the base model reads
+PROBLEMS: Final = 4_000  # for reinforcement learning and rejection sampling
+_TIME: Final = "seconds.json"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the curriculum; gives the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m nprdsl.trainers.curriculum", description=__doc__
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/curriculum"), help="its folder")
+    parser.add_argument("--configs", type=Path, default=Path("configs/arith"))
+    parser.add_argument("--seed", type=int, default=0, help="of weights, texts and problems")
+    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 1)))
+    given = parser.parse_args(arguments)
+    if not given.configs.is_dir():
+        parser.error(
+            f"there is no folder `{given.configs}`; run this in a clone, or give --configs"
+        )
+    place = Place(given.out, given.configs)
+    try:
+        _run(place, given.seed, given.workers)
+    except TaskError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _run(place: Place, seed: int, workers: int) -> None:
+    since = time.perf_counter()
+    prepare(place, seed)
+    run_tasks(tasks(place), place.folder / "logs", workers, _tell)
+    run_tasks([speed(place)], place.folder / "logs", 1, _tell)
+    taken = _time(place.folder / _TIME, time.perf_counter() - since)
+    for file in write_report(place, taken):
+        _tell(f"written: {file}")
+
+
+def prepare(place: Place, seed: int) -> None:
+    """The beginner, its corpus and the problems, where they are missing."""
+    place.folder.mkdir(parents=True, exist_ok=True)
+    if not place.problems.exists():
+        _write(place.problems, problems(PROBLEMS, 7 + seed, held_out()))
+    if not place.corpus.exists():
+        write_corpus(place.corpus, DOCUMENTS, 1 + seed)
+    if not place.beginner.exists():
+        made = place.beginner.with_name(".init.tmp")
+        write_beginner(made, nprdsl.load(SCHEMA).tags, seed)
+        made.replace(place.beginner)
+
+
+def _write(file: Path, found: Sequence[Problem]) -> None:
+    rows = [{"id": p.id, "prompt": p.prompt, "answer": p.answer} for p in found]
+    made = file.with_name(f".{file.name}.tmp")
+    made.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    made.replace(file)
+
+
+def _time(file: Path, seconds: float) -> float:
+    """The seconds of all runs so far; those that were killed are not known."""
+    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else 0.0
+    file.write_text(json.dumps(before + seconds), encoding="utf-8")
+    return float(before + seconds)
+
+
+def _tell(message: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')}  {message}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

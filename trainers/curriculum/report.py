@@ -1,0 +1,169 @@
+"""What the curriculum came to: the table of all stages, and the picture of their learning curves.
+
+Everything is read from the files of evaluations and runs. A figure of several seeds is their mean,
+with the standard deviation between them. Non-goals: evaluating.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any, Final
+
+from nprdsl.trainers.curriculum.recipe import LONGER, SAMPLES, STAGES, SUITE, Place, Stage
+from nprdsl.trainers.evaluate.comparing import Difference, compare
+from nprdsl.trainers.evaluate.figures import Figures, figures
+from nprdsl.trainers.evaluate.reports import Report, read_report
+from nprdsl.trainers.evaluate.samples import Sample
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_COMPARED: Final = (("beta", "npr"), ("beta", "control"), ("sr-beta", "sr"), ("sr", "npr"))
+_ROUNDS: Final = ("zero", "npr", "sr", "control")  # stages that learn from rollouts
+_PARTS: Final = range(2, 13)
+_SIZE: Final = (10.0, 6.4)  # inches
+_Column = Callable[[Figures], float]
+_COLUMNS: Final[Mapping[str, tuple[_Column, str]]] = {
+    f"avg@{SAMPLES} %": (lambda f: 100 * f.accuracy.value, ".1f"),
+    f"best@{SAMPLES} %": (lambda f: 100 * f.best[f.samples].value, ".1f"),
+    "legal %": (lambda f: 100 * f.legal_rate, ".1f"),
+    "parallel %": (lambda f: 100 * f.trigger_rate.value, ".1f"),
+    "tokens": (lambda f: f.tokens.value, ".0f"),
+    "critical path": (lambda f: f.critical_path.value, ".0f"),
+    "degree": (lambda f: f.degree.value, ".2f"),
+}
+
+
+def write_report(place: Place, seconds: float) -> tuple[Path, Path]:
+    """Writes `report.md` and `curves.svg` into the folder of the curriculum."""
+    reports = {stage.name: _reports(place, stage) for stage in STAGES}
+    parts = [
+        *_table(reports),
+        "",
+        *_differences(reports),
+        "",
+        *_by_parts(place),
+        "",
+        *_speed(place),
+        "",
+        f"All of it took {seconds / 60:.0f} minutes.",
+    ]
+    table, picture = place.folder / "report.md", place.folder / "curves.svg"
+    table.write_text("\n".join(parts) + "\n", encoding="utf-8")
+    draw(place, picture)
+    return table, picture
+
+
+def _reports(place: Place, stage: Stage) -> list[Report]:
+    return [read_report(place.evaluation(stage.name, SUITE, s)) for s in range(stage.seeds)]
+
+
+# -- tables ----------------------------------------------------------------------------------------
+
+
+def _table(reports: Mapping[str, Sequence[Report]]) -> Iterator[str]:
+    """One line a stage."""
+    problems = {r.suites[SUITE].figures.problems for found in reports.values() for r in found}
+    yield f"{max(problems)} held-out problems, {SAMPLES} samples of each; ± between seeds."
+    yield ""
+    yield "| | " + " | ".join([*_COLUMNS, "seeds"]) + " |"
+    yield "|---|" + "---:|" * (len(_COLUMNS) + 1)
+    for stage in STAGES:
+        found = [report.suites[SUITE].figures for report in reports[stage.name]]
+        cells = [_cell([of(one) for one in found], form) for of, form in _COLUMNS.values()]
+        yield f"| {stage.title} | " + " | ".join([*cells, str(len(found))]) + " |"
+
+
+def _cell(values: Sequence[float], form: str) -> str:
+    told = format(fmean(values), form)
+    return f"{told} ± {stdev(values):.2f}" if len(values) > 1 else told
+
+
+def _differences(reports: Mapping[str, Sequence[Report]]) -> Iterator[str]:
+    """Accuracy against accuracy, first seeds, the same problems drawn again."""
+    yield "| accuracy | from | to | difference | 95 % interval (paired bootstrap) |"
+    yield "|---|---:|---:|---:|---:|"
+    for one, other in _COMPARED:
+        gap = _accuracy_gap(reports[one][0], reports[other][0])
+        low, high = 100 * gap.gap.low, 100 * gap.gap.high
+        told = f"{100 * gap.first:.1f} | {100 * gap.other:.1f} | {100 * gap.gap.value:+.1f}"
+        yield f"| {one} to {other} | {told} | {low:+.1f} to {high:+.1f} |"
+
+
+def _accuracy_gap(one: Report, other: Report) -> Difference:
+    (pair,) = compare((("one", one), ("other", other)))
+    return next(d for d in pair.differences if d.figure == "accuracy")
+
+
+def _by_parts(place: Place) -> Iterator[str]:
+    """Flat questions by their parts, of the last stage; more than were trained are in a suite of
+    their own."""
+    every = [
+        sample
+        for suite in (SUITE, LONGER)
+        for sample in read_report(place.evaluation("npr", suite, 0)).suites[suite].samples
+    ]
+    yield "| parts, stage 3 | right % | tokens | critical path | degree | problems |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    kinds = {f"{n} parts": f"flat-{n}-" for n in _PARTS}
+    for title, kind in {**kinds, "dependent": "dependent-", "nested": "nested-"}.items():
+        if samples := [s for s in every if s.problem.startswith(kind)]:
+            yield f"| {title} | {_figures_line(samples)} |"
+
+
+def _figures_line(samples: Sequence[Sample]) -> str:
+    found = figures(samples)
+    return (
+        f"{100 * found.accuracy.value:.1f} | {found.tokens.value:.0f} | "
+        f"{found.critical_path.value:.0f} | {found.degree.value:.2f} | {found.problems}"
+    )
+
+
+def _speed(place: Place) -> Iterator[str]:
+    found = read_report(place.speed("npr")).suites[SUITE].figures
+    baseline = found.baseline
+    assert baseline is not None, "the task of the recipe asks for it"
+    yield "| one request at a time, stage 3 | tokens/s | time to answer, s |"
+    yield "|---|---:|---:|"
+    for name, one in (("branches together", found.speed), ("one after another", baseline.speed)):
+        yield f"| {name} | {one.tokens_per_s:.0f} | {one.time_to_answer_s:.2f} |"
+    yield f"| speed-up | {baseline.speed_up:.2f} | {baseline.time_speed_up:.2f} |"
+
+
+# -- picture ---------------------------------------------------------------------------------------
+
+
+def draw(place: Place, path: Path) -> None:
+    """Learning curves: the losses of imitation, accuracy and legality of rollouts, degree."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({"svg.hashsalt": "nprdsl", "font.size": 9}):
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        (losses, accuracy), (legal, degree) = figure.subplots(2, 2)
+        for name in ("base", "beta", "sr-beta"):
+            _curve(losses, place, name, "loss", 1.0)
+        for name in _ROUNDS:
+            _curve(accuracy, place, name, "rollout/accuracy", 100.0)
+            _curve(legal, place, name, "rollout/legal", 100.0)
+            _curve(degree, place, name, "rollout/degree", 1.0)
+        losses.set_yscale("log")
+        for axes, title in (
+            (losses, "imitation: loss"),
+            (accuracy, "rollouts: right, %"),
+            (legal, "rollouts: legal, %"),
+            (degree, "rollouts: tokens / critical path"),
+        ):
+            axes.set_title(title)
+            axes.set_xlabel("step")
+            axes.legend()
+        figure.savefig(path, metadata={"Date": None})
+
+
+def _curve(axes: Axes, place: Place, name: str, figure: str, scale: float) -> None:
+    lines = place.metrics(name).read_text(encoding="utf-8").splitlines()
+    rows: list[dict[str, Any]] = [row for line in lines if figure in (row := json.loads(line))]
+    axes.plot([row["step"] for row in rows], [scale * row[figure] for row in rows], label=name)

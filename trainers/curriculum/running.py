@@ -1,0 +1,108 @@
+"""Runs the tasks of a recipe, several at once, each a process of its own with one thread.
+
+A task begins when what it needs is there, and counts as done when its result is: a curriculum that
+was killed goes on where it was. Small models gain nothing from a second thread, so processes fill
+the cores. Non-goals: what the tasks are (see `recipe`).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+from nprdsl.trainers.curriculum.recipe import Task
+
+_PAUSE: Final = 0.5  # seconds between two looks
+_SHOWN: Final = 15  # last lines of a task that failed
+_ENVIRONMENT: Final = {
+    "OMP_NUM_THREADS": "1",
+    "GOMP_SPINCOUNT": "0",
+    "OMP_WAIT_POLICY": "passive",
+    "HF_HUB_OFFLINE": "1",
+}
+
+Tell = Callable[[str], None]
+
+
+class TaskError(RuntimeError):
+    """A task failed, or can never begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    task: Task
+    process: subprocess.Popen[bytes]
+    log: IO[bytes]
+    since: float
+
+
+def run_tasks(tasks: Sequence[Task], logs: Path, workers: int, tell: Tell) -> float:
+    """Runs what is not done, at most `workers` at once; gives the seconds of all tasks together.
+
+    What a command prints is in `logs`. Raises TaskError when a task fails; those that run beside it
+    are ended then, and go on in the next run.
+    """
+    logs.mkdir(parents=True, exist_ok=True)
+    waiting = [task for task in tasks if not task.result.exists()]
+    done, running, spent = len(tasks) - len(waiting), list[_Running](), 0.0
+    try:
+        while waiting or running:
+            for ended in [one for one in running if one.process.poll() is not None]:
+                running.remove(ended)
+                taken = _checked(ended)
+                spent, done = spent + taken, done + 1
+                tell(f"{ended.task.name}: done in {taken:.0f} s ({done} of {len(tasks)})")
+            while len(running) < workers and (task := _ready(waiting)):
+                waiting.remove(task)
+                running.append(_start(task, logs))
+            if waiting and not running:
+                missing = [str(need) for need in waiting[0].needs if not need.exists()]
+                raise TaskError(f"`{waiting[0].name}` needs {', '.join(missing)}")
+            time.sleep(_PAUSE)
+    finally:
+        for one in running:
+            one.process.terminate()
+            one.process.wait()
+            one.log.close()
+    return spent
+
+
+def _ready(waiting: Sequence[Task]) -> Task | None:
+    """The first task that can begin."""
+    return next((t for t in waiting if all(need.exists() for need in t.needs)), None)
+
+
+def _start(task: Task, logs: Path) -> _Running:
+    task.result.parent.mkdir(parents=True, exist_ok=True)
+    log = (logs / f"{task.name.replace(': ', '-').replace(', ', '-').replace(' ', '-')}.log").open(
+        "ab"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nprdsl", *task.arguments],
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **_ENVIRONMENT},
+    )
+    return _Running(task, process, log, time.perf_counter())
+
+
+def _checked(ended: _Running) -> float:
+    """The seconds that a task took. Raises TaskError where it failed."""
+    ended.log.close()
+    name, log = ended.task.name, Path(ended.log.name)
+    if ended.process.returncode or not ended.task.result.exists():
+        last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_SHOWN:]
+        told = "\n".join(f"    {line}" for line in last)
+        command = " ".join(["nprdsl", *ended.task.arguments])
+        raise TaskError(
+            f"`{name}` failed with exit code {ended.process.returncode} ({log}):\n{told}\n"
+            f"the command was: {command}"
+        )
+    return time.perf_counter() - ended.since

@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE ?= 1
 .PHONY: demo test lint types test-slow sglang-env test-sglang bench clean
 
 demo: .venv/engine
-	$(BIN)/nprdsl run '37*4 + 85-19 + 60+23?' --stats
+	$(BIN)/nprdsl run '37*42+85*19+60*23?' --stats
 
 # One thread for each of two workers: more would take the cores from each other.
 test: lint types

@@ -73,6 +73,7 @@ class Vocabulary:
         spelled = {i: t.encode() if isinstance(t, str) else t for i, t in tokens.items() if t}
         self._trie = ByteTrie(list(spelled), list(spelled.values()), self.size)
         self._encode = encode
+        self._texts: dict[int, str] = {}
         self._spellings: dict[bytes, tuple[int, ...] | None] = {}
         self._byte_index: dict[int, list[tuple[int, bytes]]] = {}
         self.prose = Prose(self)
@@ -100,6 +101,18 @@ class Vocabulary:
 
     def text(self, ids: Iterable[int]) -> str:
         """The text of `ids`: special tokens by name, what is not UTF-8 as U+FFFD."""
+        if isinstance(ids, tuple) and len(ids) == 1:
+            return self._text_of(ids[0])
+        return self._spelled(ids)
+
+    def _text_of(self, token: int) -> str:
+        """One token; a stream asks for the same ones again and again."""
+        known = self._texts.get(token)
+        if known is None:
+            known = self._texts[token] = self._spelled((token,))
+        return known
+
+    def _spelled(self, ids: Iterable[int]) -> str:
         special = self.special_text
         parts = [special[i].encode() if i in special else self.bytes_of(i) for i in ids]
         return b"".join(parts).decode("utf-8", "replace")

@@ -9,7 +9,7 @@ import importlib.resources
 from pathlib import Path
 from typing import Final
 
-ARITH: Final = "arith"  # adds up to four parts such as `37*4 + 85-19?`; schema `arith`
+ARITH: Final = "arith"  # adds up products such as `37*42+85*19?`; schema `arith`
 
 
 def is_bundled(model: str) -> bool:

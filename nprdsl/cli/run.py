@@ -23,7 +23,7 @@ from nprdsl.cli.single import run_one
 def run(**given: Unpack[Given]) -> None:
     """Reason about PROMPT in parallel, and show the trace, the answer and the figures.
 
-    Without --model the bundled model `arith` adds up to four parts such as '37*4 + 85-19?'.
+    Without --model the bundled model `arith` adds up products such as '37*42+85*19?'.
     Many prompts come from --file, or from stdin if PROMPT is `-`.
     """
     prompt, file = given["prompt"], given["file"]

@@ -17,7 +17,7 @@ from tests.cli.commands import SECONDS, invoke, started
 
 pytest.importorskip("torch")
 
-PROMPTS = [f"{20 + 4 * n}+{30 + 5 * n} + {30 + 5 * n}-11?" for n in range(10)]
+PROMPTS = [f"{20 + 4 * n}*{30 + 5 * n}+{30 + 5 * n}*11?" for n in range(10)]
 # two prompts at a time, so that rows come one after another
 SLOWLY = ("--max-tokens", "250", "--max-kv-tokens", "600")
 
@@ -45,11 +45,11 @@ def test_a_row_for_every_prompt_in_order() -> None:
 
 @pytest.mark.parametrize("arguments", [("-",), ("--file", "-")])
 def test_prompts_on_stdin(arguments: tuple[str, ...]) -> None:
-    rows = [{"prompt": "37*4 + 85-19?"}, {"prompt": [{"role": "user", "content": "60+23 + 37*4?"}]}]
+    rows = [{"prompt": "37*42+85*19?"}, {"prompt": [{"role": "user", "content": "60*23+37*42?"}]}]
     lines = "\n".join(map(json.dumps, rows))
-    for given in (lines, "37*4 + 85-19?\n\n60+23 + 37*4?\n"):
+    for given in (lines, "37*42+85*19?\n\n60*23+37*42?\n"):
         found = records(invoke("run", *arguments, stdin=given).stdout)
-        assert [row["answer"] for row in found] == [r"\boxed{214}", r"\boxed{231}"]
+        assert [row["answer"] for row in found] == [r"\boxed{3169}", r"\boxed{2934}"]
 
 
 def test_a_killed_run_goes_on_where_it_was() -> None:
@@ -103,7 +103,9 @@ def _wait_for_rows(out: Path, rows: int, running: subprocess.Popen[bytes]) -> No
 
 
 def test_a_prompt_that_fails_is_told_and_tried_again() -> None:
-    Path("mixed.jsonl").write_text('{"q": "60+23?"}\n{"q": "what is 60+23?"}\n\n{"q": "85-19?"}\n')
+    Path("mixed.jsonl").write_text(
+        '{"q": "60*23+12*11?"}\n{"q": "what is 60*23?"}\n\n{"q": "85*19+12*11?"}\n'
+    )
     arguments = ("run", "--file", "mixed.jsonl", "--field", "q", "--out", "out.jsonl")
     result = invoke(*arguments)
     assert result.exit_code == ExitCode.BAD
@@ -135,7 +137,7 @@ def test_files_that_are_not_of_this_run_are_left_alone(content: bytes, said: str
     "changed", [("--seed", "5"), ("--temperature", "0.5"), ("--max-tokens", "200"), ("--no-chat",)]
 )
 def test_other_settings_are_another_run(changed: tuple[str, ...]) -> None:
-    Path("one.txt").write_text("60+23?\n")
+    Path("one.txt").write_text("60*23+12*11?\n")
     invoke("run", "--file", "one.txt", "--out", "out.jsonl")
     result = invoke("run", "--file", "one.txt", "--out", "out.jsonl", *changed)
     assert result.exit_code == ExitCode.USAGE
@@ -152,4 +154,4 @@ def test_a_file_that_cannot_be_written(out: str) -> None:
 def test_an_impossible_budget_is_refused_once() -> None:
     result = invoke("run", "--file", "prompts.txt", "--max-tokens", "3")
     assert result.exit_code == ExitCode.USAGE
-    assert result.stderr.count("\n") == 1 and "allow at least 18" in result.stderr
+    assert result.stderr.count("\n") == 1 and "allow at least 16" in result.stderr

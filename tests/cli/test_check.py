@@ -12,10 +12,10 @@ from nprdsl.cli.failures import ExitCode
 from tests.cli.commands import invoke
 
 LEGAL = (
-    "<guideline><plan>1: 37*4</plan><plan>2: 85-19</plan></guideline>"
-    "<step>1: =148</step><step>2: =66</step><takeaway>=214</takeaway>\\boxed{214}"
+    "<guideline><plan>1:37*42</plan><plan>2:85*19</plan></guideline>"
+    "<step>1:=1554</step><step>2:=1615</step><takeaway>=3169</takeaway>\\boxed{3169}"
 )
-ILLEGAL = LEGAL.replace("<step>2", "<step>3").replace("=214</takeaway>", "</takeaway>")
+ILLEGAL = LEGAL.replace("<step>2", "<step>3").replace("=3169</takeaway>", "</takeaway>")
 
 
 @pytest.fixture(autouse=True)

@@ -88,10 +88,10 @@ def test_json() -> None:
 
 def test_several_suites_and_rows_that_are_rejected() -> None:
     lines = [
-        '{"q": "37*4 + 85-19?", "a": 214}',
+        '{"q": "37*42+85*19?", "a": 3169}',
         '{"q": "12+13?"}',
         "x",
-        '{"q": "60+23 + 37*4?", "a": "231.0"}',
+        '{"q": "60*23+37*42?", "a": "2934.0"}',
     ]
     Path("mine.jsonl").write_text("\n".join(lines))
     fields = ("--prompt-field", "q", "--answer-field", "a")
@@ -113,7 +113,7 @@ def test_several_suites_and_rows_that_are_rejected() -> None:
 
 def test_samples_that_cannot_be_run_are_told_and_count_as_wrong() -> None:
     good, bad = (
-        {"id": "good", "prompt": "37*4 + 85-19?", "answer": 214},
+        {"id": "good", "prompt": "37*42+85*19?", "answer": 3169},
         {"prompt": "How?", "answer": 1},
     )
     Path("mixed.json").write_text(json.dumps([good, bad]))
@@ -333,7 +333,7 @@ def refused(*arguments: object, said: str) -> None:
         (("--suite", "arith", "--out", "folder.json"), "it is a folder"),
         (("--suite", "arith", "--model", "none/such"), "cannot load the model `none/such`"),
         (("--suite", "arith", "--schema", "nprr"), "nprr"),
-        (("--suite", "arith", "--max-tokens", "3"), "allow at least 18"),
+        (("--suite", "arith", "--max-tokens", "3"), "allow at least 16"),
         (("--suite", "arith", "--engine", "http://127.0.0.1:9", "--model", "x"), "--model is for"),
         (("--suite", "arith", "--engine", "http://127.0.0.1:9"), "http://127.0.0.1:9"),
     ],

@@ -20,8 +20,8 @@ from tests.cli.commands import MAIN, ROOT, SECONDS, environment, invoke, process
 pytest.importorskip("torch")
 
 ARITH = ROOT / "nprdsl" / "runtime" / "models" / "arith"
-PROMPT = "37*4 + 85-19?"
-ANSWER = r"\boxed{214}"
+PROMPT = "37*42+85*19?"
+ANSWER = r"\boxed{3169}"
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -176,7 +176,7 @@ def test_what_is_refused_before_the_model_is_loaded(arguments: tuple[str, ...], 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--max-tokens", "3"), "allow at least 18"),
+        (("--max-tokens", "3"), "allow at least 16"),
         (("--rule-tokens", "stepp=9"), "`stepp`, which is no rule"),
         (("--max-kv-tokens", "10"), "10"),
         (("--schema", "multiverse"), "error[unspellable-tag]"),

@@ -37,8 +37,8 @@ def test_schemas_as_text(name: str, golden: Callable[[str, str], None]) -> None:
 
 def test_automaton_over_a_tokenizer() -> None:
     size = json.loads(invoke("show", "arith", "--tokenizer", ARITH, "--json").output)["automaton"]
-    assert size["vocabulary"] == 38 and size["tags"] == "special"
-    assert size["minimum"] == 18 and size["rows"] > 1
+    assert size["vocabulary"] == 49 and size["tags"] == "special"
+    assert size["minimum"] == 16 and size["rows"] > 1
 
 
 def test_a_schema_as_json() -> None:

@@ -19,8 +19,8 @@ from nprdsl.runtime.sglang.transport import Transport
 from tests.sglang.served import Served
 
 ARITH = nprdsl.load("arith")
-PROMPT = "37*4 + 85-19?"
-ANSWER = r"\boxed{214}"
+PROMPT = "37*42+85*19?"
+ANSWER = r"\boxed{3169}"
 MESSAGES: Any = [{"role": "user", "content": PROMPT}]
 
 
@@ -85,7 +85,7 @@ def test_chunks_carry_branches_and_end_with_the_answer(client: openai.OpenAI) ->
     (fork,) = [event for event in events if event["kind"] == "fork"]
     assert fork["children"] == [1, 2] and fork["labels"] == ["1", "2"]
     assert fork["rule"] == "step"
-    assert texts[1].startswith("<step>1: 37*4") and texts[2].startswith("<step>2: 85-19")
+    assert texts[1].startswith("<step>1:37*42") and texts[2].startswith("<step>2:85*19")
     order = [event["branch"] for event in events if event["kind"] == "token"]
     assert order.index(2) < len(order) - 1 - order[::-1].index(1), "one branch after another"
     assert last.choices[0].delta.trace["text"].startswith(texts[0].partition("<takeaway>")[0])

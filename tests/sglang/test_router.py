@@ -21,8 +21,8 @@ from nprdsl.runtime.sglang.weights import WeightsError
 from tests.sglang.served import Served, free_port
 
 ARITH = nprdsl.load("arith")
-PROMPT = "37*4 + 85-19?"
-ANSWER = r"\boxed{214}"
+PROMPT = "37*42+85*19?"
+ANSWER = r"\boxed{3169}"
 MESSAGES: Any = [{"role": "user", "content": PROMPT}]
 GREEDY = Sampling(temperature=0.0)
 START_S = 60

@@ -91,7 +91,7 @@ def test_the_bundled_model_answers_the_same() -> None:
     started = Server(Path(folder))
     engine = LocalEngine.from_pretrained(folder, dtype="fp32")
     try:
-        schema, question = nprdsl.load(ARITH), "37*4 + 85-19 + 60+23?"
+        schema, question = nprdsl.load(ARITH), "37*42+85*19+60*23?"
         (result,) = compare(started, engine, schema, [question], sampling=GREEDY)
     finally:
         started.stop()

@@ -27,7 +27,7 @@ from tests.documents import DOCS, blocks, run_python
 from tests.sglang.served import Served
 
 GREEDY = Sampling(temperature=0.0)
-PROMPT = "37*4 + 85-19?"
+PROMPT = "37*42+85*19?"
 PROMPTS = [PROMPT, "1+2?", "9*9 + 12*3 + 4-3 + 2+2?"]
 ARITH = nprdsl.load("arith")
 TOLERANCE = 1e-3
@@ -81,7 +81,7 @@ def test_one_prompt_and_many_give_what_the_local_engine_gives(
 ) -> None:
     one = engine.generate(ARITH, PROMPT, chat=True, sampling=GREEDY)
     assert_same(one, local.generate(ARITH, PROMPT, chat=True, sampling=GREEDY))
-    assert one.answer == r"\boxed{214}"
+    assert one.answer == r"\boxed{3169}"
     settings = [Sampling(seed=i, temperature=0.7) for i in range(len(PROMPTS))]
     ours = engine.generate(ARITH, PROMPTS, chat=True, sampling=settings)
     theirs = local.generate(ARITH, PROMPTS, chat=True, sampling=settings)
@@ -178,7 +178,7 @@ def test_an_abort_ends_a_request_and_others_go_on(engine: SGLangEngine) -> None:
     number = engine.submit(ARITH, PROMPT, chat=True, sampling=GREEDY)
     engine.abort(number)
     assert engine.wait(number).finish is EndReason.ABORTED
-    assert engine.wait(other).answer == r"\boxed{214}"
+    assert engine.wait(other).answer == r"\boxed{3169}"
 
 
 def test_a_closed_stream_leaves_nothing_on_the_server(engine: SGLangEngine) -> None:
@@ -279,7 +279,7 @@ def test_a_server_that_goes_away_fails_the_request(engine: SGLangEngine) -> None
 def test_run_asks_a_server(served: Served) -> None:
     told = invoke("run", PROMPT, "--engine", served.url, "--json")
     assert told.exit_code == 0
-    assert json.loads(told.stdout)["answer"] == r"\boxed{214}"
+    assert json.loads(told.stdout)["answer"] == r"\boxed{3169}"
     refused = invoke("run", PROMPT, "--engine", served.url, "--model", "arith")
     assert (refused.exit_code, "--model is for a model in this process" in refused.stderr) == (2, 1)
     nobody = invoke("run", PROMPT, "--engine", "http://127.0.0.1:1")

@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -43,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"there is no folder `{given.configs}`; run this in a clone, or give --configs"
         )
     place = Place(given.out, given.configs)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no task is left running
     try:
         _run(place, given.seed, given.workers)
     except TaskError as error:
@@ -55,13 +58,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(place: Place, seed: int, workers: int) -> None:
-    since = time.perf_counter()
     prepare(place, seed)
-    run_tasks(tasks(place), place.folder / "logs", workers, _tell)
-    run_tasks([speed(place)], place.folder / "logs", 1, _tell)
-    taken = _time(place.folder / _TIME, time.perf_counter() - since)
-    for file in write_report(place, taken):
+    logs = place.folder / "logs"
+    with _timed(place.folder / _TIME):
+        run_tasks(tasks(place), logs, workers, _tell)
+        run_tasks([speed(place)], logs, 1, _tell)
+    seconds = json.loads((place.folder / _TIME).read_text(encoding="utf-8"))
+    for file in write_report(place, seconds):
         _tell(f"written: {file}")
+
+
+@contextmanager
+def _timed(file: Path) -> Iterator[None]:
+    """Adds the seconds of this run to those of the runs before it."""
+    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else 0.0
+    since = time.perf_counter()
+    try:
+        yield
+    finally:
+        file.write_text(json.dumps(before + time.perf_counter() - since), encoding="utf-8")
 
 
 def prepare(place: Place, seed: int) -> None:
@@ -82,13 +97,6 @@ def _write(file: Path, found: Sequence[Problem]) -> None:
     made = file.with_name(f".{file.name}.tmp")
     made.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     made.replace(file)
-
-
-def _time(file: Path, seconds: float) -> float:
-    """The seconds of all runs so far; those that were killed are not known."""
-    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else 0.0
-    file.write_text(json.dumps(before + seconds), encoding="utf-8")
-    return float(before + seconds)
 
 
 def _tell(message: str) -> None:

@@ -42,21 +42,21 @@ class _Running:
     since: float
 
 
-def run_tasks(tasks: Sequence[Task], logs: Path, workers: int, tell: Tell) -> float:
-    """Runs what is not done, at most `workers` at once; gives the seconds of all tasks together.
+def run_tasks(tasks: Sequence[Task], logs: Path, workers: int, tell: Tell) -> None:
+    """Runs what is not done, at most `workers` at once.
 
     What a command prints is in `logs`. Raises TaskError when a task fails; those that run beside it
     are ended then, and go on in the next run.
     """
     logs.mkdir(parents=True, exist_ok=True)
     waiting = [task for task in tasks if not task.result.exists()]
-    done, running, spent = len(tasks) - len(waiting), list[_Running](), 0.0
+    done, running = len(tasks) - len(waiting), list[_Running]()
     try:
         while waiting or running:
             for ended in [one for one in running if one.process.poll() is not None]:
                 running.remove(ended)
                 taken = _checked(ended)
-                spent, done = spent + taken, done + 1
+                done += 1
                 tell(f"{ended.task.name}: done in {taken:.0f} s ({done} of {len(tasks)})")
             while len(running) < workers and (task := _ready(waiting)):
                 waiting.remove(task)
@@ -70,7 +70,6 @@ def run_tasks(tasks: Sequence[Task], logs: Path, workers: int, tell: Tell) -> fl
             one.process.terminate()
             one.process.wait()
             one.log.close()
-    return spent
 
 
 def _ready(waiting: Sequence[Task]) -> Task | None:

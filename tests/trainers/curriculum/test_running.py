@@ -20,7 +20,7 @@ def picture(folder: Path, name: str, *needs: str, schema: str = "npr") -> Task:
 def test_what_is_needed_goes_first(tmp_path: Path) -> None:
     told: list[str] = []
     tasks = [picture(tmp_path, "b", "a"), picture(tmp_path, "c", "b"), picture(tmp_path, "a")]
-    assert run_tasks(tasks, tmp_path / "logs", 2, told.append) > 0
+    run_tasks(tasks, tmp_path / "logs", 2, told.append)
     assert [line[0] for line in told] == ["a", "b", "c"]
     assert all(task.result.exists() for task in tasks)
 

@@ -14,14 +14,14 @@ from nprdsl.events import EndReason
 from nprdsl.runtime.results import Completion
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.trainers.answers import Fallback
+from nprdsl.trainers.curriculum.arithmetic import held_out
 from nprdsl.trainers.data.problems import Problem
 from nprdsl.trainers.evaluate import Evaluation, Mode, Sample, evaluate
 from nprdsl.trainers.evaluate.running import EvaluationError, NoSampleError
 from nprdsl.trainers.evaluate.samples import judged, judged_freely, seeded
-from nprdsl.trainers.evaluate.sums import sums
 from tests.trainers.evaluate.made import arith, failed
 
-PROBLEMS = sums(6)
+PROBLEMS = held_out(6)
 GREEDY = Sampling(temperature=0)
 RULED = Sampling(temperature=0, rules={"step": {"temperature": 1.0}})
 WARM = Sampling(temperature=1.6)  # wrong now and then

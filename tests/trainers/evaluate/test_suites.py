@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pytest
 
+from nprdsl.trainers.curriculum.arithmetic import held_out
 from nprdsl.trainers.data.sources import SourceError
 from nprdsl.trainers.evaluate import suites
 from nprdsl.trainers.evaluate.suites import SuiteError, from_source, named
-from nprdsl.trainers.evaluate.sums import sums
 
 
 @pytest.mark.parametrize(
@@ -55,21 +54,12 @@ def test_problems_of_the_user(tmp_path: Path) -> None:
 
 def test_every_name_is_of_one_kind() -> None:
     names = [*suites.GENERATED, *suites.SHIPPED, *suites.ELSEWHERE]
-    assert len(set(names)) == len(names) == 9
+    assert len(set(names)) == len(names) == 10
 
 
-def test_sums_are_what_the_bundled_model_learned() -> None:
-    part = r"\d\d[+-]\d\d|\d\d\*[2-9]"
-    for problem in sums(300, seed=1):
-        assert re.fullmatch(rf"(?:{part})(?: \+ (?:{part})){{1,3}}\?", problem.prompt)
-        value = eval(problem.prompt.removesuffix("?"))
-        assert problem.answer == str(value)
-        for one in problem.prompt.removesuffix("?").split(" + "):
-            assert eval(one) >= 0
-
-
-def test_sums_repeat_and_differ() -> None:
-    assert sums(50) == sums(80)[:50]
-    assert sums(50, seed=1) != sums(50)
-    assert len({problem.id for problem in sums(500)}) == 500
-    assert {problem.prompt.count(" + ") for problem in sums(100)} == {1, 2, 3}
+def test_the_task_of_the_bundled_model_is_generated() -> None:
+    suite = named("arith")
+    assert suite.problems == held_out() and len(suite.problems) == 500
+    assert suite.first(20).digest != suite.digest == named("arith").digest
+    parts = {problem.prompt.count("*") for problem in named("arith-long").problems}
+    assert parts == {9, 10, 11, 12}

@@ -1,0 +1,110 @@
+"""From sequential solutions to a model that reasons in parallel: `nprdsl curate`, then `nprdsl train
+sft` on its output as it is."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+import nprdsl
+from nprdsl.runtime import LocalEngine, Sampling
+from tests.cli.commands import invoke
+from tests.curate.arithmetic import Solution, arithmetic_oracle
+from tests.curate.server import scripted
+
+SCHEMA = nprdsl.load("npr")
+CONFIG = """
+schema = "npr"
+batch = 16
+epochs = 12
+[model]
+path = "beginner"
+[data]
+source = "traces.jsonl"
+[prompt]
+chat = false
+[optimizer]
+kind = "muon"
+learning_rate = 1e-2
+weight_decay = 0.0
+betas = [0.9, 0.98]
+[run]
+output = "run"
+room = 512
+rows = 8
+tensorboard = false
+"""
+
+
+def solved() -> list[Solution]:
+    """All pairs of sums of two digits up to 5, in an order that is drawn."""
+    parts = [(f"{a}+{b}", a + b) for a in range(6) for b in range(6)]
+    pairs = [Solution(pair) for pair in itertools.product(parts, repeat=2)]
+    random.Random(0).shuffle(pairs)
+    return pairs
+
+
+def write_beginner(folder: Path, texts: list[str]) -> None:
+    """A model of random weights whose tokens are the tags and every character of the texts."""
+    torch.manual_seed(0)
+    named = ["<pad>", "<eos>", *SCHEMA.tags]
+    letters = sorted({c for text in texts for c in text} | set("0123456789"))
+    vocabulary = {name: number for number, name in enumerate([*named, *letters])}
+    core = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    core.decoder = decoders.Fuse()
+    core.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in named])
+    PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<pad>", eos_token="<eos>"
+    ).save_pretrained(folder)
+    config = Qwen3Config(
+        vocab_size=len(vocabulary), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=2, head_dim=32, max_position_embeddings=512,
+        tie_word_embeddings=True, bos_token_id=None, eos_token_id=1, pad_token_id=0,
+    )  # fmt: skip
+    Qwen3ForCausalLM(config).save_pretrained(folder)
+
+
+def test_chains_of_thought_become_a_model_that_reasons_in_parallel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = solved()
+    learned, held_out = made[:400], made[400:480]
+    Path("chains.jsonl").write_text("".join(json.dumps(s.row) + "\n" for s in learned))
+    with scripted(arithmetic_oracle(learned)) as server:
+        where = ("--endpoint", server.url, "--model", "m", "--out", "traces.jsonl")
+        assert invoke("curate", "chains.jsonl", "--schema", "npr", *where).exit_code == 0
+    traces = [json.loads(line) for line in Path("traces.jsonl").read_text("utf-8").splitlines()]
+    write_beginner(Path("beginner"), [row["prompt"] + row["trace"] for row in traces])
+    Path("sft.toml").write_text(CONFIG)
+
+    trained = invoke("train", "sft", "--config", "sft.toml")
+    assert (trained.exit_code, trained.stderr) == (0, "")
+
+    engine = LocalEngine.from_pretrained("run/model", dtype="fp32")
+    prompts, greedy = [solution.prompt for solution in held_out], Sampling(temperature=0)
+    free = engine.complete(SCHEMA, prompts, max_tokens=400, sampling=greedy)
+    bound = engine.bind(SCHEMA)
+    legal = [
+        one
+        for one in free
+        if not bound.check((*one.prompt_ids, *one.token_ids), prompt=len(one.prompt_ids))
+    ]
+    assert len(legal) >= 0.9 * len(free)  # the format is the model's own, nothing is forced
+
+    results = engine.generate(SCHEMA, prompts, sampling=greedy)
+    right = sum(
+        result.answer.strip() == f"\\boxed{{{solution.total}}}."
+        for result, solution in zip(results, held_out, strict=True)
+    )
+    print(right, results[0].text, results[0].usage)
+    assert right >= 0.8 * len(held_out)
+    assert all(len(r.trace.graph.forks[0].after) == 2 for r in results if r.trace is not None)
+    assert all(r.usage.degree > 1.1 for r in results)

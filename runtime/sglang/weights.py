@@ -9,15 +9,20 @@ from __future__ import annotations
 import base64
 import io
 import pickle
+import time
 from collections.abc import Iterable
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from nprdsl.runtime.sglang.transport import ServerError, Transport
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+_SETTLE_S: Final = 5.0
+_LOOK_S: Final = 0.02
 
 
 class WeightsError(RuntimeError):
@@ -37,6 +42,7 @@ class Weights:
 
     def load(self, folder: str | Path, *, version: str | None = None) -> None:
         """Reads a checkpoint that the server can see. Raises WeightsError."""
+        self._settle()
         self._update("/update_weights_from_disk", {"model_path": str(folder)}, version)
 
     def put(
@@ -49,11 +55,19 @@ class Weights:
         """
         data = base64.b64encode(_pickled(list(tensors))).decode()
         body = {"serialized_named_tensors": [data] * ranks, "flush_cache": True}
+        self._settle()
         self._update("/begin_weight_update", {})
         try:
             self._update("/update_weights_from_tensor", body, version)
         finally:
             self._update("/end_weight_update", {})
+
+    def _settle(self) -> None:
+        """Waits for the step behind that of the last answer: until then SGLang counts the request
+        as running, and refuses weights. For requests that do run, it waits itself."""
+        until = time.monotonic() + _SETTLE_S
+        while not self._transport.answers("/flush_cache") and time.monotonic() < until:
+            time.sleep(_LOOK_S)
 
     def _update(self, path: str, body: dict[str, Any], version: str | None = None) -> None:
         named = {} if version is None else {"weight_version": version}

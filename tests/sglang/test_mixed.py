@@ -158,7 +158,11 @@ def test_one_branch_after_another(server: Server, local: LocalEngine) -> None:
     result = local.generate(NPR, FORKING, **options)
     assert nesting(result)
     request = ForkRequest.of(NPR, **options)
-    assert_same(server.generate([result.prompt_ids], [request])[0], result)
+    answer = server.generate([result.prompt_ids], [request])[0]
+    assert_same(answer, result)
+    together = server.generate([result.prompt_ids], [REQUEST])[0]
+    assert answer.final.ids == together.final.ids
+    assert answer.final.forwards > together.final.forwards
 
 
 def test_selective_joins(server: Server) -> None:

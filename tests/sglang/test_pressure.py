@@ -186,14 +186,14 @@ def test_plain_requests_are_put_back_before_a_branch_misses_a_slot(
 
 
 def late(prompt: str) -> Case:
-    """The trunk writes 150 letters, then forks into three with long headers, which take their slots
+    """The trunk writes 100 letters, then forks into three with long headers, which take their slots
     at once."""
     header = "read this before you begin: " * 3
     source = paths(24, header).grammar.source
     spawn = "spawn{path}~1..12"
     source = source.replace(spawn, f'"<guideline>" LONG "</guideline>" {spawn}')
-    source = source.replace("BODY:", "LONG: /[a-z]{150}/\nBODY:")
-    limits = Limits(max_tokens=190 + 3 * (len(header) + 26), spawn=3)
+    source = source.replace("BODY:", "LONG: /[a-z]{100}/\nBODY:")
+    limits = Limits(max_tokens=140 + 3 * (len(header) + 26), spawn=3)
     return Case(own_schema(source, "late"), prompt, limits)
 
 
@@ -209,7 +209,7 @@ def test_what_is_promised_is_there_when_it_is_taken_at_once(
     async def together() -> tuple[Answer, list[Answer]]:
         growing = [tight.follow(prompt, plain(230)) for prompt in prompts]
         for one in growing:
-            await one.until(lambda chunk: len(chunk.ids) > 20)
+            await one.until(lambda chunk: len(chunk.ids) > 40)
         answer = await tight.send(result.prompt_ids, case.request)
         return answer, [await one.last() for one in growing]
 
@@ -359,8 +359,8 @@ def test_aborts_at_every_stage(tight: Server, local: LocalEngine) -> None:
 
     ends = tight.run(all_of_them())
     assert set(ends) <= {"abort", "stop", "length"}, ends
-    assert len(silent) > 2
     assert {ends[number] for number in silent} == {"abort"}
+    assert len(silent) > 2, "all had begun"
     assert ends.count("abort") > 12, ends
     tight.settle()
     all_agree(tight, local, [case])

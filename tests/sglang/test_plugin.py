@@ -79,7 +79,6 @@ def test_a_server_that_cannot_says_why(changes: dict[str, Any], words: str) -> N
     assert words in refusal(scheduler(**changes))
 
 
-@pytest.mark.slow
 def test_a_schema_on_a_server_with_overlap_is_refused(tiny: Path) -> None:
     started = Server(tiny, disable_overlap_schedule=False)
     try:

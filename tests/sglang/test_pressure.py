@@ -275,18 +275,24 @@ def test_plain_traffic_starves_no_fork(tight: Server, local: LocalEngine) -> Non
     assert 0.9 * POOL < case.limits.max_tokens + len(result.prompt_ids) <= POOL
     prompts = [ids_of(local, f"traffic {i}") for i in range(ROWS + 1)]
 
-    async def traffic(number: int, stop: asyncio.Event) -> int:
+    begun, stop = asyncio.Semaphore(0), asyncio.Event()
+
+    async def traffic(number: int) -> int:
         """Requests of unlike lengths, so that at no time all of them are between two."""
         count = 0
         while count == 0 or not stop.is_set():
-            await tight.send(prompts[number], plain(90 + (37 * number + 53 * count) % 110))
+            tokens = 90 + (37 * number + 53 * count) % 110
+            followed = tight.follow(prompts[number], plain(tokens))
+            await followed.until(lambda chunk: len(chunk.ids) > 1)
+            begun.release()
+            await followed.last()
             count += 1
         return count
 
     async def patience() -> tuple[Answer, list[int]]:
-        stop = asyncio.Event()
-        others = [asyncio.ensure_future(traffic(number, stop)) for number in range(len(prompts))]
-        await tight.send(prompts[0], plain(1))  # behind all of them in the queue
+        others = [asyncio.ensure_future(traffic(number)) for number in range(len(prompts))]
+        for _ in range(ROWS):
+            await begun.acquire()
         try:
             answer = await tight.send(result.prompt_ids, case.request)
         finally:

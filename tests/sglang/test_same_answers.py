@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,7 +9,6 @@ import nprdsl
 from nprdsl.events import EndReason
 from nprdsl.ledger import Limits
 from nprdsl.runtime import LocalEngine, Result, Sampling
-from nprdsl.runtime.bundled import ARITH, model_folder
 from nprdsl.runtime.sglang.protocol import ForkRequest
 from tests.sglang.cases import nesting
 from tests.sglang.server import Answer, Server
@@ -85,17 +82,3 @@ def test_seeded_answers_are_equal(server: Server, local: LocalEngine, name: str)
     results = compare(server, local, nprdsl.load(name), PROMPTS[:8], **options)
     assert {r.finish for r in results} <= {EndReason.COMPLETED, EndReason.BUDGET}
     assert any(map(nesting, results)), "nothing ran beside anything"
-
-
-@pytest.mark.slow
-def test_the_bundled_model_answers_the_same() -> None:
-    """A trained model, on a server of its own."""
-    folder = model_folder(ARITH)
-    started = Server(Path(folder))
-    engine = LocalEngine.from_pretrained(folder, dtype="fp32")
-    try:
-        schema, question = nprdsl.load(ARITH), "37*4 + 85-19 + 60+23?"
-        (result,) = compare(started, engine, schema, [question], sampling=GREEDY)
-    finally:
-        started.stop()
-    assert nesting(result)

@@ -159,7 +159,7 @@ def test_plain_requests_are_put_back_before_a_branch_misses_a_slot(
     tight: Server, local: LocalEngine
 ) -> None:
     """They ask for less than they write, as SGLang guesses, so they grow into what is reserved."""
-    prompts = [ids_of(local, f"plain {i}") for i in range(4)]
+    prompts = [ids_of(local, f"plain {i}") for i in range(3)]  # SGLang lets these in together
     alone = [tight.generate([p], [plain(230)])[0] for p in prompts]
     assert all(answer.meta["num_retractions"] == 0 for answer in alone)
     cases = [spawning(f"Fork {i}", 4, length=90) for i in range(2)]
@@ -179,21 +179,21 @@ def test_plain_requests_are_put_back_before_a_branch_misses_a_slot(
         return list(ended)
 
     answers = tight.run(both())
-    for answer, result in zip(answers[4:], results, strict=True):
+    for answer, result in zip(answers[3:], results, strict=True):
         agree(answer, result)
-    assert [answer.ids for answer in answers[:4]] == [answer.ids for answer in alone]
-    assert sum(answer.meta["num_retractions"] for answer in answers[:4]) > 0
+    assert [answer.ids for answer in answers[:3]] == [answer.ids for answer in alone]
+    assert sum(answer.meta["num_retractions"] for answer in answers[:3]) > 0
 
 
 def late(prompt: str) -> Case:
-    """The trunk writes 100 letters, then forks into three with long headers, which take their slots
+    """The trunk writes 130 letters, then forks into three with long headers, which take their slots
     at once."""
     header = "read this before you begin: " * 3
     source = paths(24, header).grammar.source
     spawn = "spawn{path}~1..12"
     source = source.replace(spawn, f'"<guideline>" LONG "</guideline>" {spawn}')
-    source = source.replace("BODY:", "LONG: /[a-z]{100}/\nBODY:")
-    limits = Limits(max_tokens=140 + 3 * (len(header) + 26), spawn=3)
+    source = source.replace("BODY:", "LONG: /[a-z]{130}/\nBODY:")
+    limits = Limits(max_tokens=170 + 3 * (len(header) + 26), spawn=3)
     return Case(own_schema(source, "late"), prompt, limits)
 
 
@@ -203,7 +203,7 @@ def test_what_is_promised_is_there_when_it_is_taken_at_once(
     """Plain requests that run while the trunk is written do not grow into it."""
     case = late("Headers")
     result = case.result(local)
-    prompts = [ids_of(local, f"grow {i}") for i in range(4)]
+    prompts = [ids_of(local, f"grow {i}") for i in range(3)]  # SGLang lets these in together
     alone = [tight.generate([prompt], [plain(230)])[0].ids for prompt in prompts]
 
     async def together() -> tuple[Answer, list[Answer]]:
@@ -283,7 +283,7 @@ def test_plain_traffic_starves_no_fork(tight: Server, local: LocalEngine) -> Non
         while count == 0 or not stop.is_set():
             tokens = 90 + (37 * number + 53 * count) % 110
             followed = tight.follow(prompts[number], plain(tokens))
-            await followed.until(lambda chunk: len(chunk.ids) > 1)
+            await followed.until(lambda chunk: len(chunk.ids) > 20)
             begun.release()
             await followed.last()
             count += 1

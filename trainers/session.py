@@ -24,6 +24,7 @@ from nprdsl.trainers.attention.segments import register
 from nprdsl.trainers.config.sections import (
     AttentionKind,
     ModelSection,
+    OptimizerKind,
     OptimizerSection,
     RunSection,
     Schedule,
@@ -97,10 +98,10 @@ class Session:
         self._run = run
         self._watch = watch
         self.model = model
-        made = _adamw(model, optimizer)
-        self.wrapped, prepared = accelerator.prepare(model, made)
-        self._scheduler = _scheduler(made, optimizer, updates)
-        accelerator.register_for_checkpointing(self._scheduler)
+        made = _optimizers(model, optimizer)
+        self.wrapped, *prepared = accelerator.prepare(model, *made)
+        self._schedulers = [_scheduler(one, optimizer, updates) for one in made]
+        accelerator.register_for_checkpointing(*self._schedulers)
         self.updater = Updater(
             accelerator,
             self.wrapped,
@@ -116,11 +117,12 @@ class Session:
     @property
     def learning_rate(self) -> float:
         """Of the coming update."""
-        return float(self._scheduler.get_last_lr()[0])
+        return float(self._schedulers[0].get_last_lr()[0])
 
     def updated(self) -> None:
         """The weights were updated."""
-        self._scheduler.step()
+        for scheduler in self._schedulers:
+            scheduler.step()
 
     def end_step(self, metrics: Metrics) -> None:
         """A step was made: logs it, and saves everything if it is one to save at."""
@@ -181,16 +183,40 @@ class Session:
         self.accelerator.wait_for_everyone()
 
 
-def _adamw(model: torch.nn.Module, section: OptimizerSection) -> torch.optim.AdamW:
-    """Vectors (norms, biases) do not decay."""
-    trained = [p for p in model.parameters() if p.requires_grad]
+def _optimizers(model: PreTrainedModel, section: OptimizerSection) -> list[torch.optim.Optimizer]:
+    """Vectors (norms, biases) do not decay. Muon, where it is asked for, takes the matrices inside
+    the layers; embeddings and outputs stay with AdamW, as its paper has it."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    inner = set(trained) - _ends(model) if section.kind is OptimizerKind.MUON else set()
+    matrices = [p for name, p in trained.items() if name in inner and p.ndim == 2]
+    rest = [p for name, p in trained.items() if not (name in inner and p.ndim == 2)]
     groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": section.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": section.weight_decay},
+        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
-        groups, lr=section.learning_rate, betas=section.betas, eps=section.epsilon
-    )
+    made: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(
+            groups, lr=section.learning_rate, betas=section.betas, eps=section.epsilon
+        )
+    ]
+    if matrices:
+        made.append(
+            torch.optim.Muon(
+                matrices,
+                lr=section.learning_rate,
+                weight_decay=section.weight_decay,
+                momentum=section.momentum,
+                adjust_lr_fn="match_rms_adamw",
+            )
+        )
+    return made
+
+
+def _ends(model: PreTrainedModel) -> set[str]:
+    """The names of what embeds tokens and of what scores them."""
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    kept = {id(p) for end in ends if end is not None for p in end.parameters()}
+    return {name for name, p in model.named_parameters() if id(p) in kept}
 
 
 def _scheduler(

@@ -76,15 +76,15 @@ def unchecked(logprobs: list[Floats]) -> None:
 
 
 class Updater:
-    """Steps one model. `room`: the entries that a packed row may hold. `rows`: the packed rows of
-    one forward, more than one with dense attention only; several short ones are faster on a CPU.
-    `clip`: the greatest norm of the gradient."""
+    """Steps one model, whose parameters the optimizers share out. `room`: the entries that a packed
+    row may hold. `rows`: the packed rows of one forward, more than one with dense attention only;
+    several short ones are faster on a CPU. `clip`: the greatest norm of the gradient."""
 
     def __init__(
         self,
         accelerator: Accelerator,
         model: torch.nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizers: Sequence[torch.optim.Optimizer],
         *,
         room: int = 32_768,
         rows: int = 1,
@@ -93,7 +93,7 @@ class Updater:
     ) -> None:
         self.accelerator = accelerator
         self.model = model
-        self.optimizer = optimizer
+        self.optimizers = optimizers
         self.room = room
         self.rows = rows
         self.clip = clip
@@ -108,14 +108,16 @@ class Updater:
         found: list[Floats] = [np.zeros(0)] * len(items)
         value = 0.0
         self.model.train()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         forwards = [places[i : i + self.rows] for i in range(0, len(places), self.rows)]
         for number, rows in enumerate(forwards):
             with self._synchronised(last=number == len(forwards) - 1):
                 value += self._backward(items, rows, loss, int(total), found)
         check(found)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         return Step(self._sum(value), float(norm or 0.0), int(total), len(places), found)
 
     def _backward(

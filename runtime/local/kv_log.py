@@ -47,14 +47,19 @@ class SlotPool:
         return frozenset(self._owned)
 
     def allocate(self, owner: int, length: int) -> Extent | None:
-        """The lowest free extent of `length` slots, or None while there is no such room."""
+        """The lowest free extent of `length` slots or a few more, or None while there is no room.
+
+        Where there is room, lengths are rounded up by an eighth at most, so that extents of
+        requests that want nearly as much are equal (see `nprdsl.runtime.local.lanes`).
+        """
         assert owner not in self._owned and length > 0
-        for i, (start, room) in enumerate(self._free):
-            if room >= length:
-                rest = [(start + length, room - length)] if room > length else []
-                self._free[i : i + 1] = rest
-                extent = self._owned[owner] = Extent(start, length)
-                return extent
+        for wanted in (_rounded(length), length):
+            for i, (start, room) in enumerate(self._free):
+                if room >= wanted:
+                    rest = [(start + wanted, room - wanted)] if room > wanted else []
+                    self._free[i : i + 1] = rest
+                    extent = self._owned[owner] = Extent(start, wanted)
+                    return extent
         return None
 
     def release(self, owner: int) -> None:
@@ -77,6 +82,12 @@ class SlotPool:
             assert start == end, f"slots {min(start, end)} to {max(start, end)} are lost or shared"
             end = start + length
         assert end == self.total, f"free + owned = {end} slots, but the pool has {self.total}"
+
+
+def _rounded(length: int) -> int:
+    """The next multiple of an eighth of the power of two below."""
+    step = max(1, (1 << length.bit_length() - 1) // 8)
+    return -(-length // step) * step
 
 
 class LogLayer(CacheLayerMixin):  # type: ignore[misc]

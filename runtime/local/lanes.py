@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 WIDEST: Final = 16  # rows of a request that shares lanes
-FARTHEST: Final = 4  # lanes that may lie between two that are used, plus one
+FARTHEST: Final = 2  # lanes that may lie between two that are used, plus one
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +100,18 @@ def seating(groups: Sequence[RowGroup], device: torch.device) -> Seating:
 
 
 def _together(groups: Sequence[RowGroup]) -> Iterator[list[int]]:
-    """The groups of each call, ascending by their slots."""
-    lattices: dict[tuple[int, int], list[int]] = {}
+    """The groups of each call, ascending by their slots.
+
+    Groups of one call have rows of the same power of two, since all lanes are as wide as the
+    widest. What decides here may not change while the same branches feed: masks grow in place.
+    """
+    lattices: dict[tuple[int, int, int], list[int]] = {}
     for i, group in enumerate(groups):
         if group.rows > WIDEST:
             yield [i]
         else:
-            lattices.setdefault((group.length, group.start % group.length), []).append(i)
+            kind = (group.length, group.start % group.length, group.rows.bit_length())
+            lattices.setdefault(kind, []).append(i)
     for members in lattices.values():
         members.sort(key=lambda i: groups[i].start)
         kept = members[:1]

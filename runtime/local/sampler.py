@@ -11,6 +11,7 @@ Non-goals: where uniform numbers come from (see `randomness`), which masks (see 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 
@@ -18,6 +19,7 @@ from nprdsl.runtime.local.constraints import Constraints, Packed
 from nprdsl.runtime.local.histories import Seen
 from nprdsl.runtime.sampling import Sampling
 
+_DRAWN_BY = attrgetter("temperature", "top_k", "top_p", "min_p")
 _HEAD = 1024  # top-p first looks at so many of the likeliest tokens, then at all
 
 
@@ -59,12 +61,11 @@ class Sampler:
 
     def _draw(self, work: torch.Tensor, draws: list[Draw]) -> torch.Tensor:
         """`[rows, 1]`: settings that are equal are drawn together."""
-        settings = draws[0].settings
-        if all(draw.settings is settings for draw in draws):
-            return _pick(work, draws)
-        groups: dict[int, list[int]] = {}
+        groups: dict[tuple[float, ...], list[int]] = {}
         for row, draw in enumerate(draws):
-            groups.setdefault(id(draw.settings), []).append(row)
+            groups.setdefault(_DRAWN_BY(draw.settings), []).append(row)
+        if len(groups) == 1:
+            return _pick(work, draws)
         tokens = torch.empty(len(draws), 1, dtype=torch.long, device=work.device)
         for rows in groups.values():
             index = torch.tensor(rows, device=work.device)

@@ -64,12 +64,13 @@ def test_equal_extents_share_a_call_but_prompts_and_far_ones_do_not() -> None:
             first += rows
         return sorted(lanes.count for lanes in seating(made, CPU).lanes)
 
-    assert calls((0, 2), (10, 3), (20, 1)) == [3]
+    assert calls((0, 2), (10, 3), (20, 2)) == [3]
     assert calls((20, 2), (0, 3)) == [3]  # a lane between them is empty
-    assert calls((0, 2), (10, WIDEST + 1), (20, 1)) == [1, 3]
+    assert calls((0, 2), (10, 1), (20, 3)) == [1, 3]  # one row would get three seats
+    assert calls((0, 2), (10, WIDEST + 1), (20, 2)) == [1, 3]
     assert calls((0, 2), (13, 3)) == [1, 1]
-    assert calls((0, 2), (10 * FARTHEST, 1)) == [FARTHEST + 1]
-    assert calls((0, 2), (10 * FARTHEST + 10, 1)) == [1, 1]
+    assert calls((0, 2), (10 * FARTHEST, 2)) == [FARTHEST + 1]
+    assert calls((0, 2), (10 * FARTHEST + 10, 2)) == [1, 1]
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3"])

@@ -37,7 +37,7 @@ def step(
     model = copy.deepcopy(engine("npr").model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     accelerator = Accelerator(cpu=True)
-    updater = Updater(accelerator, model, optimizer, room=room, rows=rows, clip=1e9)
+    updater = Updater(accelerator, model, [optimizer], room=room, rows=rows, clip=1e9)
     done = updater.step(batch, lambda b: papo(b.logprobs, b.weights, b.tokens), check)
     return done, [p.detach().clone() for p in model.parameters()]
 
@@ -67,7 +67,7 @@ def test_a_step_that_its_check_refuses_changes_nothing() -> None:
 
     model = copy.deepcopy(engine("npr").model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    updater = Updater(Accelerator(cpu=True), model, optimizer, room=LARGE)
+    updater = Updater(Accelerator(cpu=True), model, [optimizer], room=LARGE)
     with pytest.raises(MismatchError, match="2 rows"):
         updater.step(items(2), lambda b: papo(b.logprobs, b.weights, b.tokens), refuse)
     for a, b in zip(model.parameters(), engine("npr").model.parameters(), strict=True):
@@ -91,7 +91,7 @@ def test_imitation_makes_traces_likelier() -> None:
     model = copy.deepcopy(engine("npr").model)
     batch = [Item(item.row, np.ones_like(item.weights)) for item in items(2)]
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    updater = Updater(Accelerator(cpu=True), model, optimizer, room=LARGE)
+    updater = Updater(Accelerator(cpu=True), model, [optimizer], room=LARGE)
 
     def loss(made: Batch) -> torch.Tensor:
         return sft(made.logprobs, made.tokens)
@@ -123,7 +123,7 @@ accelerator = Accelerator(cpu=True)
 model = engine("npr").model
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 model, optimizer = accelerator.prepare(model, optimizer)
-updater = Updater(accelerator, model, optimizer, room=700, clip=1e9)
+updater = Updater(accelerator, model, [optimizer], room=700, clip=1e9)
 rank, ranks = accelerator.process_index, accelerator.num_processes
 losses = []
 for _ in range(3):

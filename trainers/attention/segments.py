@@ -144,16 +144,20 @@ def _attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
 ) -> torch.Tensor:
     behind = len(key) - len(query)
-    causal = torch.ones(len(query), len(key), dtype=torch.bool, device=query.device).tril(behind)
+    causal = None
+    if behind:
+        causal = torch.ones(len(query), len(key), dtype=torch.bool, device=query.device)
+        causal = causal.tril(behind)
     attended: torch.Tensor = torch.nn.functional.scaled_dot_product_attention(
-        query.transpose(0, 1),
-        key.transpose(0, 1),
-        value.transpose(0, 1),
+        query.transpose(0, 1)[None],
+        key.transpose(0, 1)[None],
+        value.transpose(0, 1)[None],
         attn_mask=causal,
+        is_causal=not behind,
         scale=scale,
         enable_gqa=query.shape[1] != key.shape[1],
     )
-    return attended.transpose(0, 1)
+    return attended[0].transpose(0, 1)
 
 
 def flash(

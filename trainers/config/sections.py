@@ -72,10 +72,20 @@ class Schedule(StrEnum):
     LINEAR = "linear"
 
 
-class OptimizerSection(Section):
-    """AdamW. `warmup`: steps, or below 1 a share of all steps. `floor`: the last learning rate, as
-    a share of the first. `clip`: the greatest norm of the gradient."""
+class OptimizerKind(StrEnum):
+    """AdamW for all parameters, or Muon for the matrices between them (arXiv:2502.16982), which
+    learns from random weights in a third of the tokens."""
 
+    ADAMW = "adamw"
+    MUON = "muon"
+
+
+class OptimizerSection(Section):
+    """`betas` and `epsilon` are AdamW's, `momentum` is Muon's. `warmup`: steps, or below 1 a share
+    of all steps. `floor`: the last learning rate, as a share of the first. `clip`: the greatest
+    norm of the gradient."""
+
+    kind: OptimizerKind = OptimizerKind.ADAMW
     learning_rate: PositiveFloat = 1e-6
     schedule: Schedule = Schedule.CONSTANT
     warmup: Annotated[float, Field(ge=0.0)] = 0.0
@@ -83,6 +93,7 @@ class OptimizerSection(Section):
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
     betas: tuple[Share, Share] = (0.9, 0.95)
     epsilon: PositiveFloat = 1e-8
+    momentum: Share = 0.95
     clip: PositiveFloat = 1.0
 
     def warmup_steps(self, total: int) -> int:

@@ -40,13 +40,14 @@ class _SftOptimizer(OptimizerSection):
     learning_rate: PositiveFloat = 1e-6
     schedule: Schedule = Schedule.COSINE
     warmup: NonNegativeFloat = 0.05
+    floor: Share = 0.5  # 5e-7; the public script never passes it on
 
 
 class SftConfig(Section):
     """Stage 2, and every other imitation of given traces (arXiv:2512.07461, section 2.3).
 
-    `batch`: traces of one optimizer step, over all processes. `layout` "causal" takes illegal
-    traces too, unless `legal` is set.
+    `batch`: traces of one optimizer step, over all processes. `legal` False, with the layout
+    "causal", takes illegal traces too. `shuffle` False keeps the order of the data.
     """
 
     model: ModelSection
@@ -57,9 +58,18 @@ class SftConfig(Section):
     layout: Layout = Layout.PARALLEL
     legal: bool = True
     batch: PositiveInt = 8
+    shuffle: bool = True
     epochs: PositiveFloat = 1.0
     optimizer: _SftOptimizer = _SftOptimizer()
     evaluation: EvaluationSection | None = None
+
+    @model_validator(mode="after")
+    def _is_legal(self) -> Self:
+        if not self.legal and self.layout is Layout.PARALLEL:
+            raise ValueError(
+                "illegal traces have no graph: `legal` = false needs the layout `causal`"
+            )
+        return self
 
 
 class _Reinforced(Section):
@@ -101,6 +111,7 @@ class _ZeroOptimizer(OptimizerSection):
     learning_rate: PositiveFloat = 1e-6
     schedule: Schedule = Schedule.COSINE
     warmup: NonNegativeFloat = 10
+    floor: Share = 1e-8
     betas: tuple[Share, Share] = (0.9, 0.999)
 
 

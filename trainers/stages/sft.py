@@ -37,7 +37,7 @@ def train_sft(
     if begun.directory.complete:
         return begun.directory.model
     rows = _rows(config, begun, tell)
-    order = Order(len(rows), config.batch, config.run.seed)
+    order = Order(len(rows), config.batch, config.run.seed, config.shuffle)
     total = order.batches(config.epochs)
     session = beginning.session(
         begun, config.model, config.run, config.optimizer, total=total, updates=total, watch=watch

@@ -351,7 +351,7 @@ def test_aborts_at_every_stage(tight: Server, local: LocalEngine) -> None:
 
         async def abort(number: int) -> None:
             async with moved:
-                await moved.wait_for(lambda: steps >= 4 * number)
+                await moved.wait_for(lambda: steps > 4 * number)  # all are on the server
             if number not in begun:
                 silent.add(number)
             tight.abort(f"stage-{number}")
@@ -365,8 +365,8 @@ def test_aborts_at_every_stage(tight: Server, local: LocalEngine) -> None:
 
     ends = tight.run(all_of_them())
     assert set(ends) <= {"abort", "stop", "length"}, ends
-    assert {ends[number] for number in silent} == {"abort"}
     assert len(silent) > 2, "all had begun"
+    assert [number for number in silent if ends[number] != "abort"] == []
     assert ends.count("abort") > 12, ends
     tight.settle()
     all_agree(tight, local, [case])

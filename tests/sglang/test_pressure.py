@@ -200,22 +200,23 @@ def late(prompt: str) -> Case:
 def test_what_is_promised_is_there_when_it_is_taken_at_once(
     tight: Server, local: LocalEngine
 ) -> None:
-    """Plain requests that run while the trunk is written do not grow into it."""
+    """Plain requests that run while the trunk is written do not grow into it: they are put back."""
     case = late("Headers")
     result = case.result(local)
     prompts = [ids_of(local, f"grow {i}") for i in range(3)]  # SGLang lets these in together
-    alone = [tight.generate([prompt], [plain(230)])[0].ids for prompt in prompts]
+    alone = [tight.generate([prompt], [plain(280)])[0].ids for prompt in prompts]
 
     async def together() -> tuple[Answer, list[Answer]]:
-        growing = [tight.follow(prompt, plain(230)) for prompt in prompts]
+        growing = [tight.follow(prompt, plain(280)) for prompt in prompts]
         for one in growing:
-            await one.until(lambda chunk: len(chunk.ids) > 40)
+            await one.until(lambda chunk: len(chunk.ids) > 20)
         answer = await tight.send(result.prompt_ids, case.request)
         return answer, [await one.last() for one in growing]
 
     answer, others = tight.run(together())
     agree(answer, result)
     assert [other.ids for other in others] == alone
+    assert sum(other.meta["num_retractions"] for other in others) > 0
 
 
 def test_plain_prompts_wait_for_what_is_promised(tight: Server, local: LocalEngine) -> None:

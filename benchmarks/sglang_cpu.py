@@ -1,6 +1,6 @@
 """The SGLang runtime on a CPU: what the plugin costs plain requests, and what branches gain.
 
-    .venv-sglang/bin/python -m benchmarks.sglang_cpu [--part overhead|speedup]
+    .venv-sglang/bin/python -m benchmarks.sglang_cpu [--part overhead|overlap|speedup]
                                                    [--branches N …] [--repeats N] [--servers N]
 
 overhead   plain requests on servers without the plugin and on as many with it, which have run
@@ -8,6 +8,8 @@ overhead   plain requests on servers without the plugin and on as many with it, 
            Two servers of one kind differ too (`spread`, between the slowest and the fastest), so
            there are several of each. `cpu` compares the CPU time of the servers' processes, which
            other load changes least. Rates are medians over all servers of a kind
+overlap    the same for servers without the plugin, with the overlap scheduler and without it: what
+           the plugin asks for besides
 speed-up   tokens per second of one request with 2, 4 and 8 branches of 64 letters, against as many
            tokens written by a plain request of the same server, and against the same trace with its
            branches one after another; in turn as well. One random model (Qwen3 shape, fp32)
@@ -23,6 +25,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -31,9 +34,10 @@ from rich.table import Table
 from benchmarks.sglang_runs import Runs, Shape, Size, Taken, make_model, without_plugin
 from nprdsl.runtime.sglang import cpu
 
+PARTS = ("speedup", "overhead", "overlap")
 BRANCHES = (2, 4, 8)
+BATCHES = (1, 8)  # plain requests at once
 TOKENS = 64
-PLAIN = Shape(branches=1, tokens=64, batch=8)
 MODEL = Size(hidden=256, layers=4, positions=4096)
 OPTIONS = {
     "device": "cpu",
@@ -48,26 +52,28 @@ OPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Overhead:
-    """Tokens per second of plain requests, the medians; microseconds of CPU time per token; the
-    largest difference between two servers of one kind, in per cent."""
+    """What servers of one kind cost against those of another. Tokens per second of plain requests,
+    the medians; microseconds of CPU time per token; the largest difference between two servers of
+    one kind, in per cent."""
 
+    of: str
     batch: int
-    without_plugin: float
-    with_plugin: float
-    cpu_us_without: float
-    cpu_us_with: float
+    against: float
+    tokens_per_s: float
+    cpu_us_against: float
+    cpu_us: float
     spread: float
     repeats: int
 
     @property
     def percent(self) -> float:
-        """What the plugin costs, of the time to all answers."""
-        return 100 * (self.without_plugin / self.with_plugin - 1)
+        """The cost, of the time to all answers."""
+        return 100 * (self.against / self.tokens_per_s - 1)
 
     @property
     def cpu_percent(self) -> float:
-        """What it costs of the CPU's time."""
-        return 100 * (self.cpu_us_with / self.cpu_us_without - 1)
+        """The cost, of the CPU's time."""
+        return 100 * (self.cpu_us / self.cpu_us_against - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,24 +136,22 @@ def speedup(runs: Runs, branches: int, repeats: int) -> Speedup:
     )
 
 
-def overhead(bare: Sequence[Runs], plugged: Sequence[Runs], batch: int, repeats: int) -> Overhead:
-    shape = Shape(1, PLAIN.tokens, batch)
+def overhead(
+    of: str, others: Sequence[Runs], servers: Sequence[Runs], batch: int, repeats: int
+) -> Overhead:
+    """What `servers` cost against `others`."""
+    shape = Shape(1, TOKENS, batch)
 
     def kind(server: Runs) -> Callable[[int], Taken]:
-        return lambda turn: server.plain(shape, PLAIN.tokens, seed=turn)
+        return lambda turn: server.plain(shape, TOKENS, seed=turn)
 
-    found = in_turn([kind(server) for server in (*bare, *plugged)], repeats)
-    kinds = found[: len(bare)], found[len(bare) :]
-    without, with_it = ([taken for runs in servers for taken in runs] for servers in kinds)
+    found = in_turn([kind(server) for server in (*others, *servers)], repeats)
+    kinds = found[: len(others)], found[len(others) :]
+    against, own = ([taken for runs in each for taken in runs] for each in kinds)
     return Overhead(
-        batch,
-        rate(without),
-        rate(with_it),
-        cpu_us(without),
-        cpu_us(with_it),
-        max(map(spread, kinds)),
+        of, batch, rate(against), rate(own), cpu_us(against), cpu_us(own), max(map(spread, kinds)),
         repeats,
-    )
+    )  # fmt: skip
 
 
 def show(console: Console, speedups: Sequence[Speedup], overheads: Sequence[Overhead]) -> None:
@@ -159,18 +163,17 @@ def show(console: Console, speedups: Sequence[Speedup], overheads: Sequence[Over
             table.add_row(str(s.branches), *rates, *ratios)
         console.print(table)
     if overheads:
-        heads = ("plain requests", "without the plugin", "with it", "overhead", "of cpu", "spread")
-        table = Table(*heads)
+        table = Table("plain requests", "cost of", "against", "so", "cost", "of cpu", "spread")
         for o in overheads:
-            rates = [f"{value:.0f} tokens/s" for value in (o.without_plugin, o.with_plugin)]
+            rates = [f"{value:.0f} tokens/s" for value in (o.against, o.tokens_per_s)]
             shares = [f"{value:+.1f} %" for value in (o.percent, o.cpu_percent)]
-            table.add_row(str(o.batch), *rates, *shares, f"{o.spread:.1f} %")
+            table.add_row(str(o.batch), o.of, *rates, *shares, f"{o.spread:.1f} %")
         console.print(table)
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sglang_cpu")
-    parser.add_argument("--part", choices=["overhead", "speedup"])
+    parser.add_argument("--part", choices=PARTS)
     parser.add_argument("--branches", type=int, nargs="+", default=list(BRANCHES), metavar="N")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--servers", type=int, default=3, help="of each kind, for the overhead")
@@ -184,31 +187,43 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     return chosen
 
 
-def start(model: Path, *, plugin: bool) -> Runs:
+def start(model: Path, *, plugin: bool, overlap: bool = False) -> Runs:
     """A server; one with the plugin has run a trace."""
     with nullcontext() if plugin else without_plugin():
-        server = Runs(model, **OPTIONS)
+        server = Runs(model, **OPTIONS, disable_overlap_schedule=not overlap)
     if plugin:
         server.fork(Shape(4, 8))
     return server
 
 
+def costs(model: Path, parts: Sequence[str], plugged: list[Runs], chosen: Any) -> list[Overhead]:
+    """What plain requests pay."""
+    repeats, found = 3 * chosen.repeats, list[Overhead]()
+    bare = [start(model, plugin=False)]
+    if "overlap" in parts:
+        overlapping = [start(model, plugin=False, overlap=True)]
+        found += [overhead("no overlap", overlapping, bare, n, repeats) for n in BATCHES]
+    if "overhead" in parts:
+        while len(bare) < chosen.servers:
+            bare.append(start(model, plugin=False))
+            plugged.append(start(model, plugin=True))
+        found += [overhead("the plugin", bare, plugged, n, repeats) for n in BATCHES]
+    return found
+
+
 def main() -> None:
     chosen = arguments()
+    parts = [chosen.part] if chosen.part else PARTS
     cpu.prepare()  # servers inherit it
     speedups: list[Speedup] = []
     overheads: list[Overhead] = []
     with TemporaryDirectory() as folder:
         model = make_model(Path(folder), MODEL, torch.float32)
         plugged = [start(model, plugin=True)]
-        if chosen.part != "overhead":
+        if "speedup" in parts:
             speedups = [speedup(plugged[0], n, chosen.repeats) for n in chosen.branches]
-        if chosen.part != "speedup":
-            bare = [start(model, plugin=False)]
-            for _ in range(1, chosen.servers):
-                bare.append(start(model, plugin=False))
-                plugged.append(start(model, plugin=True))
-            overheads = [overhead(bare, plugged, n, 3 * chosen.repeats) for n in (1, PLAIN.batch)]
+        if {"overhead", "overlap"} & set(parts):
+            overheads = costs(model, parts, plugged, chosen)
         plugged[0].stop()  # all of them: SGLang ends every child of this process
     show(Console(), speedups, overheads)
     if chosen.json is not None:

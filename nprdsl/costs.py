@@ -146,8 +146,9 @@ class Costs:
         return 16 + 2 * (rules + values)
 
     def rule(self, name: str) -> int:
-        """The least cost of one use of a rule, wherever it stands."""
-        return min(cost % _FEE for (rule, _, _), cost in self._rules.items() if rule == name)
+        """The least cost of one use of a rule, wherever it stands; 0 if it has no place."""
+        uses = (cost % _FEE for (rule, _, _), cost in self._rules.items() if rule == name)
+        return min(uses, default=0)
 
     def _left(self, frame: Frame | None) -> _DepthLeft:
         if self._bounds.depth is None:

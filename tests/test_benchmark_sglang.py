@@ -125,7 +125,7 @@ class Steady:
 
 def test_what_the_plugin_costs() -> None:
     bare, plugged = [Steady(1.0), Steady(1.0), Steady(1.1)], [Steady(1.0), *[Steady(1.03)] * 2]
-    cost = sglang_cpu.overhead(bare, plugged, 8, 4)  # type: ignore[arg-type]
+    cost = sglang_cpu.overhead("the plugin", bare, plugged, 8, 4)  # type: ignore[arg-type]
     assert cost.percent == pytest.approx(3.0)
     assert cost.cpu_percent == pytest.approx(100 * (3.06 / 3.1 - 1))
     assert cost.spread == pytest.approx(10.0)

@@ -87,7 +87,7 @@ def test_imports_point_down() -> None:
     upward = []
     for path in FILES:
         here = module_of(path)
-        is_cli = here.startswith("nprdsl.cli")
+        is_cli = here.startswith("nprdsl.cli") or here == "nprdsl.__main__"
         nodes = run_at_import(tree(path)) if is_cli else ast.walk(tree(path))
         for name in (name for node in nodes for name in imported(node)):
             if not f"{name}.".startswith("nprdsl."):

@@ -68,6 +68,14 @@ def test_caps_that_make_no_sense_are_refused(rules: dict[str, int], message: str
         Machine(byte_bound("arith"), limits=Limits(rule_tokens=rules))
 
 
+def test_the_cap_of_a_rule_without_a_place_has_no_effect() -> None:
+    """A rule that other limits leave no room for is still one."""
+    bound = byte_bound("multiverse")
+    limits = Limits(max_tokens=60, depth=0)
+    capped = Limits(max_tokens=60, depth=0, rule_tokens={"outline": 9})
+    assert run(bound, capped, seeded(1, 0.1)).ids == run(bound, limits, seeded(1, 0.1)).ids
+
+
 def test_a_branch_keeps_its_cap() -> None:
     bound = byte_bound("nested")
     for cap in (5, 12, 30):

@@ -24,7 +24,7 @@ from nprdsl.vocabulary import Vocabulary
 OVERLAP = (
     "the overlap scheduler is on: it chooses a step before the tokens of the last one are known, "
     "and they decide which branches run; start the server with --disable-overlap-schedule (a step "
-    "then waits for its predecessor's sampling: a few per cent of throughput on a GPU)"
+    "then waits until the one before it was worked up: what that costs is in docs/serving.md)"
 )
 
 

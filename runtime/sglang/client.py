@@ -13,6 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from nprdsl.events import Event
+from nprdsl.ledger import LimitError
 from nprdsl.runtime.engine import Engine, Submission
 from nprdsl.runtime.errors import CapacityError, EngineUnavailableError
 from nprdsl.runtime.prompts import Ids, PromptEncoder
@@ -59,6 +60,7 @@ class SGLangEngine(Engine):
             self.tokenizer = itself.tokenizer() if tokenizer is None else tokenizer
             vocabulary = Vocabulary.from_tokenizer(self.tokenizer)
             self.info = itself.info(vocabulary.size)
+            self._longest = itself.longest
         except ServerError as error:
             raise EngineUnavailableError(
                 f"what answers at {asked.url} is no SGLang server ({error})"
@@ -129,7 +131,16 @@ class SGLangEngine(Engine):
     def _complete(
         self, prompts: Sequence[Ids], budgets: Sequence[int], sampling: Sequence[Sampling]
     ) -> list[Completion]:
-        return completions(self._transport, self.vocabulary, prompts, budgets, sampling)
+        """What is written must fit into a prompt, to be read again (see `plaintext`)."""
+        rooms = [self._longest - len(prompt) for prompt in prompts]
+        for prompt, room in zip(prompts, rooms, strict=True):
+            if room < 1:
+                raise LimitError(
+                    f"the prompt has {len(prompt)} tokens, but the server completes prompts of "
+                    f"{self._longest - 1} at most"
+                )
+        least = [min(pair) for pair in zip(budgets, rooms, strict=True)]
+        return completions(self._transport, self.vocabulary, prompts, least, sampling)
 
     def _forget(self, number: int) -> None:
         with self._lock:

@@ -29,6 +29,7 @@ def info_asked(result: dict[str, Any], scheduler: Any) -> dict[str, Any]:
     """After Scheduler.get_init_info: what the scheduler's process tells the others."""
     from sglang.srt.runtime_context import get_serving
 
+    from nprdsl.runtime.engine import own_sampling
     from nprdsl.runtime.sglang.attach import refusal
 
     model = scheduler.model_config
@@ -39,16 +40,10 @@ def info_asked(result: dict[str, Any], scheduler: Any) -> dict[str, Any]:
         positions=min(model.context_len, scheduler.req_to_token_pool.req_to_token.shape[1]),
         capacity=int(scheduler.max_total_num_tokens),
         outputs=model.vocab_size,
-        sampling={} if own is None else _plain(own.to_dict()),
+        sampling=own_sampling({} if own is None else own.to_dict()),
         refusal=refusal(scheduler),
     )
     return {**result, KEY: told.model_dump(mode="json")}
-
-
-def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    from nprdsl.runtime.engine import own_sampling
-
-    return own_sampling(settings)
 
 
 def replicas_asked(result: dict[str, Any], controller: Any) -> dict[str, Any]:

@@ -41,12 +41,12 @@ REFUSED: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
     "--enable-overlap-schedule": (
         (),
         "the overlap scheduler chooses a step before it is known "
-        "which branches run; it costs a few per cent of throughput to go without",
+        "which branches run; what it costs to go without is in docs/serving.md",
     ),
     "--no-disable-overlap-schedule": (
         (),
         "the overlap scheduler chooses a step before it is known "
-        "which branches run; it costs a few per cent of throughput to go without",
+        "which branches run; what it costs to go without is in docs/serving.md",
     ),
     "--page-size": (("1",), "branches end anywhere, so KV pages hold one token"),
     "--speculative-algorithm": ((), "speculative decoding writes tokens that no schema has seen"),

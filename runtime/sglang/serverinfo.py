@@ -49,6 +49,11 @@ class ServerSelf:
         self._stock = told
         self.plugin = ServerInfo.model_validate(told[KEY]) if KEY in told else None
 
+    @property
+    def longest(self) -> int:
+        """The most tokens of a prompt that SGLang takes."""
+        return int(self._stock["max_req_input_len"]) - 1
+
     def check(self) -> None:
         """Raises EngineUnavailableError for a plugin that cannot be used from here."""
         here = version("nprdsl")

@@ -9,15 +9,20 @@ from __future__ import annotations
 import base64
 import io
 import pickle
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from nprdsl.runtime.sglang.transport import ServerError, Transport
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+_SETTLE_S: Final = 5.0
+_LOOK_S: Final = 0.02
 
 
 class WeightsError(RuntimeError):
@@ -37,7 +42,8 @@ class Weights:
 
     def load(self, folder: str | Path, *, version: str | None = None) -> None:
         """Reads a checkpoint that the server can see. Raises WeightsError."""
-        self._update("/update_weights_from_disk", {"model_path": str(folder)}, version)
+        body = {"model_path": str(folder)}
+        self._swap(lambda: self._update("/update_weights_from_disk", body, version))
 
     def put(
         self, tensors: Iterable[tuple[str, Tensor]], *, version: str | None = None, ranks: int = 1
@@ -49,11 +55,33 @@ class Weights:
         """
         data = base64.b64encode(_pickled(list(tensors))).decode()
         body = {"serialized_named_tensors": [data] * ranks, "flush_cache": True}
-        self._update("/begin_weight_update", {})
+
+        def swap() -> None:
+            self._update("/begin_weight_update", {})
+            try:
+                self._update("/update_weights_from_tensor", body, version)
+            finally:
+                self._update("/end_weight_update", {})
+
+        self._swap(swap)
+
+    def _swap(self, swap: Callable[[], None]) -> None:
+        """SGLang waits for requests that run, but refuses weights until the step behind that of the
+        last answer, which may be still to come."""
         try:
-            self._update("/update_weights_from_tensor", body, version)
-        finally:
-            self._update("/end_weight_update", {})
+            swap()
+        except WeightsError:
+            if not self._is_idle_soon():
+                raise
+            swap()
+
+    def _is_idle_soon(self) -> bool:
+        until = time.monotonic() + _SETTLE_S
+        while not self._transport.answers("/flush_cache"):
+            if time.monotonic() > until:
+                return False
+            time.sleep(_LOOK_S)
+        return True
 
     def _update(self, path: str, body: dict[str, Any], version: str | None = None) -> None:
         named = {} if version is None else {"weight_version": version}

@@ -5,6 +5,7 @@ Non-goals: starting a server (see `tests.sglang.server`).
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,6 +104,18 @@ def all_agree(server: Server, local: LocalEngine, cases: list[Case]) -> list[Res
     for answer, result in zip(answers, results, strict=True):
         agree(answer, result)
     return results
+
+
+def nesting(result: Result) -> int:
+    """How many branches that have siblings stand within each other, at most; 0: nothing ran beside
+    anything."""
+    assert result.trace is not None
+    paths = [segment.path for segment in result.trace.graph.segments]
+    branches = {path[:depth] for path in paths for depth in range(1, len(path) + 1)}
+    blocks = Counter((*branch[:-1], branch[-1][:1]) for branch in branches)
+    wide = {branch for branch in branches if blocks[*branch[:-1], branch[-1][:1]] > 1}
+    inside = [all(b[:depth] in wide for depth in range(1, len(b) + 1)) for b in wide]
+    return max((len(b) for b, whole in zip(wide, inside, strict=True) if whole), default=0)
 
 
 def plain(tokens: int, **settings: Any) -> dict[str, Any]:

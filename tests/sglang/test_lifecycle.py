@@ -17,21 +17,23 @@ from nprdsl.runtime import LocalEngine, Sampling
 from nprdsl.runtime.sglang.protocol import ForkRequest
 from tests.sglang.models import make_model
 from tests.sglang.server import Answer, Server
-from tests.sglang.test_same_answers import GREEDY, LIMITS, PROMPTS, assert_same
+from tests.sglang.test_same_answers import FORKING, GREEDY, LIMITS, PROMPTS, assert_same
 
 NPR = nprdsl.load("npr")
 LONG = ForkRequest.of(
     NPR,
-    limits=Limits(max_tokens=700, branches=4, rule_tokens={"guideline": 40}),  # forks early
+    limits=Limits(
+        max_tokens=700, branches=4, rule_tokens={"guideline": 40, "plan": 8}
+    ),  # forks early
     sampling=GREEDY,
     events=True,
 )
-PROMPT = list(range(40, 60))
+PROMPT = list(range(202, 214))  # a trace behind it has several branches
 
 
 async def aborted_at_its_fork(server: Server, rid: str) -> Answer:
     """The last chunk of a request that is aborted once it has forked."""
-    followed = server.follow(server.ids(PROMPTS[0]), LONG, rid=rid)
+    followed = server.follow(server.ids(FORKING), LONG, rid=rid)
     await followed.until(lambda chunk: chunk.forked)
     server.abort(rid)
     return await followed.last()
@@ -137,7 +139,7 @@ def test_a_flush_is_refused_while_traces_run(server: Server) -> None:
 @pytest.mark.parametrize("mode", ["in_place", "retract"])
 def test_pauses_change_nothing(server: Server, mode: str) -> None:
     """`retract` frees all KV; what was written is computed again, forks and joins included."""
-    limits = Limits(max_tokens=400, branches=4)
+    limits = Limits(max_tokens=400, branches=4, rule_tokens={"plan": 8})
     request = ForkRequest.of(NPR, limits=limits, sampling=GREEDY, events=True)
     prompts = [PROMPT[i:] for i in range(4)]
     plain = {"temperature": 0, "max_new_tokens": 150, "ignore_eos": True}
@@ -173,14 +175,16 @@ def test_new_weights_between_requests(
 ) -> None:
     other = make_model(tmp_path / "other", seed=8)
     request = ForkRequest.of(NPR, limits=LIMITS["npr"], sampling=GREEDY)
-    result = local.generate(NPR, PROMPTS[0], limits=LIMITS["npr"], sampling=GREEDY)
+    result = local.generate(NPR, FORKING, limits=LIMITS["npr"], sampling=GREEDY)
     fresh = LocalEngine.from_pretrained(other, dtype="fp32")
-    changed = fresh.generate(NPR, PROMPTS[0], limits=LIMITS["npr"], sampling=GREEDY)
+    changed = fresh.generate(NPR, FORKING, limits=LIMITS["npr"], sampling=GREEDY)
     assert changed.token_ids != result.token_ids
     try:
+        server.settle()
         assert server.engine.update_weights_from_disk(str(other))[0]
         assert_same(server.generate([changed.prompt_ids], [request])[0], changed)
     finally:
+        server.settle()
         assert server.engine.update_weights_from_disk(str(tiny))[0]
     assert_same(server.generate([result.prompt_ids], [request])[0], result)
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 import nprdsl
 from nprdsl.events import (
     BranchEndEvent,
+    BranchReason,
     EndEvent,
     Event,
     ForkEvent,
@@ -21,13 +22,14 @@ from nprdsl.events import (
 from nprdsl.ledger import Limits
 from nprdsl.runtime import LocalEngine, Sampling
 from nprdsl.runtime.sglang.protocol import ForkRequest
+from tests.sglang.cases import Case, all_agree, nesting, own_schema
 from tests.sglang.server import POOL, Answer, Server
-from tests.sglang.test_same_answers import GREEDY, LIMITS, PROMPTS, assert_same
+from tests.sglang.test_same_answers import FORKING, GREEDY, LIMITS, PROMPTS, assert_same
 
 NPR = nprdsl.load("npr")
 REQUEST = ForkRequest.of(NPR, limits=LIMITS["npr"], sampling=GREEDY)
 PLAIN = {"temperature": 0, "max_new_tokens": 60, "ignore_eos": True}
-PROMPT = list(range(40, 60))
+PROMPT = list(range(202, 214))  # a trace behind it has several branches
 
 
 def plain_prompts() -> list[list[int]]:
@@ -103,6 +105,20 @@ def test_long_prompts_are_computed_in_pieces(server: Server, local: LocalEngine)
         assert_same(answer, result)
 
 
+def test_branches_that_are_forced_from_end_to_end(server: Server, local: LocalEngine) -> None:
+    """The trunk goes on when its fork and its join are done, not where it had come to before."""
+    source = """
+%import .parallel (spawn, reduce)
+start: "<guideline>" WORD "</guideline>" spawn{step}~2..3 reduce{end} WORD
+step:  "<step>" "as before" "</step>"
+end:   "<takeaway>"
+WORD:  /[a-z]{4}/
+"""
+    schema = own_schema(source, "forced")
+    cases = [Case(schema, f"Forced {i}", Limits(max_tokens=80, spawn=3)) for i in range(4)]
+    assert all(map(nesting, all_agree(server, local, cases)))
+
+
 def test_logprobs_of_a_whole_trace(server: Server) -> None:
     """`return_logprob`: every token of the trace once, None where it was forced."""
 
@@ -119,6 +135,7 @@ def test_logprobs_of_a_whole_trace(server: Server) -> None:
 def test_penalties_by_rule(server: Server, local: LocalEngine) -> None:
     sampling = Sampling(
         temperature=0.0,
+        seed=1,
         repetition_penalty=1.3,
         frequency_penalty=0.2,
         rules={
@@ -128,6 +145,7 @@ def test_penalties_by_rule(server: Server, local: LocalEngine) -> None:
     )
     options = {"limits": LIMITS["npr"], "sampling": sampling}
     results = local.generate(NPR, PROMPTS[:4], **options)
+    assert sum(map(nesting, results)) == 2
     request = ForkRequest.of(NPR, **options)
     for answer, result in zip(
         server.generate([r.prompt_ids for r in results], [request] * 4), results, strict=True
@@ -137,19 +155,27 @@ def test_penalties_by_rule(server: Server, local: LocalEngine) -> None:
 
 def test_one_branch_after_another(server: Server, local: LocalEngine) -> None:
     options = {"limits": LIMITS["npr"], "sampling": GREEDY, "parallel": False}
-    result = local.generate(NPR, PROMPTS[0], **options)
+    result = local.generate(NPR, FORKING, **options)
+    assert nesting(result)
     request = ForkRequest.of(NPR, **options)
-    assert_same(server.generate([result.prompt_ids], [request])[0], result)
+    answer = server.generate([result.prompt_ids], [request])[0]
+    assert_same(answer, result)
+    together = server.generate([result.prompt_ids], [REQUEST])[0]
+    assert answer.final.ids == together.final.ids
+    assert answer.final.forwards > together.final.forwards
 
 
 def test_selective_joins(server: Server) -> None:
     """The join waits for one branch; the others are closed legally."""
     join = nprdsl.JoinPolicy(1)
     request = ForkRequest.of(NPR, limits=LIMITS["npr"], sampling=GREEDY, join=join, events=True)
-    for answer in server.generate([PROMPT[i:] for i in range(8)], [request] * 8):
+    answers = server.generate([PROMPT[i:] for i in range(8)], [request] * 8)
+    for answer in answers:
         text = server.text(answer.ids)
         assert NPR.check(text) == [], text
         assert len(answer.ids) <= LIMITS["npr"].max_tokens
+    ends = [e for a in answers for e in a.events if isinstance(e, BranchEndEvent)]
+    assert BranchReason.CUT in {end.reason for end in ends}
 
 
 def test_samples_of_one_prompt(server: Server) -> None:
@@ -170,8 +196,8 @@ def test_samples_of_one_prompt(server: Server) -> None:
 
 
 def test_streams_of_tokens_and_events(server: Server, local: LocalEngine) -> None:
-    result = local.generate(NPR, PROMPTS[0], limits=LIMITS["npr"], sampling=GREEDY)
-    assert result.trace is not None and result.trace.graph.forks
+    result = local.generate(NPR, FORKING, limits=LIMITS["npr"], sampling=GREEDY)
+    assert nesting(result)
     request = ForkRequest.of(NPR, limits=LIMITS["npr"], sampling=GREEDY, events=True)
 
     async def read() -> list[Answer]:

@@ -8,12 +8,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sglang.srt import runtime_context
 from sglang.srt.plugins.hook_registry import HookRegistry
+from transformers import GenerationConfig
 
 import nprdsl
-from nprdsl.runtime.sglang import hooks, plugin
+from nprdsl.runtime.sglang import front, hooks, plugin
 from nprdsl.runtime.sglang.attach import refusal
-from nprdsl.runtime.sglang.protocol import ForkRequest
+from nprdsl.runtime.sglang.conductor import Stage
+from nprdsl.runtime.sglang.protocol import KEY, ForkRequest
 from tests.sglang.server import Server
 
 
@@ -79,7 +82,31 @@ def test_a_server_that_cannot_says_why(changes: dict[str, Any], words: str) -> N
     assert words in refusal(scheduler(**changes))
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("own", "sampling"),
+    [
+        (None, {"temperature": 0.0}),
+        (GenerationConfig(), {"temperature": 0.0}),
+        (GenerationConfig(do_sample=True, temperature=0.6), {"temperature": 0.6}),
+    ],
+)
+def test_a_server_tells_the_settings_of_its_model(
+    own: GenerationConfig | None, sampling: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that has none is greedy, as in the local engine."""
+    serving = SimpleNamespace(served_model_name="tiny")
+    monkeypatch.setattr(runtime_context, "get_serving", lambda: serving)
+    made = scheduler(
+        req_to_token_pool=SimpleNamespace(req_to_token=SimpleNamespace(shape=(8, 64))),
+        max_total_num_tokens=100,
+    )
+    vars(made.model_config).update(context_len=128, vocab_size=300, hf_generation_config=own)
+    told = front.info_asked({"stock": 1}, made)
+    assert told["stock"] == 1
+    assert told[KEY]["sampling"] == sampling
+    assert (told[KEY]["positions"], told[KEY]["capacity"]) == (64, 100)
+
+
 def test_a_schema_on_a_server_with_overlap_is_refused(tiny: Path) -> None:
     started = Server(tiny, disable_overlap_schedule=False)
     try:
@@ -103,3 +130,21 @@ def test_requests_that_wait_too_long_for_memory(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("SGLANG_REQ_WAITING_TIMEOUT", "5")
     (abort,) = hooks.timeouts_polled([], None)
     assert (abort.rid, abort.abort_message) == ("late", "Request waiting timeout reached.")
+
+
+def test_an_aborted_prompt_leaves_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else SGLang tells its client of the abort, without a word about the trace."""
+    mine, other = object(), object()
+    ours = SimpleNamespace(trace=mine, stage=Stage.PROMPT)
+    aborted: list[Any] = []
+    traces = SimpleNamespace(
+        busy=True, matching=lambda rid, everything: [ours], abort=aborted.append
+    )
+    monkeypatch.setattr(hooks, "_attached", [SimpleNamespace(traces=traces)])
+    stock = SimpleNamespace(chunked_req=None, waiting_queue=[other, mine])
+    asked = SimpleNamespace(rid="mine", abort_all=False, abort_message="")
+    hooks.abort_asked(stock, asked)
+    assert (stock.waiting_queue, aborted) == ([other], [ours])
+    stock.chunked_req = mine  # SGLang ends it between two chunks
+    hooks.abort_asked(stock, asked)
+    assert aborted == [ours]

@@ -26,11 +26,22 @@ from nprdsl.runtime.sglang.attach import refusal
 from nprdsl.runtime.sglang.conductor import Conductor
 from nprdsl.runtime.sglang.library import Library
 from nprdsl.runtime.sglang.protocol import reports
-from tests.sglang.cases import GREEDY, Case, agree, all_agree, ids_of, own_schema, plain, spawning
+from tests.sglang.cases import (
+    GREEDY,
+    Case,
+    agree,
+    all_agree,
+    ids_of,
+    nesting,
+    own_schema,
+    plain,
+    spawning,
+)
 from tests.sglang.server import POOL, Answer, Server
 
-NPR = Limits(max_tokens=200, branches=4, blocks=2)
-NESTED = Limits(max_tokens=260, depth=2, branches=3)
+# Items are short, so that lists are long.
+NPR = Limits(max_tokens=200, branches=4, blocks=2, rule_tokens={"plan": 8})
+NESTED = Limits(max_tokens=260, depth=2, branches=3, rule_tokens={"outline": 6})
 
 
 def forks(result: Result) -> int:
@@ -46,9 +57,10 @@ def test_n9_a_request_that_may_not_fork_any_more_keeps_its_slots(
 ) -> None:
     """There one beyond the greatest depth was freed and went on decoding in the freed row."""
     multiverse = nprdsl.load("multiverse")
-    cases = [Case(multiverse, f"Deep {i}", replace(NESTED, depth=i % 3)) for i in range(6)]
+    bounds = [(depth, f"Nest {i}") for depth in range(3) for i in (2, 3, 6)]
+    cases = [Case(multiverse, prompt, replace(NESTED, depth=depth)) for depth, prompt in bounds]
     results = all_agree(server, local, cases)
-    assert forks(results[0]) == 0 and any(forks(result) for result in results)
+    assert [max(map(nesting, results[i : i + 3])) for i in (0, 3, 6)] == [0, 1, 2]
 
 
 async def beside(server: Server, work: Any, size: int) -> Any:
@@ -104,7 +116,7 @@ def test_n11_a_join_owns_every_branch_and_frees_it_once(server: Server, local: L
 def test_n12_joined_kv_is_no_prefix_of_a_plain_request(server: Server, local: LocalEngine) -> None:
     """There the tree held merged branches under their flat text, for any causal request to use."""
     result = all_agree(server, local, [npr("Flat")])[0]
-    assert forks(result)
+    assert nesting(result)
     text = [*result.prompt_ids, *result.token_ids]
     warm = server.generate([text], [plain(8)])[0]
     fork = text.index(local.vocabulary.special["</guideline>"])
@@ -115,8 +127,8 @@ def test_n12_joined_kv_is_no_prefix_of_a_plain_request(server: Server, local: Lo
 
 def test_n13_positions_do_not_depend_on_what_was_cached(server: Server, local: LocalEngine) -> None:
     """There the position was set once, and wrong after another prefix hit or a retraction."""
-    case = npr("The same beginning, " * 8 + "then an end")
-    longer = npr("The same beginning, " * 8 + "then another end")
+    case = spawning("The same beginning, " * 8 + "then an end", 3, length=16, tokens=80)
+    longer = replace(case, prompt="The same beginning, " * 8 + "then another end")
     server.settle()
     for again in (case, case, longer):
         all_agree(server, local, [again])
@@ -201,8 +213,8 @@ def test_n16_the_number_of_plans_is_kept_and_every_end_has_a_name(
         agree(answer, result)
         assert answer.final.finish is not None
         assert answer.finish["type"] == stock[answer.final.finish]
-        made = [e for e in answer.events if isinstance(e, ForkEvent)]
-        assert all(len(fork.children) <= 2 for fork in made)
+    made = [e for answer in answers for e in answer.events if isinstance(e, ForkEvent)]
+    assert max(len(fork.children) for fork in made) == 2
 
 
 def test_n17_a_branch_out_of_budget_is_closed_by_its_own_tag(
@@ -215,6 +227,7 @@ def test_n17_a_branch_out_of_budget_is_closed_by_its_own_tag(
     answers = server.generate([r.prompt_ids for r in results], [c.request for c in cases])
     ends = [e for a in answers for e in a.events if isinstance(e, BranchEndEvent)]
     assert any(e.reason is BranchReason.BUDGET for e in ends)
+    assert any(map(nesting, results))
     assert all(schema.check(result.text) == [] for result in results)
 
 
@@ -245,11 +258,12 @@ WORD: /[a-z]{3}/
 def test_n19_nested_branches_count(server: Server, local: LocalEngine) -> None:
     """There the budget knew the innermost number of branches only."""
     multiverse = nprdsl.load("multiverse")
-    for tokens in (60, 110, 190):
+    for tokens, deepest in ((60, 1), (110, 1), (190, 1), (260, 2)):
         limits = replace(NESTED, max_tokens=tokens)
-        cases = [Case(multiverse, f"Nest {i}", limits) for i in range(4)]
+        cases = [Case(multiverse, f"Nest {i}", limits) for i in (2, 3, 6)]
         results = all_agree(server, local, cases)
         assert all(len(result.token_ids) <= tokens for result in results)
+        assert max(map(nesting, results)) == deepest
 
 
 def test_n20_settings_belong_to_one_request(server: Server, local: LocalEngine) -> None:
@@ -258,14 +272,16 @@ def test_n20_settings_belong_to_one_request(server: Server, local: LocalEngine) 
     per_rule = replace(GREEDY, rules={"step": {"repetition_penalty": 1.6}})
     stock = plain(40, repetition_penalty=1.4)
     prompt = ids_of(local, "penalties")
+    unpenalised = server.generate([prompt], [plain(40)])[0]
     alone = server.generate([prompt], [stock])[0]
-    cases = [npr("Mine", sampling=s) for s in (penalised, per_rule, GREEDY, penalised)]
+    cases = [npr("settings", sampling=s) for s in (penalised, per_rule, GREEDY, penalised)]
     results = [case.result(local) for case in cases]
+    assert all(map(nesting, results))
     ids = [prompt, *(r.prompt_ids for r in results), prompt]
     answers = server.generate(ids, [stock, *(case.request for case in cases), stock])
     for answer, result in zip(answers[1:-1], results, strict=True):
         agree(answer, result)
-    assert answers[0].ids == answers[-1].ids == alone.ids
+    assert answers[0].ids == answers[-1].ids == alone.ids != unpenalised.ids
     assert len({tuple(answer.final.ids) for answer in answers[1:4]}) > 1
 
 
@@ -362,6 +378,7 @@ def test_n23_ids_are_never_spelled_anew(server: Server, local: LocalEngine) -> N
     """There prompts and traces were decoded and encoded again: a tag that a prompt spells became
     one, and split the prompt."""
     result = all_agree(server, local, [npr("Über 漢字 🙂 <step> as text")])[0]
+    assert nesting(result)
     assert (
         local.bind(nprdsl.load("npr")).check(
             [*result.prompt_ids, *result.token_ids], prompt=len(result.prompt_ids)

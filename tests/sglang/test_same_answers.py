@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,20 +9,22 @@ import nprdsl
 from nprdsl.events import EndReason
 from nprdsl.ledger import Limits
 from nprdsl.runtime import LocalEngine, Result, Sampling
-from nprdsl.runtime.bundled import ARITH, model_folder
 from nprdsl.runtime.sglang.protocol import ForkRequest
+from tests.sglang.cases import nesting
 from tests.sglang.server import Answer, Server
 
 TOLERANCE = 1e-3
 BATCH = 16
 GREEDY = Sampling(temperature=0.0)
-LIMITS = {
-    "npr": Limits(max_tokens=220, branches=4, blocks=2),
-    "multiverse": Limits(max_tokens=260, depth=2, branches=3),
+LIMITS = {  # items are short, so that lists are long
+    "npr": Limits(max_tokens=220, branches=4, blocks=2, rule_tokens={"plan": 8}),
+    "multiverse": Limits(max_tokens=260, depth=2, branches=3, rule_tokens={"outline": 6}),
     "parallel_r1": Limits(max_tokens=200, branches=4, spawn=3),
-    "threadweaver": Limits(max_tokens=200, branches=4),
+    "threadweaver": Limits(max_tokens=200, branches=4, rule_tokens={"outline": 8}),
 }
 PROMPTS = [f"{word} {i}?" for i in range(4) for word in ("What", "Why is it", "Sum", "Tell me")]
+FORKING = "Tell me 0?"  # a trace of `npr` has several branches behind it
+assert FORKING in PROMPTS
 
 
 def assert_same(answer: Answer, result: Result) -> None:
@@ -69,30 +69,16 @@ def compare(
 def test_greedy_answers_are_equal(server: Server, local: LocalEngine, name: str) -> None:
     schema = nprdsl.load(name)
     options = {"limits": LIMITS[name], "sampling": GREEDY}
-    compare(server, local, schema, PROMPTS[:1], **options)
     results = compare(server, local, schema, PROMPTS[:BATCH], **options)
-    assert any(r.trace is not None and r.trace.graph.forks for r in results), "nothing forked"
+    deepest = max(results, key=nesting)
+    assert nesting(deepest) == (2 if name == "multiverse" else 1)
+    compare(server, local, schema, [PROMPTS[results.index(deepest)]], **options)
 
 
 @pytest.mark.parametrize("name", LIMITS)
 def test_seeded_answers_are_equal(server: Server, local: LocalEngine, name: str) -> None:
-    sampling = Sampling(temperature=0.9, top_p=0.95, top_k=40, min_p=0.01, seed=5)
+    sampling = Sampling(temperature=0.9, top_p=0.95, top_k=40, min_p=0.01, seed=18)
     options = {"limits": LIMITS[name], "sampling": sampling}
     results = compare(server, local, nprdsl.load(name), PROMPTS[:8], **options)
     assert {r.finish for r in results} <= {EndReason.COMPLETED, EndReason.BUDGET}
-    if name != "threadweaver":  # its tags are too rare for this model at this temperature
-        assert any(r.trace is not None and r.trace.graph.forks for r in results), "nothing forked"
-
-
-@pytest.mark.slow
-def test_the_bundled_model_answers_the_same() -> None:
-    """A trained model, on a server of its own."""
-    folder = model_folder(ARITH)
-    started = Server(Path(folder))
-    engine = LocalEngine.from_pretrained(folder, dtype="fp32")
-    try:
-        schema, question = nprdsl.load(ARITH), "37*42+85*19+60*23?"
-        (result,) = compare(started, engine, schema, [question], sampling=GREEDY)
-    finally:
-        started.stop()
-    assert result.trace is not None and result.trace.graph.forks
+    assert any(map(nesting, results)), "nothing ran beside anything"

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import nprdsl
 from nprdsl.actions import FIRST
@@ -20,6 +21,7 @@ from nprdsl.ledger import LimitError, Limits
 from nprdsl.runtime import GenerationError, LocalEngine, Result, Sampling, SGLangEngine
 from nprdsl.runtime.errors import CapacityError, EngineUnavailableError, UnsupportedServerError
 from nprdsl.runtime.prompts import PromptError
+from nprdsl.runtime.results import Completion
 from nprdsl.runtime.sglang.transport import Transport
 from nprdsl.runtime.sglang.weights import WeightsError
 from tests.cli.commands import invoke
@@ -186,6 +188,75 @@ def test_a_closed_stream_leaves_nothing_on_the_server(engine: SGLangEngine) -> N
     assert isinstance(next(stream), TokenEvent)
     stream.close()  # type: ignore[attr-defined]
     # and `idle_again` waits until the server has nothing to do
+
+
+# -- text that no schema constrains ----------------------------------------------------------------
+
+
+def own_logprobs(local: LocalEngine, written: Completion) -> list[float]:
+    """What one dense forward says of a completion's tokens."""
+    ids = torch.tensor([[*written.prompt_ids, *written.token_ids]])
+    with torch.no_grad():
+        scores = local.model(input_ids=ids).logits[0].log_softmax(-1)
+    first = len(written.prompt_ids)
+    picked = scores[first - 1 : -1].gather(-1, ids[0, first:, None])
+    return [float(value) for value in picked[:, 0]]
+
+
+@pytest.mark.parametrize("tokens", [12, 300])
+def test_completions_are_those_of_the_local_engine(
+    engine: SGLangEngine, local: LocalEngine, tokens: int
+) -> None:
+    """Up to the budget, or to the end token, which is counted and is no text."""
+    options = {"max_tokens": tokens, "chat": True, "sampling": GREEDY}
+    ours = engine.complete(ARITH, PROMPTS, **options)
+    theirs = local.complete(ARITH, PROMPTS, **options)
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a.token_ids, a.text, a.finish) == (b.token_ids, b.text, b.finish)
+        assert a.prompt_ids == b.prompt_ids
+        assert a.logprobs == pytest.approx(b.logprobs, abs=TOLERANCE)
+        ended = a.token_ids[-1] == engine.vocabulary.eos_id
+        assert ended == (a.finish is EndReason.COMPLETED) == (tokens == 300)
+        assert "<eos>" not in a.text and (ended or len(a.token_ids) == tokens)
+    assert engine.complete(ARITH, PROMPTS[:1], **options)[0].token_ids == ours[0].token_ids
+    assert engine.complete(ARITH, [], **options) == []
+
+
+def test_completions_have_the_models_own_logprobs(engine: SGLangEngine, local: LocalEngine) -> None:
+    """Whatever settings they are drawn with; tags that the model writes are tokens, and text."""
+    settings = [
+        Sampling(),
+        Sampling(top_p=0.8, top_k=20),
+        Sampling(temperature=1.6),
+        Sampling(temperature=0.5, repetition_penalty=1.3),
+        replace(GREEDY, frequency_penalty=0.4),
+    ]
+    drawn = engine.complete(
+        ARITH, [PROMPT] * len(settings), max_tokens=60, chat=True, sampling=settings
+    )
+    for written in drawn:
+        assert written.logprobs == pytest.approx(own_logprobs(local, written), abs=TOLERANCE)
+        assert "<guideline>" in written.text
+    assert len({written.token_ids for written in drawn}) > 1
+
+
+def test_completions_end_at_the_last_position(engine: SGLangEngine, local: LocalEngine) -> None:
+    """Text that never ends, where the tokens of its budget would not fit."""
+    prompt = [12] * 1000
+    hot = Sampling(temperature=5.0)
+    for written in engine.complete(ARITH, [prompt] * 4, max_tokens=500, sampling=hot):
+        assert written.finish in (EndReason.BUDGET, EndReason.COMPLETED)
+        assert len(written.token_ids) > 8 or written.finish is EndReason.COMPLETED
+        assert len(written.token_ids) <= 24
+        assert written.logprobs == pytest.approx(own_logprobs(local, written), abs=TOLERANCE)
+    with pytest.raises(LimitError, match="only 1024 positions"):
+        engine.complete(ARITH, [[12] * 1024], max_tokens=5)
+    with pytest.raises(LimitError, match="the server completes prompts of"):
+        engine.complete(ARITH, [[12] * 1023], max_tokens=5)
+    with pytest.raises(ValueError, match="a completion has no rules"):
+        engine.complete(
+            ARITH, [PROMPT], max_tokens=5, sampling=Sampling(rules={"step": {"top_k": 1}})
+        )
 
 
 # -- forks in this process -------------------------------------------------------------------------

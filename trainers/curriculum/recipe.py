@@ -44,7 +44,7 @@ STAGES: Final = (
     Stage("beta", "stage 2: NPR-Beta (parallel SFT)", Writes.PARALLEL, seeds=3, longer=True),
     Stage("npr", "stage 3: NPR (PAPO)", Writes.PARALLEL, seeds=3, longer=True),
     Stage("sr-beta", "sequential SFT, same traces", Writes.FREE),
-    Stage("sr", "sequential RL after it", Writes.FREE, seeds=3, longer=True),
+    Stage("sr", "sequential RL after it", Writes.FREE, longer=True),
     Stage("control", "stage 3 with random rewards", Writes.PARALLEL),
 )
 

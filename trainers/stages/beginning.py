@@ -17,12 +17,14 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import nprdsl
-from nprdsl.runtime.prompts import PromptEncoder
+from nprdsl.runtime.prompts import PromptEncoder, PromptError
 from nprdsl.schema import Schema
 from nprdsl.trainers.config.sections import (
     DataSection,
     ModelSection,
     OptimizerSection,
+    PromptSection,
+    RolloutSection,
     RunSection,
     Section,
 )
@@ -113,6 +115,44 @@ def problems(section: DataSection) -> tuple[list[Problem], tuple[Rejected, ...]]
         id_field=section.id_field or AUTO,
     )
     return list(found.problems[: section.limit]), found.rejected
+
+
+def asked(
+    beginning: Beginning,
+    section: DataSection,
+    prompt: PromptSection,
+    rollout: RolloutSection,
+    room: int,
+    tell: Told,
+) -> list[Problem]:
+    """The problems to roll out; rows that are none, or whose prompt the vocabulary cannot spell,
+    are listed in the run's folder.
+
+    Raises SourceError, and ValueError where a trace of `rollout.max_tokens` might not fit `room`.
+    """
+    found, bad = problems(section)
+    kept, longest, refused = list[Problem](), 0, list[tuple[str, str]]()
+    for problem in found:
+        try:
+            ids = beginning.prompts.read(
+                beginning.schema, problem.prompt, chat=prompt.chat, instructions=prompt.instructions
+            )
+        except PromptError as error:
+            refused.append((problem.id, str(error)))
+            continue
+        kept.append(problem)
+        longest = max(longest, len(ids))
+    if count := write_rejected(beginning, bad, refused):
+        tell(f"{count} rows are no problems; {beginning.directory.path / REJECTED}")
+    if not kept:
+        raise ValueError(f"no row of `{section.source}` is a problem; {refused[0][1]}")
+    if longest + rollout.max_tokens > room:
+        raise ValueError(
+            f"`rollout.max_tokens` is {rollout.max_tokens} and the longest prompt has {longest} "
+            f"tokens, but a packed row holds `run.room` = {room} entries: give room for "
+            f"{longest + rollout.max_tokens}, or fewer tokens"
+        )
+    return kept
 
 
 def traces(section: DataSection) -> tuple[list[TraceExample], tuple[Rejected, ...]]:

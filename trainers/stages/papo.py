@@ -37,9 +37,9 @@ def train_papo(
     if begun.directory.complete:
         return begun.directory.model
     accelerator, section = begun.accelerator, config.rollout
-    problems, bad = beginning.problems(config.data)
-    if refused := beginning.write_rejected(begun, bad):
-        tell(f"{refused} rows are no problems; {begun.directory.path / beginning.REJECTED}")
+    problems = beginning.asked(
+        begun, config.data, config.prompt, config.rollout, config.run.room, tell
+    )
     order = Order(len(problems), section.prompts, config.run.seed, config.shuffle)
     total = config.steps or order.batches(1.0)
     session = beginning.session(

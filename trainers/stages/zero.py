@@ -43,9 +43,9 @@ def train_zero(
     begun = beginning.begin(config, config.model, config.run, config.language, restart=restart)
     if begun.directory.complete:
         return begun.directory.model
-    problems, bad = beginning.problems(config.data)
-    if refused := beginning.write_rejected(begun, bad):
-        tell(f"{refused} rows are no problems; {begun.directory.path / beginning.REJECTED}")
+    problems = beginning.asked(
+        begun, config.data, config.prompt, config.rollout, config.run.room, tell
+    )
     section = config.rollout
     order = Order(len(problems), section.prompts, config.run.seed, config.shuffle)
     total = config.steps or order.batches(1.0)

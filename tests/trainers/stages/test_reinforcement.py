@@ -81,3 +81,19 @@ def test_a_step_is_refused_where_rollout_and_trainer_differ(tiny: Tiny, tmp_path
         zero(tiny, tmp_path / "zero", rollout__mismatch=1e-12)
     assert not (tmp_path / "papo" / "metrics.jsonl").exists()
     assert not (tmp_path / "papo" / "model").exists()
+
+
+def test_a_trace_must_fit_the_packed_rows(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"`rollout.max_tokens` is 600 .* give room for 60[0-9]"):
+        papo(tiny, tmp_path / "run", rollout__max_tokens=600)
+
+
+def test_prompts_that_cannot_be_spelled_are_listed(tiny: Tiny, tmp_path: Path) -> None:
+    source, told = tmp_path / "problems.jsonl", list[str]()
+    bad = {"id": "bad", "prompt": "why?", "answer": "1"}
+    source.write_text(json.dumps(bad) + "\n" + tiny.problems.read_text(), encoding="utf-8")
+    config = tiny.config("papo", tmp_path / "run", data__source=str(source), steps=1)
+    train_papo(read_config(PapoConfig, config), tell=told.append)
+    listed = tmp_path / "run" / "rejected.jsonl"
+    assert json.loads(listed.read_text())["where"] == "bad"
+    assert told == [f"1 rows are no problems; {listed}"]

@@ -6,7 +6,7 @@ export GOMP_SPINCOUNT := 0
 export OMP_WAIT_POLICY := passive
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test lint types test-slow sglang-env test-sglang bench clean
+.PHONY: demo test lint types test-slow curriculum sglang-env test-sglang bench clean
 
 demo: .venv/engine
 	$(BIN)/nprdsl run '37*42+85*19+60*23?' --stats
@@ -36,6 +36,14 @@ types: .venv/tests
 .venv/tests: .venv/engine benchmarks/requirements.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	$(BIN)/python -m pip install -q --no-deps -c constraints.txt -r benchmarks/requirements.txt
+	touch $@
+
+# A model learns to reason in parallel, from random weights; the same command goes on after a kill.
+curriculum: .venv/train
+	$(BIN)/python -m nprdsl.trainers.curriculum
+
+.venv/train: .venv/engine
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[local,train]'
 	touch $@
 
 # SGLang on a machine without CUDA; stock packages, none of them for CUDA.

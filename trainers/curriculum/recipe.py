@@ -167,4 +167,6 @@ def _evaluation(place: Place, stage: Stage, suite: str, seed: int) -> Task:
 
 
 def _asked(model: Path) -> tuple[str, ...]:
-    return ("--schema", SCHEMA, "--model", str(model), "--dtype", "fp32", "--chat")
+    """As the models are trained: the whole distribution, in fp32."""
+    sampling = ("--temperature", "1", "--top-p", "1")
+    return ("--schema", SCHEMA, "--model", str(model), "--dtype", "fp32", "--chat", *sampling)

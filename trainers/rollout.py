@@ -85,17 +85,10 @@ def rollouts(
     Raises OffPolicyError for settings other than temperature 1 without truncation or penalties.
     """
     check_on_policy(sampling)
-    groups, each = _asked(len(prompts), samples, seeds, sampling)
-    results = engine.generate(
-        schema,
-        [prompts[group] for group in groups],
-        sampling=each,
-        limits=limits,
-        chat=chat,
+    return generated(
+        engine, schema, prompts, samples, seeds=seeds, sampling=sampling, limits=limits, chat=chat,
         instructions=instructions,
-    )
-    pairs = zip(groups, results, strict=True)
-    return [rollout(group, result) for group, result in pairs if result.finish in _WHOLE]
+    )  # fmt: skip
 
 
 def free_rollouts(
@@ -111,7 +104,52 @@ def free_rollouts(
 ) -> list[Rollout]:
     """`samples` texts of every prompt that the model writes of itself, one token after another,
     read as traces of the schema. Seeds and failures as in `rollouts`."""
-    groups, each = _asked(len(prompts), samples, seeds, DEFAULT)
+    return written(
+        engine, schema, prompts, samples, max_tokens=max_tokens, seeds=seeds, chat=chat,
+        instructions=instructions,
+    )  # fmt: skip
+
+
+def generated(
+    engine: Engine,
+    schema: Schema,
+    prompts: Sequence[Prompt],
+    samples: int,
+    *,
+    seeds: Sequence[int] = (),
+    sampling: Sampling = DEFAULT,
+    limits: Limits = DEFAULT_LIMITS,
+    chat: bool = False,
+    instructions: bool = False,
+) -> list[Rollout]:
+    """As `rollouts`, with any settings: to choose from and imitate, not to reinforce."""
+    groups, each = _asked(len(prompts), samples, seeds, sampling)
+    results = engine.generate(
+        schema,
+        [prompts[group] for group in groups],
+        sampling=each,
+        limits=limits,
+        chat=chat,
+        instructions=instructions,
+    )
+    pairs = zip(groups, results, strict=True)
+    return [rollout(group, result) for group, result in pairs if result.finish in _WHOLE]
+
+
+def written(
+    engine: Engine,
+    schema: Schema,
+    prompts: Sequence[Prompt],
+    samples: int,
+    *,
+    max_tokens: int,
+    seeds: Sequence[int] = (),
+    sampling: Sampling = DEFAULT,
+    chat: bool = False,
+    instructions: bool = False,
+) -> list[Rollout]:
+    """As `free_rollouts`, with any settings: to choose from and imitate, not to reinforce."""
+    groups, each = _asked(len(prompts), samples, seeds, sampling)
     found = engine.complete(
         schema,
         [prompts[group] for group in groups],

@@ -175,6 +175,8 @@ class SampleConfig(Section):
     mode: SamplingMode = Mode.FREE
     trials: PositiveInt = 8
     keep: PositiveInt = 1
+    temperature: PositiveFloat = 1.0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     max_tokens: PositiveInt = 32_768
     seed: Annotated[int, Field(ge=0)] = 0
     concurrency: PositiveInt = 256

@@ -20,6 +20,7 @@ import nprdsl
 from nprdsl.ledger import Limits
 from nprdsl.runtime.engine import Engine
 from nprdsl.runtime.local.engine import LocalEngine
+from nprdsl.runtime.sampling import Sampling
 from nprdsl.runtime.sglang.client import SGLangEngine
 from nprdsl.schema import Schema
 from nprdsl.trainers.config.sections import LOCAL
@@ -28,7 +29,7 @@ from nprdsl.trainers.data.problems import Problem
 from nprdsl.trainers.episodes import seed_of
 from nprdsl.trainers.evaluate.samples import Mode
 from nprdsl.trainers.grading import is_right
-from nprdsl.trainers.rollout import Rollout, free_rollouts, rollouts
+from nprdsl.trainers.rollout import Rollout, generated, written
 from nprdsl.trainers.rundirectory import RunError, differences
 from nprdsl.trainers.session import Watch, unwatched
 from nprdsl.trainers.stages import beginning
@@ -175,14 +176,15 @@ def _rollouts(
     prompts = [problem.prompt for problem in problems]
     seeds = [seed_of(config.seed, number, problem.id) for problem in problems]
     chat, instructions = config.prompt.chat, config.prompt.instructions
+    sampling = Sampling(temperature=config.temperature, top_p=config.top_p)
     if config.mode is Mode.FREE:
-        return free_rollouts(
-            engine, schema, prompts, 1, seeds=seeds, max_tokens=config.max_tokens,
-            chat=chat, instructions=instructions,
+        return written(
+            engine, schema, prompts, 1, seeds=seeds, sampling=sampling,
+            max_tokens=config.max_tokens, chat=chat, instructions=instructions,
         )  # fmt: skip
-    return rollouts(
-        engine, schema, prompts, 1, seeds=seeds, limits=Limits(max_tokens=config.max_tokens),
-        chat=chat, instructions=instructions,
+    return generated(
+        engine, schema, prompts, 1, seeds=seeds, sampling=sampling,
+        limits=Limits(max_tokens=config.max_tokens), chat=chat, instructions=instructions,
     )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ output = "o"
 """
 
 
-@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*/*.toml")), ids=lambda f: f.stem)
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("npr-4b/*.toml")), ids=lambda f: f.stem)
 def test_every_shipped_configuration_is_read(file: Path) -> None:
     kind = next(kind for name, kind in KINDS.items() if name in file.stem)
     read_config(kind, file)
@@ -62,7 +62,8 @@ def test_launch_files_are_those_of_accelerate(file: Path) -> None:
 
     data = yaml.safe_load(file.read_text())
     assert set(data) <= {f.name for f in ClusterConfig.__dataclass_fields__.values()}
-    assert data["fsdp_config"]["fsdp_version"] == 2
+    if data["distributed_type"] == "FSDP":
+        assert data["fsdp_config"]["fsdp_version"] == 2
 
 
 @pytest.mark.parametrize(

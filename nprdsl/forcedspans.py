@@ -12,10 +12,10 @@ from functools import cache
 
 import numpy as np
 
-from nprdsl.content import Piece, field_of, is_glue, is_text
-from nprdsl.ir import Field
+from nprdsl.content import BLANKS, Piece, field_of, is_glue, is_text
+from nprdsl.ir import Field, Literal
 from nprdsl.regular import Dfa, compile_regex
-from nprdsl.stack import Bound
+from nprdsl.stack import Bound, Symbol
 
 Span = tuple[int, int]
 
@@ -24,6 +24,45 @@ def forced_spans(content: str, pieces: Sequence[Piece], end: int) -> list[Span]:
     """The stretches of a field that may be written in one way only, from its start to the `end` of
     the tag behind it."""
     return _joined(_spans(content, pieces, end))
+
+
+def shared_symbols(ways: Sequence[Sequence[Symbol]]) -> Sequence[Symbol]:
+    """What all ways to write a field begin with."""
+    first, *others = ways
+    count = 0
+    for symbols in zip(first, *others, strict=False):
+        if any(_kind(symbol) != _kind(symbols[0]) for symbol in symbols):
+            break
+        count += 1
+    return first[:count]
+
+
+def shared_spans(content: str, pieces: Sequence[Piece], shared: Sequence[Symbol]) -> list[Span]:
+    """The stretches of a field that has several ways, as far as they are the same."""
+    named = [number for number, symbol in enumerate(shared) if _is_named(symbol)]
+    common = pieces[: len(named)]
+    end = common[-1].end if common else 0
+    for symbol in shared[named[-1] + 1 if named else 0 :]:
+        if isinstance(symbol, Literal):
+            end += len(symbol.text)
+        else:
+            rest = content[end:]
+            end += len(rest) - len(rest.lstrip(BLANKS))
+    return forced_spans(content, common, end)
+
+
+def _is_named(symbol: Symbol) -> bool:
+    """Whether it is a piece of its own."""
+    return not isinstance(symbol, Literal) and not is_glue(symbol)
+
+
+def _kind(symbol: Symbol) -> tuple[str, object]:
+    """Equal for symbols that are written alike, wherever they stand in the schema."""
+    if isinstance(symbol, Literal):
+        return "literal", symbol.text
+    if is_glue(symbol):
+        return "glue", field_of(symbol).terminal.literal
+    return type(symbol).__name__, field_of(symbol).terminal
 
 
 def decided_at(tag: str, tags: Iterable[str]) -> int:

@@ -13,13 +13,13 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nprdsl.content import BLANKS, ArcContent, ContentFault, Piece, is_glue, is_text
+from nprdsl.content import ArcContent, ContentFault, Piece, is_glue, is_text
 from nprdsl.events import StructureEvent
-from nprdsl.forcedspans import Span, decided_at, forced_spans
-from nprdsl.ir import Field, Grammar
+from nprdsl.forcedspans import Span, decided_at, forced_spans, shared_spans, shared_symbols
+from nprdsl.ir import Grammar
 from nprdsl.lexemes import Lexeme
 from nprdsl.repair import Looser, repair
-from nprdsl.stack import Bounds, Capture, Symbol
+from nprdsl.stack import Bounds, Capture
 from nprdsl.structure import Mode, TagMachine
 from nprdsl.tagstates import END, Arc, TagState, Trail
 from nprdsl.violations import Violation, ViolationCode
@@ -97,12 +97,6 @@ class Parser:
         return self._machine
 
 
-def _first_glue(symbols: tuple[Symbol, ...]) -> str | None:
-    """The glue that the field begins with, if it does."""
-    first = next(iter(symbols), None)
-    return first.terminal.literal if isinstance(first, Field) and is_glue(first) else None
-
-
 class _Reading:
     """One pass over one trace."""
 
@@ -174,10 +168,8 @@ class _Reading:
         ways = [symbols for arc in state.arcs.values() for symbols in arc.fields]
         if len(ways) == 1:
             return forced_spans(content, pieces, lexeme.tag_end - lexeme.start)
-        found: list[Span] = []
-        glue = {_first_glue(symbols) for symbols in ways}
-        if len(glue) == 1 and None not in glue:
-            found.append((0, len(content) - len(content.lstrip(BLANKS))))
+        shared = shared_symbols(ways)
+        found = shared_spans(content, pieces, shared)
         if all(is_glue(symbol) for symbols in ways for symbol in symbols):
             decided = decided_at(lexeme.tag, state.arcs.keys())
             found.append((len(content) + decided, lexeme.tag_end - lexeme.start))

@@ -31,10 +31,10 @@ from nprdsl.structure import Bounds
 from nprdsl.testing import byte_vocabulary
 from nprdsl.trace import TokenTrace
 from tests.runs import Run, linear
-from tests.walks import GOAL, schema_of, vocabulary
+from tests.walks import GOAL, SUMS, schema_of, vocabulary
 
 QUICK = settings(max_examples=20, deadline=None, suppress_health_check=tuple(HealthCheck))
-NAMES = ("npr", "multiverse", "threadweaver", "parallel_r1", "arith", "goal", "nested")
+NAMES = ("npr", "multiverse", "threadweaver", "parallel_r1", "arith", "sums", "goal", "nested")
 SCHEMAS = pytest.mark.parametrize("name", NAMES)
 MODES = pytest.mark.parametrize("special", [True, False], ids=["special", "spelled"])
 PROMPT = tuple(b"Q: ")
@@ -71,7 +71,7 @@ VERDICT: /{"sure": (true|false), "why": "[a-z]{2,9}"}/
 
 @cache
 def schema(name: str) -> Schema:
-    own = {"goal": GOAL, "nested": NESTED, "values": VALUES}
+    own = {"goal": GOAL, "nested": NESTED, "sums": SUMS, "values": VALUES}
     return schema_of(own[name]) if name in own else load(name)
 
 

@@ -166,7 +166,7 @@ def test_an_abort_ends_at_once() -> None:
 
 
 def test_a_failure_ends_all_branches() -> None:
-    bound = byte_bound("arith")
+    bound = byte_bound("sums")
     machine = Machine(bound)
     machine.start()
     write(machine, 0, "1a</plan><plan>2b</plan></guideline>")
@@ -175,7 +175,7 @@ def test_a_failure_ends_all_branches() -> None:
 
 
 def test_a_token_that_is_not_allowed_is_refused_and_changes_nothing() -> None:
-    machine = Machine(byte_bound("arith"))
+    machine = Machine(byte_bound("sums"))
     machine.start()
     mask = machine.mask(0)
     with pytest.raises(IllegalTokenError):
@@ -184,7 +184,7 @@ def test_a_token_that_is_not_allowed_is_refused_and_changes_nothing() -> None:
 
 
 def test_reasons_tell_the_model_from_the_budget() -> None:
-    bound = byte_bound("arith")
+    bound = byte_bound("sums")
     machine = Machine(bound, limits=Limits(max_tokens=40))
     machine.start()
     write(machine, 0, "1a</plan></guideline>")

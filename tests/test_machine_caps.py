@@ -47,7 +47,7 @@ def test_a_rule_keeps_its_cap(rule: str) -> None:
 
 
 def test_the_cap_of_a_rule_is_for_each_use() -> None:
-    bound = byte_bound("arith")
+    bound = byte_bound("sums")
     limits = Limits(max_tokens=300, rule_tokens={"plan": 9})
     machine = Machine(bound, limits=limits)
     machine.start()
@@ -65,7 +65,7 @@ def test_the_cap_of_a_rule_is_for_each_use() -> None:
 )
 def test_caps_that_make_no_sense_are_refused(rules: dict[str, int], message: str) -> None:
     with pytest.raises(LimitError, match=message):
-        Machine(byte_bound("arith"), limits=Limits(rule_tokens=rules))
+        Machine(byte_bound("sums"), limits=Limits(rule_tokens=rules))
 
 
 def test_the_cap_of_a_rule_without_a_place_has_no_effect() -> None:

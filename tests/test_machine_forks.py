@@ -30,7 +30,7 @@ from tests.walks import schema_of
 
 
 def test_actions_of_a_map() -> None:
-    bound = byte_bound("arith")
+    bound = byte_bound("sums")
     special = bound.vocabulary.special
     machine = Machine(bound, prompt=PROMPT)
     assert machine.start() == [Feed(0, (special["<guideline>"], special["<plan>"]))]
@@ -135,7 +135,7 @@ def test_a_fork_that_begins_a_rule_must_stand_behind_a_tag(lead: str) -> None:
 
 @pytest.mark.parametrize("quorum", [1, 2, 3, 9])
 def test_a_join_waits_for_as_many_branches_as_asked(quorum: int) -> None:
-    bound = byte_bound("arith")
+    bound = byte_bound("sums")
     machine = Machine(bound, limits=Limits(max_tokens=300), join=JoinPolicy(quorum))
     machine.start()
     write(machine, 0, "1a</plan><plan>2b</plan><plan>3c</plan></guideline>")

@@ -21,6 +21,21 @@ from nprdsl.vocabulary import Vocabulary
 SPLIT = ["漢".encode()[:2], "漢".encode()[1:], "é".encode()[:1], b"\xa9 x", "🙂".encode()[:3]]
 PLAIN = ["1:", " x", "\n\n", "1:a", "a\n", "x漢"]
 
+SUMS = """
+%import .parallel (map, process, reduce)
+
+start:     block answer
+block:     map{guideline} process{plan, step} reduce{takeaway}
+guideline: "<guideline>" plan~1..4 "</guideline>"
+plan:      "<plan>" LABEL ": " TEXT "</plan>"
+step:      "<step>" LABEL ": " TEXT "</step>"
+takeaway:  "<takeaway>" TEXT "</takeaway>"
+answer:    TEXT
+
+LABEL: /[1-9]/
+%declare TEXT
+"""
+
 GOAL = """
 %import .parallel (map, process, reduce)
 start: map{goals} process{plan, step} reduce{join} TEXT

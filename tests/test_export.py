@@ -20,6 +20,8 @@ from nprdsl.export.linear import linearise
 from nprdsl.export.regexes import Regex, parse, to_rust
 from nprdsl.schema import Schema
 from tests.linear_samples import sample
+from tests.walks import SUMS
+from tests.walks import schema_of as schema_from
 
 SCHEMAS = ("arith", "multiverse", "npr", "parallel_r1", "threadweaver")
 TAGS = ("<plan>", "</plan>", "<step>", "<s>", "[go]")
@@ -272,7 +274,7 @@ def test_the_dot_excludes_the_newline_unless_told() -> None:
 
 
 def test_outlines_text_accepts_traces_and_refuses_faults() -> None:
-    schema = nprdsl.load("arith")
+    schema = schema_from(SUMS)
     text = schema.export("outlines").text
     accepts = re.compile(python_syntax(text))
     linear = linearise(schema.grammar, ExportLimits())

@@ -125,23 +125,30 @@ class PromptEncoder:
         return tuple(ids)
 
     def _encoded(self, piece: str, text: str) -> list[int]:
-        """Ids of a piece. A tokenizer without unknown token drops what it cannot spell: refused."""
+        """Ids of a piece. A tokenizer without unknown token drops what it cannot spell: refused,
+        but for white space."""
         assert self._tokenizer is not None
         encoded = self._tokenizer(piece, add_special_tokens=False, return_offsets_mapping=True)
         ids: list[int] = encoded["input_ids"]
         covered = [False] * len(piece)
         for first, last in encoded["offset_mapping"]:
             covered[first:last] = [True] * (last - first)
-        if all(seen or c.isspace() for c, seen in zip(piece, covered, strict=True)):
+        if all(covered):
             return ids
         # Offsets behind a dropped character are wrong, so it is looked for by itself.
-        for c in piece:
+        for c in dict.fromkeys(self._typed(piece)):
             if not c.isspace() and not self._tokenizer(c, add_special_tokens=False).input_ids:
                 raise PromptError(
                     f"the vocabulary has no token for {c!r} (U+{ord(c):04X}) of the prompt "
                     f"{_short(text)!r}; write the prompt without it"
                 )
         return ids
+
+    def _typed(self, piece: str) -> str:
+        """A piece without its special tokens, whose characters need no tokens of their own."""
+        assert self._tokenizer is not None
+        longer = sorted(self._tokenizer.added_tokens_encoder, key=len, reverse=True)
+        return re.sub("|".join(map(re.escape, longer)), "", piece) if longer else piece
 
     def _beginning(self) -> Ids:
         """What the tokenizer puts before every text: most often nothing, or its beginning mark."""

@@ -47,13 +47,14 @@ class PlainRuns:
 
     def draw(self, seen: Sequence[int], mask: Row, settings: Sampling, left: int) -> list[int]:
         """Tokens behind `seen`; the first one is allowed. Raises ServerError."""
-        allowed = _ids(mask)
+        flags = _flags(mask, self._size)
+        allowed = np.flatnonzero(flags)
         if len(allowed) > min(_FEW, self._size // 4):
             most = min(_RUN, left)
             tokens = self._generate(seen, settings, most, {"stop_token_ids": self._tags})
             if tokens and allows(mask, tokens[0]):
                 return tokens
-        tokens = self._generate(seen, settings, 1, {"logit_bias": _bias(mask, allowed)})
+        tokens = self._generate(seen, settings, 1, {"logit_bias": _bias(flags)})
         if not tokens or not allows(mask, tokens[0]):
             raise ServerError(500, "the server does not heed logit_bias")
         return tokens
@@ -97,15 +98,16 @@ class PlainRuns:
         return out
 
 
-def _ids(mask: Row) -> NDArray[np.int64]:
-    """The tokens that the mask allows."""
-    bits = np.unpackbits(mask.view(np.uint8), bitorder="little")
-    return np.flatnonzero(bits)
+def _flags(mask: Row, size: int) -> NDArray[np.bool_]:
+    """Whether the mask allows each token: without the bits that fill its last word, since servers
+    refuse a bias on what is no token."""
+    bits = np.unpackbits(mask.view(np.uint8), count=size, bitorder="little")
+    return bits.astype(np.bool_)
 
 
-def _bias(mask: Row, allowed: NDArray[np.int64]) -> dict[str, float]:
+def _bias(allowed: NDArray[np.bool_]) -> dict[str, float]:
     """Lifts what is allowed, or lowers what is not, whichever is less to say."""
-    forbidden = np.flatnonzero(np.unpackbits(~mask.view(np.uint8), bitorder="little"))
-    if len(allowed) <= len(forbidden):
-        return {str(token): _BIAS for token in allowed.tolist()}
-    return {str(token): -_BIAS for token in forbidden.tolist()}
+    lifted, lowered = np.flatnonzero(allowed), np.flatnonzero(~allowed)
+    if len(lifted) <= len(lowered):
+        return {str(token): _BIAS for token in lifted.tolist()}
+    return {str(token): -_BIAS for token in lowered.tolist()}

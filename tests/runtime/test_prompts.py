@@ -106,6 +106,24 @@ def test_what_the_vocabulary_cannot_spell_is_refused() -> None:
         prompts.text("1é1", [])
 
 
+def test_special_tokens_of_a_template_are_not_taken_for_what_is_missing() -> None:
+    """Their characters may have no tokens of their own; white space behind what is missing moves
+    offsets."""
+    core = Tokenizer(models.BPE(vocab={"1": 0, "+": 1, "\n": 2}, merges=[]))
+    core.decoder = decoders.Fuse()
+    core.add_special_tokens([AddedToken("<eos>", special=True)])
+    core.add_tokens([AddedToken("<|user|>", special=False)])
+    prompts, _ = encoder(
+        PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<eos>", chat_template=TEMPLATE)
+    )
+    ids = prompts.chat([{"role": "user", "content": "1+1"}])
+    assert prompts.chat([{"role": "user", "content": "1 + 1"}]) == ids
+    with pytest.raises(PromptError, match="no token for '-'"):
+        prompts.chat([{"role": "user", "content": "1-1"}])
+    with pytest.raises(PromptError, match="no token for '<'"):
+        prompts.chat([{"role": "user", "content": "1<eos>"}])
+
+
 def test_bad_prompts() -> None:
     prompts, vocabulary = encoder(byte_level())
     with pytest.raises(PromptError, match="the prompt is empty"):

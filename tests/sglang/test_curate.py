@@ -43,7 +43,7 @@ def test_a_model_that_cannot_do_it(structured: Structured, served: Served, tmp_p
         curator = Curator(schema, schema.name, room_of(schema, 2), asker)
         try:
             return await curator.curate(
-                Chain("1", "37*4 + 85-19?", "37*4=148. 85-19=66. It is 214.")
+                Chain("1", "37*42+85*19?", "37*42=1554. 85*19=1615. It is 3169.")
             )
         finally:
             await endpoint.close()

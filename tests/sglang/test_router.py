@@ -18,6 +18,7 @@ from nprdsl.runtime import LocalEngine, Result, Sampling, SGLangEngine
 from nprdsl.runtime.errors import EngineUnavailableError
 from nprdsl.runtime.sglang.transport import Transport
 from nprdsl.runtime.sglang.weights import WeightsError
+from tests.sglang.cases import own_schema
 from tests.sglang.served import Served, free_port
 
 ARITH = nprdsl.load("arith")
@@ -93,13 +94,13 @@ def test_events_come_through(engine: SGLangEngine) -> None:
 
 def test_an_abort_ends_the_request_on_the_server(engine: SGLangEngine) -> None:
     """A router passes no aborts on: the end of the connection is one."""
-    wild = Sampling(temperature=2.5, seed=4)
-    assert len(engine.generate(ARITH, PROMPT, chat=True, sampling=wild).token_ids) > 500
-    number = engine.submit(ARITH, PROMPT, chat=True, sampling=wild)
+    long = own_schema("start: DIGITS\nDIGITS: /[0-9]{900}/\n", "long")
+    number = engine.submit(long, PROMPT, chat=True, sampling=GREEDY)
     time.sleep(0.3)  # it runs now
     engine.abort(number)
-    assert engine.wait(number).finish is EndReason.ABORTED
-    stream = engine.stream(ARITH, PROMPT, chat=True, sampling=wild)
+    aborted = engine.wait(number)
+    assert aborted.finish is EndReason.ABORTED and len(aborted.token_ids) < 900
+    stream = engine.stream(long, PROMPT, chat=True, sampling=GREEDY)
     assert isinstance(next(stream), TokenEvent)
     stream.close()  # type: ignore[attr-defined]
     # and `idle_again` waits until the server has nothing to do
@@ -121,7 +122,7 @@ def test_chats_travel_in_session_params(router: str) -> None:
             model="arith", messages=MESSAGES, extra_body=extra, **options
         )
 
-    done = chat({"schema": "arith", "limits": {"max_tokens": 300}})
+    done = chat({"schema": "arith", "limits": {"max_tokens": 400}})
     assert done.choices[0].message.content == ANSWER
     assert done.choices[0].message.trace["finish"] == "completed"
     *parts, last = chat({"schema": "arith"}, stream=True)

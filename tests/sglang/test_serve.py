@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from nprdsl.events import BranchEndEvent, BranchReason, EndReason, Event, ForkEv
 from nprdsl.ledger import LimitError, Limits
 from nprdsl.runtime import GenerationError, LocalEngine, Result, Sampling, SGLangEngine
 from nprdsl.runtime.errors import CapacityError, EngineUnavailableError, UnsupportedServerError
-from nprdsl.runtime.prompts import PromptError
+from nprdsl.runtime.prompts import Prompt, PromptError
 from nprdsl.runtime.results import Completion
 from nprdsl.runtime.sglang.transport import Transport
 from nprdsl.runtime.sglang.weights import WeightsError
@@ -30,8 +31,10 @@ from tests.sglang.served import Served
 
 GREEDY = Sampling(temperature=0.0)
 PROMPT = "37*42+85*19?"
-PROMPTS = [PROMPT, "1+2?", "9*9 + 12*3 + 4-3 + 2+2?"]
+PROMPTS = [PROMPT, "60*23+37*42?", "x=20*13+15*27;x*7+x*3?"]
 ARITH = nprdsl.load("arith")
+POSITIONS = 2048
+FLAT = Limits(max_tokens=600, depth=1)  # a step of this schema may hold a block
 TOLERANCE = 1e-3
 
 
@@ -100,7 +103,7 @@ def test_chat_messages_ids_and_instructions_are_read_alike(
     assert_same(ours, local.generate(ARITH, messages, sampling=GREEDY))
     again = engine.generate(ARITH, ours.prompt_ids, sampling=GREEDY)
     assert again.token_ids == ours.token_ids
-    with pytest.raises(PromptError, match="no token for"):
+    with pytest.raises(PromptError, match="no token for 'z'"):
         engine.generate(ARITH, "zebra", sampling=GREEDY)
     with pytest.raises(ValueError, match="no chat, no instructions"):
         engine.generate(ARITH, [1, 2], chat=True)
@@ -124,10 +127,10 @@ def test_what_cannot_run_is_refused_at_once_and_alike(
     engine: SGLangEngine, local: LocalEngine
 ) -> None:
     for one in (engine, local):
-        with pytest.raises(LimitError, match="takes 18 tokens: allow at least 18"):
+        with pytest.raises(LimitError, match="takes 16 tokens: allow at least 16"):
             one.submit(ARITH, PROMPT, chat=True, limits=Limits(max_tokens=3))
-        with pytest.raises(LimitError, match="only 1024 positions"):
-            one.submit(ARITH, [12] * 1024)
+        with pytest.raises(LimitError, match=f"only {POSITIONS} positions"):
+            one.submit(ARITH, [12] * POSITIONS)
         with pytest.raises(ValueError, match="`stp`, which is no rule"):
             one.submit(ARITH, PROMPT, chat=True, sampling=Sampling(rules={"stp": {"top_k": 1}}))
     with pytest.raises(KeyError, match="results are given once"):
@@ -203,23 +206,44 @@ def own_logprobs(local: LocalEngine, written: Completion) -> list[float]:
     return [float(value) for value in picked[:, 0]]
 
 
-@pytest.mark.parametrize("tokens", [12, 300])
-def test_completions_are_those_of_the_local_engine(
-    engine: SGLangEngine, local: LocalEngine, tokens: int
-) -> None:
-    """Up to the budget, or to the end token, which is counted and is no text."""
-    options = {"max_tokens": tokens, "chat": True, "sampling": GREEDY}
-    ours = engine.complete(ARITH, PROMPTS, **options)
-    theirs = local.complete(ARITH, PROMPTS, **options)
+def assert_same_completions(
+    engine: SGLangEngine, local: LocalEngine, prompts: list[Prompt], **options: Any
+) -> list[Completion]:
+    ours = engine.complete(ARITH, prompts, sampling=GREEDY, **options)
+    theirs = local.complete(ARITH, prompts, sampling=GREEDY, **options)
     for a, b in zip(ours, theirs, strict=True):
         assert (a.token_ids, a.text, a.finish) == (b.token_ids, b.text, b.finish)
         assert a.prompt_ids == b.prompt_ids
         assert a.logprobs == pytest.approx(b.logprobs, abs=TOLERANCE)
-        ended = a.token_ids[-1] == engine.vocabulary.eos_id
-        assert ended == (a.finish is EndReason.COMPLETED) == (tokens == 300)
-        assert "<eos>" not in a.text and (ended or len(a.token_ids) == tokens)
-    assert engine.complete(ARITH, PROMPTS[:1], **options)[0].token_ids == ours[0].token_ids
+    return ours
+
+
+@pytest.mark.parametrize("tokens", [12, 300])
+def test_completions_are_those_of_the_local_engine(
+    engine: SGLangEngine, local: LocalEngine, tokens: int
+) -> None:
+    """Up to the budget, or to the end token."""
+    options = {"max_tokens": tokens, "chat": True}
+    ours = assert_same_completions(engine, local, PROMPTS, **options)
+    for written in ours:
+        ended = written.token_ids[-1] == engine.vocabulary.eos_id
+        assert ended == (written.finish is EndReason.COMPLETED)
+        assert ended or len(written.token_ids) == tokens
+    one = engine.complete(ARITH, PROMPTS[:1], sampling=GREEDY, **options)
+    assert one[0].token_ids == ours[0].token_ids
     assert engine.complete(ARITH, [], **options) == []
+
+
+def test_the_end_token_of_a_completion_is_counted_and_is_no_text(
+    engine: SGLangEngine, local: LocalEngine
+) -> None:
+    """The model has never seen anything else behind a whole answer."""
+    done = engine.generate(ARITH, PROMPT, chat=True, sampling=GREEDY)
+    whole = [*done.prompt_ids, *done.token_ids[:-1]]
+    assert done.token_ids[-1] == engine.vocabulary.eos_id
+    (ended,) = assert_same_completions(engine, local, [whole], max_tokens=20)
+    assert (ended.token_ids, ended.text) == ((engine.vocabulary.eos_id,), "")
+    assert ended.finish is EndReason.COMPLETED
 
 
 def test_completions_have_the_models_own_logprobs(engine: SGLangEngine, local: LocalEngine) -> None:
@@ -230,29 +254,35 @@ def test_completions_have_the_models_own_logprobs(engine: SGLangEngine, local: L
         Sampling(temperature=1.6),
         Sampling(temperature=0.5, repetition_penalty=1.3),
         replace(GREEDY, frequency_penalty=0.4),
+        *[Sampling(temperature=50.0)] * 8,  # nearly uniform, so that they draw tags
     ]
     drawn = engine.complete(
         ARITH, [PROMPT] * len(settings), max_tokens=60, chat=True, sampling=settings
     )
+    special, tags = engine.vocabulary.special_text, []
     for written in drawn:
         assert written.logprobs == pytest.approx(own_logprobs(local, written), abs=TOLERANCE)
-        assert "<guideline>" in written.text
+        ended = written.finish is EndReason.COMPLETED
+        text = [special[t] for t in written.token_ids[: -1 if ended else None] if t in special]
+        assert re.findall(r"</?\w+>", written.text) == text
+        tags += [tag for tag in text if tag in ARITH.tags]
+    assert tags
     assert len({written.token_ids for written in drawn}) > 1
 
 
 def test_completions_end_at_the_last_position(engine: SGLangEngine, local: LocalEngine) -> None:
     """Text that never ends, where the tokens of its budget would not fit."""
-    prompt = [12] * 1000
+    prompt = [12] * (POSITIONS - 24)
     hot = Sampling(temperature=5.0)
     for written in engine.complete(ARITH, [prompt] * 4, max_tokens=500, sampling=hot):
         assert written.finish in (EndReason.BUDGET, EndReason.COMPLETED)
         assert len(written.token_ids) > 8 or written.finish is EndReason.COMPLETED
         assert len(written.token_ids) <= 24
         assert written.logprobs == pytest.approx(own_logprobs(local, written), abs=TOLERANCE)
-    with pytest.raises(LimitError, match="only 1024 positions"):
-        engine.complete(ARITH, [[12] * 1024], max_tokens=5)
+    with pytest.raises(LimitError, match=f"only {POSITIONS} positions"):
+        engine.complete(ARITH, [[12] * POSITIONS], max_tokens=5)
     with pytest.raises(LimitError, match="the server completes prompts of"):
-        engine.complete(ARITH, [[12] * 1023], max_tokens=5)
+        engine.complete(ARITH, [[12] * (POSITIONS - 1)], max_tokens=5)
     with pytest.raises(ValueError, match="a completion has no rules"):
         engine.complete(
             ARITH, [PROMPT], max_tokens=5, sampling=Sampling(rules={"step": {"top_k": 1}})
@@ -272,18 +302,21 @@ def plain(served: Served) -> Iterator[SGLangEngine]:
 def test_rereading_schemas_need_no_plugin(
     plain: SGLangEngine, local: LocalEngine, reread: nprdsl.Schema
 ) -> None:
-    for options in ({}, {"limits": Limits(max_tokens=70)}, {"parallel": False}):
+    short = Limits(max_tokens=70, depth=2)
+    for options in ({"limits": FLAT}, {"limits": short}, {"limits": FLAT, "parallel": False}):
         ours = plain.generate(reread, PROMPT, chat=True, sampling=GREEDY, **options)
         assert_same(ours, local.generate(reread, PROMPT, chat=True, sampling=GREEDY, **options))
-    drawn = plain.generate(reread, PROMPTS, chat=True, sampling=Sampling(temperature=2.0))
+    hot = Sampling(temperature=2.0)
+    drawn = plain.generate(reread, PROMPTS, chat=True, sampling=hot, limits=FLAT)
     assert [reread.check(result.text.removesuffix("<eos>")) for result in drawn] == [[], [], []]
 
 
 def test_rereading_streams_and_aborts(plain: SGLangEngine, reread: nprdsl.Schema) -> None:
-    *events, result = plain.stream(reread, PROMPT, chat=True, sampling=GREEDY)
+    *events, result = plain.stream(reread, PROMPT, chat=True, sampling=GREEDY, limits=FLAT)
     assert isinstance(result, Result)
-    assert sum(isinstance(event, ForkEvent) for event in events) == 1
-    number = plain.submit(reread, PROMPT, chat=True, sampling=GREEDY)
+    forks = sum(isinstance(event, ForkEvent) for event in events)
+    assert forks == result.text.count("</guideline>") > 0
+    number = plain.submit(reread, PROMPT, chat=True, sampling=GREEDY, limits=FLAT)
     plain.abort(number)
     assert plain.wait(number).finish in (EndReason.ABORTED, EndReason.FAILED)
 
@@ -294,7 +327,10 @@ def test_what_needs_the_plugin_is_refused_without_it(
     with pytest.raises(UnsupportedServerError, match="the join of `block` merges"):
         plain.submit(ARITH, PROMPT, chat=True)
     with pytest.raises(UnsupportedServerError, match="a penalty counts"):
-        plain.submit(reread, PROMPT, chat=True, sampling=Sampling(repetition_penalty=1.1))
+        penalised = Sampling(repetition_penalty=1.1)
+        plain.submit(reread, PROMPT, chat=True, sampling=penalised, limits=FLAT)
+    with pytest.raises(LimitError, match=r"can nest without end.*set Limits\(depth=…\)"):
+        plain.submit(reread, PROMPT, chat=True)
 
 
 # -- weights ---------------------------------------------------------------------------------------

@@ -1,0 +1,74 @@
+"""What is asked of a stock server for tokens under a mask: without SGLang, and without a server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nprdsl.bound import BoundSchema
+from nprdsl.resolve import read_grammar
+from nprdsl.runtime.sampling import Sampling
+from nprdsl.runtime.sglang.plainruns import PlainRuns
+from nprdsl.runtime.sglang.transport import ServerError
+from nprdsl.schema import Schema
+from nprdsl.vocabulary import Vocabulary
+
+SIZE = 49  # no multiple of a mask's words
+VOCABULARY = Vocabulary(
+    {i: chr(ord("A") + i) for i in range(SIZE - 1)}, {"<eos>": SIZE - 1}, "<eos>"
+)
+
+
+def bound() -> BoundSchema:
+    source = "start: TEXT\n%declare TEXT\n"
+    return Schema(read_grammar(source, file="own.lark", name="own", types={})).bind(VOCABULARY)
+
+
+class Server:
+    """Answers with the token of the highest bias, or without a bias with a fixed one; refuses a
+    bias on what is no token, as SGLang does."""
+
+    def __init__(self, free: int) -> None:
+        self.free = free
+        self.biased = 0
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        bias = body["sampling_params"].get("logit_bias")
+        token = self.free
+        if bias is not None:
+            self.biased += 1
+            assert all(0 <= int(key) < SIZE for key in bias), "refused"
+            token = max(range(SIZE), key=lambda one: bias.get(str(one), 0.0))
+        return {"output_ids": [token], "meta_info": {"completion_tokens": 1}}
+
+
+def packed(allowed: set[int]) -> Any:
+    flags = np.zeros(-(-SIZE // 32) * 32, dtype=bool)
+    flags[list(allowed)] = True
+    return np.packbits(flags, bitorder="little").view(np.int32)
+
+
+FEW = st.sets(st.integers(0, SIZE - 1), min_size=1, max_size=9)
+
+
+@given(FEW, st.booleans(), st.data())
+def test_a_forbidden_token_is_drawn_again_from_what_is_allowed(
+    few: set[int], forbids: bool, data: st.DataObject
+) -> None:
+    """Few allowed or few forbidden: a bias names tokens of the vocabulary alone."""
+    others = set(range(SIZE)) - few
+    allowed, forbidden = (others, few) if forbids else (few, others)
+    server: Any = Server(data.draw(st.sampled_from(sorted(forbidden))))
+    (token,) = PlainRuns("one", server, bound()).draw([1], packed(allowed), Sampling(), 9)
+    assert token in allowed and server.biased == 1
+
+
+def test_a_server_without_bias_is_told() -> None:
+    server: Any = Server(free=3)
+    server.post = lambda path, body: {"output_ids": [3], "meta_info": {"completion_tokens": 1}}
+    with pytest.raises(ServerError, match="does not heed logit_bias"):
+        PlainRuns("one", server, bound()).draw([1], packed({5}), Sampling(), 9)

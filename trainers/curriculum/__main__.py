@@ -20,6 +20,7 @@ import nprdsl
 from nprdsl.trainers.curriculum.arithmetic import held_out, problems
 from nprdsl.trainers.curriculum.beginner import write_beginner
 from nprdsl.trainers.curriculum.corpus import write_corpus
+from nprdsl.trainers.curriculum.publishing import publish
 from nprdsl.trainers.curriculum.recipe import SCHEMA, Place, speed, tasks
 from nprdsl.trainers.curriculum.report import write_report
 from nprdsl.trainers.curriculum.running import TaskError, run_tasks
@@ -39,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--configs", type=Path, default=Path("configs/arith"))
     parser.add_argument("--seed", type=int, default=0, help="of weights, texts and problems")
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 1)))
+    parser.add_argument(
+        "--publish", type=Path, metavar="FOLDER", help="write the trained model there, in bf16"
+    )
     given = parser.parse_args(arguments)
     if not given.configs.is_dir():
         parser.error(
@@ -48,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no task is left running
     try:
         _run(place, given.seed, given.workers)
+        if given.publish is not None:
+            publish(place.model("npr"), given.publish)
     except TaskError as error:
         print(error, file=sys.stderr)
         return 1

@@ -58,7 +58,9 @@ def write_report(place: Place, seconds: float) -> tuple[Path, Path]:
 
 
 def _reports(place: Place, stage: Stage) -> list[Report]:
-    return [read_report(place.evaluation(stage.name, SUITE, s)) for s in range(stage.seeds)]
+    """Those of all seeds that were evaluated; the first must be there."""
+    files = [place.evaluation(stage.name, SUITE, seed) for seed in range(stage.seeds)]
+    return [read_report(file) for file in files if file.exists() or file == files[0]]
 
 
 # -- tables ----------------------------------------------------------------------------------------

@@ -117,7 +117,7 @@ def speed(place: Place) -> Task:
     """Tokens each second against one branch after another; needs both cores, so it comes last."""
     model = place.model("npr")
     arguments = (
-        "eval", "--suite", SUITE, "--limit", "60", "--baseline", "--concurrency", "1",
+        "eval", "--suite", SUITE, "--limit", "20", "--baseline", "--concurrency", "1",
         *_asked(model), "--max-tokens", str(_TOKENS), "--out", str(place.speed("npr")),
     )  # fmt: skip
     return Task("npr: speed", arguments, place.speed("npr"), (model,))

@@ -46,7 +46,7 @@ def test_keys_exist() -> None:
     rows = [line.split("|") for line in table[1].splitlines()[1:]]
     named = [name for row in rows for name in re.findall(r"`([a-z_]+)`", row[1] + row[3])]
     others = {"parallel", "causal", "free", "local", "dense", "blocks", "segments"} | {
-        "adamw", "muon", "sgd", "datasets"
+        "adamw", "muon", "datasets"
     }  # fmt: skip
     assert len(named) > 40
     assert set(named) - others - keys() == set()

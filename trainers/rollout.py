@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Final
 
 import numpy as np
@@ -30,6 +31,14 @@ from nprdsl.trainers.rows import Row, row, sequence
 from nprdsl.violations import Violation, ViolationCode
 
 Floats = NDArray[np.float64]
+
+
+class Purpose(StrEnum):
+    """What rollouts are for: to reinforce the model that wrote them, which holds only for its own
+    distribution, or to choose some and imitate them."""
+
+    REINFORCE = "reinforce"
+    IMITATE = "imitate"
 
 
 class OffPolicyError(ValueError):
@@ -74,6 +83,7 @@ def rollouts(
     *,
     seeds: Sequence[int] = (),
     sampling: Sampling = DEFAULT,
+    purpose: Purpose = Purpose.REINFORCE,
     limits: Limits = DEFAULT_LIMITS,
     chat: bool = False,
     instructions: bool = False,
@@ -82,48 +92,10 @@ def rollouts(
     by default), give equal traces.
 
     Requests that failed or were stopped are left out: compare the length with what was asked.
-    Raises OffPolicyError for settings other than temperature 1 without truncation or penalties.
+    Raises OffPolicyError for settings other than temperature 1 without truncation or penalties,
+    unless the purpose is to imitate.
     """
-    check_on_policy(sampling)
-    return generated(
-        engine, schema, prompts, samples, seeds=seeds, sampling=sampling, limits=limits, chat=chat,
-        instructions=instructions,
-    )  # fmt: skip
-
-
-def free_rollouts(
-    engine: Engine,
-    schema: Schema,
-    prompts: Sequence[Prompt],
-    samples: int,
-    *,
-    max_tokens: int,
-    seeds: Sequence[int] = (),
-    chat: bool = False,
-    instructions: bool = False,
-) -> list[Rollout]:
-    """`samples` texts of every prompt that the model writes of itself, one token after another,
-    read as traces of the schema. Seeds and failures as in `rollouts`."""
-    return written(
-        engine, schema, prompts, samples, max_tokens=max_tokens, seeds=seeds, chat=chat,
-        instructions=instructions,
-    )  # fmt: skip
-
-
-def generated(
-    engine: Engine,
-    schema: Schema,
-    prompts: Sequence[Prompt],
-    samples: int,
-    *,
-    seeds: Sequence[int] = (),
-    sampling: Sampling = DEFAULT,
-    limits: Limits = DEFAULT_LIMITS,
-    chat: bool = False,
-    instructions: bool = False,
-) -> list[Rollout]:
-    """As `rollouts`, with any settings: to choose from and imitate, not to reinforce."""
-    groups, each = _asked(len(prompts), samples, seeds, sampling)
+    groups, each = _asked(len(prompts), samples, seeds, sampling, purpose)
     results = engine.generate(
         schema,
         [prompts[group] for group in groups],
@@ -136,7 +108,7 @@ def generated(
     return [rollout(group, result) for group, result in pairs if result.finish in _WHOLE]
 
 
-def written(
+def free_rollouts(
     engine: Engine,
     schema: Schema,
     prompts: Sequence[Prompt],
@@ -145,11 +117,13 @@ def written(
     max_tokens: int,
     seeds: Sequence[int] = (),
     sampling: Sampling = DEFAULT,
+    purpose: Purpose = Purpose.REINFORCE,
     chat: bool = False,
     instructions: bool = False,
 ) -> list[Rollout]:
-    """As `free_rollouts`, with any settings: to choose from and imitate, not to reinforce."""
-    groups, each = _asked(len(prompts), samples, seeds, sampling)
+    """`samples` texts of every prompt that the model writes of itself, one token after another,
+    read as traces of the schema. Seeds, settings and failures as in `rollouts`."""
+    groups, each = _asked(len(prompts), samples, seeds, sampling, purpose)
     found = engine.complete(
         schema,
         [prompts[group] for group in groups],
@@ -243,9 +217,11 @@ def _per_rule(sampling: Sampling) -> list[tuple[str, Sampling]]:
 
 
 def _asked(
-    prompts: int, samples: int, seeds: Sequence[int], sampling: Sampling
+    prompts: int, samples: int, seeds: Sequence[int], sampling: Sampling, purpose: Purpose
 ) -> tuple[list[int], list[Sampling]]:
-    """The prompt of every sample, and its settings."""
+    """The prompt of every sample, and its settings. Raises OffPolicyError."""
+    if purpose is Purpose.REINFORCE:
+        check_on_policy(sampling)
     own = list(seeds) or list(range(prompts))
     if len(own) != prompts:
         raise ValueError(f"there are {prompts} prompts, but {len(own)} seeds")

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from nprdsl.trainers.wholefile import write_rows, write_whole
+
 _SETTINGS: Final = "settings.json"
 _METRICS: Final = "metrics.jsonl"
 _CHECKPOINTS: Final = "checkpoints"
@@ -51,7 +53,7 @@ class RunDirectory:
             if path.exists() and any(path.iterdir()):
                 raise RunError(f"the folder `{path}` holds something that is no run; name another")
             path.mkdir(parents=True, exist_ok=True)
-            _write(known, json.dumps(settings, indent=1))
+            write_whole(known, json.dumps(settings, indent=1))
             return made
         before = json.loads(known.read_text(encoding="utf-8"))
         if found := differences(before, dict(settings)):
@@ -126,18 +128,12 @@ class RunDirectory:
         """Cuts off the metrics behind a step: they are computed again."""
         kept = [line for line in self.metrics() if line["step"] <= step]
         if (self.path / _METRICS).exists():
-            _write(self.path / _METRICS, "".join(json.dumps(line) + "\n" for line in kept))
+            write_rows(self.path / _METRICS, kept)
 
     def _empty(self) -> None:
         """Removes a run, and nothing else."""
         if self.path.is_dir() and (self.path / _SETTINGS).exists():
             shutil.rmtree(self.path)
-
-
-def _write(file: Path, text: str) -> None:
-    made = file.with_name(f".{file.name}.tmp")
-    made.write_text(text, encoding="utf-8")
-    os.replace(made, file)
 
 
 def differences(before: dict[str, Any], now: dict[str, Any], place: str = "") -> list[str]:

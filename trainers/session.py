@@ -64,22 +64,7 @@ def load(section: ModelSection, schema: Schema) -> tuple[PreTrainedModel, PreTra
     )
     if section.add_tags:
         add_tags(model, tokenizer, schema.tags)
-    _choose(model, section)
     return model, tokenizer
-
-
-def _choose(model: PreTrainedModel, section: ModelSection) -> None:
-    """Freezes what is not to be trained. Raises ValueError for a name that no parameter has."""
-    names = [name for name, _ in model.named_parameters()]
-    for part in section.train:
-        if not any(part in name for name in names):
-            raise ValueError(
-                f"`model.train` names `{part}`, which is in no parameter of the model; there are "
-                f"{', '.join(names[:3])}, …, {names[-1]}"
-            )
-    if section.train:
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(any(part in name for part in section.train))
 
 
 class Session:
@@ -209,8 +194,6 @@ def _optimizers(model: PreTrainedModel, section: OptimizerSection) -> list[torch
         {"params": [p for p in rest if p.ndim > 1], "weight_decay": section.weight_decay},
         {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    if section.kind is OptimizerKind.SGD:
-        return [torch.optim.SGD(groups, lr=section.learning_rate, momentum=section.momentum)]
     made: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(
             groups, lr=section.learning_rate, betas=section.betas, eps=section.epsilon

@@ -34,7 +34,7 @@ def test_bad_rows_are_told(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny.config("sft", tmp_path / "run", data__source=str(source), epochs=1)
     result = invoke("train", "sft", "--config", config)
     assert result.exit_code == 0
-    assert result.stderr == f"1 rows are not trained on; {tmp_path / 'run' / 'rejected.jsonl'}\n"
+    assert result.stderr == f"rows not trained on: 1; {tmp_path / 'run' / 'rejected.jsonl'}\n"
 
 
 @pytest.mark.parametrize(

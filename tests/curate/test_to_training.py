@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
 import nprdsl
 from nprdsl.runtime import LocalEngine, Sampling
+from nprdsl.trainers.curriculum.beginner import character_tokenizer
 from tests.cli.commands import invoke
 from tests.curate.arithmetic import Solution, arithmetic_oracle
 from tests.curate.server import scripted
@@ -33,6 +33,7 @@ chat = false
 [optimizer]
 kind = "muon"
 learning_rate = 1e-2
+floor = 0.02
 weight_decay = 0.0
 betas = [0.9, 0.98]
 [run]
@@ -54,21 +55,16 @@ def solved() -> list[Solution]:
 def write_beginner(folder: Path, texts: list[str]) -> None:
     """A model of random weights whose tokens are the tags and every character of the texts."""
     torch.manual_seed(0)
-    named = ["<pad>", "<eos>", *SCHEMA.tags]
     letters = sorted({c for text in texts for c in text} | set("0123456789"))
-    vocabulary = {name: number for number, name in enumerate([*named, *letters])}
-    core = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    core.decoder = decoders.Fuse()
-    core.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in named])
-    PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", eos_token="<eos>"
-    ).save_pretrained(folder)
+    tokenizer = character_tokenizer(SCHEMA.tags, "".join(letters))
     config = Qwen3Config(
-        vocab_size=len(vocabulary), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
         num_attention_heads=2, num_key_value_heads=2, head_dim=32, max_position_embeddings=512,
-        tie_word_embeddings=True, bos_token_id=None, eos_token_id=1, pad_token_id=0,
+        tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     Qwen3ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def test_chains_of_thought_become_a_model_that_reasons_in_parallel(

@@ -34,14 +34,12 @@ class AttentionKind(StrEnum):
 
 class ModelSection(Section):
     """The model that is trained. `path`: a folder or a hub name. `dtype`: of its weights.
-    `add_tags`: make the schema's tags single tokens, with embeddings from their words. `train`:
-    only parameters whose names contain one of these are trained; none of them means all."""
+    `add_tags`: make the schema's tags single tokens, with embeddings from their words."""
 
     path: str
     dtype: Literal["fp32", "bf16"] = "fp32"
     attention: AttentionKind = AttentionKind.DENSE
     add_tags: bool = False
-    train: tuple[str, ...] = ()
 
 
 class DataSection(Section):
@@ -75,16 +73,15 @@ class Schedule(StrEnum):
 
 
 class OptimizerKind(StrEnum):
-    """AdamW or SGD for all parameters, or Muon (arXiv:2502.16982) for the matrices inside the
-    layers, which learns from random weights in a third of the tokens."""
+    """AdamW for all parameters, or Muon (arXiv:2502.16982) for the matrices inside the layers,
+    which learns from random weights in a third of the tokens."""
 
     ADAMW = "adamw"
     MUON = "muon"
-    SGD = "sgd"
 
 
 class OptimizerSection(Section):
-    """`betas` and `epsilon` are AdamW's, `momentum` is Muon's and SGD's. `warmup`: steps, or below
+    """`betas` and `epsilon` are AdamW's, `momentum` is Muon's. `warmup`: steps, or below
     1 a share of all steps. `floor`: the last learning rate, as a share of the first. `clip`: the
     greatest norm of the gradient."""
 

@@ -11,10 +11,11 @@ import os
 import signal
 import sys
 import time
+import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import nprdsl
 from nprdsl.trainers.curriculum.arithmetic import held_out, problems
@@ -24,7 +25,8 @@ from nprdsl.trainers.curriculum.publishing import publish
 from nprdsl.trainers.curriculum.recipe import SCHEMA, Place, speed, tasks
 from nprdsl.trainers.curriculum.report import write_report
 from nprdsl.trainers.curriculum.running import TaskError, run_tasks
-from nprdsl.trainers.data.problems import Problem
+from nprdsl.trainers.rundirectory import RunDirectory, RunError
+from nprdsl.trainers.wholefile import write_rows
 
 DOCUMENTS: Final = 9_000  # that the base model reads
 PROBLEMS: Final = 4_000  # for reinforcement learning and rejection sampling
@@ -40,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--configs", type=Path, default=Path("configs/arith"))
     parser.add_argument("--seed", type=int, default=0, help="of weights, texts and problems")
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 1)))
+    parser.add_argument("--restart", action="store_true", help="begin anew; what was made is lost")
     parser.add_argument(
         "--publish", type=Path, metavar="FOLDER", help="write the trained model there, in bf16"
     )
@@ -51,11 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     place = Place(given.out, given.configs)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no task is left running
     try:
-        _run(place, given.seed, given.workers)
+        _run(place, given.seed, given.workers, restart=given.restart)
         if given.publish is not None:
             publish(place.model("npr"), given.publish)
+    except (RunError, tomllib.TOMLDecodeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except TaskError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
@@ -63,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run(place: Place, seed: int, workers: int) -> None:
+def _run(place: Place, seed: int, workers: int, *, restart: bool) -> None:
+    RunDirectory.open(place.folder, _settings(place, seed), restart=restart)
     prepare(place, seed)
     logs = place.folder / "logs"
     with _timed(place.folder / _TIME):
@@ -72,6 +79,13 @@ def _run(place: Place, seed: int, workers: int) -> None:
     seconds = json.loads((place.folder / _TIME).read_text(encoding="utf-8"))
     for file in write_report(place, seconds):
         _tell(f"written: {file}")
+
+
+def _settings(place: Place, seed: int) -> dict[str, Any]:
+    """What the folder depends on: with another seed, or other configurations, what is there would
+    not be what they make."""
+    configs = {f.stem: tomllib.loads(f.read_text("utf-8")) for f in place.configs.glob("*.toml")}
+    return {"seed": seed, "configs": configs}
 
 
 @contextmanager
@@ -87,22 +101,16 @@ def _timed(file: Path) -> Iterator[None]:
 
 def prepare(place: Place, seed: int) -> None:
     """The beginner, its corpus and the problems, where they are missing."""
-    place.folder.mkdir(parents=True, exist_ok=True)
     if not place.problems.exists():
-        _write(place.problems, problems(PROBLEMS, 7 + seed, held_out()))
+        found = problems(PROBLEMS, 7 + seed, held_out())
+        rows = ({"id": p.id, "prompt": p.prompt, "answer": p.answer} for p in found)
+        write_rows(place.problems, rows)
     if not place.corpus.exists():
         write_corpus(place.corpus, DOCUMENTS, 1 + seed)
     if not place.beginner.exists():
         made = place.beginner.with_name(".init.tmp")
         write_beginner(made, nprdsl.load(SCHEMA).tags, seed)
         made.replace(place.beginner)
-
-
-def _write(file: Path, found: Sequence[Problem]) -> None:
-    rows = [{"id": p.id, "prompt": p.prompt, "answer": p.answer} for p in found]
-    made = file.with_name(f".{file.name}.tmp")
-    made.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    made.replace(file)
 
 
 def _tell(message: str) -> None:

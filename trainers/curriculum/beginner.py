@@ -42,9 +42,11 @@ def write_beginner(folder: Path, tags: tuple[str, ...], seed: int) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def character_tokenizer(tags: tuple[str, ...]) -> PreTrainedTokenizerFast:
-    """One token for each of `CHARACTERS` and each tag."""
-    names = [*_NAMED, *tags, *CHARACTERS]
+def character_tokenizer(
+    tags: tuple[str, ...], characters: str = CHARACTERS
+) -> PreTrainedTokenizerFast:
+    """One token for each character and each tag."""
+    names = [*_NAMED, *tags, *characters]
     core = Tokenizer(models.BPE(vocab={name: i for i, name in enumerate(names)}, merges=[]))
     core.decoder = decoders.Fuse()
     core.add_special_tokens(

@@ -8,7 +8,6 @@ Non-goals: good traces (rejection sampling finds those).
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from nprdsl.trainers.curriculum.arithmetic import LARGEST, Flaw, Question, flat, question, totals
+from nprdsl.trainers.wholefile import write_rows
 
 
 class Document(StrEnum):
@@ -42,12 +42,8 @@ MIXTURE: Final = Mixture()
 
 def write_corpus(file: Path, count: int, seed: int, mixture: Mixture = MIXTURE) -> None:
     """`count` documents as rows of prompt and trace."""
-    made = file.with_name(f".{file.name}.tmp")
-    with made.open("w", encoding="utf-8") as out:
-        for number, row in enumerate(_rows(count, seed, mixture)):
-            out.write(json.dumps({"id": f"{row[0]}-{number}", "prompt": row[1], "trace": row[2]}))
-            out.write("\n")
-    made.replace(file)
+    rows = enumerate(_rows(count, seed, mixture))
+    write_rows(file, ({"id": f"{kind}-{n}", "prompt": p, "trace": t} for n, (kind, p, t) in rows))
 
 
 def _rows(count: int, seed: int, mixture: Mixture) -> Iterator[tuple[Document, str, str]]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
+
+from nprdsl.trainers.evaluate.samples import Mode
 
 SCHEMA: Final = "arith"
 SUITE: Final = "arith"
@@ -20,32 +21,25 @@ _TOKENS: Final = 1100  # of a trace; more than it takes, as branches share what 
 _LONGER_TOKENS: Final = 1900
 
 
-class Writes(StrEnum):
-    """How a model is asked to answer."""
-
-    PARALLEL = "parallel"
-    FREE = "free"
-
-
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One row of the table: a model, what it is, how it writes, how often it is evaluated."""
+    """One row of the table: a model, what it is, how it decodes, how often it is evaluated."""
 
     name: str
     title: str
-    writes: Writes
+    mode: Mode
     seeds: int = 1
     longer: bool = False
 
 
 STAGES: Final = (
-    Stage("base", "base: knows the task in part", Writes.FREE),
-    Stage("zero", "stage 1: NPR-Zero (DAPO)", Writes.FREE),
-    Stage("beta", "stage 2: NPR-Beta (parallel SFT)", Writes.PARALLEL, seeds=3, longer=True),
-    Stage("npr", "stage 3: NPR (PAPO)", Writes.PARALLEL, seeds=3, longer=True),
-    Stage("sr-beta", "sequential SFT, same traces", Writes.FREE),
-    Stage("sr", "sequential RL after it", Writes.FREE, longer=True),
-    Stage("control", "stage 3 with random rewards", Writes.PARALLEL),
+    Stage("base", "base: knows the task in part", Mode.FREE),
+    Stage("zero", "stage 1: NPR-Zero (DAPO)", Mode.FREE),
+    Stage("beta", "stage 2: NPR-Beta (parallel SFT)", Mode.PARALLEL, seeds=3, longer=True),
+    Stage("npr", "stage 3: NPR (PAPO)", Mode.PARALLEL, seeds=3, longer=True),
+    Stage("sr-beta", "sequential SFT, same traces", Mode.FREE),
+    Stage("sr", "sequential RL after it", Mode.FREE, longer=True),
+    Stage("control", "stage 3 with random rewards", Mode.PARALLEL),
 )
 
 
@@ -114,7 +108,7 @@ def tasks(place: Place) -> tuple[Task, ...]:
 
 
 def speed(place: Place) -> Task:
-    """Tokens each second against one branch after another; needs both cores, so it comes last."""
+    """Tokens each second against one branch after another; nothing else may run beside it."""
     model = place.model("npr")
     arguments = (
         "eval", "--suite", SUITE, "--limit", "20", "--baseline", "--concurrency", "1",
@@ -161,7 +155,7 @@ def _evaluation(place: Place, stage: Stage, suite: str, seed: int) -> Task:
         "eval", "--suite", suite, "--samples", str(samples), "--seed", str(seed),
         "--max-tokens", str(tokens), *_asked(model), "--concurrency", "256",
         "--max-kv-tokens", "450000", "--out", str(out), "--json",
-        *(("--free",) if stage.writes is Writes.FREE else ()),
+        *(("--free",) if stage.mode is Mode.FREE else ()),
     )  # fmt: skip
     return Task(f"{stage.name}: {suite}, seed {seed}", arguments, out, (model,))
 

@@ -8,6 +8,7 @@ the cores. Non-goals: what the tasks are (see `recipe`).
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -79,9 +80,7 @@ def _ready(waiting: Sequence[Task]) -> Task | None:
 
 def _start(task: Task, logs: Path) -> _Running:
     task.result.parent.mkdir(parents=True, exist_ok=True)
-    log = (logs / f"{task.name.replace(': ', '-').replace(', ', '-').replace(' ', '-')}.log").open(
-        "ab"
-    )
+    log = (logs / f"{re.sub('[^a-z0-9-]+', '-', task.name)}.log").open("ab")
     process = subprocess.Popen(
         [sys.executable, "-m", "nprdsl", *task.arguments],
         stdout=log,

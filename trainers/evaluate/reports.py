@@ -5,7 +5,6 @@ Non-goals: runs that are not complete (see `nprdsl.cli.evalfile`).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from nprdsl.trainers.evaluate.figures import Figures
 from nprdsl.trainers.evaluate.samples import Mode, Sample
+from nprdsl.trainers.wholefile import write_whole
 
 
 class ReportError(ValueError):
@@ -63,9 +63,7 @@ def summary(report: Report) -> dict[str, Any]:
 
 def write_report(path: Path, report: Report) -> None:
     """Writes the file whole, or not at all. Raises OSError."""
-    made = path.with_name(f".{path.name}.tmp")
-    made.write_bytes(_ADAPTER.dump_json(report, indent=1) + b"\n")
-    os.replace(made, path)
+    write_whole(path, _ADAPTER.dump_json(report, indent=1) + b"\n")
 
 
 def read_report(path: Path) -> Report:

@@ -143,7 +143,7 @@ def asked(
         kept.append(problem)
         longest = max(longest, len(ids))
     if count := write_rejected(beginning, bad, refused):
-        tell(f"{count} rows are no problems; {beginning.directory.path / REJECTED}")
+        tell(f"rows that are no problems: {count}; {beginning.directory.path / REJECTED}")
     if not kept:
         raise ValueError(f"no row of `{section.source}` is a problem; {refused[0][1]}")
     if longest + rollout.max_tokens > room:

@@ -29,10 +29,11 @@ from nprdsl.trainers.data.problems import Problem
 from nprdsl.trainers.episodes import seed_of
 from nprdsl.trainers.evaluate.samples import Mode
 from nprdsl.trainers.grading import is_right
-from nprdsl.trainers.rollout import Rollout, generated, written
+from nprdsl.trainers.rollout import Purpose, Rollout, free_rollouts, rollouts
 from nprdsl.trainers.rundirectory import RunError, differences
 from nprdsl.trainers.session import Watch, unwatched
 from nprdsl.trainers.stages import beginning
+from nprdsl.trainers.wholefile import write_rows
 
 _TRIALS: Final = ".trials.jsonl"
 
@@ -174,18 +175,18 @@ def _rollouts(
     engine: Engine, schema: Schema, config: SampleConfig, problems: Sequence[Problem], number: int
 ) -> list[Rollout]:
     prompts = [problem.prompt for problem in problems]
-    seeds = [seed_of(config.seed, number, problem.id) for problem in problems]
-    chat, instructions = config.prompt.chat, config.prompt.instructions
-    sampling = Sampling(temperature=config.temperature, top_p=config.top_p)
+    asked: dict[str, Any] = {
+        "seeds": [seed_of(config.seed, number, problem.id) for problem in problems],
+        "sampling": Sampling(temperature=config.temperature, top_p=config.top_p),
+        "purpose": Purpose.IMITATE,
+        "chat": config.prompt.chat,
+        "instructions": config.prompt.instructions,
+    }
     if config.mode is Mode.FREE:
-        return written(
-            engine, schema, prompts, 1, seeds=seeds, sampling=sampling,
-            max_tokens=config.max_tokens, chat=chat, instructions=instructions,
-        )  # fmt: skip
-    return generated(
-        engine, schema, prompts, 1, seeds=seeds, sampling=sampling,
-        limits=Limits(max_tokens=config.max_tokens), chat=chat, instructions=instructions,
-    )  # fmt: skip
+        return free_rollouts(engine, schema, prompts, 1, max_tokens=config.max_tokens, **asked)
+    return rollouts(
+        engine, schema, prompts, 1, limits=Limits(max_tokens=config.max_tokens), **asked
+    )
 
 
 def _why_not(rollout: Rollout, problem: Problem) -> str:
@@ -216,19 +217,17 @@ def _chunks(problems: list[Problem], size: int) -> Iterator[list[Problem]]:
 
 
 def _write(output: Path, problems: Sequence[Problem], kept: Sequence[Trial], language: str) -> None:
-    """Rows as `nprdsl train sft` reads them; the file is whole or not there."""
+    """Rows as `nprdsl train sft` reads them."""
     by_id = {problem.id: problem for problem in problems}
-    made = output.with_name(f".{output.name}.tmp")
-    with made.open("w", encoding="utf-8") as file:
-        for trial in kept:
-            problem = by_id[trial.id]
-            row: dict[str, Any] = {
-                "id": trial.id,
-                "prompt": problem.prompt,
-                "trace": trial.trace,
-                "schema": language,
-                "answer": problem.answer,
-                "trial": trial.number,
-            }
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    os.replace(made, output)
+    rows = (
+        {
+            "id": trial.id,
+            "prompt": by_id[trial.id].prompt,
+            "trace": trial.trace,
+            "schema": language,
+            "answer": by_id[trial.id].answer,
+            "trial": trial.number,
+        }
+        for trial in kept
+    )
+    write_rows(output, rows)

@@ -80,7 +80,7 @@ def _rows(config: SftConfig, begun: Beginning, tell: Told) -> list[Row]:
         first = f"{made.rejected[0][0]}: {made.rejected[0][1]}" if made.rejected else bad[0]
         raise ValueError(f"no trace of `{config.data.source}` can be trained on; {first}")
     if refused:
-        tell(f"{refused} rows are not trained on; {begun.directory.path / beginning.REJECTED}")
+        tell(f"rows not trained on: {refused}; {begun.directory.path / beginning.REJECTED}")
     return list(made.rows)
 
 

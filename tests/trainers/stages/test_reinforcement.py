@@ -96,4 +96,4 @@ def test_prompts_that_cannot_be_spelled_are_listed(tiny: Tiny, tmp_path: Path) -
     train_papo(read_config(PapoConfig, config), tell=told.append)
     listed = tmp_path / "run" / "rejected.jsonl"
     assert json.loads(listed.read_text())["where"] == "bad"
-    assert told == [f"1 rows are no problems; {listed}"]
+    assert told == [f"rows that are no problems: 1; {listed}"]

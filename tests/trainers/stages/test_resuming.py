@@ -22,7 +22,10 @@ from tests.cli.commands import ROOT, environment
 from tests.trainers.stages.tiny import Tiny
 
 STAGES = pytest.mark.parametrize("stage", ["sft", "zero", "papo"])
-CHANGES: dict[str, dict[str, object]] = {"zero": {"minibatch": 1, "refills": 2}}
+CHANGES: dict[str, dict[str, object]] = {
+    "sft": {"optimizer__kind": "muon"},  # two optimizers, the states of both
+    "zero": {"minibatch": 1, "refills": 2},
+}
 Metrics = list[dict[str, float]]
 
 

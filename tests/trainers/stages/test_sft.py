@@ -43,7 +43,7 @@ def test_bad_rows_are_listed_with_their_reasons(tiny: Tiny, tmp_path: Path) -> N
     assert "trace" in str(found[0]["reason"])
     assert "the trace ends inside `plan`; expected `<plan>`" in str(found[1]["reason"])
     assert "512" in str(found[2]["reason"])
-    assert told == [f"3 rows are not trained on; {tmp_path / 'run' / 'rejected.jsonl'}"]
+    assert told == [f"rows not trained on: 3; {tmp_path / 'run' / 'rejected.jsonl'}"]
     assert len(lines(tmp_path / "run" / "metrics.jsonl")) == round(10 / 4)
 
 

@@ -1,0 +1,77 @@
+"""The command of the curriculum: what it refuses before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nprdsl.trainers.curriculum import __main__ as command
+from nprdsl.trainers.curriculum.recipe import Place, Task
+from tests.cli.commands import ROOT
+
+CONFIGS = ROOT / "configs" / "arith"
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(place: Place) -> tuple[Task, ...]:
+        return ()
+
+    def nothing(place: Place) -> Task:
+        return Task("speed", ("schemas",), place.corpus, ())
+
+    monkeypatch.setattr(command, "tasks", none)
+    monkeypatch.setattr(command, "speed", nothing)
+    monkeypatch.setattr(command, "write_report", lambda place, seconds: ())
+    monkeypatch.setattr(command, "DOCUMENTS", 20)
+    monkeypatch.setattr(command, "PROBLEMS", 20)
+
+
+def run(folder: Path, *more: str, configs: Path = CONFIGS) -> int:
+    return command.main(["--out", str(folder), "--configs", str(configs), *more])
+
+
+def test_what_the_stages_need_is_written_once(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert run(folder) == 0
+    corpus = (folder / "corpus.jsonl").read_text("utf-8")
+    assert corpus.count("\n") == (folder / "problems.jsonl").read_text("utf-8").count("\n") == 20
+    assert (folder / "init" / "model.safetensors").exists()
+    stamp = (folder / "init" / "model.safetensors").stat().st_mtime_ns
+    assert run(folder) == 0
+    assert (folder / "init" / "model.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_another_seed_does_not_go_on_in_the_same_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path / "run") == 0
+    corpus = (tmp_path / "run" / "corpus.jsonl").read_text("utf-8")
+    assert run(tmp_path / "run", "--seed", "1") == 2
+    assert "`seed` was 0 and is 1" in capsys.readouterr().err
+    assert run(tmp_path / "run", "--seed", "1", "--restart") == 0
+    assert (tmp_path / "run" / "corpus.jsonl").read_text("utf-8") != corpus
+
+
+def test_other_configurations_do_not_go_on_in_the_same_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "configs"
+    own.mkdir()
+    for file in CONFIGS.glob("*.toml"):
+        (own / file.name).write_text(file.read_text("utf-8"), "utf-8")
+    assert run(tmp_path / "run", configs=own) == 0
+    text = (own / "npr.toml").read_text("utf-8")
+    (own / "npr.toml").write_text(text.replace("steps = 20", "steps = 21"), "utf-8")
+    assert run(tmp_path / "run", configs=own) == 2
+    assert "`configs.npr.steps` was 20 and is 21" in capsys.readouterr().err
+
+
+def test_a_folder_without_configurations_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(tmp_path / "run", configs=tmp_path / "none")
+    assert ended.value.code == 2
+    assert "there is no folder" in capsys.readouterr().err

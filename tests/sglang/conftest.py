@@ -32,6 +32,7 @@ if HAS_SGLANG:
     from tests.sglang.models import make_model
     from tests.sglang.served import served as served
     from tests.sglang.server import Server
+    from tests.sglang.tight import tight as tight
 
     @pytest.fixture(scope="session")
     def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:

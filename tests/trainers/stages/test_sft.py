@@ -57,6 +57,19 @@ def test_illegal_traces_are_text_where_that_is_asked_for(tiny: Tiny, tmp_path: P
     assert [row["where"] for row in found] == [f"{source}:1", "c"]
 
 
+def test_rows_may_keep_their_order(tiny: Tiny, tmp_path: Path) -> None:
+    """Then the seed decides nothing."""
+
+    def losses(seed: int, shuffle: bool) -> list[object]:
+        folder = tmp_path / f"{seed}-{shuffle}"
+        config = tiny.config("sft", folder, run__seed=seed, shuffle=shuffle, batch=2, epochs=1)
+        train_sft(read_config(SftConfig, config))
+        return [row["loss"] for row in lines(folder / "metrics.jsonl")]
+
+    assert losses(0, shuffle=False) == losses(1, shuffle=False) != losses(0, shuffle=True)
+    assert losses(0, shuffle=True) != losses(1, shuffle=True)
+
+
 def test_data_without_a_trace_is_refused(tiny: Tiny, tmp_path: Path) -> None:
     source = tmp_path / "rows.jsonl"
     source.write_text(json.dumps(BAD["illegal"]) + "\n", encoding="utf-8")

@@ -339,6 +339,11 @@ class Automaton:
 
     def cost(self, state: State) -> int:
         """The fewest tokens that finish the trace (or branch) legally from here."""
+        if state.cost is None:
+            state.cost = self._cost(state)
+        return state.cost
+
+    def _cost(self, state: State) -> int:
         if state.structure.finished or state.structure.fork is not None:
             return self.costs.stack(state.structure.cell, state.structure.frame)
         costs = self.fields.costs(state.local)

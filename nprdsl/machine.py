@@ -37,6 +37,9 @@ from nprdsl.structure import Mode
 from nprdsl.tagstates import TagState
 from nprdsl.trace import TokenTrace
 
+# A token event before anyone has asked for it: most generations are not watched.
+_Wrote = tuple[BranchState, tuple[int, ...], bool]
+
 
 class Machine:
     """One generation. Raises `LimitError` at once if no legal trace fits the limits."""
@@ -57,7 +60,7 @@ class Machine:
         self._tags = self._automaton.machine(Mode.FORKING)
         self._caps = frozenset(limits.rule_tokens)
         self._rule_tokens = dict(limits.rule_tokens)
-        self._events: list[Event] = []
+        self._events: list[Event | _Wrote] = []
         self._actions: list[Action] = []
         self._check_limits()
         root = BranchState(ROOT, (), self._matcher(self._tags.initial), self._open(), None)
@@ -133,7 +136,7 @@ class Machine:
     def drain_events(self) -> list[Event]:
         """What happened since the last call."""
         events, self._events = self._events, []
-        return events
+        return [self._told(*event) if isinstance(event, tuple) else event for event in events]
 
     # moving
 
@@ -149,8 +152,11 @@ class Machine:
         assert branch in self._live, f"branch {branch} does not wait for a token"
         state = self._branches[branch]
         self._step(state, token)
-        self._live.remove(branch)
         self._write(state, (token,), sampled=True, logprob=logprob)
+        if state.matcher.chooses and not self._spent(state):  # it waits where it waited
+            self._actions.append(Feed(branch, (token,)))
+            return self._drain()
+        self._live.remove(branch)
         if branch == ROOT and token == self.bound.vocabulary.eos_id:
             self._end(EndReason.COMPLETED)
         else:
@@ -186,12 +192,16 @@ class Machine:
             self._fork(state)
         elif state.matcher.finished:
             self._finish(state)
-        elif state.number == ROOT and state.matcher.may_end and self._slack(state) <= 0:
+        elif self._spent(state):
             self._end(EndReason.BUDGET)
-        elif state.matcher.forced():
-            self._run_on(state, ())
-        else:
+        elif state.matcher.chooses:
             self._wait(state)
+        else:
+            self._run_on(state, ())
+
+    def _spent(self, state: BranchState) -> bool:
+        """The trace may end here, and nothing is left to write more."""
+        return state.number == ROOT and self._slack(state) <= 0 and state.matcher.may_end
 
     def _wait(self, state: BranchState) -> None:
         self._live.append(state.number)
@@ -215,9 +225,13 @@ class Machine:
         sampled: bool,
         logprob: float | None,
     ) -> None:
-        state.written.extend(Written(token, sampled, logprob) for token in tokens)
+        for token in tokens:
+            state.written.append(Written(token, sampled, logprob))
+        self._events.append((state, tokens, sampled))
+
+    def _told(self, state: BranchState, tokens: tuple[int, ...], sampled: bool) -> TokenEvent:
         text = self.bound.vocabulary.text(tokens)
-        self._events.append(TokenEvent(state.number, state.path, tokens, text, not sampled))
+        return TokenEvent(state.number, state.path, tokens, text, not sampled)
 
     # forks and joins
 

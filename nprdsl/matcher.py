@@ -80,9 +80,19 @@ class Matcher:
         return list(self._automaton.forced(self._state))
 
     @property
+    def chooses(self) -> bool:
+        """Whether a token has to be chosen here: nothing is forced, forks or is finished."""
+        state = self._state
+        if state.chooses is None:
+            over = self.finished or state.structure.fork is not None
+            state.chooses = not over and not self._automaton.forced(state)
+        return state.chooses
+
+    @property
     def cost(self) -> int:
         """The fewest tokens that finish the trace (or branch) legally from here."""
-        return self._automaton.cost(self._state) + self._carried
+        known = self._state.cost
+        return (self._automaton.cost(self._state) if known is None else known) + self._carried
 
     @property
     def next_tags(self) -> list[str]:

@@ -75,12 +75,13 @@ class Start:
 
 
 class State:
-    """One place in a trace. `row` is None until asked for; `next` holds moves that depend on
-    nothing
-    but this state."""
+    """One place in a trace. `row`, `cost`, `forced` and `chooses` are None until asked for; `next`
+    holds moves that depend on nothing but this state."""
 
     __slots__ = (
         "capturing",
+        "chooses",
+        "cost",
         "counted",
         "forced",
         "hub",
@@ -99,7 +100,9 @@ class State:
         self.next: dict[int, State] = {}
         self.hub: State | None = None  # where clean prose leads, see `Rows.clean`
         self.row: Row | None = None
+        self.cost: int | None = None
         self.forced: tuple[int, ...] | None = None
+        self.chooses: bool | None = None
         self.tight: dict[int, Row] = {}
 
     @property

@@ -17,7 +17,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 
-from nprdsl.runtime.local.lanes import Lanes, Seating
+from nprdsl.runtime.local.lanes import NOBODY, Lanes
 
 _NUMBERS = itertools.count()
 # What the `_attn_implementation` property stores; its setter would cost 36 us a forward.
@@ -35,7 +35,7 @@ class LogAttention:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.name = f"nprdsl_log_{next(_NUMBERS)}"
-        self.seating = Seating((), (), (), None, None)
+        self.seating = NOBODY
         self.calls = 0
         self._settings = [vars(config) for config in _configs(model)]
         self._before: list[str] = []

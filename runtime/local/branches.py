@@ -62,6 +62,7 @@ class TraceLog:
         self.positions: Ints = np.zeros(width, dtype=np.int64)  # of the token at each column
         self.branches = {0: Branch(np.zeros(width, dtype=bool), 0, None)}
         self.waiting: list[Run] = []
+        self.rows = 0  # tokens that wait
 
     def apply(self, actions: Iterable[Action]) -> None:
         for action in actions:
@@ -77,7 +78,10 @@ class TraceLog:
 
     def take(self, most: int, ready: Callable[[int], bool] | None = None) -> list[Run]:
         """Runs of at most `most` rows together, in order; those of branches not `ready` stay."""
-        taken: list[Run] = []
+        if ready is None and self.rows <= most:
+            taken, self.waiting, self.rows = self.waiting, [], 0
+            return taken
+        taken = []
         kept: list[Run] = []
         for run in self.waiting:
             if most == 0 or (ready is not None and not ready(run.name)):
@@ -90,6 +94,7 @@ class TraceLog:
                 taken.append(run)
                 most -= len(run.tokens)
         self.waiting = kept
+        self.rows = sum(len(run.tokens) for run in kept)
         return taken
 
     def _feed(self, name: int, tokens: tuple[int, ...]) -> None:
@@ -103,6 +108,7 @@ class TraceLog:
             )
         branch.last = Run(name, branch, tokens, first, branch.position)
         self.waiting.append(branch.last)
+        self.rows += count
         if count == 1:
             branch.sees[first] = True
             self.positions[first] = branch.position

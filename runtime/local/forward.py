@@ -56,7 +56,8 @@ class Forward:
         self.log.place(slots, max(p.group.start + p.group.length for p in parts))
         chosen = None if keep == list(range(rows)) else self._tensor(keep)
         options = {} if chosen is None or not self._keeps else {"logits_to_keep": chosen}
-        seats = self.attention.seating = seating([part.group for part in parts], self.device)
+        groups = [part.group for part in parts]
+        seats = self.attention.seating = seating(groups, self.device, self.attention.seating)
         mask = self._mask(parts, seats, key)
         with self.attention:
             begin = time.perf_counter()
@@ -90,8 +91,13 @@ class Forward:
         positions: list[int] = []
         slots: list[int] = []
         for part in parts:
-            start = part.group.start
-            for run in part.runs:
+            start, runs = part.group.start, part.runs
+            if part.group.rows == len(runs):  # one token each, as nearly always
+                tokens += [run.tokens[0] for run in runs]
+                positions += [run.position for run in runs]
+                slots += [start + run.column for run in runs]
+                continue
+            for run in runs:
                 count, column = len(run.tokens), start + run.column
                 tokens.extend(run.tokens)
                 positions.extend(range(run.position, run.position + count))
@@ -110,8 +116,8 @@ def arrange(fed: list[tuple[TraceLog, Extent, list[Run]]]) -> list[Part]:
     """Numbers the rows of a forward: one part for each request that feeds."""
     parts, first = [], 0
     for log, extent, runs in fed:
-        last = first + sum(len(run.tokens) for run in runs)
-        width = max(run.column + len(run.tokens) for run in runs)
+        last = first + sum([len(run.tokens) for run in runs])
+        width = max([run.column + len(run.tokens) for run in runs])
         group = RowGroup(first, last, extent.start, extent.length, width)
         parts.append(Part(log, runs, group))
         first = last

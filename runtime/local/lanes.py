@@ -10,7 +10,7 @@ Non-goals: attention (see `attention`), who sees what (see `masks`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
@@ -58,24 +58,41 @@ class Lanes:
 class Seating:
     """All lanes of a forward. `seat[i]` is the first seat of group i, `room[i]` the seats of its
     lane. `row_of` int64 [seats] and `seat_of` int64 [rows] lead from seats to rows and back; None
-    where both are the same."""
+    where both are the same. `places` is where the groups were, `members` which are in each lane."""
 
-    lanes: tuple[Lanes, ...]
-    seat: tuple[int, ...]
-    room: tuple[int, ...]
-    row_of: torch.Tensor | None
-    seat_of: torch.Tensor | None
+    lanes: tuple[Lanes, ...] = ()
+    seat: tuple[int, ...] = ()
+    room: tuple[int, ...] = ()
+    row_of: torch.Tensor | None = None
+    seat_of: torch.Tensor | None = None
+    places: tuple[tuple[int, int, int, int], ...] = ()
+    members: tuple[tuple[int, ...], ...] = ()
 
     @property
     def seats(self) -> int:
         return self.lanes[-1].seat + self.lanes[-1].seats
 
+    def widened(self, groups: Sequence[RowGroup]) -> Seating:
+        """The same seats for groups that have only grown wider."""
+        lanes = tuple(
+            replace(lane, width=max(groups[i].width for i in members))
+            for lane, members in zip(self.lanes, self.members, strict=True)
+        )
+        return replace(self, lanes=lanes)
 
-def seating(groups: Sequence[RowGroup], device: torch.device) -> Seating:
-    """Seats for the rows of all groups."""
+
+NOBODY: Final = Seating()
+
+
+def seating(groups: Sequence[RowGroup], device: torch.device, before: Seating = NOBODY) -> Seating:
+    """Seats for the rows of all groups; those of the forward `before` where nothing has moved."""
+    places = tuple([(g.first, g.last, g.start, g.length) for g in groups])
+    if places == before.places:
+        return before.widened(groups)
     lanes: list[Lanes] = []
     seat, room = [0] * len(groups), [0] * len(groups)
-    for members in _together(groups):
+    together = tuple(map(tuple, _together(groups)))
+    for members in together:
         first, last = groups[members[0]], groups[members[-1]]
         made = Lanes(
             start=first.start,
@@ -91,12 +108,12 @@ def seating(groups: Sequence[RowGroup], device: torch.device) -> Seating:
             seat[i], room[i] = made.seat + lane * made.rows, made.rows
     total = lanes[-1].seat + lanes[-1].seats
     seat_of = np.concatenate([np.arange(s, s + g.rows) for s, g in zip(seat, groups, strict=True)])
-    if total == len(seat_of) and (seat_of == np.arange(total)).all():
-        return Seating(tuple(lanes), tuple(seat), tuple(room), None, None)
-    row_of = np.zeros(total, np.int64)
-    row_of[seat_of] = np.arange(len(seat_of))
-    back, there = (torch.from_numpy(numbers).to(device) for numbers in (seat_of, row_of))
-    return Seating(tuple(lanes), tuple(seat), tuple(room), there, back)
+    there = back = None
+    if total != len(seat_of) or (seat_of != np.arange(total)).any():
+        row_of = np.zeros(total, np.int64)
+        row_of[seat_of] = np.arange(len(seat_of))
+        back, there = (torch.from_numpy(numbers).to(device) for numbers in (seat_of, row_of))
+    return Seating(tuple(lanes), tuple(seat), tuple(room), there, back, places, together)
 
 
 def _together(groups: Sequence[RowGroup]) -> Iterator[list[int]]:

@@ -13,10 +13,10 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from itertools import islice
+from types import TracebackType
 
 from nprdsl.runtime.errors import CapacityError
 from nprdsl.runtime.local.branches import Run
@@ -115,6 +115,7 @@ class Scheduler:
         assert self.pool.owners == {request.number for request in self._running}
         for request in self._running:
             assert request.log.used <= request.job.slots <= request.extent.length
+            assert request.log.rows == sum(len(run.tokens) for run in request.log.waiting)
 
     # -- the steps of a round ----------------------------------------------------------------------
 
@@ -139,14 +140,14 @@ class Scheduler:
     def _collect(self) -> list[_Fed]:
         """The runs of the coming forward. Where not all fit, requests with few rows go first."""
         requests = self._running
-        lengths = {r.number: sum(len(run.tokens) for run in r.log.waiting) for r in requests}
-        if sum(lengths.values()) > self._max_rows:
-            requests = sorted(requests, key=lambda r: lengths[r.number])
+        if sum([request.log.rows for request in requests]) > self._max_rows:
+            requests = sorted(requests, key=lambda request: request.log.rows)
         room, fed = self._max_rows, []
         for request in requests:
+            waiting = request.log.rows
             runs = request.take(room) if room else []
             if runs:
-                room -= sum(len(run.tokens) for run in runs)
+                room -= waiting - request.log.rows
                 fed.append(_Fed(request, runs))
         return fed
 
@@ -156,7 +157,7 @@ class Scheduler:
         picks: list[_Picks] = []
         tokens: list[int] = []
         logprobs: list[float] = []
-        with boundary(failures.append):
+        with Boundary(failures.append):
             picks, tokens, logprobs = self._draw(fed)
         if failures:
             return failures[0]
@@ -194,11 +195,15 @@ class Scheduler:
         rows: list[int] = []
         draws: list[Draw] = []
         for one in fed:
-            ready = [(branch, ends[run]) for branch, run in one.request.awaited() if run in ends]
+            request, ready = one.request, list[int]()
+            for branch, behind in request.awaited():
+                row = ends.get(behind)
+                if row is not None:
+                    ready.append(branch)
+                    rows.append(row)
+                    draws.append(request.draw(branch))
             if ready:
-                picks.append((one.request, [branch for branch, _ in ready]))
-                rows.extend(row for _, row in ready)
-                draws.extend(one.request.draw(branch) for branch, _ in ready)
+                picks.append((request, ready))
         parts = arrange([(one.request.log, one.request.extent, one.runs) for one in fed])
         logits = self.forward(parts, rows, _steady(fed, at))
         self.timings.rows += at
@@ -226,17 +231,30 @@ class Scheduler:
             if request.ended is None:
                 self._fail(request, RuntimeError("there is nothing to feed and nothing to draw"))
 
-    def _boundary(self, request: Request) -> AbstractContextManager[None]:
-        return boundary(lambda error: self._fail(request, error))
+    def _boundary(self, request: Request) -> Boundary:
+        return Boundary(lambda error: self._fail(request, error))
 
 
-@contextmanager
-def boundary(fail: Callable[[Exception], None]) -> Iterator[None]:
+class Boundary:
     """The one place where any error is caught: it fails one request, not the others."""
-    try:
-        yield
-    except Exception as error:
-        fail(error)
+
+    __slots__ = ("_fail",)
+
+    def __init__(self, fail: Callable[[Exception], None]) -> None:
+        self._fail = fail
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        self._fail(error)
+        return True
 
 
 def _advance(request: Request, branches: list[int], drawn: list[tuple[int, float]]) -> None:

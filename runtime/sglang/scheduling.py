@@ -13,12 +13,11 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from itertools import islice
 from typing import Any
 
 from nprdsl.actions import ROOT
-from nprdsl.runtime.local.scheduler import boundary
+from nprdsl.runtime.local.scheduler import Boundary
 from nprdsl.runtime.sglang.conductor import Conductor, Stage
 from nprdsl.runtime.sglang.forest import Branch, Merged, Released, Started
 from nprdsl.runtime.sglang.memory import Reserve
@@ -385,6 +384,6 @@ class TraceScheduler:
         elif conductor.trace.kv.holds_kv:
             self.pools.discard(conductor.trace)
 
-    def boundary(self, conductor: Conductor) -> AbstractContextManager[None]:
+    def boundary(self, conductor: Conductor) -> Boundary:
         """An error ends one request, not the server."""
-        return boundary(lambda error: conductor.stop(error=f"{type(error).__name__}: {error}"))
+        return Boundary(lambda error: conductor.stop(error=f"{type(error).__name__}: {error}"))

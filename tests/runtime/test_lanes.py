@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -54,6 +55,18 @@ def test_every_row_has_a_seat_beside_its_own_entries(made: list[RowGroup]) -> No
         assert (inside, room) == (0, lanes.rows) and group.rows <= room
         read = _entries(lanes, LOG)[lane, 0]
         assert torch.equal(read[: group.width], LOG[0, 0, group.start :][: group.width])
+
+
+@settings(max_examples=100, deadline=None)
+@given(groups(), st.integers(1, 3))
+def test_groups_that_grow_keep_their_seats(made: list[RowGroup], more: int) -> None:
+    wider = [replace(group, width=min(group.length, group.width + more)) for group in made]
+    before = seating(made, CPU)
+    kept, anew = seating(wider, CPU, before), seating(wider, CPU)
+    assert (kept.lanes, kept.seat, kept.room) == (anew.lanes, anew.seat, anew.room)
+    assert (kept.row_of is before.row_of) and (kept.seat_of is before.seat_of)
+    moved = [replace(group, start=group.start + 400) for group in made]
+    assert seating(moved, CPU, before).lanes == seating(moved, CPU).lanes != before.lanes
 
 
 def test_equal_extents_share_a_call_but_prompts_and_far_ones_do_not() -> None:

@@ -55,6 +55,8 @@ class PlainRuns:
             if tokens and allows(mask, tokens[0]):
                 return tokens
         tokens = self._generate(seen, settings, 1, {"logit_bias": _bias(flags)})
+        if tokens and tokens[0] >= self._size:  # an output that is no token, and was not lowered
+            tokens = self._generate(seen, settings, 1, {"logit_bias": _lifted(flags)})
         if not tokens or not allows(mask, tokens[0]):
             raise ServerError(500, "the server does not heed logit_bias")
         return tokens
@@ -107,7 +109,10 @@ def _flags(mask: Row, size: int) -> NDArray[np.bool_]:
 
 def _bias(allowed: NDArray[np.bool_]) -> dict[str, float]:
     """Lifts what is allowed, or lowers what is not, whichever is less to say."""
-    lifted, lowered = np.flatnonzero(allowed), np.flatnonzero(~allowed)
-    if len(lifted) <= len(lowered):
-        return {str(token): _BIAS for token in lifted.tolist()}
-    return {str(token): -_BIAS for token in lowered.tolist()}
+    if 2 * np.count_nonzero(allowed) <= len(allowed):
+        return _lifted(allowed)
+    return {str(token): -_BIAS for token in np.flatnonzero(~allowed).tolist()}
+
+
+def _lifted(allowed: NDArray[np.bool_]) -> dict[str, float]:
+    return {str(token): _BIAS for token in np.flatnonzero(allowed).tolist()}

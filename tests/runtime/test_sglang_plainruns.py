@@ -30,10 +30,12 @@ def bound() -> BoundSchema:
 
 class Server:
     """Answers with the token of the highest bias, or without a bias with a fixed one; refuses a
-    bias on what is no token, as SGLang does."""
+    bias on what the model has no output for, as SGLang does. It has `more` outputs than tokens, and
+    likes those best."""
 
-    def __init__(self, free: int) -> None:
+    def __init__(self, free: int, more: int = 0) -> None:
         self.free = free
+        self.outputs = SIZE + more
         self.biased = 0
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -41,8 +43,8 @@ class Server:
         token = self.free
         if bias is not None:
             self.biased += 1
-            assert all(0 <= int(key) < SIZE for key in bias), "refused"
-            token = max(range(SIZE), key=lambda one: bias.get(str(one), 0.0))
+            assert all(0 <= int(key) < self.outputs for key in bias), "refused"
+            token = max(reversed(range(self.outputs)), key=lambda one: bias.get(str(one), 0.0))
         return {"output_ids": [token], "meta_info": {"completion_tokens": 1}}
 
 
@@ -65,6 +67,15 @@ def test_a_forbidden_token_is_drawn_again_from_what_is_allowed(
     server: Any = Server(data.draw(st.sampled_from(sorted(forbidden))))
     (token,) = PlainRuns("one", server, bound()).draw([1], packed(allowed), Sampling(), 9)
     assert token in allowed and server.biased == 1
+
+
+@given(FEW, st.booleans(), st.integers(1, 40))
+def test_outputs_that_are_no_token_are_not_drawn(few: set[int], forbids: bool, more: int) -> None:
+    """Models have more outputs than their tokenizers have tokens: padding."""
+    allowed = set(range(SIZE)) - few if forbids else few
+    server: Any = Server(SIZE, more)
+    (token,) = PlainRuns("one", server, bound()).draw([1], packed(allowed), Sampling(), 9)
+    assert token in allowed
 
 
 def test_a_server_without_bias_is_told() -> None:

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nprdsl.layout import Layout
+
+LIKE: Final = 0.75  # of the longest row of a forward: the shortest that is padded to it
 
 Int32s = NDArray[np.int32]
 Bools = NDArray[np.bool_]
@@ -158,6 +161,22 @@ def bins(lengths: Sequence[int], room: int) -> list[list[int]]:
         places[at].append(index)
         left[at] -= length
     return [sorted(place) for place in places]
+
+
+def alike(lengths: Sequence[int], room: int, rows: int) -> list[list[int]]:
+    """Which rows, at most `rows`, share a forward that pads them to the longest: those of like
+    length, longest first. Raises ValueError for a row that is longer than `room`."""
+    groups: list[list[int]] = []
+    longest = 0
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        length = lengths[index]
+        if length > room:
+            raise ValueError(f"row {index} has {length} entries; there is room for {room}")
+        if not groups or len(groups[-1]) == rows or length < LIKE * longest:
+            groups.append([])
+            longest = length
+        groups[-1].append(index)
+    return groups
 
 
 def _count(segment: Int32s) -> int:

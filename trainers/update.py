@@ -1,6 +1,6 @@
 """One optimizer step over a batch of rows, the same for every stage.
 
-A batch is cut into packed rows that fit the memory, whatever traces meet in one; every loss is
+A batch is cut into forwards that fit the memory, whatever traces meet in one; every loss is
 divided by the sampled tokens of the whole batch, over all processes, so neither the cut nor the
 number of processes changes the gradient. Accelerate carries devices, mixed precision and processes.
 Non-goals: where rows and advantages come from, schedules, checkpoints.
@@ -17,7 +17,7 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from nprdsl.trainers.rows import Row, bins, pack
+from nprdsl.trainers.rows import Row, alike, bins, pack
 from nprdsl.trainers.scoring import Attention, score, targets
 
 Floats = NDArray[np.float64]
@@ -77,8 +77,9 @@ def unchecked(logprobs: list[Floats]) -> None:
 
 class Updater:
     """Steps one model, whose parameters the optimizers share out. `room`: the entries that a packed
-    row may hold. `rows`: the packed rows of one forward, more than one with dense attention only;
-    several short ones are faster on a CPU. `clip`: the greatest norm of the gradient."""
+    row may hold. `rows`: where it is more than 1, traces are not packed; as many of like length
+    share a forward, each a row of its own (dense attention only; on a CPU its cost, the square of
+    the length, is what counts). `clip`: the greatest norm of the gradient."""
 
     def __init__(
         self,
@@ -103,14 +104,13 @@ class Updater:
         """One optimizer step over this process's items. `check` sees the log-probabilities of each
         item before the step, which is not made if it raises. Raises ValueError for an item that is
         longer than `room`, before anything is computed."""
-        places = bins([len(item.row) for item in items], self.room)
+        forwards = self._forwards([len(item.row) for item in items])
         total = self._sum(sum(int(item.row.sampled.sum()) for item in items))
         found: list[Floats] = [np.zeros(0)] * len(items)
         value = 0.0
         self.model.train()
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        forwards = [places[i : i + self.rows] for i in range(0, len(places), self.rows)]
         for number, rows in enumerate(forwards):
             with self._synchronised(last=number == len(forwards) - 1):
                 value += self._backward(items, rows, loss, int(total), found)
@@ -118,7 +118,14 @@ class Updater:
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip)
         for optimizer in self.optimizers:
             optimizer.step()
-        return Step(self._sum(value), float(norm or 0.0), int(total), len(places), found)
+        packed = sum(map(len, forwards))
+        return Step(self._sum(value), float(norm or 0.0), int(total), packed, found)
+
+    def _forwards(self, lengths: Sequence[int]) -> list[list[list[int]]]:
+        """Which items stand in which row of which forward."""
+        if self.rows == 1:
+            return [[place] for place in bins(lengths, self.room)]
+        return [[[i] for i in group] for group in alike(lengths, self.room, self.rows)]
 
     def _backward(
         self,

@@ -13,7 +13,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from nprdsl.trainers.attention.blocks import block_kinds, block_mask
 from nprdsl.trainers.attention.dense import dense_mask, visible
 from nprdsl.trainers.attention.segments import ARGUMENT, plan, register
-from nprdsl.trainers.rows import Row, bins, pack, sequence
+from nprdsl.trainers.rows import Row, alike, bins, pack, sequence
 from tests.trainers.traces import SCHEMAS, trace
 
 CASES = [(name, seed) for name in SCHEMAS for seed in range(3)]
@@ -124,6 +124,15 @@ def test_segments_need_a_plan() -> None:
 def test_a_sequence_is_causal() -> None:
     row = sequence([5, 6, 7], [False, True, True])
     assert np.array_equal(row.visible(), np.tril(np.ones((3, 3), bool)))
+
+
+def test_rows_of_like_length_share_a_forward() -> None:
+    lengths = [50, 90, 30, 10, 70, 80, 75]
+    assert alike(lengths, 90, 3) == [[1, 5, 6], [4], [0], [2], [3]]
+    assert alike(lengths, 90, 2) == [[1, 5], [6, 4], [0], [2], [3]]
+    assert alike([], 90, 2) == []
+    with pytest.raises(ValueError, match="row 1 has 90 entries; there is room for 80"):
+        alike(lengths, 80, 2)
 
 
 def test_bins_hold_what_they_can() -> None:

@@ -102,9 +102,10 @@ class OptimizerSection(Section):
 
 
 class RunSection(Section):
-    """`output`: the folder of the run. `room`: entries of a packed row; `rows`: packed rows of one
-    forward. `save_every`: steps between checkpoints, of which the last `keep` stay. `precision`:
-    of the forward, under autocast."""
+    """`output`: the folder of the run. `room`: entries of a packed row; `rows`: more than 1 for
+    traces that are not packed, but as many of like length in one forward. `save_every`: steps
+    between checkpoints, of which the last `keep` stay. `precision`: of the forward, under
+    autocast."""
 
     output: str
     seed: Count = 0

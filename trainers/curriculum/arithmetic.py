@@ -3,17 +3,19 @@
 Three kinds of questions: `flat`, 2 to 8 products that are independent; `dependent`, a second block
 that needs the sum of the first; `nested`, branches that hold a block of their own. Work is written
 so that every digit follows from a few before it; numbers have five digits, three in a row of a
-product. A takeaway adds from the last digit on, so its numbers begin with that, and a digit of a
-sum that carries is a letter, A for 10 to J for 19: `71730+2:54600=C6D40` is 3717 + 645 = 4362. So
-steps are long, takeaways short, and eight branches can be three times as fast as one.
+product. Branches stand at the same positions, so a result is named where it stands: `=2:00645` is
+the product of step 2, `=2;18252` a multiple of another block's total. A takeaway adds from the last
+digit on, so its numbers begin with that, and a digit of a sum that carries is a letter, A for 10 to
+J for 19: `71730+2:54600=C6D40` is 3717 + 645 = 4362. So steps are long, takeaways short, and eight
+branches can be three times as fast as one.
 Non-goals: grading, other tasks.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -22,8 +24,8 @@ from nprdsl.trainers.data.problems import Problem
 LARGEST: Final = 99_999
 _WITH_CARRY: Final = "0123456789ABCDEFGHIJ"
 MOST: Final = 8  # parts of a flat question that are trained
-_WEIGHTS: Final = {2: 6, 3: 5, 4: 4, 5: 2, 6: 1, 7: 1, 8: 1}
-_KINDS: Final = {"flat": 0.7, "dependent": 0.15, "nested": 0.15}
+_PRODUCT: Final = ":"  # between the number of a step and its result
+_MULTIPLE: Final = ";"
 
 _HELD_OUT: Final = 99  # the seed of held-out problems
 
@@ -32,6 +34,23 @@ class Kind(StrEnum):
     FLAT = "flat"
     DEPENDENT = "dependent"
     NESTED = "nested"
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """How often a question is of each kind, and flat ones have so many parts: weights."""
+
+    kinds: Mapping[Kind, float]
+    parts: Mapping[int, float]
+
+
+ASKED: Final = Mixture(
+    {Kind.FLAT: 14, Kind.DEPENDENT: 3, Kind.NESTED: 3}, {2: 6, 3: 5, 4: 4, 5: 2, 6: 1, 7: 1, 8: 1}
+)
+# Rare kinds are learned from more examples than they are asked for.
+TRAINED: Final = Mixture(
+    {Kind.FLAT: 13, Kind.DEPENDENT: 4, Kind.NESTED: 3}, {2: 5, 3: 4, 4: 4, 5: 3, 6: 2, 7: 2, 8: 2}
+)
 
 
 class Flaw(StrEnum):
@@ -46,12 +65,18 @@ class Flaw(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One branch: its plan, a block inside it if it has one, and the text of its work."""
+    """One branch: its plan, a block inside it if it has one, the text of its work, and its result.
+    `mark` says of what kind that is."""
 
     plan: str
     text: str
     value: int
+    mark: str
     inner: Block | None = None
+
+    def told(self, number: int) -> str:
+        """The work as step `number`, with its result."""
+        return f"{self.text}={number}{self.mark}{self.value:05}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +92,7 @@ class Block:
     @property
     def takeaway(self) -> str:
         """The running total."""
-        return totals([work.value for work in self.works])
+        return totals([work.value for work in self.works], self.works[0].mark)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +135,12 @@ class Question:
 # -- questions -------------------------------------------------------------------------------------
 
 
-def question(rng: random.Random) -> Question:
-    """One question of the mixture that is trained."""
-    (kind,) = rng.choices(list(_KINDS), weights=list(_KINDS.values()))
-    match Kind(kind):
+def question(rng: random.Random, mixture: Mixture = ASKED) -> Question:
+    """One question of the mixture."""
+    (kind,) = rng.choices(list(mixture.kinds), weights=list(mixture.kinds.values()))
+    match kind:
         case Kind.FLAT:
-            (parts,) = rng.choices(list(_WEIGHTS), weights=list(_WEIGHTS.values()))
+            (parts,) = rng.choices(list(mixture.parts), weights=list(mixture.parts.values()))
             return flat(rng, parts)
         case Kind.DEPENDENT:
             return dependent(rng)
@@ -157,7 +182,7 @@ def _bracket(rng: random.Random) -> Work:
     if work is None:
         return _bracket(rng)
     plan = f"({'+'.join(part.plan for part in inner.works)})*{factor}"
-    return Work(plan, work.text, work.value, inner)
+    return replace(work, plan=plan, inner=inner)
 
 
 def _products(rng: random.Random, count: int) -> tuple[Work, ...]:
@@ -183,7 +208,7 @@ def product(a: int, b: int) -> Work:
         f"{first_tens}+{second_rest}+{middle // 10}={above:02},"
         f"{second_tens}+{above // 10}={top:02}"
     )
-    return Work(f"{a}*{b}", f"{a}*{b}:{first};{second};{columns}={a * b:05}", a * b)
+    return Work(f"{a}*{b}", f"{a}*{b}:{first};{second};{columns}", a * b, _PRODUCT)
 
 
 def _row(high: int, low: int, digit: int) -> str:
@@ -204,15 +229,15 @@ def multiple(number: int, factor: int) -> Work:
         parts.append(f"{digit}*{factor}{carried}={value:02}")
         carry = value // 10
     name = f"{number:05}*{factor}"
-    return Work(name, f"{name}:{','.join(parts)}={number * factor:05}", number * factor)
+    return Work(name, f"{name}:{','.join(parts)}", number * factor, _MULTIPLE)
 
 
-def totals(numbers: Sequence[int]) -> str:
+def totals(numbers: Sequence[int], mark: str = _PRODUCT) -> str:
     """The sums of the first two numbers, three, … all."""
     total, *rest = numbers
     parts = [_reversed(total)]
     for place, number in enumerate(rest, 2):
-        parts.append(f"{place}:{_reversed(number)}={_added(total, number)}")
+        parts.append(f"{place}{mark}{_reversed(number)}={_added(total, number)}")
         total += number
     return "+".join(parts)
 
@@ -237,13 +262,13 @@ def _reversed(number: int) -> str:
 def _block(block: Block, flaw: Flaw | None = None) -> str:
     works = list(enumerate(block.works, 1))
     plans = "".join(f"<plan>{number}:{work.plan}</plan>" for number, work in works)
-    steps = [f"<step>{number}:{_body(work)}</step>" for number, work in works]
+    steps = [f"<step>{number}:{_body(work, number)}</step>" for number, work in works]
     takeaway = f"<takeaway>{block.takeaway}</takeaway>"
     match flaw:
         case Flaw.LOST_STEP:
             steps.pop()
         case Flaw.WRONG_LABEL:
-            steps[-1] = f"<step>1:{_body(block.works[-1])}</step>"
+            steps[-1] = f"<step>1:{_body(block.works[-1], len(works))}</step>"
         case Flaw.NO_TAKEAWAY:
             takeaway = block.takeaway
         case Flaw.STRAY:
@@ -253,23 +278,28 @@ def _block(block: Block, flaw: Flaw | None = None) -> str:
     return f"<guideline>{plans}</guideline>{''.join(steps)}{takeaway}"
 
 
-def _body(work: Work) -> str:
-    return ("" if work.inner is None else _block(work.inner)) + work.text
+def _body(work: Work, number: int) -> str:
+    return ("" if work.inner is None else _block(work.inner)) + work.told(number)
 
 
 def _plain(block: Block) -> str:
-    works = [("" if w.inner is None else _plain(w.inner) + ";") + w.text for w in block.works]
+    works = [
+        ("" if work.inner is None else _plain(work.inner) + ";") + work.told(number)
+        for number, work in enumerate(block.works, 1)
+    ]
     return ";".join([*works, block.takeaway])
 
 
 # -- problems --------------------------------------------------------------------------------------
 
 
-def problems(count: int, seed: int, without: Sequence[Problem] = ()) -> tuple[Problem, ...]:
+def problems(
+    count: int, seed: int, without: Sequence[Problem] = (), mixture: Mixture = ASKED
+) -> tuple[Problem, ...]:
     """`count` problems of the mixture that differ from each other and from those of `without`."""
     taken = {problem.prompt for problem in without}
     found: list[Problem] = []
-    for asked in _stream(seed):
+    for asked in _stream(seed, mixture):
         if asked.prompt not in taken:
             taken.add(asked.prompt)
             found.append(asked.problem(f"{asked.kind}-{asked.parts}-{len(found)}"))
@@ -290,7 +320,7 @@ def longer(count: int = 100) -> tuple[Problem, ...]:
     return tuple(q.problem(f"{q.kind}-{q.parts}-{number}") for number, q in enumerate(asked))
 
 
-def _stream(seed: int) -> Iterator[Question]:
+def _stream(seed: int, mixture: Mixture) -> Iterator[Question]:
     rng = random.Random(seed)
     while True:
-        yield question(rng)
+        yield question(rng, mixture)

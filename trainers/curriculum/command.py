@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import nprdsl
-from nprdsl.trainers.curriculum.arithmetic import held_out, problems
+from nprdsl.trainers.curriculum.arithmetic import TRAINED, held_out, problems
 from nprdsl.trainers.curriculum.beginner import write_beginner
 from nprdsl.trainers.curriculum.corpus import write_corpus
 from nprdsl.trainers.curriculum.publishing import publish
@@ -102,7 +102,7 @@ def _timed(file: Path) -> Iterator[None]:
 def prepare(place: Place, seed: int) -> None:
     """The beginner, its corpus and the problems, where they are missing."""
     if not place.problems.exists():
-        found = problems(PROBLEMS, 7 + seed, held_out())
+        found = problems(PROBLEMS, 7 + seed, held_out(), TRAINED)
         rows = ({"id": p.id, "prompt": p.prompt, "answer": p.answer} for p in found)
         write_rows(place.problems, rows)
     if not place.corpus.exists():

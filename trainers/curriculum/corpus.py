@@ -15,7 +15,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from nprdsl.trainers.curriculum.arithmetic import LARGEST, Flaw, Question, flat, question, totals
+from nprdsl.trainers.curriculum.arithmetic import (
+    LARGEST,
+    TRAINED,
+    Flaw,
+    Question,
+    flat,
+    question,
+    totals,
+)
 from nprdsl.trainers.wholefile import write_rows
 
 
@@ -27,7 +35,7 @@ class Document(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Mixture:
+class Documents:
     """Weights of the kinds of documents. The first `short` of all have two parts."""
 
     drill: float = 0.4
@@ -37,24 +45,24 @@ class Mixture:
     short: float = 0.3
 
 
-MIXTURE: Final = Mixture()
+DOCUMENTS: Final = Documents()
 
 
-def write_corpus(file: Path, count: int, seed: int, mixture: Mixture = MIXTURE) -> None:
+def write_corpus(file: Path, count: int, seed: int, documents: Documents = DOCUMENTS) -> None:
     """`count` documents as rows of prompt and trace."""
-    rows = enumerate(_rows(count, seed, mixture))
+    rows = enumerate(_rows(count, seed, documents))
     write_rows(file, ({"id": f"{kind}-{n}", "prompt": p, "trace": t} for n, (kind, p, t) in rows))
 
 
-def _rows(count: int, seed: int, mixture: Mixture) -> Iterator[tuple[Document, str, str]]:
+def _rows(count: int, seed: int, documents: Documents) -> Iterator[tuple[Document, str, str]]:
     rng = random.Random(seed)
-    weights = [mixture.drill, mixture.plain, mixture.legal, mixture.flawed]
+    weights = [documents.drill, documents.plain, documents.legal, documents.flawed]
     for number in range(count):
         (kind,) = rng.choices(list(Document), weights=weights)
         if kind is Document.DRILL:
             yield kind, *_drill(rng)
             continue
-        asked = flat(rng, 2) if number < mixture.short * count else question(rng)
+        asked = flat(rng, 2) if number < documents.short * count else question(rng, TRAINED)
         yield kind, asked.prompt, _solution(rng, asked, kind)
 
 

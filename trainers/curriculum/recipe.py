@@ -7,7 +7,7 @@ not run again. Non-goals: running them (see `running`), what came of them (see `
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -45,12 +45,14 @@ STAGES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Arguments of `nprdsl`. `result` is there when it is done; it waits for `needs`."""
+    """Arguments of `nprdsl`. `result` is there when it is done; it waits for `needs`. So many
+    `processes` share its work."""
 
     name: str
     arguments: tuple[str, ...]
     result: Path
     needs: tuple[Path, ...]
+    processes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ def tasks(place: Place) -> tuple[Task, ...]:
     begin, base, zero = place.beginner, place.model("base"), place.model("zero")
     beta, sr_beta = place.model("beta"), place.model("sr-beta")
     training = (
-        _train(place, "sft", "base", begin, corpus),
+        replace(_train(place, "sft", "base", begin, corpus), processes=2),  # nothing else can run
         _train(place, "zero", "zero", base, problems),
         _sample(place, zero),
         _train(place, "sft", "beta", base, traces),

@@ -1,8 +1,9 @@
-"""Runs the tasks of a recipe, several at once, each a process of its own with one thread.
+"""Runs the tasks of a recipe, several at once, each in processes of its own with one thread.
 
 A task begins when what it needs is there, and counts as done when its result is: a curriculum that
 was killed goes on where it was. Small models gain nothing from a second thread, so processes fill
-the cores. Non-goals: what the tasks are (see `recipe`).
+the cores; a task that everything waits for may have several. Non-goals: what the tasks are (see
+`recipe`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ _ENVIRONMENT: Final = {
     "OMP_WAIT_POLICY": "passive",
     "HF_HUB_OFFLINE": "1",
 }
+_LAUNCHER: Final = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
 
 Tell = Callable[[str], None]
 
@@ -44,7 +46,7 @@ class _Running:
 
 
 def run_tasks(tasks: Sequence[Task], logs: Path, workers: int, tell: Tell) -> None:
-    """Runs what is not done, at most `workers` at once.
+    """Runs what is not done, in at most `workers` processes at once.
 
     What a command prints is in `logs`. Raises TaskError when a task fails; those that run beside it
     are ended then, and go on in the next run.
@@ -59,9 +61,12 @@ def run_tasks(tasks: Sequence[Task], logs: Path, workers: int, tell: Tell) -> No
                 taken = _checked(ended)
                 done += 1
                 tell(f"{ended.task.name}: done in {taken:.0f} s ({done} of {len(tasks)})")
-            while len(running) < workers and (task := _ready(waiting)):
+            free = workers - sum(min(one.task.processes, workers) for one in running)
+            while task := _ready(waiting, free, workers):
                 waiting.remove(task)
-                running.append(_start(task, logs))
+                processes = min(task.processes, workers)
+                free -= processes
+                running.append(_start(task, processes, logs))
             if waiting and not running:
                 missing = [str(need) for need in waiting[0].needs if not need.exists()]
                 raise TaskError(f"`{waiting[0].name}` needs {', '.join(missing)}")
@@ -73,16 +78,24 @@ def run_tasks(tasks: Sequence[Task], logs: Path, workers: int, tell: Tell) -> No
             one.log.close()
 
 
-def _ready(waiting: Sequence[Task]) -> Task | None:
-    """The first task that can begin."""
-    return next((t for t in waiting if all(need.exists() for need in t.needs)), None)
+def _ready(waiting: Sequence[Task], free: int, workers: int) -> Task | None:
+    """The first task that can begin in so many free processes."""
+    return next(
+        (
+            task
+            for task in waiting
+            if min(task.processes, workers) <= free and all(need.exists() for need in task.needs)
+        ),
+        None,
+    )
 
 
-def _start(task: Task, logs: Path) -> _Running:
+def _start(task: Task, processes: int, logs: Path) -> _Running:
     task.result.parent.mkdir(parents=True, exist_ok=True)
     log = (logs / f"{re.sub('[^a-z0-9-]+', '-', task.name)}.log").open("ab")
+    shared = (*_LAUNCHER, str(processes)) if processes > 1 else ()
     process = subprocess.Popen(
-        [sys.executable, "-m", "nprdsl", *task.arguments],
+        [sys.executable, *shared, "-m", "nprdsl", *task.arguments],
         stdout=log,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,

@@ -13,6 +13,7 @@ import nprdsl
 from nprdsl import TokenTrace, Vocabulary
 from nprdsl.trainers.curriculum.arithmetic import (
     LARGEST,
+    TRAINED,
     Flaw,
     Question,
     dependent,
@@ -71,6 +72,7 @@ def test_a_flaw_makes_a_trace_illegal(seed: int, flaw: Flaw) -> None:
 def test_a_product_is_worked_right(a: int, b: int) -> None:
     work = product(a, b)
     assert work.value == a * b
+    assert work.told(2) == f"{work.text}=2:{a * b:05}"
     for left, right in re.findall(r"([\d*+]+)=(\d+)", work.text):
         assert eval(re.sub(r"\b0+(?=\d)", "", left)) == int(right), work.text
 
@@ -78,7 +80,7 @@ def test_a_product_is_worked_right(a: int, b: int) -> None:
 @given(st.integers(0, 11_111), st.integers(2, 9))
 def test_a_multiple_is_worked_right(number: int, factor: int) -> None:
     work = multiple(number, factor)
-    assert work.text.endswith(f"={number * factor:05}")
+    assert work.told(3) == f"{work.text}=3;{number * factor:05}"
     digits = [int(found) % 10 for found in re.findall(r"=(\d\d)(?!\d)", work.text)]
     assert int("".join(map(str, reversed(digits)))) == number * factor
 
@@ -92,6 +94,15 @@ def test_running_totals_are_right(numbers: list[int]) -> None:
         assert (int(label), int(added[::-1])) == (place, number)
         digits = [int(letter, 36) % 10 for letter in letters]
         assert int("".join(map(str, reversed(digits)))) == sum(numbers[:place])
+
+
+def test_a_takeaway_names_results_as_they_stand() -> None:
+    asked = nested(random.Random(1))
+    for number, work in enumerate(asked.blocks[0].works, 1):
+        assert f"={number};{work.value:05}</step>" in asked.trace
+        if number > 1:
+            assert f"+{number};{work.value:05}"[::-1][:5] in asked.blocks[0].takeaway
+    assert "+2;" in asked.blocks[0].takeaway and "+2:" in asked.trace
 
 
 @pytest.mark.parametrize(("parts", "least"), [(4, 2.3), (8, 3.0)])
@@ -112,6 +123,8 @@ def test_held_out_problems_are_not_trained() -> None:
     assert len({p.prompt for p in kept}) == 500
     assert not {p.prompt for p in kept} & {p.prompt for p in learned}
     assert held_out(20) == kept[:20]
+    long = [p.id.startswith(("flat-7", "flat-8")) for p in problems(3000, 7, mixture=TRAINED)]
+    assert 0.1 < sum(long) / 3000 < 0.2 < 1.0
     first = {p.prompt for p in problems(50, 7)}  # an equal seed begins with them again
     assert not first & {p.prompt for p in problems(50, 7, problems(50, 7))}
     parts = {p.prompt.count("*") for p in longer()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from nprdsl.trainers.curriculum.running import TaskError, run_tasks
 def picture(folder: Path, name: str, *needs: str, schema: str = "npr") -> Task:
     """A command whose result is a file."""
     result = folder / f"{name}.svg"
-    arguments = ("show", schema, "--svg", str(result))
+    arguments = ("show", schema, "--mermaid", "--svg", str(result))
     return Task(name, arguments, result, tuple(folder / f"{need}.svg" for need in needs))
 
 
@@ -31,6 +32,17 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     run_tasks([picture(tmp_path, "a"), picture(tmp_path, "b")], tmp_path, 2, told.append)
     assert [line[0] for line in told] == ["b"]
     assert (tmp_path / "a.svg").read_text(encoding="utf-8") == "kept"
+
+
+@pytest.mark.parametrize(("workers", "processes"), [(1, 1), (2, 2)])
+def test_a_task_may_have_several_processes(tmp_path: Path, workers: int, processes: int) -> None:
+    told: list[str] = []
+    alone = picture(tmp_path, "a")
+    shared = replace(picture(tmp_path, "b"), processes=2)
+    run_tasks([shared, alone], tmp_path / "logs", workers, told.append)
+    assert [line[0] for line in told] == ["b", "a"]  # it took all workers that there are
+    said = [(tmp_path / "logs" / f"{name}.log").read_text("utf-8") for name in "ba"]
+    assert said[1] and said[0].count(said[1].splitlines()[0]) == processes
 
 
 def test_a_failure_says_what_the_command_said(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import nprdsl
 from nprdsl.ledger import Limits
 from nprdsl.runtime import LocalEngine, Sampling
 from nprdsl.runtime.sglang.protocol import ForkRequest
+from tests.sglang.cases import nesting
 from tests.sglang.models import make_model
 from tests.sglang.server import Answer, Server
 from tests.sglang.test_same_answers import FORKING, GREEDY, LIMITS, PROMPTS, assert_same
@@ -189,8 +190,15 @@ def test_new_weights_between_requests(
     assert_same(server.generate([result.prompt_ids], [request])[0], result)
 
 
-def test_seeds_differ_without_a_temperature_of_zero(server: Server) -> None:
-    request = ForkRequest.of(NPR, limits=LIMITS["npr"], sampling=Sampling(seed=1))
-    other = ForkRequest.of(NPR, limits=LIMITS["npr"], sampling=Sampling(seed=2))
-    first, same, differs = server.generate([PROMPT] * 3, [request, request, other])
-    assert first.ids == same.ids != differs.ids
+def test_seeds_reach_every_branch(server: Server, local: LocalEngine) -> None:
+    """One of the trunk alone would not give the branches of the local engine."""
+    drawn = []
+    for seed in (1, 2):
+        sampling = Sampling(seed=seed)
+        result = local.generate(NPR, PROMPT, limits=LIMITS["npr"], sampling=sampling)
+        request = ForkRequest.of(NPR, limits=LIMITS["npr"], sampling=sampling)
+        first, again = server.generate([PROMPT] * 2, [request] * 2)
+        assert_same(first, result)
+        assert first.ids == again.ids and nesting(result)
+        drawn.append(first.ids)
+    assert drawn[0] != drawn[1]

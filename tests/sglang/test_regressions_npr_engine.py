@@ -310,6 +310,7 @@ def test_n22_no_company_and_no_memory_are_no_reason_to_die(
 ) -> None:
     """There an empty batch of branches, or no batch for want of memory, ended the scheduler."""
     request = npr("Big", Limits(max_tokens=1500, branches=4)).request
+    ended: list[str] = []
 
     async def burst() -> None:
         for turn in range(3):
@@ -321,9 +322,10 @@ def test_n22_no_company_and_no_memory_are_no_reason_to_die(
             await asyncio.sleep(0.05 * turn)
             for name in names:
                 server.abort(name)
-            await asyncio.gather(*tasks, return_exceptions=True)
+            ended.extend(one.finish["type"] for one in await asyncio.gather(*tasks))
 
     server.run(burst())
+    assert len(ended) == 36 and {"abort"} <= set(ended) <= {"abort", "stop", "length"}
     server.settle()
     all_agree(server, local, [npr("Alive")])
 

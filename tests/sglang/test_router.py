@@ -92,18 +92,25 @@ def test_events_come_through(engine: SGLangEngine) -> None:
     assert [e.rule for e in events if isinstance(e, ForkEvent)] == ["step"]
 
 
-def test_an_abort_ends_the_request_on_the_server(engine: SGLangEngine) -> None:
+def test_an_abort_ends_the_request_on_the_server(engine: SGLangEngine, served: Served) -> None:
     """A router passes no aborts on: the end of the connection is one."""
-    long = own_schema("start: DIGITS\nDIGITS: /[0-9]{900}/\n", "long")
+    long = own_schema("start: DIGITS\nDIGITS: /[0-9]{1900}/\n", "long")
     number = engine.submit(long, PROMPT, chat=True, sampling=GREEDY)
     time.sleep(0.3)  # it runs now
     engine.abort(number)
     aborted = engine.wait(number)
-    assert aborted.finish is EndReason.ABORTED and len(aborted.token_ids) < 900
+    assert aborted.finish is EndReason.ABORTED and len(aborted.token_ids) < 1900
+    served.settle()
+    begun = time.perf_counter()
+    whole = engine.generate(long, PROMPT, chat=True, sampling=GREEDY)
+    took = time.perf_counter() - begun
+    assert len(whole.token_ids) >= 1900
+    begun = time.perf_counter()
     stream = engine.stream(long, PROMPT, chat=True, sampling=GREEDY)
     assert isinstance(next(stream), TokenEvent)
     stream.close()  # type: ignore[attr-defined]
-    # and `idle_again` waits until the server has nothing to do
+    served.settle()
+    assert time.perf_counter() - begun < took / 2, "it was written to its end"
 
 
 def test_what_a_router_does_not_know_is_told(router: str, engine: SGLangEngine) -> None:

@@ -155,7 +155,7 @@ def _evaluation(place: Place, stage: Stage, suite: str, seed: int) -> Task:
     samples, tokens = (1, _LONGER_TOKENS) if suite == LONGER else (SAMPLES, _TOKENS)
     arguments = (
         "eval", "--suite", suite, "--samples", str(samples), "--seed", str(seed),
-        "--max-tokens", str(tokens), *_asked(model), "--concurrency", "512",
+        "--max-tokens", str(tokens), *_asked(model), "--concurrency", str(SAMPLES * 500),
         "--max-kv-tokens", "800000", "--out", str(out), "--json",
         *(("--free",) if stage.mode is Mode.FREE else ()),
     )  # fmt: skip

@@ -65,9 +65,9 @@ def test_other_configurations_do_not_go_on_in_the_same_folder(
         (own / file.name).write_text(file.read_text("utf-8"), "utf-8")
     assert run(tmp_path / "run", configs=own) == 0
     text = (own / "npr.toml").read_text("utf-8")
-    (own / "npr.toml").write_text(text.replace("steps = 16", "steps = 17"), "utf-8")
+    (own / "npr.toml").write_text(text.replace("steps = 12", "steps = 13"), "utf-8")
     assert run(tmp_path / "run", configs=own) == 2
-    assert "`configs.npr.steps` was 16 and is 17" in capsys.readouterr().err
+    assert "`configs.npr.steps` was 12 and is 13" in capsys.readouterr().err
 
 
 def test_what_is_missing_is_named() -> None:

@@ -115,7 +115,9 @@ def test_arith_reasons_in_parallel() -> None:
     assert usage.forced_tokens == sum(p is None for p in result.logprobs)
     assert usage.forwards < usage.critical_path < usage.total
     assert usage.degree > 1.5
-    assert result.trace is not None and result.trace.find("step")[1].text.endswith("=2:01615</step>")
+    assert result.trace is not None and result.trace.find("step")[1].text.endswith(
+        "=2:01615</step>"
+    )
 
 
 def test_arith_is_right_nearly_always() -> None:

@@ -100,12 +100,15 @@ class Updater:
         self.clip = clip
         self.attention = attention
 
-    def step(self, items: Sequence[Item], loss: Loss, check: Check = unchecked) -> Step:
+    def step(
+        self, items: Sequence[Item], loss: Loss, check: Check = unchecked, *, silent: int = 0
+    ) -> Step:
         """One optimizer step over this process's items. `check` sees the log-probabilities of each
-        item before the step, which is not made if it raises. Raises ValueError for an item that is
-        longer than `room`, before anything is computed."""
+        item before the step, which is not made if it raises. `silent`: sampled tokens of rows that
+        belong to the batch but are left out, since their weights are all 0. Raises ValueError for
+        an item that is longer than `room`, before anything is computed."""
         forwards = self._forwards([len(item.row) for item in items])
-        total = self._sum(sum(int(item.row.sampled.sum()) for item in items))
+        total = self._sum(silent + sum(int(item.row.sampled.sum()) for item in items))
         found: list[Floats] = [np.zeros(0)] * len(items)
         value = 0.0
         self.model.train()

@@ -32,13 +32,19 @@ def items(count: int = 4) -> list[Item]:
 
 
 def step(
-    batch: list[Item], room: int, *, rows: int = 1, check: Check = unchecked
+    batch: list[Item],
+    room: int,
+    *,
+    rows: int = 1,
+    check: Check = unchecked,
+    silent: int = 0,
 ) -> tuple[Step, list[torch.Tensor]]:
     model = copy.deepcopy(engine("npr").model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     accelerator = Accelerator(cpu=True)
     updater = Updater(accelerator, model, [optimizer], room=room, rows=rows, clip=1e9)
-    done = updater.step(batch, lambda b: papo(b.logprobs, b.weights, b.tokens), check)
+    loss = lambda b: papo(b.logprobs, b.weights, b.tokens)  # noqa: E731
+    done = updater.step(batch, loss, check, silent=silent)
     return done, [p.detach().clone() for p in model.parameters()]
 
 
@@ -59,6 +65,20 @@ def test_n8_the_cut_and_the_order_of_a_batch_change_nothing() -> None:
         assert np.allclose(a, b, atol=1e-5)
     for a, b in zip(whole.logprobs, beside.logprobs, strict=True):
         assert np.allclose(a, b, atol=1e-5)
+
+
+def test_rows_whose_weights_are_zero_may_be_left_out() -> None:
+    batch = items()
+    mute = items(6)[4:]
+    for item in mute:
+        item.weights[:] = 0
+    tokens = sum(int(item.row.sampled.sum()) for item in mute)
+    whole, first = step([*batch, *mute], LARGE)
+    without, second = step(batch, LARGE, silent=tokens)
+    assert without.tokens == whole.tokens > step(batch, LARGE)[0].tokens
+    assert without.loss == pytest.approx(whole.loss)
+    for a, b in zip(first, second, strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
 
 
 def test_a_step_that_its_check_refuses_changes_nothing() -> None:

@@ -4,8 +4,9 @@
 The engine writes the rollouts with forks and joins, so every one that ends is legal; the reward is
 that of the answer. Advantages are (R - mean of the group) / std of the batch (eq. 5), the loss
 -(1 / sum |y|) sum pi / sg(pi) A (eq. 6 and 7), and there is exactly one optimizer step for each
-batch of rollouts: no clip, no reference model, no old policy. Before each step, what rollout and
-trainer say of the same tokens is compared.
+batch of rollouts: no clip, no reference model, no old policy. Samples whose advantage is 0 count
+among the |y|, but need no forward. Before each step, what rollout and trainer say of the tokens
+that teach is compared.
 Non-goals: other rewards than by preset.
 """
 
@@ -59,10 +60,13 @@ def train_papo(
         episodes = roller.episodes(own, session.step)
         rolled = time.perf_counter()
         found = rounds.advantages(episodes, batch_normalised, accelerator)
-        items = [rounds.item(e, float(a)) for e, a in zip(episodes, found, strict=True)]
+        taught, items, silent = rounds.teaching(episodes, found)
         rate = session.learning_rate
         done = session.updater.step(
-            items, lambda b: papo(b.logprobs, b.weights, b.tokens), guard.over(episodes)
+            items,
+            lambda b: papo(b.logprobs, b.weights, b.tokens),
+            guard.over(taught),
+            silent=silent,
         )
         session.updated()
         metrics |= rounds.told(episodes, section, len(own), accelerator)

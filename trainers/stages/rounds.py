@@ -56,6 +56,18 @@ def item(episode: Episode, advantage: float) -> Item:
     return Item(rollout.row, weights, rollout.logprobs)
 
 
+def teaching(
+    episodes: Sequence[Episode], advantages: Floats
+) -> tuple[list[Episode], list[Item], int]:
+    """The episodes whose advantage is not 0 with their rows, and how many tokens the others
+    sampled. One episode at least: every process has to take part in a step."""
+    kept = np.flatnonzero(advantages).tolist() or list(range(min(1, len(episodes))))
+    taught = [episodes[i] for i in kept]
+    items = [item(episodes[i], float(advantages[i])) for i in kept]
+    tokens = sum(len(e.rollout.logprobs) for e in episodes)
+    return taught, items, tokens - sum(len(e.rollout.logprobs) for e in taught)
+
+
 @dataclass(slots=True)
 class Guard:
     """Compares the log-probabilities of rollout and trainer before an update; `found` is what it

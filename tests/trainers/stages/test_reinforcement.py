@@ -42,6 +42,16 @@ def test_problems_that_teach_nothing_are_drawn_again(tiny: Tiny, tmp_path: Path)
     assert all(torch.equal(before[name], after[name]) for name in after)
 
 
+def test_papo_on_samples_that_teach_nothing_changes_nothing(tiny: Tiny, tmp_path: Path) -> None:
+    options = {"rollout__samples": 1, "optimizer__weight_decay": 0.0}
+    for row in papo(tiny, tmp_path / "run", **options):
+        assert row["loss"] == row["gradient_norm"] == 0
+        assert row["mismatch/largest"] < 1e-3
+    before = load_file(tiny.model / "model.safetensors")
+    after = load_file(tmp_path / "run" / "model" / "model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in after)
+
+
 def test_a_batch_makes_one_update_for_each_minibatch(tiny: Tiny, tmp_path: Path) -> None:
     found = zero(tiny, tmp_path / "run", refills=8, rollout__samples=6)
     assert all(row["updates"] == 2 for row in found)

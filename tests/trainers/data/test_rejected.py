@@ -78,7 +78,7 @@ def test_every_row_is_taken_or_listed(
     path = tmp_path_factory.mktemp("rows") / "a.jsonl"
     path.write_text("\n".join(['{"prompt": "p", "answer": 1}', *lines]), encoding="utf-8")
     loaded = read_problems(path)
-    rows = 1 + sum(bool(line.strip()) for line in lines)
+    rows = 1 + sum(bool(line.encode().strip()) for line in lines)  # \x1f is no blank of JSON
     assert len(loaded.problems) + len(loaded.rejected) == rows
 
 

@@ -19,6 +19,8 @@ LONGER: Final = "arith-long"
 SAMPLES: Final = 8
 _TOKENS: Final = 1400  # of a trace; more than it takes, as branches share what is left evenly
 _LONGER_TOKENS: Final = 1900
+# Of one sequence each, batches that go in step read no more of the log than they need.
+_AT_ONCE: Final = {Mode.PARALLEL: SAMPLES * 500, Mode.FREE: 512}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,7 @@ def _evaluation(place: Place, stage: Stage, suite: str, seed: int) -> Task:
     samples, tokens = (1, _LONGER_TOKENS) if suite == LONGER else (SAMPLES, _TOKENS)
     arguments = (
         "eval", "--suite", suite, "--samples", str(samples), "--seed", str(seed),
-        "--max-tokens", str(tokens), *_asked(model), "--concurrency", str(SAMPLES * 500),
+        "--max-tokens", str(tokens), *_asked(model), "--concurrency", str(_AT_ONCE[stage.mode]),
         "--max-kv-tokens", "800000", "--out", str(out), "--json",
         *(("--free",) if stage.mode is Mode.FREE else ()),
     )  # fmt: skip

@@ -16,6 +16,7 @@ from typing import Any, Final
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from torch import distributed
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, get_scheduler
 
 from nprdsl.runtime.local.loading import load_model, quiet
@@ -65,6 +66,13 @@ def load(section: ModelSection, schema: Schema) -> tuple[PreTrainedModel, PreTra
     if section.add_tags:
         add_tags(model, tokenizer, schema.tags)
     return model, tokenizer
+
+
+def leave_group() -> None:
+    """Ends what joins the processes of a run, where there are several. Left to the end of the
+    interpreter, its threads may abort the process after all work is done."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 class Session:

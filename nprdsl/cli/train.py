@@ -111,6 +111,7 @@ def _stage(
 
     def run(restart: bool, watch: Steps) -> tuple[Path, dict[str, float]]:
         from nprdsl.trainers.rollout import MismatchError
+        from nprdsl.trainers.session import leave_group
         from nprdsl.trainers.stages.papo import train_papo
         from nprdsl.trainers.stages.sft import train_sft
         from nprdsl.trainers.stages.zero import train_zero
@@ -131,6 +132,7 @@ def _stage(
                     model = train_zero(read, **options)
                 case configs.PapoConfig():
                     model = train_papo(read, **options)
+        leave_group()
         return model, last
 
     return run

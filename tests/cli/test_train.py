@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from torch import distributed
 
 from nprdsl.cli.failures import ExitCode
 from tests.cli.commands import invoke
@@ -26,6 +27,18 @@ def test_a_stage_tells_its_last_figures_and_its_model(tiny: Tiny, tmp_path: Path
     assert 0 < float(told["loss"]) < 10
     again = invoke("train", "sft", "--config", config, "--set", "batch=5", "--json")
     assert json.loads(again.stdout) == {"model": told["model"], "metrics": {}}
+
+
+def test_the_end_of_a_run_leaves_the_group_of_its_processes(tiny: Tiny, tmp_path: Path) -> None:
+    """Its threads abort a process now and then that ends with them."""
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        config = tiny.config("sft", tmp_path / "run", epochs=1)
+        assert invoke("train", "sft", "--config", config).exit_code == 0
+        assert not distributed.is_initialized()
+    finally:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
 
 
 def test_bad_rows_are_told(tiny: Tiny, tmp_path: Path) -> None:

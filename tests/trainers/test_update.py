@@ -151,6 +151,7 @@ for _ in range(3):
     losses.append([done.loss, done.gradient_norm, done.tokens])
 if rank == 0:
     print("LOSSES", json.dumps([ranks, losses]))
+accelerator.end_training()
 """
 
 

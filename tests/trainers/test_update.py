@@ -43,8 +43,9 @@ def step(
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     accelerator = Accelerator(cpu=True)
     updater = Updater(accelerator, model, [optimizer], room=room, rows=rows, clip=1e9)
-    loss = lambda b: papo(b.logprobs, b.weights, b.tokens)  # noqa: E731
-    done = updater.step(batch, loss, check, silent=silent)
+    done = updater.step(
+        batch, lambda b: papo(b.logprobs, b.weights, b.tokens), check, silent=silent
+    )
     return done, [p.detach().clone() for p in model.parameters()]
 
 

@@ -116,7 +116,10 @@ def visible(parts: list[Part], seats: Seating, fold: int, window: int | None = N
         for run in part.runs:
             count, column = len(run.tokens), run.column
             block[at : at + count, :column] = run.branch.sees[:column]
-            block[at : at + count, column : column + count] = np.tri(count, dtype=bool)
+            if count == 1:  # as nearly always
+                block[at, column] = True
+            else:
+                block[at : at + count, column : column + count] = np.tri(count, dtype=bool)
             at += count
         if window is not None:
             behind = _positions(part)[:, None] - part.log.positions[: group.width]

@@ -1,8 +1,10 @@
 """`golden`, a fixture that compares a text with a file, or writes it under `--update-golden`; no
-deadline for the examples of properties, as machines are loaded now and then."""
+deadline for the examples of properties, as machines are loaded now and then. Commands under test
+heed Ctrl-C although a shell lets what it begins in the background ignore it."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from hypothesis import settings
 
 settings.register_profile("loaded", deadline=None)
 settings.load_profile("loaded")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # which commands would inherit
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GOLDEN = Path(__file__).parent / "golden"
 

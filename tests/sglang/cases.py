@@ -22,6 +22,10 @@ from tests.sglang.server import Answer, Server
 TOLERANCE = 1e-3
 GREEDY = Sampling(temperature=0.0)
 
+# Items are short, so that lists are long.
+NPR = Limits(max_tokens=200, branches=4, blocks=2, rule_tokens={"plan": 8})
+NESTED = Limits(max_tokens=260, depth=2, branches=3, rule_tokens={"outline": 6})
+
 # As many branches as are asked for, of exactly 24 letters each.
 PATHS = """
 %import .parallel (spawn, reduce)
@@ -129,5 +133,9 @@ def ids_of(local: LocalEngine, text: str) -> list[int]:
     return list(local.tokenizer(text)["input_ids"])
 
 
-def npr() -> Schema:
-    return nprdsl.load("npr")
+def npr(prompt: str, limits: Limits = NPR, **options: Any) -> Case:
+    return Case(nprdsl.load("npr"), prompt, limits, **options)
+
+
+def forks(result: Result) -> int:
+    return 0 if result.trace is None else len(result.trace.graph.forks)

@@ -30,6 +30,8 @@ if HAS_SGLANG:
 
     from nprdsl.runtime import LocalEngine
     from tests.sglang.models import make_model
+    from tests.sglang.served import bundled as bundled
+    from tests.sglang.served import engine as engine
     from tests.sglang.served import served as served
     from tests.sglang.server import Server
     from tests.sglang.tight import tight as tight
@@ -53,7 +55,7 @@ if HAS_SGLANG:
 
     @pytest.fixture(autouse=True)
     def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
-        """After every test on the server, nothing runs there and every slot is back."""
+        """After every test on a server, nothing runs there and every slot is back."""
         yield
-        if "server" in request.fixturenames:
-            request.getfixturevalue("server").settle()
+        for name in {"server", "served"}.intersection(request.fixturenames):
+            request.getfixturevalue(name).settle()

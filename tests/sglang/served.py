@@ -20,9 +20,14 @@ from pathlib import Path
 import pytest
 
 from nprdsl.cli.failures import ExitCode
+from nprdsl.runtime import LocalEngine, SGLangEngine
 from nprdsl.runtime.sglang.transport import Transport
 from tests.cli.commands import MAIN, environment
 
+PROMPT = "37*42+85*19?"
+PROMPTS = [PROMPT, "60*23+37*42?", "x=20*13+15*27;x*7+x*3?"]
+ANSWER = r"\boxed{3169}"  # of the first
+POSITIONS = 2048  # of the bundled model
 START_S = 300
 STOP_S = 30
 
@@ -64,7 +69,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             env=environment({}),
             stdout=out,
             stderr=subprocess.STDOUT,
-            preexec_fn=_heed_interrupts,
         )
     try:
         url = _wait(process, log)
@@ -78,6 +82,20 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         process.wait()
 
 
+@pytest.fixture(scope="session")
+def engine(served: Served) -> Iterator[SGLangEngine]:
+    """A client of that server."""
+    made = SGLangEngine(served.url)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def bundled() -> LocalEngine:
+    """The local engine with the same model, in fp32."""
+    return LocalEngine.from_pretrained("arith", dtype="fp32")
+
+
 OPTIONS = ("--dtype", "float32", "--max-total-tokens", "8192")
 
 
@@ -89,11 +107,6 @@ def _wait(process: subprocess.Popen[bytes], log: Path) -> str:
         assert process.poll() is None, log.read_text(errors="replace")
         time.sleep(0.5)
     raise AssertionError(f"not ready after {START_S} s: {log.read_text(errors='replace')}")
-
-
-def _heed_interrupts() -> None:
-    """In the child: a shell lets what it runs in the background ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _group(pid: int) -> list[int]:

@@ -49,7 +49,6 @@ def test_a_model_that_cannot_do_it(structured: Structured, served: Served, tmp_p
             await endpoint.close()
 
     outcome = asyncio.run(work())
-    served.settle()
     assert isinstance(outcome, Rejected)
     assert (outcome.reason, outcome.step) == (RejectReason.STEP_FAILED, "parse")
     cost = account.of("parse")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +15,15 @@ import nprdsl
 from nprdsl.runtime import LocalEngine, Sampling
 from nprdsl.runtime.sglang.protocol import SchemaForm
 from nprdsl.runtime.sglang.transport import Transport
-from tests.sglang.served import Served
+from tests.sglang.served import ANSWER, PROMPT, Served
 
 ARITH = nprdsl.load("arith")
-PROMPT = "37*42+85*19?"
-ANSWER = r"\boxed{3169}"
 MESSAGES: Any = [{"role": "user", "content": PROMPT}]
 
 
 @pytest.fixture(scope="module")
 def client(served: Served) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0)
-
-
-@pytest.fixture(scope="module")
-def local() -> LocalEngine:
-    return LocalEngine.from_pretrained("arith", dtype="fp32")
-
-
-@pytest.fixture(autouse=True)
-def idle_again(served: Served) -> Iterator[None]:
-    yield
-    served.settle()
 
 
 def chat(client: openai.OpenAI, extra: dict[str, Any], **options: Any) -> Any:
@@ -122,14 +108,14 @@ def test_settings_reach_the_trace(client: openai.OpenAI) -> None:
     ids=str,
 )
 def test_penalties_are_those_of_the_local_engine(
-    client: openai.OpenAI, local: LocalEngine, settings: Any, rules: Any
+    client: openai.OpenAI, bundled: LocalEngine, settings: Any, rules: Any
 ) -> None:
     """Frequency and presence penalties, of the whole trace or of single rules, streamed or not."""
     drawn = {"temperature": 2.5, "seed": 5}
     options = {**drawn, **settings}
     sampling = Sampling(rules=rules, **options)
-    wanted = local.generate(ARITH, MESSAGES, sampling=sampling)
-    plain = local.generate(ARITH, MESSAGES, sampling=Sampling(**drawn))
+    wanted = bundled.generate(ARITH, MESSAGES, sampling=sampling)
+    plain = bundled.generate(ARITH, MESSAGES, sampling=Sampling(**drawn))
     assert wanted.token_ids != plain.token_ids, "the penalties change nothing"
     extra = {"schema": "arith", "rules": rules}
     trace = chat(client, extra, **options).choices[0].message.trace
@@ -237,4 +223,4 @@ def test_a_client_that_goes_away_leaves_nothing(served: Served) -> None:
             else:
                 with pytest.raises(httpx.ReadTimeout):
                     http.post(url, json={**body, "stream": False, "n": 8})
-    # and `idle_again` waits until the server has nothing to do
+    # and `nothing_left` waits until the server has nothing to do

@@ -18,14 +18,11 @@ from nprdsl.runtime import LocalEngine, Result, Sampling, SGLangEngine
 from nprdsl.runtime.errors import EngineUnavailableError
 from nprdsl.runtime.sglang.transport import Transport
 from nprdsl.runtime.sglang.weights import WeightsError
-from tests.sglang.cases import own_schema
-from tests.sglang.served import Served, free_port
+from tests.sglang.cases import GREEDY, own_schema
+from tests.sglang.served import ANSWER, PROMPT, Served, free_port
 
 ARITH = nprdsl.load("arith")
-PROMPT = "37*42+85*19?"
-ANSWER = r"\boxed{3169}"
 MESSAGES: Any = [{"role": "user", "content": PROMPT}]
-GREEDY = Sampling(temperature=0.0)
 START_S = 60
 
 
@@ -70,18 +67,11 @@ def engine(router: str, served: Served) -> Iterator[SGLangEngine]:
     made.close()
 
 
-@pytest.fixture(autouse=True)
-def idle_again(served: Served) -> Iterator[None]:
-    yield
-    served.settle()
-
-
-def test_results_are_those_of_the_local_engine(engine: SGLangEngine) -> None:
-    local = LocalEngine.from_pretrained("arith", dtype="fp32")
+def test_results_are_those_of_the_local_engine(engine: SGLangEngine, bundled: LocalEngine) -> None:
     settings = [GREEDY, Sampling(temperature=1.5, seed=4, rules={"step": {"top_k": 3}})]
     for sampling in settings:
         ours = engine.generate(ARITH, PROMPT, chat=True, sampling=sampling)
-        theirs = local.generate(ARITH, PROMPT, chat=True, sampling=sampling)
+        theirs = bundled.generate(ARITH, PROMPT, chat=True, sampling=sampling)
         assert ours.token_ids == theirs.token_ids
         assert ours.finish is theirs.finish
 

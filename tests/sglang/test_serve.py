@@ -9,10 +9,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
 import nprdsl
 from nprdsl.actions import FIRST
@@ -21,39 +19,16 @@ from nprdsl.events import BranchEndEvent, BranchReason, EndReason, Event, ForkEv
 from nprdsl.ledger import LimitError, Limits
 from nprdsl.runtime import GenerationError, LocalEngine, Result, Sampling, SGLangEngine
 from nprdsl.runtime.errors import CapacityError, EngineUnavailableError, UnsupportedServerError
-from nprdsl.runtime.prompts import Prompt, PromptError
-from nprdsl.runtime.results import Completion
+from nprdsl.runtime.prompts import PromptError
 from nprdsl.runtime.sglang.transport import Transport
 from nprdsl.runtime.sglang.weights import WeightsError
 from tests.cli.commands import invoke
 from tests.documents import DOCS, blocks, run_python
-from tests.sglang.served import Served
+from tests.sglang.cases import GREEDY, TOLERANCE
+from tests.sglang.served import ANSWER, POSITIONS, PROMPT, PROMPTS, Served
 
-GREEDY = Sampling(temperature=0.0)
-PROMPT = "37*42+85*19?"
-PROMPTS = [PROMPT, "60*23+37*42?", "x=20*13+15*27;x*7+x*3?"]
 ARITH = nprdsl.load("arith")
-POSITIONS = 2048
 FLAT = Limits(max_tokens=600, depth=1)  # a step of this schema may hold a block
-TOLERANCE = 1e-3
-
-
-@pytest.fixture(scope="module")
-def engine(served: Served) -> Iterator[SGLangEngine]:
-    made = SGLangEngine(served.url)
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def local() -> LocalEngine:
-    return LocalEngine.from_pretrained("arith", dtype="fp32")
-
-
-@pytest.fixture(autouse=True)
-def idle_again(served: Served) -> Iterator[None]:
-    yield
-    served.settle()
 
 
 @pytest.fixture(scope="module")
@@ -82,25 +57,25 @@ def assert_same(ours: Result, theirs: Result) -> None:
 
 
 def test_one_prompt_and_many_give_what_the_local_engine_gives(
-    engine: SGLangEngine, local: LocalEngine
+    engine: SGLangEngine, bundled: LocalEngine
 ) -> None:
     one = engine.generate(ARITH, PROMPT, chat=True, sampling=GREEDY)
-    assert_same(one, local.generate(ARITH, PROMPT, chat=True, sampling=GREEDY))
-    assert one.answer == r"\boxed{3169}"
+    assert_same(one, bundled.generate(ARITH, PROMPT, chat=True, sampling=GREEDY))
+    assert one.answer == ANSWER
     settings = [Sampling(seed=i, temperature=0.7) for i in range(len(PROMPTS))]
     ours = engine.generate(ARITH, PROMPTS, chat=True, sampling=settings)
-    theirs = local.generate(ARITH, PROMPTS, chat=True, sampling=settings)
+    theirs = bundled.generate(ARITH, PROMPTS, chat=True, sampling=settings)
     for a, b in zip(ours, theirs, strict=True):
         assert_same(a, b)
 
 
 def test_chat_messages_ids_and_instructions_are_read_alike(
-    engine: SGLangEngine, local: LocalEngine
+    engine: SGLangEngine, bundled: LocalEngine
 ) -> None:
     messages = [{"role": "user", "content": PROMPT}]
     assert engine.chats
     ours = engine.generate(ARITH, messages, sampling=GREEDY)
-    assert_same(ours, local.generate(ARITH, messages, sampling=GREEDY))
+    assert_same(ours, bundled.generate(ARITH, messages, sampling=GREEDY))
     again = engine.generate(ARITH, ours.prompt_ids, sampling=GREEDY)
     assert again.token_ids == ours.token_ids
     with pytest.raises(PromptError, match="no token for 'z'"):
@@ -109,11 +84,11 @@ def test_chat_messages_ids_and_instructions_are_read_alike(
         engine.generate(ARITH, [1, 2], chat=True)
 
 
-def test_limits_joins_and_branches_in_turn(engine: SGLangEngine, local: LocalEngine) -> None:
+def test_limits_joins_and_branches_in_turn(engine: SGLangEngine, bundled: LocalEngine) -> None:
     short = {"limits": Limits(max_tokens=60), "chat": True, "sampling": GREEDY}
     ours = engine.generate(ARITH, PROMPT, **short)
     assert ours.finish is EndReason.BUDGET and ours.usage.total <= 60
-    assert_same(ours, local.generate(ARITH, PROMPT, **short))
+    assert_same(ours, bundled.generate(ARITH, PROMPT, **short))
     in_turn = engine.generate(ARITH, PROMPT, chat=True, sampling=GREEDY, parallel=False)
     together = engine.generate(ARITH, PROMPT, chat=True, sampling=GREEDY)
     assert in_turn.token_ids == together.token_ids
@@ -124,9 +99,9 @@ def test_limits_joins_and_branches_in_turn(engine: SGLangEngine, local: LocalEng
 
 
 def test_what_cannot_run_is_refused_at_once_and_alike(
-    engine: SGLangEngine, local: LocalEngine
+    engine: SGLangEngine, bundled: LocalEngine
 ) -> None:
-    for one in (engine, local):
+    for one in (engine, bundled):
         with pytest.raises(LimitError, match="takes 16 tokens: allow at least 16"):
             one.submit(ARITH, PROMPT, chat=True, limits=Limits(max_tokens=3))
         with pytest.raises(LimitError, match=f"only {POSITIONS} positions"):
@@ -148,7 +123,7 @@ def test_more_than_the_server_keeps_is_refused(served: Served) -> None:
 # -- streams and aborts ----------------------------------------------------------------------------
 
 
-def test_events_are_those_of_the_local_engine(engine: SGLangEngine, local: LocalEngine) -> None:
+def test_events_are_those_of_the_local_engine(engine: SGLangEngine, bundled: LocalEngine) -> None:
     def written(events: list[Event | Result]) -> tuple[dict[int, str], list[Event], Result]:
         texts: dict[int, str] = {}
         for event in events:
@@ -158,7 +133,7 @@ def test_events_are_those_of_the_local_engine(engine: SGLangEngine, local: Local
         return texts, [e for e in events if isinstance(e, ForkEvent)], events[-1]
 
     ours = written(list(engine.stream(ARITH, PROMPT, chat=True, sampling=GREEDY)))
-    theirs = written(list(local.stream(ARITH, PROMPT, chat=True, sampling=GREEDY)))
+    theirs = written(list(bundled.stream(ARITH, PROMPT, chat=True, sampling=GREEDY)))
     assert ours[:2] == theirs[:2]
     assert len(ours[0]) == 3
     assert_same(ours[2], theirs[2])
@@ -183,110 +158,14 @@ def test_an_abort_ends_a_request_and_others_go_on(engine: SGLangEngine) -> None:
     number = engine.submit(ARITH, PROMPT, chat=True, sampling=GREEDY)
     engine.abort(number)
     assert engine.wait(number).finish is EndReason.ABORTED
-    assert engine.wait(other).answer == r"\boxed{3169}"
+    assert engine.wait(other).answer == ANSWER
 
 
 def test_a_closed_stream_leaves_nothing_on_the_server(engine: SGLangEngine) -> None:
     stream = engine.stream(ARITH, PROMPT, chat=True, sampling=GREEDY)
     assert isinstance(next(stream), TokenEvent)
     stream.close()  # type: ignore[attr-defined]
-    # and `idle_again` waits until the server has nothing to do
-
-
-# -- text that no schema constrains ----------------------------------------------------------------
-
-
-def own_logprobs(local: LocalEngine, written: Completion) -> list[float]:
-    """What one dense forward says of a completion's tokens."""
-    ids = torch.tensor([[*written.prompt_ids, *written.token_ids]])
-    with torch.no_grad():
-        scores = local.model(input_ids=ids).logits[0].log_softmax(-1)
-    first = len(written.prompt_ids)
-    picked = scores[first - 1 : -1].gather(-1, ids[0, first:, None])
-    return [float(value) for value in picked[:, 0]]
-
-
-def assert_same_completions(
-    engine: SGLangEngine, local: LocalEngine, prompts: list[Prompt], **options: Any
-) -> list[Completion]:
-    ours = engine.complete(ARITH, prompts, sampling=GREEDY, **options)
-    theirs = local.complete(ARITH, prompts, sampling=GREEDY, **options)
-    for a, b in zip(ours, theirs, strict=True):
-        assert (a.token_ids, a.text, a.finish) == (b.token_ids, b.text, b.finish)
-        assert a.prompt_ids == b.prompt_ids
-        assert a.logprobs == pytest.approx(b.logprobs, abs=TOLERANCE)
-    return ours
-
-
-@pytest.mark.parametrize("tokens", [12, 300])
-def test_completions_are_those_of_the_local_engine(
-    engine: SGLangEngine, local: LocalEngine, tokens: int
-) -> None:
-    """Up to the budget, or to the end token."""
-    options = {"max_tokens": tokens, "chat": True}
-    ours = assert_same_completions(engine, local, PROMPTS, **options)
-    for written in ours:
-        ended = written.token_ids[-1] == engine.vocabulary.eos_id
-        assert ended == (written.finish is EndReason.COMPLETED)
-        assert ended or len(written.token_ids) == tokens
-    one = engine.complete(ARITH, PROMPTS[:1], sampling=GREEDY, **options)
-    assert one[0].token_ids == ours[0].token_ids
-    assert engine.complete(ARITH, [], **options) == []
-
-
-def test_the_end_token_of_a_completion_is_counted_and_is_no_text(
-    engine: SGLangEngine, local: LocalEngine
-) -> None:
-    """The model has never seen anything else behind a whole answer."""
-    done = engine.generate(ARITH, PROMPT, chat=True, sampling=GREEDY)
-    whole = [*done.prompt_ids, *done.token_ids[:-1]]
-    assert done.token_ids[-1] == engine.vocabulary.eos_id
-    (ended,) = assert_same_completions(engine, local, [whole], max_tokens=20)
-    assert (ended.token_ids, ended.text) == ((engine.vocabulary.eos_id,), "")
-    assert ended.finish is EndReason.COMPLETED
-
-
-def test_completions_have_the_models_own_logprobs(engine: SGLangEngine, local: LocalEngine) -> None:
-    """Whatever settings they are drawn with; tags that the model writes are tokens, and text."""
-    settings = [
-        Sampling(),
-        Sampling(top_p=0.8, top_k=20),
-        Sampling(temperature=1.6),
-        Sampling(temperature=0.5, repetition_penalty=1.3),
-        replace(GREEDY, frequency_penalty=0.4),
-        *[Sampling(temperature=50.0)] * 8,  # nearly uniform, so that they draw tags
-    ]
-    drawn = engine.complete(
-        ARITH, [PROMPT] * len(settings), max_tokens=60, chat=True, sampling=settings
-    )
-    special, tags = engine.vocabulary.special_text, []
-    for written in drawn:
-        assert written.logprobs == pytest.approx(own_logprobs(local, written), abs=TOLERANCE)
-        ended = written.finish is EndReason.COMPLETED
-        text = [special[t] for t in written.token_ids[: -1 if ended else None] if t in special]
-        assert re.findall(r"</?\w+>", written.text) == text
-        tags += [tag for tag in text if tag in ARITH.tags]
-    assert tags
-    assert len({written.token_ids for written in drawn}) > 1
-
-
-def test_completions_end_at_the_last_position(engine: SGLangEngine, local: LocalEngine) -> None:
-    """Text that never ends, where the tokens of its budget would not fit."""
-    prompt = [12] * (POSITIONS - 24)
-    hot = Sampling(temperature=5.0)
-    for written in engine.complete(ARITH, [prompt] * 4, max_tokens=500, sampling=hot):
-        assert written.finish in (EndReason.BUDGET, EndReason.COMPLETED)
-        assert len(written.token_ids) > 8 or written.finish is EndReason.COMPLETED
-        assert len(written.token_ids) <= 24
-        assert written.logprobs == pytest.approx(own_logprobs(local, written), abs=TOLERANCE)
-    with pytest.raises(LimitError, match=f"only {POSITIONS} positions"):
-        engine.complete(ARITH, [[12] * POSITIONS], max_tokens=5)
-    with pytest.raises(LimitError, match="the server completes prompts of"):
-        engine.complete(ARITH, [[12] * (POSITIONS - 1)], max_tokens=5)
-    with pytest.raises(ValueError, match="a completion has no rules"):
-        engine.complete(
-            ARITH, [PROMPT], max_tokens=5, sampling=Sampling(rules={"step": {"top_k": 1}})
-        )
+    # and `nothing_left` waits until the server has nothing to do
 
 
 # -- forks in this process -------------------------------------------------------------------------
@@ -300,12 +179,12 @@ def plain(served: Served) -> Iterator[SGLangEngine]:
 
 
 def test_rereading_schemas_need_no_plugin(
-    plain: SGLangEngine, local: LocalEngine, reread: nprdsl.Schema
+    plain: SGLangEngine, bundled: LocalEngine, reread: nprdsl.Schema
 ) -> None:
     short = Limits(max_tokens=70, depth=2)
     for options in ({"limits": FLAT}, {"limits": short}, {"limits": FLAT, "parallel": False}):
         ours = plain.generate(reread, PROMPT, chat=True, sampling=GREEDY, **options)
-        assert_same(ours, local.generate(reread, PROMPT, chat=True, sampling=GREEDY, **options))
+        assert_same(ours, bundled.generate(reread, PROMPT, chat=True, sampling=GREEDY, **options))
     hot = Sampling(temperature=2.0)
     drawn = plain.generate(reread, PROMPTS, chat=True, sampling=hot, limits=FLAT)
     assert [reread.check(result.text.removesuffix("<eos>")) for result in drawn] == [[], [], []]
@@ -337,10 +216,10 @@ def test_what_needs_the_plugin_is_refused_without_it(
 
 
 def test_weights_are_swapped_between_requests(
-    engine: SGLangEngine, local: LocalEngine, tmp_path: Path
+    engine: SGLangEngine, bundled: LocalEngine, tmp_path: Path
 ) -> None:
     before = engine.generate(ARITH, PROMPT, chat=True, sampling=GREEDY)
-    own = {name: tensor.clone() for name, tensor in local.model.state_dict().items()}
+    own = {name: tensor.clone() for name, tensor in bundled.model.state_dict().items()}
     changed = LocalEngine.from_pretrained("arith", dtype="fp32")
     for parameter in changed.model.parameters():
         parameter.data.mul_(1.05)
@@ -386,7 +265,7 @@ def test_a_server_that_goes_away_fails_the_request(engine: SGLangEngine) -> None
 def test_run_asks_a_server(served: Served) -> None:
     told = invoke("run", PROMPT, "--engine", served.url, "--json")
     assert told.exit_code == 0
-    assert json.loads(told.stdout)["answer"] == r"\boxed{3169}"
+    assert json.loads(told.stdout)["answer"] == ANSWER
     refused = invoke("run", PROMPT, "--engine", served.url, "--model", "arith")
     assert (refused.exit_code, "--model is for a model in this process" in refused.stderr) == (2, 1)
     nobody = invoke("run", PROMPT, "--engine", "http://127.0.0.1:1")

@@ -38,7 +38,6 @@ def address(served: Served) -> Iterator[str]:
     del own["lm_head.weight"]  # the embedding's
     engine.weights.put(own.items())
     engine.close()
-    served.settle()
 
 
 def trained(stage: str, address: str, folder: Path) -> list[dict[str, Any]]:

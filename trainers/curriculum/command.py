@@ -41,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/curriculum"), help="its folder")
     parser.add_argument("--configs", type=Path, default=Path("configs/arith"))
     parser.add_argument("--seed", type=int, default=0, help="of weights, texts and problems")
+    parser.add_argument(
+        "--seeds", type=int, default=1, help="with which each stage is evaluated, at least"
+    )
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 1)))
     parser.add_argument("--restart", action="store_true", help="begin anew; what was made is lost")
     parser.add_argument(
@@ -54,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     place = Place(given.out, given.configs)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no task is left running
     try:
-        _run(place, given.seed, given.workers, restart=given.restart)
+        _run(place, given.seed, given.seeds, given.workers, restart=given.restart)
         if given.publish is not None:
             publish(place.model("npr"), given.publish)
     except (RunError, tomllib.TOMLDecodeError, OSError) as error:
@@ -69,12 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run(place: Place, seed: int, workers: int, *, restart: bool) -> None:
+def _run(place: Place, seed: int, seeds: int, workers: int, *, restart: bool) -> None:
     RunDirectory.open(place.folder, _settings(place, seed), restart=restart)
     prepare(place, seed)
     logs = place.folder / "logs"
     with _timed(place.folder / _TIME):
-        run_tasks(tasks(place), logs, workers, _tell)
+        run_tasks(tasks(place, seeds), logs, workers, _tell)
         run_tasks([speed(place)], logs, 1, _tell)
     seconds = json.loads((place.folder / _TIME).read_text(encoding="utf-8"))
     for file in write_report(place, seconds):

@@ -25,7 +25,8 @@ _AT_ONCE: Final = {Mode.PARALLEL: SAMPLES * 500, Mode.FREE: 512}
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One row of the table: a model, what it is, how it decodes, how often it is evaluated."""
+    """One row of the table: a model, what it is, how it decodes, how often it is evaluated at
+    least."""
 
     name: str
     title: str
@@ -93,8 +94,9 @@ class Place:
         return self.folder / "evaluations" / f"{name}-speed.json"
 
 
-def tasks(place: Place) -> tuple[Task, ...]:
-    """All commands. Earlier ones go first where there is a choice: what others wait for."""
+def tasks(place: Place, seeds: int = 1) -> tuple[Task, ...]:
+    """All commands, every stage evaluated with `seeds` seeds at least. Earlier ones go first where
+    there is a choice: what others wait for."""
     corpus, problems, traces = place.corpus, place.problems, place.traces
     begin, base, zero = place.beginner, place.model("base"), place.model("zero")
     beta, sr_beta = place.model("beta"), place.model("sr-beta")
@@ -108,7 +110,7 @@ def tasks(place: Place) -> tuple[Task, ...]:
         _train(place, "papo", "sr", sr_beta, problems),
         _train(place, "papo", "control", beta, problems),
     )
-    return (*training, *_evaluations(place))
+    return (*training, *_evaluations(place, seeds))
 
 
 def speed(place: Place) -> Task:
@@ -142,11 +144,11 @@ def _config(config: Path, changes: dict[str, Path]) -> Iterator[str]:
         yield from ("--set", f"{key}={value}")
 
 
-def _evaluations(place: Place) -> Iterator[Task]:
+def _evaluations(place: Place, seeds: int) -> Iterator[Task]:
     """First seeds of all models first."""
-    for seed in range(max(stage.seeds for stage in STAGES)):
+    for seed in range(max(seeds, *(stage.seeds for stage in STAGES))):
         for stage in STAGES:
-            if seed < stage.seeds:
+            if seed < max(seeds, stage.seeds):
                 yield _evaluation(place, stage, SUITE, seed)
             if seed == 0 and stage.longer:
                 yield _evaluation(place, stage, LONGER, seed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count, takewhile
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, Final
@@ -58,9 +59,10 @@ def write_report(place: Place, seconds: float) -> tuple[Path, Path]:
 
 
 def _reports(place: Place, stage: Stage) -> list[Report]:
-    """Those of all seeds that were evaluated; the first must be there."""
-    files = [place.evaluation(stage.name, SUITE, seed) for seed in range(stage.seeds)]
-    return [read_report(file) for file in files if file.exists() or file == files[0]]
+    """Those of all seeds that were evaluated, from 0 on; the first must be there."""
+    more = (place.evaluation(stage.name, SUITE, seed) for seed in count(1))
+    files = (place.evaluation(stage.name, SUITE, 0), *takewhile(Path.exists, more))
+    return [read_report(file) for file in files]
 
 
 # -- tables ----------------------------------------------------------------------------------------

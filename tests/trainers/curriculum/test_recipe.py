@@ -41,6 +41,15 @@ def test_every_stage_is_trained_and_evaluated() -> None:
     assert {"arith", "arith-long"} <= set(suites.GENERATED)
 
 
+def test_more_seeds_are_more_evaluations_and_nothing_else() -> None:
+    more = {task.result for task in tasks(PLACE, 4)} - {task.result for task in TASKS}
+    assert more == {
+        PLACE.evaluation(stage.name, "arith", seed)
+        for stage in STAGES
+        for seed in range(stage.seeds, 4)
+    }
+
+
 @pytest.mark.parametrize(
     "task", [t for t in TASKS if t.arguments[0] != "eval"], ids=lambda t: t.name
 )

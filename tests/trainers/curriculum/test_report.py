@@ -66,6 +66,15 @@ def test_every_stage_has_a_line_with_its_figures(tmp_path: Path) -> None:
     assert "| 300 ± 0.00 | 100 ± 0.00 | 3.00 ± 0.00 | 3 |" in npr
 
 
+def test_seeds_that_were_asked_for_besides_are_told(tmp_path: Path) -> None:
+    place = made(tmp_path)
+    for seed, right in ((1, 3), (2, 4), (4, 8)):  # the third is missing, so what is behind it waits
+        put(place.evaluation("base", SUITE, seed), SUITE, samples(right, "flat-2-0"))
+    lines = write_report(place, 3000.0)[0].read_text().splitlines()
+    (base,) = [line for line in lines if line.startswith("| base")]
+    assert "| 37.5 ± 12.50 |" in base and base.endswith("| 3 |")
+
+
 def test_differences_parts_and_speed_are_told(tmp_path: Path) -> None:
     table, picture = write_report(made(tmp_path), 3000.0)
     text = table.read_text()

@@ -54,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(
             f"there is no folder `{given.configs}`; run this in a clone, or give --configs"
         )
+    if given.seeds < 1:
+        parser.error(f"--seeds must be at least 1, not {given.seeds}")
     place = Place(given.out, given.configs)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no task is left running
     try:

@@ -16,8 +16,12 @@ CONFIGS = ROOT / "configs" / "arith"
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none(place: Place) -> tuple[Task, ...]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """With how many seeds each run was to evaluate; nothing is trained."""
+    seen: list[int] = []
+
+    def none(place: Place, seeds: int) -> tuple[Task, ...]:
+        seen.append(seeds)
         return ()
 
     def nothing(place: Place) -> Task:
@@ -28,6 +32,7 @@ def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "write_report", lambda place, seconds: ())
     monkeypatch.setattr(command, "DOCUMENTS", 20)
     monkeypatch.setattr(command, "PROBLEMS", 20)
+    return seen
 
 
 def run(folder: Path, *more: str, configs: Path = CONFIGS) -> int:
@@ -43,6 +48,17 @@ def test_what_the_stages_need_is_written_once(tmp_path: Path) -> None:
     stamp = (folder / "init" / "model.safetensors").stat().st_mtime_ns
     assert run(folder) == 0
     assert (folder / "init" / "model.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_more_seeds_go_on_in_the_same_folder(
+    tmp_path: Path, asked: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path / "run") == 0
+    assert run(tmp_path / "run", "--seeds", "3") == 0
+    assert asked == [1, 3]
+    with pytest.raises(SystemExit):
+        run(tmp_path / "run", "--seeds", "0")
+    assert "--seeds must be at least 1, not 0" in capsys.readouterr().err
 
 
 def test_another_seed_does_not_go_on_in_the_same_folder(

@@ -1,7 +1,8 @@
 """`nprdsl serve` as users start it: a process of its own, with the bundled model, in fp32.
 
-One for all tests. It ends by Ctrl-C, and nothing of it may be left. NPRDSL_TEST_SERVER names a
-server that is up already. Non-goals: SGLang in the process of the tests (see `server`).
+One for all tests, with a client, and the local engine to compare with. It ends by Ctrl-C, and
+nothing of it may be left. NPRDSL_TEST_SERVER names a server that is up already. Non-goals:
+SGLang in the process of the tests (see `server`).
 """
 
 from __future__ import annotations

@@ -16,11 +16,11 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.layout import LENGTH, TRACES
-from nprdsl.graph import build_graph
-from nprdsl.layout import Layout
+from nprdsl.trace.graph import build_graph
+from nprdsl.trace.layout import Layout
 from nprdsl.trainers.attention.blocks import block_mask
 from nprdsl.trainers.attention.segments import plan
-from nprdsl.trainers.rows import Row, row
+from nprdsl.trainers.batch.packed_rows import Row, row
 
 REPEATS = 15
 

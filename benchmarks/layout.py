@@ -15,10 +15,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nprdsl import ir
-from nprdsl.diagnostics import Span
-from nprdsl.graph import Mark, MarkKind, build_graph
-from nprdsl.layout import Layout
+from nprdsl.grammar import ir
+from nprdsl.grammar.diagnostics import Span
+from nprdsl.trace.graph import Mark, MarkKind, build_graph
+from nprdsl.trace.layout import Layout
 
 LENGTH = 32_768
 REPEATS = 31

@@ -32,7 +32,7 @@ from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
 import nprdsl
 from nprdsl import Limits, Machine, Schema, Vocabulary
-from nprdsl.resolve import read_grammar
+from nprdsl.grammar.resolve import read_grammar
 from nprdsl.runtime.local import LocalEngine
 from nprdsl.runtime.local.forward import Forward
 from nprdsl.runtime.local.requests import Decoding, Job, Request

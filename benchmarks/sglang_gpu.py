@@ -36,10 +36,10 @@ from rich.table import Table
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.sglang_runs import Runs, Shape, Size, Taken, forking, make_model, prompts, schema
-from nprdsl.bound import BoundSchema
+from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.runtime.sglang.protocol import Report
-from nprdsl.trace import TokenTrace
-from nprdsl.vocabulary import Vocabulary
+from nprdsl.tokens.vocabulary import Vocabulary
+from nprdsl.trace.trace import TokenTrace
 
 BACKENDS = ("flashinfer", "fa3")
 MODEL = Size(hidden=1536, layers=16)

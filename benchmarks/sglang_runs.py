@@ -22,8 +22,8 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from nprdsl.ledger import Limits
-from nprdsl.resolve import read_grammar
+from nprdsl.grammar.resolve import read_grammar
+from nprdsl.machine.budget import Limits
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.runtime.sglang.protocol import ForkRequest, Report, reports
 from nprdsl.schema import Schema

@@ -1,24 +1,33 @@
 """A language for parallel reasoning.
 
 One schema is the parser, the constraint, the scheduler and the mask: `load` it, `check` and `parse`
-texts with it, `bind` it to a vocabulary, run it with an engine of `nprdsl.runtime`.
+texts with it, `bind` it to a vocabulary, run it with an engine of `nprdsl.runtime`. Import paths
+from before the folders still work in this version, with a DeprecationWarning.
 """
 
-from nprdsl.actions import JoinPolicy
-from nprdsl.bound import BoundSchema
-from nprdsl.diagnostics import Diagnostic, DiagnosticCode, SchemaError
-from nprdsl.events import BranchReason, EndReason
-from nprdsl.graph import ExecutionGraph
-from nprdsl.layout import Layout
-from nprdsl.ledger import LimitError, Limits
-from nprdsl.machine import Machine
-from nprdsl.matcher import IllegalTokenError, Matcher
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, SchemaError
+from nprdsl.grammar.terminal_types import FreeText
+from nprdsl.machine.actions import JoinPolicy
+from nprdsl.machine.budget import LimitError, Limits
+from nprdsl.machine.machine import Machine
+from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.masks.matcher import IllegalTokenError, Matcher
 from nprdsl.schema import Schema, SchemaNotFoundError, load, shipped
-from nprdsl.stack import Bounds
-from nprdsl.terminals import FreeText
-from nprdsl.trace import Element, TokenTrace, Trace
-from nprdsl.violations import TraceError, Violation, ViolationCode
-from nprdsl.vocabulary import Vocabulary
+from nprdsl.structure.events import BranchReason, EndReason
+from nprdsl.structure.stack import Bounds
+from nprdsl.structure.violations import TraceError, Violation, ViolationCode
+from nprdsl.tokens.vocabulary import Vocabulary
+from nprdsl.trace.graph import ExecutionGraph
+from nprdsl.trace.layout import Layout
+from nprdsl.trace.trace import Element, TokenTrace, Trace
 
 __all__ = [
     "BoundSchema",
@@ -49,3 +58,35 @@ __all__ = [
     "load",
     "shipped",
 ]
+
+_MOVED = {
+    "nprdsl.actions": "nprdsl.machine.actions",
+    "nprdsl.bound": "nprdsl.masks.bound_schema",
+    "nprdsl.diagnostics": "nprdsl.grammar.diagnostics",
+    "nprdsl.events": "nprdsl.structure.events",
+    "nprdsl.graph": "nprdsl.trace.graph",
+    "nprdsl.layout": "nprdsl.trace.layout",
+    "nprdsl.ledger": "nprdsl.machine.budget",
+    "nprdsl.matcher": "nprdsl.masks.matcher",
+    "nprdsl.terminals": "nprdsl.grammar.terminal_types",
+    "nprdsl.violations": "nprdsl.structure.violations",
+    "nprdsl.vocabulary": "nprdsl.tokens.vocabulary",
+}
+
+
+class _MovedModules(MetaPathFinder, Loader):
+    """Finds a module under the name that it had before it moved into a folder."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self) if fullname in _MOVED else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        name = module.__name__
+        message = f"`{name}` is `{_MOVED[name]}` now; the old name goes with the next version"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        sys.modules[name] = import_module(_MOVED[name])
+
+
+sys.meta_path.append(_MovedModules())

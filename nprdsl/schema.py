@@ -1,8 +1,7 @@
 """A loaded schema: the entry to everything that follows from one grammar file.
 
 `load` finds, reads and validates it. A `Schema` checks and parses texts, writes its own instruction
-and example, exports itself for other servers, and binds to a vocabulary (`nprdsl.bound`).
-Non-goals: each of these itself; this module only connects them.
+and example, exports itself for other servers, and binds to a vocabulary.
 """
 
 from __future__ import annotations
@@ -13,20 +12,20 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
-from nprdsl.bound import BoundSchema
-from nprdsl.diagnostics import Diagnostic, DiagnosticCode, SchemaError, Span, did_you_mean
 from nprdsl.export import Export, ExportLimits, export
-from nprdsl.ir import Grammar
-from nprdsl.lexemes import tag_pattern, text_lexemes
-from nprdsl.parser import Parser
-from nprdsl.prompting import instructions, skeleton
-from nprdsl.reading import elements, marks
-from nprdsl.resolve import read_grammar
-from nprdsl.stack import UNBOUNDED, Bounds
-from nprdsl.terminals import TerminalType, TerminalTypeError, typed
-from nprdsl.trace import Trace
-from nprdsl.violations import TraceError, Violation
-from nprdsl.vocabulary import Vocabulary
+from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, SchemaError, Span, did_you_mean
+from nprdsl.grammar.ir import Grammar
+from nprdsl.grammar.resolve import read_grammar
+from nprdsl.grammar.terminal_types import TerminalType, TerminalTypeError, typed
+from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.prompting.instructions import instructions, skeleton
+from nprdsl.structure.stack import UNBOUNDED, Bounds
+from nprdsl.structure.violations import TraceError, Violation
+from nprdsl.tokens.vocabulary import Vocabulary
+from nprdsl.trace.lexemes import tag_pattern, text_lexemes
+from nprdsl.trace.parser import Parser
+from nprdsl.trace.reading import elements, marks
+from nprdsl.trace.trace import Trace
 
 
 class SchemaNotFoundError(FileNotFoundError):

@@ -1,8 +1,6 @@
 """Engines that run a schema. `LocalEngine` (torch) is embedded, `SGLangEngine` is that of a server;
 both are imported on first use, so that sampling settings and results can be used where torch is not
 installed.
-
-Non-goals: the language itself (see `nprdsl`).
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from nprdsl.runtime.sampling import Sampling
 if TYPE_CHECKING:
     from nprdsl.runtime.engine import Engine
     from nprdsl.runtime.local.engine import LocalEngine
-    from nprdsl.runtime.sglang.client import SGLangEngine
+    from nprdsl.runtime.sglang.client.engine import SGLangEngine
 
 __all__ = [
     "Completion",
@@ -39,7 +37,7 @@ def __getattr__(name: str) -> object:
 
         return LocalEngine
     if name == "SGLangEngine":
-        from nprdsl.runtime.sglang.client import SGLangEngine
+        from nprdsl.runtime.sglang.client.engine import SGLangEngine
 
         return SGLangEngine
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

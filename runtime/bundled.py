@@ -1,7 +1,4 @@
-"""The models that ship with the package, by name.
-
-Non-goals: loading them (see `nprdsl.runtime.local.loading`).
-"""
+"""The models that ship with the package, by name."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 Prompts, limits and schemas are read here, so that all engines take and refuse the same. An engine
 brings its vocabulary, its bounds, and what runs a `Submission`. `complete` lets the model write
 without a schema's constraint: the autoregressive model that parallel ones are compared with.
-Non-goals: running (see `nprdsl.runtime.local` and `nprdsl.runtime.sglang`).
 """
 
 from __future__ import annotations
@@ -15,18 +14,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict, TypeGuard, Unpack, cast, overload
 
-from nprdsl.actions import ALL, JoinPolicy
-from nprdsl.bound import BoundSchema
-from nprdsl.events import EndReason, Event
-from nprdsl.ledger import DEFAULT_LIMITS, LimitError, Limits
-from nprdsl.machine import Machine
-from nprdsl.runtime.bindings import Bindings
+from nprdsl.machine.actions import ALL, JoinPolicy
+from nprdsl.machine.budget import DEFAULT_LIMITS, LimitError, Limits
+from nprdsl.machine.machine import Machine
+from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.runtime.errors import UnsupportedModelError
 from nprdsl.runtime.prompts import Ids, Prompt, PromptEncoder
 from nprdsl.runtime.results import Completion, GenerationError, Result
 from nprdsl.runtime.sampling import DEFAULT, Sampling
+from nprdsl.runtime.schema_cache import Bindings
 from nprdsl.schema import Schema
-from nprdsl.vocabulary import Vocabulary
+from nprdsl.structure.events import EndReason, Event
+from nprdsl.tokens.vocabulary import Vocabulary
 
 
 class Options(TypedDict, total=False):

@@ -1,7 +1,6 @@
 """What an engine refuses, the same for every engine.
 
-A request that began and failed is a `GenerationError` (see `results`). Non-goals: schemas, limits
-and prompts, which have errors of their own (`SchemaError`, `LimitError`, `PromptError`).
+A request that began and failed is a `GenerationError` (see `results`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """Whether the hub has a model or a dataset, asked once: the libraries behind it repeat a question
 that fails for a minute, each in turn.
-
-Non-goals: downloading (see `nprdsl.runtime.local.loading`, `nprdsl.trainers.data.sources`).
 """
 
 from __future__ import annotations

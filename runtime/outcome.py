@@ -1,7 +1,4 @@
-"""The result of a request that has ended, the same for every engine.
-
-Non-goals: anything while it runs (see the engines).
-"""
+"""The result of a request that has ended, the same for every engine."""
 
 from __future__ import annotations
 
@@ -10,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nprdsl.bound import BoundSchema
-from nprdsl.branches import Written
-from nprdsl.events import EndReason
+from nprdsl.machine.branch_state import Written
+from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.runtime.results import Result, Usage
-from nprdsl.trace import TokenTrace
-from nprdsl.violations import TraceError
+from nprdsl.structure.events import EndReason
+from nprdsl.structure.violations import TraceError
+from nprdsl.trace.trace import TokenTrace
 
 
 @dataclass(frozen=True, slots=True)

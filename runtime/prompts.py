@@ -2,7 +2,6 @@
 
 A tag that a prompt spells is cut before tokenizing: it reaches the model as text, never as the
 special token. In a chat the same holds for every special token that a message spells.
-Non-goals: the instruction for untrained models (see `Schema.prompt`), what follows the prompt.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
-from nprdsl.vocabulary import Vocabulary
+from nprdsl.tokens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -1,7 +1,5 @@
 """What a generation gives back, the same for every engine: a `Result` for a trace, a `Completion`
 for text that no schema constrained.
-
-Non-goals: making results (see the engines), the trace's own meaning (see `nprdsl.trace`).
 """
 
 from __future__ import annotations
@@ -9,11 +7,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nprdsl.events import EndReason
+from nprdsl.structure.events import EndReason
 
 if TYPE_CHECKING:
-    from nprdsl.layout import Layout
-    from nprdsl.trace import TokenTrace
+    from nprdsl.trace.layout import Layout
+    from nprdsl.trace.trace import TokenTrace
 
 
 @dataclass(frozen=True, slots=True)

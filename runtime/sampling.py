@@ -2,8 +2,6 @@
 schema.
 
 Checked once, at birth; every message names the setting, its value and the range that is allowed.
-Non-goals: what is legal (see `nprdsl.automaton`), budgets (see `Limits` of the machine), drawing
-itself (see `nprdsl.runtime.local.sampler`).
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 
-from nprdsl.diagnostics import did_you_mean
+from nprdsl.grammar.diagnostics import did_you_mean
 
 Overrides = Mapping[str, float]
 _NO_RULES: Mapping[str, Overrides] = MappingProxyType({})

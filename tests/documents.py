@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from nprdsl.diagnostics import SchemaError
-from nprdsl.rendering import render_diagnostic, render_violation
+from nprdsl.grammar.diagnostics import SchemaError
+from nprdsl.pictures.messages import render_diagnostic, render_violation
 from nprdsl.schema import load
-from nprdsl.violations import TraceError
+from nprdsl.structure.violations import TraceError
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
 _FENCE = re.compile(r"^```(?P<info>[^\n`]+)\n(?P<body>.*?)^```$", re.M | re.S)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from random import Random
 
 from nprdsl.export.linear import Linear
-from nprdsl.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag, TerminalKind
-from nprdsl.vocabulary import Vocabulary
+from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag, TerminalKind
+from nprdsl.tokens.vocabulary import Vocabulary
 
 PIECES = (
     "Let $x<3$ and", " compute \\frac{a}{b}", "\n\nif a < b:", "</pla", "<", "1: ", "世界 é",

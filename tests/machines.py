@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from nprdsl.actions import Drop, End, Fork, Join
-from nprdsl.bound import BoundSchema
-from nprdsl.events import (
+from nprdsl.machine.actions import Drop, End, Fork, Join
+from nprdsl.machine.budget import Limits
+from nprdsl.machine.machine import Machine
+from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.schema import Schema, load
+from nprdsl.structure.events import (
     BranchEndEvent,
     EndEvent,
     EndReason,
@@ -23,13 +26,10 @@ from nprdsl.events import (
     JoinEvent,
     TokenEvent,
 )
-from nprdsl.graph import Role
-from nprdsl.ledger import Limits
-from nprdsl.machine import Machine
-from nprdsl.schema import Schema, load
-from nprdsl.structure import Bounds
+from nprdsl.structure.tag_machine import Bounds
 from nprdsl.testing import byte_vocabulary
-from nprdsl.trace import TokenTrace
+from nprdsl.trace.graph import Role
+from nprdsl.trace.trace import TokenTrace
 from tests.runs import Run, linear
 from tests.walks import GOAL, SUMS, schema_of, vocabulary
 

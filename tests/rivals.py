@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nprdsl.export import Export
-from nprdsl.vocabulary import Vocabulary
+from nprdsl.tokens.vocabulary import Vocabulary
 
 Allowed = NDArray[np.bool_]  # [V]
 

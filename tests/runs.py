@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from nprdsl.actions import ALL, Action, Drop, End, Feed, Fork, Join, JoinPolicy
-from nprdsl.bound import BoundSchema
-from nprdsl.events import Event
-from nprdsl.ledger import Limits
-from nprdsl.machine import Machine
+from nprdsl.machine.actions import ALL, Action, Drop, End, Feed, Fork, Join, JoinPolicy
+from nprdsl.machine.budget import Limits
+from nprdsl.machine.machine import Machine
+from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.structure.events import Event
 from tests.walks import allowed
 
 ROOT = 0

@@ -2,7 +2,7 @@
 
 A sequence is a list that alternates segments and blocks: [n, block, n, block, …, n] where n is the
 number of units; a block is (join kind, [sequence, …]). The oracle propagates sets along the tree
-and shares nothing with `nprdsl.graph` or `nprdsl.layout`.
+and shares nothing with `nprdsl.trace.graph` or `nprdsl.trace.layout`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from nprdsl import ir
-from nprdsl.diagnostics import Span
-from nprdsl.graph import Mark, MarkKind
+from nprdsl.grammar import ir
+from nprdsl.grammar.diagnostics import Span
+from nprdsl.trace.graph import Mark, MarkKind
 
 Sequence = list[Any]  # of int and Block in turn
 Block = tuple[ir.JoinKind | None, list[Sequence]]

@@ -16,15 +16,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nprdsl.automaton import GlueMode
-from nprdsl.bound import BoundSchema
-from nprdsl.diagnostics import SchemaError
-from nprdsl.fields import TagMode
-from nprdsl.matcher import IllegalTokenError, Matcher
+from nprdsl.grammar.diagnostics import SchemaError
+from nprdsl.masks.automaton import GlueMode
+from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.masks.fields import TagMode
+from nprdsl.masks.matcher import IllegalTokenError, Matcher
 from nprdsl.schema import Schema, load
-from nprdsl.structure import Bounds
+from nprdsl.structure.tag_machine import Bounds
+from nprdsl.structure.violations import ViolationCode
 from nprdsl.testing import Spacing, byte_vocabulary, schemas, token_traces, tokenise, traces
-from nprdsl.violations import ViolationCode
 from tests.walks import (
     GOAL,
     allowed,

@@ -14,10 +14,10 @@ import torch
 
 from benchmarks import sglang_cpu, sglang_gpu
 from benchmarks.sglang_runs import Shape, Size, Taken, forking, make_model, prompts, schema
-from nprdsl.events import EndReason
-from nprdsl.machine import Machine
+from nprdsl.machine.machine import Machine
 from nprdsl.runtime import LocalEngine, Sampling
 from nprdsl.runtime.sglang.protocol import ForkRequest, Report
+from nprdsl.structure.events import EndReason
 from nprdsl.testing import byte_vocabulary
 
 

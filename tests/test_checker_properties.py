@@ -12,10 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nprdsl.resolve import read_grammar
+from nprdsl.grammar.resolve import read_grammar
 from nprdsl.schema import Schema
 from nprdsl.schema import load as load_schema
-from nprdsl.stack import Bounds
+from nprdsl.structure.stack import Bounds
+from nprdsl.structure.violations import TraceError, ViolationCode
 from nprdsl.testing import (
     Mutation,
     MutationKind,
@@ -36,7 +37,6 @@ from nprdsl.testing.fuzzing import (
     refused,
     tokens_agree,
 )
-from nprdsl.violations import TraceError, ViolationCode
 
 NAMES = ("npr", "multiverse", "threadweaver", "parallel_r1", "arith")
 QUICK = settings(

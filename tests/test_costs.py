@@ -12,14 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nprdsl.bound import BoundSchema
-from nprdsl.diagnostics import SchemaError
-from nprdsl.matcher import Matcher
+from nprdsl.grammar.diagnostics import SchemaError
+from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.masks.matcher import Matcher
 from nprdsl.schema import load
-from nprdsl.spelling import NEVER
-from nprdsl.structure import Bounds
+from nprdsl.structure.tag_machine import Bounds
 from nprdsl.testing import byte_vocabulary, schemas
-from nprdsl.vocabulary import Vocabulary
+from nprdsl.tokens.spelling import NEVER
+from nprdsl.tokens.vocabulary import Vocabulary
 from tests.walks import GOAL, SUMS, allowed, choose, schema_of, vocabulary
 
 QUICK = settings(max_examples=12, deadline=None, suppress_health_check=tuple(HealthCheck))

@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping
 import hypothesis.strategies as st
 from hypothesis import HealthCheck, assume, given, settings
 
-from nprdsl.decisions import decisions
-from nprdsl.diagnostics import Span
-from nprdsl.first import Firsts, by_tag, is_blank
-from nprdsl.ir import (
+from nprdsl.grammar.diagnostics import Span
+from nprdsl.grammar.first_follow import Firsts, by_tag, is_blank
+from nprdsl.grammar.ir import (
     Alt,
     Field,
     Literal,
@@ -24,6 +23,7 @@ from nprdsl.ir import (
     Terminal,
     TerminalKind,
 )
+from nprdsl.grammar.tag_decisions import decisions
 
 HERE = Span("f.lark", 1, 1, 1, 2)
 Symbols = tuple[Tag | Literal | Field, ...]

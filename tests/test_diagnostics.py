@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from nprdsl.diagnostics import DiagnosticCode, SchemaError, did_you_mean, summary
-from nprdsl.rendering import render_diagnostic
-from nprdsl.resolve import read_grammar
+from nprdsl.grammar.diagnostics import DiagnosticCode, SchemaError, did_you_mean, summary
+from nprdsl.grammar.resolve import read_grammar
+from nprdsl.pictures.messages import render_diagnostic
 from tests.schema_chunks import Chunk, chunks, compare
 
 CHUNKS = list(chunks())

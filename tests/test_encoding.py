@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nprdsl.encoding import spell_text
-from nprdsl.ledger import Limits
+from nprdsl.machine.budget import Limits
+from nprdsl.structure.violations import TraceError
 from nprdsl.testing import byte_vocabulary
 from nprdsl.testing.tokens import straddling_merges
 from nprdsl.testing.traces import traces
-from nprdsl.trace import TokenTrace
-from nprdsl.violations import TraceError
-from nprdsl.vocabulary import UnspellableError, Vocabulary
+from nprdsl.tokens.vocabulary import UnspellableError, Vocabulary
+from nprdsl.trace.encoding import spell_text
+from nprdsl.trace.trace import TokenTrace
 from tests.machines import MODES, QUICK, SCHEMAS, awkward_bound, byte_bound, schema
 from tests.runs import run, seeded
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nprdsl.diagnostics import DiagnosticCode
-from nprdsl.violations import ViolationCode
+from nprdsl.grammar.diagnostics import DiagnosticCode
+from nprdsl.structure.violations import ViolationCode
 from tests.documents import DOCS, Block, Printed, blocks, remade, run_python, run_schema, run_trace
 
 ROOT = DOCS.parent

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nprdsl
-from nprdsl.content import BLANKS
 from nprdsl.export import ExportError, ExportLimits, Target, export
 from nprdsl.export.freetext import OPEN, START, free_text, text_regex
 from nprdsl.export.linear import linearise
 from nprdsl.export.regexes import Regex, parse, to_rust
 from nprdsl.schema import Schema
+from nprdsl.structure.field_content import BLANKS
 from tests.linear_samples import sample
 from tests.walks import SUMS
 from tests.walks import schema_of as schema_from

@@ -11,8 +11,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nprdsl.bound import BoundSchema
-from nprdsl.matcher import Matcher
+from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.masks.matcher import Matcher
 from nprdsl.schema import load
 from nprdsl.testing import byte_vocabulary
 from tests.test_automaton import MODES, NAMES, QUICK, advance, byte_bound, ids_of, schema

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.extra.lark import from_lark
 from lark import Lark
 
-from nprdsl.ir import Grammar, JoinKind
-from nprdsl.resolve import read_grammar
-from nprdsl.terminals import TerminalType
+from nprdsl.grammar.ir import Grammar, JoinKind
+from nprdsl.grammar.resolve import read_grammar
+from nprdsl.grammar.terminal_types import TerminalType
 
 FOLDER = Path(str(resources.files("nprdsl") / "grammars"))
 LANGUAGES = ["arith", "multiverse", "npr", "parallel_r1", "threadweaver", "triage"]

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from nprdsl import ir
-from nprdsl.graph import Mark, MarkKind, Role, build_graph
+from nprdsl.grammar import ir
+from nprdsl.trace.graph import Mark, MarkKind, Role, build_graph
 from tests.series_parallel import (
     BLOCKS,
     Oracle,

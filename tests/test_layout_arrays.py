@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from nprdsl import ir
-from nprdsl.graph import ExecutionGraph, Mark, MarkKind, build_graph
-from nprdsl.layout import Layout
+from nprdsl.grammar import ir
+from nprdsl.trace.graph import ExecutionGraph, Mark, MarkKind, build_graph
+from nprdsl.trace.layout import Layout
 from tests.series_parallel import BLOCKS, Oracle, Sequence, marks, shapes, with_joins, with_lengths
 
 REDUCE, REREAD = ir.JoinKind.REDUCE, ir.JoinKind.REREAD

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nprdsl.actions import FIRST, Fork
-from nprdsl.events import TokenEvent
-from nprdsl.ledger import Account, LimitError, Limits, share_out
-from nprdsl.machine import Machine
+from nprdsl.machine.actions import FIRST, Fork
+from nprdsl.machine.budget import Account, LimitError, Limits, share_out
+from nprdsl.machine.machine import Machine
 from nprdsl.schema import load
-from nprdsl.structure import Bounds
+from nprdsl.structure.events import TokenEvent
+from nprdsl.structure.tag_machine import Bounds
 from nprdsl.testing import byte_vocabulary
 from tests.runs import run, seeded, shuffled
 from tests.walks import schema_of

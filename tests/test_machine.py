@@ -9,9 +9,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from nprdsl.actions import ALL, FIRST, End, JoinPolicy
-from nprdsl.diagnostics import SchemaError
-from nprdsl.events import (
+from nprdsl.grammar.diagnostics import SchemaError
+from nprdsl.machine.actions import ALL, FIRST, End, JoinPolicy
+from nprdsl.machine.budget import LimitError, Limits
+from nprdsl.machine.machine import Machine
+from nprdsl.masks.matcher import IllegalTokenError
+from nprdsl.structure.events import (
     BranchEndEvent,
     BranchReason,
     EndEvent,
@@ -19,12 +22,9 @@ from nprdsl.events import (
     ForkEvent,
     TokenEvent,
 )
-from nprdsl.ledger import LimitError, Limits
-from nprdsl.machine import Machine
-from nprdsl.matcher import IllegalTokenError
-from nprdsl.structure import Bounds
+from nprdsl.structure.tag_machine import Bounds
+from nprdsl.structure.violations import TraceError
 from nprdsl.testing import byte_vocabulary, schemas
-from nprdsl.violations import TraceError
 from tests.machines import (
     DEAREST,
     MODES,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from nprdsl.ledger import LimitError, Limits
-from nprdsl.machine import Machine
-from nprdsl.trace import TokenTrace
+from nprdsl.machine.budget import LimitError, Limits
+from nprdsl.machine.machine import Machine
+from nprdsl.trace.trace import TokenTrace
 from tests.machines import (
     byte_bound,
     schema,

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from nprdsl.actions import ALL, FIRST, Drop, End, Feed, Fork, Join, JoinPolicy
-from nprdsl.diagnostics import SchemaError
-from nprdsl.events import (
+from nprdsl.grammar.diagnostics import SchemaError
+from nprdsl.grammar.ir import JoinKind
+from nprdsl.machine.actions import ALL, FIRST, Drop, End, Feed, Fork, Join, JoinPolicy
+from nprdsl.machine.budget import Limits
+from nprdsl.machine.machine import Machine
+from nprdsl.structure.events import (
     BranchEndEvent,
     BranchReason,
     EndReason,
 )
-from nprdsl.ir import JoinKind
-from nprdsl.ledger import Limits
-from nprdsl.machine import Machine
-from nprdsl.structure import Bounds
+from nprdsl.structure.tag_machine import Bounds
 from nprdsl.testing import byte_vocabulary
 from tests.machines import (
     PROMPT,

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nprdsl import ir
-from nprdsl.graph import ExecutionGraph, Mark, MarkKind, build_graph
-from nprdsl.layout import Layout
+from nprdsl.grammar import ir
+from nprdsl.grammar.resolve import read_grammar
 from nprdsl.pictures import (
     mask_svg,
     mask_text,
@@ -25,7 +24,8 @@ from nprdsl.pictures import (
 )
 from nprdsl.pictures.lanes import lanes, places
 from nprdsl.pictures.mask import coverage
-from nprdsl.resolve import read_grammar
+from nprdsl.trace.graph import ExecutionGraph, Mark, MarkKind, build_graph
+from nprdsl.trace.layout import Layout
 from tests.series_parallel import BLOCKS, Sequence, marks, shapes, with_joins, with_lengths
 
 REDUCE, REREAD = ir.JoinKind.REDUCE, ir.JoinKind.REREAD

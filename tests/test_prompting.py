@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nprdsl.ir import Terminal, TerminalKind
-from nprdsl.prompting import instructions, skeleton
-from nprdsl.resolve import read_grammar
+from nprdsl.grammar.ir import Terminal, TerminalKind
+from nprdsl.grammar.resolve import read_grammar
+from nprdsl.prompting.example import example_value
+from nprdsl.prompting.instructions import instructions, skeleton
 from nprdsl.schema import Schema, load
-from nprdsl.skeletons import example_value
 from nprdsl.testing import schemas
 
 NAMES = ("npr", "multiverse", "threadweaver", "parallel_r1", "arith")

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from nprdsl.declarations import (
+from nprdsl.grammar.declarations import (
     Choice,
     Declare,
     Definition,
@@ -19,8 +19,8 @@ from nprdsl.declarations import (
     Sequence,
     StringLiteral,
 )
-from nprdsl.diagnostics import DiagnosticCode, SchemaError, Span
-from nprdsl.ir import (
+from nprdsl.grammar.diagnostics import DiagnosticCode, SchemaError, Span
+from nprdsl.grammar.ir import (
     Alt,
     Field,
     Fork,
@@ -35,9 +35,9 @@ from nprdsl.ir import (
     Tag,
     TerminalKind,
 )
-from nprdsl.reader import read
-from nprdsl.resolve import read_grammar
-from nprdsl.terminals import TerminalType
+from nprdsl.grammar.reader import read
+from nprdsl.grammar.resolve import read_grammar
+from nprdsl.grammar.terminal_types import TerminalType
 from tests.schema_chunks import chunks
 
 

@@ -11,8 +11,8 @@ from functools import cache
 import pytest
 
 from nprdsl.schema import Schema, load
+from nprdsl.structure.violations import ViolationCode as Code
 from nprdsl.testing import byte_vocabulary, tokenise
-from nprdsl.violations import ViolationCode as Code
 
 STEP_1 = "\n<step>\n1:four</step>"
 STEP_2 = "\n<step>\n2:five</step>"

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nprdsl.codepoints import EVERYTHING, byte_tree, complement, union
-from nprdsl.regular import FAR, RegexError, beyond, compile_regex, utf8_dfa, whitespace_loop
+from nprdsl.regular.codepoints import EVERYTHING, byte_tree, complement, union
+from nprdsl.regular.dfa import FAR, RegexError, beyond, compile_regex, utf8_dfa, whitespace_loop
 
 LETTERS = "aAbZz09_ \n\té߿ऀ日\ud7ff\ue000😀\U0010ffff-"
 CLASSES = [r"\d", r"\D", r"\w", r"\W", r"\s", r"\S", "."]

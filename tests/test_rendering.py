@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from nprdsl.diagnostics import Diagnostic, DiagnosticCode, SchemaError, Span
-from nprdsl.rendering import (
+from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, SchemaError, Span
+from nprdsl.grammar.resolve import read_grammar
+from nprdsl.pictures.messages import (
     render_diagnostic,
     render_schema_error,
     render_trace_error,
     render_violation,
 )
-from nprdsl.resolve import read_grammar
-from nprdsl.violations import TraceError, Violation, ViolationCode
+from nprdsl.structure.violations import TraceError, Violation, ViolationCode
 
 TRACE = """<guideline>
 <plan>1: first</plan>

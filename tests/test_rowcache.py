@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import nprdsl
-from nprdsl.matcher import Matcher
-from nprdsl.rows import Rows
+from nprdsl.masks.mask_rows import Rows
+from nprdsl.masks.matcher import Matcher
 
 TRACE = "<guideline>\n<plan>1: add</plan>\n</guideline>\n<step>\n1: é 2</step>\n<takeaway>\nso</takeaway>\n4"  # noqa: E501
 

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
-from nprdsl.regular import compile_regex, whitespace_loop
-from nprdsl.terminals import FreeText, TerminalTypeError, typed
+from nprdsl.grammar.terminal_types import FreeText, TerminalTypeError, typed
+from nprdsl.regular.dfa import compile_regex, whitespace_loop
 
 
 class Team(enum.StrEnum):

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 
-from nprdsl.ir import Fork, Grammar
-from nprdsl.resolve import read_grammar
+from nprdsl.grammar.ir import Fork, Grammar
+from nprdsl.grammar.resolve import read_grammar
 from nprdsl.schema import Schema, load, shipped
-from nprdsl.stack import Bounds
+from nprdsl.structure.stack import Bounds
+from nprdsl.structure.violations import Violation, ViolationCode
 from nprdsl.testing import (
     Mutation,
     MutationKind,
@@ -31,8 +32,7 @@ from nprdsl.testing import (
     traces,
 )
 from nprdsl.testing.reference import Found, Tree, items_of
-from nprdsl.violations import Violation, ViolationCode
-from nprdsl.vocabulary import Vocabulary
+from nprdsl.tokens.vocabulary import Vocabulary
 
 UNBOUNDED = Bounds()
 SMALL = settings(max_examples=50, deadline=None, suppress_health_check=tuple(HealthCheck))

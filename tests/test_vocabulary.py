@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nprdsl.vocabulary import UnspellableError, Vocabulary
+from nprdsl.tokens.vocabulary import UnspellableError, Vocabulary
 
 SMALL = st.lists(st.sampled_from(b"abc"), min_size=1, max_size=4).map(bytes)
 # long tokens that differ, if at all, only far behind, or in trailing NULs

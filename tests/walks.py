@@ -9,14 +9,14 @@ from random import Random
 
 import numpy as np
 
-from nprdsl.bound import BoundSchema
-from nprdsl.matcher import Matcher
-from nprdsl.prose import Row
-from nprdsl.resolve import read_grammar
-from nprdsl.rows import unpack
+from nprdsl.grammar.resolve import read_grammar
+from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.masks.mask_rows import unpack
+from nprdsl.masks.matcher import Matcher
 from nprdsl.schema import Schema
 from nprdsl.testing import byte_vocabulary, straddling_merges
-from nprdsl.vocabulary import Vocabulary
+from nprdsl.tokens.utf8_text import Row
+from nprdsl.tokens.vocabulary import Vocabulary
 
 SPLIT = ["漢".encode()[:2], "漢".encode()[1:], "é".encode()[:1], b"\xa9 x", "🙂".encode()[:3]]
 PLAIN = ["1:", " x", "\n\n", "1:a", "a\n", "x漢"]

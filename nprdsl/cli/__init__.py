@@ -1,6 +1,5 @@
 """The command line: `nprdsl run`, `check`, `show`, `fuzz`, `schemas`.
 
 A command reads its options, calls the library, and writes to a terminal, to a pipe, or as JSON.
-Only `run` needs torch, and imports it when it is called. Non-goals: anything that the library does
-not do; whatever a command prints, a program can have from `nprdsl` itself.
+Only `run` needs torch, and imports it when it is called.
 """

@@ -2,7 +2,7 @@
 
 Prompts are submitted ahead, so that the engine is always full, and their results are taken in
 order: the file is the same however often the run was interrupted, times apart. A prompt that fails
-is told on stderr and left out, so that a later run tries it again. Non-goals: evaluation.
+is told on stderr and left out, so that a later run tries it again.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from nprdsl.cli.progress import progress
 from nprdsl.cli.prompts import Row
 from nprdsl.cli.resultfile import ResultFile
 from nprdsl.cli.settings import Settings
-from nprdsl.events import EndReason
-from nprdsl.ledger import LimitError
-from nprdsl.machine import Machine
+from nprdsl.machine.budget import LimitError
+from nprdsl.machine.machine import Machine
+from nprdsl.structure.events import EndReason
 
 if TYPE_CHECKING:
     from nprdsl.runtime.engine import Engine

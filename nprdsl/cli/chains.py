@@ -1,7 +1,4 @@
-"""Chains of thought from a JSONL file: an object in each line, whose fields are named by options.
-
-Non-goals: what becomes of them (see `nprdsl.trainers.curate`).
-"""
+"""Chains of thought from a JSONL file: an object in each line, its fields named by options."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""`nprdsl check`: are these traces legal?
-
-Non-goals: the language (see `nprdsl.parser`), the form of a message (see `nprdsl.rendering`).
-"""
+"""`nprdsl check`: are these traces legal?"""
 
 from __future__ import annotations
 
@@ -15,10 +12,10 @@ import click
 from nprdsl.cli.declared import load_schema, terminals_option
 from nprdsl.cli.failures import Command, ExitCode, Failure
 from nprdsl.cli.files import read_text, without_last_newline
-from nprdsl.rendering import render_violation
+from nprdsl.pictures.messages import render_violation
 from nprdsl.schema import Schema
-from nprdsl.stack import Bounds
-from nprdsl.violations import Violation
+from nprdsl.structure.stack import Bounds
+from nprdsl.structure.violations import Violation
 
 
 @dataclass(frozen=True, slots=True)

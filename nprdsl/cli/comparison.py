@@ -1,7 +1,7 @@
 """The same prompt with its branches side by side and one after another, on the same engine.
 
 The two ways take turns, after a first run of each that is not counted, so that neither has warmer
-caches; medians are compared. Non-goals: many prompts (see benchmarks/local_engine.py).
+caches; medians are compared.
 """
 
 from __future__ import annotations

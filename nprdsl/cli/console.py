@@ -1,7 +1,4 @@
-"""Where output goes: a terminal, or a pipe that gets no control codes.
-
-Non-goals: what is written (see the commands), live displays (see `nprdsl.cli.live`).
-"""
+"""Where output goes: a terminal, or a pipe that gets no control codes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """`nprdsl curate`: sequential chains of thought become parallel traces of a schema.
 
 Both files appear whole when the run is over; until then every reply is in the cache, from which the
-same command goes on. Non-goals: the work itself (see `nprdsl.trainers.curate`).
+same command goes on.
 """
 
 from __future__ import annotations

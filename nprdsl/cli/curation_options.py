@@ -1,7 +1,4 @@
-"""The options of `nprdsl curate`.
-
-Non-goals: what they do (see `nprdsl.cli.curate`).
-"""
+"""The options of `nprdsl curate`."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A JSON file maps terminals to types: a string is a regex, an object a JSON schema, a list the texts
 that are allowed. A module is imported with the working directory on the path; the name is a mapping
-as `nprdsl.load` takes it. Non-goals: the types themselves (see `nprdsl.terminals`).
+as `nprdsl.load` takes it.
 """
 
 from __future__ import annotations

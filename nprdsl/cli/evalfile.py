@@ -2,7 +2,6 @@
 
 Lines go to `NAME.rows.jsonl`, settings first; a kill loses no sample that was written. A file that
 was made with other settings is left alone, and what differs is told.
-Non-goals: what a report holds (see `nprdsl.trainers.evaluate.reports`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""One evaluation from the command line: what it depends on, its progress, and its file.
-
-Non-goals: options (see `nprdsl.cli.evaluate`), samples themselves (see `nprdsl.trainers.evaluate`).
-"""
+"""One evaluation from the command line: what it depends on, its progress, and its file."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from nprdsl.cli.failures import Rejected, told
 from nprdsl.cli.models import default_schema, engine_errors, open_engine, prompt_options
 from nprdsl.cli.progress import progress
 from nprdsl.cli.settings import Generating, Settings
-from nprdsl.machine import Machine
+from nprdsl.machine.machine import Machine
 
 if TYPE_CHECKING:
     from nprdsl.runtime.engine import Engine
@@ -130,10 +127,10 @@ def evaluated(run: Run, out: str | None) -> Report:
 def _one(
     run: Run, suite: Suite, done: Sequence[Sample], keep: Callable[[Sample], None]
 ) -> SuiteReport:
-    from nprdsl.trainers.answers import Fallback
     from nprdsl.trainers.evaluate import evaluate
     from nprdsl.trainers.evaluate.reports import SuiteReport
-    from nprdsl.trainers.evaluate.running import EvaluationError, NoSampleError
+    from nprdsl.trainers.evaluate.runner import EvaluationError, NoSampleError
+    from nprdsl.trainers.grading.answers import Fallback
 
     boxed = run.given["answer"] == "boxed"
     with told(EvaluationError), told(NoSampleError, about=suite.name, kind=Rejected):

@@ -1,7 +1,4 @@
-"""Tables of figures: a suite in each column, or the first result against another.
-
-Non-goals: the figures (see `nprdsl.trainers.evaluate.figures` and `comparing`).
-"""
+"""Tables of figures: a suite in each column, or the first result against another."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """`nprdsl eval`: suites of problems to a model, and what came of it; or results side by side.
 
-Suites, pictures and files are checked before the model is loaded. Non-goals: the run itself (see
-`nprdsl.cli.evalrun`), tables (see `nprdsl.cli.evaltables`).
+Suites, pictures and files are checked before the model is loaded.
 """
 
 from __future__ import annotations

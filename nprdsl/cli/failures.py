@@ -13,9 +13,9 @@ from enum import IntEnum
 
 import click
 
-from nprdsl.diagnostics import SchemaError
-from nprdsl.ledger import LimitError
-from nprdsl.rendering import render_schema_error
+from nprdsl.grammar.diagnostics import SchemaError
+from nprdsl.machine.budget import LimitError
+from nprdsl.pictures.messages import render_schema_error
 from nprdsl.schema import SchemaNotFoundError
 
 

@@ -1,7 +1,4 @@
-"""The figures of a finished request in lines, and as JSON values.
-
-Non-goals: measuring (see `nprdsl.runtime.results`).
-"""
+"""The figures of a finished request in lines, and as JSON values."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Files that users name: read and written, or refused with the reason.
-
-Non-goals: what stands in them.
-"""
+"""Files that users name: read and written, or refused with the reason."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""`nprdsl fuzz`: the properties of a schema on random traces.
-
-Non-goals: the properties (see `nprdsl.testing`).
-"""
+"""`nprdsl fuzz`: the properties of a schema on random traces."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A file of JSON lines that grows by one whole line at a time, and survives a kill at any moment.
 
-A last line without its newline was cut by a kill and is taken away. Non-goals: what lines hold.
+A last line without its newline was cut by a kill and is taken away.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The branches of a running generation, from its events: what each has written, in which order.
 
 `Board` follows the events; `Linear` reads the trace from it in linear order, as far as it is
-settled. Non-goals: drawing (see `nprdsl.cli.live`).
+settled.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 from dataclasses import dataclass, field
 
-from nprdsl.events import (
+from nprdsl.structure.events import (
     BranchEndEvent,
     BranchReason,
     EndEvent,
@@ -19,7 +19,7 @@ from nprdsl.events import (
     JoinEvent,
     TokenEvent,
 )
-from nprdsl.vocabulary import Vocabulary
+from nprdsl.tokens.vocabulary import Vocabulary
 
 ROOT = 0
 

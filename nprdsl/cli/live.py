@@ -2,7 +2,7 @@
 
 What is settled on the trunk (text before a fork, a block that has joined) is printed once and
 scrolls; below it the part that is being written is drawn again and again. Panels that do not fit
-show the end of what their branch has written. Non-goals: following events (see `nprdsl.cli.lanes`).
+show the end of what their branch has written.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rich.text import Text
 
 from nprdsl.cli.console import clean
 from nprdsl.cli.lanes import ROOT, Block, Board, Lane, Piece
-from nprdsl.events import BranchReason, Event, ForkEvent, JoinEvent
+from nprdsl.structure.events import BranchReason, Event, ForkEvent, JoinEvent
 
 _NARROWEST: Final = 30  # columns of a panel
 _FRAME_S: Final = 1 / 15

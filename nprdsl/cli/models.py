@@ -1,7 +1,4 @@
-"""The model behind a command: the bundled one, a folder, a hub name, or that of a server.
-
-Non-goals: loading itself (see `nprdsl.runtime.local`), serving (see `nprdsl.cli.serve`).
-"""
+"""The model behind a command: the bundled one, a folder, a hub name, or that of a server."""
 
 from __future__ import annotations
 
@@ -17,12 +14,12 @@ from click.core import ParameterSource
 from nprdsl.cli.console import working
 from nprdsl.cli.failures import Failure, Rejected, told
 from nprdsl.cli.settings import Generating, Settings, read_settings
-from nprdsl.parts import TagMode
+from nprdsl.masks.parts import TagMode
 
 if TYPE_CHECKING:
     from nprdsl.runtime.engine import Engine
     from nprdsl.runtime.local import LocalEngine
-    from nprdsl.runtime.sglang.client import SGLangEngine
+    from nprdsl.runtime.sglang.client.engine import SGLangEngine
 
 
 _OF_THE_MODEL = ("model", "device", "dtype", "max_kv_tokens")
@@ -102,7 +99,7 @@ def reach_engine(url: str) -> SGLangEngine:
     """The engine of the server at that address. A `Failure` where there is none."""
     try:
         from nprdsl.runtime.errors import EngineUnavailableError
-        from nprdsl.runtime.sglang.client import SGLangEngine
+        from nprdsl.runtime.sglang.client.engine import SGLangEngine
 
         with told(ValueError, EngineUnavailableError):
             return SGLangEngine(url)

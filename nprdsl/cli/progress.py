@@ -1,7 +1,4 @@
-"""Progress bars on stderr, where that is a terminal.
-
-Non-goals: what progresses.
-"""
+"""Progress bars on stderr, where that is a terminal."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Many prompts from a file or stdin: a line each, or a JSON object in each line.
-
-Non-goals: what a model does with them (see `nprdsl.runtime`).
-"""
+"""Many prompts from a file or stdin: a line each, or a JSON object in each line."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A JSONL file of results that can be continued after any end of the process, a kill included.
 
 A row is one line with the prompt's `index` and `key`, a digest of the prompt and of all settings.
-What is no row of the same run is left alone, and refused. Non-goals: what else a row holds.
+What is no row of the same run is left alone, and refused.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""`nprdsl run`: a prompt goes in, a model reasons in parallel, a checked trace comes out.
-
-Non-goals: the work itself (see `nprdsl.cli.single` and `nprdsl.cli.batch`).
-"""
+"""`nprdsl run`: a prompt goes in, a model reasons in parallel, a checked trace comes out."""
 
 from __future__ import annotations
 

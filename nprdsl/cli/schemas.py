@@ -1,7 +1,4 @@
-"""`nprdsl schemas`: what ships with the package.
-
-Non-goals: what a schema says (see `nprdsl.cli.show`).
-"""
+"""`nprdsl schemas`: what ships with the package."""
 
 from __future__ import annotations
 
@@ -14,12 +11,12 @@ from dataclasses import asdict, dataclass
 import click
 from rich.table import Table
 
-from nprdsl import ir
 from nprdsl.cli.console import console, is_terminal
 from nprdsl.cli.failures import Command
-from nprdsl.diagnostics import DiagnosticCode, SchemaError
+from nprdsl.grammar import ir
+from nprdsl.grammar.diagnostics import DiagnosticCode, SchemaError
+from nprdsl.grammar.terminal_types import FreeText
 from nprdsl.schema import load, shipped
-from nprdsl.terminals import FreeText
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,4 @@
-"""`nprdsl serve`: stock SGLang with the plugin, in one command.
-
-Non-goals: starting and stopping (see `nprdsl.runtime.sglang.launch`).
-"""
+"""`nprdsl serve`: stock SGLang with the plugin, in one command."""
 
 from __future__ import annotations
 

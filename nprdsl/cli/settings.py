@@ -2,7 +2,6 @@
 library.
 
 Everything that can be refused without the model is refused here, before torch is loaded.
-Non-goals: running (see `nprdsl.cli.single`, `nprdsl.cli.batch`, `nprdsl.cli.evaluate`).
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
-from nprdsl.actions import ALL, FIRST, JoinPolicy
 from nprdsl.cli.declared import load_schema
 from nprdsl.cli.failures import Failure, told
-from nprdsl.ledger import LimitError, Limits
+from nprdsl.machine.actions import ALL, FIRST, JoinPolicy
+from nprdsl.machine.budget import LimitError, Limits
 from nprdsl.schema import Schema
 
 if TYPE_CHECKING:

@@ -1,7 +1,4 @@
-"""`nprdsl show`: a schema, or a trace, as text and pictures.
-
-Non-goals: drawing (see `nprdsl.pictures`), checking (see `nprdsl.cli.check`).
-"""
+"""`nprdsl show`: a schema, or a trace, as text and pictures."""
 
 from __future__ import annotations
 
@@ -21,14 +18,14 @@ from nprdsl.cli.failures import Command, Failure, Rejected, examining, told
 from nprdsl.cli.files import read_text, without_last_newline, write_text
 from nprdsl.cli.sizes import automaton_size
 from nprdsl.cli.vocabularies import byte_level, from_files
-from nprdsl.diagnostics import did_you_mean
-from nprdsl.graph import ExecutionGraph
-from nprdsl.ir import Block, Terminal
-from nprdsl.layout import Layout
-from nprdsl.rendering import render_trace_error
+from nprdsl.grammar.diagnostics import did_you_mean
+from nprdsl.grammar.ir import Block, Terminal
+from nprdsl.pictures.messages import render_trace_error
 from nprdsl.schema import Schema, shipped
-from nprdsl.violations import TraceError
-from nprdsl.vocabulary import UnspellableError, Vocabulary
+from nprdsl.structure.violations import TraceError
+from nprdsl.tokens.vocabulary import UnspellableError, Vocabulary
+from nprdsl.trace.graph import ExecutionGraph
+from nprdsl.trace.layout import Layout
 
 _NARROW, _WIDE = 20, 120  # columns of a picture
 _MASK_CELLS = 64

@@ -1,7 +1,7 @@
 """`nprdsl run PROMPT`: one generation, watched.
 
 On a terminal the branches stream side by side; in a pipe the trace comes as plain text, in linear
-order; with --json nothing comes before the end. Non-goals: many prompts (see `nprdsl.cli.batch`).
+order; with --json nothing comes before the end.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from nprdsl.cli.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nprdsl.events import Event
     from nprdsl.runtime.engine import Engine
     from nprdsl.runtime.results import Result
+    from nprdsl.structure.events import Event
 
 
 class Generation:

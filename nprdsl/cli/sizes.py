@@ -1,7 +1,6 @@
 """How large the automaton of a schema is over a vocabulary.
 
 Rows are computed where a generation comes to them, so they are counted along the shortest trace.
-Non-goals: time (see benchmarks/automaton.py).
 """
 
 from __future__ import annotations
@@ -10,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nprdsl.rows import unpack
+from nprdsl.masks.mask_rows import unpack
 from nprdsl.schema import Schema
-from nprdsl.vocabulary import Vocabulary
+from nprdsl.tokens.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """`nprdsl train zero|sft|papo` and `nprdsl sample`: a stage from its configuration.
 
-The configuration is read before torch is loaded. Non-goals: the stages themselves (see
-`nprdsl.trainers.stages`), how processes are launched (`accelerate launch -m nprdsl train …`).
+The configuration is read before torch is loaded.
 """
 
 from __future__ import annotations
@@ -110,8 +109,8 @@ def _stage(
     _quiet_threads()
 
     def run(restart: bool, watch: Steps) -> tuple[Path, dict[str, float]]:
-        from nprdsl.trainers.rollout import MismatchError
-        from nprdsl.trainers.session import leave_group
+        from nprdsl.trainers.rollout.rollout import MismatchError
+        from nprdsl.trainers.run.session import leave_group
         from nprdsl.trainers.stages.papo import train_papo
         from nprdsl.trainers.stages.sft import train_sft
         from nprdsl.trainers.stages.zero import train_zero

@@ -1,7 +1,4 @@
-"""Vocabularies without a model: one token a byte, or a tokenizer's files.
-
-Non-goals: prompts, chats (see `nprdsl.runtime`).
-"""
+"""Vocabularies without a model: one token a byte, or a tokenizer's files."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from pathlib import Path
 
 from nprdsl.cli.failures import Failure, told
 from nprdsl.cli.files import read_text
-from nprdsl.vocabulary import Vocabulary
+from nprdsl.tokens.vocabulary import Vocabulary
 
 _END = "<|end|>"
 

@@ -2,7 +2,6 @@
 
 The branches are decoded one after another, as a model that never forks would write them. What the
 other library cannot state is said in `Export.lost`, never left out silently.
-Non-goals: running those libraries; none of them is imported.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from nprdsl.export.linear import ExportLimits, Linear, linearise
 from nprdsl.export.llguidance import to_llguidance
 from nprdsl.export.outlines import to_outlines
 from nprdsl.export.xgrammar import to_xgrammar
-from nprdsl.ir import Grammar
+from nprdsl.grammar.ir import Grammar
 
 __all__ = ["Export", "ExportError", "ExportLimits", "Target", "export"]
 

@@ -3,7 +3,6 @@
 A lexer that reads free text greedily cannot find out where it ends unless the tag that ends it is
 part of the same lexeme. Text and tag may stand in different rules, so each rule is split by the
 content that is still open where it begins and where it ends.
-Non-goals: how a unit is written (see `nprdsl.export.llguidance`).
 """
 
 from __future__ import annotations
@@ -11,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nprdsl.diagnostics import Span
 from nprdsl.export.rules import holds_tag, reachable, shape, tagged, trim
-from nprdsl.ir import Alt, Node, Ref, Repeat, Seq, Tag
+from nprdsl.grammar.diagnostics import Span
+from nprdsl.grammar.ir import Alt, Node, Ref, Repeat, Seq, Tag
 
 Open = tuple[Node, ...]  # content read since the last tag: nodes without tags
 _Ways = dict[Open, Node]  # what was written, by the content that is open behind it

@@ -2,7 +2,6 @@
 
 The automaton is that of Aho and Corasick (1975) over the tags, doubled by "only blanks so far".
 xgrammar gets it as right-linear rules, outlines as one regular expression.
-Non-goals: tokens and bytes (see `nprdsl.fields`).
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from nprdsl.content import BLANKS
 from nprdsl.export.regexes import (
     EMPTY,
     Chars,
@@ -22,6 +20,7 @@ from nprdsl.export.regexes import (
     one_of,
     union,
 )
+from nprdsl.structure.field_content import BLANKS
 
 
 @dataclass(frozen=True, slots=True)

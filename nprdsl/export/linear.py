@@ -4,7 +4,6 @@ Servers that know nothing of forks read a trace as one text. `linearise` gives i
 same nodes, without Map, Fork and Join: equal numbers of items and branches are spelled out count by
 count, labels are numbered 1..n, glue is its canonical literal. What a context-free grammar cannot
 say is in `Linear.lost`, a sentence each.
-Non-goals: any target's syntax (see the module of the target), token masks (see `nprdsl.matcher`).
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from nprdsl.export.rules import references, trim
-from nprdsl.ir import (
+from nprdsl.grammar.ir import (
     Alt,
     Block,
     Field,

@@ -3,7 +3,6 @@
 Its lexer takes the longest lexeme, so all content before a tag is one lexeme, together with the tag
 where the tag is text. Special tags are `<[id]>`; no text lexeme ever matches a special token. Free
 text is not blank, without tags, and valid UTF-8.
-Non-goals: the parametric rules of llguidance; counts are spelled out (`nprdsl.export.linear`).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from nprdsl.export.exported import Export, ExportError, Target
 from nprdsl.export.linear import ExportLimits, Linear
 from nprdsl.export.neighbours import conflicting, head
 from nprdsl.export.regexes import escape, parse, quantifier, to_rust
-from nprdsl.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, TerminalKind
+from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, TerminalKind
 
 _HEADER: Final = "%llguidance {}"
 _TEXT: Final = r"(?s:.)*[^ \t\n\r\x0b\x0c](?s:.)*"

@@ -3,7 +3,6 @@
 A unit that begins with a literal can be lexed as that literal and a rest, and then shares the rest
 with other units (`1:` and `2:` before free text). That is wrong where another unit at the same
 place begins alike: the longer lexeme would swallow the literal.
-Non-goals: units themselves (see `nprdsl.export.contents`).
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 from itertools import combinations
 
 from nprdsl.export.contents import Unit, Units
-from nprdsl.ir import Alt, Literal, Node, Ref, Repeat, Seq
+from nprdsl.grammar.ir import Alt, Literal, Node, Ref, Repeat, Seq
 
 _Names = frozenset[str]
 

@@ -7,7 +7,6 @@ a fixed depth, and an upper bound of a repetition is dropped where it would repe
 
 outlines-core up to 0.2.14 refuses some tokens that the expression allows (its automaton stops one
 byte behind a state that could end), and compiles a large vocabulary for minutes with tags as text.
-Non-goals: a fast path; this is for servers that offer `regex` and nothing else.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from nprdsl.export.regexes import (
     union,
 )
 from nprdsl.export.rules import reachable
-from nprdsl.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag, TerminalKind
+from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag, TerminalKind
 
 _FIRST_STAND_IN: Final = 0xE000
 _LONGEST: Final = 1_000_000  # characters; outlines-core needs gigabytes for more

@@ -3,7 +3,6 @@
 `\\d`, `\\w`, `\\s` are ASCII classes in a schema and Unicode ones in Rust, so every class is
 written out as ranges. outlines-core and llguidance read the Rust syntax; xgrammar's EBNF is written
 from the same values (`nprdsl.export.xgrammar`).
-Non-goals: matching (see `nprdsl.regular`).
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
 
-from nprdsl import codepoints
-from nprdsl.codepoints import DIGIT, EVERYTHING, SPACE, WORD, Ranges
+from nprdsl.regular import codepoints
+from nprdsl.regular.codepoints import DIGIT, EVERYTHING, SPACE, WORD, Ranges
 
 _parser: Any = import_module("re._parser")
 op: Any = import_module("re._constants")
@@ -103,7 +102,7 @@ def union(*options: Regex) -> Regex:
 
 
 def parse(pattern: str) -> Regex:
-    """The value of a terminal's `pattern`, which `nprdsl.regular` has accepted."""
+    """The value of a terminal's `pattern`, which `nprdsl.regular.dfa` has accepted."""
     tree = _parser.parse(pattern, re.ASCII)
     return _sequence(tree, tree.state.flags)
 

@@ -1,14 +1,11 @@
-"""Operations on a set of rules without forks: what is used, what can end, what holds a tag.
-
-Non-goals: making such rules (see `nprdsl.export.linear`).
-"""
+"""Operations on a set of rules without forks: what is used, what can end, what holds a tag."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from itertools import chain
 
-from nprdsl.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag
+from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag
 
 
 def references(node: Node) -> Iterator[str]:

@@ -6,7 +6,6 @@ Special tags are `Token(id)`.
 
 Compile with `cache_enabled=False` where several grammars differ in token ids only: the cache of
 xgrammar 0.2.8 takes them for one.
-Non-goals: structural tags (`nprdsl` needs recursion, which they lack).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from nprdsl.export.exported import Export, Target
 from nprdsl.export.freetext import START, TextState, free_text
 from nprdsl.export.linear import ExportLimits, Linear
 from nprdsl.export.regexes import Chars, Concat, Regex, Times, Union, compact, parse, quantifier
-from nprdsl.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag, TerminalKind
+from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag, TerminalKind
 
 _TEXT = "TEXT"
 _ROOT = "root"

@@ -1,7 +1,4 @@
-"""Pictures of traces, masks and schemas: for a terminal, as SVG, as Mermaid. All are plain strings.
-
-Non-goals: reading or checking what is drawn, colours for a terminal, files.
-"""
+"""Pictures of traces, masks and schemas: for a terminal, as SVG, as Mermaid; all plain strings."""
 
 from nprdsl.pictures.mask import mask_svg, mask_text
 from nprdsl.pictures.schema_mermaid import schema_mermaid

@@ -3,8 +3,6 @@
 The first branch of a block goes on in the lane of the branch that forked, the others lie below it.
 Widths are proportional to the number of units, except that a segment is never narrower than its
 caller says and that a fork and a join take room of their own.
-
-Non-goals: drawing.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nprdsl.graph import ExecutionGraph, Fork, Join, Role, Segment
+from nprdsl.trace.graph import ExecutionGraph, Fork, Join, Role, Segment
 
 
 @dataclass(frozen=True, slots=True)

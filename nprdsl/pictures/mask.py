@@ -2,7 +2,7 @@
 
 Long traces are averaged over square blocks. Where a block is larger than `SAMPLES` entries a side,
 that many evenly spaced ones stand for it, so that time and memory do not grow with the square of
-the length. Non-goals: the mask itself (see `nprdsl.layout`).
+the length.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from itertools import groupby, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from nprdsl.layout import Layout
 from nprdsl.pictures.svg import FAINT, INK, LINE, Drawing
+from nprdsl.trace.layout import Layout
 
 SAMPLES = 8
 SHADES = 16

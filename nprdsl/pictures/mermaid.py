@@ -1,4 +1,4 @@
-"""Text in Mermaid labels. Non-goals: diagrams (see the modules that draw them)."""
+"""Text in Mermaid labels."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A grammar as an outline: rules inside the rules that use them, with maps, forks and joins.
 
 Every rule is shown where it is met first and named after that, so that recursion ends. Glue is left
-out: it carries no meaning. Non-goals: drawing.
+out: it carries no meaning.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from nprdsl import ir
+from nprdsl.grammar import ir
 
 
 class ItemKind(StrEnum):

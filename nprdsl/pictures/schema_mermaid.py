@@ -1,12 +1,12 @@
 """A schema as a Mermaid flowchart, in the order in which a trace runs.
 
 A rule that holds other rules is a subgraph; a fork has thick arrows to one branch and to the dots
-that stand for the others. Non-goals: what glue there is between elements.
+that stand for the others.
 """
 
 from __future__ import annotations
 
-from nprdsl import ir
+from nprdsl.grammar import ir
 from nprdsl.pictures.mermaid import escape
 from nprdsl.pictures.outline import Item, ItemKind, outline
 

@@ -1,7 +1,6 @@
 """A schema as SVG: rules as boxes in the boxes of their users; blocks run left to right.
 
 Every box knows its size before anything is drawn, so that a box is laid out from the inside out.
-Non-goals: what glue there is between elements, interaction.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from nprdsl import ir
+from nprdsl.grammar import ir
 from nprdsl.pictures.outline import Item, ItemKind, WordKind, outline
 from nprdsl.pictures.svg import FAINT, INK, LINE, PAPER, PLAIN, TINTS, Drawing, text_width
 

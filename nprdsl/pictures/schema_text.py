@@ -1,10 +1,10 @@
-"""A schema as a tree for a terminal. Non-goals: colours; what glue there is between elements."""
+"""A schema as a tree for a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nprdsl import ir
+from nprdsl.grammar import ir
 from nprdsl.pictures.outline import Item, ItemKind, outline
 
 

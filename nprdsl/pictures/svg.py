@@ -1,7 +1,7 @@
 """Writing SVG: shapes with escaped text, collected into one self-contained document.
 
 Lengths are pixels. Text is measured as if every character were `CHARACTER` wide, which holds for
-the monospace face that all text is set in. Non-goals: what is drawn.
+the monospace face that all text is set in.
 """
 
 from __future__ import annotations

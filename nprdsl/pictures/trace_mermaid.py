@@ -1,10 +1,10 @@
-"""A trace's graph as a Mermaid flowchart: a node for every segment. Non-goals: time to scale."""
+"""A trace's graph as a Mermaid flowchart: a node for every segment."""
 
 from __future__ import annotations
 
-from nprdsl.graph import ExecutionGraph, Role, Segment
 from nprdsl.pictures.lanes import caption, figures
 from nprdsl.pictures.mermaid import escape
+from nprdsl.trace.graph import ExecutionGraph, Role, Segment
 
 
 def to_mermaid(graph: ExecutionGraph) -> str:

@@ -1,14 +1,13 @@
 """A trace's graph as SVG: lanes of bars, time across, a dark bar for every fork and join.
 
 The numbers on top count the units that had been produced one after another by then; the last one is
-the critical path. Non-goals: interaction beyond tooltips.
+the critical path.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nprdsl.graph import ExecutionGraph, Role, Segment
 from nprdsl.pictures.lanes import Lanes, Places, caption, figures, label, lanes, places, steps
 from nprdsl.pictures.svg import (
     FAINT,
@@ -20,6 +19,7 @@ from nprdsl.pictures.svg import (
     fit,
     text_width,
 )
+from nprdsl.trace.graph import ExecutionGraph, Role, Segment
 
 MARGIN, TOP, JUNCTION, GAP = 20, 58, 14, 10
 PROMPT = 92  # width of the prompt, which is not to scale

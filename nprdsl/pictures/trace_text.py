@@ -1,18 +1,16 @@
 """A trace's graph as lanes of box characters, for a terminal.
 
-    ━━━━━━┳━1━━━━━━╌╌╌╌╌╌┳━━━━
-          ┣━2━━━━━━━━━━━━┫
-          ┗━3━━━━╌╌╌╌╌╌╌╌┛
-
-Non-goals: colours, streaming.
+━━━━━━┳━1━━━━━━╌╌╌╌╌╌┳━━━━
+      ┣━2━━━━━━━━━━━━┫
+      ┗━3━━━━╌╌╌╌╌╌╌╌┛
 """
 
 from __future__ import annotations
 
 import textwrap
 
-from nprdsl.graph import ExecutionGraph, Role, Segment
 from nprdsl.pictures.lanes import Lanes, Places, figures, label, lanes, places
+from nprdsl.trace.graph import ExecutionGraph, Role, Segment
 
 RUN, WAIT, COPY = "━", "╌", "▒"
 

@@ -6,7 +6,6 @@
     def test_my_reward(text): ...
 
 Needs the extra `nprdsl[testing]`. Nothing here is needed to parse, generate or train.
-Non-goals: tests of engines (see `nprdsl.runtime`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Strategies for what stands between tags: free text, and values of regular and typed terminals.
-
-Non-goals: where they stand (see `nprdsl.testing.traces`).
-"""
+"""Strategies for what stands between tags: free text, and values of regular and typed terminals."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from functools import cache
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from nprdsl import ir
+from nprdsl.grammar import ir
 from nprdsl.testing.reference import WHITE_SPACE, tag_pattern, value_pattern
 
 PLAIN_PIECES = (

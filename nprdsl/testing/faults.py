@@ -1,14 +1,12 @@
-"""Where one fault can be put into a legal trace: edits for every kind of mutation.
-
-Non-goals: deciding that the outcome is illegal, and drawing one (see `nprdsl.testing.mutations`).
-"""
+"""Where one fault can be put into a legal trace: edits for every kind of mutation."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
 
-from nprdsl import ir
+from nprdsl.grammar import ir
+from nprdsl.structure.violations import ViolationCode as Code
 from nprdsl.testing.places import Candidate, Edit, MutationKind, Work, is_field
 from nprdsl.testing.reference import (
     WHITE_SPACE,
@@ -18,7 +16,6 @@ from nprdsl.testing.reference import (
     value_of,
     value_pattern,
 )
-from nprdsl.violations import ViolationCode as Code
 
 STRAY = "stray words"
 NUMBERS = tuple(str(n) for n in range(1, 40))

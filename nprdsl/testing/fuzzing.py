@@ -2,7 +2,7 @@
 
 Each example is a legal trace and one mutation of it. The schema must accept, read back and
 tokenise the trace, refuse the mutation with a fitting code, and its automaton must agree with its
-checker on both. Non-goals: engines, budgets, speed.
+checker on both.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from enum import StrEnum
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from nprdsl import ir
-from nprdsl.bound import BoundSchema
-from nprdsl.lexemes import text_lexemes
+from nprdsl.grammar import ir
+from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.schema import Schema
 from nprdsl.testing.mutations import Mutation, MutationKind, mutations
 from nprdsl.testing.reference import WHITE_SPACE, Tree, derive
 from nprdsl.testing.tokens import byte_vocabulary, straddling_merges, tokenise
 from nprdsl.testing.traces import Spacing, traces
-from nprdsl.trace import Element
+from nprdsl.trace.lexemes import text_lexemes
+from nprdsl.trace.trace import Element
 
 Progress = Callable[[int, int], None]
 

@@ -2,7 +2,6 @@
 
 The places come from the tree of the trace (`nprdsl.testing.reference`), and the same slow reader
 says that the outcome is really outside the language; the checker under test is not asked.
-Non-goals: legal variants (white space where glue stands), several faults at once.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ from dataclasses import dataclass
 from hypothesis import reject
 from hypothesis import strategies as st
 
-from nprdsl import ir
-from nprdsl.skeletons import nodes
+from nprdsl.grammar import ir
+from nprdsl.prompting.example import nodes
+from nprdsl.structure.violations import ViolationCode as Code
 from nprdsl.testing.faults import MAKERS
 from nprdsl.testing.places import Candidate, MutationKind, Work, apply
 from nprdsl.testing.reference import Found, Reading, Refusal, derive
 from nprdsl.testing.traces import HasGrammar, traces
-from nprdsl.violations import ViolationCode as Code
 
 __all__ = ["Mutation", "MutationKind", "all_mutations", "mutated", "mutations"]
 

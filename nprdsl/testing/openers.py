@@ -1,11 +1,12 @@
 """The tags that a node of a grammar can begin with, fields before them left out.
 
-Written apart from `nprdsl.first`, as the reference reading is to be independent of what it judges.
+Written apart from `nprdsl.grammar.first_follow`: the reference reading must be independent of what
+it judges.
 """
 
 from __future__ import annotations
 
-from nprdsl import ir
+from nprdsl.grammar import ir
 
 
 def first_tags(grammar: ir.Grammar, node: ir.Node) -> frozenset[str]:

@@ -1,7 +1,4 @@
-"""A legal trace that is to be given a fault: its places, and the edits made there.
-
-Non-goals: which edits are faults (see `nprdsl.testing.faults`).
-"""
+"""A legal trace that is to be given a fault: its places, and the edits made there."""
 
 from __future__ import annotations
 
@@ -9,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from nprdsl import ir
+from nprdsl.grammar import ir
+from nprdsl.structure.violations import ViolationCode as Code
 from nprdsl.testing.reference import Tree, items_of
-from nprdsl.violations import ViolationCode as Code
 
 
 class MutationKind(StrEnum):

@@ -3,8 +3,7 @@ cleverness.
 
 It tries every way to read a text and keeps what fits, so it needs no look-ahead, no stack machine
 and no automaton. The tests use it as the oracle of legality, and mutations use its tree to find
-their places. Non-goals: speed, violations with codes (see `nprdsl.parser`), values (see
-`nprdsl.trace`).
+their places.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
-from nprdsl import ir
+from nprdsl.grammar import ir
 from nprdsl.testing.openers import first_tags
 
 WHITE_SPACE = " \t\n\r\f\v"

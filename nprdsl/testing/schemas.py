@@ -1,8 +1,7 @@
 """A Hypothesis strategy for small random schemas, as source text: every one must load.
 
 Each element has tags of its own, so that the next tag decides every choice; free text is always
-followed by a tag or by the end. Non-goals: schemas that must be refused (see tests/schemas/), the
-whole of Lark.
+followed by a tag or by the end.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What of a grammar is worth computing once before traces of it are written.
-
-Non-goals: writing them (see `nprdsl.testing.traces`).
-"""
+"""What of a grammar is worth computing once before traces of it are written."""
 
 from __future__ import annotations
 
@@ -10,8 +7,8 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from nprdsl import ir
-from nprdsl.heights import holds_fork, refs, rule_heights
+from nprdsl.grammar import ir
+from nprdsl.grammar.heights import holds_fork, refs, rule_heights
 from nprdsl.testing.contents import quick_values
 from nprdsl.testing.reference import tag_pattern
 

@@ -3,7 +3,7 @@ with.
 
 A trace is cut where the language demands it (fork, branch and join begin and end with a token),
 and at random places besides; each piece is then spelled by the vocabulary, so pieces straddle tags
-where the vocabulary has such tokens. Non-goals: what a model's own tokenizer would do.
+where the vocabulary has such tokens.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Protocol
 from hypothesis import reject
 from hypothesis import strategies as st
 
-from nprdsl import ir
+from nprdsl.grammar import ir
 from nprdsl.testing.reference import Tree, bound_fields, derive, items_of, tag_pattern
 from nprdsl.testing.traces import Spacing, traces
-from nprdsl.vocabulary import Vocabulary
+from nprdsl.tokens.vocabulary import Vocabulary
 
 END_OF_SEQUENCE = "<|end|>"
 

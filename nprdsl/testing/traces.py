@@ -2,8 +2,7 @@
 
 Counts are drawn before content, so every example is count-equal at once and shrinks to few items
 with short texts. Free text is adversarial on purpose: parts of tags, brackets, new lines, other
-alphabets. Non-goals: texts that are not legal (see `nprdsl.testing.mutations`), random schemas (see
-`nprdsl.testing.schemas`), uniform coverage of the language.
+alphabets.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from typing import Protocol
 from hypothesis import assume, reject
 from hypothesis import strategies as st
 
-from nprdsl import ir
-from nprdsl.heights import height
+from nprdsl.grammar import ir
+from nprdsl.grammar.heights import height
 from nprdsl.testing.contents import free_text, without_tags
 from nprdsl.testing.reference import WHITE_SPACE, value_pattern
 from nprdsl.testing.shapes import Shape, shape_of

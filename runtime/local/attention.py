@@ -4,8 +4,6 @@ Installed for the time of one forward through transformers' AttentionInterface; 
 model keeps its own implementation, so a trainer can share it. Query heads that share a KV head are
 folded into the query axis, so that keys and values are never repeated (2x and more at long prefixes
 on a CPU).
-Non-goals: which requests attend in one call (see `nprdsl.runtime.local.lanes`), which row sees
-which slot (see `nprdsl.runtime.local.masks`).
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 
-from nprdsl.runtime.local.lanes import NOBODY, Lanes
+from nprdsl.runtime.local.attention_batches import NOBODY, Lanes
 
 _NUMBERS = itertools.count()
 # What the `_attn_implementation` property stores; its setter would cost 36 us a forward.

@@ -4,7 +4,6 @@ Everything that runs at once shares one KV log and one forward a round (`schedul
 several threads are served together; each waits for its own results. On a CPU that others use too,
 set GOMP_SPINCOUNT=0 and OMP_WAIT_POLICY=passive before torch is imported: its threads then do not
 wait busily.
-Non-goals: serving over a network, training (the engine never changes the model's weights).
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from nprdsl.events import Event
-from nprdsl.machine import Machine
+from nprdsl.machine.machine import Machine
 from nprdsl.runtime.engine import Engine, Submission, own_sampling
+from nprdsl.runtime.kv_reservation import most_fed
 from nprdsl.runtime.local.forward import Forward
-from nprdsl.runtime.local.freerun import FreeRun, any_token
+from nprdsl.runtime.local.free_run import FreeRun, any_token
 from nprdsl.runtime.local.loading import load_model
 from nprdsl.runtime.local.probe import probe
 from nprdsl.runtime.local.requests import Decoding, Job, Request
@@ -30,8 +29,8 @@ from nprdsl.runtime.outcome import Ending, outcome
 from nprdsl.runtime.prompts import Ids, PromptEncoder
 from nprdsl.runtime.results import Completion, Result
 from nprdsl.runtime.sampling import Sampling
-from nprdsl.runtime.sizing import most_fed
-from nprdsl.vocabulary import Vocabulary
+from nprdsl.structure.events import Event
+from nprdsl.tokens.vocabulary import Vocabulary
 
 MAX_KV_TOKENS = 65_536
 MAX_ROWS = 512

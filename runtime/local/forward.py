@@ -3,8 +3,6 @@
 All rows of all branches of all requests stand in one sequence of batch 1. The keys and values of
 every row are in the log before any row attends, so one forward may hold a parent's tokens and its
 children's.
-Non-goals: what to feed (see `scheduler`), drawing tokens (see `sampler`), whether the model honours
-masks and positions (see `probe`).
 """
 
 from __future__ import annotations
@@ -19,10 +17,10 @@ from transformers import PreTrainedModel
 
 from nprdsl.runtime.errors import UnsupportedModelError
 from nprdsl.runtime.local.attention import LogAttention
-from nprdsl.runtime.local.branches import Run, TraceLog
+from nprdsl.runtime.local.attention_batches import RowGroup, Seating, seating
 from nprdsl.runtime.local.kv_log import Extent, KvLog
-from nprdsl.runtime.local.lanes import RowGroup, Seating, seating
 from nprdsl.runtime.local.masks import MaskBuilder, Part
+from nprdsl.runtime.local.trace_log import Run, TraceLog
 
 KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
 

@@ -2,9 +2,8 @@
 
 A request owns one extent: adjacent slots, reserved when it is admitted, given back when it ends.
 Inside its extent a request only appends; forks, joins and branch ends never move or copy an entry
-(who sees what is a mask, see `nprdsl.runtime.local.branches`). Adjacent slots let attention read a
+(who sees what is a mask, see `nprdsl.runtime.local.trace_log`). Adjacent slots let attention read a
 request's entries as one slice, so its cost does not depend on what the other requests hold.
-Non-goals: admission (see `nprdsl.runtime.local.scheduler`), visibility.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class SlotPool:
         """The lowest free extent of `length` slots or a few more, or None while there is no room.
 
         Where there is room, lengths are rounded up by an eighth at most, so that extents of
-        requests that want nearly as much are equal (see `nprdsl.runtime.local.lanes`).
+        requests that want nearly as much are equal (see `nprdsl.runtime.local.attention_batches`).
         """
         assert owner not in self._owned and length > 0
         for wanted in (_rounded(length), length):

@@ -1,8 +1,4 @@
-"""A model and its tokenizer from a folder or a hub name, with clear errors.
-
-Non-goals: downloading policy (Hugging Face's own environment variables apply), whether the model is
-fit for the engine (see `probe`).
-"""
+"""A model and its tokenizer from a folder or a hub name, with clear errors."""
 
 from __future__ import annotations
 

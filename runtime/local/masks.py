@@ -4,7 +4,6 @@ While every request feeds one token on the same branches as in the forward befor
 one visible entry a row, in place; else it is written anew from the branches. Sliding-window layers
 have a mask of their own: a column is also hidden when its position is `window` or more behind the
 row's.
-Non-goals: attention itself (see `nprdsl.runtime.local.attention`).
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from nprdsl.runtime.local.branches import Bools, Ints, Run, TraceLog
-from nprdsl.runtime.local.lanes import RowGroup, Seating
+from nprdsl.runtime.local.attention_batches import RowGroup, Seating
+from nprdsl.runtime.local.trace_log import Bools, Ints, Run, TraceLog
 
 _ROOM = 64  # forwards that a mask may grow before it is written anew
 

@@ -4,7 +4,6 @@ Branch 1 and branch 2 follow one prefix. Branch 2 must not change when branch 1'
 mask), must change when its positions do, must equal the model's own plain forward over prefix and
 branch 2, and what follows the join must see both. Differences are measured against what one changed
 prefix token does.
-Non-goals: speed, numerical accuracy beyond telling a right model from a wrong one.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from dataclasses import dataclass, replace
 import torch
 from transformers import PreTrainedModel
 
-from nprdsl.actions import Feed, Fork, Join
+from nprdsl.machine.actions import Feed, Fork, Join
 from nprdsl.runtime.errors import UnsupportedModelError
-from nprdsl.runtime.local.branches import TraceLog
 from nprdsl.runtime.local.forward import Forward, arrange
 from nprdsl.runtime.local.kv_log import Extent
+from nprdsl.runtime.local.trace_log import TraceLog
 
 _PREFIX, _FIRST, _SECOND, _AFTER = 6, 9, 5, 3  # tokens
 _SLOTS = _PREFIX + _FIRST + _SECOND + _AFTER

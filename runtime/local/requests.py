@@ -1,7 +1,4 @@
-"""One request on its way through the scheduler: its machine, its log, what it draws next.
-
-Non-goals: which request runs when (see `scheduler`), what a result looks like (see `engine`).
-"""
+"""One request on its way through the scheduler: its machine, its log, what it draws next."""
 
 from __future__ import annotations
 
@@ -11,19 +8,19 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from nprdsl.actions import Action, Feed
-from nprdsl.events import EndReason, Event
-from nprdsl.runtime.local.branches import Run, TraceLog
-from nprdsl.runtime.local.constraints import Packed
-from nprdsl.runtime.local.histories import Histories
+from nprdsl.machine.actions import Action, Feed
+from nprdsl.runtime.drawing.mask_application import Packed
+from nprdsl.runtime.drawing.penalty_counts import Histories
+from nprdsl.runtime.drawing.sampler import Draw
+from nprdsl.runtime.drawing.uniform import branch_key, uniform
 from nprdsl.runtime.local.kv_log import Extent
-from nprdsl.runtime.local.randomness import branch_key, uniform
-from nprdsl.runtime.local.sampler import Draw
+from nprdsl.runtime.local.trace_log import Run, TraceLog
 from nprdsl.runtime.sampling import DEFAULT, Sampling
+from nprdsl.structure.events import EndReason, Event
 
 
 class Driver(Protocol):
-    """What the scheduler asks of a `nprdsl.machine.Machine`."""
+    """What the scheduler asks of a `nprdsl.machine.machine.Machine`."""
 
     @property
     def live(self) -> tuple[int, ...]: ...

@@ -5,7 +5,6 @@ one forward, draws a token for every live branch whose logits are there, and tel
 request is admitted, first come first served, when an extent for all that it can ever feed is free;
 so a running request never waits for memory and nothing can deadlock. A request that fails gives its
 slots back and the others go on.
-Non-goals: building machines and results (see `engine`).
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
 
+from nprdsl.runtime.drawing.sampler import Draw, Sampler
 from nprdsl.runtime.errors import CapacityError
-from nprdsl.runtime.local.branches import Run
 from nprdsl.runtime.local.forward import Forward, arrange
 from nprdsl.runtime.local.kv_log import SlotPool
 from nprdsl.runtime.local.requests import Job, Request
-from nprdsl.runtime.local.sampler import Draw, Sampler
+from nprdsl.runtime.local.trace_log import Run
 
 
 @dataclass(slots=True)

@@ -1,5 +1,5 @@
 """Parallel traces on stock SGLang: a plugin for its processes, and a client of its server.
 
 `protocol` is what travels between the two. The plugin is found by SGLang itself, through the entry
-point group `sglang.srt.plugins`. Non-goals: a fork of SGLang, any file of it changed.
+point group `sglang.srt.plugins`.
 """

@@ -2,7 +2,6 @@
 
 What would fail later is refused before anything is loaded: no SGLang, a version that the plugin was
 not tested with, options under which schemas cannot run, a port in use.
-Non-goals: SGLang's own options (they pass through), what the user sees (see `nprdsl.cli.serve`).
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from typing import Final
 from nprdsl.runtime.bundled import ARITH, is_bundled, model_folder
 from nprdsl.runtime.errors import EngineUnavailableError
 from nprdsl.runtime.sglang import cpu
+from nprdsl.runtime.sglang.client.transport import Transport
 from nprdsl.runtime.sglang.plugin import TESTED
-from nprdsl.runtime.sglang.serverinfo import ServerInfo, ServerSelf
-from nprdsl.runtime.sglang.transport import Transport
+from nprdsl.runtime.sglang.server_info import ServerInfo, ServerSelf
 
 GROUP: Final = "sglang.srt.plugins"
 NAME: Final = "nprdsl"

@@ -11,7 +11,6 @@ begins, else None (`reports` gives those that there are). `output_ids` are the t
 order, as far as the trace is settled: a token is sent when all that stands before it is written.
 Live branches are seen in the reports' events. The last report has `final`; that of a request that
 ended before it had a token is the one entry of `meta_info["nprdsl_alone"]`.
-Non-goals: HTTP, the trace itself (the client parses it from the ids).
 """
 
 from __future__ import annotations
@@ -27,9 +26,14 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
-from nprdsl.actions import ALL, JoinPolicy
-from nprdsl.diagnostics import did_you_mean
-from nprdsl.events import (
+from nprdsl.grammar.diagnostics import did_you_mean
+from nprdsl.grammar.resolve import read_grammar
+from nprdsl.grammar.terminal_types import FreeText, TerminalType, typed
+from nprdsl.machine.actions import ALL, JoinPolicy
+from nprdsl.machine.budget import DEFAULT_LIMITS, Limits
+from nprdsl.runtime.sampling import DEFAULT, SETTINGS, Sampling
+from nprdsl.schema import Schema, SchemaNotFoundError, shipped
+from nprdsl.structure.events import (
     BranchEndEvent,
     EndEvent,
     EndReason,
@@ -38,11 +42,6 @@ from nprdsl.events import (
     JoinEvent,
     TokenEvent,
 )
-from nprdsl.ledger import DEFAULT_LIMITS, Limits
-from nprdsl.resolve import read_grammar
-from nprdsl.runtime.sampling import DEFAULT, SETTINGS, Sampling
-from nprdsl.schema import Schema, SchemaNotFoundError, shipped
-from nprdsl.terminals import FreeText, TerminalType, typed
 
 KEY: Final = "nprdsl"  # in custom_params and in meta_info
 KEY_ALONE: Final = "nprdsl_alone"  # in meta_info: a report without a token
@@ -145,7 +144,7 @@ def _shipped(name: str) -> str:
 
 
 class LimitsForm(_Form):
-    """`nprdsl.ledger.Limits`, field by field."""
+    """`nprdsl.machine.budget.Limits`, field by field."""
 
     max_tokens: int = DEFAULT_LIMITS.max_tokens
     branch_tokens: int | None = None

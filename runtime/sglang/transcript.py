@@ -3,7 +3,6 @@
 Branches are written side by side, but a client that knows no branches receives one list of tokens.
 A token is settled when all that stands before it in the linear order is written: the trunk, then
 the first branch while it runs, then the second … Each token is visited once.
-Non-goals: the trace's meaning (the client parses it).
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from nprdsl.actions import ROOT
-from nprdsl.events import BranchEndEvent, Event, ForkEvent, TokenEvent
+from nprdsl.machine.actions import ROOT
+from nprdsl.structure.events import BranchEndEvent, Event, ForkEvent, TokenEvent
 
 
 @dataclass(frozen=True, slots=True)

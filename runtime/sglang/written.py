@@ -1,11 +1,8 @@
-"""A report's tokens as the machine's own record of them.
-
-Non-goals: reading them (see `nprdsl.runtime.outcome`).
-"""
+"""A report's tokens as the machine's own record of them."""
 
 from __future__ import annotations
 
-from nprdsl.branches import Written
+from nprdsl.machine.branch_state import Written
 from nprdsl.runtime.sglang.protocol import Report
 
 

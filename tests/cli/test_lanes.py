@@ -12,7 +12,7 @@ from rich.console import Console
 
 from nprdsl.cli.lanes import Board, Linear
 from nprdsl.cli.live import Screen
-from nprdsl.events import (
+from nprdsl.structure.events import (
     BranchEndEvent,
     BranchReason,
     EndEvent,
@@ -22,7 +22,7 @@ from nprdsl.events import (
     JoinEvent,
     TokenEvent,
 )
-from nprdsl.vocabulary import Vocabulary
+from nprdsl.tokens.vocabulary import Vocabulary
 
 TAGS = ("<step>", "</step>", "<end>")
 VOCABULARY = Vocabulary(

@@ -10,7 +10,7 @@ from itertools import pairwise
 from hypothesis import strategies as st
 
 from nprdsl.trainers.curate.document import Kind, Node, Span, nested
-from nprdsl.trainers.curate.pieces import (
+from nprdsl.trainers.curate.form_parts import (
     ConclusionSlot,
     ExtraSlot,
     ItemSlot,

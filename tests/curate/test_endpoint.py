@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from nprdsl.trainers.curate.account import Account
 from nprdsl.trainers.curate.cache import Cache, Reply, Request
+from nprdsl.trainers.curate.cost import Account
 from nprdsl.trainers.curate.endpoint import (
     Endpoint,
     EndpointError,

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 
 import nprdsl
 from nprdsl.schema import Schema
+from nprdsl.trainers.curate.capacity import Room, room_of
 from nprdsl.trainers.curate.document import Block, Kind, Node, Prose, Span, depth_of, nested
 from nprdsl.trainers.curate.forms import Form, form_of
-from nprdsl.trainers.curate.room import Room, room_of
 from tests.curate.documents_drawn import documents, named
 
 MULTIVERSE, NPR, THREADS, R1 = map(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 import nprdsl
+from nprdsl.trainers.curate.capacity import Room
 from nprdsl.trainers.curate.document import Kind, Prose
 from nprdsl.trainers.curate.draft import BlockWording, Draft, Edit, Text, Wording
 from nprdsl.trainers.curate.forms import form_of
-from nprdsl.trainers.curate.room import Room
 from nprdsl.trainers.curate.step import In, Out, Step
 from nprdsl.trainers.curate.steps import arrange, group, parse, refill, write
 from nprdsl.trainers.curate.steps.arrange import Arrangement, BlockPlan, Range

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nprdsl.actions import Action, Drop, End, Feed, Fork, Join
-from nprdsl.events import EndReason, Event
-from nprdsl.runtime.local.constraints import Packed
+from nprdsl.machine.actions import Action, Drop, End, Feed, Fork, Join
+from nprdsl.runtime.drawing.mask_application import Packed
+from nprdsl.structure.events import EndReason, Event
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from random import Random
 import numpy as np
 
 import nprdsl
-from nprdsl.bound import BoundSchema
-from nprdsl.ledger import Limits
-from nprdsl.machine import Machine
-from nprdsl.runtime.bindings import MOST_STATES, Bindings
+from nprdsl.machine.budget import Limits
+from nprdsl.machine.machine import Machine
+from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.runtime.schema_cache import MOST_STATES, Bindings
 from nprdsl.schema import Schema
 from nprdsl.testing import byte_vocabulary
 from tests.walks import GOAL, schema_of

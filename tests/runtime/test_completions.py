@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import nprdsl
-from nprdsl.events import EndReason
-from nprdsl.ledger import LimitError
+from nprdsl.machine.budget import LimitError
 from nprdsl.runtime import LocalEngine, Sampling
-from nprdsl.runtime.local.freerun import any_token
+from nprdsl.runtime.local.free_run import any_token
+from nprdsl.structure.events import EndReason
 from tests.runtime.tiny_models import byte_tokenizer, model
 
 GREEDY = Sampling(temperature=0.0)

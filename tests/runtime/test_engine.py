@@ -14,14 +14,14 @@ import pytest
 
 import nprdsl
 from nprdsl import LimitError, Limits, Schema, Vocabulary
-from nprdsl.actions import FIRST
-from nprdsl.events import EndEvent, EndReason, Event, ForkEvent, JoinEvent, TokenEvent
+from nprdsl.machine.actions import FIRST
 from nprdsl.runtime.errors import CapacityError, UnsupportedModelError
 from nprdsl.runtime.local import LocalEngine
 from nprdsl.runtime.local.loading import ModelNotFoundError
 from nprdsl.runtime.prompts import PromptError
 from nprdsl.runtime.results import GenerationError, Result
 from nprdsl.runtime.sampling import Sampling
+from nprdsl.structure.events import EndEvent, EndReason, Event, ForkEvent, JoinEvent, TokenEvent
 from tests.runtime.tiny_models import byte_tokenizer, dense, model
 
 ARITH = Path(nprdsl.__file__).parent / "runtime" / "models" / "arith"

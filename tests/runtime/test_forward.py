@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from nprdsl.actions import Feed, Fork, Join
-from nprdsl.events import EndReason
-from nprdsl.runtime.local.branches import TraceLog
+from nprdsl.machine.actions import Feed, Fork, Join
 from nprdsl.runtime.local.forward import Forward, arrange
 from nprdsl.runtime.local.kv_log import Extent
 from nprdsl.runtime.local.requests import Decoding, Job, Request
 from nprdsl.runtime.local.scheduler import Scheduler, _Fed, _steady
+from nprdsl.runtime.local.trace_log import TraceLog
 from nprdsl.runtime.sampling import Sampling
+from nprdsl.structure.events import EndReason
 from tests.runtime.scripted import ScriptedMachine, random_masks, random_plan, size
 from tests.runtime.tiny_models import NAMES, WIDTH, dense_logprobs, model
 

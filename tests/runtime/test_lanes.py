@@ -10,13 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nprdsl.events import EndReason
 from nprdsl.runtime.local.attention import LogAttention, _entries
+from nprdsl.runtime.local.attention_batches import FARTHEST, WIDEST, RowGroup, seating
 from nprdsl.runtime.local.forward import Forward
-from nprdsl.runtime.local.lanes import FARTHEST, WIDEST, RowGroup, seating
 from nprdsl.runtime.local.requests import Job, Request
 from nprdsl.runtime.local.scheduler import Scheduler
 from nprdsl.runtime.sampling import Sampling
+from nprdsl.structure.events import EndReason
 from tests.runtime.scripted import Force, Sample, ScriptedMachine, Split
 from tests.runtime.tiny_models import WIDTH, dense_logprobs, model
 

@@ -7,7 +7,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from nprdsl.runtime.prompts import PromptEncoder, PromptError
-from nprdsl.vocabulary import Vocabulary
+from nprdsl.tokens.vocabulary import Vocabulary
 
 TAGS = ["<step>", "</step>", "<<step>"]
 SPECIAL = ["<eos>", "<bos>", "<|user|>", *TAGS]

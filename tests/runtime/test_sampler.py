@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from nprdsl.actions import Drop, Feed, Fork, Join
-from nprdsl.runtime.local.constraints import Constraints
-from nprdsl.runtime.local.histories import Histories, Seen
-from nprdsl.runtime.local.randomness import branch_key, uniform
-from nprdsl.runtime.local.sampler import Draw, Sampler
+from nprdsl.machine.actions import Drop, Feed, Fork, Join
+from nprdsl.runtime.drawing.mask_application import Constraints
+from nprdsl.runtime.drawing.penalty_counts import Histories, Seen
+from nprdsl.runtime.drawing.sampler import Draw, Sampler
+from nprdsl.runtime.drawing.uniform import branch_key, uniform
 from nprdsl.runtime.sampling import Sampling
 from tests.runtime.scripted import pack, random_masks
 

@@ -11,14 +11,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from nprdsl.actions import Action
-from nprdsl.events import EndReason
+from nprdsl.machine.actions import Action
 from nprdsl.runtime.errors import CapacityError
 from nprdsl.runtime.local.forward import Forward
 from nprdsl.runtime.local.masks import Part
 from nprdsl.runtime.local.requests import Decoding, Job, Request
 from nprdsl.runtime.local.scheduler import Scheduler
 from nprdsl.runtime.sampling import Sampling
+from nprdsl.structure.events import EndReason
 from tests.runtime.scripted import (
     Force,
     Sample,

@@ -12,13 +12,11 @@ import pytest
 from pydantic import ValidationError
 
 import nprdsl
-from nprdsl.actions import FIRST, Drop, Feed, Fork, Join
-from nprdsl.events import Event, ForkEvent, TokenEvent
-from nprdsl.ledger import Limits
-from nprdsl.machine import Machine
+from nprdsl.machine.actions import FIRST, Drop, Feed, Fork, Join
+from nprdsl.machine.budget import Limits
+from nprdsl.machine.machine import Machine
 from nprdsl.runtime.sampling import Sampling
-from nprdsl.runtime.sglang.forest import Branch, Forest, Merged, Released, Started
-from nprdsl.runtime.sglang.library import Library, RefusedError
+from nprdsl.runtime.sglang.plugin.branch_queues import Branch, Forest, Merged, Released, Started
 from nprdsl.runtime.sglang.protocol import (
     ForkRequest,
     Report,
@@ -28,8 +26,10 @@ from nprdsl.runtime.sglang.protocol import (
     read_event,
     reports,
 )
+from nprdsl.runtime.sglang.requests import Library, RefusedError
 from nprdsl.runtime.sglang.transcript import Transcript
-from nprdsl.vocabulary import Vocabulary
+from nprdsl.structure.events import Event, ForkEvent, TokenEvent
+from nprdsl.tokens.vocabulary import Vocabulary
 
 TAGS = tuple(
     dict.fromkeys(

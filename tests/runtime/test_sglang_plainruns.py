@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nprdsl.bound import BoundSchema
-from nprdsl.resolve import read_grammar
+from nprdsl.grammar.resolve import read_grammar
+from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.runtime.sampling import Sampling
-from nprdsl.runtime.sglang.plainruns import PlainRuns
-from nprdsl.runtime.sglang.transport import ServerError
+from nprdsl.runtime.sglang.client.masked_runs import PlainRuns
+from nprdsl.runtime.sglang.client.transport import ServerError
 from nprdsl.schema import Schema
-from nprdsl.vocabulary import Vocabulary
+from nprdsl.tokens.vocabulary import Vocabulary
 
 SIZE = 49  # no multiple of a mask's words
 VOCABULARY = Vocabulary(

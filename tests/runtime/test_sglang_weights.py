@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from nprdsl.runtime.sglang import weights
-from nprdsl.runtime.sglang.weights import Weights, WeightsError
+from nprdsl.runtime.sglang.client import weights
+from nprdsl.runtime.sglang.client.weights import Weights, WeightsError
 
 
 class StandIn:

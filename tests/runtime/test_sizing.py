@@ -6,9 +6,9 @@ import pytest
 
 import nprdsl
 from nprdsl import LimitError, Limits
-from nprdsl.ir import Grammar
-from nprdsl.resolve import read_grammar
-from nprdsl.runtime.sizing import most_fed, rereads
+from nprdsl.grammar.ir import Grammar
+from nprdsl.grammar.resolve import read_grammar
+from nprdsl.runtime.kv_reservation import most_fed, rereads
 
 NESTED = """
 %import .parallel (map, process, spawn, reduce, reread)

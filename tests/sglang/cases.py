@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import nprdsl
-from nprdsl.ledger import Limits
-from nprdsl.resolve import read_grammar
+from nprdsl.grammar.resolve import read_grammar
+from nprdsl.machine.budget import Limits
 from nprdsl.runtime import LocalEngine, Result, Sampling
 from nprdsl.runtime.sglang.protocol import ForkRequest
 from nprdsl.schema import Schema

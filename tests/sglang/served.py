@@ -22,7 +22,7 @@ import pytest
 
 from nprdsl.cli.failures import ExitCode
 from nprdsl.runtime import LocalEngine, SGLangEngine
-from nprdsl.runtime.sglang.transport import Transport
+from nprdsl.runtime.sglang.client.transport import Transport
 from tests.cli.commands import MAIN, environment
 
 PROMPT = "37*42+85*19?"

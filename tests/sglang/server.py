@@ -17,8 +17,8 @@ from unittest import mock
 import psutil
 import sglang
 
-from nprdsl.events import Event, ForkEvent, JoinEvent, TokenEvent
 from nprdsl.runtime.sglang.protocol import ForkRequest, Report, reports
+from nprdsl.structure.events import Event, ForkEvent, JoinEvent, TokenEvent
 
 T = TypeVar("T")
 POOL = 3000  # tokens

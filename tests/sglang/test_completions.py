@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import nprdsl
-from nprdsl.events import EndReason
-from nprdsl.ledger import LimitError
+from nprdsl.machine.budget import LimitError
 from nprdsl.runtime import LocalEngine, Sampling, SGLangEngine
 from nprdsl.runtime.prompts import Prompt
 from nprdsl.runtime.results import Completion
+from nprdsl.structure.events import EndReason
 from tests.sglang.cases import GREEDY, TOLERANCE
 from tests.sglang.served import POSITIONS, PROMPT, PROMPTS
 

@@ -19,8 +19,8 @@ from sglang.srt.managers.io_struct import (
     UpdateWeightFromDiskReqInput,
 )
 
-from nprdsl.events import EndReason
 from nprdsl.runtime import LocalEngine
+from nprdsl.structure.events import EndReason
 from tests.sglang.cases import (
     Case,
     agree,

@@ -12,7 +12,7 @@ import pytest
 from sglang.srt.managers.io_struct import ContinueGenerationReqInput, PauseGenerationReqInput
 
 import nprdsl
-from nprdsl.ledger import Limits
+from nprdsl.machine.budget import Limits
 from nprdsl.runtime import LocalEngine, Sampling
 from nprdsl.runtime.sglang.protocol import ForkRequest
 from tests.sglang.cases import nesting

@@ -10,7 +10,10 @@ import torch
 from torch.nn import functional
 
 import nprdsl
-from nprdsl.events import (
+from nprdsl.machine.budget import Limits
+from nprdsl.runtime import LocalEngine, Sampling
+from nprdsl.runtime.sglang.protocol import ForkRequest
+from nprdsl.structure.events import (
     BranchEndEvent,
     BranchReason,
     EndEvent,
@@ -19,9 +22,6 @@ from nprdsl.events import (
     JoinEvent,
     TokenEvent,
 )
-from nprdsl.ledger import Limits
-from nprdsl.runtime import LocalEngine, Sampling
-from nprdsl.runtime.sglang.protocol import ForkRequest
 from tests.sglang.cases import Case, all_agree, nesting, own_schema
 from tests.sglang.server import POOL, Answer, Server
 from tests.sglang.test_same_answers import FORKING, GREEDY, LIMITS, PROMPTS, assert_same

@@ -13,8 +13,8 @@ import pytest
 
 import nprdsl
 from nprdsl.runtime import LocalEngine, Sampling
+from nprdsl.runtime.sglang.client.transport import Transport
 from nprdsl.runtime.sglang.protocol import SchemaForm
-from nprdsl.runtime.sglang.transport import Transport
 from tests.sglang.served import ANSWER, PROMPT, Served
 
 ARITH = nprdsl.load("arith")

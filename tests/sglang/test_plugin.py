@@ -14,8 +14,8 @@ from transformers import GenerationConfig
 
 import nprdsl
 from nprdsl.runtime.sglang import front, hooks, plugin
-from nprdsl.runtime.sglang.attach import refusal
-from nprdsl.runtime.sglang.conductor import Stage
+from nprdsl.runtime.sglang.plugin.attach import refusal
+from nprdsl.runtime.sglang.plugin.trace_request import Stage
 from nprdsl.runtime.sglang.protocol import KEY, ForkRequest
 from tests.sglang.server import Server
 

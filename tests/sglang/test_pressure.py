@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 import nprdsl
-from nprdsl.ledger import Limits
+from nprdsl.machine.budget import Limits
 from nprdsl.runtime import LocalEngine
 from tests.sglang.cases import (
     Case,

@@ -18,9 +18,9 @@ import torch
 from sglang.srt.managers.io_struct import ContinueGenerationReqInput, PauseGenerationReqInput
 
 import nprdsl
-from nprdsl.events import EndReason
 from nprdsl.runtime import LocalEngine, Sampling
 from nprdsl.runtime.sglang import drawing
+from nprdsl.structure.events import EndReason
 from tests.sglang.cases import GREEDY, Case, agree, all_agree, ids_of, nesting, plain, spawning
 from tests.sglang.server import Answer, Server
 from tests.sglang.test_same_answers import LIMITS

@@ -15,14 +15,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import nprdsl
-from nprdsl.actions import FIRST
-from nprdsl.events import BranchEndEvent, BranchReason, EndReason, ForkEvent, TokenEvent
-from nprdsl.ledger import Limits
+from nprdsl.machine.actions import FIRST
+from nprdsl.machine.budget import Limits
 from nprdsl.runtime import LocalEngine, Sampling
-from nprdsl.runtime.sglang.attach import refusal
-from nprdsl.runtime.sglang.conductor import Conductor
-from nprdsl.runtime.sglang.library import Library
+from nprdsl.runtime.sglang.plugin.attach import refusal
+from nprdsl.runtime.sglang.plugin.trace_request import Conductor
 from nprdsl.runtime.sglang.protocol import reports
+from nprdsl.runtime.sglang.requests import Library
+from nprdsl.structure.events import BranchEndEvent, BranchReason, EndReason, ForkEvent, TokenEvent
 from tests.sglang.cases import (
     GREEDY,
     NESTED,

@@ -13,7 +13,7 @@ from typing import Any
 from sglang.srt.managers.io_struct import ContinueGenerationReqInput, PauseGenerationReqInput
 
 import nprdsl
-from nprdsl.ledger import Limits
+from nprdsl.machine.budget import Limits
 from nprdsl.runtime import LocalEngine
 from tests.sglang.cases import (
     NESTED,

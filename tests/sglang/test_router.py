@@ -13,11 +13,11 @@ import openai
 import pytest
 
 import nprdsl
-from nprdsl.events import EndReason, ForkEvent, TokenEvent
 from nprdsl.runtime import LocalEngine, Result, Sampling, SGLangEngine
 from nprdsl.runtime.errors import EngineUnavailableError
-from nprdsl.runtime.sglang.transport import Transport
-from nprdsl.runtime.sglang.weights import WeightsError
+from nprdsl.runtime.sglang.client.transport import Transport
+from nprdsl.runtime.sglang.client.weights import WeightsError
+from nprdsl.structure.events import EndReason, ForkEvent, TokenEvent
 from tests.sglang.cases import GREEDY, own_schema
 from tests.sglang.served import ANSWER, PROMPT, Served, free_port
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import nprdsl
-from nprdsl.events import EndReason
-from nprdsl.ledger import Limits
+from nprdsl.machine.budget import Limits
 from nprdsl.runtime import LocalEngine, Result, Sampling
 from nprdsl.runtime.sglang.protocol import ForkRequest
+from nprdsl.structure.events import EndReason
 from tests.sglang.cases import nesting
 from tests.sglang.server import Answer, Server
 

@@ -13,15 +13,22 @@ from pathlib import Path
 import pytest
 
 import nprdsl
-from nprdsl.actions import FIRST
 from nprdsl.cli.failures import ExitCode
-from nprdsl.events import BranchEndEvent, BranchReason, EndReason, Event, ForkEvent, TokenEvent
-from nprdsl.ledger import LimitError, Limits
+from nprdsl.machine.actions import FIRST
+from nprdsl.machine.budget import LimitError, Limits
 from nprdsl.runtime import GenerationError, LocalEngine, Result, Sampling, SGLangEngine
 from nprdsl.runtime.errors import CapacityError, EngineUnavailableError, UnsupportedServerError
 from nprdsl.runtime.prompts import PromptError
-from nprdsl.runtime.sglang.transport import Transport
-from nprdsl.runtime.sglang.weights import WeightsError
+from nprdsl.runtime.sglang.client.transport import Transport
+from nprdsl.runtime.sglang.client.weights import WeightsError
+from nprdsl.structure.events import (
+    BranchEndEvent,
+    BranchReason,
+    EndReason,
+    Event,
+    ForkEvent,
+    TokenEvent,
+)
 from tests.cli.commands import invoke
 from tests.documents import DOCS, blocks, run_python
 from tests.sglang.cases import GREEDY, TOLERANCE

@@ -17,16 +17,16 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, settings
 
 import nprdsl
-from nprdsl.actions import ALL, FIRST, JoinPolicy
-from nprdsl.bound import BoundSchema
-from nprdsl.diagnostics import SchemaError
-from nprdsl.events import EndReason
-from nprdsl.ledger import Limits
+from nprdsl.grammar.diagnostics import SchemaError
+from nprdsl.machine.actions import ALL, FIRST, JoinPolicy
+from nprdsl.machine.budget import Limits
+from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.runtime import LocalEngine, Sampling
+from nprdsl.runtime.kv_reservation import most_fed
 from nprdsl.runtime.sglang.protocol import ForkRequest
-from nprdsl.runtime.sizing import most_fed
 from nprdsl.schema import Schema
-from nprdsl.stack import Bounds
+from nprdsl.structure.events import EndReason
+from nprdsl.structure.stack import Bounds
 from nprdsl.testing import schemas
 from tests.sglang.cases import all_agree, ids_of, own_schema, plain, spawning
 from tests.sglang.models import SCHEMAS

@@ -13,7 +13,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from nprdsl.trainers.attention.blocks import block_kinds, block_mask
 from nprdsl.trainers.attention.dense import dense_mask, visible
 from nprdsl.trainers.attention.segments import ARGUMENT, plan, register
-from nprdsl.trainers.rows import Row, alike, bins, pack, sequence
+from nprdsl.trainers.batch.packed_rows import Row, alike, bins, pack, sequence
 from tests.trainers.traces import SCHEMAS, trace
 
 CASES = [(name, seed) for name in SCHEMAS for seed in range(3)]

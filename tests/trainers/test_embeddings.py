@@ -10,7 +10,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from nprdsl.trainers.embeddings import add_tags
+from nprdsl.trainers.run.add_tags import add_tags
 
 TAGS = ("<plan>", "</plan>", "<step>")
 

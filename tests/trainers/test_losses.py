@@ -10,13 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nprdsl.trainers.advantages import (
+from nprdsl.trainers.objective.advantages import (
     batch_normalised,
     group_normalised,
     informative,
     overlong,
 )
-from nprdsl.trainers.losses import Clip, dapo, papo, reinforce, sft, token_logprobs
+from nprdsl.trainers.objective.losses import Clip, dapo, papo, reinforce, sft, token_logprobs
 
 GROUPS = [0, 0, 0, 1, 1, 1, 2, 2]
 REWARDS = [1.0, -1.0, -1.0, 1.0, 1.0, -1.0, -1.0, -1.0]

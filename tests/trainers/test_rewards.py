@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 
 import nprdsl
+from nprdsl.structure.violations import ViolationCode
 from nprdsl.testing import mutated, traces
 from nprdsl.trainers.rewards.format import NPR, Counting, Penalty, Role, format_reward, roles_of
 from nprdsl.trainers.rewards.presets import PRESETS, Judged, judge_text
-from nprdsl.violations import ViolationCode
 
 GOLDEN = Path(__file__).parent / "rewards.json"
 TABLE = json.loads(GOLDEN.read_text(encoding="utf-8"))

@@ -8,10 +8,11 @@ import torch
 
 import nprdsl
 from nprdsl import Limits
-from nprdsl.events import EndReason
 from nprdsl.runtime.results import Completion
 from nprdsl.runtime.sampling import Sampling
-from nprdsl.trainers.rollout import (
+from nprdsl.structure.events import EndReason
+from nprdsl.trainers.batch.scoring import score, targets
+from nprdsl.trainers.rollout.rollout import (
     MismatchError,
     OffPolicyError,
     Rollout,
@@ -20,7 +21,6 @@ from nprdsl.trainers.rollout import (
     mismatch,
     rollouts,
 )
-from nprdsl.trainers.scoring import score, targets
 from tests.trainers.test_scoring import engine
 
 PROMPTS = [[65, 66], [67, 68, 69]]

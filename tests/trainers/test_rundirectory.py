@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nprdsl.trainers.rundirectory import RunDirectory, RunError
+from nprdsl.trainers.run.directory import RunDirectory, RunError
 
 SETTINGS = {"run": {"seed": 1, "output": "x"}, "batch": 8}
 

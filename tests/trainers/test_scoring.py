@@ -16,8 +16,8 @@ from nprdsl.runtime.results import Result
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.testing import byte_vocabulary
 from nprdsl.trainers.attention.segments import register
-from nprdsl.trainers.rows import Row, last_seen, pack, row
-from nprdsl.trainers.scoring import Attention, score, targets
+from nprdsl.trainers.batch.packed_rows import Row, last_seen, pack, row
+from nprdsl.trainers.batch.scoring import Attention, score, targets
 from tests.trainers.traces import SCHEMAS, trace
 
 CASES = [(name, seed) for name in SCHEMAS for seed in range(2)]

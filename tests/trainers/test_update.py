@@ -13,10 +13,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from nprdsl.trainers.losses import papo, sft
-from nprdsl.trainers.rollout import MismatchError
-from nprdsl.trainers.scoring import Attention, inputs
-from nprdsl.trainers.update import Batch, Check, Item, Step, Updater, unchecked
+from nprdsl.trainers.batch.scoring import Attention, inputs
+from nprdsl.trainers.batch.update import Batch, Check, Item, Step, Updater, unchecked
+from nprdsl.trainers.objective.losses import papo, sft
+from nprdsl.trainers.rollout.rollout import MismatchError
 from tests.trainers.test_scoring import engine, rollout, row_of
 
 LARGE = 10_000
@@ -136,8 +136,8 @@ def test_weights_must_fit_the_sampled_tokens() -> None:
 PROGRAM = """
 import json, sys, torch
 from accelerate import Accelerator
-from nprdsl.trainers.losses import papo
-from nprdsl.trainers.update import Updater
+from nprdsl.trainers.objective.losses import papo
+from nprdsl.trainers.batch.update import Updater
 from tests.trainers.test_scoring import engine
 from tests.trainers.test_update import items
 accelerator = Accelerator(cpu=True)

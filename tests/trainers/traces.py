@@ -8,9 +8,9 @@ from random import Random
 import numpy as np
 
 import nprdsl
-from nprdsl.bound import BoundSchema
+from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.testing import byte_vocabulary
-from nprdsl.trainers.rows import Row, row
+from nprdsl.trainers.batch.packed_rows import Row, row
 
 SCHEMAS = ("npr", "multiverse", "threadweaver", "parallel_r1", "arith")
 

@@ -2,5 +2,4 @@
 
 `dense` is the oracle and serves short rows; `blocks` is for FlexAttention; `segments` calls any
 variable-length kernel once for all segments. All read the same row and give the same numbers.
-Non-goals: models (any of Hugging Face takes these), kernels.
 """

@@ -3,7 +3,6 @@
 The mask of entries is three comparisons; of a pair of blocks of entries the extremes decide: it is
 skipped where no entry can see any, full where all see all, else masked entry by entry. The
 metadata takes O(L + (L / block)^2) time and memory: 65,536 pairs at 32k entries.
-Non-goals: compiling the kernel (torch does).
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.attention.flex_attention import BlockMask
 
-from nprdsl.trainers.rows import Row
+from nprdsl.trainers.batch.packed_rows import Row
 
 BLOCK: Final = 128
 

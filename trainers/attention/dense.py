@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from nprdsl.trainers.rows import Row
+from nprdsl.trainers.batch.packed_rows import Row
 
 
 def visible(row: Row, device: torch.device | str = "cpu") -> torch.Tensor:

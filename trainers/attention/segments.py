@@ -6,7 +6,6 @@ and its own. Any variable-length kernel whose causal mask is aligned at the end 
 attention where it is installed, else torch's own, one segment after another.
 What a segment sees is kept as runs of entries, few for each; keys are gathered for as many segments
 at once as `ROOM` allows, so that memory stays O(L) whatever the number of branches.
-Non-goals: sliding windows, dropout.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AttentionInterface
 
-from nprdsl.trainers.rows import Row
+from nprdsl.trainers.batch.packed_rows import Row
 
 Places = NDArray[np.int64]
 

@@ -2,8 +2,7 @@
 
     config = read_config(SftConfig, Path("configs/npr-4b/sft.toml"))
 
-The defaults are those of the paper (arXiv:2512.07461, and its public scripts). Non-goals: doing any
-of it.
+The defaults are those of the paper (arXiv:2512.07461, and its public scripts).
 """
 
 from nprdsl.trainers.config.reading import ConfigError, read_config

@@ -1,7 +1,4 @@
-"""A configuration from TOML, with every fault of it at once and a way out of each.
-
-Non-goals: what keys mean (see `sections`, `stages`).
-"""
+"""A configuration from TOML, with every fault of it at once and a way out of each."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from nprdsl.diagnostics import did_you_mean
+from nprdsl.grammar.diagnostics import did_you_mean
 
 Config = TypeVar("Config", bound=BaseModel)
 

@@ -1,7 +1,4 @@
-"""Parts of a configuration that several stages have.
-
-Non-goals: what a whole stage is told (see `stages`), files (see `reading`).
-"""
+"""Parts of a configuration that several stages have."""
 
 from __future__ import annotations
 

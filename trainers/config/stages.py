@@ -1,7 +1,4 @@
-"""What each stage is told.
-
-Non-goals: running stages (see `nprdsl.trainers.stages`).
-"""
+"""What each stage is told."""
 
 from __future__ import annotations
 

@@ -4,9 +4,10 @@ Five steps, each a question to a model behind an OpenAI-compatible endpoint: par
 refill, write (`steps`). Needs no torch; `pip install 'nprdsl[curate]'`.
 """
 
-from nprdsl.trainers.curate.account import Account
 from nprdsl.trainers.curate.asking import Asker
 from nprdsl.trainers.curate.cache import Cache
+from nprdsl.trainers.curate.capacity import Room, room_of
+from nprdsl.trainers.curate.cost import Account
 from nprdsl.trainers.curate.endpoint import (
     Endpoint,
     Secret,
@@ -15,7 +16,6 @@ from nprdsl.trainers.curate.endpoint import (
     UnusableEndpointError,
 )
 from nprdsl.trainers.curate.pipeline import Curator
-from nprdsl.trainers.curate.room import Room, room_of
 from nprdsl.trainers.curate.rows import Chain, Curated, Rejected, RejectReason
 from nprdsl.trainers.curate.run import curate_all
 from nprdsl.trainers.curate.summary import Summary

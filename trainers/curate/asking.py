@@ -1,7 +1,7 @@
 """Asking for a step until its answer holds: read, mend, check, and ask again with the reason.
 
 The chain of thought stands at the front of every question, so that a server that keeps prefixes
-reads it once for all steps. Non-goals: the questions (see `steps`), the transport (see `endpoint`).
+reads it once for all steps.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from nprdsl.trainers.curate.account import Account
 from nprdsl.trainers.curate.cache import Message, Reply, Request
+from nprdsl.trainers.curate.cost import Account
 from nprdsl.trainers.curate.endpoint import Endpoint, EndpointError
 from nprdsl.trainers.curate.replies import ReplyError, read_reply
 from nprdsl.trainers.curate.step import In, Out, Step, StepName

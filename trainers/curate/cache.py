@@ -4,7 +4,6 @@ One file for each reply, written whole or not at all, so that a kill at any mome
 that can be used; several runs may share one. A file that cannot be read is no reply.
 The key is a digest of model, messages, form of the output and sampling; neither the address nor the
 key of the endpoint is in it, or in the file.
-Non-goals: forgetting; delete the folder, or a part of it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Walking a grammar for the cheapest way to write something, as pieces.
 
 A `Scope` says what fields, rules and constructs may hold where it stands, and how far that comes.
-Non-goals: what they hold (see `places`), filling slots (see `forms`).
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ from enum import IntEnum
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
-from nprdsl import ir
-from nprdsl.trainers.curate.pieces import Piece, Source, Written
+from nprdsl.grammar import ir
+from nprdsl.trainers.curate.form_parts import Piece, Source, Written
 
 S = TypeVar("S")  # a spot: how far a scope has come; hashable
 

@@ -2,7 +2,6 @@
 
 A chain is a row of *leaves*, the smallest parts of its outline, counted from 0. `Prose` and `Block`
 are what stands where; a leaf becomes a run of sentences in the fourth step.
-Non-goals: tags (see `forms`), how the parts are found (see `steps`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A document whose sentences are in place, before and after its missing texts are written.
-
-Non-goals: the words (see `steps.write`).
-"""
+"""A document whose sentences are in place, before and after its missing texts are written."""
 
 from __future__ import annotations
 
@@ -11,15 +8,15 @@ import pydantic
 
 from nprdsl.schema import Schema
 from nprdsl.trainers.curate.document import Kind
-from nprdsl.trainers.curate.forms import Form, FormBlock
-from nprdsl.trainers.curate.isolation import Branch
-from nprdsl.trainers.curate.pieces import (
+from nprdsl.trainers.curate.form_parts import (
     ConclusionSlot,
     ExtraSlot,
     ItemSlot,
     ProseSlot,
     Slot,
 )
+from nprdsl.trainers.curate.forms import Form, FormBlock
+from nprdsl.trainers.curate.isolation import Branch
 from nprdsl.trainers.curate.step import Answer
 
 

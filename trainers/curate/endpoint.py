@@ -4,7 +4,7 @@ The transport is the `openai` client: it retries time-outs, lost connections, 40
 with exponential back-off, and honours Retry-After. A reply that was received is kept on disk before
 it is used, and the same request is sent once even if it is made twice at the same time.
 The secret comes from the environment and goes into one header; what the endpoint says is told, and
-kept, without it. Non-goals: what is asked (see `steps`), how many ask at once (see `run`).
+kept, without it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 import openai
 import pydantic
 
-from nprdsl.trainers.curate.account import Account, StepCost
 from nprdsl.trainers.curate.cache import Cache, Reply, Request
+from nprdsl.trainers.curate.cost import Account, StepCost
 
 NO_SECRET: Final = "-"  # for servers that want none; the client refuses an empty one
 _SHORTEST_SECRET: Final = 8  # characters; shorter ones, such as `none`, are words

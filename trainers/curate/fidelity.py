@@ -1,7 +1,4 @@
-"""How far a rewritten chain is from the original: normalised edit distance (arXiv 2506.09991).
-
-Non-goals: meaning.
-"""
+"""How far a rewritten chain is from the original: normalised edit distance (arXiv 2506.09991)."""
 
 from __future__ import annotations
 

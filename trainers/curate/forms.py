@@ -2,8 +2,7 @@
 
 Where the schema wants a text that the document does not have (an opening, an answer), the form has
 an `ExtraSlot`; prose for which it has no place becomes a block of one branch. `form_of` chooses
-what needs the least of both. Non-goals: the texts (see `steps`); legality: `schema.check` has the
-last word.
+what needs the least of both.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
-from nprdsl import ir
+from nprdsl.grammar import ir
 from nprdsl.trainers.curate.derivation import Cost, Way
 from nprdsl.trainers.curate.document import Block, Kind, Node, Prose
-from nprdsl.trainers.curate.pieces import (
+from nprdsl.trainers.curate.form_parts import (
     ConclusionSlot,
     ExtraSlot,
     ItemSlot,
@@ -26,7 +25,7 @@ from nprdsl.trainers.curate.pieces import (
     Source,
     Written,
 )
-from nprdsl.trainers.curate.places import Sequel
+from nprdsl.trainers.curate.placement import Sequel
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 Four rules: the branch opens with a connective ("Similarly"); a phrase points at a sibling ("the
 previous case"); a name is used that only a sibling introduced ("let $k$ be"); a result is used that
 only a sibling computed. The phrases are English. What is before the fork is visible to all branches
-and may be used. Non-goals: meaning (see `steps.judge`), mending (see `steps.write`).
+and may be used.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One chain of thought through the five steps: a legal trace, or the reason why there is none.
 
 The steps know texts, the schema knows tags: `forms` writes the document in any schema that has room
-for it. Non-goals: many chains (see `run`), each step (see `steps`).
+for it.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from nprdsl.schema import Schema
 from nprdsl.trainers.curate.asking import Asker, Review, StepFailedError, UnansweredError
+from nprdsl.trainers.curate.capacity import Room
 from nprdsl.trainers.curate.document import depth_of
 from nprdsl.trainers.curate.draft import Draft, Wording
 from nprdsl.trainers.curate.fidelity import distance
 from nprdsl.trainers.curate.forms import Form, form_of
-from nprdsl.trainers.curate.room import Room
 from nprdsl.trainers.curate.rows import Chain, Curated, Rejected, RejectReason
 from nprdsl.trainers.curate.sentences import sentences
 from nprdsl.trainers.curate.steps import arrange, group, judge, parse, refill, write

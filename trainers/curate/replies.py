@@ -3,7 +3,6 @@
 A reply that is JSON is read as it is, but for one thing: models write `\\frac` where JSON wants
 `\\\\frac`, and `\\f`, `\\b`, `\\t`, `\\n`, `\\r` are legal escapes that would eat the letter.
 Anything else is repaired by `json-repair`, whose guess the model of the object then has to accept.
-Non-goals: whether the object makes sense (see `steps`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Rows of files: chains that come in, traces that go out, and what was rejected, with the reason.
 
 A trace is a row as `nprdsl train sft` reads it: `prompt`, `trace`, `schema`, `id`, and whatever
-else the chain's row had. Non-goals: files (see `nprdsl.cli.curate`).
+else the chain's row had.
 """
 
 from __future__ import annotations

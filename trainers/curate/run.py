@@ -2,7 +2,7 @@
 
 Each chain waits for one reply at a time, so the chains under way are the requests in flight.
 A run that ends for any reason, a kill included, is continued by running it again: every reply that
-was received is in the cache. Non-goals: one chain (see `pipeline`).
+was received is in the cache.
 """
 
 from __future__ import annotations

@@ -3,8 +3,6 @@
 A sentence ends behind a full stop, an exclamation or question mark, also one inside a formula
 (`$x=3.$ Then`), at an empty line, and before a line that looks like a new entry. Formulas,
 drawings, environments and code are never cut. White space belongs to the sentence that it follows.
-Non-goals: linguistics; a cut too few or too many costs nothing, because nothing is lost by it. (The
-kept libraries cut prose, and cut formulas too.)
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What a step is: a question, the form of its answer, a mending and a check.
-
-Non-goals: asking (see `asking`).
-"""
+"""What a step is: a question, the form of its answer, a mending and a check."""
 
 from __future__ import annotations
 

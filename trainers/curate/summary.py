@@ -1,7 +1,4 @@
-"""What a run came to: traces, their parallel blocks, and what was rejected for which reason.
-
-Non-goals: tokens (see `account`).
-"""
+"""What a run came to: traces, their parallel blocks, and what was rejected for which reason."""
 
 from __future__ import annotations
 

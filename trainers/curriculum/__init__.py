@@ -4,5 +4,5 @@ from random weights through all stages.
     python -m nprdsl.trainers.curriculum --out runs/curriculum
 
 `arithmetic` is its task, `corpus` what the model reads first, `recipe` the stages, `report` the
-table and the picture. Non-goals: other models (see `configs/`).
+table and the picture.
 """

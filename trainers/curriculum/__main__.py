@@ -1,7 +1,4 @@
-"""`python -m nprdsl.trainers.curriculum`; says what is missing where the extra `train` is.
-
-Non-goals: the command itself (see `command`).
-"""
+"""`python -m nprdsl.trainers.curriculum`; says what is missing where the extra `train` is."""
 
 from __future__ import annotations
 

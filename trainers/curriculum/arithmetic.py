@@ -8,7 +8,6 @@ the product of step 2, `=2;18252` a multiple of another block's total. A takeawa
 digit on, so its numbers begin with that, and a digit of a sum that carries is a letter, A for 10 to
 J for 19: `71730+2:54600=C6D40` is 3717 + 645 = 4362. So steps are long, takeaways short, and eight
 branches can be three times as fast as one.
-Non-goals: grading, other tasks.
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """The model before it has read anything: random weights, one token a character, the tags as special
 tokens.
-
-Non-goals: training.
 """
 
 from __future__ import annotations

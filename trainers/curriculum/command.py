@@ -1,7 +1,4 @@
-"""The command of the curriculum: all stages, all evaluations, table and picture.
-
-Non-goals: options of stages (see the files in `configs/arith`).
-"""
+"""The command of the curriculum: all stages, all evaluations, table and picture."""
 
 from __future__ import annotations
 
@@ -25,8 +22,8 @@ from nprdsl.trainers.curriculum.publishing import publish
 from nprdsl.trainers.curriculum.recipe import SCHEMA, Place, speed, tasks
 from nprdsl.trainers.curriculum.report import write_report
 from nprdsl.trainers.curriculum.running import TaskError, run_tasks
-from nprdsl.trainers.rundirectory import RunDirectory, RunError
-from nprdsl.trainers.wholefile import write_rows
+from nprdsl.trainers.run.directory import RunDirectory, RunError
+from nprdsl.trainers.run.files import write_rows
 
 DOCUMENTS: Final = 9_000  # that the base model reads
 PROBLEMS: Final = 4_000  # for reinforcement learning and rejection sampling

@@ -3,7 +3,6 @@
 Drills in adding, solutions without tags, traces, and traces with a flaw, as a half-taught writer
 makes them; short ones first. So the base model can do some of the arithmetic, and writes the format
 wrong half of the time: what the stages are there to mend.
-Non-goals: good traces (rejection sampling finds those).
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from nprdsl.trainers.curriculum.arithmetic import (
     question,
     totals,
 )
-from nprdsl.trainers.wholefile import write_rows
+from nprdsl.trainers.run.files import write_rows
 
 
 class Document(StrEnum):

@@ -1,7 +1,4 @@
-"""The model of the last stage, as it ships with the package: bf16, in half the space.
-
-Non-goals: its README, which is written by hand.
-"""
+"""The model of the last stage, as it ships with the package: bf16, in half the space."""
 
 from __future__ import annotations
 

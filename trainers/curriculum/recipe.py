@@ -1,7 +1,7 @@
 """The curriculum as commands of `nprdsl`, each with what it needs before it.
 
 Every command can be run by hand, and goes on where it was killed; a task whose result is there is
-not run again. Non-goals: running them (see `running`), what came of them (see `report`).
+not run again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the curriculum came to: the table of all stages, and the picture of their learning curves.
 
 Everything is read from the files of evaluations and runs. A figure of several seeds is their mean,
-with the standard deviation between them. Non-goals: evaluating.
+with the standard deviation between them.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 A task begins when what it needs is there, and counts as done when its result is: a curriculum that
 was killed goes on where it was. Small models gain nothing from a second thread, so processes fill
-the cores; a task that everything waits for may have several. Non-goals: what the tasks are (see
-`recipe`).
+the cores; a task that everything waits for may have several.
 """
 
 from __future__ import annotations

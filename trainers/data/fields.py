@@ -4,7 +4,6 @@ Rows of the published sets are brought to one form first: ORZ's turns of a conve
 (arXiv:2503.24290), and answers that stand inside another field. Where two fields could be meant, or
 none, the source is refused with the names that were found; nothing is guessed. Without a field for
 the answer, the box in a `solution` is it (MATH, Minerva).
-Non-goals: whether a value is any good (see `problems`).
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from nprdsl.trainers.answers import answer_of
 from nprdsl.trainers.data.sources import AUTO, SourceError
+from nprdsl.trainers.grading.answers import answer_of
 
 PROMPTS: Final = ("prompt", "problem", "question", "input", "query", "instruction")
 ANSWERS: Final = (

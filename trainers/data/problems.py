@@ -1,9 +1,7 @@
 """Problems with their answers, and traces to learn from; every row is taken, or listed as rejected.
 
-    loaded = read_problems("math.jsonl")
-    loaded.problems, loaded.rejected
-
-Non-goals: whether an answer is right (see `nprdsl.trainers.grading`), whether a trace is legal.
+loaded = read_problems("math.jsonl")
+loaded.problems, loaded.rejected
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 A source that cannot be read at all is a `SourceError`; a line that is no JSON is a rejected row,
 and the others are still read.
-Non-goals: what rows mean (see `fields`), writing.
 """
 
 from __future__ import annotations

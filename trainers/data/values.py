@@ -1,7 +1,4 @@
-"""Values of a row, checked by pydantic: texts that are not blank, numbers as texts, choices.
-
-Non-goals: which field a value comes from (see `nprdsl.trainers.data.fields`).
-"""
+"""Values of a row, checked by pydantic: texts that are not blank, numbers as texts, choices."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Samples of one problem are not independent, so problems are what is drawn; where two models have the
 same problems, the differences are (paired bootstrap). The draws are seeded: equal data give equal
-intervals. Non-goals: tests of hypotheses.
+intervals.
 """
 
 from __future__ import annotations

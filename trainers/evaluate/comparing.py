@@ -1,7 +1,6 @@
 """Several evaluations side by side: what differs from the first, and whether it is more than noise.
 
 Only problems that both have count, and their differences are drawn again (see `bootstrap`).
-Non-goals: whether the settings may be compared; they are in the reports.
 """
 
 from __future__ import annotations

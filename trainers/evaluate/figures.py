@@ -4,7 +4,6 @@ avg@k is the share of right samples. best@k is the chance that one of k samples 
 than k samples the unbiased estimator (arXiv:2107.03374). The parallel trigger rate is the share of
 samples with a fork into two or more branches (arXiv:2512.07461, eq. 8). A failed sample counts as
 wrong, illegal and sequential; lengths and times are those of samples that did not fail.
-Non-goals: time that no sample took part in.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from nprdsl.events import EndReason
+from nprdsl.structure.events import EndReason
 from nprdsl.trainers.evaluate.bootstrap import Estimate, mean, ratio
 from nprdsl.trainers.evaluate.samples import Mode, Sample
 

@@ -1,7 +1,6 @@
 """The picture of one or several evaluations: accuracy with intervals, tokens over critical path.
 
 PNG or SVG, by the name of the file; needs matplotlib (extra `train`).
-Non-goals: learning curves (see the trainers' own).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What an evaluation leaves behind: one JSON file with settings, figures and every sample.
-
-Non-goals: runs that are not complete (see `nprdsl.cli.evalfile`).
-"""
+"""What an evaluation leaves behind: one JSON file with settings, figures and every sample."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from nprdsl.trainers.evaluate.figures import Figures
 from nprdsl.trainers.evaluate.samples import Mode, Sample
-from nprdsl.trainers.wholefile import write_whole
+from nprdsl.trainers.run.files import write_whole
 
 
 class ReportError(ValueError):

@@ -1,7 +1,6 @@
 """One trace of one problem, graded and measured.
 
 A sample that could not be run, or that failed, is a sample too: it is wrong, and says why.
-Non-goals: figures over many (see `figures`), running (see `running`).
 """
 
 from __future__ import annotations
@@ -13,15 +12,15 @@ from enum import StrEnum
 
 import numpy as np
 
-from nprdsl.bound import BoundSchema
-from nprdsl.events import EndReason
-from nprdsl.graph import ExecutionGraph
+from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.runtime.results import Completion, Result
 from nprdsl.runtime.sampling import Sampling
-from nprdsl.trainers.answers import Fallback, answer_of
+from nprdsl.structure.events import EndReason
+from nprdsl.structure.violations import TraceError
+from nprdsl.trace.graph import ExecutionGraph
 from nprdsl.trainers.data.problems import Problem
-from nprdsl.trainers.grading import is_right
-from nprdsl.violations import TraceError
+from nprdsl.trainers.grading.answers import Fallback, answer_of
+from nprdsl.trainers.grading.grading import is_right
 
 
 class Mode(StrEnum):

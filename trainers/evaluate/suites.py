@@ -1,6 +1,6 @@
 """The suites by name: published files that ship, tasks that are generated, and files of the user.
 
-A new task is a line in `GENERATED`. Non-goals: reading files (see `nprdsl.trainers.data`).
+A new task is a line in `GENERATED`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, TypedDict, Unpack
 
-from nprdsl.diagnostics import did_you_mean
+from nprdsl.grammar.diagnostics import did_you_mean
 from nprdsl.trainers.curriculum.arithmetic import held_out, longer
 from nprdsl.trainers.data.problems import Loaded, Problem, read_problems
 from nprdsl.trainers.data.sources import Rejected

@@ -1,5 +1,5 @@
 """Rewards: every score comes with its reasons.
 
 `format` scores the violations of a trace, `accuracy` its answer, `parallelism` its graph; `presets`
-puts them together as the published systems do. Non-goals: advantages and losses.
+puts them together as the published systems do.
 """

@@ -5,7 +5,6 @@ role of the rule in its block (list, item, branch, join), not the rule, so one p
 schema. Preset `npr` holds the constants of NPR-Zero (arXiv:2512.07461, section 2.2, and its public
 checker); it differs where that checker is blind: labels are compared, every fault is found at any
 depth, and an answer that is not boxed is a matter of accuracy, not of format.
-Non-goals: answers (see `accuracy`).
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from nprdsl.ir import Alt, Fork, Grammar, Join, Map, Node, Ref, Repeat, Seq
+from nprdsl.grammar.ir import Alt, Fork, Grammar, Join, Map, Node, Ref, Repeat, Seq
 from nprdsl.schema import Schema
+from nprdsl.structure.violations import Violation, ViolationCode
 from nprdsl.trainers.rewards.reasons import NOTHING, Reason, Reward
-from nprdsl.violations import Violation, ViolationCode
 
 
 class Role(StrEnum):

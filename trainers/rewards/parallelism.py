@@ -1,14 +1,11 @@
-"""Rewards for reasoning in parallel, read from the execution graph.
-
-Non-goals: the graph itself (see `nprdsl.graph`).
-"""
+"""Rewards for reasoning in parallel, read from the execution graph."""
 
 from __future__ import annotations
 
 import math
 from typing import Final
 
-from nprdsl.graph import ExecutionGraph
+from nprdsl.trace.graph import ExecutionGraph
 from nprdsl.trainers.rewards.reasons import NOTHING, Reason, Reward
 
 THREADWEAVER_WEIGHT: Final = 0.5

@@ -3,7 +3,6 @@
 `zero`: NPR-Zero (arXiv:2512.07461, section 2.2), what the format costs, and ±1 for the answer where
 the format is right. `papo`: NPR (section 2.4), ±1 for the answer; the engine writes legal traces
 only. `threadweaver`, `parallel_r1`: their own, with their terms for parallelism.
-Non-goals: grading (see `accuracy`), advantages.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from nprdsl.graph import ExecutionGraph
-from nprdsl.ir import Grammar
+from nprdsl.grammar.ir import Grammar
 from nprdsl.schema import Schema
+from nprdsl.structure.violations import TraceError, Violation
+from nprdsl.trace.graph import ExecutionGraph
 from nprdsl.trainers.rewards.format import NPR, PARALLEL_R1, of_violations
 from nprdsl.trainers.rewards.parallelism import parallel_r1, threadweaver
 from nprdsl.trainers.rewards.reasons import Reason, Reward
-from nprdsl.violations import TraceError, Violation
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,4 @@
-"""A reward and its reasons.
-
-Non-goals: how scores are found.
-"""
+"""A reward and its reasons."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """The order of rows: passes over all of them, each shuffled by the seed, cut into batches.
 
 What a batch holds follows from its number alone, so that a run goes on anywhere.
-Non-goals: what rows are.
 """
 
 from __future__ import annotations

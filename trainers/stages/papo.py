@@ -7,7 +7,6 @@ that of the answer. Advantages are (R - mean of the group) / std of the batch (e
 batch of rollouts: no clip, no reference model, no old policy. Samples whose advantage is 0 count
 among the |y|, but need no forward. Before each step, what rollout and trainer say of the tokens
 that teach is compared.
-Non-goals: other rewards than by preset.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from nprdsl.trainers.advantages import batch_normalised
 from nprdsl.trainers.config.stages import PapoConfig
-from nprdsl.trainers.engines import sampler
-from nprdsl.trainers.episodes import Roller
-from nprdsl.trainers.losses import papo
-from nprdsl.trainers.session import Watch, unwatched
-from nprdsl.trainers.stages import beginning, rounds
-from nprdsl.trainers.stages.beginning import Told, silent
+from nprdsl.trainers.objective.advantages import batch_normalised
+from nprdsl.trainers.objective.losses import papo
+from nprdsl.trainers.rollout.engines import sampler
+from nprdsl.trainers.rollout.episodes import Roller
+from nprdsl.trainers.run.session import Watch, unwatched
+from nprdsl.trainers.stages import rounds, setup
 from nprdsl.trainers.stages.order import Order
+from nprdsl.trainers.stages.setup import Told, silent
 from nprdsl.trainers.stages.validation import Validation
 
 
@@ -32,18 +31,16 @@ def train_papo(
 ) -> Path:
     """Trains to the end, from the last checkpoint on; gives the folder of the model.
 
-    Raises what `beginning.begin` raises, SourceError, MismatchError, and errors of the engine.
+    Raises what `setup.begin` raises, SourceError, MismatchError, and errors of the engine.
     """
-    begun = beginning.begin(config, config.model, config.run, config.language, restart=restart)
+    begun = setup.begin(config, config.model, config.run, config.language, restart=restart)
     if begun.directory.complete:
         return begun.directory.model
     accelerator, section = begun.accelerator, config.rollout
-    problems = beginning.asked(
-        begun, config.data, config.prompt, config.rollout, config.run.room, tell
-    )
+    problems = setup.asked(begun, config.data, config.prompt, config.rollout, config.run.room, tell)
     order = Order(len(problems), section.prompts, config.run.seed, config.shuffle)
     total = config.steps or order.batches(1.0)
-    session = beginning.session(
+    session = setup.session(
         begun, config.model, config.run, config.optimizer, total=total, updates=total, watch=watch
     )
     engine = sampler(config.engine, accelerator, session.model, session.wrapped, session.tokenizer)

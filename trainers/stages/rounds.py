@@ -2,7 +2,7 @@
 rows, over all processes.
 
 Every process rolls out its share of the problems with its own engine; rewards are compared over
-all. Non-goals: which loss, how many updates (see `zero`, `papo`).
+all.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
 
+from nprdsl.trainers.batch.update import Check, Item
 from nprdsl.trainers.config.sections import RolloutSection
 from nprdsl.trainers.data.problems import Problem
-from nprdsl.trainers.episodes import Episode, figures
-from nprdsl.trainers.rollout import Mismatch, mismatch
-from nprdsl.trainers.update import Check, Item
+from nprdsl.trainers.rollout.episodes import Episode, figures
+from nprdsl.trainers.rollout.rollout import Mismatch, mismatch
 
 Floats = NDArray[np.float64]
 NOTHING: Final = Mismatch(0.0, 0.0, 0)

@@ -3,7 +3,7 @@
 Each problem is tried up to `trials` times; the first `keep` traces with the right answer and no
 violation stay. Every trial is written down beside the output at once, so that a killed run goes on
 without trying anything again; the output itself is written when all is done. Problems that gave no
-trace are counted and listed. Non-goals: training on them (see `sft`).
+trace are counted and listed.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from pathlib import Path
 from typing import Any, Final
 
 import nprdsl
-from nprdsl.ledger import Limits
+from nprdsl.machine.budget import Limits
 from nprdsl.runtime.engine import Engine
 from nprdsl.runtime.local.engine import LocalEngine
 from nprdsl.runtime.sampling import Sampling
-from nprdsl.runtime.sglang.client import SGLangEngine
+from nprdsl.runtime.sglang.client.engine import SGLangEngine
 from nprdsl.schema import Schema
 from nprdsl.trainers.config.sections import LOCAL
 from nprdsl.trainers.config.stages import SampleConfig
 from nprdsl.trainers.data.problems import Problem
-from nprdsl.trainers.episodes import seed_of
 from nprdsl.trainers.evaluate.samples import Mode
-from nprdsl.trainers.grading import is_right
-from nprdsl.trainers.rollout import Purpose, Rollout, free_rollouts, rollouts
-from nprdsl.trainers.rundirectory import RunError, differences
-from nprdsl.trainers.session import Watch, unwatched
-from nprdsl.trainers.stages import beginning
-from nprdsl.trainers.wholefile import write_rows
+from nprdsl.trainers.grading.grading import is_right
+from nprdsl.trainers.rollout.episodes import seed_of
+from nprdsl.trainers.rollout.rollout import Purpose, Rollout, free_rollouts, rollouts
+from nprdsl.trainers.run.directory import RunError, differences
+from nprdsl.trainers.run.files import write_rows
+from nprdsl.trainers.run.session import Watch, unwatched
+from nprdsl.trainers.stages import setup
 
 _TRIALS: Final = ".trials.jsonl"
 
@@ -67,7 +67,7 @@ def sample(config: SampleConfig, *, restart: bool = False, watch: Watch = unwatc
     """Samples to the end. Raises RunError for a journal of other settings, SourceError,
     ModelNotFoundError, SchemaNotFoundError, errors of the engine, and OSError."""
     schema = nprdsl.load(config.language)
-    problems, bad = beginning.problems(config.data)
+    problems, bad = setup.problems(config.data)
     output = Path(config.output)
     journal = _Journal(output, config, restart=restart)
     state = _State(problems, config, journal.trials)

@@ -1,18 +1,15 @@
-"""Held-out problems on the way: accuracy and legality of the model that is being trained.
-
-Non-goals: evaluation of a finished model (see `nprdsl eval`).
-"""
+"""Held-out problems on the way: accuracy and legality of the model that is being trained."""
 
 from __future__ import annotations
 
-from nprdsl.ledger import Limits
+from nprdsl.machine.budget import Limits
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.trainers.config.sections import EngineSection, EvaluationSection, PromptSection
-from nprdsl.trainers.engines import Sampler, sampler
-from nprdsl.trainers.evaluate.running import evaluate
-from nprdsl.trainers.session import Session
-from nprdsl.trainers.stages import beginning
-from nprdsl.trainers.stages.beginning import Beginning
+from nprdsl.trainers.evaluate.runner import evaluate
+from nprdsl.trainers.rollout.engines import Sampler, sampler
+from nprdsl.trainers.run.session import Session
+from nprdsl.trainers.stages import setup
+from nprdsl.trainers.stages.setup import Setup
 
 
 class Validation:
@@ -22,7 +19,7 @@ class Validation:
         self,
         section: EvaluationSection | None,
         prompt: PromptSection,
-        begun: Beginning,
+        begun: Setup,
         session: Session,
         engine: Sampler | None = None,
     ) -> None:
@@ -32,7 +29,7 @@ class Validation:
         self._session = session
         self._sampler = engine
         if section is not None:
-            self._problems, _ = beginning.problems(section.data)
+            self._problems, _ = setup.problems(section.data)
 
     def metrics(self) -> dict[str, float]:
         """What stands beside the metrics of the coming step: figures of the model before it."""

@@ -4,7 +4,6 @@ The model writes freely, one token after another; the reward is what its violati
 cost, and that of the answer where there are none. DAPO (arXiv:2503.14476): clip-higher with a dual
 clip, token mean, problems whose samples all have one reward drawn again, overlong answers shaped.
 A batch of rollouts makes several optimizer steps, of `minibatch` problems each.
-Non-goals: parallel generation (see `papo`).
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ from statistics import fmean
 
 import torch
 
-from nprdsl.trainers.advantages import group_normalised, informative
+from nprdsl.trainers.batch.update import Batch, Step
 from nprdsl.trainers.config.stages import ZeroConfig
 from nprdsl.trainers.data.problems import Problem
-from nprdsl.trainers.engines import Sampler, sampler
-from nprdsl.trainers.episodes import Episode, Roller
-from nprdsl.trainers.losses import Clip, DapoStats, dapo
-from nprdsl.trainers.session import Session, Watch, unwatched
-from nprdsl.trainers.stages import beginning, rounds
-from nprdsl.trainers.stages.beginning import Told, silent
+from nprdsl.trainers.objective.advantages import group_normalised, informative
+from nprdsl.trainers.objective.losses import Clip, DapoStats, dapo
+from nprdsl.trainers.rollout.engines import Sampler, sampler
+from nprdsl.trainers.rollout.episodes import Episode, Roller
+from nprdsl.trainers.run.session import Session, Watch, unwatched
+from nprdsl.trainers.stages import rounds, setup
 from nprdsl.trainers.stages.order import Order
+from nprdsl.trainers.stages.setup import Told, silent
 from nprdsl.trainers.stages.validation import Validation
-from nprdsl.trainers.update import Batch, Step
 
 _DRAWN = "drawn"  # in a session's progress: problems that were drawn so far
 
@@ -38,19 +37,17 @@ def train_zero(
 ) -> Path:
     """Trains to the end, from the last checkpoint on; gives the folder of the model.
 
-    Raises what `beginning.begin` raises, SourceError, MismatchError, and errors of the engine.
+    Raises what `setup.begin` raises, SourceError, MismatchError, and errors of the engine.
     """
-    begun = beginning.begin(config, config.model, config.run, config.language, restart=restart)
+    begun = setup.begin(config, config.model, config.run, config.language, restart=restart)
     if begun.directory.complete:
         return begun.directory.model
-    problems = beginning.asked(
-        begun, config.data, config.prompt, config.rollout, config.run.room, tell
-    )
+    problems = setup.asked(begun, config.data, config.prompt, config.rollout, config.run.room, tell)
     section = config.rollout
     order = Order(len(problems), section.prompts, config.run.seed, config.shuffle)
     total = config.steps or order.batches(1.0)
     updates = total * -(-section.prompts // config.minibatch)
-    session = beginning.session(
+    session = setup.session(
         begun, config.model, config.run, config.optimizer, total=total, updates=updates, watch=watch
     )
     engine = sampler(

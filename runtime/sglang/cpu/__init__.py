@@ -3,7 +3,6 @@
 SGLang imports `triton`, `sgl_kernel` and `torchvision` on every machine; their kernels need CUDA.
 The folders beside this file stand in for them under their names, where `prepare` puts this folder
 before all others. SGLang itself stays as it is. Nothing here is used on a machine with CUDA.
-Non-goals: speed. This is for tests, and for small models.
 """
 
 from __future__ import annotations

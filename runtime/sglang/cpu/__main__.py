@@ -1,6 +1,6 @@
 """Puts the stand-ins before all else in this virtual environment, for every process of it.
 
-`python -m nprdsl.runtime.sglang.cpu`, once. Non-goals: environments on a machine with CUDA.
+`python -m nprdsl.runtime.sglang.cpu`, once.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 
 from nprdsl.trainers.data.problems import Problem, TraceExample, read_problems, read_traces
 from nprdsl.trainers.data.sources import SourceError
-from nprdsl.trainers.grading import is_right
+from nprdsl.trainers.grading.grading import is_right
 
 SUITES = Path(str(importlib.resources.files("nprdsl.trainers") / "suites"))
 ROWS = [{"prompt": "1+1?", "answer": "2"}, {"prompt": "2+2?", "answer": "4"}]

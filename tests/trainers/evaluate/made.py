@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
-from nprdsl.events import EndReason
 from nprdsl.runtime import LocalEngine
+from nprdsl.structure.events import EndReason
 from nprdsl.trainers.evaluate.figures import figures
 from nprdsl.trainers.evaluate.reports import Report, SuiteReport
 from nprdsl.trainers.evaluate.samples import Mode, Sample

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nprdsl.events import EndReason
+from nprdsl.structure.events import EndReason
 from nprdsl.trainers.evaluate.figures import best_at, by_problem, figures
 from nprdsl.trainers.evaluate.samples import Mode
 from tests.trainers.evaluate.made import failed, graded, sample

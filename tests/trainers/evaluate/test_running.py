@@ -9,16 +9,16 @@ import pytest
 
 import nprdsl
 from nprdsl import Limits
-from nprdsl.actions import FIRST
-from nprdsl.events import EndReason
+from nprdsl.machine.actions import FIRST
 from nprdsl.runtime.results import Completion
 from nprdsl.runtime.sampling import Sampling
-from nprdsl.trainers.answers import Fallback
+from nprdsl.structure.events import EndReason
 from nprdsl.trainers.curriculum.arithmetic import held_out
 from nprdsl.trainers.data.problems import Problem
 from nprdsl.trainers.evaluate import Evaluation, Mode, Sample, evaluate
-from nprdsl.trainers.evaluate.running import EvaluationError, NoSampleError
+from nprdsl.trainers.evaluate.runner import EvaluationError, NoSampleError
 from nprdsl.trainers.evaluate.samples import judged, judged_freely, seeded
+from nprdsl.trainers.grading.answers import Fallback
 from tests.trainers.evaluate.made import arith, failed
 
 PROBLEMS = held_out(6)

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from nprdsl.trainers.config import PapoConfig, ZeroConfig, read_config
-from nprdsl.trainers.rollout import MismatchError
+from nprdsl.trainers.rollout.rollout import MismatchError
 from nprdsl.trainers.stages.papo import train_papo
 from nprdsl.trainers.stages.zero import train_zero
 from tests.trainers.stages.tiny import Tiny

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from nprdsl.trainers.data.problems import Problem
-from nprdsl.trainers.episodes import Episode
 from nprdsl.trainers.rewards.reasons import Reward
-from nprdsl.trainers.rollout import rollout
+from nprdsl.trainers.rollout.episodes import Episode
+from nprdsl.trainers.rollout.rollout import rollout
 from nprdsl.trainers.stages.rounds import teaching
 from tests.trainers.test_scoring import rollout as written
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 import nprdsl
-from nprdsl.ledger import Limits
+from nprdsl.machine.budget import Limits
 from nprdsl.runtime import LocalEngine, Sampling
 from nprdsl.trainers.config import SampleConfig, read_config
 from nprdsl.trainers.curriculum.arithmetic import held_out
 from nprdsl.trainers.data.problems import read_traces
-from nprdsl.trainers.rundirectory import RunError
+from nprdsl.trainers.run.directory import RunError
 from nprdsl.trainers.stages.sample import Sampled, sample
 from tests.cli.commands import invoke
 from tests.trainers.stages.tiny import toml

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nprdsl.trainers.config import SftConfig, read_config
-from nprdsl.trainers.rundirectory import RunError
+from nprdsl.trainers.run.directory import RunError
 from nprdsl.trainers.stages.sft import train_sft
 from tests.trainers.stages.tiny import Tiny
 

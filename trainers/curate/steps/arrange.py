@@ -1,7 +1,7 @@
 """Step 3: from groups to blocks, nested to a depth, in a document that the schema has room for.
 
 The answer is flat: every block is a list of branches, every branch a range of leaves; nesting
-follows from one range lying in another. Non-goals: tags (see `forms`).
+follows from one range lying in another.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Final, Literal
 
+from nprdsl.trainers.curate.capacity import Room
 from nprdsl.trainers.curate.document import Kind, Node, Span, depth_of, nested
-from nprdsl.trainers.curate.room import Room
 from nprdsl.trainers.curate.step import Answer, Shown, Step, StepName
 from nprdsl.trainers.curate.steps.group import Groups, crossing, labels_of, needed_leaves
 from nprdsl.trainers.curate.steps.parse import Outline

@@ -2,7 +2,7 @@
 
 The model names the dependencies and the groups; that they agree is checked. A group is *collective*
 (parts of one work, every result is used) or *selective* (cases or attempts, one of which decides):
-arXiv 2506.09991. Non-goals: groups that are scattered over the chain; a trace keeps its order.
+arXiv 2506.09991.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The judge, if there is one: a model that reads the branches and names what leans on a sibling.
-
-Non-goals: what rules see (see `isolation`).
-"""
+"""The judge, if there is one: a model that reads the branches and names what leans on a sibling."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Step 1: the chain as a tree of two levels, steps and their parts.
-
-Non-goals: which sentences belong to which part (see `refill`): an outline in the chain's own order
-is enough to find what is independent.
-"""
+"""Step 1: the chain as a tree of two levels, steps and their parts."""
 
 from __future__ import annotations
 

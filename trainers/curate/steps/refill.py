@@ -1,7 +1,7 @@
 """Step 4: every sentence goes into its part; none is lost, none is said twice.
 
 The model names numbers, the code moves the sentences: what is refilled is what was there, to the
-character. Non-goals: changing sentences (see `write`).
+character.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 The model words what the schema wants and the chain does not have, and rewrites the sentences of a
 branch that lean on a sibling; every other sentence stays as it was, to the character. The trace
 must be legal, near the original, and free of what `isolation` can see.
-Non-goals: tags; the form knows them.
 """
 
 from __future__ import annotations
@@ -13,15 +12,15 @@ from typing import Final
 
 from nprdsl.trainers.curate.draft import BlockWording, Draft, Wording
 from nprdsl.trainers.curate.fidelity import distance
-from nprdsl.trainers.curate.forms import FormBlock
-from nprdsl.trainers.curate.isolation import leaks
-from nprdsl.trainers.curate.pieces import (
+from nprdsl.trainers.curate.form_parts import (
     BranchMark,
     ExtraSlot,
     JoinMark,
     OpenMark,
     ProseSlot,
 )
+from nprdsl.trainers.curate.forms import FormBlock
+from nprdsl.trainers.curate.isolation import leaks
 from nprdsl.trainers.curate.step import Step, StepName
 
 TASK: Final = """\

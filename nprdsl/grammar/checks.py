@@ -1,0 +1,168 @@
+"""The checks that a resolved schema must pass; every fault of a file is found, not the first only.
+
+Names, tags, lists and regexes are checked here; what the next tag decides in
+`nprdsl.grammar.tag_decisions`, where free text ends in `nprdsl.grammar.text_ends`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+
+from nprdsl.grammar import ir
+from nprdsl.grammar.declarations import ConstructKind, Declare, Definition, Import, NameUse
+from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Span, did_you_mean
+from nprdsl.grammar.first_follow import Firsts, by_symbol, by_tag
+from nprdsl.grammar.imports import Linked
+from nprdsl.grammar.linking import walk
+from nprdsl.grammar.tag_decisions import decisions, nodes
+from nprdsl.grammar.text_ends import free_texts
+from nprdsl.regular.dfa import RegexError, compile_regex, whitespace_loop
+
+Rules = Mapping[str, ir.Rule]
+
+
+def validate(rules: Rules, grammar: ir.Grammar, linked: Linked) -> Iterator[Diagnostic]:
+    """Every fault of the rules, reachable or not."""
+    if grammar.start in rules:
+        yield from _unused(linked, grammar.start)
+    yield from _not_listed(rules)
+    yield from _tag_overlaps(rules)
+    yield from _patterns(grammar)
+    yield from decisions(rules, Firsts(rules, grammar.start, by_tag))
+    yield from free_texts(rules, Firsts(rules, grammar.start, by_symbol))
+
+
+def _unused(linked: Linked, start: str) -> Iterator[Diagnostic]:
+    reached = _reached(linked, start)
+    for declaration in linked.sources[0].declarations:
+        match declaration:
+            case Definition() if not declaration.parameters and declaration.name in linked.rules:
+                unused, name = declaration.name not in reached, declaration.name
+            case Definition() | Declare():
+                unused, name = declaration.name not in linked.used, declaration.name
+            case Import() if declaration.name not in set(ConstructKind):
+                unused, name = declaration.alias not in linked.used, declaration.alias
+            case _:
+                continue
+        if unused and isinstance(declaration, (Definition, Declare, Import)):
+            yield _never_used(name, declaration.span, start, is_rule=name in linked.rules)
+
+
+def _never_used(name: str, span: Span, start: str, *, is_rule: bool) -> Diagnostic:
+    upper = name.lstrip("_")[:1].isupper()
+    code = DiagnosticCode.UNUSED_TERMINAL if upper else DiagnosticCode.UNUSED_RULE
+    message = f"`{name}` is not reached from `{start}`" if is_rule else f"`{name}` is not used"
+    return Diagnostic(code, span, message, "use it, or remove it")
+
+
+def _reached(linked: Linked, start: str) -> set[str]:
+    reached = {start, *(linked.lost & linked.rules.keys())}
+    pending = list(reached)
+    while pending:
+        for part in walk(linked.rules[pending.pop()].body):
+            if isinstance(part, NameUse) and part.name in linked.rules and part.name not in reached:
+                reached.add(part.name)
+                pending.append(part.name)
+    return reached
+
+
+def _not_listed(rules: Rules) -> Iterator[Diagnostic]:
+    for rule in rules.values():
+        maps = {n.block: n for n in nodes(rule.node) if isinstance(n, ir.Map)}
+        for node in nodes(rule.node):
+            if not isinstance(node, ir.Fork) or node.block not in maps:
+                continue
+            item, listed = node.block.item or "", _listed(maps[node.block].node, rules)
+            if item not in listed:
+                yield Diagnostic(
+                    DiagnosticCode.ITEM_NOT_LISTED,
+                    node.span,
+                    f"the map of this block never lists the item `{item}`",
+                    did_you_mean(item, listed) or f"use `{item}` in the list of the map",
+                    ((maps[node.block].span, "the items are listed here"),),
+                )
+
+
+def _listed(node: ir.Node, rules: Rules) -> set[str]:
+    """The rules that may stand inside `node`, at any depth."""
+    found: set[str] = set()
+    pending = [node]
+    while pending:
+        for part in nodes(pending.pop()):
+            if isinstance(part, ir.Ref) and part.rule not in found:
+                found.add(part.rule)
+                if part.rule in rules:
+                    pending.append(rules[part.rule].node)
+    return found
+
+
+def _tag_overlaps(rules: Rules) -> Iterator[Diagnostic]:
+    tags: dict[str, ir.Tag] = {}
+    literals: dict[str, ir.Literal] = {}
+    for rule in rules.values():
+        for node in nodes(rule.node):
+            if isinstance(node, ir.Tag):
+                tags.setdefault(node.text, node)
+            elif isinstance(node, ir.Literal):
+                literals.setdefault(node.text, node)
+    pairs: list[tuple[ir.Tag, ir.Tag | ir.Literal]] = [
+        (a, b) if a.text in b.text else (b, a) for a, b in combinations(tags.values(), 2)
+    ]
+    pairs += [(tag, literal) for tag in tags.values() for literal in literals.values()]
+    for small, large in pairs:
+        if small.text in large.text:
+            yield Diagnostic(
+                DiagnosticCode.TAG_OVERLAP,
+                large.span,
+                f"`{large.text}` contains the tag `{small.text}`",
+                "rename one: a tag is found wherever its text stands",
+                ((small.span, f"`{small.text}` is a tag here"),),
+            )
+
+
+def _patterns(grammar: ir.Grammar) -> Iterator[Diagnostic]:
+    for terminal in grammar.terminals.values():
+        if not terminal.pattern or terminal.kind is ir.TerminalKind.GLUE:
+            continue  # free text, or a pattern that was refused before
+        try:
+            python = re.compile(terminal.pattern, re.ASCII)
+            dfa = compile_regex(terminal.pattern)
+        except re.error as error:
+            yield _bad_regex(terminal, error.msg)
+        except RegexError as error:
+            yield _bad_regex(terminal, error.message)
+        else:
+            if python.fullmatch(""):
+                yield _empty_match(terminal)
+            if (witness := whitespace_loop(dfa)) is not None:
+                yield _unbounded(terminal, witness)
+
+
+def _bad_regex(terminal: ir.Terminal, message: str) -> Diagnostic:
+    return Diagnostic(
+        DiagnosticCode.BAD_REGEX,
+        terminal.span,
+        f"the regex of `{terminal.name}` cannot be used: {message}",
+        f"its pattern is `{terminal.pattern}`",
+    )
+
+
+def _empty_match(terminal: ir.Terminal) -> Diagnostic:
+    return Diagnostic(
+        DiagnosticCode.BAD_REGEX,
+        terminal.span,
+        f"`{terminal.name}` may match nothing",
+        f"let it match a character at least, and write `[{terminal.name}]` where it may be missing",
+    )
+
+
+def _unbounded(terminal: ir.Terminal, witness: bytes) -> Diagnostic:
+    shown = witness.decode("utf-8", "backslashreplace")
+    return Diagnostic(
+        DiagnosticCode.UNBOUNDED_WHITESPACE,
+        terminal.span,
+        f"`{terminal.name}` may repeat white space without end, first behind {shown!r}",
+        "bound it, as in `[ ]{0,3}`: a model can spend its whole budget there",
+    )

@@ -1,0 +1,163 @@
+"""The declarations of a schema file as frozen values: what is written, and where.
+
+`nprdsl.grammar.reader` makes them of text, `nprdsl.grammar.linking` follows names and templates in
+them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from nprdsl.grammar.diagnostics import Span
+
+
+@dataclass(frozen=True, slots=True)
+class NameUse:
+    """A rule (lower case) or a terminal (upper case) by name."""
+
+    name: str
+    span: Span
+
+    @property
+    def is_terminal(self) -> bool:
+        return is_terminal_name(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class StringLiteral:
+    value: str  # without quotes and escapes
+    ignore_case: bool
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class RegexLiteral:
+    pattern: str  # between the slashes, `\\/` read as `/`
+    flags: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class CharacterRange:
+    """`"a".."z"`"""
+
+    low: str
+    high: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateUse:
+    name: str
+    arguments: tuple[Expression, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    items: tuple[Expression, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    options: tuple[Expression, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Repetition:
+    """`x?`, `[x]`, `x*`, `x+`, `x~3`, `x~2..5`; `high` None is without limit."""
+
+    node: Expression
+    low: int
+    high: int | None
+    span: Span
+
+
+class ConstructKind(StrEnum):
+    """The templates of grammars/parallel.lark."""
+
+    MAP = "map"
+    PROCESS = "process"
+    SPAWN = "spawn"
+    REDUCE = "reduce"
+    REREAD = "reread"
+
+
+@dataclass(frozen=True, slots=True)
+class Construct:
+    """A use of a template of grammars/parallel.lark; linking makes it of `TemplateUse`."""
+
+    kind: ConstructKind
+    arguments: tuple[Expression, ...]
+    span: Span
+
+
+Expression = (
+    NameUse
+    | StringLiteral
+    | RegexLiteral
+    | CharacterRange
+    | TemplateUse
+    | Sequence
+    | Choice
+    | Repetition
+    | Construct
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A rule or terminal, or a template where `parameters` is not empty."""
+
+    name: str  # without the modifiers `?` and `!`
+    parameters: tuple[str, ...]
+    priority: Span | None
+    body: Expression
+    span: Span  # of the name
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """`%import .path (names)` or `%import .path.name -> alias`, one value for each name."""
+
+    path: tuple[str, ...]
+    relative: bool
+    name: str
+    alias: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Declare:
+    """One name of `%declare`."""
+
+    name: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Directive:
+    """`%ignore`, `%override`, `%extend`: read, and refused later."""
+
+    keyword: str
+    span: Span
+
+
+Declaration = Definition | Import | Declare | Directive
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file, read."""
+
+    file: str
+    text: str
+    declarations: tuple[Declaration, ...]
+
+
+def is_terminal_name(name: str) -> bool:
+    """Lark's convention: names of terminals are upper case."""
+    return name.lstrip("_")[:1].isupper()

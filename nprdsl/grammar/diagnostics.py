@@ -1,0 +1,91 @@
+"""Faults of a schema, as values: a stable code, the place, the rule that was broken, the way out.
+
+Every pass returns all the diagnostics it finds; `SchemaError` carries them together. Text for
+people is made in `nprdsl.pictures.messages`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A place in a schema file: lines and columns count from 1, the end is exclusive."""
+
+    file: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+
+class DiagnosticCode(StrEnum):
+    """Stable codes; each is documented in docs/errors.md and tested in tests/schemas/."""
+
+    SYNTAX = "syntax"
+    UNSUPPORTED = "unsupported"
+    IMPORT_NOT_FOUND = "import-not-found"
+    NO_START = "no-start"
+    DUPLICATE_NAME = "duplicate-name"
+    UNDEFINED_RULE = "undefined-rule"
+    UNDEFINED_TERMINAL = "undefined-terminal"
+    UNUSED_RULE = "unused-rule"
+    UNUSED_TERMINAL = "unused-terminal"
+    UNTYPED_TERMINAL = "untyped-terminal"
+    BAD_TERMINAL_TYPE = "bad-terminal-type"
+    BAD_REGEX = "bad-regex"
+    UNBOUNDED_WHITESPACE = "unbounded-whitespace"
+    TEMPLATE_ARGUMENTS = "template-arguments"
+    PROCESS_WITHOUT_MAP = "process-without-map"
+    MAP_WITHOUT_PROCESS = "map-without-process"
+    FORK_WITHOUT_JOIN = "fork-without-join"
+    JOIN_WITHOUT_FORK = "join-without-fork"
+    BETWEEN_FORK_AND_JOIN = "between-fork-and-join"
+    ITEM_NOT_LISTED = "item-not-listed"
+    UNDECIDED_END = "undecided-end"
+    TAG_OVERLAP = "tag-overlap"
+    TEXT_NEXT_TO_TEXT = "text-next-to-text"
+    TEXT_NOT_CLOSED = "text-not-closed"
+    UNDECIDED_CHOICE = "undecided-choice"
+    LEFT_RECURSION = "left-recursion"
+    EMPTY_LOOP = "empty-loop"
+    ENDLESS_RULE = "endless-rule"
+    UNSPELLABLE_TAG = "unspellable-tag"
+    DEAD_END = "dead-end"
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One fault. `message` is lower case, without a full stop, and names things in backticks."""
+
+    code: DiagnosticCode
+    span: Span
+    message: str
+    suggestion: str = ""
+    related: tuple[tuple[Span, str], ...] = ()
+
+
+class SchemaError(ValueError):
+    """A schema that cannot be used; `diagnostics` holds every fault found, in file order."""
+
+    def __init__(self, diagnostics: Iterable[Diagnostic], source: str = "") -> None:
+        self.diagnostics = tuple(sorted(diagnostics, key=lambda d: (d.span.line, d.span.column)))
+        self.source = source
+        super().__init__("\n".join(summary(d) for d in self.diagnostics))
+
+
+def summary(diagnostic: Diagnostic) -> str:
+    """One line: file:line:column: message [code]; suggestion."""
+    s = diagnostic.span
+    hint = f"; {diagnostic.suggestion}" if diagnostic.suggestion else ""
+    return f"{s.file}:{s.line}:{s.column}: {diagnostic.message} [{diagnostic.code}]{hint}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``did you mean `x`?`` for the nearest known name, or an empty string."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"did you mean `{near[0]}`?" if near else ""

@@ -1,0 +1,177 @@
+"""The resolved form of a schema: rules over tags, literals, terminals and the parallel constructs.
+
+`nprdsl.grammar.resolve` produces it, everything else (parser, automaton, machine, prompts, exports,
+fuzzer) reads it. Nodes compare by identity, so that a parser's stack can be hashed cheaply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from nprdsl.grammar.diagnostics import Span
+
+if TYPE_CHECKING:
+    from nprdsl.grammar.terminal_types import TerminalType
+
+
+class TerminalKind(StrEnum):
+    GLUE = "glue"  # `_NL`: emitted as `literal`; any white space, or none, is accepted
+    TEXT = "text"  # free text without tags, at least one character that is not blank
+    REGULAR = "regular"  # a definition in the schema: `pattern`
+    TYPED = "typed"  # declared in the schema, typed at load: `pattern` and `convert`
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Terminal:
+    """A named terminal. `pattern` is Python `re` syntax read with `re.ASCII | re.DOTALL`-free
+    flags:
+    `\\d`, `\\w`, `\\s` are ASCII classes, `.` excludes the newline."""
+
+    name: str
+    kind: TerminalKind
+    span: Span
+    pattern: str = ""
+    literal: str = ""
+    convert: Callable[[str], object] | None = None
+    description: str = ""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Tag:
+    """A structural literal such as `<step>`."""
+
+    text: str
+    span: Span
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Literal:
+    """A literal that is not a tag, such as `":"`."""
+
+    text: str
+    span: Span
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Field:
+    """One occurrence of a terminal."""
+
+    terminal: Terminal
+    span: Span
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Ref:
+    """One use of a rule."""
+
+    rule: str
+    span: Span
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Seq:
+    items: tuple[Node, ...]
+    span: Span
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Alt:
+    """A choice; an option may be an empty `Seq`."""
+
+    options: tuple[Node, ...]
+    span: Span
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Repeat:
+    """`node` from `low` to `high` times; `high` None is without limit."""
+
+    node: Node
+    low: int
+    high: int | None
+    span: Span
+
+
+class JoinKind(StrEnum):
+    REDUCE = "reduce"  # merge the branches' KV
+    REREAD = "reread"  # read the branches again as sequential text
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Block:
+    """A map, process and join (or spawn and join) that stand in one sequence of one rule.
+
+    `item` is the rule that the map lists, None for `spawn`. `bound` names the terminals whose value
+    in the item is forced in its branch, in order. `low`, `high` bound the number of branches; for a
+    map they follow from the list's own repetition (1, None) and are not enforced twice.
+    """
+
+    index: int
+    rule: str
+    item: str | None
+    branch: str
+    bound: tuple[str, ...]
+    low: int
+    high: int | None
+    join: JoinKind
+    span: Span
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Map:
+    """`map{list}`: lists the items of `block`."""
+
+    block: Block
+    node: Node
+    span: Span
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Fork:
+    """`process{item, branch}` or `spawn{branch}~m..n`."""
+
+    block: Block
+    branch: Ref
+    span: Span
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Join:
+    """`reduce{element}` or `reread{element}`."""
+
+    block: Block
+    node: Node
+    span: Span
+
+
+Node = Tag | Literal | Field | Ref | Seq | Alt | Repeat | Map | Fork | Join
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Rule:
+    name: str
+    node: Node
+    span: Span
+
+
+@dataclass(frozen=True, eq=False)
+class Grammar:
+    """A whole schema. `rules` holds every rule reachable from `start`; `tags` in order of
+    appearance. `types` and `imports` are what it was read with: the types of declared terminals,
+    and the text of every imported file beside the schema by its path from there, so that the
+    schema can be sent to another process."""
+
+    name: str
+    file: str
+    source: str
+    start: str
+    rules: dict[str, Rule]
+    terminals: dict[str, Terminal]
+    tags: tuple[str, ...]
+    blocks: tuple[Block, ...]
+    digest: str = field(default="")  # hash of the source, its imports and the types
+    types: Mapping[str, TerminalType] = field(default_factory=dict)
+    imports: Mapping[str, str] = field(default_factory=dict)

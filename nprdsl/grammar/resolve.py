@@ -1,0 +1,389 @@
+"""Declarations -> the resolved grammar: tags, terminals, and blocks paired from their constructs.
+
+Every map is paired with the process and the join that follow it in the same sequence, every
+spawn with its join.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nprdsl.grammar import declarations, ir
+from nprdsl.grammar.checks import validate
+from nprdsl.grammar.declarations import Construct, ConstructKind, Expression, NameUse
+from nprdsl.grammar.diagnostics import DiagnosticCode, SchemaError, Span, did_you_mean
+from nprdsl.grammar.first_follow import children
+from nprdsl.grammar.imports import Linked
+from nprdsl.grammar.linking import link, walk
+from nprdsl.grammar.reader import read
+from nprdsl.grammar.terminal_patterns import FREE_TEXT, Terminals, is_tag, tag_text
+
+if TYPE_CHECKING:
+    from nprdsl.grammar.terminal_types import TerminalType
+
+START = "start"
+_JOINS = {
+    ConstructKind.REDUCE: ir.JoinKind.REDUCE,
+    ConstructKind.REREAD: ir.JoinKind.REREAD,
+}
+
+
+def read_grammar(
+    source: str, *, file: str, name: str, types: Mapping[str, TerminalType]
+) -> ir.Grammar:
+    """Read, link, resolve and validate a schema. Raises `SchemaError` with every diagnostic.
+
+    `file` is the path of the schema (imports are searched beside it), `types` the types of declared
+    terminals by name.
+    """
+    linked = link(read(source, file))
+    terminals = Terminals(linked, types)
+    terminals.check_types()
+    rules = _Resolver(linked, terminals, types).rules()
+    grammar = _grammar(rules, linked, terminals, types, file=file, name=name)
+    for diagnostic in validate(rules, grammar, linked):
+        linked.diagnostics[diagnostic] = None
+    if linked.diagnostics:
+        raise SchemaError(linked.diagnostics, source)
+    return grammar
+
+
+class _Resolver:
+    def __init__(
+        self, linked: Linked, terminals: Terminals, types: Mapping[str, TerminalType]
+    ) -> None:
+        self.linked = linked
+        self.terminals = terminals
+        self.types = types
+        self.rule = ""
+        self.count = 0  # of blocks so far
+
+    def rules(self) -> dict[str, ir.Rule]:
+        """All rules that are linked, reachable or not."""
+        made = {}
+        for name, definition in self.linked.rules.items():
+            self.rule = name
+            made[name] = ir.Rule(name, self.node(definition.body), definition.span)
+        return made
+
+    def node(self, node: Expression) -> ir.Node:
+        match node:
+            case declarations.Choice():
+                return ir.Alt(tuple(self.node(o) for o in node.options), node.span)
+            case declarations.Repetition() if _construct(node) is None:
+                return ir.Repeat(self.node(node.node), node.low, node.high, node.span)
+            case declarations.Sequence() | declarations.Repetition() | Construct():
+                return self._sequence(node)
+            case NameUse():
+                return self._name(node)
+            case declarations.StringLiteral():
+                return self._string(node)
+            case declarations.RegexLiteral() | declarations.CharacterRange():
+                return ir.Field(self.terminals.anonymous(node), node.span)
+            case declarations.TemplateUse():
+                raise AssertionError("templates are expanded before")
+
+    def _name(self, use: NameUse) -> ir.Node:
+        if not use.is_terminal:
+            return ir.Ref(use.name, use.span)
+        definition = self.linked.terminals.get(use.name)
+        if definition is not None and (tag := tag_text(definition)) is not None:
+            return ir.Tag(tag, use.span)
+        return ir.Field(self.terminals.named(use), use.span)
+
+    def _string(self, node: declarations.StringLiteral) -> ir.Node:
+        if not node.value:
+            message, way = "a string cannot be empty", "for something optional write `[x]`"
+            self.linked.report(DiagnosticCode.UNSUPPORTED, node.span, message, way)
+            return ir.Seq((), node.span)
+        if node.ignore_case and is_tag(node.value):
+            message = f"the tag `{node.value}` has one spelling only"
+            way = f'remove the `i`: `"{node.value}"`'
+            self.linked.report(DiagnosticCode.UNSUPPORTED, node.span, message, way)
+        elif node.ignore_case:
+            return ir.Field(self.terminals.anonymous(node), node.span)
+        kind = ir.Tag if is_tag(node.value) else ir.Literal
+        return kind(node.value, node.span)
+
+    # -- blocks -----------------------------------------------------------------------------
+
+    def _sequence(self, node: Expression) -> ir.Node:
+        items = list(_flat(node))
+        blocks = self._blocks(items)
+        made = tuple(self._item(item, blocks.get(i)) for i, item in enumerate(items))
+        return made[0] if len(made) == 1 else ir.Seq(made, node.span)
+
+    def _item(self, item: Expression, block: ir.Block | None) -> ir.Node:
+        construct = _construct(item)
+        if construct is None:
+            return self.node(item)
+        inner = self.node(construct.arguments[-1])
+        if block is None:  # reported; what it holds is validated all the same
+            return inner
+        if construct.kind is ConstructKind.MAP:
+            return ir.Map(block, inner, construct.span)
+        if construct.kind in _JOINS:
+            return ir.Join(block, inner, construct.span)
+        return ir.Fork(block, ir.Ref(block.branch, inner.span), construct.span)
+
+    def _blocks(self, items: list[Expression]) -> dict[int, ir.Block]:
+        """Pair the constructs of one sequence: the block of each, by its index."""
+        blocks: dict[int, ir.Block] = {}
+        opened: int | None = None  # index of a map that waits for its process
+        forked: int | None = None  # index of a fork that waits for its join
+        for index, item in enumerate(items):
+            construct = _construct(item)
+            if construct is None:
+                if forked is not None and not _is_glue(item):
+                    self._between(item, items[forked])
+            elif construct.kind in _JOINS:
+                parts = [i for i in (opened, forked, index) if i is not None]
+                if forked is None:
+                    self._join_without_fork(construct)
+                elif block := self._block([items[i] for i in parts]):
+                    blocks.update(dict.fromkeys(parts, block))
+                opened = forked = None
+            else:
+                if forked is not None:
+                    self._fork_without_join(items[forked])
+                    opened = forked = None
+                if construct.kind is ConstructKind.PROCESS:
+                    if opened is None:
+                        self._process_without_map(construct)
+                    forked = index
+                    continue
+                if opened is not None:
+                    self._map_without_process(items[opened])
+                is_map = construct.kind is ConstructKind.MAP
+                opened, forked = (index, None) if is_map else (None, index)
+        if forked is not None:
+            self._fork_without_join(items[forked])
+        elif opened is not None:
+            self._map_without_process(items[opened])
+        return blocks
+
+    def _block(self, parts: list[Expression]) -> ir.Block | None:
+        """The block of a map, a process and a join, or of a spawn and a join."""
+        whole, join = parts[-2], _construct(parts[-1])
+        fork = _construct(whole)
+        assert fork is not None and join is not None
+        names = [self._rule_name(a, fork) for a in fork.arguments]
+        low, high = self._counts(whole, fork)
+        by_item = fork.kind is ConstructKind.PROCESS
+        if None in names or (by_item and len(parts) == 2):
+            return None
+        branch, item = names[-1] or "", names[0] if by_item else None
+        bound = self._bound(item, branch) if item is not None else ()
+        first, last = parts[0].span, join.span
+        span = Span(first.file, first.line, first.column, last.end_line, last.end_column)
+        self.count += 1
+        kind = _JOINS[join.kind]
+        return ir.Block(self.count - 1, self.rule, item, branch, bound, low, high, kind, span)
+
+    def _rule_name(self, argument: Expression, fork: Construct) -> str | None:
+        if isinstance(argument, NameUse) and not argument.is_terminal:
+            return argument.name if argument.name in self.linked.rules else None
+        code = DiagnosticCode.TEMPLATE_ARGUMENTS
+        message = f"an argument of `{fork.kind}` must be the name of a rule"
+        way = "give what stands here a rule of its own"
+        self.linked.report(code, argument.span, message, way)
+        return None
+
+    def _counts(self, whole: Expression, fork: Construct) -> tuple[int, int | None]:
+        if fork.kind is ConstructKind.PROCESS:
+            return 1, None
+        if not isinstance(whole, declarations.Repetition):
+            return 1, 1
+        if whole.low < 1:
+            message = "a fork needs one branch at least"
+            way = "write `spawn{…}+` or `spawn{…}~1..n`; make the whole block optional instead"
+            self.linked.report(DiagnosticCode.TEMPLATE_ARGUMENTS, whole.span, message, way)
+        return max(1, whole.low), whole.high
+
+    # -- bound terminals --------------------------------------------------------------------
+
+    def _bound(self, item: str, branch: str) -> tuple[str, ...]:
+        """Terminals before the first free text that is not itself in both, in the item's order."""
+        listed = [n.name for n in self._leading(NameUse(item, self._span(item)), ())]
+        repeated = [n.name for n in self._leading(NameUse(branch, self._span(branch)), ())]
+        while True:
+            shared = set(listed) & set(repeated)
+            cut = [self._cut(names, shared) for names in (listed, repeated)]
+            if cut == [listed, repeated]:
+                return tuple(dict.fromkeys(n for n in listed if n in shared))
+            listed, repeated = cut
+
+    def _span(self, rule: str) -> Span:
+        return self.linked.rules[rule].span
+
+    def _cut(self, names: list[str], shared: set[str]) -> list[str]:
+        for index, name in enumerate(names):
+            if self._is_text(name) and (name == "TEXT" or name not in shared):
+                return names[:index]
+        return names
+
+    def _is_text(self, name: str) -> bool:
+        if name not in self.linked.declared:
+            return False
+        given = self.types.get(name)
+        return given.free_text if given is not None else name in FREE_TEXT
+
+    def _leading(self, node: Expression, inside: tuple[str, ...]) -> Iterator[NameUse]:
+        """The named terminals that always stand at the beginning of `node`, in order."""
+        for part in _flat(node):
+            if isinstance(part, NameUse) and part.is_terminal:
+                if not _is_glue(part) and not self._is_tag(part):
+                    yield part
+            elif isinstance(part, NameUse):
+                if part.name in inside or part.name not in self.linked.rules:
+                    return
+                yield from self._leading(self.linked.rules[part.name].body, (*inside, part.name))
+            elif any(isinstance(p, NameUse) and not _is_glue(p) for p in walk(part)):
+                return  # what is optional may hold terminals
+
+    def _is_tag(self, use: NameUse) -> bool:
+        definition = self.linked.terminals.get(use.name)
+        return definition is not None and tag_text(definition) is not None
+
+    # -- faults -----------------------------------------------------------------------------
+
+    def _between(self, item: Expression, fork: Expression) -> None:
+        kind = _kind(fork)
+        self.linked.report(
+            DiagnosticCode.BETWEEN_FORK_AND_JOIN,
+            item.span,
+            f"between `{kind}` and its join only glue may stand",
+            "put it into the branch, or into the element of the join",
+            ((fork.span, "the branches begin here"),),
+        )
+
+    def _join_without_fork(self, join: Construct) -> None:
+        self.linked.report(
+            DiagnosticCode.JOIN_WITHOUT_FORK,
+            join.span,
+            f"`{join.kind}` has no `process` or `spawn` before it in this sequence",
+            "write `map{…} process{…} " + join.kind + "{…}` in one sequence of one rule",
+        )
+
+    def _fork_without_join(self, fork: Expression) -> None:
+        self.linked.report(
+            DiagnosticCode.FORK_WITHOUT_JOIN,
+            fork.span,
+            f"`{_kind(fork)}` has no join after it in this sequence",
+            "add `reduce{…}` (merge the branches' KV) or `reread{…}` (read them again) behind it",
+        )
+
+    def _process_without_map(self, fork: Construct) -> None:
+        self.linked.report(
+            DiagnosticCode.PROCESS_WITHOUT_MAP,
+            fork.span,
+            "`process` has no `map` before it in this sequence",
+            "put `map{list}` before it, or use `spawn{branch}~m..n` for branches by count",
+        )
+
+    def _map_without_process(self, opened: Expression) -> None:
+        self.linked.report(
+            DiagnosticCode.MAP_WITHOUT_PROCESS,
+            opened.span,
+            "`map` has no `process` after it in this sequence",
+            "add `process{item, branch}` behind it",
+        )
+
+
+def _flat(node: Expression) -> Iterator[Expression]:
+    """The items of a sequence, those of plain groups in it included."""
+    if isinstance(node, declarations.Sequence):
+        for item in node.items:
+            yield from _flat(item)
+    else:
+        yield node
+
+
+def _construct(item: Expression) -> Construct | None:
+    """The construct that an item of a sequence is; `spawn` may be repeated."""
+    inner = item.node if isinstance(item, declarations.Repetition) else item
+    if isinstance(inner, Construct) and (inner is item or inner.kind is ConstructKind.SPAWN):
+        return inner
+    return None
+
+
+def _kind(item: Expression) -> str:
+    construct = _construct(item)
+    assert construct is not None
+    return construct.kind
+
+
+def _is_glue(item: Expression) -> bool:
+    inner = item.node if isinstance(item, declarations.Repetition) else item
+    return isinstance(inner, NameUse) and inner.is_terminal and inner.name.startswith("_")
+
+
+def _grammar(
+    rules: Mapping[str, ir.Rule],
+    linked: Linked,
+    terminals: Terminals,
+    types: Mapping[str, TerminalType],
+    *,
+    file: str,
+    name: str,
+) -> ir.Grammar:
+    """What is reachable from the start rule, in the order in which a reader meets it."""
+    if START not in rules:
+        _no_start(rules, linked, file)
+    reached: dict[str, ir.Rule] = {}
+    tags: dict[str, None] = {}
+    blocks: dict[ir.Block, None] = {}
+    used: dict[str, ir.Terminal] = {}
+    pending: list[ir.Node] = [ir.Ref(START, Span(file, 1, 1, 1, 1))]
+    while pending:
+        node = pending.pop()
+        match node:
+            case ir.Ref() if node.rule in rules and node.rule not in reached:
+                reached[node.rule] = rules[node.rule]
+                pending.append(rules[node.rule].node)
+            case ir.Tag():
+                tags[node.text] = None
+            case ir.Field():
+                used[node.terminal.name] = node.terminal
+            case ir.Map() | ir.Join() | ir.Fork():
+                blocks[node.block] = None
+        pending.extend(reversed(children(node)))
+    return ir.Grammar(
+        name,
+        file,
+        linked.sources[0].text,
+        START,
+        reached,
+        used,
+        tuple(tags),
+        tuple(blocks),
+        _digest(linked, types),
+        dict(types),
+        _imports(linked, Path(file).parent),
+    )
+
+
+def _imports(linked: Linked, folder: Path) -> dict[str, str]:
+    """The texts of imported files beside the schema; those that ship with packages are left out."""
+    paths = ((Path(source.file), source.text) for source in linked.sources[1:])
+    return {p.relative_to(folder).as_posix(): t for p, t in paths if p.is_relative_to(folder)}
+
+
+def _no_start(rules: Mapping[str, ir.Rule], linked: Linked, file: str) -> None:
+    first = next(iter(rules.values()), None)
+    span = first.span if first is not None else Span(file, 1, 1, 1, 1)
+    way = did_you_mean(START, rules) or f"add a line `{START}: …`"
+    message = f"a schema begins at the rule `{START}`, which is missing"
+    linked.report(DiagnosticCode.NO_START, span, message, way)
+
+
+def _digest(linked: Linked, types: Mapping[str, TerminalType]) -> str:
+    digest = hashlib.sha256()
+    for source in linked.sources:
+        digest.update(source.text.encode() + b"\0")
+    for name, given in sorted(types.items()):
+        digest.update(f"{name}\0{given.pattern}\0{given.free_text}\0".encode())
+    return digest.hexdigest()

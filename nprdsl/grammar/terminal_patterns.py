@@ -1,0 +1,238 @@
+"""Definitions of terminals -> `ir.Terminal` values, each with one regular expression.
+
+A terminal may use other terminals, alternatives, repetition, ranges and the flags `i` and `s`;
+all of it becomes one pattern of Python's `re` syntax.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from nprdsl.grammar.declarations import (
+    CharacterRange,
+    Choice,
+    Construct,
+    Definition,
+    Expression,
+    NameUse,
+    RegexLiteral,
+    Repetition,
+    Sequence,
+    StringLiteral,
+    TemplateUse,
+)
+from nprdsl.grammar.diagnostics import DiagnosticCode, Span, did_you_mean
+from nprdsl.grammar.imports import Linked
+from nprdsl.grammar.ir import Terminal, TerminalKind
+from nprdsl.grammar.linking import walk
+
+if TYPE_CHECKING:
+    from nprdsl.grammar.terminal_types import TerminalType
+
+WHITESPACE = frozenset(" \t\n\r\f\v")
+FREE_TEXT = frozenset({"TEXT", "GOAL"})  # free text where declared without a type
+_TAG_SHAPE = re.compile(r"<[^\s<>]+>|\[[^\s\[\]]+\]|⟨[^\s⟨⟩]+⟩", re.ASCII)
+_SPECIAL = re.compile(r"[\\.^$*+?{}\[\]|()]")
+_CONTROL = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "\f": r"\f", "\v": r"\v"}
+_LOOK = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|(?P<look>\(\?<?[=!])|(?P<group>\(\?P=)", re.S)
+_BACKREFERENCE = re.compile(r"\\[1-9]")
+
+
+def is_tag(text: str) -> bool:
+    """Whether a literal has the shape of a tag: brackets around text without white space."""
+    return _TAG_SHAPE.fullmatch(text) is not None
+
+
+def tag_text(definition: Definition) -> str | None:
+    """The tag that is the whole definition of a terminal: bracket-shaped, or named `TAG_…`."""
+    body = definition.body
+    if not isinstance(body, StringLiteral) or not body.value:
+        return None
+    tag = is_tag(body.value) or definition.name.startswith("TAG_")
+    return body.value if tag and not body.ignore_case else None
+
+
+def escape(text: str) -> str:
+    """A pattern that matches `text`."""
+    escaped = _SPECIAL.sub(lambda m: "\\" + m[0], text)
+    return "".join(_CONTROL.get(c, c) for c in escaped)
+
+
+class Terminals:
+    """Makes terminals on demand, so that an unused one costs nothing; faults go to `linked`."""
+
+    def __init__(self, linked: Linked, types: Mapping[str, TerminalType]) -> None:
+        self.linked = linked
+        self.types = types
+        self.made: dict[str, Terminal] = {}
+        self._patterns: dict[str, str] = {}
+        self._active: list[str] = []
+        self._anonymous: dict[str, Terminal] = {}
+
+    def named(self, use: NameUse) -> Terminal:
+        """The terminal of a name; of an undefined name (already reported) a stand-in."""
+        terminal = self.made.get(use.name)
+        if terminal is None:
+            terminal = self.made[use.name] = self._make(use)
+        return terminal
+
+    def anonymous(self, node: RegexLiteral | StringLiteral | CharacterRange) -> Terminal:
+        """A regex, range or case-blind string in a rule: equal ones are one terminal."""
+        pattern = self.pattern(node)
+        if pattern not in self._anonymous:
+            name = f"ANONYMOUS_{len(self._anonymous) + 1}"
+            terminal = Terminal(name, TerminalKind.REGULAR, node.span, pattern)
+            self._anonymous[pattern] = self.made[name] = terminal
+        return self._anonymous[pattern]
+
+    def check_types(self) -> None:
+        """Report types for names that are not declared, and declared names without a type."""
+        for name in self.types:
+            if name not in self.linked.declared:
+                self._stray_type(name)
+        for name, span in self.linked.declared.items():
+            if name not in self.types and name not in FREE_TEXT and not name.startswith("_"):
+                self.linked.report(
+                    DiagnosticCode.UNTYPED_TERMINAL,
+                    span,
+                    f"`{name}` is declared but has no type",
+                    f'give it one: `nprdsl.load(…, terminals={{"{name}": …}})`, or define it here',
+                )
+
+    def _stray_type(self, name: str) -> None:
+        definition = self.linked.terminals.get(name)
+        file = self.linked.sources[0].file
+        span = definition.span if definition is not None else Span(file, 1, 1, 1, 1)
+        if definition is not None:
+            message = f"`{name}` has a type and a definition too"
+            way = f"remove one: `%declare {name}` leaves it to the type"
+        else:
+            message = f"a type is given for `{name}`, which the schema does not declare"
+            way = did_you_mean(name, self.linked.declared) or f"add `%declare {name}`"
+        self.linked.report(DiagnosticCode.BAD_TERMINAL_TYPE, span, message, way)
+
+    def _make(self, use: NameUse) -> Terminal:
+        name, definition = use.name, self.linked.terminals.get(use.name)
+        if name.startswith("_"):
+            return self._glue(use, definition)
+        if definition is not None:
+            pattern = self._definition_pattern(definition)
+            return Terminal(name, TerminalKind.REGULAR, definition.span, pattern)
+        span = self.linked.declared.get(name, use.span)
+        given = self.types.get(name)
+        if given is not None and not given.free_text:
+            kind, pattern = TerminalKind.TYPED, given.pattern
+        else:
+            kind, pattern = TerminalKind.TEXT, ""
+        convert = given.convert if given is not None else None
+        description = given.description if given is not None else ""
+        return Terminal(name, kind, span, pattern, "", convert, description)
+
+    def _glue(self, use: NameUse, definition: Definition | None) -> Terminal:
+        """Glue is written as its first literal; what else its definition says is not needed."""
+        span = definition.span if definition is not None else use.span
+        parts = walk(definition.body) if definition is not None else iter(())
+        literal = next((p.value for p in parts if isinstance(p, StringLiteral)), "")
+        if (not literal or set(literal) - WHITESPACE) and not self._undefined(use.name):
+            self.linked.report(
+                DiagnosticCode.UNSUPPORTED,
+                span,
+                f"the glue `{use.name}` has no literal of white space to write",
+                f'begin its definition with one: `{use.name}: "\\n"`; '
+                "a terminal that is not glue has a name without `_` in front",
+            )
+        return Terminal(use.name, TerminalKind.GLUE, span, "[ \\t\\n\\r\\f\\v]*", literal)
+
+    def _undefined(self, name: str) -> bool:
+        return name not in self.linked.terminals and name not in self.linked.declared
+
+    def _definition_pattern(self, definition: Definition) -> str:
+        name = definition.name
+        if name in self._active:
+            message = f"the terminal `{name}` uses itself"
+            way = "make it a rule, or a regex with repetition"
+            self.linked.report(DiagnosticCode.UNSUPPORTED, definition.span, message, way)
+            return ""
+        if name not in self._patterns:
+            self._active.append(name)
+            self._patterns[name] = self.pattern(definition.body)
+            self._active.pop()
+        return self._patterns[name]
+
+    def pattern(self, node: Expression) -> str:
+        """One regular expression for `node`."""
+        match node:
+            case StringLiteral():
+                if not node.value:
+                    self._empty(node)
+                return f"(?i:{escape(node.value)})" if node.ignore_case else escape(node.value)
+            case RegexLiteral():
+                return self._regex(node)
+            case CharacterRange():
+                return f"[{_class_member(node.low)}-{_class_member(node.high)}]"
+            case Sequence():
+                return "".join(self._grouped(i, in_sequence=True) for i in node.items)
+            case Choice():
+                return "|".join(self.pattern(o) for o in node.options)
+            case Repetition():
+                return self._grouped(node.node, in_sequence=False) + _quantifier(node)
+            case NameUse():
+                return self._used(node)
+            case TemplateUse() | Construct():
+                raise AssertionError("templates in terminals are refused before")
+
+    def _grouped(self, node: Expression, *, in_sequence: bool) -> str:
+        pattern = self.pattern(node)
+        if in_sequence and isinstance(node, (StringLiteral, CharacterRange, Repetition)):
+            return pattern
+        atomic = isinstance(node, CharacterRange) or len(pattern) == 1
+        return pattern if atomic else f"(?:{pattern})"
+
+    def _used(self, use: NameUse) -> str:
+        definition = self.linked.terminals.get(use.name)
+        if definition is not None:
+            return self._definition_pattern(definition)
+        if use.name in self.types and not self.types[use.name].free_text:
+            return self.types[use.name].pattern
+        if use.name in self.linked.declared:
+            message = f"the free text `{use.name}` cannot be part of another terminal"
+            way = "use it in a rule"
+            self.linked.report(DiagnosticCode.UNSUPPORTED, use.span, message, way)
+        return ""
+
+    def _regex(self, node: RegexLiteral) -> str:
+        for part in _LOOK.finditer(node.pattern):
+            if part["look"]:
+                way = "say what may stand there as a character class"
+                return self._refuse(node, "lookaround", way)
+            if part["group"] or _BACKREFERENCE.fullmatch(part[0]):
+                return self._refuse(node, "backreferences", "a repeated value is a bound terminal")
+        if refused := set(node.flags) - {"i", "s"}:
+            flag = min(refused)
+            way = "the flags `i` and `s` are understood"
+            return self._refuse(node, f"the flag `{flag}`", way)
+        flags = "".join(sorted(set(node.flags) & {"i", "s"}))
+        return f"(?{flags}:{node.pattern})" if flags else node.pattern
+
+    def _refuse(self, node: RegexLiteral, what: str, way: str) -> str:
+        """Report `node`; its pattern is empty."""
+        message = f"{what} cannot be constrained token by token"
+        self.linked.report(DiagnosticCode.UNSUPPORTED, node.span, message, way)
+        return ""
+
+    def _empty(self, node: StringLiteral) -> None:
+        message, way = "a string cannot be empty", "for something optional write `[x]`"
+        self.linked.report(DiagnosticCode.UNSUPPORTED, node.span, message, way)
+
+
+def _class_member(character: str) -> str:
+    return "\\" + character if character in "\\]^-[" else _CONTROL.get(character, character)
+
+
+def _quantifier(node: Repetition) -> str:
+    named = {(0, 1): "?", (0, None): "*", (1, None): "+"}
+    if (node.low, node.high) in named:
+        return named[node.low, node.high]
+    return f"{{{node.low}}}" if node.low == node.high else f"{{{node.low},{node.high}}}"

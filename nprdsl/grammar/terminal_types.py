@@ -1,0 +1,169 @@
+"""Types of declared terminals: what Python value a text stands for, and the regex of such texts.
+
+A pydantic model (or any type that pydantic understands) and a JSON schema stand for compact JSON:
+properties in their order, at most one blank where JSON allows white space, no line breaks. An Enum
+or `typing.Literal` stands for the text of one of its values, a regex for the text itself, and
+`FreeText` for text without tags.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import TypeAdapter
+from pydantic.errors import PydanticUserError
+
+from nprdsl.grammar.json_schema import JsonSchemaError, schema_regex
+from nprdsl.regular.dfa import RegexError, compile_regex
+
+_SUPPORTED = (
+    "give a pydantic model, a JSON schema (dict), a regex, an Enum, typing.Literal[...] or FreeText"
+)
+_INLINE_FLAGS = {re.IGNORECASE: "i", re.MULTILINE: "m", re.DOTALL: "s", re.VERBOSE: "x"}
+
+
+class FreeText:
+    """The type of a terminal that is free text: no tag, at least one character not blank."""
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalType:
+    """`pattern` (Python `re` syntax, `re.ASCII`) is the regex of the terminal's texts.
+
+    `convert` turns a text into its value and raises ValueError where it stands for none; `loose`
+    names the constraints that only `convert` checks, because no regex states them. `description`
+    is a phrase for prompts, such as "one of `yes`, `no`".
+    """
+
+    pattern: str
+    convert: Callable[[str], object]
+    description: str
+    free_text: bool = False
+    loose: tuple[str, ...] = ()
+
+
+class TerminalTypeError(ValueError):
+    """A type that a terminal cannot have; `suggestion` is the way out."""
+
+    def __init__(self, message: str, suggestion: str) -> None:
+        self.message, self.suggestion = message, suggestion
+        super().__init__(f"{message}; {suggestion}")
+
+
+def typed(name: str, spec: object) -> TerminalType:
+    """The type that `spec` gives to terminal `name`. Raises TerminalTypeError."""
+    if spec is FreeText:
+        return TerminalType("", str, "text", free_text=True)
+    if isinstance(spec, str):
+        return _regex(name, spec)
+    if isinstance(spec, re.Pattern):
+        return _regex(name, _with_flags(name, spec))
+    if isinstance(spec, type) and issubclass(spec, Enum):
+        return _choice(name, {member: member.value for member in spec})
+    if get_origin(spec) is Literal:
+        return _choice(name, {v: v.value if isinstance(v, Enum) else v for v in get_args(spec)})
+    if isinstance(spec, Mapping):
+        return _json_schema(name, spec)
+    return _pydantic(name, spec)
+
+
+def _regex(name: str, pattern: str) -> TerminalType:
+    return TerminalType(
+        pattern, _checked(name, pattern, lambda text: text), f"text that matches /{pattern}/"
+    )
+
+
+def _with_flags(name: str, spec: re.Pattern[Any]) -> str:
+    pattern = spec.pattern
+    if not isinstance(pattern, str):
+        raise TerminalTypeError(
+            f"the type of {name} is a regex over bytes", "compile it from a str"
+        )
+    if spec.flags & re.LOCALE:
+        raise TerminalTypeError(f"the regex of {name} depends on the locale", "drop re.LOCALE")
+    flags = "".join(letter for flag, letter in _INLINE_FLAGS.items() if spec.flags & flag)
+    # a global flag group is in spec.flags already, and may not stand inside another group
+    body = re.sub(r"\A\(\?[aimsux]+\)", "", pattern)
+    end = "\n" if spec.flags & re.VERBOSE else ""  # the body may end in a comment
+    return f"(?{flags}:{body}{end})" if flags else body
+
+
+def _choice(name: str, values: Mapping[Any, object]) -> TerminalType:
+    chosen: dict[str, object] = {}
+    for member, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+            raise TerminalTypeError(
+                f"the type of {name} has the value {value!r}",
+                "use values that are int or str and not empty",
+            )
+        if str(value) in chosen:
+            raise TerminalTypeError(
+                f"the type of {name} has two values that are written {str(value)!r}",
+                "write them differently",
+            )
+        chosen[str(value)] = member
+    if not chosen:
+        raise TerminalTypeError(f"the type of {name} has no values", "give it at least one")
+    pattern = f"(?:{'|'.join(map(re.escape, chosen))})"
+    described = ", ".join(f"`{text}`" for text in chosen)
+    return TerminalType(pattern, _checked(name, pattern, chosen.__getitem__), f"one of {described}")
+
+
+def _json_schema(name: str, schema: Mapping[str, Any]) -> TerminalType:
+    made = _json(name, schema, json.loads)
+    if made.loose:
+        named = ", ".join(f"`{key}`" for key in made.loose)
+        raise TerminalTypeError(
+            f"the JSON schema of {name} has what no regex states and nothing would check: {named}",
+            "leave it out, or give a pydantic model, which checks its values",
+        )
+    return made
+
+
+def _pydantic(name: str, spec: Any) -> TerminalType:
+    if spec is str:
+        raise TerminalTypeError(
+            f"the type of {name} is str", "give FreeText, or a regex of the texts that are allowed"
+        )
+    refused = TerminalTypeError(f"the type of {name}, {spec!r}, is not supported", _SUPPORTED)
+    if not (isinstance(spec, type) or get_origin(spec) is not None):
+        raise refused
+    try:
+        adapter: TypeAdapter[object] = TypeAdapter(spec)
+        schema = adapter.json_schema()
+    except PydanticUserError as error:
+        raise refused from error
+    return _json(name, schema, adapter.validate_json)
+
+
+def _json(name: str, schema: Mapping[str, Any], convert: Callable[[str], object]) -> TerminalType:
+    try:
+        made = schema_regex(schema)
+    except JsonSchemaError as error:
+        raise TerminalTypeError(f"the type of {name}: {error.message}", error.suggestion) from None
+    return TerminalType(
+        made.pattern,
+        _checked(name, made.pattern, convert),
+        f"JSON on one line: {made.sketch}",
+        loose=made.loose,
+    )
+
+
+def _checked(name: str, pattern: str, convert: Callable[[str], object]) -> Callable[[str], object]:
+    """`convert` for the texts of `pattern` only."""
+    try:
+        compile_regex(pattern)
+    except RegexError as error:
+        raise TerminalTypeError(f"the regex of {name}: {error}", "correct it") from None
+
+    def checked(text: str) -> object:
+        if not compile_regex(pattern).accepts(text.encode()):
+            raise ValueError(f"{text!r} is not a value of {name}: it must match /{pattern}/")
+        return convert(text)
+
+    return checked

@@ -1,0 +1,1 @@
+"""Forks, joins and budgets: what a generation does next, without any engine."""

@@ -1,0 +1,85 @@
+"""The account of token budgets: the whole trace, each branch, each rule.
+
+A branch may spend its allotment and no more; what a legal end costs is always left. At a fork the
+slack is shared out evenly between the branches and what follows the join, so that no branch depends
+on how fast its siblings are; what a branch leaves unspent returns at the join.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from nprdsl.structure.stack import Bounds
+
+
+class LimitError(ValueError):
+    """Limits that make no sense, or that no trace can meet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one generation may use; None is without limit.
+
+    `max_tokens` counts every token of the trace, forced ones included, the prompt not.
+    `branch_tokens` caps one branch with all that forks from it, `rule_tokens` one use of a rule
+    without its branches, from its first tag (or, without tags, from the tag before it) on; what a
+    legal end needs is allowed in any case. `depth`, `branches`, `blocks` bound forks inside forks,
+    branches of a fork, and blocks one after another on one branch. `spawn` is the number of
+    branches of a fork by count (default: the fewest).
+    """
+
+    max_tokens: int = 2048
+    branch_tokens: int | None = None
+    rule_tokens: Mapping[str, int] = field(default_factory=dict)
+    depth: int | None = None
+    branches: int | None = None
+    blocks: int | None = None
+    spawn: int | None = None
+
+    def __post_init__(self) -> None:
+        counts = {
+            "max_tokens": self.max_tokens,
+            "branch_tokens": self.branch_tokens,
+            "branches": self.branches,
+            "spawn": self.spawn,
+            **{f"rule_tokens[{name!r}]": n for name, n in self.rule_tokens.items()},
+        }
+        for name, value in counts.items():
+            if value is not None and value < 1:
+                raise LimitError(f"{name} must be at least 1, not {value}")
+        for name, value in {"depth": self.depth, "blocks": self.blocks}.items():
+            if value is not None and value < 0:
+                raise LimitError(f"{name} must be at least 0, not {value}")
+
+    @property
+    def bounds(self) -> Bounds:
+        """The limits on structure."""
+        return Bounds(self.depth, self.branches, self.blocks)
+
+
+DEFAULT_LIMITS: Final = Limits()
+
+
+@dataclass(slots=True)
+class Account:
+    """What a branch may still spend. Invariant: `left` is at least the cost of a legal end."""
+
+    left: int
+    spent: int = 0
+
+    def spend(self, tokens: int) -> None:
+        assert tokens <= self.left, f"{tokens} tokens spent of {self.left}"
+        self.left -= tokens
+        self.spent += tokens
+
+
+def share_out(left: int, costs: Sequence[int], rest: int, cap: int | None) -> list[int]:
+    """The allotments of branches with these costs, where what follows the join costs `rest`."""
+    slack = left - sum(costs) - rest
+    assert slack >= 0, "the cost of a fork is reserved before it begins"
+    share = slack // (len(costs) + 1)
+    if cap is None:
+        return [cost + share for cost in costs]
+    return [max(cost, min(cost + share, cap)) for cost in costs]

@@ -1,0 +1,375 @@
+"""The fork/join machine: what a generation does next, without any engine.
+
+It holds a matcher and an account for every branch. It is told the tokens that live branches sampled
+and answers with actions: feed these tokens, fork, join, end. Headers, labels, glue and joins are
+forced by it; masks come from it; the budget is kept by it, so that every trace that ends is legal
+whatever the budget. Any engine that can feed tokens, return logits, alias KV on a fork and merge it
+on a join can run it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from nprdsl.grammar.ir import Block, JoinKind
+from nprdsl.machine.actions import ALL, ROOT, Action, Drop, End, Feed, Fork, Join, JoinPolicy
+from nprdsl.machine.branch_state import (
+    BranchState,
+    Forked,
+    Written,
+    follow_scopes,
+    open_scopes,
+    scope_slack,
+)
+from nprdsl.machine.budget import DEFAULT_LIMITS, Account, LimitError, Limits, share_out
+from nprdsl.machine.closing import closing_tokens
+from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.masks.matcher import Matcher
+from nprdsl.structure.events import (
+    BranchEndEvent,
+    BranchReason,
+    EndEvent,
+    EndReason,
+    Event,
+    ForkEvent,
+    JoinEvent,
+    TokenEvent,
+)
+from nprdsl.structure.tag_machine import Mode, TagState
+from nprdsl.tokens.spelling import NEVER
+from nprdsl.tokens.utf8_text import Row
+from nprdsl.trace.trace import TokenTrace
+
+# A token event before anyone has asked for it: most generations are not watched.
+_Wrote = tuple[BranchState, tuple[int, ...], bool]
+
+
+class Machine:
+    """One generation. Raises `LimitError` at once if no legal trace fits the limits."""
+
+    def __init__(
+        self,
+        bound: BoundSchema,
+        prompt: Sequence[int] = (),
+        limits: Limits = DEFAULT_LIMITS,
+        join: JoinPolicy = ALL,
+    ) -> None:
+        self.bound = bound.under(limits.bounds)
+        self.prompt = tuple(prompt)
+        self.limits = limits
+        self.ended: EndReason | None = None
+        self._join = join
+        self._automaton = self.bound.automaton()
+        self._tags = self._automaton.machine(Mode.FORKING)
+        self._caps = frozenset(limits.rule_tokens)
+        self._rule_tokens = dict(limits.rule_tokens)
+        self._events: list[Event | _Wrote] = []
+        self._actions: list[Action] = []
+        self._check_limits()
+        root = BranchState(ROOT, (), self._matcher(self._tags.initial), self._open(), None)
+        open_scopes(root, self._caps)
+        self._branches = [root]
+        self._live: list[int] = []
+
+    def _open(self) -> Account:
+        return Account(self.limits.max_tokens)
+
+    def _check_limits(self) -> None:
+        minimum = self._matcher(self._tags.initial).cost
+        if minimum >= NEVER:
+            raise LimitError(f"no trace of `{self.bound.grammar.name}` fits {self.limits.bounds}")
+        if self.limits.max_tokens < minimum:
+            raise LimitError(
+                f"max_tokens is {self.limits.max_tokens}; the shortest legal trace of "
+                f"`{self.bound.grammar.name}` takes {minimum} tokens: allow at least {minimum}"
+            )
+        for name, tokens in self.limits.rule_tokens.items():
+            if name not in self.bound.grammar.rules:
+                known = ", ".join(self.bound.grammar.rules)
+                raise LimitError(f"rule_tokens names `{name}`, which is no rule; rules: {known}")
+            least = self._automaton.own_costs.rule(name)
+            if tokens < least:
+                raise LimitError(
+                    f"rule_tokens[{name!r}] is {tokens}; the shortest `{name}` takes {least} tokens"
+                )
+
+    def _matcher(self, structure: TagState) -> Matcher:
+        return Matcher(self._automaton, self._automaton.enter(structure))
+
+    # what an engine asks
+
+    @property
+    def live(self) -> tuple[int, ...]:
+        """The branches that need a sampled token next, in the order of the trace."""
+        return tuple(self._live)
+
+    def mask(self, branch: int) -> Row:
+        """int32 [ceil(V/32)]: the tokens that the branch may sample. Equal rows are the same
+        array."""
+        state = self._branches[branch]
+        slack = self._slack(state)
+        state.squeezed = slack <= 0
+        if slack >= self._automaton.ample:
+            return state.matcher.mask()
+        return state.matcher.tight(slack)
+
+    def _slack(self, state: BranchState) -> int:
+        """The tokens that a branch may spend beyond those of its cheapest end."""
+        slack = state.account.left - state.matcher.cost
+        if self._caps:
+            slack = min(slack, scope_slack(state, self._rule_tokens))
+        return slack
+
+    def rule(self, branch: int) -> str:
+        """The innermost rule that the branch is writing."""
+        return self._branches[branch].matcher.structure.rule
+
+    def path(self, branch: int) -> tuple[int, ...]:
+        """() for the trunk, else block and branch numbers from the trunk down."""
+        return self._branches[branch].path
+
+    def position_in_branch(self, branch: int) -> int:
+        """How many tokens were appended to the branch so far."""
+        return self._branches[branch].account.spent
+
+    def left(self, branch: int) -> int:
+        """How many tokens the branch may still write."""
+        return self._branches[branch].account.left
+
+    def drain_events(self) -> list[Event]:
+        """What happened since the last call."""
+        events, self._events = self._events, []
+        return [self._told(*event) if isinstance(event, tuple) else event for event in events]
+
+    # moving
+
+    def start(self) -> list[Action]:
+        """The first actions; the prompt is fed by the engine before them."""
+        assert not self._live and self.ended is None, "a machine starts once"
+        self._run_on(self._branches[ROOT], ())
+        return self._drain()
+
+    def advance(self, branch: int, token: int, logprob: float | None = None) -> list[Action]:
+        """Take the token that a live branch sampled. Raises `IllegalTokenError` if its mask forbids
+        it."""
+        assert branch in self._live, f"branch {branch} does not wait for a token"
+        state = self._branches[branch]
+        self._step(state, token)
+        self._write(state, (token,), sampled=True, logprob=logprob)
+        if state.matcher.chooses and not self._spent(state):  # it waits where it waited
+            self._actions.append(Feed(branch, (token,)))
+            return self._drain()
+        self._live.remove(branch)
+        if branch == ROOT and token == self.bound.vocabulary.eos_id:
+            self._end(EndReason.COMPLETED)
+        else:
+            self._run_on(state, (token,))
+        return self._drain()
+
+    def abort(self) -> list[Action]:
+        """Stop at once; what was written stays readable, but need not be legal."""
+        if self.ended is None:
+            self._end(EndReason.ABORTED)
+        return self._drain()
+
+    def fail(self) -> list[Action]:
+        """The engine cannot go on."""
+        if self.ended is None:
+            self._end(EndReason.FAILED)
+        return self._drain()
+
+    def _drain(self) -> list[Action]:
+        actions, self._actions = self._actions, []
+        return actions
+
+    def _run_on(self, state: BranchState, pending: tuple[int, ...]) -> None:
+        """Feed `pending` and all that is forced, then fork, finish, or wait for a sample."""
+        forced = tuple(state.matcher.forced())
+        if forced:
+            for token in forced:
+                self._step(state, token)
+            self._write(state, forced, sampled=False, logprob=None)
+        if pending or forced:
+            self._actions.append(Feed(state.number, pending + forced))
+        if state.matcher.structure.fork is not None:
+            self._fork(state)
+        elif state.matcher.finished:
+            self._finish(state)
+        elif self._spent(state):
+            self._end(EndReason.BUDGET)
+        elif state.matcher.chooses:
+            self._wait(state)
+        else:
+            self._run_on(state, ())
+
+    def _spent(self, state: BranchState) -> bool:
+        """The trace may end here, and nothing is left to write more."""
+        return state.number == ROOT and self._slack(state) <= 0 and state.matcher.may_end
+
+    def _wait(self, state: BranchState) -> None:
+        self._live.append(state.number)
+        self._live.sort(key=lambda number: self._branches[number].path)
+
+    def _step(self, state: BranchState, token: int) -> None:
+        """Move a branch by one token, and account for it."""
+        before, tag = state.matcher.structure, None
+        if self._caps:
+            tag = state.matcher.completes(token)
+        state.matcher.advance(token)
+        if tag is not None:
+            follow_scopes(state, self._caps, before, tag)
+        state.account.spend(1)
+
+    def _write(
+        self,
+        state: BranchState,
+        tokens: tuple[int, ...],
+        *,
+        sampled: bool,
+        logprob: float | None,
+    ) -> None:
+        for token in tokens:
+            state.written.append(Written(token, sampled, logprob))
+        self._events.append((state, tokens, sampled))
+
+    def _told(self, state: BranchState, tokens: tuple[int, ...], sampled: bool) -> TokenEvent:
+        text = self.bound.vocabulary.text(tokens)
+        return TokenEvent(state.number, state.path, tokens, text, not sampled)
+
+    # forks and joins
+
+    def _fork(self, parent: BranchState) -> None:
+        structure = parent.matcher.structure
+        fork, items = self._tags.fork_items(structure)
+        count = len(items) if items is not None else self._spawn(parent, fork.block)
+        starts = [self._matcher(self._tags.branch(structure, i)) for i in range(count)]
+        rest = self._matcher(self._tags.joined(structure)).cost
+        costs = [matcher.cost for matcher in starts]
+        shares = share_out(parent.account.left, costs, rest, self.limits.branch_tokens)
+        parent.account.left -= sum(shares)
+        first = len(self._branches)
+        for index, (matcher, share) in enumerate(zip(starts, shares, strict=True)):
+            path = (*parent.path, parent.forks, index)
+            child = BranchState(first + index, path, matcher, Account(share), parent.number)
+            open_scopes(child, self._caps)
+            self._branches.append(child)
+        parent.forks += 1
+        parent.children = tuple(range(first, first + count))
+        parent.written.append(Forked(parent.children))
+        labels = tuple(
+            values[0].text if values else str(i + 1)
+            for i, values in enumerate(items if items is not None else [()] * count)
+        )
+        self._actions.append(Fork(parent.number, parent.children))
+        self._events.append(ForkEvent(parent.number, parent.children, labels, fork.block.branch))
+        for number in range(first, first + count):
+            if not self._branches[number].matcher.finished:  # cut already
+                self._run_on(self._branches[number], ())
+
+    def _spawn(self, parent: BranchState, block: Block) -> int:
+        """The number of branches of a fork by count: as many as asked for, allowed and
+        affordable."""
+        count = max(self.limits.spawn or block.low, block.low)
+        for limit in (block.high, self.limits.branches):
+            count = count if limit is None else min(count, limit)
+        structure = parent.matcher.structure
+        one = self._matcher(self._tags.branch(structure, 0)).cost
+        rest = self._matcher(self._tags.joined(structure)).cost
+        return max(block.low, min(count, (parent.account.left - rest) // max(one, 1)))
+
+    def _finish(self, state: BranchState) -> None:
+        if state.number == ROOT:
+            self._end(EndReason.BUDGET if state.squeezed else EndReason.COMPLETED)
+            return
+        if state.reason is None:
+            state.reason = BranchReason.BUDGET if state.squeezed else BranchReason.COMPLETED
+        self._events.append(BranchEndEvent(state.number, state.reason))
+        assert state.parent is not None
+        parent = self._branches[state.parent]
+        siblings = [self._branches[n] for n in parent.children]
+        done = sum(s.matcher.finished for s in siblings)
+        if done == len(siblings):
+            self._merge(parent)
+        elif self._join.quorum is not None and done == self._join.quorum:
+            for sibling in siblings:
+                if not sibling.matcher.finished:
+                    self._cut(sibling)
+
+    def _cut(self, state: BranchState) -> None:
+        """Close a branch, and all that runs inside it, with the fewest tokens."""
+        state.reason = BranchReason.CUT
+        for number in state.children:
+            child = self._branches[number]
+            if not child.matcher.finished:
+                self._cut(child)
+        if state.number in self._live:
+            self._live.remove(state.number)
+        while not state.matcher.finished and not state.children:
+            tokens = closing_tokens(self._automaton, state.matcher)
+            for token in tokens:
+                self._step(state, token)
+            self._write(state, tokens, sampled=False, logprob=None)
+            self._run_on(state, tokens)
+            if state.number in self._live:
+                self._live.remove(state.number)
+            for number in state.children:
+                if not self._branches[number].matcher.finished:
+                    self._cut(self._branches[number])
+
+    def _merge(self, parent: BranchState) -> None:
+        children = [self._branches[n] for n in parent.children]
+        parent.account.left += sum(child.account.left for child in children)
+        fork = parent.matcher.structure.fork
+        assert fork is not None
+        reread = fork.block.join is JoinKind.REREAD
+        kind = Drop if reread else Join
+        self._actions.append(kind(parent.number, parent.children))
+        self._events.append(JoinEvent(parent.number, parent.children))
+        again = tuple(w.token for c in children for w in self._linear(c)) if reread else ()
+        parent.children = ()
+        parent.matcher = self._matcher(self._tags.joined(parent.matcher.structure))
+        open_scopes(parent, self._caps)
+        if again:
+            self._actions.append(Feed(parent.number, again))
+        self._run_on(parent, ())
+
+    def _end(self, reason: EndReason) -> None:
+        self.ended = reason
+        self._live.clear()
+        self._actions.append(End(reason))
+        self._events.append(EndEvent(reason))
+
+    # what was written
+
+    def _linear(self, state: BranchState) -> list[Written]:
+        """The tokens of a branch and of all that forked from it, in the order of the trace."""
+        found: list[Written] = []
+        for item in state.written:
+            if isinstance(item, Forked):
+                for number in item.children:
+                    found += self._linear(self._branches[number])
+            else:
+                found.append(item)
+        return found
+
+    @property
+    def written(self) -> list[Written]:
+        """All tokens of the trace so far, in linear order."""
+        return self._linear(self._branches[ROOT])
+
+    @property
+    def logprobs(self) -> list[float | None]:
+        """For every token of the trace, in linear order; None where it was forced."""
+        return [w.logprob for w in self.written]
+
+    def trace(self) -> TokenTrace:
+        """The trace, read back by the parser. Raises `TraceError` if it was stopped midway."""
+        written = self.written
+        ids = (*self.prompt, *(w.token for w in written))
+        parsed = self.bound.parse(ids, prompt=len(self.prompt))
+        sampled = np.zeros(len(ids), np.uint8)
+        sampled[len(self.prompt) :] = [w.sampled for w in written]
+        return replace(parsed, sampled=sampled)

@@ -1,0 +1,117 @@
+"""What a vocabulary cannot do for a schema, found when they are bound: with rule, line and witness.
+
+A tag that no tokens spell, a literal or a value that cannot be written, a rule that can never be
+finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Span
+from nprdsl.grammar.ir import (
+    Alt,
+    Field,
+    Grammar,
+    Join,
+    Literal,
+    Map,
+    Node,
+    Repeat,
+    Seq,
+    Tag,
+    TerminalKind,
+)
+from nprdsl.masks.parts import TagMode
+from nprdsl.regular.dfa import Dfa, compile_regex
+from nprdsl.structure.stack import UNBOUNDED
+from nprdsl.structure.tag_machine import Mode
+from nprdsl.tokens.spelling import NEVER
+
+if TYPE_CHECKING:
+    from nprdsl.masks.automaton import Automaton
+
+
+def bind_faults(grammar: Grammar, automaton: Automaton) -> list[Diagnostic]:
+    """Everything in the grammar that the automaton's vocabulary cannot write."""
+    found: dict[tuple[str, str], Diagnostic] = {}
+    for rule in grammar.rules.values():
+        for node in _leaves(rule.node):
+            fault = _fault(node, automaton, rule.name)
+            if fault is not None:
+                found.setdefault((fault.code, fault.message), fault)
+    if found or automaton.bounds == UNBOUNDED:  # a valid schema has an end that can be spelled
+        return list(found.values())
+    start = automaton.machine(Mode.LINEAR).initial
+    if automaton.costs.stack(start.cell, start.frame) >= NEVER:
+        rule = grammar.rules[grammar.start]
+        message = f"no trace can be finished under the limits {automaton.bounds}"
+        found["", ""] = _diagnostic(DiagnosticCode.DEAD_END, rule.span, message, "raise the limits")
+    return list(found.values())
+
+
+def _leaves(node: Node) -> Iterator[Node]:
+    if isinstance(node, Seq):
+        for item in node.items:
+            yield from _leaves(item)
+    elif isinstance(node, Alt):
+        for option in node.options:
+            yield from _leaves(option)
+    elif isinstance(node, (Repeat, Map, Join)):
+        yield from _leaves(node.node)
+    else:
+        yield node
+
+
+def _fault(node: Node, automaton: Automaton, rule: str) -> Diagnostic | None:
+    spelling = automaton.spelling
+    if isinstance(node, Tag):
+        if automaton.mode is TagMode.SPECIAL or spelling.tokens(node.text.encode()) < NEVER:
+            return None
+        message = f"the vocabulary cannot spell the tag `{node.text}` of rule `{rule}`"
+        way = f"add `{node.text}` to the tokenizer as a special token, or choose other tags"
+        return _diagnostic(DiagnosticCode.UNSPELLABLE_TAG, node.span, message, way)
+    if isinstance(node, Literal) and spelling.tokens(node.text.encode()) >= NEVER:
+        message = f"the vocabulary cannot spell {node.text!r} of rule `{rule}`"
+        return _diagnostic(DiagnosticCode.DEAD_END, node.span, message, "use another literal")
+    if isinstance(node, Field):
+        return _field_fault(node, automaton, rule)
+    return None
+
+
+def _field_fault(node: Field, automaton: Automaton, rule: str) -> Diagnostic | None:
+    terminal, spelling = node.terminal, automaton.spelling
+    if terminal.kind is TerminalKind.GLUE:
+        if spelling.tokens(terminal.literal.encode()) < NEVER:
+            return None
+        message = f"the vocabulary cannot spell the glue {terminal.literal!r} of rule `{rule}`"
+        return _diagnostic(DiagnosticCode.DEAD_END, node.span, message, "use other glue")
+    if terminal.kind is TerminalKind.TEXT:
+        if spelling.filler < NEVER:
+            return None
+        message = f"no token spells a text for {terminal.name} of rule `{rule}`"
+        return _diagnostic(DiagnosticCode.DEAD_END, node.span, message, "check the vocabulary")
+    dfa = compile_regex(terminal.pattern)
+    if spelling.completion(dfa, int(dfa.start)) is not None:
+        return None
+    witness = _witness(dfa)
+    message = (
+        f"the vocabulary cannot spell any {terminal.name} of rule `{rule}`: "
+        f"its shortest value would be {witness!r}"
+    )
+    way = "add the missing characters to the vocabulary, or change the terminal"
+    return _diagnostic(DiagnosticCode.DEAD_END, node.span, message, way)
+
+
+def _witness(dfa: Dfa) -> str:
+    """The shortest value that the terminal would take."""
+    data, state = bytearray(), int(dfa.start)
+    while not dfa.accepting[state]:
+        data.append(int(dfa.next_byte[state]))
+        state = int(dfa.table[state, data[-1]])
+    return data.decode()
+
+
+def _diagnostic(code: DiagnosticCode, span: Span, message: str, way: str) -> Diagnostic:
+    return Diagnostic(code, span, message, way)

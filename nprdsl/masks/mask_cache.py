@@ -1,0 +1,181 @@
+"""Rows kept on disk: a schema bound again to the same vocabulary starts with its masks ready.
+
+One file for each vocabulary, set of tags and tag mode; rows are found by what their local state is,
+so that schemas which share tags share rows. Writing is atomic; a file that cannot be read is
+ignored and written anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nprdsl.masks.fields import Local
+from nprdsl.masks.mask_rows import Crossing, LocalRow, Rows
+from nprdsl.masks.parts import (
+    AnyGluePart,
+    Chain,
+    FreshPart,
+    LiteralPart,
+    Part,
+    RegularPart,
+    TextPart,
+)
+from nprdsl.tokens.utf8_text import Row
+
+VERSION: Final = 2
+_MAGIC: Final = b"NPRROWS1"
+CrossingKey = tuple[Local, tuple[tuple[str, Local], ...]]  # a state, and what follows each tag
+
+
+class StoredCrossings(Mapping[str, tuple[Crossing, ...]]):
+    """The crossings of a row by tag, read when asked for: seldom, as the rows behind them are on
+    disk too."""
+
+    def __init__(self, written: dict[str, str]) -> None:
+        self._written = written
+
+    def __getitem__(self, tag: str) -> tuple[Crossing, ...]:
+        found = json.loads(self._written[tag])
+        return tuple(Crossing(token, tag, bytes.fromhex(rest)) for token, rest in found)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._written)
+
+    def __len__(self) -> int:
+        return len(self._written)
+
+
+def _written(crossings: tuple[Crossing, ...]) -> str:
+    return json.dumps([(c.token, c.rest.hex()) for c in crossings])
+
+
+class RowCache:
+    """The rows of one `Rows` in a file of a folder."""
+
+    def __init__(self, folder: Path, rows: Rows, tags: tuple[str, ...]) -> None:
+        self._rows = rows
+        name = hashlib.sha256(
+            repr((VERSION, rows.vocabulary.digest, tags, rows.machine.mode)).encode()
+        ).hexdigest()
+        self._file = folder / f"rows-{name[:32]}.bin"
+        self._signatures: dict[Chain, str] = {}
+        self._known: dict[str, int] = {}
+        self._bits = np.zeros((0, rows.width), np.int32)
+        self._crossings: dict[str, dict[str, str]] = {}
+        self._load()
+
+    @property
+    def file(self) -> Path:
+        return self._file
+
+    def find(self, local: Local) -> LocalRow | None:
+        """The row of a local state, if it is on disk."""
+        if not self._known:
+            return None
+        key = self._key(local)
+        at = self._known.get(key)
+        if at is None:
+            return None
+        bits = self._rows.intern(self._bits[at])
+        return LocalRow(bits, StoredCrossings(self._crossings.get(key, {})))
+
+    def find_crossed(self, key: CrossingKey) -> Row | None:
+        """The row of a state whose tokens may run past a tag, if it is on disk."""
+        at = self._known.get(self._crossing_name(key)) if self._known else None
+        return None if at is None else self._rows.intern(self._bits[at])
+
+    def save(self, computed: Mapping[Local, LocalRow], crossed: Mapping[CrossingKey, Row]) -> int:
+        """Add rows to the file; returns how many are new."""
+        rows = {self._key(local): row.bits for local, row in computed.items()}
+        rows |= {self._crossing_name(key): bits for key, bits in crossed.items()}
+        new = {key: bits for key, bits in rows.items() if key not in self._known}
+        if not new:
+            return 0
+        keys = [*self._known, *new]
+        bits = np.concatenate([self._bits, np.stack(list(new.values()))])
+        crossings = dict(self._crossings)
+        for local, row in computed.items():
+            key = self._key(local)
+            if row.crossings and key in new:
+                crossings[key] = {tag: _written(found) for tag, found in row.crossings.items()}
+        self._write(keys, bits, crossings)
+        self._known = {key: at for at, key in enumerate(keys)}
+        self._bits, self._crossings = bits, crossings
+        return len(new)
+
+    # the file
+
+    def _load(self) -> None:
+        """One read: magic, length of the index, index (JSON), rows."""
+        try:
+            stored = self._file.read_bytes()
+        except OSError:
+            return
+        head = len(_MAGIC) + 8
+        length = int.from_bytes(stored[len(_MAGIC) : head], "little")
+        try:
+            index = json.loads(stored[head : head + length])
+            bits = np.frombuffer(stored, np.int32, offset=head + length)
+            keys, crossings = index["keys"], index["crossings"]
+        except (ValueError, KeyError, TypeError):
+            return
+        if stored[: len(_MAGIC)] == _MAGIC and bits.size == len(keys) * self._rows.width:
+            self._known = {key: at for at, key in enumerate(keys)}
+            self._crossings = crossings
+            self._bits = bits.reshape(len(keys), self._rows.width)
+
+    def _write(
+        self,
+        keys: list[str],
+        bits: NDArray[np.int32],
+        crossings: dict[str, dict[str, str]],
+    ) -> None:
+        index = json.dumps({"keys": keys, "crossings": crossings}).encode()
+        index += b" " * (-len(index) % 4)  # rows begin at a multiple of their words
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self._file.parent, suffix=".tmp")
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(_MAGIC + len(index).to_bytes(8, "little") + index)
+            stream.write(np.ascontiguousarray(bits).tobytes())
+        os.replace(name, self._file)
+
+    # names of local states
+
+    def _key(self, local: Local) -> str:
+        places = sorted(f"{self._signature(chain)}@{at!r}" for chain, at in local.places)
+        return f"{local.node};{';'.join(places)}"
+
+    def _crossing_name(self, key: CrossingKey) -> str:
+        local, ways = key
+        behind = "|".join(f"{tag}:{self._key(after)}" for tag, after in ways)
+        return f"{self._key(local)}|{behind}"
+
+    def _signature(self, chain: Chain) -> str:
+        found = self._signatures.get(chain)
+        if found is None:
+            rest = self._signature(chain.rest) if chain.rest is not None else ""
+            found = self._signatures[chain] = f"{_name(chain.part)}>{rest}"
+        return found
+
+
+def _name(part: Part) -> str:
+    if isinstance(part, LiteralPart):
+        return f"L{part.data!r}"
+    if isinstance(part, TextPart):
+        return f"T{int(part.counted)}"
+    if isinstance(part, AnyGluePart):
+        return "G"
+    if isinstance(part, (RegularPart, FreshPart)):
+        table = hashlib.sha256(part.dfa.table.tobytes() + part.dfa.accepting.tobytes())
+        taken = sorted(part.taken) if isinstance(part, FreshPart) else None
+        return f"R{table.hexdigest()[:16]}{taken!r}"
+    return f"{part.tag!r}{part.reserve}"

@@ -1,0 +1,135 @@
+"""The running state of the automaton on one branch: mask, advance, fork.
+
+A matcher is three references; `fork` copies them. Rolling back is keeping the fork.
+"""
+
+from __future__ import annotations
+
+from nprdsl.masks.automaton import Automaton
+from nprdsl.masks.states import NOTHING, Begun, State
+from nprdsl.structure.stack import Cell
+from nprdsl.structure.tag_machine import TagState
+from nprdsl.tokens.utf8_text import Row
+
+
+class IllegalTokenError(ValueError):
+    """A token that may not come next."""
+
+
+class Matcher:
+    """Where one branch stands. Row r of the language's mask is int32 [ceil(V/32)], bit i%32 of word
+    i//32 is token i, 1 = allowed; equal rows are the same read-only array."""
+
+    __slots__ = ("_automaton", "_carried", "_field", "_state")
+
+    def __init__(
+        self,
+        automaton: Automaton,
+        state: State,
+        field: Begun = NOTHING,
+        carried: int = 0,
+    ) -> None:
+        self._automaton = automaton
+        self._state = state
+        self._field = field  # as far as its values are repeated by a branch
+        self._carried = carried  # tokens so far that a branch will repeat
+
+    def mask(self) -> Row:
+        """The tokens that may come next."""
+        row = self._state.row
+        return row if row is not None else self._automaton.row(self._state)
+
+    def advance(self, token: int) -> None:
+        """Take one token; raises `IllegalTokenError` and stays put if it may not come next."""
+        state = self._state
+        after = state.next.get(token)
+        if after is None and state.hub is not None and self._automaton.clean[token]:
+            if state.capturing:  # prose, so the field goes on
+                self._field = Begun(self._field.head, (*self._field.tokens, token))
+            self._state = state.hub
+            return
+        if after is None:
+            after = self._automaton.follow(state, token, self._field)
+            if after is None:
+                raise IllegalTokenError(self._refusal(token))
+        if state.capturing or after.capturing:
+            self._begin(state, after, token)
+        self._state = after
+
+    def _begin(self, state: State, after: State, token: int) -> None:
+        """Keep the field whose values a branch repeats."""
+        rest = self._automaton.overhang(state, token)
+        if rest is not None:
+            self._field, self._carried = Begun(rest) if rest else NOTHING, 0
+        else:
+            self._field = Begun(self._field.head, (*self._field.tokens, token))
+            self._carried += state.counted and after.counted
+
+    def accepts(self, token: int) -> bool:
+        """Whether the token may come next."""
+        state = self._state
+        return token in state.next or self._automaton.follow(state, token, self._field) is not None
+
+    def fork(self) -> Matcher:
+        """A matcher that stands at the same place and moves on its own."""
+        return Matcher(self._automaton, self._state, self._field, self._carried)
+
+    def forced(self) -> list[int]:
+        """The tokens that must come next, up to the next choice; empty where there is a choice."""
+        return list(self._automaton.forced(self._state))
+
+    @property
+    def chooses(self) -> bool:
+        """Whether a token has to be chosen here: nothing is forced, forks or is finished."""
+        state = self._state
+        if state.chooses is None:
+            over = self.finished or state.structure.fork is not None
+            state.chooses = not over and not self._automaton.forced(state)
+        return state.chooses
+
+    @property
+    def cost(self) -> int:
+        """The fewest tokens that finish the trace (or branch) legally from here."""
+        known = self._state.cost
+        return (self._automaton.cost(self._state) if known is None else known) + self._carried
+
+    @property
+    def next_tags(self) -> list[str]:
+        """The tags (and the end) that may still come next."""
+        return list(self._automaton.fields.costs(self._state.local))
+
+    def completes(self, token: int) -> str | None:
+        """The tag that a legal token completes; the last one, if it completes several."""
+        return self._automaton.completes(self._state, token)
+
+    def cost_until(self, cell: Cell | None) -> int:
+        """The fewest tokens written on this branch until `cell` is left, to the end of that field;
+        None: until this field is left."""
+        return self._automaton.cost_until(self._state, cell)
+
+    def tight(self, slack: int) -> Row:
+        """The mask that keeps only tokens after which the trace can still be finished within
+        `cost + slack` tokens, the next one included."""
+        return self._automaton.tight(self._state, slack)
+
+    @property
+    def structure(self) -> TagState:
+        """The state of the tag machine: events, forks, the rule that is being read."""
+        return self._state.structure
+
+    @property
+    def finished(self) -> bool:
+        """Nothing is left to write: the branch is complete, or the trace ended with a tag."""
+        return self._state.structure.finished
+
+    @property
+    def may_end(self) -> bool:
+        """Whether the trace is legal if it ends here."""
+        return self._automaton.may_end(self._state)
+
+    def _refusal(self, token: int) -> str:
+        vocabulary = self._automaton.vocabulary
+        text = vocabulary.special_text.get(token) or vocabulary.bytes_of(token).decode(
+            "utf-8", "backslashreplace"
+        )
+        return f"token {token} ({text!r}) may not come next in `{self._state.structure.rule}`"

@@ -1,0 +1,191 @@
+"""The instruction that tells a model the format of a schema, in words, from the grammar itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nprdsl.grammar import ir
+from nprdsl.grammar.heights import refs
+from nprdsl.prompting.example import example_value, nodes, skeleton
+
+__all__ = ["instructions", "skeleton"]
+
+
+def instructions(grammar: ir.Grammar) -> str:
+    """The instruction for a model that was not trained on the format."""
+    sections = [
+        "Write your whole reply in the format described here. Copy the tags exactly; they give the "
+        "reply its structure, so never use them for anything else.",
+        "The parts of the reply:\n" + "\n".join(_parts(grammar)),
+        *(_block(grammar, block) for block in grammar.blocks),
+        "Rules:\n" + "\n".join(f"- {rule}" for rule in _rules(grammar)),
+    ]
+    values = list(_values(grammar))
+    if values:
+        sections.insert(-1, "Values:\n" + "\n".join(f"- {value}" for value in values))
+    sections.append(
+        "An example of the format; replace what stands in round brackets by your own text, and "
+        f"write as many parts as you need:\n\n{skeleton(grammar)}"
+    )
+    return "\n\n".join(sections) + "\n"
+
+
+def _parts(grammar: ir.Grammar) -> Iterator[str]:
+    """One line for every rule, the start first, in the order in which a reader meets them."""
+    for name in _order(grammar):
+        content = _phrase(grammar.rules[name].node) or "nothing"
+        yield f"- {'the whole reply' if name == grammar.start else _quoted(name)}: {content}"
+
+
+def _order(grammar: ir.Grammar) -> list[str]:
+    order = [grammar.start]
+    for name in order:
+        order += [r for r in refs(grammar.rules[name].node) if r not in order]
+    return order
+
+
+def _phrase(node: ir.Node) -> str:
+    match node:
+        case ir.Tag() | ir.Literal():
+            return _quoted(node.text)
+        case ir.Field():
+            return _field(node.terminal)
+        case ir.Ref():
+            return _quoted(node.rule)
+        case ir.Seq():
+            return ", ".join(_sequence(node))
+        case ir.Alt():
+            return _choice(node)
+        case ir.Repeat():
+            return _repetition(node)
+        case ir.Map() | ir.Join():
+            return _phrase(node.node)
+        case ir.Fork():
+            return _fork(node.block)
+
+
+def _sequence(node: ir.Seq) -> list[str]:
+    """The phrases of a sequence; `x, up to 4 x` becomes `1 to 5 x`."""
+    phrases: list[str] = []
+    for item in node.items:
+        turn = _turn(item) if isinstance(item, ir.Repeat) else []
+        if isinstance(item, ir.Repeat) and turn and phrases[-len(turn) :] == turn:
+            del phrases[-len(turn) :]
+            high = None if item.high is None else item.high + 1
+            item = ir.Repeat(item.node, item.low + 1, high, item.span)
+        phrases += filter(None, [_phrase(item)])
+    return phrases
+
+
+def _turn(node: ir.Repeat) -> list[str]:
+    if isinstance(node.node, ir.Seq):
+        return _sequence(node.node)
+    return [phrase] if (phrase := _phrase(node.node)) else []
+
+
+def _field(terminal: ir.Terminal) -> str:
+    match terminal.kind:
+        case ir.TerminalKind.GLUE:
+            return ""
+        case ir.TerminalKind.TEXT:
+            return "text" if terminal.name == "TEXT" else f"the {terminal.name} (text)"
+        case ir.TerminalKind.REGULAR | ir.TerminalKind.TYPED:
+            return f"a {terminal.name}"
+
+
+def _choice(node: ir.Alt) -> str:
+    phrases = [phrase for option in node.options if (phrase := _phrase(option))]
+    together = " or ".join(f"({p})" if ", " in p else p for p in phrases)
+    if len(phrases) == len(node.options) or not phrases:
+        return f"either {together}" if len(phrases) > 1 else together
+    return f"optionally {together}"
+
+
+def _repetition(node: ir.Repeat) -> str:
+    phrase = _phrase(node.node)
+    if not phrase:
+        return ""
+    phrase = f"({phrase})" if ", " in phrase else phrase
+    if (node.low, node.high) == (0, 1):
+        return f"optionally {phrase}"
+    return f"{_count(node.low, node.high)} {phrase}"
+
+
+def _fork(block: ir.Block) -> str:
+    if block.item is not None:
+        return f"one {_quoted(block.branch)} for every {_quoted(block.item)}"
+    return f"{_count(block.low, block.high)} {_quoted(block.branch)}"
+
+
+def _count(low: int, high: int | None) -> str:
+    if high is None:
+        return {0: "any number of", 1: "one or more"}.get(low, f"{low} or more")
+    if low == high:
+        return f"exactly {low}"
+    return f"up to {high}" if low == 0 else f"{low} to {high}"
+
+
+def _block(grammar: ir.Grammar, block: ir.Block) -> str:
+    """How one kind of block works: what is listed, what its branches may see, what follows."""
+    branch, join = _quoted(block.branch), _joined(grammar, block)
+    lines = [f"How {_quoted(block.rule)} works:"]
+    if block.item is None:
+        count = _count(block.low, block.high)
+        lines.append(f"- Write {count} {branch}: independent attempts, one after another.")
+    else:
+        item = _quoted(block.item)
+        lines.append(
+            f"- Each {item} opens one branch. Write exactly one {branch} for every {item}, in the "
+            f"order of the list."
+        )
+        if block.bound:
+            names = " and the ".join(block.bound)
+            lines.append(f"- A {branch} begins with the {names} of its {item}, copied unchanged.")
+        label = label_of(grammar, block)
+        if label is not None:
+            lines.append(f"- No two {item} of one list have the same {label}.")
+        lines.append(f"- Make each {item} self-contained: it must say all that its {branch} needs.")
+    lines.append(
+        f"- All {branch} are worked out at the same time, and none can see another. Use only what "
+        f"stands before the first of them, and never refer to another {branch}."
+    )
+    if join:
+        lines.append(f"- Then comes {join}. It, and all behind it, can build on every {branch}.")
+    return "\n".join(lines)
+
+
+def _joined(grammar: ir.Grammar, block: ir.Block) -> str:
+    for rule in grammar.rules.values():
+        for node in nodes(rule.node):
+            if isinstance(node, ir.Join) and node.block is block:
+                return _phrase(node.node)
+    return ""
+
+
+def label_of(grammar: ir.Grammar, block: ir.Block) -> str | None:
+    """The first bound regular terminal of a block: what must differ between the items of one
+    list.
+    """
+    regular = ir.TerminalKind.REGULAR
+    return next((n for n in block.bound if grammar.terminals[n].kind is regular), None)
+
+
+def _values(grammar: ir.Grammar) -> Iterator[str]:
+    for terminal in grammar.terminals.values():
+        if terminal.kind is ir.TerminalKind.TYPED:
+            yield f"{terminal.name}: {terminal.description or _quoted(terminal.pattern)}"
+        elif terminal.kind is ir.TerminalKind.REGULAR:
+            example = _quoted(example_value(terminal))
+            yield f"{terminal.name}: for example {example}; of the form {_quoted(terminal.pattern)}"
+
+
+def _rules(grammar: ir.Grammar) -> Iterator[str]:
+    texts = [t for t in grammar.terminals.values() if t.kind is ir.TerminalKind.TEXT]
+    if texts:
+        yield "Every text says something: none is left empty, and no tag stands inside it."
+    yield "Close every element that you open, and leave out none that is not optional."
+    yield "Nothing stands between the parts but white space as in the example."
+
+
+def _quoted(text: str) -> str:
+    return f"`{text}`"

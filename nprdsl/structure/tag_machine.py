@@ -1,0 +1,460 @@
+"""The tag machine: which tags may come next, what must stand before each, and what follows from it.
+
+A predictive pushdown machine over a resolved grammar. Its state is a stack of work still to do and
+a list of frames (the items that open maps have listed, the values that a branch must repeat). From
+a state, `arcs` maps every tag that may come next (`END` for the end) to the field that must precede
+it and to the state behind it. Counts, labels and depth live in the state, so that "as many steps as
+plans, with the same labels" is ordinary structure. The checker, the token automaton and the engine
+machine all run on it.
+
+Two modes: LINEAR reads a whole trace, branches one after another; FORKING stops where branches
+begin (`TagState.fork`) and gives each branch a state of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from nprdsl.grammar.ir import (
+    Alt,
+    Block,
+    Field,
+    Fork,
+    Grammar,
+    Join,
+    Literal,
+    Map,
+    Ref,
+    Repeat,
+    Seq,
+    Tag,
+    TerminalKind,
+)
+from nprdsl.structure.events import (
+    EnterBlock,
+    EnterBranch,
+    EnterFork,
+    EnterJoin,
+    EnterRule,
+    LeaveBranch,
+    LeaveRule,
+    StructureEvent,
+)
+from nprdsl.structure.stack import (
+    PENDING,
+    UNBOUNDED,
+    Again,
+    Bound,
+    Bounds,
+    BoundValue,
+    Branch,
+    BranchEnd,
+    Branches,
+    BranchFrame,
+    Capture,
+    Cell,
+    Entry,
+    Frame,
+    ItemEnd,
+    Leave,
+    MapEnd,
+    MapFrame,
+    Opened,
+    Symbol,
+    branch_of,
+    texts,
+    with_branch,
+)
+
+MAX_INTERNED: Final = 200_000
+END: Final = ""  # the key of the end among the arcs: no tag is empty
+Trail = tuple[StructureEvent | Symbol, ...]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Arc:
+    """One way on: up to `tag`, then `cell` and `frame`. `trails` are the fields that may stand
+    before the tag (events and symbols, in order); more than one only where text is optional."""
+
+    tag: str
+    trails: tuple[Trail, ...]
+    cell: Cell | None
+    frame: Frame | None
+
+    @property
+    def fields(self) -> tuple[tuple[Symbol, ...], ...]:
+        """The symbols of every field that may stand before the tag."""
+        return tuple(tuple(s for s in t if isinstance(s, Symbol)) for t in self.trails)
+
+    @property
+    def captures(self) -> bool:
+        return any(isinstance(s, Capture) for s in self.trails[0])
+
+
+class TagState:
+    """A state right behind a tag. `events` happened on reaching it; `fork` is set where branches
+    begin."""
+
+    __slots__ = ("_arcs", "_machine", "_next", "cell", "events", "fork", "frame", "key")
+
+    def __init__(
+        self,
+        machine: TagMachine,
+        cell: Cell | None,
+        frame: Frame | None,
+        events: tuple[StructureEvent, ...],
+    ) -> None:
+        self._machine = machine
+        self.cell = cell
+        self.frame = frame
+        self.events = events
+        self.key = len(machine._states)
+        entry = cell.entry if cell is not None else None
+        self.fork = _fork(entry)
+        self._arcs: dict[str, Arc] | None = None
+        self._next: dict[tuple[str, tuple[BoundValue, ...]], TagState] = {}
+
+    @property
+    def finished(self) -> bool:
+        """Nothing is left to read: a complete branch, or a trace that ends with a tag."""
+        return self.cell is None
+
+    @property
+    def arcs(self) -> dict[str, Arc]:
+        if self._arcs is None:
+            self._arcs = self._machine.arcs_of(self)
+        return self._arcs
+
+    def after(self, tag: str, captured: tuple[BoundValue, ...] = ()) -> TagState:
+        """The state behind `tag`, with the values that the field before it captured."""
+        key = (tag, captured)
+        state = self._next.get(key)
+        if state is None:
+            state = self._next[key] = self._machine.follow(self.arcs[tag], captured)
+        return state
+
+    def after_any(self, tag: str) -> TagState:
+        """The state behind `tag`, whatever the field before it captures."""
+        captures = sum(isinstance(s, Capture) for s in self.arcs[tag].trails[0])
+        return self.after(tag, (BoundValue(""),) * captures)
+
+    @property
+    def rule(self) -> str:
+        """The innermost rule that is being read."""
+        cell = self.cell
+        while cell is not None:
+            if isinstance(cell.entry, Leave):
+                return cell.entry.rule
+            cell = cell.below
+        return self._machine.grammar.start
+
+
+def _fork(entry: Entry | None) -> Fork | None:
+    """The fork whose branches begin where this entry stands on top; by count only once opened."""
+    if isinstance(entry, Opened):
+        return entry.fork
+    return entry if isinstance(entry, Fork) and entry.block.item is not None else None
+
+
+class Mode(StrEnum):
+    LINEAR = "linear"
+    FORKING = "forking"
+
+
+class TagMachine:
+    """All states of one grammar in one mode under one set of bounds; states are shared and
+    memoised."""
+
+    def __init__(self, grammar: Grammar, mode: Mode, bounds: Bounds = UNBOUNDED) -> None:
+        self.grammar = grammar
+        self.mode = mode
+        self.bounds = bounds
+        self._cells: dict[tuple[Entry, Cell | None], Cell] = {}
+        self._states: dict[tuple[Cell | None, Frame | None, object], TagState] = {}
+        start = self.push(Ref(grammar.start, grammar.rules[grammar.start].span), None)
+        self.initial = self.settle(start, BranchFrame((), 0, 0, None))
+
+    @property
+    def kept(self) -> int:
+        """How many states, and cells of their stacks, are kept."""
+        return len(self._states) + len(self._cells)
+
+    # moving
+
+    def follow(self, arc: Arc, captured: tuple[BoundValue, ...]) -> TagState:
+        frame = arc.frame
+        if captured:
+            assert isinstance(frame, MapFrame) and frame.open is not None
+            values = iter(captured)
+            opened = tuple(next(values) if v is PENDING else v for v in frame.open)
+            frame = MapFrame(frame.block, frame.items, opened, frame.below)
+        return self.settle(arc.cell, frame)
+
+    def arcs_of(self, state: TagState) -> dict[str, Arc]:
+        if state.fork is not None and self.mode is Mode.FORKING:
+            return {}
+        found: dict[str, Arc] = {}
+        for arc in self._paths(state.cell, state.frame, ()):
+            known = found.get(arc.tag)
+            if known is None:
+                found[arc.tag] = arc
+            elif (known.cell, known.frame) == (arc.cell, arc.frame):
+                found[arc.tag] = replace(known, trails=known.trails + arc.trails)
+        return found
+
+    def branch(self, state: TagState, index: int) -> TagState:
+        """The state at the beginning of branch `index` of a fork (FORKING mode)."""
+        fork, items = self.fork_items(state)
+        values = items[index] if items is not None else ()
+        cell = self.push(fork.branch, self.push(BranchEnd(fork.block, index), None))
+        frame = self._branch_frame(fork.block, values, state.frame, None)
+        return self.settle(cell, frame, (EnterBranch(fork.block, index, texts(values)),))
+
+    def joined(self, state: TagState) -> TagState:
+        """The state behind the branches of a fork: its join begins (FORKING mode)."""
+        assert state.fork is not None and state.cell is not None
+        frame = state.frame
+        if isinstance(frame, MapFrame) and state.fork.block.item is not None:
+            frame = frame.below
+        return self.settle(state.cell.below, frame)
+
+    def fork_items(self, state: TagState) -> tuple[Fork, tuple[tuple[BoundValue, ...], ...] | None]:
+        """The fork of a state and the bound values of its branches, None if it is by count."""
+        assert state.fork is not None
+        if state.fork.block.item is None:
+            return state.fork, None
+        assert isinstance(state.frame, MapFrame)
+        return state.fork, state.frame.items
+
+    # unfolding
+
+    def push(self, entry: Entry, below: Cell | None) -> Cell:
+        key = (entry, below)
+        cell = self._cells.get(key)
+        if cell is None:
+            if len(self._cells) > MAX_INTERNED:
+                self._cells.clear()
+                self._states.clear()
+            cell = self._cells[key] = Cell(entry, below)
+        return cell
+
+    def settle(
+        self,
+        cell: Cell | None,
+        frame: Frame | None,
+        events: tuple[StructureEvent, ...] = (),
+    ) -> TagState:
+        """Do at once all that needs no choice, so that ends and forks are known without
+        lookahead."""
+        while cell is not None and not self._waits(cell.entry):
+            unfolded = self._unfold(cell, frame)
+            if unfolded is None:
+                break
+            cell, frame, more = unfolded
+            events += more
+        key = (cell, frame, events)
+        state = self._states.get(key)
+        if state is None:
+            state = self._states[key] = TagState(self, cell, frame, events)
+        return state
+
+    def _waits(self, entry: Entry) -> bool:
+        if isinstance(entry, Again):
+            return entry.count >= entry.node.low and entry.count != entry.node.high
+        if isinstance(entry, Repeat):
+            return entry.low == 0
+        if isinstance(entry, Branches):
+            return entry.items is None and entry.index >= entry.block.low
+        if isinstance(entry, Fork) and entry.block.item is not None:
+            return self.mode is Mode.FORKING
+        return isinstance(entry, (Tag, Literal, Field, Alt, Opened))
+
+    def _paths(
+        self, cell: Cell | None, frame: Frame | None, trail: tuple[StructureEvent | Symbol, ...]
+    ) -> Iterator[Arc]:
+        """Every way to a next tag: one arc for each, the unfolding of choices included."""
+        while cell is not None:
+            entry = cell.entry
+            if isinstance(entry, Tag):
+                yield Arc(entry.text, (trail,), cell.below, frame)
+                return
+            if isinstance(entry, Literal):
+                trail, cell = (*trail, entry), cell.below
+            elif isinstance(entry, Field):
+                symbol, frame = self._symbol(entry, frame)
+                trail, cell = (*trail, symbol), cell.below
+            elif self._waits(entry):
+                for choice in self._choices(cell):
+                    yield from self._paths(choice, frame, trail)
+                return
+            else:
+                unfolded = self._unfold(cell, frame)
+                if unfolded is None:
+                    return
+                cell, frame, events = unfolded
+                trail += events
+        yield Arc(END, (trail,), None, frame)
+
+    def _choices(self, cell: Cell) -> Iterator[Cell | None]:
+        entry, below = cell.entry, cell.below
+        if isinstance(entry, Alt):
+            for option in entry.options:
+                yield self.push(option, below)
+        elif isinstance(entry, (Repeat, Again)):
+            node, count = (entry.node, entry.count) if isinstance(entry, Again) else (entry, 0)
+            if node.high is None or count < node.high:
+                yield self._turn(node, count, below)
+            if count >= node.low:
+                yield below
+        elif isinstance(entry, Branches):  # by count
+            high = entry.block.high
+            if high is None or entry.index < high:
+                yield self._branch_cell(entry, below)
+            yield below
+
+    def _turn(self, node: Repeat, count: int, below: Cell | None) -> Cell:
+        taken = count + 1 if node.high is not None else min(count + 1, node.low)
+        return self.push(node.node, self.push(Again(node, taken), below))
+
+    def _branch_cell(self, entry: Branches, below: Cell | None) -> Cell:
+        """The next branch, and the others behind it."""
+        rest = self.push(Branches(entry.block, entry.branch, entry.items, entry.index + 1), below)
+        values = entry.items[entry.index] if entry.items is not None else ()
+        return self.push(Branch(entry.block, entry.branch, entry.index, values), rest)
+
+    def _unfold(
+        self, cell: Cell, frame: Frame | None
+    ) -> tuple[Cell | None, Frame | None, tuple[StructureEvent, ...]] | None:
+        """One step that needs no choice; None where a bound forbids it."""
+        entry, below = cell.entry, cell.below
+        match entry:
+            case Seq():
+                for item in reversed(entry.items):
+                    below = self.push(item, below)
+                return below, frame, ()
+            case Ref():
+                return self._enter(entry, below, frame)
+            case Leave():
+                return below, frame, (LeaveRule(entry.rule),)
+            case Repeat():
+                return self._turn(entry, 0, below), frame, ()
+            case Again():
+                if entry.count == entry.node.high:
+                    return below, frame, ()
+                return self._turn(entry.node, entry.count, below), frame, ()
+            case Map():
+                return self._open_map(entry, below, frame)
+            case ItemEnd():
+                assert isinstance(frame, MapFrame) and frame.open is not None
+                items = (*frame.items, frame.open)
+                return below, MapFrame(frame.block, items, None, frame.below), ()
+            case MapEnd():
+                return below, frame, ()
+            case Join():
+                return self.push(entry.node, below), frame, (EnterJoin(entry.block),)
+            case Fork():
+                return self._open_fork(entry, below, frame)
+            case Branches():
+                if entry.items is not None and entry.index == len(entry.items):
+                    return below, frame, ()
+                return self._branch_cell(entry, below), frame, ()
+            case Branch():
+                return self._begin_branch(entry, below, frame)
+            case BranchEnd():
+                assert isinstance(frame, BranchFrame)
+                return below, frame.below, (LeaveBranch(entry.block, entry.index),)
+            case _:
+                raise AssertionError(f"{entry!r} needs a choice or a tag")
+
+    def _enter(
+        self, ref: Ref, below: Cell | None, frame: Frame | None
+    ) -> tuple[Cell | None, Frame | None, tuple[StructureEvent, ...]] | None:
+        if isinstance(frame, MapFrame) and frame.open is None and frame.block.item == ref.rule:
+            limit = self.bounds.branches
+            if limit is not None and len(frame.items) >= limit:
+                return None
+            below = self.push(ItemEnd(), below)
+            frame = MapFrame(frame.block, frame.items, (), frame.below)
+        below = self.push(Leave(ref.rule), below)
+        return self.push(self.grammar.rules[ref.rule].node, below), frame, (EnterRule(ref.rule),)
+
+    def _open_map(
+        self, entry: Map, below: Cell | None, frame: Frame | None
+    ) -> tuple[Cell | None, Frame | None, tuple[StructureEvent, ...]] | None:
+        counted = self._count_block(frame)
+        if counted is None:
+            return None
+        below = self.push(entry.node, self.push(MapEnd(), below))
+        return below, MapFrame(entry.block, (), None, counted), (EnterBlock(entry.block),)
+
+    def _open_fork(
+        self, entry: Fork, below: Cell | None, frame: Frame | None
+    ) -> tuple[Cell | None, Frame | None, tuple[StructureEvent, ...]] | None:
+        events: tuple[StructureEvent, ...] = (EnterFork(entry.block),)
+        items: tuple[tuple[BoundValue, ...], ...] | None = None
+        if entry.block.item is None:
+            frame = self._count_block(frame)
+            if frame is None:
+                return None
+            events = (EnterBlock(entry.block), *events)
+            if self.mode is Mode.FORKING:
+                return self.push(Opened(entry), below), frame, events[:1]
+        else:
+            assert isinstance(frame, MapFrame)
+            items, frame = frame.items, frame.below
+        return self.push(Branches(entry.block, entry.branch, items, 0), below), frame, events
+
+    def _begin_branch(
+        self, entry: Branch, below: Cell | None, frame: Frame | None
+    ) -> tuple[Cell | None, Frame | None, tuple[StructureEvent, ...]] | None:
+        limit = self.bounds.branches
+        if limit is not None and entry.index >= limit:
+            return None
+        below = self.push(BranchEnd(entry.block, entry.index), below)
+        opened = self._branch_frame(entry.block, entry.values, frame, frame)
+        event = EnterBranch(entry.block, entry.index, texts(entry.values))
+        return self.push(entry.branch, below), opened, (event,)
+
+    # frames
+
+    def _count_block(self, frame: Frame | None) -> Frame | None:
+        """One more block on this branch; None where depth or number of blocks forbids it."""
+        trunk = branch_of(frame)
+        limits = self.bounds
+        if limits.depth is not None and trunk.depth >= limits.depth:
+            return None
+        if limits.blocks is None:
+            return frame
+        if trunk.blocks >= limits.blocks:
+            return None
+        return with_branch(frame, replace(trunk, blocks=trunk.blocks + 1))
+
+    def _branch_frame(
+        self,
+        block: Block,
+        values: tuple[BoundValue, ...],
+        parent: Frame | None,
+        below: Frame | None,
+    ) -> BranchFrame:
+        pending = tuple(zip(block.bound, values, strict=True)) if values else ()
+        return BranchFrame(pending, branch_of(parent).depth + 1, 0, below)
+
+    def _symbol(self, field: Field, frame: Frame | None) -> tuple[Symbol, Frame | None]:
+        name = field.terminal.name
+        if isinstance(frame, MapFrame) and frame.open is not None:
+            slot = len(frame.open)
+            if slot < len(frame.block.bound) and frame.block.bound[slot] == name:
+                taken: frozenset[str] = frozenset()
+                if slot == 0 and field.terminal.kind is TerminalKind.REGULAR:
+                    taken = frozenset(item[0].text for item in frame.items)
+                opened = (*frame.open, PENDING)
+                return Capture(field, taken), MapFrame(
+                    frame.block, frame.items, opened, frame.below
+                )
+        if isinstance(frame, BranchFrame) and frame.pending and frame.pending[0][0] == name:
+            rest = BranchFrame(frame.pending[1:], frame.depth, frame.blocks, frame.below)
+            return Bound(field, frame.pending[0][1]), rest
+        return field, frame

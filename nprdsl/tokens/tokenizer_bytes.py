@@ -1,0 +1,171 @@
+"""The bytes of each token of a Hugging Face fast tokenizer, read from its decoder.
+
+Works on `transformers.PreTrainedTokenizerFast` and on `tokenizers.Tokenizer` through protocols;
+neither package is imported. A decoder that adds text between tokens (WordPiece, CTC) is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+_TAG_SHAPE = re.compile(r"<[^\s<>]+>|\[[^\s\[\]]+\]|⟨[^\s⟨⟩]+⟩")
+# Decoders that change only the two ends of a whole text, or nothing at all.
+_NEUTRAL = frozenset({"Fuse", "Strip"})
+
+
+class AddedToken(Protocol):
+    content: str
+    special: bool
+
+
+class Encoding(Protocol):
+    ids: list[int]
+
+
+class Decoder(Protocol):
+    def __getstate__(self) -> Any: ...
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """The part of `tokenizers.Tokenizer` that is read."""
+
+    @property
+    def decoder(self) -> Decoder | None: ...
+    def get_vocab(self, with_added_tokens: bool = True) -> dict[str, int]: ...
+    def get_added_tokens_decoder(self) -> Mapping[int, AddedToken]: ...
+    def encode(self, sequence: str, *, add_special_tokens: bool = True) -> Encoding: ...
+
+
+@runtime_checkable
+class FastTokenizer(Protocol):
+    """The part of `transformers.PreTrainedTokenizerFast` that is read."""
+
+    @property
+    def backend_tokenizer(self) -> Backend: ...
+    @property
+    def eos_token(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBytes:
+    tokens: dict[int, bytes]
+    special: dict[str, int]
+    eos: str | None
+    encode: Callable[[str], Sequence[int]]
+
+
+def read_tokenizer(tokenizer: object) -> TokenBytes:
+    """Tokens, special tokens, end of sequence and encoder of `tokenizer`; ValueError if unknown."""
+    eos: str | None = None
+    if isinstance(tokenizer, FastTokenizer):
+        backend, eos = tokenizer.backend_tokenizer, tokenizer.eos_token
+    elif isinstance(tokenizer, Backend):
+        backend = tokenizer
+    else:
+        raise ValueError(
+            f"{type(tokenizer).__name__} is not a fast tokenizer: the bytes of its tokens "
+            "cannot be read; load a fast one, or give Vocabulary(tokens={id: bytes}) yourself"
+        )
+    added = backend.get_added_tokens_decoder()
+    special = {
+        token.content: i
+        for i, token in added.items()
+        if token.special or _TAG_SHAPE.fullmatch(token.content)
+    }
+    to_bytes, byte_fallback = _piece_decoder(backend.decoder)
+    pieces = {i: piece for piece, i in backend.get_vocab().items() if i not in added}
+    tokens = dict(zip(pieces, to_bytes(list(pieces.values())), strict=True))
+    for i, token in added.items():
+        if token.content not in special:
+            tokens[i] = token.content.encode()
+    if byte_fallback:
+        # Last, so that `A` rather than `<0x41>` spells the letter.
+        tokens = _bytes_last(tokens, pieces)
+    return TokenBytes(tokens, special, eos, _encoder(backend))
+
+
+def _encoder(backend: Backend) -> Callable[[str], Sequence[int]]:
+    return lambda text: backend.encode(text, add_special_tokens=False).ids
+
+
+def _bytes_last(tokens: dict[int, bytes], pieces: Mapping[int, str]) -> dict[int, bytes]:
+    raw = {i: _BYTE_TOKEN.fullmatch(piece) for i, piece in pieces.items()}
+    plain = {i: spelled for i, spelled in tokens.items() if not raw.get(i)}
+    return plain | {i: bytes.fromhex(match[1]) for i, match in raw.items() if match}
+
+
+def _piece_decoder(decoder: Decoder | None) -> tuple[Callable[[Sequence[str]], list[bytes]], bool]:
+    """How pieces become bytes, and whether `<0x0A>` pieces are single bytes."""
+    if decoder is None:
+        raise ValueError(
+            "the tokenizer has no decoder, so the text between its tokens is unknown; set "
+            "tokenizer.decoder (for plain pieces: tokenizers.decoders.Fuse())"
+        )
+    replace: dict[str, str] = {}
+    byte_fallback = False
+    for step in _steps(json.loads(decoder.__getstate__())):
+        match step:
+            case {"type": "ByteLevel"}:
+                return _byte_level, False
+            case {"type": "ByteFallback"}:
+                byte_fallback = True
+            case {"type": "Metaspace", "replacement": str(mark)}:
+                replace[mark] = " "
+            case {"type": "Replace", "pattern": {"String": str(mark)}, "content": str(content)}:
+                replace[mark] = content
+            case {"type": str(name)} if name in _NEUTRAL:
+                pass
+            case _:
+                raise ValueError(
+                    f"the tokenizer's decoder {step['type']!r} does not join tokens byte by byte; "
+                    "give Vocabulary(tokens={id: bytes}) yourself"
+                )
+
+    def to_bytes(pieces: Sequence[str]) -> list[bytes]:
+        for mark, content in replace.items():
+            pieces = [piece.replace(mark, content) for piece in pieces]
+        return [piece.encode() for piece in pieces]
+
+    return to_bytes, byte_fallback
+
+
+def _steps(decoder: dict[str, Any]) -> list[dict[str, Any]]:
+    if decoder["type"] != "Sequence":
+        return [decoder]
+    return [step for part in decoder["decoders"] for step in _steps(part)]
+
+
+def _byte_alphabet() -> NDArray[np.int16]:
+    """Code point -> byte of the GPT-2 alphabet, -1 for none: visible Latin-1 stands for itself, the
+    other bytes for the code points from 256 on, in order (Radford et al. 2019)."""
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = sorted(set(range(256)) - set(visible))
+    alphabet = np.full(256 + len(hidden) + 1, -1, dtype=np.int16)
+    alphabet[visible] = visible
+    alphabet[256:-1] = hidden
+    return alphabet
+
+
+_ALPHABET = _byte_alphabet()
+
+
+def _byte_level(pieces: Sequence[str]) -> list[bytes]:
+    """Bytes of `pieces`; one with a letter outside the alphabet stands for itself."""
+    points = np.frombuffer("".join(pieces).encode("utf-32-le"), dtype=np.uint32)
+    values = _ALPHABET[np.minimum(points, len(_ALPHABET) - 1)]
+    spelled = values.astype(np.uint8).tobytes()
+    ends = list(accumulate(map(len, pieces)))
+    found = [spelled[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+    for i in set(np.searchsorted(ends, np.flatnonzero(values < 0), side="right").tolist()):
+        found[i] = pieces[i].encode()
+    return found

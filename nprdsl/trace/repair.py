@@ -1,0 +1,252 @@
+"""Naming the fault behind an unexpected tag, and the state that its author most likely meant.
+
+Tried in order: a count that differs from the list's, a limit exceeded, elements that are missing, a
+tag out of place. Runs only after a fault, so it may replay the trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from nprdsl.grammar.ir import Alt, Fork, Grammar, Join, Map, Node, Repeat, Rule, Seq
+from nprdsl.structure.events import EnterBranch, LeaveBranch
+from nprdsl.structure.field_content import ArcContent
+from nprdsl.structure.stack import UNBOUNDED, Branch, BranchEnd, Branches, BranchFrame
+from nprdsl.structure.tag_machine import END, Arc, Mode, TagMachine, TagState
+from nprdsl.structure.violations import ViolationCode
+from nprdsl.trace.lexemes import Lexeme
+
+MAX_MISSING = 4  # tags in a row that may be supplied
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """`state` is None where the tag is best skipped."""
+
+    code: ViolationCode
+    message: str
+    state: TagState | None
+    suggestion: str = ""
+    rule: str = ""
+
+
+class Looser:
+    """The same language with fewer limits, to tell what is too much from what is out of place; kept
+    between traces."""
+
+    def __init__(self, grammar: Grammar) -> None:
+        self.unbounded = TagMachine(grammar, Mode.LINEAR)
+        self.relaxed = TagMachine(_relaxed(grammar), Mode.LINEAR)
+        self._contents: dict[Arc, ArcContent] = {}
+
+    def content(self, arc: Arc) -> ArcContent:
+        found = self._contents.get(arc)
+        if found is None:
+            found = self._contents[arc] = ArcContent(arc.fields)
+        return found
+
+
+def repair(
+    machine: TagMachine, looser: Looser, text: str, read: Sequence[Lexeme], state: TagState
+) -> Repair:
+    """The fault of the last lexeme of `read`, whose tag has no arc from `state`."""
+    tag = read[-1].tag
+    return (
+        _too_few(state, machine, tag)
+        or _surplus(state, machine, tag)
+        or _limit(machine, looser, text, read)
+        or _missing(state, tag)
+        or _misplaced(state, tag)
+    )
+
+
+# counts
+
+
+def _too_few(state: TagState, machine: TagMachine, tag: str) -> Repair | None:
+    """Branches that were never begun, though the list has items for them."""
+    if not any(isinstance(e, EnterBranch) for e in state.events):
+        return None
+    cell, frame = state.cell, state.frame
+    while cell is not None and not isinstance(cell.entry, BranchEnd):
+        cell = cell.below
+    if cell is None or not isinstance(frame, BranchFrame) or cell.below is None:
+        return None
+    end, rest = cell.entry, cell.below.entry
+    assert isinstance(end, BranchEnd)
+    if not isinstance(rest, Branches):
+        return None
+    after = machine.settle(cell.below.below, frame.below)
+    if tag not in after.arcs:
+        return None
+    if rest.items is None:
+        need = f"at least {rest.block.low} are needed"
+        return Repair(
+            ViolationCode.COUNT_MISMATCH,
+            f"only {end.index} `{rest.block.branch}` were written; {need}",
+            after,
+        )
+    return Repair(
+        ViolationCode.COUNT_MISMATCH,
+        f"{len(rest.items)} `{rest.block.item}` were listed but only {end.index} "
+        f"`{rest.block.branch}` follow",
+        after,
+        f"write one `{rest.block.branch}` for every `{rest.block.item}`, in order",
+    )
+
+
+def _surplus(state: TagState, machine: TagMachine, tag: str) -> Repair | None:
+    """A branch for which the list has no item."""
+    left = [e for e in state.events if isinstance(e, LeaveBranch)]
+    if not left:
+        return None
+    block, count = left[-1].block, left[-1].index + 1
+    fork = _fork_of(machine.grammar, block.index)
+    cell = machine.push(Branch(block, fork.branch, count, ()), state.cell)
+    again = machine.settle(cell, state.frame)
+    if tag not in again.arcs:
+        return None
+    if block.item is None:
+        message = f"more than {count} `{block.branch}` in one block"
+        return Repair(ViolationCode.TOO_MANY, message, again)
+    return Repair(
+        ViolationCode.COUNT_MISMATCH,
+        f"{count} `{block.item}` were listed but more `{block.branch}` follow",
+        again,
+        f"write one `{block.branch}` for every `{block.item}`, in order",
+    )
+
+
+def _fork_of(grammar: Grammar, index: int) -> Fork:
+    for rule in grammar.rules.values():
+        for node in _nodes(rule.node):
+            if isinstance(node, Fork) and node.block.index == index:
+                return node
+    raise AssertionError(f"no fork {index}")
+
+
+def _nodes(node: Node) -> list[Node]:
+    found = [node]
+    if isinstance(node, Seq):
+        found += [n for item in node.items for n in _nodes(item)]
+    elif isinstance(node, Alt):
+        found += [n for option in node.options for n in _nodes(option)]
+    elif isinstance(node, (Repeat, Map, Join)):
+        found += _nodes(node.node)
+    return found
+
+
+# limits
+
+
+def _limit(machine: TagMachine, looser: Looser, text: str, read: Sequence[Lexeme]) -> Repair | None:
+    """A tag that would be legal without the upper bounds of repetitions and of run-time limits."""
+    tag = read[-1].tag
+    if tag == END:
+        return None
+    bounded = machine.bounds != UNBOUNDED
+    state = _replay(looser, looser.unbounded, text, read[:-1]) if bounded else None
+    if state is not None and tag in state.arcs:
+        depth = machine.bounds.depth
+        if depth is not None and _depth(state.after_any(tag)) > depth:
+            message = f"blocks are nested more than {depth} deep"
+            return Repair(ViolationCode.TOO_DEEP, message, state, rule=state.rule)
+        message = f"`{tag}` is one more than the limits allow here"
+        return Repair(ViolationCode.TOO_MANY, message, state, rule=state.rule)
+    state = _replay(looser, looser.relaxed, text, read[:-1])
+    if state is not None and tag in state.arcs:
+        message = f"`{tag}` is one more than the schema allows here"
+        return Repair(ViolationCode.TOO_MANY, message, state, rule=state.rule)
+    return None
+
+
+def _depth(state: TagState) -> int:
+    """Forks that are open, or whose map is open, in this state."""
+    frame, depth = state.frame, 0
+    while frame is not None and not isinstance(frame, BranchFrame):
+        frame, depth = frame.below, depth + 1
+    return depth + (frame.depth if frame is not None else 0)
+
+
+def _replay(
+    looser: Looser, machine: TagMachine, text: str, read: Sequence[Lexeme]
+) -> TagState | None:
+    """The state behind the lexemes, contents unjudged; None where the order itself is wrong."""
+    state = machine.initial
+    for lexeme in read:
+        arc = state.arcs.get(lexeme.tag)
+        if arc is None:
+            return None
+        captured = looser.content(arc).captured(text[lexeme.start : lexeme.end])
+        state = state.after(lexeme.tag, captured)
+    return state
+
+
+def _relaxed(grammar: Grammar) -> Grammar:
+    """The grammar without upper bounds on repetition."""
+    rules = {n: Rule(n, _unlimited(r.node), r.span) for n, r in grammar.rules.items()}
+    return replace(grammar, rules=rules)
+
+
+def _unlimited(node: Node) -> Node:
+    if isinstance(node, Seq):
+        return replace(node, items=tuple(_unlimited(n) for n in node.items))
+    if isinstance(node, Alt):
+        return replace(node, options=tuple(_unlimited(n) for n in node.options))
+    if isinstance(node, Repeat):
+        return replace(node, node=_unlimited(node.node), high=None)
+    if isinstance(node, (Map, Join)):
+        return replace(node, node=_unlimited(node.node))
+    return node
+
+
+# missing and misplaced tags
+
+
+def _missing(state: TagState, tag: str) -> Repair | None:
+    """The fewest tags that, supplied before `tag`, make it legal."""
+    reached: list[tuple[TagState, tuple[str, ...]]] = [(state, ())]
+    for _ in range(MAX_MISSING):
+        ways = []
+        for here, supplied in reached:
+            for expected in here.arcs:
+                if expected == END:
+                    continue
+                after, way = here.after_any(expected), (*supplied, expected)
+                if tag in after.arcs:
+                    return _supplied(state, after, way, tag)
+                ways.append((after, way))
+        reached = ways[:200]
+    return None
+
+
+def _supplied(state: TagState, after: TagState, way: tuple[str, ...], tag: str) -> Repair:
+    before = f"before `{tag}`" if tag != END else "before the end"
+    if closes(way[0]):
+        message = f"`{way[0]}` is missing {before}"
+        return Repair(ViolationCode.UNCLOSED, message, after, f"close `{state.rule}` first")
+    names = " ".join(f"`{t}`" for t in way)
+    return Repair(ViolationCode.MISSING_ELEMENT, f"{names} missing {before}", after)
+
+
+def _misplaced(state: TagState, tag: str) -> Repair:
+    expected = ", ".join(f"`{t}`" if t != END else "the end" for t in state.arcs) or "nothing"
+    if tag == END:
+        code = (
+            ViolationCode.UNCLOSED
+            if any(map(closes, state.arcs))
+            else (ViolationCode.MISSING_ELEMENT)
+        )
+        return Repair(code, f"the trace ends inside `{state.rule}`; expected {expected}", None)
+    return Repair(
+        ViolationCode.TAG_OUT_OF_PLACE,
+        f"`{tag}` may not stand here; expected {expected}",
+        None,
+    )
+
+
+def closes(tag: str) -> bool:
+    """Whether a tag looks like a closing one: `</x>`, `[/x]`, `<x_end>`."""
+    inner = tag[1:-1].lower()
+    return inner.startswith("/") or inner.endswith(("_end", "/end")) or inner.startswith("end")

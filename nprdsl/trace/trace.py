@@ -1,0 +1,87 @@
+"""A legal trace, read: its elements, its execution graph and, for token traces, its layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nprdsl.trace.graph import ExecutionGraph, Mark, build_graph
+from nprdsl.trace.layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """A rule or a terminal of the schema as it stands in a trace.
+
+    `start` and `end` are character offsets in the trace's text, tags and glue of the element
+    included. `value` is the typed value of a declared terminal, the text of any other terminal,
+    None for a rule.
+    """
+
+    name: str
+    text: str
+    start: int
+    end: int
+    value: object = None
+    children: tuple[Element, ...] = ()
+
+    def walk(self) -> Iterator[Element]:
+        """This element and all below it, in the order of the text."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+    def find(self, name: str) -> list[Element]:
+        """All elements of that rule or terminal, in order; upper and lower case are the same."""
+        return [e for e in self.walk() if e.name.lower() == name.lower()]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A legal trace text."""
+
+    text: str
+    root: Element
+    marks: tuple[Mark, ...]
+
+    def find(self, name: str) -> list[Element]:
+        """All elements of that rule or terminal, in order."""
+        return self.root.find(name)
+
+    @cached_property
+    def graph(self) -> ExecutionGraph:
+        """The execution graph; lengths are counted in characters."""
+        return build_graph(self.marks, length=len(self.text), unit="characters")
+
+
+@dataclass(frozen=True)
+class TokenTrace:
+    """A legal trace as token ids [L], of which the first `prompt` are prompt.
+
+    `sampled` [L] is 1 where the model chose the token, 0 where it was prompt or forced.
+    """
+
+    ids: tuple[int, ...]
+    prompt: int
+    text: str  # of the trace, without the prompt
+    root: Element
+    marks: tuple[Mark, ...]  # offsets in `ids`
+    sampled: NDArray[np.uint8]
+
+    def find(self, name: str) -> list[Element]:
+        """All elements of that rule or terminal, in order."""
+        return self.root.find(name)
+
+    @cached_property
+    def graph(self) -> ExecutionGraph:
+        """The execution graph; lengths are counted in tokens."""
+        return build_graph(self.marks, length=len(self.ids), prompt=self.prompt, unit="tokens")
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Position, orders, segments and loss mask of every token."""
+        return Layout.from_graph(self.graph, self.sampled)

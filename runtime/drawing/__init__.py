@@ -1,0 +1,1 @@
+"""How both engines draw a token: masks on logits, penalties, the sampler, uniform numbers."""

@@ -1,0 +1,93 @@
+"""The tokens that each branch of a request has in its own visible trace, and how often, for
+penalties.
+
+Kept only for requests that have a penalty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nprdsl.machine.actions import Action, Drop, Feed, Fork, Join
+
+Numbers = NDArray[np.int64]
+
+
+class Seen(NamedTuple):
+    """Distinct ids int64 [N], and how often each was seen, int64 [N]."""
+
+    ids: Numbers
+    counts: Numbers
+
+
+class History:
+    """What one branch has seen, ids in order of first appearance."""
+
+    __slots__ = ("_counts", "_ids", "_places")
+
+    def __init__(self) -> None:
+        self._ids: Numbers = np.empty(64, dtype=np.int64)
+        self._counts: Numbers = np.empty(64, dtype=np.int64)
+        self._places: dict[int, int] = {}
+
+    @property
+    def seen(self) -> Seen:
+        count = len(self._places)
+        return Seen(self._ids[:count], self._counts[:count])
+
+    def add(self, token: int, times: int = 1) -> None:
+        place = self._places.get(token)
+        if place is None:
+            place = self._places[token] = len(self._places)
+            if place == len(self._ids):
+                self._ids = np.concatenate([self._ids, np.empty_like(self._ids)])
+                self._counts = np.concatenate([self._counts, np.empty_like(self._counts)])
+            self._ids[place] = token
+            self._counts[place] = 0
+        self._counts[place] += times
+
+    def copy(self) -> History:
+        twin = History()
+        twin._ids, twin._counts = self._ids.copy(), self._counts.copy()
+        twin._places = dict(self._places)
+        return twin
+
+    def merge(self, branches: Iterable[History]) -> None:
+        """Adds what every branch has seen since it was copied from this one."""
+        before = self.seen.counts.copy()
+        for branch in branches:
+            ids, counts = branch.seen
+            since = counts.copy()
+            since[: len(before)] -= before
+            for token, times in zip(ids.tolist(), since.tolist(), strict=True):
+                if times:
+                    self.add(token, times)
+
+
+class Histories:
+    """Of all live branches of one request."""
+
+    def __init__(self) -> None:
+        self._of = {0: History()}
+
+    def seen(self, branch: int) -> Seen:
+        return self._of[branch].seen
+
+    def apply(self, actions: Iterable[Action]) -> None:
+        for action in actions:
+            match action:
+                case Feed(branch, tokens):
+                    for token in tokens:
+                        self._of[branch].add(token)
+                case Fork(parent, children):
+                    for child in children:
+                        self._of[child] = self._of[parent].copy()
+                case Join(parent, children):
+                    self._of[parent].merge([self._of.pop(child) for child in children])
+                case Drop(_, children):
+                    for child in children:
+                        del self._of[child]

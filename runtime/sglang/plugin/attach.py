@@ -1,0 +1,218 @@
+"""A `TraceScheduler` on one of SGLang's schedulers: what it needs there, and what refuses it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import ValidationError
+from sglang.srt.managers.schedule_batch import ScheduleBatch
+
+from nprdsl.runtime.sglang.plugin.kv_slots import SlotPools
+from nprdsl.runtime.sglang.plugin.rows import BranchReq, TraceReq
+from nprdsl.runtime.sglang.plugin.trace_request import Conductor, Stage
+from nprdsl.runtime.sglang.plugin.trace_scheduler import TraceScheduler
+from nprdsl.runtime.sglang.protocol import fork_request
+from nprdsl.runtime.sglang.requests import Library, RefusedError, described
+from nprdsl.tokens.vocabulary import Vocabulary
+
+OVERLAP = (
+    "the overlap scheduler is on: it chooses a step before the tokens of the last one are known, "
+    "and they decide which branches run; start the server with --disable-overlap-schedule (a step "
+    "then waits until the one before it was worked up: what that costs is in docs/serving.md)"
+)
+
+
+class Attached:
+    """The plugin's part of one scheduler process."""
+
+    def __init__(self, scheduler: Any) -> None:
+        self.scheduler = scheduler
+        self.sending = False  # what is being sent now are traces, not SGLang's own requests
+        self.only_traces = False  # what SGLang chooses prompts from now
+        self.refusal = refusal(scheduler)
+        self._library: Library | None = None
+        self.traces = TraceScheduler(
+            SlotPools(
+                scheduler.req_to_token_pool,
+                scheduler.token_to_kv_pool_allocator,
+                scheduler.tree_cache,
+            ),
+            most_rows=scheduler.chunked_prefill_size or scheduler.max_prefill_tokens,
+            make_batch=self._batch,
+            queue=self._queue,
+            send=self._send,
+        )
+
+    @property
+    def library(self) -> Library:
+        """Made when the first schema comes: it reads the whole vocabulary."""
+        if self._library is None:
+            vocabulary = Vocabulary.from_tokenizer(self.scheduler.tokenizer)
+            self._library = Library(vocabulary, self.scheduler.model_config.vocab_size)
+        return self._library
+
+    def submit(self, trace: TraceReq) -> None:
+        """Takes a client's request in, or answers with what is wrong with it."""
+        limit, waiting = self.scheduler.max_queued_requests, len(self.traces.waiting)
+        if limit is not None and len(self.scheduler.waiting_queue) + waiting >= limit:
+            trace.ended_by_server("The request queue is full.", HTTPStatus.SERVICE_UNAVAILABLE)
+            self._send([trace])
+            return
+        try:
+            if self.refusal:
+                raise RefusedError(f"this server cannot run schemas: {self.refusal}")
+            check(trace)
+            request = fork_request(trace.wanted.custom_params)
+            assert request is not None, "made for requests with a schema only"
+            prepared = self.library.prepare(
+                request,
+                trace.origin_input_ids.tolist(),
+                positions=min(self.scheduler.model_config.context_len, self.traces.pools.width),
+                capacity=int(self.scheduler.max_total_num_tokens),
+            )
+        except ValidationError as error:
+            self._refuse(trace, described(error))
+        except RefusedError as error:
+            self._refuse(trace, str(error))
+        else:
+            self.traces.submit(Conductor(trace, prepared))
+
+    def _queue(self, trace: TraceReq) -> None:
+        """Puts a request whose turn has come into SGLang's queue, however long that is: it has
+        waited in ours."""
+        limit, self.scheduler.max_queued_requests = self.scheduler.max_queued_requests, None
+        try:
+            self.scheduler._add_request_to_queue(trace)
+        finally:
+            self.scheduler.max_queued_requests = limit
+
+    def _refuse(self, trace: TraceReq, message: str) -> None:
+        trace.refuse(message)
+        self._send([trace])
+
+    def entering(self, trace: TraceReq) -> bool:
+        """The request is let in: SGLang computes its prompt."""
+        conductor = self.traces.conductor(trace)
+        return conductor is not None and conductor.stage is Stage.PROMPT
+
+    def tidy(self, running: Any, last: Any, *, admit: bool = True) -> None:
+        """Before SGLang looks for work."""
+        chunked = self.scheduler.chunked_req
+        besides = 0
+        if chunked is not None and not isinstance(chunked, TraceReq):
+            besides = len(chunked.full_untruncated_fill_ids) - chunked.prefix_len
+        if admit:
+            self.traces.admit(max(0, besides))
+        self.traces.tidy([last] if last is running else [last, running])
+
+    @contextmanager
+    def traces_first(self, running: Any) -> Iterator[None]:
+        """While prompts are chosen. Traces that were let in hold memory that others wait for, so
+        nothing stands before them: no plain request in the queue, no full batch."""
+        scheduler = self.scheduler
+        ours = [req for req in scheduler.waiting_queue if isinstance(req, TraceReq)]
+        if not ours:
+            yield
+            return
+        others = [req for req in scheduler.waiting_queue if not isinstance(req, TraceReq)]
+        scheduler.waiting_queue, self.only_traces = ours, True
+        running.batch_is_full = False
+        try:
+            yield
+        finally:
+            scheduler.waiting_queue, self.only_traces = scheduler.waiting_queue + others, False
+
+    def put_back(self, running: Any) -> None:
+        """Takes one plain request's memory and row; it is computed again later."""
+        order = running._get_decode_retraction_order(running.reqs)
+        last = order.pop()
+        req = running.reqs[last]
+        running.release_req(last, len(order))
+        running.filter_batch(keep_indices=order)
+        running.batch_is_full = False
+        self.scheduler._add_request_to_queue(req, is_retracted=True)
+
+    def _batch(self, reqs: list[BranchReq]) -> Any:
+        scheduler = self.scheduler
+        batch = ScheduleBatch.init_new(
+            reqs,
+            scheduler.req_to_token_pool,
+            scheduler.token_to_kv_pool_allocator,
+            scheduler.tree_cache,
+            scheduler.model_config,
+            scheduler.enable_overlap,
+            scheduler.spec_algorithm,
+        )
+        batch.prepare_for_extend()
+        return batch
+
+    def _send(self, traces: list[TraceReq]) -> None:
+        for trace in traces:
+            trace.before_output()
+        self.sending = True
+        try:
+            logprobs = any(trace.return_logprob for trace in traces)
+            self.scheduler.output_streamer.stream_output(traces, logprobs)
+        finally:
+            self.sending = False
+
+
+def refusal(scheduler: Any) -> str:
+    """Why this server can take no schemas; "" if it can."""
+    server, model = scheduler.server_args, scheduler.model_config
+    reasons = {
+        OVERLAP: scheduler.enable_overlap,
+        "its tokenizer is off (--skip-tokenizer-init)": scheduler.tokenizer is None,
+        "it generates no text": not scheduler.is_generation,
+        "KV pages hold several tokens; start it with --page-size 1": scheduler.page_size != 1,
+        "the model attends to a sliding window, which SGLang counts in slots, not in positions": (
+            scheduler.is_hybrid_swa or scheduler.sliding_window_size is not None
+        ),
+        "the model keeps recurrent state, which cannot be merged": scheduler.is_hybrid_ssm,
+        "the model has positions in several dimensions": model.model_is_mrope,
+        "the model has an encoder": model.is_encoder_decoder,
+        "speculative decoding is on": not scheduler.spec_algorithm.is_none(),
+        "prefill and decode are on different servers": (
+            server.disaggregation_mode not in (None, "null")
+        ),
+        "pipeline parallelism is on": server.pp_size > 1,
+        "attention is data-parallel (--enable-dp-attention)": server.enable_dp_attention,
+        "requests of low priority are preempted": scheduler.enable_priority_preemption,
+        "it is a diffusion model": scheduler.dllm_config is not None,
+        "hierarchical cache or HiSparse is on": (
+            scheduler.enable_hierarchical_cache or scheduler.enable_hisparse
+        ),
+    }
+    return "; ".join(reason for reason, applies in reasons.items() if applies)
+
+
+def check(trace: TraceReq) -> None:
+    """Raises RefusedError for stock options that have no meaning, or none yet, for a trace."""
+    settings = trace.wanted
+    refused = {
+        "a grammar of its own (json_schema, regex, ebnf, structural_tag)": (
+            settings.json_schema or settings.regex or settings.ebnf or settings.structural_tag
+        ),
+        "stop strings (the schema says where a trace ends)": settings.stop_strs,
+        "stop_token_ids (the schema says where a trace ends)": settings.stop_token_ids,
+        "logit_bias": settings.logit_bias,
+        "top_logprobs_num": trace.logprob.top_logprobs_num,
+        "token_ids_logprob": trace.logprob.token_ids_logprob,
+        "logprob_start_len in the prompt": (
+            trace.wants_logprobs and 0 <= trace.logprob_start_len < len(trace.origin_input_ids)
+        ),
+        "return_hidden_states": trace.return_hidden_states,
+        "return_routed_experts": trace.return_routed_experts,
+        "return_sampling_mask": trace.return_sampling_mask,
+        "a session": trace.session is not None,
+        "a LoRA adapter": trace.lora_id is not None,
+        "input_embeds": trace.input_embeds is not None,
+        "images or sound": trace.multimodal_inputs is not None,
+        "a custom logit processor": trace.custom_logit_processor is not None,
+    }
+    for option, given in refused.items():
+        if given:
+            raise RefusedError(f"a request for a trace cannot have {option}")

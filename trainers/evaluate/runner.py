@@ -1,0 +1,301 @@
+"""Puts problems to a model: several samples each, many at once, and the baseline beside them.
+
+Requests are cut into blocks. A baseline runs block by block, first and second in turn, on the same
+engine with the same seeds, behind a first request of each way that is not counted, so that neither
+has the quieter machine or warmer caches. What was done before can be
+given back, and each new sample is handed out at once: a run can be interrupted at any time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from nprdsl.machine.actions import ALL, JoinPolicy
+from nprdsl.machine.budget import DEFAULT_LIMITS, LimitError, Limits
+from nprdsl.runtime.engine import Engine
+from nprdsl.runtime.errors import CapacityError, UnsupportedServerError
+from nprdsl.runtime.prompts import PromptError
+from nprdsl.runtime.sampling import Sampling
+from nprdsl.schema import Schema
+from nprdsl.trainers.data.problems import Problem
+from nprdsl.trainers.evaluate.figures import Figures, figures
+from nprdsl.trainers.evaluate.samples import (
+    Mode,
+    Sample,
+    judged,
+    judged_freely,
+    seeded,
+    unanswered,
+)
+from nprdsl.trainers.grading.answers import Fallback
+
+PUBLISHED: Final = Sampling(temperature=1.0, top_p=0.7)  # arXiv:2512.07461, section 3.2
+CONCURRENCY: Final = 64
+_MODES: Final = (
+    (Mode.PARALLEL,),
+    (Mode.IN_TURN,),
+    (Mode.PARALLEL, Mode.IN_TURN),
+    (Mode.FREE,),
+)
+_OF_ONE_PROMPT: Final = (CapacityError, LimitError, PromptError, UnsupportedServerError)
+_BLOCK: Final = 4  # times the concurrency: the most requests before the other way has its turn
+_BLOCKS: Final = 4  # as many at least, where there are requests enough to keep the concurrency
+
+Keep = Callable[[Sample], None]
+
+
+class EvaluationError(ValueError):
+    """Settings or problems that make no sense."""
+
+
+class NoSampleError(EvaluationError):
+    """Every sample failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """All samples, in the order of the problems, and what they come to."""
+
+    samples: tuple[Sample, ...]
+    figures: Figures
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One sample of one problem that is wanted."""
+
+    problem: Problem
+    number: int
+
+    @property
+    def place(self) -> tuple[Problem, int]:
+        return self.problem, self.number
+
+    def key(self, mode: Mode) -> tuple[str, int, Mode]:
+        return self.problem.id, self.number, mode
+
+
+@dataclass(frozen=True, slots=True)
+class _Runner:
+    """How requests are made."""
+
+    engine: Engine
+    schema: Schema
+    sampling: Sampling
+    limits: Limits
+    join: JoinPolicy
+    seed: int
+    chat: bool
+    instructions: bool
+    fallback: Fallback
+    concurrency: int
+
+    def run(self, asked: Sequence[_Asked], mode: Mode) -> Iterator[Sample]:
+        """The samples, in order; `concurrency` requests are open at once."""
+        if mode is not Mode.FREE:
+            yield from self._constrained(asked, mode)
+            return
+        for begin in range(0, len(asked), self.concurrency):
+            yield from self._free(asked[begin : begin + self.concurrency])
+
+    def _free(self, asked: Sequence[_Asked]) -> Iterator[Sample]:
+        """Completions run together to the end of the last; that is the time of each."""
+        since = time.perf_counter()
+        try:
+            found = self.engine.complete(
+                self.schema,
+                [one.problem.prompt for one in asked],
+                max_tokens=self.limits.max_tokens,
+                sampling=[seeded(self.sampling, self.seed, *one.place) for one in asked],
+                chat=self.chat,
+                instructions=self.instructions,
+            )
+        except _OF_ONE_PROMPT as error:
+            if len(asked) == 1:
+                yield unanswered(*asked[0].place, Mode.FREE, str(error))
+                return
+            for one in asked:
+                yield from self._free([one])
+            return
+        taken = time.perf_counter() - since
+        bound = self.engine.bind(self.schema)
+        for one, completion in zip(asked, found, strict=True):
+            yield judged_freely(
+                one.problem,
+                bound,
+                completion,
+                number=one.number,
+                time_s=taken,
+                wall_s=taken / len(asked),
+                fallback=self.fallback,
+            )
+
+    def _constrained(self, asked: Sequence[_Asked], mode: Mode) -> Iterator[Sample]:
+        open_: deque[tuple[_Asked, int | str]] = deque()
+        waiting = iter(asked)
+        since = time.perf_counter()
+        try:
+            while True:
+                for one in waiting:
+                    open_.append((one, self._submit(one, mode)))
+                    if len(open_) == self.concurrency:
+                        break
+                if not open_:
+                    return
+                one, number = open_[0]
+                result = number if isinstance(number, str) else self.engine.wait(number)
+                open_.popleft()
+                now = time.perf_counter()
+                if isinstance(result, str):
+                    yield unanswered(*one.place, mode, result)
+                    continue
+                yield judged(
+                    one.problem,
+                    result,
+                    number=one.number,
+                    mode=mode,
+                    wall_s=now - since,
+                    fallback=self.fallback,
+                )
+                since = now
+        finally:
+            for _, number in open_:
+                if isinstance(number, int):
+                    self.engine.abort(number)
+                    self.engine.wait(number)
+
+    def _submit(self, one: _Asked, mode: Mode) -> int | str:
+        """The number of the request, or why there is none."""
+        try:
+            return self.engine.submit(
+                self.schema,
+                one.problem.prompt,
+                sampling=seeded(self.sampling, self.seed, *one.place),
+                limits=self.limits,
+                join=self.join,
+                parallel=mode is Mode.PARALLEL,
+                chat=self.chat,
+                instructions=self.instructions,
+            )
+        except _OF_ONE_PROMPT as error:
+            return str(error)
+
+
+def evaluate(
+    engine: Engine,
+    schema: Schema,
+    problems: Sequence[Problem],
+    *,
+    samples: int = 1,
+    sampling: Sampling = PUBLISHED,
+    limits: Limits = DEFAULT_LIMITS,
+    join: JoinPolicy = ALL,
+    seed: int = 0,
+    chat: bool = False,
+    instructions: bool = False,
+    fallback: Fallback = Fallback.LAST_NUMBER,
+    modes: Sequence[Mode] = (Mode.PARALLEL,),
+    concurrency: int = CONCURRENCY,
+    done: Sequence[Sample] = (),
+    keep: Keep = lambda sample: None,
+) -> Evaluation:
+    """`samples` traces of every problem, graded, and their figures.
+
+    Equal seeds give equal traces, whatever other problems there are. `fallback` is what counts as
+    the answer where nothing is boxed. The first of `modes` is what the figures are of; with
+    `Mode.IN_TURN` behind `Mode.PARALLEL` they have a baseline. `Mode.FREE` lets the model write
+    without the schema's constraint. `concurrency` requests are open at
+    once; times to an answer are those under this load. `keep` is given every new sample; `done` are
+    samples of an earlier run with the same settings: those that failed are run again. Raises
+    EvaluationError for settings that make no sense, and NoSampleError where every sample failed.
+    """
+    _check_problems(problems)
+    _check_counts(samples, seed, concurrency)
+    _check_modes(modes, sampling, limits, join)
+    _check_varied(samples, sampling)
+    runner = _Runner(
+        engine=engine,
+        schema=schema,
+        sampling=sampling,
+        limits=limits,
+        join=join,
+        seed=seed,
+        chat=chat,
+        instructions=instructions,
+        fallback=fallback,
+        concurrency=concurrency,
+    )
+    engine.bind(schema)  # so that no sample pays for it
+    asked = [_Asked(problem, number) for problem in problems for number in range(samples)]
+    known = {sample.key: sample for sample in done if not sample.failed}
+    if len(modes) > 1 and len(known) < len(asked) * len(modes):
+        for mode in modes:
+            list(runner.run(asked[:1], mode))
+    for block, mode in _turns(asked, modes, concurrency):
+        todo = [one for one in block if one.key(mode) not in known]
+        for sample in runner.run(todo, mode):
+            known[sample.key] = sample
+            keep(sample)
+    found = tuple(known[one.key(mode)] for mode in modes for one in asked)
+    if all(sample.failed for sample in found):
+        raise NoSampleError(f"no sample could be run, of {len(found)}: {found[0].error}")
+    return Evaluation(found, figures(found, modes[0]))
+
+
+def _turns(
+    asked: Sequence[_Asked], modes: Sequence[Mode], concurrency: int
+) -> Iterator[tuple[Sequence[_Asked], Mode]]:
+    """Blocks of requests, each in every mode; the modes take turns in being first."""
+    if len(modes) == 1:
+        yield asked, modes[0]
+        return
+    size = max(concurrency, min(concurrency * _BLOCK, -(-len(asked) // _BLOCKS)))
+    for number, begin in enumerate(range(0, len(asked), size)):
+        for mode in modes if number % 2 == 0 else reversed(modes):
+            yield asked[begin : begin + size], mode
+
+
+def _check_problems(problems: Sequence[Problem]) -> None:
+    if not problems:
+        raise EvaluationError("there are no problems to evaluate")
+    seen: set[str] = set()
+    for problem in problems:
+        if problem.id in seen:
+            raise EvaluationError(f"two problems have the id `{problem.id}`; ids must differ")
+        seen.add(problem.id)
+
+
+def _check_counts(samples: int, seed: int, concurrency: int) -> None:
+    for name, value, least in (
+        ("samples", samples, 1),
+        ("concurrency", concurrency, 1),
+        ("seed", seed, 0),
+    ):
+        if value < least:
+            raise EvaluationError(f"{name} must be at least {least}, not {value}")
+
+
+def _check_modes(
+    modes: Sequence[Mode], sampling: Sampling, limits: Limits, join: JoinPolicy
+) -> None:
+    if tuple(modes) not in _MODES:
+        raise EvaluationError(
+            "modes must be parallel, in_turn, parallel with in_turn behind it, or free"
+        )
+    if Mode.FREE in modes and (join != ALL or limits != Limits(max_tokens=limits.max_tokens)):
+        raise EvaluationError("what is written freely has no limit but `max_tokens`, and no joins")
+    if Mode.FREE in modes and sampling.rules:
+        raise EvaluationError("what is written freely has no rules that sampling could be set for")
+
+
+def _check_varied(samples: int, sampling: Sampling) -> None:
+    settings = [sampling, *(sampling.for_rule(rule) for rule in sampling.rules)]
+    if samples > 1 and all(one.temperature == 0 for one in settings):
+        raise EvaluationError(
+            f"at temperature 0 all {samples} samples of a problem are the same; take 1 sample, or "
+            "a temperature above 0"
+        )

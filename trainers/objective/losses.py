@@ -1,0 +1,103 @@
+"""The losses of the three stages, over token log-probabilities.
+
+All take flat tensors of the sampled tokens of a batch: forced tokens carry no loss and are left out
+before. Each is a sum over the tokens it is given, divided by `tokens`, the number of sampled tokens
+of the *whole* batch: so a batch may be cut into micro-batches in any way and order, and gradients
+add up to the same (faults N7 and N8 of the reference cannot occur).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """DAPO's clip-higher and the dual clip. Defaults: arXiv:2512.07461, section 2.2."""
+
+    low: float = 0.2
+    high: float = 0.28
+    dual: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.low < 1 and self.high > 0 and self.dual > 1):
+            raise ValueError(f"0 < low < 1, high > 0 and dual > 1 are needed; given: {self}")
+
+
+DEFAULT_CLIP: Final = Clip()
+
+
+@dataclass(frozen=True, slots=True)
+class DapoStats:
+    """What a DAPO step did: shares of its tokens whose gradient a clip cut off."""
+
+    clipped: float
+    dual_clipped: float
+
+
+def sft(logprobs: torch.Tensor, tokens: int) -> torch.Tensor:
+    """-sum log pi / tokens; `logprobs` [N]. Scalar."""
+    return -logprobs.sum() / _count(tokens)
+
+
+def dapo(
+    logprobs: torch.Tensor,
+    old: torch.Tensor,
+    advantages: torch.Tensor,
+    tokens: int,
+    clip: Clip = DEFAULT_CLIP,
+) -> tuple[torch.Tensor, DapoStats]:
+    """Clipped policy gradient with a token mean over the batch (arXiv:2503.14476, eq. 8), with the
+    dual clip (arXiv:1912.09729, eq. 5) for negative advantages; [N] each. Scalar and shares."""
+    _same_shape(logprobs, old, advantages)
+    ratio = (logprobs - old).exp()
+    plain = ratio * advantages
+    bounded = ratio.clamp(1 - clip.low, 1 + clip.high) * advantages
+    lower = torch.minimum(plain, bounded)
+    gained = torch.where(advantages < 0, torch.maximum(lower, clip.dual * advantages), lower)
+    with torch.no_grad():
+        stats = DapoStats(
+            clipped=_share(bounded < plain),
+            dual_clipped=_share((advantages < 0) & (lower < clip.dual * advantages)),
+        )
+    return -gained.sum() / _count(tokens), stats
+
+
+def papo(logprobs: torch.Tensor, advantages: torch.Tensor, tokens: int) -> torch.Tensor:
+    """-(1 / sum |y|) sum pi / sg(pi) A (arXiv:2512.07461, eq. 6 and 7): no clip, so that the rare
+    tag tokens keep their gradient; one optimizer step for each batch of rollouts. [N] each."""
+    _same_shape(logprobs, advantages)
+    ratio = (logprobs - logprobs.detach()).exp()
+    return -(ratio * advantages).sum() / _count(tokens)
+
+
+def reinforce(logprobs: torch.Tensor, advantages: torch.Tensor, tokens: int) -> torch.Tensor:
+    """-(1 / sum |y|) sum A log pi: another value, the gradient of `papo`. [N] each."""
+    _same_shape(logprobs, advantages)
+    return -(logprobs * advantages).sum() / _count(tokens)
+
+
+def token_logprobs(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """log pi of `ids` [N] under `logits` [N, V], at temperature 1 with nothing masked; float32."""
+    wide = logits.float()
+    chosen = wide.gather(-1, ids[:, None].long()).squeeze(-1)
+    return chosen - wide.logsumexp(-1)
+
+
+def _count(tokens: int) -> int:
+    if tokens < 1:
+        raise ValueError(f"a batch needs at least one sampled token, not {tokens}")
+    return tokens
+
+
+def _share(chosen: torch.Tensor) -> float:
+    return float(chosen.float().mean()) if chosen.numel() else 0.0
+
+
+def _same_shape(*tensors: torch.Tensor) -> None:
+    shapes = {tuple(tensor.shape) for tensor in tensors}
+    if len(shapes) != 1:
+        raise ValueError(f"log-probabilities and advantages differ in shape: {sorted(shapes)}")

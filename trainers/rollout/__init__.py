@@ -1,0 +1,1 @@
+"""What an engine writes while a model trains: rollouts, graded into episodes."""

@@ -1,0 +1,147 @@
+"""The folder of a training run: its settings, its metrics, its checkpoints, its model.
+
+A run that is killed at any time goes on from its last checkpoint: a checkpoint gets its name only
+when it is whole, metrics behind it are cut off, and a run with other settings does not go on in the
+folder. Nothing is deleted but checkpoints that newer ones replace.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from nprdsl.trainers.run.files import write_rows, write_whole
+
+_SETTINGS: Final = "settings.json"
+_METRICS: Final = "metrics.jsonl"
+_CHECKPOINTS: Final = "checkpoints"
+_STEP: Final = "step-"
+_UNFINISHED: Final = ".unfinished"
+_MODEL: Final = "model"
+
+
+class RunError(ValueError):
+    """A folder in which the run cannot begin or go on."""
+
+
+class RunDirectory:
+    """The folder of one run. Only one process writes to it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def open(
+        cls, path: Path, settings: Mapping[str, Any], *, restart: bool = False
+    ) -> RunDirectory:
+        """The folder, made if it is missing; `restart` empties one that holds a run.
+
+        Raises RunError where it holds a run with other settings, or something else.
+        """
+        made = cls(path)
+        if restart:
+            made._empty()
+        if path.exists() and not path.is_dir():
+            raise RunError(f"`{path}` is a file; a run needs a folder")
+        known = path / _SETTINGS
+        if not known.exists():
+            if path.exists() and any(path.iterdir()):
+                raise RunError(f"the folder `{path}` holds something that is no run; name another")
+            path.mkdir(parents=True, exist_ok=True)
+            write_whole(known, json.dumps(settings, indent=1))
+            return made
+        before = json.loads(known.read_text(encoding="utf-8"))
+        if found := differences(before, dict(settings)):
+            raise RunError(
+                f"the run in `{path}` has other settings ({'; '.join(found)}): name another "
+                "folder, go back to its settings, or begin anew with --restart"
+            )
+        return made
+
+    # -- checkpoints -------------------------------------------------------------------------------
+
+    @property
+    def model(self) -> Path:
+        """Where the trained model is, once the run is complete."""
+        return self.path / _MODEL
+
+    @property
+    def complete(self) -> bool:
+        """The run has ended and its model is whole."""
+        return self.model.is_dir()
+
+    def latest(self) -> tuple[int, Path] | None:
+        """Step and folder of the last checkpoint."""
+        steps = self._steps()
+        return (steps[-1], self._checkpoint(steps[-1])) if steps else None
+
+    def unfinished(self, name: str | int) -> Path:
+        """An empty folder in which the checkpoint of a step, or the model, is written."""
+        place = self._place(name)
+        folder = place.with_name(place.name + _UNFINISHED)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def finish(self, name: str | int, keep: int = 1) -> Path:
+        """What was written is whole; of checkpoints the last `keep` stay."""
+        place = self._place(name)
+        os.replace(place.with_name(place.name + _UNFINISHED), place)
+        if isinstance(name, int):
+            for step in self._steps()[:-keep]:
+                shutil.rmtree(self._checkpoint(step))
+        return place
+
+    def _place(self, name: str | int) -> Path:
+        return self._checkpoint(name) if isinstance(name, int) else self.path / name
+
+    def _checkpoint(self, step: int) -> Path:
+        return self.path / _CHECKPOINTS / f"{_STEP}{step:06}"
+
+    def _steps(self) -> list[int]:
+        folders = (self.path / _CHECKPOINTS).glob(f"{_STEP}*")
+        names = [f.name.removeprefix(_STEP) for f in folders]
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    # -- metrics -----------------------------------------------------------------------------------
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Adds the metrics of a step."""
+        line = json.dumps({"step": step, **metrics})
+        with (self.path / _METRICS).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def metrics(self) -> list[dict[str, float]]:
+        """All that was logged, in order; a line that a kill cut short is left out."""
+        file = self.path / _METRICS
+        if not file.exists():
+            return []
+        lines = file.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1] if line]
+
+    def forget_after(self, step: int) -> None:
+        """Cuts off the metrics behind a step: they are computed again."""
+        kept = [line for line in self.metrics() if line["step"] <= step]
+        if (self.path / _METRICS).exists():
+            write_rows(self.path / _METRICS, kept)
+
+    def _empty(self) -> None:
+        """Removes a run, and nothing else."""
+        if self.path.is_dir() and (self.path / _SETTINGS).exists():
+            shutil.rmtree(self.path)
+
+
+def differences(before: dict[str, Any], now: dict[str, Any], place: str = "") -> list[str]:
+    """What two settings differ in, by the keys of TOML."""
+    found = []
+    for key in [*before, *(key for key in now if key not in before)]:
+        one, other = before.get(key), now.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            found += differences(one, other, f"{place}{key}.")
+        elif one != other:
+            found.append(f"`{place}{key}` was {one!r} and is {other!r}")
+    return found

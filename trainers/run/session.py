@@ -1,0 +1,264 @@
+"""One training run while it is running: model, optimizer, learning rate, checkpoints, metrics.
+
+Accelerate carries devices, mixed precision, processes and the state of a checkpoint; how it was
+launched (FSDP, several nodes) is its own matter. A session knows at which step it is, and nothing
+of what a step does.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from torch import distributed
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, get_scheduler
+
+from nprdsl.runtime.local.loading import load_model, quiet
+from nprdsl.schema import Schema
+from nprdsl.trainers.attention.segments import register
+from nprdsl.trainers.batch.scoring import Attention
+from nprdsl.trainers.batch.update import Updater
+from nprdsl.trainers.config.sections import (
+    AttentionKind,
+    ModelSection,
+    OptimizerKind,
+    OptimizerSection,
+    RunSection,
+    Schedule,
+)
+from nprdsl.trainers.run.add_tags import add_tags
+from nprdsl.trainers.run.directory import RunDirectory
+
+# It warns of every tied weight at every checkpoint.
+logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
+
+_PROGRESS: Final = "progress.json"
+_ATTENTION: Final = {
+    AttentionKind.DENSE: Attention.DENSE,
+    AttentionKind.BLOCKS: Attention.BLOCKS,
+    AttentionKind.SEGMENTS: Attention.SEGMENTS,
+}
+
+Metrics = Mapping[str, float]
+Watch = Callable[[int, int, Metrics], None]  # step, all steps, metrics of the step
+
+
+def unwatched(step: int, total: int, metrics: Metrics) -> None:
+    """Nobody watches."""
+
+
+def load(section: ModelSection, schema: Schema) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """The model to train and its tokenizer, with the schema's tags as tokens if that is asked for.
+
+    Raises ModelNotFoundError, ValueError.
+    """
+    attention = _ATTENTION[section.attention]
+    model, tokenizer = load_model(section.path, "cpu", section.dtype)
+    model.set_attn_implementation(
+        register() if attention is Attention.SEGMENTS else attention.value
+    )
+    if section.add_tags:
+        add_tags(model, tokenizer, schema.tags)
+    return model, tokenizer
+
+
+def leave_group() -> None:
+    """Ends what joins the processes of a run, where there are several. Left to the end of the
+    interpreter, its threads may abort the process after all work is done."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+class Session:
+    """A run of `total` steps in `directory`, at its last checkpoint or its beginning.
+
+    A step is what a stage repeats: an update of the weights, or a batch of rollouts with its
+    updates, `updates` of them in the whole run. `step` counts those that were made. `progress` is
+    what a stage keeps besides: JSON values, written with every checkpoint.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        directory: RunDirectory,
+        *,
+        run: RunSection,
+        optimizer: OptimizerSection,
+        attention: AttentionKind,
+        total: int,
+        updates: int,
+        watch: Watch = unwatched,
+    ) -> None:
+        self.accelerator = accelerator
+        self.tokenizer = tokenizer
+        self.directory = directory
+        self.total = total
+        self.step = 0
+        self.progress: dict[str, Any] = {}
+        self._run = run
+        self._watch = watch
+        self.model = model
+        made = _optimizers(model, optimizer)
+        self.wrapped, *prepared = accelerator.prepare(model, *made)
+        self._schedulers = [_scheduler(one, optimizer, updates) for one in made]
+        accelerator.register_for_checkpointing(*self._schedulers)
+        self.updater = Updater(
+            accelerator,
+            self.wrapped,
+            prepared,
+            room=run.room,
+            rows=run.rows,
+            clip=optimizer.clip,
+            attention=_ATTENTION[attention],
+        )
+        self._restore()
+        self._board = _board(directory) if run.tensorboard and accelerator.is_main_process else None
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the coming update."""
+        return float(self._schedulers[0].get_last_lr()[0])
+
+    def updated(self) -> None:
+        """The weights were updated."""
+        for scheduler in self._schedulers:
+            scheduler.step()
+
+    def end_step(self, metrics: Metrics) -> None:
+        """A step was made: logs it, and saves everything if it is one to save at."""
+        self.step += 1
+        self.log(metrics)
+        if self.step % self._run.save_every == 0 and self.step < self.total:
+            self.save()
+
+    def log(self, metrics: Metrics) -> None:
+        """The metrics of the step that was made last, to file, TensorBoard and whoever watches."""
+        if not self.accelerator.is_main_process:
+            return
+        rounded = {name: float(f"{value:.8g}") for name, value in metrics.items()}
+        self.directory.log(self.step, rounded)
+        if self._board is not None:
+            for name, value in rounded.items():
+                self._board.add_scalar(name, value, self.step)
+        self._watch(self.step, self.total, rounded)
+
+    def save(self) -> None:
+        """Saves everything that going on needs."""
+        main = self.accelerator.is_main_process
+        folder = self.directory.unfinished(self.step) if main else Path()
+        folder = Path(_same(self.accelerator, str(folder)))
+        self.accelerator.save_state(str(folder))
+        if main:
+            told = {"step": self.step, "progress": self.progress}
+            (folder / _PROGRESS).write_text(json.dumps(told), encoding="utf-8")
+        self.accelerator.wait_for_everyone()
+        if main:
+            self.directory.finish(self.step, self._run.keep)
+        self.accelerator.wait_for_everyone()
+
+    def finish(self) -> Path:
+        """Writes the trained model and its tokenizer; gives their folder."""
+        main = self.accelerator.is_main_process
+        state = self.accelerator.get_state_dict(self.wrapped)
+        if main:
+            folder = self.directory.unfinished("model")
+            with quiet():
+                self.model.save_pretrained(folder, state_dict=state)
+                self.tokenizer.save_pretrained(folder)
+            self.directory.finish("model")
+            if self._board is not None:
+                self._board.close()
+        self.accelerator.wait_for_everyone()
+        return self.directory.model
+
+    def _restore(self) -> None:
+        latest = self.directory.latest()
+        if latest is not None:
+            step, folder = latest
+            self.accelerator.load_state(str(folder))
+            told = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
+            self.step, self.progress = step, told["progress"]
+        if self.accelerator.is_main_process:
+            self.directory.forget_after(self.step)
+        self.accelerator.wait_for_everyone()
+
+
+def _optimizers(model: PreTrainedModel, section: OptimizerSection) -> list[torch.optim.Optimizer]:
+    """Vectors (norms, biases) do not decay. Muon, where it is asked for, takes the matrices inside
+    the layers; embeddings and outputs stay with AdamW, as its paper has it."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    inner = set(trained) - _ends(model) if section.kind is OptimizerKind.MUON else set()
+    matrices = [p for name, p in trained.items() if name in inner and p.ndim == 2]
+    rest = [p for name, p in trained.items() if not (name in inner and p.ndim == 2)]
+    groups = [
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": section.weight_decay},
+        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    made: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(
+            groups, lr=section.learning_rate, betas=section.betas, eps=section.epsilon
+        )
+    ]
+    if matrices:
+        made.append(
+            torch.optim.Muon(
+                matrices,
+                lr=section.learning_rate,
+                weight_decay=section.weight_decay,
+                momentum=section.momentum,
+                adjust_lr_fn="match_rms_adamw",
+            )
+        )
+    return made
+
+
+def _ends(model: PreTrainedModel) -> set[str]:
+    """The names of what embeds tokens and of what scores them."""
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    kept = {id(p) for end in ends if end is not None for p in end.parameters()}
+    return {name for name, p in model.named_parameters() if id(p) in kept}
+
+
+def _scheduler(
+    optimizer: torch.optim.Optimizer, section: OptimizerSection, total: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    warm = section.warmup_steps(total)
+    match section.schedule:
+        case Schedule.CONSTANT:
+            name, more = "constant_with_warmup", {}
+        case Schedule.COSINE:
+            name, more = "cosine_with_min_lr", {"min_lr_rate": section.floor}
+        case Schedule.LINEAR:
+            name, more = (
+                "polynomial",
+                {
+                    "power": 1.0,
+                    "lr_end": section.floor * section.learning_rate,
+                },
+            )
+    made: torch.optim.lr_scheduler.LRScheduler = get_scheduler(
+        name, optimizer, num_warmup_steps=warm, num_training_steps=total,
+        scheduler_specific_kwargs=more,
+    )  # fmt: skip
+    return made
+
+
+def _same(accelerator: Accelerator, value: str) -> str:
+    """The main process's value, everywhere."""
+    values = [value]
+    broadcast_object_list(values)
+    return values[0]
+
+
+def _board(directory: RunDirectory) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(directory.path / "tensorboard"))

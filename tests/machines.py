@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from nprdsl.machine.actions import Drop, End, Fork, Join
+from nprdsl.machine.actions import DropAction, EndAction, ForkAction, JoinAction
 from nprdsl.machine.budget import Limits
 from nprdsl.machine.machine import Machine
 from nprdsl.masks.bound_schema import BoundSchema
@@ -92,7 +92,7 @@ def awkward_bound(name: str, special: bool) -> BoundSchema:
 def verify(made: Run, limits: Limits) -> TokenTrace:
     machine, ids = made.machine, made.ids
     assert len(ids) <= limits.max_tokens
-    assert made.log.ended == End(machine.ended)
+    assert made.log.ended == EndAction(machine.ended)
     trace = machine.trace()  # raises if it is not legal
     assert trace.ids == (*machine.prompt, *ids)
     _verify_sampled(made, trace)
@@ -125,11 +125,13 @@ def _verify_events(made: Run) -> None:
     assert all(e.text == text(e.tokens) for e in tokens)
     sampled = [(e.branch, *e.tokens) for e in tokens if not e.forced]
     assert sampled == made.sampled
-    forks = [(a.parent, a.children) for a in made.actions if isinstance(a, Fork)]
+    forks = [(a.parent, a.children) for a in made.actions if isinstance(a, ForkAction)]
     events = [e for e in made.events if isinstance(e, ForkEvent)]
     assert [(e.parent, e.children) for e in events] == forks
     assert all(len(e.labels) == len(e.children) for e in events)
-    joins = [(a.parent, a.children) for a in made.actions if isinstance(a, (Join, Drop))]
+    joins = [
+        (a.parent, a.children) for a in made.actions if isinstance(a, (JoinAction, DropAction))
+    ]
     assert [(e.parent, e.children) for e in made.events if isinstance(e, JoinEvent)] == joins
     ended = [e.branch for e in made.events if isinstance(e, BranchEndEvent)]
     assert sorted(ended) == sorted(c for _, children in forks for c in children)

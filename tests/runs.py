@@ -11,7 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from nprdsl.machine.actions import ALL, Action, Drop, End, Feed, Fork, Join, JoinPolicy
+from nprdsl.machine.actions import (
+    ALL,
+    Action,
+    DropAction,
+    EndAction,
+    FeedAction,
+    ForkAction,
+    JoinAction,
+    JoinPolicy,
+)
 from nprdsl.machine.budget import Limits
 from nprdsl.machine.machine import Machine
 from nprdsl.masks.bound_schema import BoundSchema
@@ -49,25 +58,25 @@ class KeyValueLog:
     rows: dict[int, Row] = field(default_factory=lambda: {ROOT: Row(frozenset(), 0)})
     waiting: set[int] = field(default_factory=set)
     reread: set[tuple[int, ...]] = field(default_factory=set)
-    ended: End | None = None
+    ended: EndAction | None = None
 
     def run(self, actions: Sequence[Action]) -> None:
         for action in actions:
             assert self.ended is None, "nothing follows the end"
             match action:
-                case Feed(branch, tokens):
+                case FeedAction(branch, tokens):
                     assert tokens
                     self.feed(branch, tokens)
-                case Fork(parent, children):
+                case ForkAction(parent, children):
                     self._fork(parent, children)
-                case Join(parent, children):
+                case JoinAction(parent, children):
                     rows = self._close(parent, children)
                     seen = self.rows[parent].seen.union(*(row.seen for row in rows))
                     self.rows[parent] = Row(seen, max(row.position for row in rows))
-                case Drop(parent, children):
+                case DropAction(parent, children):
                     self._close(parent, children)
                     self.reread.add(children)
-                case End():
+                case EndAction():
                     self.ended = action
 
     def feed(self, branch: int, tokens: Sequence[int]) -> None:
@@ -174,7 +183,7 @@ def linear(made: Run) -> list[int]:
     }
     forks: dict[int, list[tuple[int, ...]]] = {}
     for action in made.actions:
-        if isinstance(action, Fork):
+        if isinstance(action, ForkAction):
             forks.setdefault(action.parent, []).append(action.children)
     order: list[int] = []
     fed = _lengths(made)
@@ -205,14 +214,14 @@ def _lengths(made: Run) -> dict[int, list[int]]:
     lengths: dict[int, list[int]] = {ROOT: [0]}
     copied: set[int] = set()  # branches whose next feed is a copy
     for action in made.actions:
-        if isinstance(action, Feed):
+        if isinstance(action, FeedAction):
             if action.branch in copied:
                 copied.remove(action.branch)
             else:
                 lengths[action.branch][-1] += len(action.tokens)
-        elif isinstance(action, Fork):
+        elif isinstance(action, ForkAction):
             lengths[action.parent].append(0)
             lengths |= {child: [0] for child in action.children}
-        elif isinstance(action, Drop):
+        elif isinstance(action, DropAction):
             copied.add(action.parent)
     return lengths

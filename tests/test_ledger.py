@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nprdsl.machine.actions import FIRST, Fork
+from nprdsl.machine.actions import FIRST, ForkAction
 from nprdsl.machine.budget import Account, LimitError, Limits, share_out
 from nprdsl.machine.machine import Machine
 from nprdsl.schema import load
@@ -99,7 +99,7 @@ def test_the_ledger_equals_the_tokens_counted(name: str, seed: int, extra: int) 
         branch = schedule(machine.live)
         before = machine.left(branch), machine.position_in_branch(branch)
         actions = machine.advance(branch, model(machine, branch))
-        if not any(isinstance(action, Fork) for action in actions) and branch in machine.live:
+        if not any(isinstance(action, ForkAction) for action in actions) and branch in machine.live:
             spent = machine.position_in_branch(branch) - before[1]
             assert spent >= 1 and machine.left(branch) == before[0] - spent
     assert machine.left(0) == limits.max_tokens - len(machine.written)

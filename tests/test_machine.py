@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nprdsl.grammar.diagnostics import SchemaError
-from nprdsl.machine.actions import ALL, FIRST, End, JoinPolicy
+from nprdsl.machine.actions import ALL, FIRST, EndAction, JoinPolicy
 from nprdsl.machine.budget import LimitError, Limits
 from nprdsl.machine.machine import Machine
 from nprdsl.masks.matcher import IllegalTokenError
@@ -156,7 +156,7 @@ def test_an_abort_ends_at_once() -> None:
     machine = Machine(bound, prompt=PROMPT)
     machine.start()
     write(machine, 0, "1:a</plan>")
-    assert machine.abort() == [End(EndReason.ABORTED)]
+    assert machine.abort() == [EndAction(EndReason.ABORTED)]
     assert machine.live == () and machine.ended is EndReason.ABORTED
     assert machine.abort() == []
     assert machine.drain_events()[-1] == EndEvent(EndReason.ABORTED)
@@ -170,7 +170,7 @@ def test_a_failure_ends_all_branches() -> None:
     machine = Machine(bound)
     machine.start()
     write(machine, 0, "1a</plan><plan>2b</plan></guideline>")
-    assert machine.fail() == [End(EndReason.FAILED)]
+    assert machine.fail() == [EndAction(EndReason.FAILED)]
     assert machine.live == () and machine.abort() == []
 
 

@@ -6,7 +6,16 @@ import pytest
 
 from nprdsl.grammar.diagnostics import SchemaError
 from nprdsl.grammar.ir import JoinKind
-from nprdsl.machine.actions import ALL, FIRST, Drop, End, Feed, Fork, Join, JoinPolicy
+from nprdsl.machine.actions import (
+    ALL,
+    FIRST,
+    DropAction,
+    EndAction,
+    FeedAction,
+    ForkAction,
+    JoinAction,
+    JoinPolicy,
+)
 from nprdsl.machine.budget import Limits
 from nprdsl.machine.machine import Machine
 from nprdsl.structure.events import (
@@ -33,31 +42,31 @@ def test_actions_of_a_map() -> None:
     bound = byte_bound("sums")
     special = bound.vocabulary.special
     machine = Machine(bound, prompt=PROMPT)
-    assert machine.start() == [Feed(0, (special["<guideline>"], special["<plan>"]))]
+    assert machine.start() == [FeedAction(0, (special["<guideline>"], special["<plan>"]))]
     assert machine.live == (0,)
     write(machine, 0, "1a</plan><plan>2b</plan>")
     actions = write(machine, 0, "</guideline>")
     assert actions == [
-        Feed(0, (special["</guideline>"],)),
-        Fork(0, (1, 2)),
-        Feed(1, (special["<step>"], *b"1: ")),
-        Feed(2, (special["<step>"], *b"2: ")),
+        FeedAction(0, (special["</guideline>"],)),
+        ForkAction(0, (1, 2)),
+        FeedAction(1, (special["<step>"], *b"1: ")),
+        FeedAction(2, (special["<step>"], *b"2: ")),
     ]
     assert machine.live == (1, 2)
     assert [machine.path(b) for b in machine.live] == [(0, 0), (0, 1)]
     assert [machine.rule(b) for b in machine.live] == ["step", "step"]
     assert [machine.position_in_branch(b) for b in machine.live] == [4, 4]
-    assert write(machine, 2, "y</step>")[-1] == Feed(2, (special["</step>"],))
+    assert write(machine, 2, "y</step>")[-1] == FeedAction(2, (special["</step>"],))
     assert machine.live == (1,)
     assert write(machine, 1, "xx</step>")[1:] == [
-        Feed(1, (ord("x"),)),
-        Feed(1, (special["</step>"],)),
-        Join(0, (1, 2)),
-        Feed(0, (special["<takeaway>"],)),
+        FeedAction(1, (ord("x"),)),
+        FeedAction(1, (special["</step>"],)),
+        JoinAction(0, (1, 2)),
+        FeedAction(0, (special["<takeaway>"],)),
     ]
     assert machine.rule(0) == "takeaway"
     write(machine, 0, "t</takeaway>ans")
-    assert machine.advance(0, end_of(bound)) == [End(EndReason.COMPLETED)]
+    assert machine.advance(0, end_of(bound)) == [EndAction(EndReason.COMPLETED)]
     assert machine.ended is EndReason.COMPLETED
     trace = machine.trace()
     assert trace.text.startswith("<guideline><plan>1: a</plan><plan>2: b</plan></guideline>")
@@ -71,17 +80,17 @@ def test_actions_of_a_reread_fork_by_count() -> None:
     assert machine.start() == []
     actions = write(machine, 0, "q<Parallel>")
     assert actions[-4:] == [
-        Fork(0, (1, 2, 3)),
-        *(Feed(n, (10, special["<Path>"])) for n in (1, 2, 3)),
+        ForkAction(0, (1, 2, 3)),
+        *(FeedAction(n, (10, special["<Path>"])) for n in (1, 2, 3)),
     ]
     write(machine, 1, "a</Path>")
     write(machine, 3, "c</Path>")
     actions = write(machine, 2, "b</Path>")
     path = [(10, special["<Path>"], ord(c), special["</Path>"]) for c in "abc"]
     assert actions[-3:] == [
-        Drop(0, (1, 2, 3)),
-        Feed(0, tuple(token for tokens in path for token in tokens)),
-        Feed(0, (10, special["</Parallel>"], 10, special["<Summary>"])),
+        DropAction(0, (1, 2, 3)),
+        FeedAction(0, tuple(token for tokens in path for token in tokens)),
+        FeedAction(0, (10, special["</Parallel>"], 10, special["<Summary>"])),
     ]
     write(machine, 0, "s</Summary>\n")
     machine.advance(0, end_of(bound))
@@ -94,7 +103,7 @@ def test_the_number_of_branches_by_count(asked: int, branches: int, got: int) ->
     bound = byte_bound("parallel_r1")
     machine = Machine(bound, limits=Limits(max_tokens=400, spawn=asked, branches=branches))
     machine.start()
-    fork = next(a for a in write(machine, 0, "q<Parallel>") if isinstance(a, Fork))
+    fork = next(a for a in write(machine, 0, "q<Parallel>") if isinstance(a, ForkAction))
     assert len(fork.children) == got
 
 
@@ -105,7 +114,7 @@ def test_no_more_branches_than_the_budget_can_close() -> None:
         limits = Limits(max_tokens=least + extra, spawn=8)
         machine = Machine(bound, limits=limits)
         machine.start()
-        fork = next(a for a in write(machine, 0, "q<Parallel>") if isinstance(a, Fork))
+        fork = next(a for a in write(machine, 0, "q<Parallel>") if isinstance(a, ForkAction))
         assert len(fork.children) == count
 
 
@@ -182,7 +191,7 @@ def test_branches_without_a_choice_end_as_they_begin() -> None:
         done = run(bound, limits, seeded(1), join=join)
         trace = verify(done, limits)
         assert [len(b.text) for b in trace.find("branch")] == [8, 8, 8]
-        assert [a for a in done.actions if isinstance(a, Join)] == [Join(0, (1, 2, 3))]
+        assert [a for a in done.actions if isinstance(a, JoinAction)] == [JoinAction(0, (1, 2, 3))]
 
 
 def test_the_joins_are_those_of_the_schema() -> None:
@@ -192,11 +201,11 @@ def test_the_joins_are_those_of_the_schema() -> None:
         limits = limits_of(Bounds(depth=3, branches=3), 300, spawn=2)
         made = run(bound, limits, seeded(seed, 0.7))
         trace = verify(made, limits)
-        joins = [a for a in made.actions if isinstance(a, (Join, Drop))]
+        joins = [a for a in made.actions if isinstance(a, (JoinAction, DropAction))]
         dropped = sum(f.block.join is JoinKind.REREAD for f in trace.graph.forks)
-        assert sum(isinstance(a, Drop) for a in joins) == dropped
+        assert sum(isinstance(a, DropAction) for a in joins) == dropped
         kinds |= {type(a) for a in joins}
-    assert kinds == {Join, Drop}
+    assert kinds == {JoinAction, DropAction}
 
 
 def test_goals_are_repeated_by_their_own_tokens() -> None:

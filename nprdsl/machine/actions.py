@@ -32,7 +32,7 @@ FIRST = JoinPolicy(1)
 
 
 @dataclass(frozen=True, slots=True)
-class Feed:
+class FeedAction:
     """Append these tokens to the branch; positions go on from the branch's last."""
 
     branch: int
@@ -40,7 +40,7 @@ class Feed:
 
 
 @dataclass(frozen=True, slots=True)
-class Fork:
+class ForkAction:
     """The children see what the parent sees and go on at its position; the parent waits."""
 
     parent: int
@@ -48,7 +48,7 @@ class Fork:
 
 
 @dataclass(frozen=True, slots=True)
-class Join:
+class JoinAction:
     """The parent sees all that the children see; its next position is the greatest of theirs."""
 
     parent: int
@@ -56,7 +56,7 @@ class Join:
 
 
 @dataclass(frozen=True, slots=True)
-class Drop:
+class DropAction:
     """The children's KV is not needed any more; the parent goes on from where it forked."""
 
     parent: int
@@ -64,10 +64,10 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class EndAction:
     """The generation is over; its KV can be freed."""
 
     reason: EndReason
 
 
-Action = Feed | Fork | Join | Drop | End
+Action = FeedAction | ForkAction | JoinAction | DropAction | EndAction

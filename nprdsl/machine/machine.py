@@ -15,7 +15,17 @@ from dataclasses import replace
 import numpy as np
 
 from nprdsl.grammar.ir import Block, JoinKind
-from nprdsl.machine.actions import ALL, ROOT, Action, Drop, End, Feed, Fork, Join, JoinPolicy
+from nprdsl.machine.actions import (
+    ALL,
+    ROOT,
+    Action,
+    DropAction,
+    EndAction,
+    FeedAction,
+    ForkAction,
+    JoinAction,
+    JoinPolicy,
+)
 from nprdsl.machine.branch_state import (
     BranchState,
     Forked,
@@ -160,7 +170,7 @@ class Machine:
         self._step(state, token)
         self._write(state, (token,), sampled=True, logprob=logprob)
         if state.matcher.chooses and not self._spent(state):  # it waits where it waited
-            self._actions.append(Feed(branch, (token,)))
+            self._actions.append(FeedAction(branch, (token,)))
             return self._drain()
         self._live.remove(branch)
         if branch == ROOT and token == self.bound.vocabulary.eos_id:
@@ -193,7 +203,7 @@ class Machine:
                 self._step(state, token)
             self._write(state, forced, sampled=False, logprob=None)
         if pending or forced:
-            self._actions.append(Feed(state.number, pending + forced))
+            self._actions.append(FeedAction(state.number, pending + forced))
         if state.matcher.structure.fork is not None:
             self._fork(state)
         elif state.matcher.finished:
@@ -263,7 +273,7 @@ class Machine:
             values[0].text if values else str(i + 1)
             for i, values in enumerate(items if items is not None else [()] * count)
         )
-        self._actions.append(Fork(parent.number, parent.children))
+        self._actions.append(ForkAction(parent.number, parent.children))
         self._events.append(ForkEvent(parent.number, parent.children, labels, fork.block.branch))
         for number in range(first, first + count):
             if not self._branches[number].matcher.finished:  # cut already
@@ -325,7 +335,7 @@ class Machine:
         fork = parent.matcher.structure.fork
         assert fork is not None
         reread = fork.block.join is JoinKind.REREAD
-        kind = Drop if reread else Join
+        kind = DropAction if reread else JoinAction
         self._actions.append(kind(parent.number, parent.children))
         self._events.append(JoinEvent(parent.number, parent.children))
         again = tuple(w.token for c in children for w in self._linear(c)) if reread else ()
@@ -333,13 +343,13 @@ class Machine:
         parent.matcher = self._matcher(self._tags.joined(parent.matcher.structure))
         open_scopes(parent, self._caps)
         if again:
-            self._actions.append(Feed(parent.number, again))
+            self._actions.append(FeedAction(parent.number, again))
         self._run_on(parent, ())
 
     def _end(self, reason: EndReason) -> None:
         self.ended = reason
         self._live.clear()
-        self._actions.append(End(reason))
+        self._actions.append(EndAction(reason))
         self._events.append(EndEvent(reason))
 
     # what was written

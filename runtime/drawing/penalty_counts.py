@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nprdsl.machine.actions import Action, Drop, Feed, Fork, Join
+from nprdsl.machine.actions import Action, DropAction, FeedAction, ForkAction, JoinAction
 
 Numbers = NDArray[np.int64]
 
@@ -80,14 +80,14 @@ class Histories:
     def apply(self, actions: Iterable[Action]) -> None:
         for action in actions:
             match action:
-                case Feed(branch, tokens):
+                case FeedAction(branch, tokens):
                     for token in tokens:
                         self._of[branch].add(token)
-                case Fork(parent, children):
+                case ForkAction(parent, children):
                     for child in children:
                         self._of[child] = self._of[parent].copy()
-                case Join(parent, children):
+                case JoinAction(parent, children):
                     self._of[parent].merge([self._of.pop(child) for child in children])
-                case Drop(_, children):
+                case DropAction(_, children):
                     for child in children:
                         del self._of[child]

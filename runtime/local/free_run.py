@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nprdsl.machine.actions import ROOT, Action, End, Feed
+from nprdsl.machine.actions import ROOT, Action, EndAction, FeedAction
 from nprdsl.runtime.drawing.mask_application import Packed
 from nprdsl.structure.events import EndEvent, EndReason, Event
 
@@ -50,7 +50,7 @@ class FreeRun:
             return self._end(EndReason.COMPLETED)
         if len(self.token_ids) == self._max_tokens:
             return self._end(EndReason.BUDGET)
-        return (Feed(ROOT, (token,)),)
+        return (FeedAction(ROOT, (token,)),)
 
     def abort(self) -> Sequence[Action]:
         return self._end(EndReason.ABORTED)
@@ -79,4 +79,4 @@ class FreeRun:
             return ()
         self.ended = reason
         self._events.append(EndEvent(reason))
-        return (End(reason),)
+        return (EndAction(reason),)

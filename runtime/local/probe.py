@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from transformers import PreTrainedModel
 
-from nprdsl.machine.actions import Feed, Fork, Join
+from nprdsl.machine.actions import FeedAction, ForkAction, JoinAction
 from nprdsl.runtime.errors import UnsupportedModelError
 from nprdsl.runtime.local.forward import Forward, arrange
 from nprdsl.runtime.local.kv_log import Extent
@@ -105,9 +105,9 @@ def _branched(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits `[tokens, vocabulary]` of branch 2 and of what follows the join, in two forwards."""
     log, extent = TraceLog(_SLOTS), Extent(0, _SLOTS)
-    log.apply([Feed(0, pieces.prefix), Fork(0, (1, 2)), Feed(1, pieces.first)])
+    log.apply([FeedAction(0, pieces.prefix), ForkAction(0, (1, 2)), FeedAction(1, pieces.first)])
     log.branches[2].position += shift
-    log.apply([Feed(2, pieces.second)])
+    log.apply([FeedAction(2, pieces.second)])
     rows = list(range(_PREFIX + _FIRST, _PREFIX + _FIRST + _SECOND))
     parts = arrange([(log, extent, log.take(_SLOTS))])
     try:
@@ -118,7 +118,7 @@ def _branched(
             f"the attention of {type(forward.model).__name__} does not go through transformers' "
             "AttentionInterface, so it cannot be told which branch sees what",
         )
-    log.apply([Join(0, (1, 2)), Feed(0, pieces.after)])
+    log.apply([JoinAction(0, (1, 2)), FeedAction(0, pieces.after)])
     after = forward(arrange([(log, extent, log.take(_SLOTS))]), list(range(_AFTER)))
     return second, after
 

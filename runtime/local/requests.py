@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from nprdsl.machine.actions import Action, Feed
+from nprdsl.machine.actions import Action, FeedAction
 from nprdsl.runtime.drawing.mask_application import Packed
 from nprdsl.runtime.drawing.penalty_counts import Histories
 from nprdsl.runtime.drawing.sampler import Draw
@@ -79,7 +79,7 @@ class Request:
         """Feeds the prompt into the slots of `extent` and starts the machine."""
         self.extent = extent
         self.log = TraceLog(extent.length)
-        self.log.apply([Feed(0, self.job.prompt)])
+        self.log.apply([FeedAction(0, self.job.prompt)])
         self.apply(self.machine.start())
 
     @property

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from nprdsl.machine.actions import Action, Drop, Feed, Fork, Join
+from nprdsl.machine.actions import Action, DropAction, FeedAction, ForkAction, JoinAction
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -66,13 +66,13 @@ class TraceLog:
     def apply(self, actions: Iterable[Action]) -> None:
         for action in actions:
             match action:
-                case Feed(branch, tokens):
+                case FeedAction(branch, tokens):
                     self._feed(branch, tokens)
-                case Fork(parent, children):
+                case ForkAction(parent, children):
                     self._fork(parent, children)
-                case Join(parent, children):
+                case JoinAction(parent, children):
                     self._join(parent, children)
-                case Drop(_, children):
+                case DropAction(_, children):
                     self._forget(children)
 
     def take(self, most: int, ready: Callable[[int], bool] | None = None) -> list[Run]:

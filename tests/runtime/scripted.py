@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nprdsl.machine.actions import Action, Drop, End, Feed, Fork, Join
+from nprdsl.machine.actions import Action, DropAction, EndAction, FeedAction, ForkAction, JoinAction
 from nprdsl.runtime.drawing.mask_application import Packed
 from nprdsl.structure.events import EndReason, Event
 
@@ -103,12 +103,12 @@ class ScriptedMachine:
     def abort(self) -> list[Action]:
         self.ended = EndReason.ABORTED
         self.lanes = {}
-        return [End(EndReason.ABORTED)]
+        return [EndAction(EndReason.ABORTED)]
 
     def fail(self) -> list[Action]:
         self.ended = EndReason.FAILED
         self.lanes = {}
-        return [End(EndReason.FAILED)]
+        return [EndAction(EndReason.FAILED)]
 
     def mask(self, branch: int) -> Packed:
         lane = self.lanes[branch]
@@ -133,8 +133,12 @@ class ScriptedMachine:
         merged: list[Action] = []
         for action in actions:
             last = merged[-1] if merged else None
-            if isinstance(action, Feed) and isinstance(last, Feed) and last.branch == action.branch:
-                merged[-1] = Feed(action.branch, last.tokens + action.tokens)
+            if (
+                isinstance(action, FeedAction)
+                and isinstance(last, FeedAction)
+                and last.branch == action.branch
+            ):
+                merged[-1] = FeedAction(action.branch, last.tokens + action.tokens)
             else:
                 merged.append(action)
         return merged
@@ -149,7 +153,7 @@ class ScriptedMachine:
             lane.position += 1
             lane.length += 1
         if tokens:
-            self._actions.append(Feed(branch, tuple(tokens)))
+            self._actions.append(FeedAction(branch, tuple(tokens)))
 
     def _go_on(self, branch: int) -> None:
         lane = self.lanes[branch]
@@ -165,7 +169,7 @@ class ScriptedMachine:
                 return
         if lane.parent is None:
             self.ended = EndReason.COMPLETED
-            self._actions.append(End(EndReason.COMPLETED))
+            self._actions.append(EndAction(EndReason.COMPLETED))
         else:
             self._branch_done(branch, lane.parent)
 
@@ -173,7 +177,7 @@ class ScriptedMachine:
         first = max(self.lanes) + 1 + 100 * (lane.blocks == -1)
         lane.children = tuple(range(first, first + len(split.branches)))
         lane.open, lane.reread = set(lane.children), split.reread
-        self._actions.append(Fork(branch, lane.children))
+        self._actions.append(ForkAction(branch, lane.children))
         for i, (child, plan) in enumerate(zip(lane.children, split.branches, strict=True)):
             path = (*lane.path, lane.blocks, i)
             self.lanes[child] = Lane(path, list(plan), lane.sees, lane.position, parent=branch)
@@ -188,13 +192,13 @@ class ScriptedMachine:
             return
         children = [self.lanes[c] for c in lane.children]
         if lane.reread:
-            self._actions.append(Drop(parent, lane.children))
+            self._actions.append(DropAction(parent, lane.children))
             copies = [self.fed[i].token for child in children for i in child.own]
             self._feed(parent, copies)
         else:
             lane.sees = lane.sees.union(*(child.sees for child in children))
             lane.position = max(child.position for child in children)
-            self._actions.append(Join(parent, lane.children))
+            self._actions.append(JoinAction(parent, lane.children))
         for child in lane.children:
             del self.lanes[child]
         self._go_on(parent)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from nprdsl.machine.actions import Feed, Fork, Join
+from nprdsl.machine.actions import FeedAction, ForkAction, JoinAction
 from nprdsl.runtime.local.forward import Forward, arrange
 from nprdsl.runtime.local.kv_log import Extent
 from nprdsl.runtime.local.requests import Decoding, Job, Request
@@ -99,10 +99,10 @@ def test_a_sibling_changes_nothing(name: str) -> None:
 
     def second(first: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         forward, log, extent = Forward(model(name), 64), TraceLog(64), Extent(0, 64)
-        log.apply([Feed(0, tuple(range(9))), Fork(0, (1, 2)), Feed(1, first)])
-        log.apply([Feed(2, (11, 12, 13))])
+        log.apply([FeedAction(0, tuple(range(9))), ForkAction(0, (1, 2)), FeedAction(1, first)])
+        log.apply([FeedAction(2, (11, 12, 13))])
         alone = forward(arrange([(log, extent, log.take(64))]), list(range(15, 18)))
-        log.apply([Join(0, (1, 2)), Feed(0, (14,))])
+        log.apply([JoinAction(0, (1, 2)), FeedAction(0, (14,))])
         return alone, forward(arrange([(log, extent, log.take(64))]), [0])
 
     one, joined_one = second((20, 21, 22, 23, 24, 25))
@@ -121,7 +121,7 @@ def test_masks_that_grow_equal_masks_written_anew(monkeypatch: pytest.MonkeyPatc
 def test_logits_stand_in_the_order_that_was_asked_for() -> None:
     def logits(keep: list[int]) -> torch.Tensor:
         forward, log = Forward(model("llama"), 8), TraceLog(8)
-        log.apply([Feed(0, (1, 2, 3))])
+        log.apply([FeedAction(0, (1, 2, 3))])
         return forward(arrange([(log, Extent(0, 8), log.take(8))]), keep)
 
     rows = logits([0, 1, 2])
@@ -137,7 +137,7 @@ def test_two_runs_of_one_branch_do_not_grow() -> None:
         forward, log, extent = Forward(model(name), 32), TraceLog(32), Extent(0, 32)
         logits = []
         for tokens in ((1, 2), (3, 4)):
-            log.apply([Feed(0, tokens[:1]), Feed(0, tokens[1:])])
+            log.apply([FeedAction(0, tokens[:1]), FeedAction(0, tokens[1:])])
             fed = [_Fed(_request(log, extent), log.take(32))]
             logits.append(
                 forward(arrange([(log, extent, fed[0].runs)]), [1], key and _steady(fed, 2))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from nprdsl.machine.actions import Drop, Feed, Fork, Join
+from nprdsl.machine.actions import DropAction, FeedAction, ForkAction, JoinAction
 from nprdsl.runtime.drawing.mask_application import Constraints
 from nprdsl.runtime.drawing.penalty_counts import Histories, Seen
 from nprdsl.runtime.drawing.sampler import Draw, Sampler
@@ -175,11 +175,20 @@ def test_histories_count_what_a_branch_sees() -> None:
         seen = histories.seen(branch)
         return dict(zip(seen.ids.tolist(), seen.counts.tolist(), strict=True))
 
-    histories.apply([Feed(0, (5, 6, 5)), Fork(0, (1, 2))])
-    histories.apply([Feed(1, (5, 7)), Feed(2, (7, 7, 8)), Fork(1, (3,)), Feed(3, (6,))])
+    histories.apply([FeedAction(0, (5, 6, 5)), ForkAction(0, (1, 2))])
+    histories.apply(
+        [FeedAction(1, (5, 7)), FeedAction(2, (7, 7, 8)), ForkAction(1, (3,)), FeedAction(3, (6,))]
+    )
     assert counts(1) == {5: 3, 6: 1, 7: 1} and counts(2) == {5: 2, 6: 1, 7: 2, 8: 1}
     assert counts(3) == {5: 3, 6: 2, 7: 1}
-    histories.apply([Join(1, (3,)), Join(0, (1, 2))])
+    histories.apply([JoinAction(1, (3,)), JoinAction(0, (1, 2))])
     assert counts(0) == {5: 3, 6: 2, 7: 3, 8: 1}
-    histories.apply([Fork(0, (4,)), Feed(4, tuple(range(100, 300))), Drop(0, (4,)), Feed(0, (5,))])
+    histories.apply(
+        [
+            ForkAction(0, (4,)),
+            FeedAction(4, tuple(range(100, 300))),
+            DropAction(0, (4,)),
+            FeedAction(0, (5,)),
+        ]
+    )
     assert counts(0) == {5: 4, 6: 2, 7: 3, 8: 1}

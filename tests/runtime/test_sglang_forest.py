@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 import nprdsl
-from nprdsl.machine.actions import FIRST, Drop, Feed, Fork, Join
+from nprdsl.machine.actions import FIRST, DropAction, FeedAction, ForkAction, JoinAction
 from nprdsl.machine.budget import Limits
 from nprdsl.machine.machine import Machine
 from nprdsl.runtime.sampling import Sampling
@@ -54,7 +54,9 @@ def feed(branch: Branch, count: int) -> None:
 def test_a_child_waits_for_its_parents_tokens() -> None:
     forest = Forest(prompt=3)
     forest.root.started = True
-    forest.apply([Feed(0, (7, 8)), Fork(0, (1, 2)), Feed(1, (9,)), Feed(2, (9, 9))])
+    forest.apply(
+        [FeedAction(0, (7, 8)), ForkAction(0, (1, 2)), FeedAction(1, (9,)), FeedAction(2, (9, 9))]
+    )
     assert forest.settle() == []
     assert not forest.branches[1].waiting
     feed(forest.root, 2)
@@ -67,9 +69,9 @@ def test_a_child_waits_for_its_parents_tokens() -> None:
 def test_a_join_waits_for_all_that_its_children_feed() -> None:
     forest = Forest(prompt=0)
     forest.root.started = True
-    forest.apply([Fork(0, (1, 2)), Feed(1, (9,)), Feed(2, (9, 9))])
+    forest.apply([ForkAction(0, (1, 2)), FeedAction(1, (9,)), FeedAction(2, (9, 9))])
     forest.settle()
-    forest.apply([Join(0, (1, 2)), Feed(0, (5,))])
+    forest.apply([JoinAction(0, (1, 2)), FeedAction(0, (5,))])
     feed(forest.branches[1], 1)
     feed(forest.branches[2], 1)
     assert forest.settle() == [] and not forest.root.waiting
@@ -83,11 +85,19 @@ def test_a_join_waits_for_all_that_its_children_feed() -> None:
 def test_dropped_children_need_not_feed_what_is_left() -> None:
     forest = Forest(prompt=0)
     forest.root.started = True
-    forest.apply([Fork(0, (1, 2)), Feed(1, (9,)), Fork(1, (3, 4)), Feed(3, (1,)), Feed(2, (9,))])
+    forest.apply(
+        [
+            ForkAction(0, (1, 2)),
+            FeedAction(1, (9,)),
+            ForkAction(1, (3, 4)),
+            FeedAction(3, (1,)),
+            FeedAction(2, (9,)),
+        ]
+    )
     forest.settle()
     feed(forest.branches[1], 1)
     forest.settle()
-    forest.apply([Drop(0, (1, 2)), Feed(0, (9, 1, 9))])
+    forest.apply([DropAction(0, (1, 2)), FeedAction(0, (9, 1, 9))])
     (effect,) = forest.settle()
     assert isinstance(effect, Released)
     assert sorted(branch.name for branch in effect.branches) == [1, 2, 3, 4]
@@ -97,7 +107,7 @@ def test_dropped_children_need_not_feed_what_is_left() -> None:
 def test_feeding_nothing_changes_nothing() -> None:
     forest = Forest(prompt=0)
     forest.root.started = True
-    forest.apply([Fork(0, (1,))])
+    forest.apply([ForkAction(0, (1,))])
     feed(forest.root, 0)
     assert len(forest.settle()) == 1
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 
 from nprdsl.grammar.ir import JoinKind
-from nprdsl.machine.actions import ROOT, Action, Drop, Feed, Fork
+from nprdsl.machine.actions import ROOT, Action, DropAction, FeedAction, ForkAction
 from nprdsl.machine.branch_state import Written
 from nprdsl.runtime.engine import Submission
 from nprdsl.runtime.errors import UnsupportedServerError
@@ -108,13 +108,13 @@ class RereadingCall(Call):
         fed = 0
         for action in actions:
             match action:
-                case Feed(branch, tokens):
+                case FeedAction(branch, tokens):
                     self._sequences[branch].feed(tokens)
                     fed += len(tokens)
-                case Fork(parent, children):
+                case ForkAction(parent, children):
                     seen = self._sequences[parent].seen
                     self._sequences.update({child: _Sequence(seen) for child in children})
-                case Drop(parent, children):
+                case DropAction(parent, children):
                     for child in children:
                         self._score(child)
                     self._sequences[parent].copies_next = True

@@ -13,9 +13,17 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from nprdsl.machine.actions import ROOT, Action, Drop, End, Feed, Fork, Join
+from nprdsl.machine.actions import (
+    ROOT,
+    Action,
+    DropAction,
+    EndAction,
+    FeedAction,
+    ForkAction,
+    JoinAction,
+)
 
-Structure = Fork | Join | Drop
+Structure = ForkAction | JoinAction | DropAction
 
 
 @dataclass(slots=True)
@@ -145,16 +153,16 @@ class Forest:
 
     def _queue(self, action: Action) -> None:
         match action:
-            case Feed(name, tokens):
+            case FeedAction(name, tokens):
                 self._feed(self.branches[name], tokens)
-            case Fork(parent, children):
+            case ForkAction(parent, children):
                 origin = self.branches[parent]
                 for child in children:
                     self.branches[child] = Branch(child, origin, 0, started=False)
                 origin.queue.append(action)
-            case Join(parent, _) | Drop(parent, _):
+            case JoinAction(parent, _) | DropAction(parent, _):
                 self.branches[parent].queue.append(action)
-            case End():
+            case EndAction():
                 pass
 
     def _feed(self, branch: Branch, tokens: tuple[int, ...]) -> None:
@@ -167,13 +175,13 @@ class Forest:
     def _structure(self, branch: Branch) -> Effect | None:
         head = branch.queue[0] if branch.started and branch.queue and not branch.over else None
         match head:
-            case Fork(_, names):
+            case ForkAction(_, names):
                 children = tuple(self.branches[name] for name in names)
                 for child in children:
                     child.started, child.position = True, branch.position
                 branch.queue.popleft()
                 return Started(branch, children)
-            case Join(_, names):
+            case JoinAction(_, names):
                 children = tuple(self.branches[name] for name in names)
                 if not all(child.drained for child in children):
                     return None
@@ -181,7 +189,7 @@ class Forest:
                 branch.queue.popleft()
                 self._forget(children)
                 return Merged(branch, children)
-            case Drop(_, names):
+            case DropAction(_, names):
                 children = tuple(self._below(names))
                 branch.queue.popleft()
                 self._forget(children)

@@ -1,22 +1,55 @@
-"""What an engine refuses, the same for every engine.
+"""The errors that engines raise for requests they refuse, and the boundary that keeps a failing
+request from taking others with it.
 
-A request that began and failed is a `GenerationError` (see `results`).
+Every engine raises the same classes, so callers need not know which engine they talk to. A request
+that was accepted and failed while it ran is reported as a `GenerationError` (see
+`nprdsl.runtime.results`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import TracebackType
+
 
 class CapacityError(ValueError):
-    """A request that can never fit, however long it waits."""
+    """The request needs more KV memory than the engine has in total, so waiting cannot help."""
 
 
 class UnsupportedModelError(ValueError):
-    """A model that the engine cannot run, with the reason."""
+    """The engine cannot run this model; the message says which property of it is missing."""
 
 
 class EngineUnavailableError(ConnectionError):
-    """No server answers at the address, or what answers is no engine for schemas."""
+    """No server answers at the address, or what answers does not run schemas."""
 
 
 class UnsupportedServerError(ValueError):
-    """A request that this server cannot run, with the reason; another one could."""
+    """This server cannot run the request, for a reason that another server may not have."""
+
+
+class ErrorBoundary:
+    """A `with` block inside which any error fails one request; the other requests run on.
+
+    `fail` is called with the error, which then does not propagate. The only place in the package
+    that catches everything: a model or an engine underneath may raise anything at all.
+    `KeyboardInterrupt` and `SystemExit` pass through.
+    """
+
+    __slots__ = ("_fail",)
+
+    def __init__(self, fail: Callable[[Exception], None]) -> None:
+        self._fail = fail
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        self._fail(error)
+        return True

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from itertools import permutations
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,7 +30,7 @@ LONG_MODULES: dict[str, str] = {}  # "path" -> why it is not split
 LONG_FUNCTIONS: dict[str, str] = {}  # "path:name" -> why it is not cut
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 CATCH_ALL = {
-    "runtime/local/scheduler.py": "a step that fails ends its requests, whatever the model raised",
+    "runtime/errors.py": "a step that fails ends its requests, whatever the model raised",
 }
 
 
@@ -95,6 +96,20 @@ def test_imports_point_down() -> None:
             if layer(name) > layer(here) or (name.startswith("nprdsl.cli") and not is_cli):
                 upward.append(f"{path} imports {name}")
     assert upward == []
+
+
+def test_engines_share_through_the_runtime_alone() -> None:
+    """What both engines need stands in `nprdsl.runtime` itself, or in its folder `drawing`."""
+    engines = ("nprdsl.runtime.local", "nprdsl.runtime.sglang")
+    across = [
+        f"{path} imports {name}"
+        for path in FILES
+        for here, other in permutations(engines)
+        if f"{module_of(path)}.".startswith(f"{here}.")
+        for name in sorted(imports_of(path))
+        if f"{name}.".startswith(f"{other}.")
+    ]
+    assert across == []
 
 
 def imports_of(path: Path) -> set[str]:

@@ -12,13 +12,12 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass
 from itertools import islice
-from types import TracebackType
 
 from nprdsl.runtime.drawing.sampler import Draw, Sampler
-from nprdsl.runtime.errors import CapacityError
+from nprdsl.runtime.errors import CapacityError, ErrorBoundary
 from nprdsl.runtime.local.forward import Forward, arrange
 from nprdsl.runtime.local.kv_log import SlotPool
 from nprdsl.runtime.local.requests import Job, Request
@@ -156,7 +155,7 @@ class Scheduler:
         picks: list[_Picks] = []
         tokens: list[int] = []
         logprobs: list[float] = []
-        with Boundary(failures.append):
+        with ErrorBoundary(failures.append):
             picks, tokens, logprobs = self._draw(fed)
         if failures:
             return failures[0]
@@ -230,30 +229,8 @@ class Scheduler:
             if request.ended is None:
                 self._fail(request, RuntimeError("there is nothing to feed and nothing to draw"))
 
-    def _boundary(self, request: Request) -> Boundary:
-        return Boundary(lambda error: self._fail(request, error))
-
-
-class Boundary:
-    """The one place where any error is caught: it fails one request, not the others."""
-
-    __slots__ = ("_fail",)
-
-    def __init__(self, fail: Callable[[Exception], None]) -> None:
-        self._fail = fail
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool:
-        if not isinstance(error, Exception):
-            return False
-        self._fail(error)
-        return True
+    def _boundary(self, request: Request) -> ErrorBoundary:
+        return ErrorBoundary(lambda error: self._fail(request, error))
 
 
 def _advance(request: Request, branches: list[int], drawn: list[tuple[int, float]]) -> None:

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any
 
 from nprdsl.machine.actions import ROOT
-from nprdsl.runtime.local.scheduler import Boundary
+from nprdsl.runtime.errors import ErrorBoundary
 from nprdsl.runtime.sglang.plugin.branch_queues import Branch, Merged, Released, Started
 from nprdsl.runtime.sglang.plugin.kv_reserve import Reserve
 from nprdsl.runtime.sglang.plugin.kv_slots import SlotPools
@@ -383,6 +383,6 @@ class TraceScheduler:
         elif conductor.trace.kv.holds_kv:
             self.pools.discard(conductor.trace)
 
-    def boundary(self, conductor: Conductor) -> Boundary:
+    def boundary(self, conductor: Conductor) -> ErrorBoundary:
         """An error ends one request, not the server."""
-        return Boundary(lambda error: conductor.stop(error=f"{type(error).__name__}: {error}"))
+        return ErrorBoundary(lambda error: conductor.stop(error=f"{type(error).__name__}: {error}"))

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 from nprdsl.cli.console import working
 from nprdsl.cli.failures import Failure, Rejected, told
 from nprdsl.cli.settings import Generating, Settings, read_settings
-from nprdsl.masks.parts import TagMode
+from nprdsl.trace.lexemes import TagMode
 
 if TYPE_CHECKING:
     from nprdsl.runtime.engine import Engine

@@ -9,16 +9,14 @@ kept on the state.
 from __future__ import annotations
 
 from functools import cached_property
+from itertools import accumulate
 from typing import Final
 
 import numpy as np
 
 from nprdsl.grammar.ir import Field, Grammar, Literal, TerminalKind
-from nprdsl.masks.budget_masks import tight_row
-from nprdsl.masks.capturing import Capturing
 from nprdsl.masks.completion_cost import Costing, Costs
 from nprdsl.masks.fields import Local
-from nprdsl.masks.forced_runs import forced_run
 from nprdsl.masks.mask_rows import Completed, LocalRow, finishes, set_bit, unpack, walk
 from nprdsl.masks.parts import (
     AnyGluePart,
@@ -27,7 +25,6 @@ from nprdsl.masks.parts import (
     LiteralPart,
     Part,
     RegularPart,
-    TagMode,
     TagPart,
     TextPart,
 )
@@ -35,11 +32,12 @@ from nprdsl.masks.states import NOTHING, Begun, GlueMode, Start, State, Tables
 from nprdsl.masks.tag_scanner import ROOT
 from nprdsl.regular.dfa import compile_regex
 from nprdsl.structure.events import EnterBranch, EnterFork, EnterJoin, LeaveBranch
-from nprdsl.structure.field_content import field_of
+from nprdsl.structure.field_content import ArcContent, field_of
 from nprdsl.structure.stack import UNBOUNDED, Bound, Bounds, BoundValue, Capture, Cell, Symbol
 from nprdsl.structure.tag_machine import END, Arc, Mode, TagMachine, TagState
 from nprdsl.tokens.spelling import NEVER
 from nprdsl.tokens.utf8_text import Row
+from nprdsl.trace.lexemes import TagMode
 
 MAX_STATES: Final = 500_000
 _ALIGNED: Final = (LeaveBranch, EnterFork, EnterJoin, EnterBranch)
@@ -64,7 +62,7 @@ class Automaton:
         self._states: dict[tuple[Start, Local], State] = {}
         self._starts: dict[TagState, Start] = {}
         self._aligned: dict[Arc, bool] = {}
-        self._capturing = Capturing(self.vocabulary, self.mode)
+        self._contents: dict[Arc, ArcContent] = {}
         self._machines: dict[Mode, TagMachine] = {}
 
     @property
@@ -246,7 +244,7 @@ class Automaton:
             return self._over(state.structure.after(END))
         captured: tuple[BoundValue, ...] = ()
         if arc.captures:
-            captured = self._capturing.values(arc, field, inside, tag)
+            captured = self._captured(arc, field, inside, tag)
         after = self.enter(state.structure.after(tag, captured))
         if not rest:
             return after
@@ -259,6 +257,36 @@ class Automaton:
         if led is None or not finishes(self.fields, led):
             return None
         return self._share(after.start, led)
+
+    def _captured(self, arc: Arc, field: Begun, inside: bytes, tag: str) -> tuple[BoundValue, ...]:
+        """The values of a complete field that a branch repeats, and the tokens by which it repeats
+        them; `inside` are the bytes of the token that completes the tag, up to the tag's end."""
+        data = field.head + b"".join(map(self.vocabulary.bytes_of, field.tokens)) + inside
+        if self.mode is TagMode.TEXT:
+            data = data.removesuffix(tag.encode())
+        content = self._contents.get(arc)
+        if content is None:
+            content = self._contents[arc] = ArcContent(arc.fields)
+        values = content.captured(data.decode())
+        captures = [symbol for symbol in arc.fields[0] if isinstance(symbol, Capture)]
+        return tuple(
+            BoundValue(value.text, self._repeat(value.text, symbol, field.tokens))
+            for value, symbol in zip(values, captures, strict=True)
+        )
+
+    def _repeat(self, text: str, symbol: Capture, field: tuple[int, ...]) -> tuple[int, ...]:
+        """The model's own tokens for free text, which begins and ends between tokens; the fewest
+        that spell it for a label."""
+        data, bytes_of = text.encode(), self.vocabulary.bytes_of
+        if symbol.field.terminal.kind is TerminalKind.TEXT:
+            for first in range(len(field)):
+                tail = field[first:]
+                if b"".join(map(bytes_of, tail)).startswith(data):
+                    ends = accumulate(len(bytes_of(token)) for token in tail)
+                    return tail[: 1 + sum(end < len(data) for end in ends)]
+        spelled = self.vocabulary.spell(data)
+        assert spelled is not None, "the model has just spelled it"
+        return spelled
 
     def _over(self, structure: TagState) -> State:
         """The state behind the end: nothing may follow it."""
@@ -371,19 +399,6 @@ class Automaton:
         """Whether the trace is legal if it ends here."""
         ended = state.structure.finished
         return ended or (END in state.start.tags and self._ready(state.local, END))
-
-    def tight(self, state: State, slack: int) -> Row:
-        """The tokens after which the cost is at most what it is here, plus `slack`, minus 1."""
-        row = state.tight.get(slack)
-        if row is None:
-            row = state.tight[slack] = self.rows.intern(tight_row(self, state, slack))
-        return row
-
-    def forced(self, state: State) -> tuple[int, ...]:
-        """The tokens of the run from here that leaves no choice."""
-        if state.forced is None:
-            state.forced = forced_run(self, state)
-        return state.forced
 
 
 def _holds(stack: Cell | None, cell: Cell) -> bool:

@@ -7,7 +7,6 @@ finished.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Span
 from nprdsl.grammar.ir import (
@@ -23,14 +22,12 @@ from nprdsl.grammar.ir import (
     Tag,
     TerminalKind,
 )
-from nprdsl.masks.parts import TagMode
+from nprdsl.masks.automaton import Automaton
 from nprdsl.regular.dfa import Dfa, compile_regex
 from nprdsl.structure.stack import UNBOUNDED
 from nprdsl.structure.tag_machine import Mode
 from nprdsl.tokens.spelling import NEVER
-
-if TYPE_CHECKING:
-    from nprdsl.masks.automaton import Automaton
+from nprdsl.trace.lexemes import TagMode
 
 
 def bind_faults(grammar: Grammar, automaton: Automaton) -> list[Diagnostic]:

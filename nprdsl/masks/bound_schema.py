@@ -20,7 +20,6 @@ from nprdsl.masks.automaton import Automaton
 from nprdsl.masks.bind_checks import bind_faults
 from nprdsl.masks.mask_cache import RowCache
 from nprdsl.masks.matcher import Matcher
-from nprdsl.masks.parts import TagMode
 from nprdsl.masks.states import GlueMode, Tables
 from nprdsl.structure.stack import Bounds
 from nprdsl.structure.tag_machine import Mode
@@ -28,7 +27,7 @@ from nprdsl.structure.violations import TraceError, Violation, ViolationCode
 from nprdsl.tokens.vocabulary import Vocabulary
 from nprdsl.trace.encoding import spell_trace
 from nprdsl.trace.graph import Mark
-from nprdsl.trace.lexemes import tag_pattern, text_lexemes
+from nprdsl.trace.lexemes import TagMode, tag_pattern, text_lexemes
 from nprdsl.trace.parser import Boundary, Parser, Placed
 from nprdsl.trace.reading import elements, forced_spans, marks
 from nprdsl.trace.tokenlexemes import TokenText, token_text

@@ -7,26 +7,31 @@ they leave the UTF-8 automaton, whether they are blank), the few that touch a ta
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
+from nprdsl.masks.automaton import Automaton
 from nprdsl.masks.fields import U8_START, Local, counts, text_of
 from nprdsl.masks.mask_rows import Completed, clear_bit, set_bit, unpack, walk
-from nprdsl.masks.parts import Chain, FreshPart, LiteralPart, RegularPart, TagMode, TagPart
+from nprdsl.masks.parts import Chain, FreshPart, LiteralPart, RegularPart, TagPart
+from nprdsl.masks.states import State
 from nprdsl.tokens.spelling import NEVER
 from nprdsl.tokens.utf8_text import Row, pack
-
-if TYPE_CHECKING:
-    from nprdsl.masks.automaton import Automaton
-from nprdsl.masks.states import State
+from nprdsl.trace.lexemes import TagMode
 
 _MANY = 4096  # tokens: where more are legal, values are judged by table
 
 
 def tight_row(automaton: Automaton, state: State, slack: int) -> Row:
-    """int32 [ceil(V/32)]: the tokens that may come next with that much slack."""
+    """int32 [ceil(V/32)]: the tokens after which the cost is at most what it is here, plus `slack`,
+    minus 1."""
+    row = state.tight.get(slack)
+    if row is None:
+        row = state.tight[slack] = automaton.rows.intern(_tight_row(automaton, state, slack))
+    return row
+
+
+def _tight_row(automaton: Automaton, state: State, slack: int) -> Row:
     limit = automaton.cost(state) + slack - 1
     text = text_of(state.local)
     if text is not None:

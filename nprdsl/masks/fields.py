@@ -21,7 +21,6 @@ from nprdsl.masks.parts import (
     Place,
     Progress,
     RegularPart,
-    TagMode,
     TagPart,
     TextPart,
 )
@@ -30,6 +29,7 @@ from nprdsl.regular.dfa import utf8_dfa
 from nprdsl.structure.field_content import BLANKS
 from nprdsl.structure.tag_machine import END
 from nprdsl.tokens.spelling import NEVER, Spelling
+from nprdsl.trace.lexemes import TagMode
 
 BLANK_BYTES: Final = frozenset(BLANKS.encode())
 

@@ -8,10 +8,10 @@ were reserved for it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nprdsl.masks.automaton import Automaton
 from nprdsl.masks.fields import Local
 from nprdsl.masks.mask_rows import walk
 from nprdsl.masks.parts import (
@@ -19,21 +19,24 @@ from nprdsl.masks.parts import (
     FreshPart,
     LiteralPart,
     RegularPart,
-    TagMode,
     TagPart,
     TextPart,
 )
+from nprdsl.masks.states import State
 from nprdsl.structure.tag_machine import END
 from nprdsl.tokens.spelling import Spelling
-
-if TYPE_CHECKING:
-    from nprdsl.masks.automaton import Automaton
-from nprdsl.masks.states import State
+from nprdsl.trace.lexemes import TagMode
 
 
 def forced_run(automaton: Automaton, state: State) -> tuple[int, ...]:
     """The forced tokens from `state`, possibly none. A field that captures values is never forced
     past its tag: the values are read when they are complete."""
+    if state.forced is None:
+        state.forced = _forced_run(automaton, state)
+    return state.forced
+
+
+def _forced_run(automaton: Automaton, state: State) -> tuple[int, ...]:
     tokens: list[int] = []
     while state.structure.fork is None and not state.structure.finished:
         run, local = _forced_bytes(automaton, state)

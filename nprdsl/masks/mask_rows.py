@@ -24,7 +24,6 @@ from nprdsl.masks.parts import (
     LiteralPart,
     Progress,
     RegularPart,
-    TagMode,
     TagPart,
     TextPart,
 )
@@ -33,6 +32,7 @@ from nprdsl.structure.tag_machine import END
 from nprdsl.tokens.spelling import NEVER
 from nprdsl.tokens.utf8_text import START, Row, pack
 from nprdsl.tokens.vocabulary import Vocabulary
+from nprdsl.trace.lexemes import TagMode
 
 _WIDE: Final = 64  # tokens: where more share a prefix it pays to walk by prefix
 _ValueKey = tuple[Dfa, frozenset[int]]  # a value, and the bytes that may follow it

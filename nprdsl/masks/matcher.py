@@ -6,6 +6,8 @@ A matcher is three references; `fork` copies them. Rolling back is keeping the f
 from __future__ import annotations
 
 from nprdsl.masks.automaton import Automaton
+from nprdsl.masks.budget_masks import tight_row
+from nprdsl.masks.forced_runs import forced_run
 from nprdsl.masks.states import NOTHING, Begun, State
 from nprdsl.structure.stack import Cell
 from nprdsl.structure.tag_machine import TagState
@@ -76,7 +78,8 @@ class Matcher:
 
     def forced(self) -> list[int]:
         """The tokens that must come next, up to the next choice; empty where there is a choice."""
-        return list(self._automaton.forced(self._state))
+        run = self._state.forced
+        return list(forced_run(self._automaton, self._state) if run is None else run)
 
     @property
     def chooses(self) -> bool:
@@ -84,7 +87,7 @@ class Matcher:
         state = self._state
         if state.chooses is None:
             over = self.finished or state.structure.fork is not None
-            state.chooses = not over and not self._automaton.forced(state)
+            state.chooses = not over and not forced_run(self._automaton, state)
         return state.chooses
 
     @property
@@ -110,7 +113,7 @@ class Matcher:
     def tight(self, slack: int) -> Row:
         """The mask that keeps only tokens after which the trace can still be finished within
         `cost + slack` tokens, the next one included."""
-        return self._automaton.tight(self._state, slack)
+        return tight_row(self._automaton, self._state, slack)
 
     @property
     def structure(self) -> TagState:

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from nprdsl.regular.dfa import Dfa
-
-
-class TagMode(StrEnum):
-    SPECIAL = "special"  # every tag is one special token
-    TEXT = "text"  # tags are spelled
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,14 @@ from nprdsl.masks.completion_cost import Costs
 from nprdsl.masks.fields import FieldMachine, Local, counts
 from nprdsl.masks.mask_cache import CrossingKey, RowCache
 from nprdsl.masks.mask_rows import Rows
-from nprdsl.masks.parts import Chain, TagMode
+from nprdsl.masks.parts import Chain
 from nprdsl.masks.tag_scanner import tag_scan
 from nprdsl.structure.stack import Symbol
 from nprdsl.structure.tag_machine import TagState
 from nprdsl.tokens.spelling import Spelling
 from nprdsl.tokens.utf8_text import Row
 from nprdsl.tokens.vocabulary import Vocabulary
+from nprdsl.trace.lexemes import TagMode
 
 
 class GlueMode(StrEnum):

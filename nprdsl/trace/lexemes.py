@@ -8,10 +8,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 
 from nprdsl.structure.field_content import ContentFault
 from nprdsl.structure.tag_machine import END
 from nprdsl.structure.violations import ViolationCode
+
+
+class TagMode(StrEnum):
+    """How tags stand among the tokens of a vocabulary."""
+
+    SPECIAL = "special"  # every tag is one special token
+    TEXT = "text"  # tags are spelled
 
 
 @dataclass(frozen=True, slots=True)

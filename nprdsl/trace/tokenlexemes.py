@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nprdsl.masks.parts import TagMode
 from nprdsl.structure.field_content import ContentFault
 from nprdsl.structure.tag_machine import END
 from nprdsl.structure.violations import ViolationCode
 from nprdsl.tokens.vocabulary import Vocabulary
-from nprdsl.trace.lexemes import Lexeme, spelled_tag_fault, tag_pattern, text_lexemes
+from nprdsl.trace.lexemes import Lexeme, TagMode, spelled_tag_fault, tag_pattern, text_lexemes
 
 
 @dataclass(frozen=True, slots=True)

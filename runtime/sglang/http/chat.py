@@ -20,7 +20,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sglang.srt.managers.io_struct import GenerateReqInput
 
 from nprdsl.grammar.diagnostics import did_you_mean
-from nprdsl.masks.parts import TagMode
 from nprdsl.prompting.instructions import instructions
 from nprdsl.runtime.outcome import Ending, outcome
 from nprdsl.runtime.prompts import PromptEncoder
@@ -33,6 +32,7 @@ from nprdsl.runtime.sglang.server_info import ServerInfo
 from nprdsl.runtime.sglang.written import written_of
 from nprdsl.structure.events import EndReason
 from nprdsl.tokens.vocabulary import Vocabulary
+from nprdsl.trace.lexemes import TagMode
 
 T = TypeVar("T")
 

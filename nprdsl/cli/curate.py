@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict, Unpack
 
 import click
 
@@ -23,6 +22,7 @@ from nprdsl.cli.declared import load_schema
 from nprdsl.cli.failures import Command, ExitCode, Failure, told
 from nprdsl.cli.figures import lines
 from nprdsl.cli.progress import progress
+from nprdsl.journal import json_line, replacing
 
 if TYPE_CHECKING:
     from nprdsl.trainers.curate import Account, Chain, Curator, Endpoint, Summary
@@ -138,7 +138,7 @@ def _run(
 
         def take(outcome: Outcome) -> None:
             file = traces if isinstance(outcome, Curated) else refused
-            file.write(json.dumps(outcome.row(), ensure_ascii=False) + "\n")
+            file.write(json_line(outcome.row()))
             summary.add(outcome)
             advance()
 
@@ -152,17 +152,12 @@ def _run(
 
 
 @contextmanager
-def _whole(name: str) -> Iterator[IO[str]]:
+def _whole(name: str) -> Iterator[BinaryIO]:
     """A file that takes the place of `name` when all of it is written, and only then."""
-    path, part = Path(name), Path(f"{name}.part")
-    with told(OSError, about=f"cannot write `{name}`"):
-        file = part.open("w", encoding="utf-8", errors="replace")
-    try:
-        with file:
-            yield file
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with ExitStack() as stack:
+        with told(OSError, about=f"cannot write `{name}`"):
+            file = stack.enter_context(replacing(Path(name)))
+        yield file
 
 
 def _tell(given: Given, summary: Summary, account: Account) -> None:

@@ -9,19 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nprdsl.cli.failures import Failure, told
-from nprdsl.cli.jsonlines import JsonLines
 from nprdsl.cli.settings import Generating
+from nprdsl.journal import JournalError, JsonLines
 
 if TYPE_CHECKING:
     from nprdsl.trainers.evaluate.reports import Report
     from nprdsl.trainers.evaluate.samples import Sample
 
-_BEGINNING: Final = b'{"s'  # of `settings` and of `suite`
+_START: Final = b'{"s'  # of `settings` and of `suite`
 _OTHER: Final = "no file of an evaluation; give another --out"
 _LISTED: Final = 5  # settings that differ
 _END: Final = 1 << 16  # bytes of a file of weights that are read at its beginning and its end
@@ -50,9 +51,10 @@ class RunFile:
         self.done: dict[str, list[Sample]] = {}
         self._read_report()
         rows = self._path.with_suffix(".rows.jsonl")
-        self._rows = JsonLines(rows, beginning=_BEGINNING, other=_OTHER)
+        with told(JournalError), self._writing(rows):
+            self._rows = JsonLines(rows, start=_START, other=_OTHER)
         if not self._read_rows():
-            self._rows.write({"settings": self._settings})
+            self._append({"settings": self._settings})
 
     @property
     def count(self) -> int:
@@ -61,16 +63,23 @@ class RunFile:
 
     def write(self, suite: str, sample: Sample) -> None:
         """Keep a sample."""
-        self._rows.write({"suite": suite, "sample": asdict(sample)})
+        self._append({"suite": suite, "sample": asdict(sample)})
 
     def finish(self, report: Report) -> None:
         """Write the report; the lines have served."""
         from nprdsl.trainers.evaluate.reports import write_report
 
-        with told(OSError, about=f"cannot write `{self._path}`"):
+        with self._writing(self._path):
             write_report(self._path, report)
-            self._rows.close()
             self._rows.path.unlink()
+
+    def _append(self, record: dict[str, Any]) -> None:
+        with self._writing(self._rows.path):
+            self._rows.write(record)
+
+    @staticmethod
+    def _writing(path: Path) -> AbstractContextManager[None]:
+        return told(OSError, about=f"cannot write `{path}`")
 
     def _read_report(self) -> None:
         from nprdsl.trainers.evaluate.reports import read_report

@@ -7,13 +7,14 @@ What is no row of the same run is left alone, and refused.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, Final
 
-from nprdsl.cli.failures import Failure
-from nprdsl.cli.jsonlines import JsonLines
+from nprdsl.cli.failures import Failure, told
 from nprdsl.cli.prompts import Row
+from nprdsl.journal import JournalError, JsonLines
 
-_BEGINNING: Final = b'{"index": '
+_START: Final = b'{"index": '
 
 
 class ResultFile:
@@ -21,15 +22,16 @@ class ResultFile:
 
     def __init__(self, name: str, rows: list[Row], keys: list[str]) -> None:
         self._keys = keys
-        self._file = JsonLines(
-            name, beginning=_BEGINNING, other="no file of results; give another --out"
-        )
+        other = "no file of results; give another --out"
+        with told(JournalError), told(OSError, about=f"cannot write `{name}`"):
+            self._file = JsonLines(Path(name), start=_START, other=other)
         self.done = {self._index(place, line) for place, line in self._file.lines()}
         self.todo = [row for row in rows if row.index not in self.done]
 
     def write(self, record: dict[str, Any]) -> None:
         """Append a row; it is there, whole, when this returns."""
-        self._file.write(record)
+        with told(OSError, about=f"cannot write `{self._file.path}`"):
+            self._file.write(record)
 
     def _index(self, place: str, line: bytes) -> int:
         try:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -18,6 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from nprdsl.journal import replacing
 from nprdsl.masks.fields import Local
 from nprdsl.masks.mask_rows import Crossing, LocalRow, Rows
 from nprdsl.masks.parts import (
@@ -142,11 +141,9 @@ class RowCache:
         index = json.dumps({"keys": keys, "crossings": crossings}).encode()
         index += b" " * (-len(index) % 4)  # rows begin at a multiple of their words
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self._file.parent, suffix=".tmp")
-        with os.fdopen(handle, "wb") as stream:
+        with replacing(self._file) as stream:
             stream.write(_MAGIC + len(index).to_bytes(8, "little") + index)
             stream.write(np.ascontiguousarray(bits).tobytes())
-        os.replace(name, self._file)
 
     # names of local states
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import pydantic
+
+from nprdsl.journal import write_whole
 
 VERSION: Final = 1
 Message = Mapping[str, str]
@@ -66,10 +66,7 @@ class Cache:
         """Raises OSError where the folder cannot be written."""
         file = self._file(request.key)
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(reply.model_dump_json())
-        Path(name).replace(file)
+        write_whole(file, reply.model_dump_json())
 
     def _file(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.json"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import nprdsl
+from nprdsl.journal import write_json_lines
 from nprdsl.trainers.curriculum.arithmetic import TRAINED, held_out, problems
 from nprdsl.trainers.curriculum.beginner import write_beginner
 from nprdsl.trainers.curriculum.corpus import write_corpus
@@ -23,7 +24,6 @@ from nprdsl.trainers.curriculum.recipe import SCHEMA, Place, speed, tasks
 from nprdsl.trainers.curriculum.report import write_report
 from nprdsl.trainers.curriculum.running import TaskError, run_tasks
 from nprdsl.trainers.run.directory import RunDirectory, RunError
-from nprdsl.trainers.run.files import write_rows
 
 DOCUMENTS: Final = 9_000  # that the base model reads
 PROBLEMS: Final = 4_000  # for reinforcement learning and rejection sampling
@@ -106,7 +106,7 @@ def prepare(place: Place, seed: int) -> None:
     if not place.problems.exists():
         found = problems(PROBLEMS, 7 + seed, held_out(), TRAINED)
         rows = ({"id": p.id, "prompt": p.prompt, "answer": p.answer} for p in found)
-        write_rows(place.problems, rows)
+        write_json_lines(place.problems, rows)
     if not place.corpus.exists():
         write_corpus(place.corpus, DOCUMENTS, 1 + seed)
     if not place.beginner.exists():

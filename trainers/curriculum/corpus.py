@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from nprdsl.journal import write_json_lines
 from nprdsl.trainers.curriculum.arithmetic import (
     LARGEST,
     TRAINED,
@@ -23,7 +24,6 @@ from nprdsl.trainers.curriculum.arithmetic import (
     question,
     totals,
 )
-from nprdsl.trainers.run.files import write_rows
 
 
 class Document(StrEnum):
@@ -50,7 +50,9 @@ DOCUMENTS: Final = Documents()
 def write_corpus(file: Path, count: int, seed: int, documents: Documents = DOCUMENTS) -> None:
     """`count` documents as rows of prompt and trace."""
     rows = enumerate(_rows(count, seed, documents))
-    write_rows(file, ({"id": f"{kind}-{n}", "prompt": p, "trace": t} for n, (kind, p, t) in rows))
+    write_json_lines(
+        file, ({"id": f"{kind}-{n}", "prompt": p, "trace": t} for n, (kind, p, t) in rows)
+    )
 
 
 def _rows(count: int, seed: int, documents: Documents) -> Iterator[tuple[Document, str, str]]:

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
+from nprdsl.journal import write_whole
 from nprdsl.trainers.evaluate.figures import Figures
 from nprdsl.trainers.evaluate.samples import Mode, Sample
-from nprdsl.trainers.run.files import write_whole
 
 
 class ReportError(ValueError):

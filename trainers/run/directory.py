@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from nprdsl.trainers.run.files import write_rows, write_whole
+from nprdsl.journal import append_json_line, whole_lines, write_json_lines, write_whole
 
 _SETTINGS: Final = "settings.json"
 _METRICS: Final = "metrics.jsonl"
@@ -111,23 +111,18 @@ class RunDirectory:
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Adds the metrics of a step."""
-        line = json.dumps({"step": step, **metrics})
-        with (self.path / _METRICS).open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        append_json_line(self.path / _METRICS, {"step": step, **metrics})
 
     def metrics(self) -> list[dict[str, float]]:
         """All that was logged, in order; a line that a kill cut short is left out."""
         file = self.path / _METRICS
-        if not file.exists():
-            return []
-        lines = file.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1] if line]
+        return [json.loads(line) for _, line in whole_lines(file)] if file.exists() else []
 
     def forget_after(self, step: int) -> None:
         """Cuts off the metrics behind a step: they are computed again."""
         kept = [line for line in self.metrics() if line["step"] <= step]
         if (self.path / _METRICS).exists():
-            write_rows(self.path / _METRICS, kept)
+            write_json_lines(self.path / _METRICS, kept)
 
     def _empty(self) -> None:
         """Removes a run, and nothing else."""

@@ -9,7 +9,6 @@ trace are counted and listed.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import nprdsl
+from nprdsl.journal import JournalError, JsonLines, write_json_lines
 from nprdsl.machine.budget import Limits
 from nprdsl.runtime.engine import Engine
 from nprdsl.runtime.local.engine import LocalEngine
@@ -31,11 +31,11 @@ from nprdsl.trainers.grading.grading import is_right
 from nprdsl.trainers.rollout.episodes import seed_of
 from nprdsl.trainers.rollout.rollout import Purpose, Rollout, free_rollouts, rollouts
 from nprdsl.trainers.run.directory import RunError, differences
-from nprdsl.trainers.run.files import write_rows
 from nprdsl.trainers.run.session import Watch, unwatched
 from nprdsl.trainers.stages import setup
 
 _TRIALS: Final = ".trials.jsonl"
+_OTHER: Final = "no file of trials; begin anew with --restart"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,33 +130,29 @@ class _Journal:
 
     def __init__(self, output: Path, config: SampleConfig, *, restart: bool) -> None:
         self.trials: list[Trial] = []
-        self._file = output.with_name(output.name.removesuffix(".jsonl") + _TRIALS)
+        path = output.with_name(output.name.removesuffix(".jsonl") + _TRIALS)
         settings = config.model_dump(mode="json", by_alias=True, exclude={"output", "concurrency"})
-        if restart or not self._file.exists():
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            self._file.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+        if restart:
+            path.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._file = JsonLines(path, start=b'{"', other=_OTHER)
+        except JournalError as error:
+            raise RunError(str(error)) from error
+        lines = [line for _, line in self._file.lines()]
+        if not lines:
+            self._file.write(settings)
             return
-        first, *lines = self._whole_lines()
+        first, *rest = lines
         if found := differences(json.loads(first), settings):
             raise RunError(
-                f"`{self._file}` was made with other settings ({'; '.join(found)}): name another "
+                f"`{path}` was made with other settings ({'; '.join(found)}): name another "
                 "output, go back to its settings, or begin anew with --restart"
             )
-        self.trials = [Trial(**json.loads(line)) for line in lines]
+        self.trials = [Trial(**json.loads(line)) for line in rest]
 
     def write(self, trial: Trial) -> None:
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(trial), ensure_ascii=False) + "\n")
-
-    def _whole_lines(self) -> list[str]:
-        """The lines; one that a kill cut short is taken away."""
-        data = self._file.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if not whole:
-            raise RunError(f"`{self._file}` is no file of trials; begin anew with --restart")
-        if len(whole) != len(data):
-            os.truncate(self._file, len(whole))
-        return whole.decode("utf-8").splitlines()
+        self._file.write(asdict(trial))
 
 
 def _try(
@@ -230,4 +226,4 @@ def _write(output: Path, problems: Sequence[Problem], kept: Sequence[Trial], lan
         }
         for trial in kept
     )
-    write_rows(output, rows)
+    write_json_lines(output, rows)

@@ -1,10 +1,13 @@
-"""How many tokens a request can ever feed: what admission must reserve.
+"""How many tokens a request can feed at most: the KV slots that admission reserves for it.
 
-A `reread` join feeds its branches' tokens once more, and a nested one what it copied; so a token is
-fed at most once for every `reread` block around it, and once when it is written.
+A `reread` join feeds the tokens of its branches once more, and an outer one feeds those copies
+again. So a token is fed once when it is written, and at most once for every `reread` block around
+it. How many of those can stand around one token follows from the grammar and the limit on depth.
 """
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 from nprdsl.grammar.first_follow import children
 from nprdsl.grammar.ir import Fork, Grammar, JoinKind, Node, Ref
@@ -19,44 +22,37 @@ def most_fed(grammar: Grammar, limits: Limits, prompt: int) -> int:
     return prompt + limits.max_tokens * (1 + rereads(grammar, limits.depth))
 
 
+@lru_cache(maxsize=256)  # of grammars that live; each request asks
 def rereads(grammar: Grammar, depth: int | None) -> int:
-    """The most `reread` blocks that can stand around one token."""
-    around = {name: _forks(rule.node) for name, rule in grammar.rules.items()}
-    inside = {name: _refs(rule.node) for name, rule in grammar.rules.items()}
-    counts = dict.fromkeys(grammar.rules, 0)
-    most = len(grammar.rules) if depth is None else depth
-    for _ in range((most + 1) * len(grammar.rules)):
-        deeper = {
-            name: max(
-                [counts[rule] for rule in inside[name]]
-                + [counts[branch] + again for branch, again in around[name]],
-                default=0,
-            )
-            for name in grammar.rules
+    """The most `reread` blocks that can stand around one token. Raises LimitError as `most_fed`.
+
+    The greatest sum over all ways from the start rule into other rules, where a way into a branch
+    that is read again counts 1. The sums grow, one rule further each time, until none does; where
+    blocks nest without end they stop beyond `cap`, which no other grammar reaches.
+    """
+    uses = {name: _uses(rule.node) for name, rule in grammar.rules.items()}
+    cap = len(grammar.rules) if depth is None else depth
+    counts: dict[str, int] = {}
+    further = dict.fromkeys(grammar.rules, 0)
+    while further != counts:
+        counts = further
+        further = {
+            name: min(max([counts[rule] + copies for rule, copies in used], default=0), cap + 1)
+            for name, used in uses.items()
         }
-        if depth is not None:
-            deeper = {name: min(count, depth) for name, count in deeper.items()}
-        if deeper == counts:
-            return counts[grammar.start]
-        counts = deeper
-    if depth is not None:
-        return counts[grammar.start]
-    raise LimitError(
-        f"blocks of `{grammar.name}` with a `reread` join can nest without end, so the memory of a "
-        "request has no bound; set Limits(depth=…)"
-    )
+    most = counts[grammar.start]
+    if depth is None and most > cap:
+        raise LimitError(
+            f"blocks of `{grammar.name}` with a `reread` join can nest without end, so the memory "
+            "of a request has no bound; set Limits(depth=…)"
+        )
+    return min(most, cap)
 
 
-def _forks(node: Node) -> list[tuple[str, int]]:
-    """The branch rules of a node's forks, with 1 where the branch is read again."""
+def _uses(node: Node) -> list[tuple[str, int]]:
+    """The rules that a node leads into, with 1 where a branch is read again, else 0."""
     if isinstance(node, Fork):
         return [(node.branch.rule, int(node.block.join is JoinKind.REREAD))]
-    return [fork for inner in children(node) for fork in _forks(inner)]
-
-
-def _refs(node: Node) -> list[str]:
-    if isinstance(node, Fork):
-        return []
     if isinstance(node, Ref):
-        return [node.rule]
-    return [name for inner in children(node) for name in _refs(inner)]
+        return [(node.rule, 0)]
+    return [use for inner in children(node) for use in _uses(inner)]

@@ -8,6 +8,7 @@ import nprdsl
 from nprdsl import LimitError, Limits
 from nprdsl.grammar.ir import Grammar
 from nprdsl.grammar.resolve import read_grammar
+from nprdsl.runtime import kv_reservation
 from nprdsl.runtime.kv_reservation import most_fed, rereads
 
 NESTED = """
@@ -55,3 +56,13 @@ def test_endless_merges_need_none() -> None:
     merging = NESTED.format(join="reduce", inside="(TEXT | inner)").replace("reread{", "reduce{")
     one = read_grammar(merging, file="merging.lark", name="merging", types={})
     assert rereads(one, None) == 0
+
+
+def test_a_grammar_is_walked_once_for_each_depth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was walked for every request: half of the calls before its first forward."""
+    nested = grammar("reread")
+    assert most_fed(nested, Limits(max_tokens=10), 3) == 33
+    monkeypatch.setattr(kv_reservation, "_uses", None)
+    assert most_fed(nested, Limits(max_tokens=20), 0) == 60
+    with pytest.raises(TypeError):
+        most_fed(nested, Limits(max_tokens=20, depth=1), 0)

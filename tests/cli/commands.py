@@ -21,7 +21,7 @@ SECONDS = 300  # for one process
 
 def invoke(*arguments: object, stdin: str | bytes | None = None) -> Result:
     """Run a command here; an error without a name is raised."""
-    result = CliRunner().invoke(cli, [str(a) for a in arguments], input=stdin)
+    result = CliRunner().invoke(cli, [*map(str, arguments)], stdin, prog_name="nprdsl")
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result

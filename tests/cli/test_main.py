@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from nprdsl.cli.failures import ExitCode
+from nprdsl.cli.main import cli
 from tests.cli.commands import ROOT, SECONDS, environment, invoke, process
 
 
@@ -17,9 +19,12 @@ def test_version() -> None:
     assert invoke("--version").output.startswith("nprdsl ")
 
 
-def test_help_names_every_command() -> None:
-    output = invoke("--help").output
-    assert all(name in output for name in ("run", "check", "show", "fuzz", "schemas"))
+def test_helps(golden: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Options, their order, defaults and texts, of every command."""
+    monkeypatch.setenv("COLUMNS", "80")
+    golden("cli/help.txt", invoke("--help").output)
+    for name in cli.commands:
+        golden(f"cli/help_{name}.txt", invoke(name, "--help").output)
 
 
 def test_only_run_loads_torch(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from nprdsl.grammar.first_follow import children
-from nprdsl.grammar.ir import Fork, Grammar, JoinKind, Node, Ref
+from nprdsl.grammar.ir import ForkNode, Grammar, JoinKind, Node, Ref
 from nprdsl.machine.budget import LimitError, Limits
 
 
@@ -51,7 +51,7 @@ def rereads(grammar: Grammar, depth: int | None) -> int:
 
 def _uses(node: Node) -> list[tuple[str, int]]:
     """The rules that a node leads into, with 1 where a branch is read again, else 0."""
-    if isinstance(node, Fork):
+    if isinstance(node, ForkNode):
         return [(node.branch.rule, int(node.block.join is JoinKind.REREAD))]
     if isinstance(node, Ref):
         return [(node.rule, 0)]

@@ -23,12 +23,12 @@ from nprdsl.grammar.diagnostics import DiagnosticCode, SchemaError, Span
 from nprdsl.grammar.ir import (
     Alt,
     Field,
-    Fork,
+    ForkNode,
     Grammar,
-    Join,
     JoinKind,
+    JoinNode,
     Literal,
-    Map,
+    MapNode,
     Ref,
     Repeat,
     Seq,
@@ -242,7 +242,7 @@ def test_a_block_may_stand_in_a_template_of_the_author() -> None:
     assert (block.rule, block.item, block.branch, block.bound) == ("start", "item", "step", ("N",))
     node = found.rules["start"].node
     assert isinstance(node, Seq)
-    assert [type(n) for n in node.items] == [Map, Fork, Join]
+    assert [type(n) for n in node.items] == [MapNode, ForkNode, JoinNode]
 
 
 def test_imports_are_followed_and_renamed(tmp_path: Path) -> None:

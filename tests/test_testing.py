@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 
-from nprdsl.grammar.ir import Fork, Grammar
+from nprdsl.grammar.ir import ForkNode, Grammar
 from nprdsl.grammar.resolve import read_grammar
 from nprdsl.schema import Schema, load, shipped
 from nprdsl.structure.stack import Bounds
@@ -56,7 +56,7 @@ def grammar(source: str = TINY) -> Grammar:
 
 
 def forks(tree: Tree) -> list[Tree]:
-    return [node for node in tree.walk() if isinstance(node.node, Fork)]
+    return [node for node in tree.walk() if isinstance(node.node, ForkNode)]
 
 
 # -- the reference reading

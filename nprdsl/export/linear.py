@@ -1,9 +1,9 @@
 """The linear language of a grammar: the branches of a fork one after another, no forks left.
 
 Servers that know nothing of forks read a trace as one text. `linearise` gives its grammar in the
-same nodes, without Map, Fork and Join: equal numbers of items and branches are spelled out count by
-count, labels are numbered 1..n, glue is its canonical literal. What a context-free grammar cannot
-say is in `Linear.lost`, a sentence each.
+same nodes, without maps, forks and joins: equal numbers of items and branches are spelled out count
+by count, labels are numbered 1..n, glue is its canonical literal. What a context-free grammar
+cannot say is in `Linear.lost`, a sentence each.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from nprdsl.grammar.ir import (
     Alt,
     Block,
     Field,
-    Fork,
+    ForkNode,
     Grammar,
-    Join,
+    JoinNode,
     Literal,
-    Map,
+    MapNode,
     Node,
     Ref,
     Repeat,
@@ -57,7 +57,7 @@ class ExportLimits:
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """Rules without Map, Fork, Join and glue; `origin` names the schema's rule behind each."""
+    """Rules without maps, forks, joins and glue; `origin` names the schema's rule behind each."""
 
     start: str
     rules: Mapping[str, Node]
@@ -105,9 +105,9 @@ class _Builder:
                 return Alt(tuple(self._plain(option) for option in options), span)
             case Repeat(node=inner, low=low, high=high, span=span):
                 return Repeat(self._plain(inner), low, high, span)
-            case Join(node=inner):
+            case JoinNode(node=inner):
                 return self._plain(inner)
-            case Fork(block=block, branch=branch, span=span):
+            case ForkNode(block=block, branch=branch, span=span):
                 assert block.item is None, "a map and its process stand in one sequence"
                 return Repeat(branch, block.low, block.high, span)
             case _:
@@ -118,11 +118,11 @@ class _Builder:
         at = 0
         while at < len(items):
             item = items[at]
-            if isinstance(item, Map):
+            if isinstance(item, MapNode):
                 fork_at = next(
                     index
                     for index, other in enumerate(items)
-                    if isinstance(other, Fork) and other.block is item.block
+                    if isinstance(other, ForkNode) and other.block is item.block
                 )
                 yield self._counted(items[at : fork_at + 1], item)
                 at = fork_at
@@ -130,7 +130,7 @@ class _Builder:
                 yield item
             at += 1
 
-    def _counted(self, items: tuple[Node, ...], listing: Map) -> Node:
+    def _counted(self, items: tuple[Node, ...], listing: MapNode) -> Node:
         """For every count n: the list of n items, what stands between, n branches."""
         block, between = listing.block, items[1:-1]
         assert block.item is not None
@@ -208,7 +208,7 @@ class _Builder:
                     return node, over
                 return Ref(self._with_label(rule, label, value, bound), span), over
             case _:
-                return node, isinstance(node, Alt | Repeat | Map | Fork | Join)
+                return node, isinstance(node, Alt | Repeat | MapNode | ForkNode | JoinNode)
 
     def define(self, rule: str, key: tuple[object, ...], suffix: str, node: Node | None) -> None:
         """Makes the rule of `key`, a variant of `rule`; none where `node` is None (no text)."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode
 from nprdsl.grammar.first_follow import children
-from nprdsl.grammar.ir import Alt, Fork, Map, Node, Ref, Repeat, Rule, Seq
+from nprdsl.grammar.ir import Alt, ForkNode, MapNode, Node, Ref, Repeat, Rule, Seq
 
 OpenEnd = Callable[[Node], Node | None]  # what may stand last in a node without being a tag
 
@@ -37,19 +37,19 @@ class _Search:
         self._rules = rules
         self._open_end = open_end
         self._seen: set[tuple[str, Node]] = set()
-        self.found: dict[tuple[Node, Fork], None] = {}
+        self.found: dict[tuple[Node, ForkNode], None] = {}
 
     def visit(self, node: Node, before: Node | None) -> None:
         """`before` may stand before `node` and is no tag; None if a tag always does."""
         match node:
-            case Fork():
+            case ForkNode():
                 if before is not None:
                     self.found[before, node] = None
                 self.visit(node.branch, None)
             case Seq():
                 for item in node.items:
                     self.visit(item, before)
-                    before = None if isinstance(item, (Map, Fork)) else self._open_end(item)
+                    before = None if isinstance(item, (MapNode, ForkNode)) else self._open_end(item)
             case Alt():
                 for option in node.options:
                     self.visit(option, node if len(node.options) > 1 else before)

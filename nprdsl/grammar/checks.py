@@ -70,9 +70,9 @@ def _reached(linked: Linked, start: str) -> set[str]:
 
 def _not_listed(rules: Rules) -> Iterator[Diagnostic]:
     for rule in rules.values():
-        maps = {n.block: n for n in nodes(rule.node) if isinstance(n, ir.Map)}
+        maps = {n.block: n for n in nodes(rule.node) if isinstance(n, ir.MapNode)}
         for node in nodes(rule.node):
-            if not isinstance(node, ir.Fork) or node.block not in maps:
+            if not isinstance(node, ir.ForkNode) or node.block not in maps:
                 continue
             item, listed = node.block.item or "", _listed(maps[node.block].node, rules)
             if item not in listed:

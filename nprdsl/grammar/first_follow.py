@@ -12,10 +12,10 @@ from typing import Final
 from nprdsl.grammar.ir import (
     Alt,
     Field,
-    Fork,
-    Join,
+    ForkNode,
+    JoinNode,
     Literal,
-    Map,
+    MapNode,
     Node,
     Ref,
     Repeat,
@@ -41,9 +41,9 @@ def children(node: Node) -> tuple[Node, ...]:
             return node.items
         case Alt():
             return node.options
-        case Repeat() | Map() | Join():
+        case Repeat() | MapNode() | JoinNode():
             return (node.node,)
-        case Fork():
+        case ForkNode():
             return (node.branch,)
         case _:
             return ()
@@ -132,9 +132,9 @@ class Firsts:
                 if node.low == 0:
                     _add(first, {PASS: BLANK})
                 return first
-            case Map() | Join():
+            case MapNode() | JoinNode():
                 return self.of(node.node)
-            case Fork():
+            case ForkNode():
                 return self.of(node.branch)
             case _:
                 return self.atom(node)
@@ -151,7 +151,7 @@ class Firsts:
                     after = then(self.of(item), after)
             case Repeat() if node.high == 1:
                 self._visit(node.node, after)
-            case Repeat() | Fork():
+            case Repeat() | ForkNode():
                 inner = children(node)[0]
                 again = then(self.of(inner), after)
                 _add(again, after)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import chain
 
 from nprdsl.grammar.first_follow import children
-from nprdsl.grammar.ir import Alt, Fork, Grammar, Node, Ref, Repeat
+from nprdsl.grammar.ir import Alt, ForkNode, Grammar, Node, Ref, Repeat
 
 
 def refs(node: Node) -> list[str]:
@@ -19,7 +19,7 @@ def refs(node: Node) -> list[str]:
 
 def holds_fork(node: Node) -> bool:
     """Whether a fork stands in the node itself, rules that it names left out."""
-    return isinstance(node, Fork) or any(map(holds_fork, children(node)))
+    return isinstance(node, ForkNode) or any(map(holds_fork, children(node)))
 
 
 def rule_heights(grammar: Grammar) -> dict[str, int]:

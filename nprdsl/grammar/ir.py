@@ -121,7 +121,7 @@ class Block:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Map:
+class MapNode:
     """`map{list}`: lists the items of `block`."""
 
     block: Block
@@ -130,7 +130,7 @@ class Map:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Fork:
+class ForkNode:
     """`process{item, branch}` or `spawn{branch}~m..n`."""
 
     block: Block
@@ -139,7 +139,7 @@ class Fork:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Join:
+class JoinNode:
     """`reduce{element}` or `reread{element}`."""
 
     block: Block
@@ -147,7 +147,7 @@ class Join:
     span: Span
 
 
-Node = Tag | Literal | Field | Ref | Seq | Alt | Repeat | Map | Fork | Join
+Node = Tag | Literal | Field | Ref | Seq | Alt | Repeat | MapNode | ForkNode | JoinNode
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -124,10 +124,10 @@ class _Resolver:
         if block is None:  # reported; what it holds is validated all the same
             return inner
         if construct.kind is ConstructKind.MAP:
-            return ir.Map(block, inner, construct.span)
+            return ir.MapNode(block, inner, construct.span)
         if construct.kind in _JOINS:
-            return ir.Join(block, inner, construct.span)
-        return ir.Fork(block, ir.Ref(block.branch, inner.span), construct.span)
+            return ir.JoinNode(block, inner, construct.span)
+        return ir.ForkNode(block, ir.Ref(block.branch, inner.span), construct.span)
 
     def _blocks(self, items: list[Expression]) -> dict[int, ir.Block]:
         """Pair the constructs of one sequence: the block of each, by its index."""
@@ -348,7 +348,7 @@ def _grammar(
                 tags[node.text] = None
             case ir.Field():
                 used[node.terminal.name] = node.terminal
-            case ir.Map() | ir.Join() | ir.Fork():
+            case ir.MapNode() | ir.JoinNode() | ir.ForkNode():
                 blocks[node.block] = None
         pending.extend(reversed(children(node)))
     return ir.Grammar(

@@ -14,7 +14,19 @@ from itertools import combinations
 from nprdsl.grammar.announced import announced
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Span
 from nprdsl.grammar.first_follow import BLANK, END, PASS, First, Firsts, children, then
-from nprdsl.grammar.ir import Alt, Field, Fork, Literal, Map, Node, Ref, Repeat, Rule, Seq, Tag
+from nprdsl.grammar.ir import (
+    Alt,
+    Field,
+    ForkNode,
+    Literal,
+    MapNode,
+    Node,
+    Ref,
+    Repeat,
+    Rule,
+    Seq,
+    Tag,
+)
 
 Rules = Mapping[str, Rule]
 
@@ -31,7 +43,7 @@ def decisions(rules: Rules, firsts: Firsts) -> Iterator[Diagnostic]:
                     yield from _choice(node, firsts)
                 case Repeat():
                     yield from _repeat(node, firsts)
-                case Fork() if node.block.item is None and node.block.low != node.block.high:
+                case ForkNode() if node.block.item is None and node.block.low != node.block.high:
                     yield from _turns(node, node.branch, firsts)
                 case _:
                     pass
@@ -82,7 +94,7 @@ def _optional(node: Repeat, inner: First, after: First) -> Iterator[Diagnostic]:
         yield _undecided(node.span, key, ())
 
 
-def _turns(node: Repeat | Fork, turn: Node, firsts: Firsts) -> Iterator[Diagnostic]:
+def _turns(node: Repeat | ForkNode, turn: Node, firsts: Firsts) -> Iterator[Diagnostic]:
     """Another turn, or what follows?"""
     after = firsts.after.get(node, {})
     if shared := [key for key in firsts.of(turn) if key in after]:
@@ -224,7 +236,7 @@ def _ends(rules: Rules) -> Iterator[Diagnostic]:
     seen: set[tuple[str, Node]] = set()
     for rule in rules.values():
         for node in nodes(rule.node):
-            if not isinstance(node, (Map, Fork)):
+            if not isinstance(node, (MapNode, ForkNode)):
                 continue
             for what, part in _closed_parts(node, rules):
                 last = _open_end(part, rules, frozenset())
@@ -233,8 +245,8 @@ def _ends(rules: Rules) -> Iterator[Diagnostic]:
                     yield _undecided_end(what, last, node)
 
 
-def _closed_parts(node: Map | Fork, rules: Rules) -> Iterator[tuple[str, Node]]:
-    if isinstance(node, Fork):
+def _closed_parts(node: MapNode | ForkNode, rules: Rules) -> Iterator[tuple[str, Node]]:
+    if isinstance(node, ForkNode):
         yield "a branch", node.branch
         return
     yield "the list of a map", node.node
@@ -242,7 +254,7 @@ def _closed_parts(node: Map | Fork, rules: Rules) -> Iterator[tuple[str, Node]]:
         yield "an item", rules[node.block.item].node
 
 
-def _undecided_end(what: str, last: Node, use: Map | Fork) -> Diagnostic:
+def _undecided_end(what: str, last: Node, use: MapNode | ForkNode) -> Diagnostic:
     return Diagnostic(
         DiagnosticCode.UNDECIDED_END,
         last.span,

@@ -12,7 +12,7 @@ from typing import TypeGuard
 
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode
 from nprdsl.grammar.first_follow import Firsts, is_blank
-from nprdsl.grammar.ir import Field, Fork, Literal, Node, Ref, Rule, Seq, Tag, TerminalKind
+from nprdsl.grammar.ir import Field, ForkNode, Literal, Node, Ref, Rule, Seq, Tag, TerminalKind
 from nprdsl.grammar.tag_decisions import nodes
 
 
@@ -35,7 +35,7 @@ def free_texts(rules: Mapping[str, Rule], firsts: Firsts) -> Iterator[Diagnostic
 
 def _beside_glue(rules: Mapping[str, Rule]) -> Iterator[Diagnostic]:
     """Glue beside a text that a branch repeats: nothing shows which blanks belong to the text."""
-    blocks = [n.block for r in rules.values() for n in nodes(r.node) if isinstance(n, Fork)]
+    blocks = [n.block for r in rules.values() for n in nodes(r.node) if isinstance(n, ForkNode)]
     for block in blocks:
         if block.item is None or block.item not in rules:
             continue
@@ -87,7 +87,7 @@ def _bound(rules: Mapping[str, Rule]) -> Iterator[Field]:
     """The places in branches where a bound terminal repeats the item's value."""
     for rule in rules.values():
         for node in nodes(rule.node):
-            if isinstance(node, Fork) and node.block.bound:
+            if isinstance(node, ForkNode) and node.block.bound:
                 pending = set(node.block.bound)
                 for place in _leading(node.branch, rules, frozenset()):
                     if place.terminal.name in pending:

@@ -13,9 +13,9 @@ from nprdsl.grammar.ir import (
     Alt,
     Field,
     Grammar,
-    Join,
+    JoinNode,
     Literal,
-    Map,
+    MapNode,
     Node,
     Repeat,
     Seq,
@@ -55,7 +55,7 @@ def _leaves(node: Node) -> Iterator[Node]:
     elif isinstance(node, Alt):
         for option in node.options:
             yield from _leaves(option)
-    elif isinstance(node, (Repeat, Map, Join)):
+    elif isinstance(node, (Repeat, MapNode, JoinNode)):
         yield from _leaves(node.node)
     else:
         yield node

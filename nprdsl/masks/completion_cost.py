@@ -15,11 +15,11 @@ from nprdsl.grammar.ir import (
     Alt,
     Block,
     Field,
-    Fork,
+    ForkNode,
     Grammar,
-    Join,
+    JoinNode,
     Literal,
-    Map,
+    MapNode,
     Node,
     Ref,
     Repeat,
@@ -105,7 +105,7 @@ class Costs:
                 total, own = total + self._tokens(own, frame), 0
                 frame = frame.below if frame is not None else None
                 block = _open_block(frame)
-            elif isinstance(entry, Fork) and entry.block.item is not None:
+            elif isinstance(entry, ForkNode) and entry.block.item is not None:
                 assert frame is not None
                 frame = frame.below
                 block = _open_block(frame)
@@ -225,15 +225,15 @@ class Costs:
         if isinstance(node, Repeat):
             turn = self._node(node.node, block, left)  # looked at even if it may be left out
             return node.low * turn if node.low else 0
-        if isinstance(node, Join):
+        if isinstance(node, JoinNode):
             return self._node(node.node, block, left)
         return self._construct(node, left)
 
-    def _construct(self, node: Map | Fork, left: _DepthLeft) -> int:
+    def _construct(self, node: MapNode | ForkNode, left: _DepthLeft) -> int:
         """A map or a fork by count; NEVER where the bounds forbid it."""
         limit = self._bounds.branches
         fee = _FEE if self._bounds.blocks is not None else 0
-        if isinstance(node, Fork):
+        if isinstance(node, ForkNode):
             if node.block.item is not None:
                 return 0  # counted with the items
             if left == 0 or (limit is not None and node.block.low > limit):
@@ -302,13 +302,13 @@ def _open_block(frame: Frame | None) -> Block | None:
     return frame.block if isinstance(frame, MapFrame) else None
 
 
-def _maps(node: Node) -> list[Map]:
-    if isinstance(node, Map):
+def _maps(node: Node) -> list[MapNode]:
+    if isinstance(node, MapNode):
         return [node, *_maps(node.node)]
     if isinstance(node, Seq):
         return [m for item in node.items for m in _maps(item)]
     if isinstance(node, Alt):
         return [m for option in node.options for m in _maps(option)]
-    if isinstance(node, (Repeat, Join)):
+    if isinstance(node, (Repeat, JoinNode)):
         return _maps(node.node)
     return []

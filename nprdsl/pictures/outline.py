@@ -85,12 +85,12 @@ class _Outliner:
             yield from self._repeat(node)
         elif isinstance(node, ir.Alt):
             yield from self._choice(node)
-        elif isinstance(node, ir.Map):
+        elif isinstance(node, ir.MapNode):
             yield Item(ItemKind.MAP, "map", f"lists {node.block.item}", (), self._items(node.node))
-        elif isinstance(node, ir.Fork):
+        elif isinstance(node, ir.ForkNode):
             branch = self.rule(node.branch.rule)
             yield Item(ItemKind.FORK, "fork", _fork_note(node.block), (), (branch,))
-        elif isinstance(node, ir.Join):
+        elif isinstance(node, ir.JoinNode):
             note = _JOIN_NOTES[node.block.join]
             yield Item(ItemKind.JOIN, str(node.block.join), note, (), self._items(node.node))
         elif (word := _word(node)) is not None:

@@ -56,11 +56,11 @@ class _Example:
             case ir.Repeat():
                 for _ in range(self._turns(node)):
                     self._write(node.node)
-            case ir.Map():
+            case ir.MapNode():
                 self._list(node)
-            case ir.Fork():
+            case ir.ForkNode():
                 self._fork(node)
-            case ir.Join():
+            case ir.JoinNode():
                 self._write(node.node)
 
     def _field(self, terminal: ir.Terminal) -> None:
@@ -105,14 +105,14 @@ class _Example:
             self._item = None
             self._place.pop()
 
-    def _list(self, node: ir.Map) -> None:
+    def _list(self, node: ir.MapNode) -> None:
         outer = self._map, self._item
         self._map, self._item = node.block, None
         self._listed[node.block.index] = []
         self._write(node.node)
         self._map, self._item = outer
 
-    def _fork(self, node: ir.Fork) -> None:
+    def _fork(self, node: ir.ForkNode) -> None:
         block = node.block
         if block.item is None:
             count = max(block.low, 2) if block.high is None else min(max(block.low, 2), block.high)

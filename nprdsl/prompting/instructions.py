@@ -58,9 +58,9 @@ def _phrase(node: ir.Node) -> str:
             return _choice(node)
         case ir.Repeat():
             return _repetition(node)
-        case ir.Map() | ir.Join():
+        case ir.MapNode() | ir.JoinNode():
             return _phrase(node.node)
-        case ir.Fork():
+        case ir.ForkNode():
             return _fork(node.block)
 
 
@@ -157,7 +157,7 @@ def _block(grammar: ir.Grammar, block: ir.Block) -> str:
 def _joined(grammar: ir.Grammar, block: ir.Block) -> str:
     for rule in grammar.rules.values():
         for node in nodes(rule.node):
-            if isinstance(node, ir.Join) and node.block is block:
+            if isinstance(node, ir.JoinNode) and node.block is block:
                 return _phrase(node.node)
     return ""
 

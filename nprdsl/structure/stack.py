@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from nprdsl.grammar.ir import Block, Field, Fork, Literal, Node, Ref, Repeat
+from nprdsl.grammar.ir import Block, Field, ForkNode, Literal, Node, Ref, Repeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class BranchEnd:
 class Opened:
     """A fork by count that is counted among the blocks of its branch: its branches begin here."""
 
-    fork: Fork
+    fork: ForkNode
 
 
 Entry = Node | Again | Leave | ItemEnd | MapEnd | Branches | Branch | BranchEnd | Opened

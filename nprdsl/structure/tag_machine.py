@@ -22,11 +22,11 @@ from nprdsl.grammar.ir import (
     Alt,
     Block,
     Field,
-    Fork,
+    ForkNode,
     Grammar,
-    Join,
+    JoinNode,
     Literal,
-    Map,
+    MapNode,
     Ref,
     Repeat,
     Seq,
@@ -152,11 +152,11 @@ class TagState:
         return self._machine.grammar.start
 
 
-def _fork(entry: Entry | None) -> Fork | None:
+def _fork(entry: Entry | None) -> ForkNode | None:
     """The fork whose branches begin where this entry stands on top; by count only once opened."""
     if isinstance(entry, Opened):
         return entry.fork
-    return entry if isinstance(entry, Fork) and entry.block.item is not None else None
+    return entry if isinstance(entry, ForkNode) and entry.block.item is not None else None
 
 
 class Mode(StrEnum):
@@ -221,7 +221,9 @@ class TagMachine:
             frame = frame.below
         return self.settle(state.cell.below, frame)
 
-    def fork_items(self, state: TagState) -> tuple[Fork, tuple[tuple[BoundValue, ...], ...] | None]:
+    def fork_items(
+        self, state: TagState
+    ) -> tuple[ForkNode, tuple[tuple[BoundValue, ...], ...] | None]:
         """The fork of a state and the bound values of its branches, None if it is by count."""
         assert state.fork is not None
         if state.fork.block.item is None:
@@ -268,7 +270,7 @@ class TagMachine:
             return entry.low == 0
         if isinstance(entry, Branches):
             return entry.items is None and entry.index >= entry.block.low
-        if isinstance(entry, Fork) and entry.block.item is not None:
+        if isinstance(entry, ForkNode) and entry.block.item is not None:
             return self.mode is Mode.FORKING
         return isinstance(entry, (Tag, Literal, Field, Alt, Opened))
 
@@ -345,7 +347,7 @@ class TagMachine:
                 if entry.count == entry.node.high:
                     return below, frame, ()
                 return self._turn(entry.node, entry.count, below), frame, ()
-            case Map():
+            case MapNode():
                 return self._open_map(entry, below, frame)
             case ItemEnd():
                 assert isinstance(frame, MapFrame) and frame.open is not None
@@ -353,9 +355,9 @@ class TagMachine:
                 return below, MapFrame(frame.block, items, None, frame.below), ()
             case MapEnd():
                 return below, frame, ()
-            case Join():
+            case JoinNode():
                 return self.push(entry.node, below), frame, (EnterJoin(entry.block),)
-            case Fork():
+            case ForkNode():
                 return self._open_fork(entry, below, frame)
             case Branches():
                 if entry.items is not None and entry.index == len(entry.items):
@@ -382,7 +384,7 @@ class TagMachine:
         return self.push(self.grammar.rules[ref.rule].node, below), frame, (EnterRule(ref.rule),)
 
     def _open_map(
-        self, entry: Map, below: Cell | None, frame: Frame | None
+        self, entry: MapNode, below: Cell | None, frame: Frame | None
     ) -> tuple[Cell | None, Frame | None, tuple[StructureEvent, ...]] | None:
         counted = self._count_block(frame)
         if counted is None:
@@ -391,7 +393,7 @@ class TagMachine:
         return below, MapFrame(entry.block, (), None, counted), (EnterBlock(entry.block),)
 
     def _open_fork(
-        self, entry: Fork, below: Cell | None, frame: Frame | None
+        self, entry: ForkNode, below: Cell | None, frame: Frame | None
     ) -> tuple[Cell | None, Frame | None, tuple[StructureEvent, ...]] | None:
         events: tuple[StructureEvent, ...] = (EnterFork(entry.block),)
         items: tuple[tuple[BoundValue, ...], ...] | None = None

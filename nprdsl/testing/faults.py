@@ -260,7 +260,7 @@ def _element_of(turn: Tree, blocks: dict[str, ir.Block]) -> Tree | None:
     """The item that one turn of a list holds, if it holds one; lists inside it do not count."""
     if isinstance(turn.node, ir.Ref) and turn.node.rule in blocks:
         return turn
-    if isinstance(turn.node, ir.Map):
+    if isinstance(turn.node, ir.MapNode):
         return None
     found = (_element_of(child, blocks) for child in turn.children)
     return next((item for item in found if item is not None), None)

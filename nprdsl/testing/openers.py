@@ -43,7 +43,7 @@ def _first(
         case ir.Repeat():
             tags, tagless = _first(grammar, node.node, inside)
             return tags, tagless or node.low == 0
-        case ir.Fork():
+        case ir.ForkNode():
             return _first(grammar, node.branch, inside)
-        case ir.Map() | ir.Join():
+        case ir.MapNode() | ir.JoinNode():
             return _first(grammar, node.node, inside)

@@ -73,16 +73,20 @@ class Work:
     def forks(self) -> Iterator[tuple[ir.Block, list[Tree], list[Tree]]]:
         """Every fork with its block, the items listed for it and its branches."""
         for tree in self.tree.walk():
-            maps = {m.node.block.index: m for m in _own(tree, ir.Map) if isinstance(m.node, ir.Map)}
-            for fork in _own(tree, ir.Fork):
-                assert isinstance(fork.node, ir.Fork)
+            maps = {
+                m.node.block.index: m
+                for m in _own(tree, ir.MapNode)
+                if isinstance(m.node, ir.MapNode)
+            }
+            for fork in _own(tree, ir.ForkNode):
+                assert isinstance(fork.node, ir.ForkNode)
                 block = fork.node.block
                 listed = maps.get(block.index)
                 items = items_of(block, listed) if listed is not None else []
                 yield block, items, list(fork.children)
 
 
-def _own(tree: Tree, kind: type[ir.Map] | type[ir.Fork]) -> list[Tree]:
+def _own(tree: Tree, kind: type[ir.MapNode] | type[ir.ForkNode]) -> list[Tree]:
     """Maps or forks among the children of a sequence."""
     if not isinstance(tree.node, ir.Seq):
         return []

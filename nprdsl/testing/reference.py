@@ -133,13 +133,13 @@ class Reading:
                 return _distinct(Tree(node, start, tree.end, (tree,)) for tree in inner)
             case ir.Repeat():
                 return self._repeat(node, start, before, depth)
-            case ir.Map():
+            case ir.MapNode():
                 inner = self._read(node.node, start, before, depth)
                 trees = [Tree(node, start, tree.end, (tree,)) for tree in inner]
                 return [tree for tree in trees if self._labels_differ(node.block, tree)]
-            case ir.Fork():
+            case ir.ForkNode():
                 return self._fork(node, start, before, depth)
-            case ir.Join():
+            case ir.JoinNode():
                 inner = self._read(node.node, start, before, depth)
                 return [Tree(node, start, tree.end, (tree,)) for tree in inner]
 
@@ -204,7 +204,9 @@ class Reading:
             partial = _distinct(longer)
         return _distinct(results)
 
-    def _fork(self, node: ir.Fork, start: int, before: tuple[Tree, ...], depth: int) -> list[Tree]:
+    def _fork(
+        self, node: ir.ForkNode, start: int, before: tuple[Tree, ...], depth: int
+    ) -> list[Tree]:
         if self._max_depth is not None and depth >= self._max_depth:
             self._refuse(start)
             return []
@@ -224,7 +226,7 @@ class Reading:
                 self._miscounted.add(self._after_blank(tree.end))
         return partial
 
-    def _spread(self, node: ir.Fork, start: int, depth: int) -> list[Tree]:
+    def _spread(self, node: ir.ForkNode, start: int, depth: int) -> list[Tree]:
         """A fork by count: as many branches as there are, within its bounds."""
         block = node.block
         results: list[Tree] = []
@@ -244,7 +246,7 @@ class Reading:
             partial = _distinct(longer)
         return _distinct(results)
 
-    def _read_branch(self, node: ir.Fork, start: int, depth: int) -> list[Tree]:
+    def _read_branch(self, node: ir.ForkNode, start: int, depth: int) -> list[Tree]:
         return self._read(node.branch, start, (), depth + 1)
 
     def _note_surplus(self, node: ir.Node, complete: list[Tree]) -> None:
@@ -252,7 +254,7 @@ class Reading:
             if self._opens(node, tree.end):
                 self._surplus.add(self._after_blank(tree.end))
 
-    def _branch(self, node: ir.Fork, start: int, depth: int) -> list[Tree]:
+    def _branch(self, node: ir.ForkNode, start: int, depth: int) -> list[Tree]:
         trees = self._read_branch(node, start, depth)
         if not trees and not self._opens(node.branch, start):
             self._miscounted.add(self._after_blank(start))
@@ -329,7 +331,7 @@ def items_of(block: ir.Block, tree: Tree) -> list[Tree]:
     """
     if isinstance(tree.node, ir.Ref) and tree.node.rule == block.item:
         return [tree]
-    if isinstance(tree.node, ir.Map) and tree.node.block is not block:
+    if isinstance(tree.node, ir.MapNode) and tree.node.block is not block:
         return []
     return [item for child in tree.children for item in items_of(block, child)]
 
@@ -359,7 +361,7 @@ def bound_of_items(text: str, block: ir.Block, before: tuple[Tree, ...]) -> list
     """The bound values of each item that the block's map, among `before`, has listed."""
     for tree in reversed(before):
         for inner in tree.walk():
-            if isinstance(inner.node, ir.Map) and inner.node.block is block:
+            if isinstance(inner.node, ir.MapNode) and inner.node.block is block:
                 items = items_of(block, inner)
                 return [
                     tuple(value_of(text, f) for f in bound_fields(block, item)) for item in items

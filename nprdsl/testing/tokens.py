@@ -131,9 +131,9 @@ def _seams(grammar: ir.Grammar, text: str) -> list[int]:
         return []
     places: set[int] = set()
     for node in tree.walk():
-        if isinstance(node.node, ir.Fork):
+        if isinstance(node.node, ir.ForkNode):
             places |= {node.start, node.end, *(branch.end for branch in node.children)}
-        elif isinstance(node.node, ir.Map):
+        elif isinstance(node.node, ir.MapNode):
             places |= set(_repeated_ends(node.node.block, node, tree))
     return sorted(places)
 

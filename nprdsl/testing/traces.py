@@ -130,11 +130,11 @@ class _Writer:
                 self._write(self._choose(node))
             case ir.Repeat():
                 self._repeat(node)
-            case ir.Map():
+            case ir.MapNode():
                 self._list(node)
-            case ir.Fork():
+            case ir.ForkNode():
                 self._fork(node)
-            case ir.Join():
+            case ir.JoinNode():
                 self._write(node.node)
 
     def _field(self, terminal: ir.Terminal) -> None:
@@ -247,7 +247,7 @@ class _Writer:
             self._listed[self._map.index].append(tuple(self._item))
             self._item = None
 
-    def _list(self, node: ir.Map) -> None:
+    def _list(self, node: ir.MapNode) -> None:
         outer = self._map, self._item
         self._map, self._item = node.block, None
         self._listed[node.block.index] = []
@@ -255,7 +255,7 @@ class _Writer:
         self._write(node.node)
         self._map, self._item = outer
 
-    def _fork(self, node: ir.Fork) -> None:
+    def _fork(self, node: ir.ForkNode) -> None:
         block = node.block
         self._blocks += 1
         if block.item is None:

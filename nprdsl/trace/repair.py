@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from nprdsl.grammar.ir import Alt, Fork, Grammar, Join, Map, Node, Repeat, Rule, Seq
+from nprdsl.grammar.ir import Alt, ForkNode, Grammar, JoinNode, MapNode, Node, Repeat, Rule, Seq
 from nprdsl.structure.events import EnterBranch, LeaveBranch
 from nprdsl.structure.field_content import ArcContent
 from nprdsl.structure.stack import UNBOUNDED, Branch, BranchEnd, Branches, BranchFrame
@@ -118,10 +118,10 @@ def _surplus(state: TagState, machine: TagMachine, tag: str) -> Repair | None:
     )
 
 
-def _fork_of(grammar: Grammar, index: int) -> Fork:
+def _fork_of(grammar: Grammar, index: int) -> ForkNode:
     for rule in grammar.rules.values():
         for node in _nodes(rule.node):
-            if isinstance(node, Fork) and node.block.index == index:
+            if isinstance(node, ForkNode) and node.block.index == index:
                 return node
     raise AssertionError(f"no fork {index}")
 
@@ -132,7 +132,7 @@ def _nodes(node: Node) -> list[Node]:
         found += [n for item in node.items for n in _nodes(item)]
     elif isinstance(node, Alt):
         found += [n for option in node.options for n in _nodes(option)]
-    elif isinstance(node, (Repeat, Map, Join)):
+    elif isinstance(node, (Repeat, MapNode, JoinNode)):
         found += _nodes(node.node)
     return found
 
@@ -196,7 +196,7 @@ def _unlimited(node: Node) -> Node:
         return replace(node, options=tuple(_unlimited(n) for n in node.options))
     if isinstance(node, Repeat):
         return replace(node, node=_unlimited(node.node), high=None)
-    if isinstance(node, (Map, Join)):
+    if isinstance(node, (MapNode, JoinNode)):
         return replace(node, node=_unlimited(node.node))
     return node
 

@@ -48,7 +48,7 @@ class Scope(Protocol[S]):
     def special(self, rule: str, spot: S) -> Ways[S] | None:
         """A rule that is not simply walked here; None for all others."""
 
-    def construct(self, node: ir.Map | ir.Fork | ir.Join, spot: S) -> Ways[S]: ...
+    def construct(self, node: ir.MapNode | ir.ForkNode | ir.JoinNode, spot: S) -> Ways[S]: ...
 
 
 def add(into: Ways[S], spot: S, way: Way) -> bool:
@@ -94,7 +94,7 @@ class Walker(Generic[S]):
                 return self._choice(node, spot)
             case ir.Repeat():
                 return self._repeat(node, spot)
-            case ir.Map() | ir.Fork() | ir.Join():
+            case ir.MapNode() | ir.ForkNode() | ir.JoinNode():
                 return self._scope.construct(node, spot)
 
     def _rule(self, name: str, spot: S) -> Ways[S]:

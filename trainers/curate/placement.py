@@ -78,7 +78,7 @@ class Sequel:
         self._labels = labels
         self._walker: Walker[At] = Walker(grammar, self)
         self._made: dict[tuple[ir.Block, int, int, Kind], Opened | None] = {}
-        self._written: dict[tuple[ir.Fork, Opened], Way | None] = {}
+        self._written: dict[tuple[ir.ForkNode, Opened], Way | None] = {}
 
     def ways(self, node: ir.Node, forced: tuple[tuple[str, Piece], ...] = ()) -> Way | None:
         """The cheapest way to write all nodes over `node`; None where there is none."""
@@ -103,13 +103,13 @@ class Sequel:
     def special(self, rule: str, spot: At) -> Ways[At] | None:
         return None
 
-    def construct(self, node: ir.Map | ir.Fork | ir.Join, spot: At) -> Ways[At]:
+    def construct(self, node: ir.MapNode | ir.ForkNode | ir.JoinNode, spot: At) -> Ways[At]:
         match node:
-            case ir.Map():
+            case ir.MapNode():
                 return self._map(node, spot)
-            case ir.Fork():
+            case ir.ForkNode():
                 return self._fork(node, spot)
-            case ir.Join():
+            case ir.JoinNode():
                 return self._join(node, spot)
 
     # prose
@@ -154,7 +154,7 @@ class Sequel:
         if found is not None:
             yield cost, found
 
-    def _map(self, node: ir.Map, spot: At) -> Ways[At]:
+    def _map(self, node: ir.MapNode, spot: At) -> Ways[At]:
         found: Ways[At] = {}
         for cost, content in self._contents(spot, node.block):
             listed = Walker(self._grammar, Listing(self._grammar, content)).walk(node.node, 0)
@@ -164,7 +164,7 @@ class Sequel:
                 add(found, At(spot.node, content), mark.then(way))
         return found
 
-    def _fork(self, node: ir.Fork, spot: At) -> Ways[At]:
+    def _fork(self, node: ir.ForkNode, spot: At) -> Ways[At]:
         found: Ways[At] = {}
         if node.block.item is not None:
             opened = spot.opened
@@ -179,7 +179,9 @@ class Sequel:
                 self._begin(node, spot, content, begun, found)
         return found
 
-    def _begin(self, node: ir.Fork, spot: At, opened: Opened, begun: Way, into: Ways[At]) -> None:
+    def _begin(
+        self, node: ir.ForkNode, spot: At, opened: Opened, begun: Way, into: Ways[At]
+    ) -> None:
         key = (node, opened)
         if key not in self._written:
             self._written[key] = self._branches(node, opened)
@@ -187,7 +189,7 @@ class Sequel:
         if written is not None:
             add(into, At(spot.node, opened), begun.then(written))
 
-    def _branches(self, node: ir.Fork, opened: Opened) -> Way | None:
+    def _branches(self, node: ir.ForkNode, opened: Opened) -> Way | None:
         way = Way()
         for index, nodes in enumerate(opened.block.branches):
             values = opened.bound[index]
@@ -207,7 +209,7 @@ class Sequel:
             way = way.then(Way(0, (BranchMark(opened.path, index),))).then(written)
         return way
 
-    def _join(self, node: ir.Join, spot: At) -> Ways[At]:
+    def _join(self, node: ir.JoinNode, spot: At) -> Ways[At]:
         opened = spot.opened
         if opened is None or opened.construct is not node.block:
             return {}
@@ -242,7 +244,7 @@ class Listing:
                 add(found, spot + 1, way)
         return found
 
-    def construct(self, node: ir.Map | ir.Fork | ir.Join, spot: int) -> Ways[int]:
+    def construct(self, node: ir.MapNode | ir.ForkNode | ir.JoinNode, spot: int) -> Ways[int]:
         return {}
 
 
@@ -272,7 +274,9 @@ class Item:
     def special(self, rule: str, spot: ItemSpot) -> Ways[ItemSpot] | None:
         return None
 
-    def construct(self, node: ir.Map | ir.Fork | ir.Join, spot: ItemSpot) -> Ways[ItemSpot]:
+    def construct(
+        self, node: ir.MapNode | ir.ForkNode | ir.JoinNode, spot: ItemSpot
+    ) -> Ways[ItemSpot]:
         return {}
 
 
@@ -288,7 +292,7 @@ class Closing:
     def special(self, rule: str, spot: bool) -> Ways[bool] | None:
         return None
 
-    def construct(self, node: ir.Map | ir.Fork | ir.Join, spot: bool) -> Ways[bool]:
+    def construct(self, node: ir.MapNode | ir.ForkNode | ir.JoinNode, spot: bool) -> Ways[bool]:
         return {}
 
 

@@ -15,7 +15,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from nprdsl.grammar.ir import Alt, Fork, Grammar, Join, Map, Node, Ref, Repeat, Seq
+from nprdsl.grammar.ir import Alt, ForkNode, Grammar, JoinNode, MapNode, Node, Ref, Repeat, Seq
 from nprdsl.schema import Schema
 from nprdsl.structure.violations import Violation, ViolationCode
 from nprdsl.trainers.rewards.reasons import NOTHING, Reason, Reward
@@ -138,9 +138,9 @@ def roles_of(grammar: Grammar) -> dict[str, Role]:
     found: dict[str, Role] = {}
     for rule in grammar.rules.values():
         for node in _nodes(rule.node):
-            if isinstance(node, Map):
+            if isinstance(node, MapNode):
                 _named(node.node, Role.LIST, found)
-            elif isinstance(node, Join):
+            elif isinstance(node, JoinNode):
                 _named(node.node, Role.JOIN, found)
     for block in grammar.blocks:
         found[block.branch] = Role.BRANCH
@@ -156,9 +156,9 @@ def _nodes(node: Node) -> list[Node]:
             inner: tuple[Node, ...] = node.items
         case Alt():
             inner = node.options
-        case Repeat() | Map() | Join():
+        case Repeat() | MapNode() | JoinNode():
             inner = (node.node,)
-        case Fork():
+        case ForkNode():
             inner = (node.branch,)
         case _:
             inner = ()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 import nprdsl
 from benchmarks.vocabularies import RealVocabulary, fast_tokenizer
 from nprdsl.export import Export, ExportLimits, export
+from nprdsl.tokens.utf8_text import text_tables
 
 TAGS = (
     "<guideline>", "</guideline>", "<plan>", "</plan>",
@@ -78,7 +79,7 @@ class Nprdsl:
             eos=vocabulary.eos,
             size=vocabulary.size,
         )
-
+        text_tables(self._vocabulary)  # serve all schemas, as what rivals make of a tokenizer
         self._schema = nprdsl.load("npr")
 
     def compile(self) -> None:

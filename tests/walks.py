@@ -11,11 +11,10 @@ import numpy as np
 
 from nprdsl.grammar.resolve import read_grammar
 from nprdsl.masks.bound_schema import BoundSchema
-from nprdsl.masks.mask_rows import unpack
 from nprdsl.masks.matcher import Matcher
 from nprdsl.schema import Schema
 from nprdsl.testing import byte_vocabulary, straddling_merges
-from nprdsl.tokens.utf8_text import Row
+from nprdsl.tokens.bitmask import Mask, unpack
 from nprdsl.tokens.vocabulary import Vocabulary
 
 SPLIT = ["漢".encode()[:2], "漢".encode()[1:], "é".encode()[:1], b"\xa9 x", "🙂".encode()[:3]]
@@ -85,7 +84,7 @@ def sparse_vocabulary(schema: Schema, *, special: bool, seed: int) -> Vocabulary
     )
 
 
-def allowed(row: Row, size: int) -> list[int]:
+def allowed(row: Mask, size: int) -> list[int]:
     """The tokens of a mask."""
     tokens: list[int] = np.flatnonzero(unpack(row, size)).tolist()
     return tokens

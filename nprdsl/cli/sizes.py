@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nprdsl.masks.mask_rows import unpack
 from nprdsl.schema import Schema
+from nprdsl.tokens.bitmask import unpack
 from nprdsl.tokens.vocabulary import Vocabulary
 
 

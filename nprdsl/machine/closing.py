@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from nprdsl.masks.automaton import Automaton
-from nprdsl.masks.mask_rows import unpack
 from nprdsl.masks.matcher import Matcher
+from nprdsl.tokens.bitmask import unpack
 
 _FILLERS = (b".", b"-", b"x", b"0", b"1", b"a")
 

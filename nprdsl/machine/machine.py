@@ -49,8 +49,8 @@ from nprdsl.structure.events import (
     TokenEvent,
 )
 from nprdsl.structure.tag_machine import Mode, TagState
+from nprdsl.tokens.bitmask import Mask
 from nprdsl.tokens.spelling import NEVER
-from nprdsl.tokens.utf8_text import Row
 from nprdsl.trace.trace import TokenTrace
 
 # A token event before anyone has asked for it: most generations are not watched.
@@ -116,7 +116,7 @@ class Machine:
         """The branches that need a sampled token next, in the order of the trace."""
         return tuple(self._live)
 
-    def mask(self, branch: int) -> Row:
+    def mask(self, branch: int) -> Mask:
         """int32 [ceil(V/32)]: the tokens that the branch may sample. Equal rows are the same
         array."""
         state = self._branches[branch]

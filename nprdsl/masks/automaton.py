@@ -17,7 +17,7 @@ import numpy as np
 from nprdsl.grammar.ir import Field, Grammar, Literal, TerminalKind
 from nprdsl.masks.completion_cost import Costing, Costs
 from nprdsl.masks.fields import Local
-from nprdsl.masks.mask_rows import Completed, LocalRow, finishes, set_bit, unpack, walk
+from nprdsl.masks.mask_rows import Completed, LocalRow, finishes, walk
 from nprdsl.masks.parts import (
     AnyGluePart,
     Chain,
@@ -35,8 +35,8 @@ from nprdsl.structure.events import EnterBranch, EnterFork, EnterJoin, LeaveBran
 from nprdsl.structure.field_content import ArcContent, field_of
 from nprdsl.structure.stack import UNBOUNDED, Bound, Bounds, BoundValue, Capture, Cell, Symbol
 from nprdsl.structure.tag_machine import END, Arc, Mode, TagMachine, TagState
+from nprdsl.tokens.bitmask import Mask, set_bit, unpack
 from nprdsl.tokens.spelling import NEVER
-from nprdsl.tokens.utf8_text import Row
 from nprdsl.trace.lexemes import TagMode
 
 MAX_STATES: Final = 500_000
@@ -321,7 +321,7 @@ class Automaton:
 
     # what a state knows
 
-    def row(self, state: State) -> Row:
+    def row(self, state: State) -> Mask:
         """The tokens that may come next, int32 [ceil(V/32)]."""
         if state.row is None:
             found = self.rows.row(state.local)
@@ -333,7 +333,7 @@ class Automaton:
             state.row = self._crossed(state.local, found, ways) if ways else found.bits
         return state.row
 
-    def _crossed(self, local: Local, found: LocalRow, ways: list[tuple[str, TagState]]) -> Row:
+    def _crossed(self, local: Local, found: LocalRow, ways: list[tuple[str, TagState]]) -> Mask:
         """The row with the tokens that run past a tag into what follows it; the same for all
         states behind which the same fields follow."""
         starts = [(tag, self.enter(after)) for tag, after in ways]

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 from nprdsl.masks.automaton import Automaton
 from nprdsl.masks.fields import U8_START, Local, counts, text_of
-from nprdsl.masks.mask_rows import Completed, clear_bit, set_bit, unpack, walk
+from nprdsl.masks.mask_rows import Completed, walk
 from nprdsl.masks.parts import Chain, FreshPart, LiteralPart, RegularPart, TagPart
 from nprdsl.masks.states import State
+from nprdsl.tokens.bitmask import Mask, clear_bit, pack, set_bit, unpack
 from nprdsl.tokens.spelling import NEVER
-from nprdsl.tokens.utf8_text import Row, pack
 from nprdsl.trace.lexemes import TagMode
 
 _MANY = 4096  # tokens: where more are legal, values are judged by table
 
 
-def tight_row(automaton: Automaton, state: State, slack: int) -> Row:
+def tight_row(automaton: Automaton, state: State, slack: int) -> Mask:
     """int32 [ceil(V/32)]: the tokens after which the cost is at most what it is here, plus `slack`,
     minus 1."""
     row = state.tight.get(slack)
@@ -31,7 +31,7 @@ def tight_row(automaton: Automaton, state: State, slack: int) -> Row:
     return row
 
 
-def _tight_row(automaton: Automaton, state: State, slack: int) -> Row:
+def _tight_row(automaton: Automaton, state: State, slack: int) -> Mask:
     limit = automaton.cost(state) + slack - 1
     text = text_of(state.local)
     if text is not None:
@@ -84,7 +84,7 @@ def _inside(automaton: Automaton, local: Local, data: bytes) -> Local:
     return local
 
 
-def _text_row(automaton: Automaton, state: State, start: int, limit: int) -> Row:
+def _text_row(automaton: Automaton, state: State, start: int, limit: int) -> Mask:
     local, vocabulary = state.local, automaton.vocabulary
     row = _by_class(automaton, state, start, limit)
     special = [] if automaton.mode is TagMode.TEXT else automaton.rows.tag_tokens(local)
@@ -102,12 +102,12 @@ def _text_row(automaton: Automaton, state: State, start: int, limit: int) -> Row
     return row
 
 
-def _by_class(automaton: Automaton, state: State, start: int, limit: int) -> Row:
+def _by_class(automaton: Automaton, state: State, start: int, limit: int) -> Mask:
     """The tokens that stay in free text and touch no tag."""
-    vocabulary, local = automaton.vocabulary, state.local
+    text, local = automaton.rows.text, state.local
     filled = automaton.fields.is_filled(local)
-    ends, blank = vocabulary.prose.ends(start), vocabulary.prose.blank
-    allowed = np.zeros(vocabulary.size, bool)
+    ends, blank = text.ends(start), text.blank
+    allowed = np.zeros(len(ends), bool)
     for end in np.unique(ends).tolist():
         if not end:
             continue

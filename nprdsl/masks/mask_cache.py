@@ -28,7 +28,7 @@ from nprdsl.masks.parts import (
     RegularPart,
     TextPart,
 )
-from nprdsl.tokens.utf8_text import Row
+from nprdsl.tokens.bitmask import Mask
 
 VERSION: Final = 2
 _MAGIC: Final = b"NPRROWS1"
@@ -87,12 +87,12 @@ class RowCache:
         bits = self._rows.intern(self._bits[at])
         return LocalRow(bits, StoredCrossings(self._crossings.get(key, {})))
 
-    def find_crossed(self, key: CrossingKey) -> Row | None:
+    def find_crossed(self, key: CrossingKey) -> Mask | None:
         """The row of a state whose tokens may run past a tag, if it is on disk."""
         at = self._known.get(self._crossing_name(key)) if self._known else None
         return None if at is None else self._rows.intern(self._bits[at])
 
-    def save(self, computed: Mapping[Local, LocalRow], crossed: Mapping[CrossingKey, Row]) -> int:
+    def save(self, computed: Mapping[Local, LocalRow], crossed: Mapping[CrossingKey, Mask]) -> int:
         """Add rows to the file; returns how many are new."""
         rows = {self._key(local): row.bits for local, row in computed.items()}
         rows |= {self._crossing_name(key): bits for key, bits in crossed.items()}

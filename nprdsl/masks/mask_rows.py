@@ -29,8 +29,9 @@ from nprdsl.masks.parts import (
 )
 from nprdsl.regular.dfa import Dfa
 from nprdsl.structure.tag_machine import END
+from nprdsl.tokens.bitmask import Mask, clear_bit, pack, set_bit, set_bits
 from nprdsl.tokens.spelling import NEVER
-from nprdsl.tokens.utf8_text import START, Row, pack
+from nprdsl.tokens.utf8_text import START, text_tables
 from nprdsl.tokens.vocabulary import Vocabulary
 from nprdsl.trace.lexemes import TagMode
 
@@ -52,7 +53,7 @@ class LocalRow:
     """The tokens legal whatever follows, and, by the tag that they complete, those that depend on
     it."""
 
-    bits: Row
+    bits: Mask
     crossings: Mapping[str, tuple[Crossing, ...]]
 
 
@@ -88,13 +89,14 @@ class Rows:
     def __init__(self, machine: FieldMachine, vocabulary: Vocabulary) -> None:
         self.machine = machine
         self.vocabulary = vocabulary
+        self.text = text_tables(vocabulary)
         self.width = (vocabulary.size + 31) // 32
         self._tags = [t.encode() for t in _tags(machine)]
         self._rows: dict[Local, LocalRow] = {}
-        self._interned: dict[bytes, Row] = {}
+        self._interned: dict[bytes, Mask] = {}
         self.stored: Callable[[Local], LocalRow | None] = _nothing_stored
         self._tables: dict[_ValueKey, tuple[NDArray[np.int32], int]] = {}
-        self._stays: dict[tuple[_ValueKey, int], tuple[Row, list[int]]] = {}
+        self._stays: dict[tuple[_ValueKey, int], tuple[Mask, list[int]]] = {}
         self._whole: NDArray[np.int32] | None = None
 
     def row(self, local: Local) -> LocalRow:
@@ -109,7 +111,7 @@ class Rows:
         """The rows so far."""
         return self._rows
 
-    def intern(self, bits: Row) -> Row:
+    def intern(self, bits: Mask) -> Mask:
         """The one read-only array with this content."""
         key = bits.tobytes()
         found = self._interned.get(key)
@@ -127,8 +129,7 @@ class Rows:
     def clean(self) -> bytes:
         """One byte for each token: 1 for whole characters, not all blank, none of which begins a
         tag."""
-        prose = self.vocabulary.prose
-        found = (prose.ends(START) == START) & ~prose.blank
+        found = (self.text.ends(START) == START) & ~self.text.blank
         for first in {tag[:1] for tag in self._tags}:
             found[self.vocabulary.containing(first)] = False
         flags: bytes = found.tobytes()
@@ -142,7 +143,7 @@ class Rows:
             return self._union(local)
         crossings: list[Crossing] = []
         if text is not None:
-            bits = self.vocabulary.prose.row(text[1]).copy()
+            bits = self.text.mask(text[1]).copy()
             self._judge(local, self.text_candidates(local), bits, crossings)
         else:
             bits = np.zeros(self.width, np.int32)
@@ -190,7 +191,7 @@ class Rows:
         return found
 
     def _judge(
-        self, local: Local, tokens: Iterable[int], bits: Row, crossings: list[Crossing]
+        self, local: Local, tokens: Iterable[int], bits: Mask, crossings: list[Crossing]
     ) -> None:
         """Decide these tokens one by one."""
         for token in tokens:
@@ -207,7 +208,7 @@ class Rows:
     # narrow states
 
     def _prefixes(
-        self, origin: Local, local: Local, prefix: bytes, bits: Row, crossings: list[Crossing]
+        self, origin: Local, local: Local, prefix: bytes, bits: Mask, crossings: list[Crossing]
     ) -> None:
         """Decide the tokens that begin as literals, tags or glue do."""
         for byte in _literal_bytes(local):
@@ -232,12 +233,12 @@ class Rows:
         moved: Local,
         prefix: bytes,
         ids: NDArray[np.int32],
-        bits: Row,
+        bits: Mask,
         crossings: list[Crossing],
     ) -> None:
         """Tokens that run from a literal on into free text: legal if they are UTF-8 and touch no
         tag."""
-        set_bits(bits, ids[self.vocabulary.prose.usable(START)[ids]])
+        set_bits(bits, ids[self.text.usable(START)[ids]])
         touching = set(ids.tolist()) & set(self.text_candidates(moved))
         for rest in self.machine.scan.rests[moved.node]:
             touching.update(self.vocabulary.prefixed(prefix + rest).tolist() if rest else ())
@@ -248,7 +249,7 @@ class Rows:
         local: Local,
         chain: Chain,
         progress: Progress,
-        bits: Row,
+        bits: Mask,
         crossings: list[Crossing],
     ) -> None:
         """Tokens that stay inside a value are legal; those that leave it, spell a tag, or spell a
@@ -279,7 +280,7 @@ class Rows:
 
     def _stay(
         self, chain: Chain, part: RegularPart | FreshPart, state: int
-    ) -> tuple[Row, list[int]]:
+    ) -> tuple[Mask, list[int]]:
         """The tokens that stay inside a value, and those that leave it behind an accepting
         state."""
         assert chain.rest is not None
@@ -374,25 +375,3 @@ def _first_bytes(chain: Chain, mode: TagMode) -> Set[int]:
     if part.dfa.accepting[part.dfa.start]:
         return first | _first_bytes(chain.rest, mode)
     return first
-
-
-# bits
-
-
-def unpack(row: Row, size: int) -> NDArray[np.bool_]:
-    """int32 [width] -> bool [V]."""
-    return np.unpackbits(row.view(np.uint8), count=size, bitorder="little").view(np.bool_)
-
-
-def set_bit(row: Row, token: int) -> None:
-    row.view(np.uint32)[token >> 5] |= np.uint32(1 << (token & 31))
-
-
-def clear_bit(row: Row, token: int) -> None:
-    row.view(np.uint32)[token >> 5] &= np.uint32(~(1 << (token & 31)) & 0xFFFFFFFF)
-
-
-def set_bits(row: Row, tokens: NDArray[np.integer]) -> None:
-    np.bitwise_or.at(
-        row.view(np.uint32), tokens >> 5, np.uint32(1) << (tokens & 31).astype(np.uint32)
-    )

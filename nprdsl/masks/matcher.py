@@ -11,7 +11,7 @@ from nprdsl.masks.forced_runs import forced_run
 from nprdsl.masks.states import NOTHING, Begun, State
 from nprdsl.structure.stack import Cell
 from nprdsl.structure.tag_machine import TagState
-from nprdsl.tokens.utf8_text import Row
+from nprdsl.tokens.bitmask import Mask
 
 
 class IllegalTokenError(ValueError):
@@ -36,7 +36,7 @@ class Matcher:
         self._field = field  # as far as its values are repeated by a branch
         self._carried = carried  # tokens so far that a branch will repeat
 
-    def mask(self) -> Row:
+    def mask(self) -> Mask:
         """The tokens that may come next."""
         row = self._state.row
         return row if row is not None else self._automaton.row(self._state)
@@ -110,7 +110,7 @@ class Matcher:
         None: until this field is left."""
         return self._automaton.cost_until(self._state, cell)
 
-    def tight(self, slack: int) -> Row:
+    def tight(self, slack: int) -> Mask:
         """The mask that keeps only tokens after which the trace can still be finished within
         `cost + slack` tokens, the next one included."""
         return tight_row(self._automaton, self._state, slack)

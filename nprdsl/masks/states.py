@@ -16,8 +16,8 @@ from nprdsl.masks.parts import Chain
 from nprdsl.masks.tag_scanner import tag_scan
 from nprdsl.structure.stack import Symbol
 from nprdsl.structure.tag_machine import TagState
+from nprdsl.tokens.bitmask import Mask
 from nprdsl.tokens.spelling import Spelling
-from nprdsl.tokens.utf8_text import Row
 from nprdsl.tokens.vocabulary import Vocabulary
 from nprdsl.trace.lexemes import TagMode
 
@@ -97,11 +97,11 @@ class State:
         self.counted = start.capturing and counts(local)
         self.next: dict[int, State] = {}
         self.hub: State | None = None  # where clean prose leads, see `Rows.clean`
-        self.row: Row | None = None
+        self.row: Mask | None = None
         self.cost: int | None = None
         self.forced: tuple[int, ...] | None = None
         self.chooses: bool | None = None
-        self.tight: dict[int, Row] = {}
+        self.tight: dict[int, Mask] = {}
 
     @property
     def structure(self) -> TagState:
@@ -123,7 +123,7 @@ class Tables:
         self.spelling = Spelling(vocabulary)
         self.fields = FieldMachine(tag_scan(grammar.tags), self.mode, self.spelling)
         self.rows = Rows(self.fields, vocabulary)
-        self.crossings: dict[CrossingKey, Row] = {}
+        self.crossings: dict[CrossingKey, Mask] = {}
         self.chains: dict[tuple[tuple[Symbol, ...], str], Chain] = {}  # by field and tag
         self.store: RowCache | None = None
         self.tag_costs = {tag: self._tag_cost(tag) for tag in grammar.tags}
@@ -133,7 +133,7 @@ class Tables:
         """How many local states are kept."""
         return len(self.fields.known)
 
-    def crossed(self, key: CrossingKey) -> Row | None:
+    def crossed(self, key: CrossingKey) -> Mask | None:
         """The row of a state whose tokens may run past a tag, if it is known or on disk."""
         row = self.crossings.get(key)
         if row is None and self.store is not None:

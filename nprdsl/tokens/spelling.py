@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nprdsl.regular.dfa import Dfa, utf8_dfa
-
-if TYPE_CHECKING:
-    from nprdsl.tokens.vocabulary import Vocabulary
+from nprdsl.tokens.vocabulary import Vocabulary
 
 NEVER: Final = 1 << 28  # more tokens than any budget: cannot be finished
 _FILLERS: Final = b".x-0aA*#1"

@@ -1,87 +1,88 @@
-"""Which tokens of a vocabulary are prose: valid UTF-8 from every state of its automaton, blank or
-not.
+"""Which tokens of a vocabulary continue plain text, whatever schema they are used with.
 
-Belongs to the vocabulary alone, so it is prepared once for all schemas.
+Text is a sequence of bytes that is valid UTF-8, and a token may end inside a character. So the
+tables here are indexed by the state of the UTF-8 automaton in which a token begins: between two
+characters, or with one to three bytes of a character missing. They depend on the vocabulary alone:
+`text_tables` computes them once for each vocabulary, and the masks of all schemas share them.
 """
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nprdsl.regular.dfa import utf8_dfa
+from nprdsl.tokens.bitmask import Mask, pack
 from nprdsl.tokens.spelling import Spelling
+from nprdsl.tokens.vocabulary import Vocabulary
 
-if TYPE_CHECKING:
-    from nprdsl.tokens.vocabulary import Vocabulary
-
-START: Final = int(utf8_dfa().start)
-Row = NDArray[np.int32]
+START: Final = int(utf8_dfa().start)  # between two characters
 
 
-class Prose:
-    """Tables over the tokens of one vocabulary, by state of the UTF-8 automaton."""
+class TextTables:
+    """Tables over the tokens of one vocabulary, by state of the UTF-8 automaton.
+
+    `blank` is bool [V]: the tokens of white space only. The vocabulary itself is not kept, only
+    its trie, so that the tables live as long as the vocabulary and no longer.
+    """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
+        self._trie = vocabulary.trie
+        self._finishable = _finishable(vocabulary)
         self._ends: dict[int, NDArray[np.int32]] = {}
         self._usable: dict[int, NDArray[np.bool_]] = {}
-        self._rows: dict[int, Row] = {}
-        self._blank: NDArray[np.bool_] | None = None
-        self.row(START)
-        _ = self.blank
+        self._masks: dict[int, Mask] = {}
+        self.mask(START)
+        white_space = np.zeros((2, 256), np.int32)
+        white_space[1, list(b" \t\n\r\f\v")] = 1
+        self.blank: NDArray[np.bool_] = self._trie.walk(white_space, 1) == 1
 
     def ends(self, state: int) -> NDArray[np.int32]:
         """int32 [V]: the state that each token leads to from `state`, 0 where it is invalid."""
-        found = self._ends.get(state)
-        if found is None:
-            found = self._ends[state] = self._vocabulary.walk(utf8_dfa().table, state)
-        return found
+        ends = self._ends.get(state)
+        if ends is None:
+            ends = self._ends[state] = self._trie.walk(utf8_dfa().table, state)
+        return ends
 
     def usable(self, state: int) -> NDArray[np.bool_]:
-        """bool [V]: tokens that are valid from `state` and leave a character that can be
-        finished."""
-        found = self._usable.get(state)
-        if found is None:
-            found = self._usable[state] = self._finishable[self.ends(state)]
-        return found
+        """bool [V]: tokens that are valid from `state`, and whose last character can be finished
+        where they leave it open."""
+        usable = self._usable.get(state)
+        if usable is None:
+            usable = self._usable[state] = self._finishable[self.ends(state)]
+        return usable
 
-    @cached_property
-    def _finishable(self) -> NDArray[np.bool_]:
-        """bool [S]: the states from which tokens can finish the character."""
-        found = np.ones(len(utf8_dfa().table), bool)
-        found[0] = False
-        if not self._vocabulary.single_bytes[0x80:0xC0].all():
-            spelling = Spelling(self._vocabulary)
-            found[1:] = [
-                spelling.completion(utf8_dfa(), state) is not None for state in range(1, len(found))
-            ]
-        return found
-
-    def row(self, state: int) -> Row:
-        """`usable`, packed; read-only."""
-        found = self._rows.get(state)
-        if found is None:
-            found = self._rows[state] = pack(self.usable(state), (self._vocabulary.size + 31) // 32)
-            found.flags.writeable = False
-        return found
-
-    @property
-    def blank(self) -> NDArray[np.bool_]:
-        """bool [V]: tokens of white space only."""
-        if self._blank is None:
-            table = np.zeros((2, 256), np.int32)
-            table[1, list(b" \t\n\r\f\v")] = 1
-            self._blank = self._vocabulary.walk(table, 1) == 1
-        return self._blank
+    def mask(self, state: int) -> Mask:
+        """`usable` as a mask; read-only."""
+        mask = self._masks.get(state)
+        if mask is None:
+            mask = self._masks[state] = pack(self.usable(state), (self._trie.size + 31) // 32)
+            mask.flags.writeable = False
+        return mask
 
 
-def pack(allowed: NDArray[np.bool_], width: int) -> Row:
-    """bool [V] -> int32 [width], bit i%32 of word i//32 is entry i."""
-    packed = np.packbits(allowed, bitorder="little")
-    row = np.zeros(width * 4, np.uint8)
-    row[: len(packed)] = packed
-    return row.view(np.int32)
+_TABLES: WeakKeyDictionary[Vocabulary, TextTables] = WeakKeyDictionary()
+
+
+def text_tables(vocabulary: Vocabulary) -> TextTables:
+    """The tables of `vocabulary`, computed when they are first asked for."""
+    tables = _TABLES.get(vocabulary)
+    if tables is None:
+        tables = _TABLES[vocabulary] = TextTables(vocabulary)
+    return tables
+
+
+def _finishable(vocabulary: Vocabulary) -> NDArray[np.bool_]:
+    """bool [S]: the states from which tokens can finish the character."""
+    finishable = np.ones(len(utf8_dfa().table), bool)
+    finishable[0] = False
+    if not vocabulary.single_bytes[0x80:0xC0].all():
+        spelling = Spelling(vocabulary)
+        finishable[1:] = [
+            spelling.completion(utf8_dfa(), state) is not None
+            for state in range(1, len(finishable))
+        ]
+    return finishable

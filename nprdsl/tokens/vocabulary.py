@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from nprdsl.grammar.diagnostics import did_you_mean
 from nprdsl.tokens.byte_trie import ByteTrie
 from nprdsl.tokens.tokenizer_bytes import read_tokenizer
-from nprdsl.tokens.utf8_text import Prose
 
 Ids = NDArray[np.int32]
 _NO_SPECIAL: Mapping[str, int] = MappingProxyType({})
@@ -70,12 +69,11 @@ class Vocabulary:
             raise ValueError(f"eos {eos!r} is not among the special tokens; {hint}")
         self.eos_id = None if eos is None else self.special[eos]
         spelled = {i: t.encode() if isinstance(t, str) else t for i, t in tokens.items() if t}
-        self._trie = ByteTrie(list(spelled), list(spelled.values()), self.size)
+        self.trie = ByteTrie(list(spelled), list(spelled.values()), self.size)
         self._encode = encode
         self._texts: dict[int, str] = {}
         self._spellings: dict[bytes, tuple[int, ...] | None] = {}
         self._byte_index: dict[int, list[tuple[int, bytes]]] = {}
-        self.prose = Prose(self)
         _ = self.digest  # prepared with the rest: rows on disk are named by it
 
     @classmethod
@@ -96,7 +94,7 @@ class Vocabulary:
 
     def bytes_of(self, token: int) -> bytes:
         """The bytes that `token` spells; empty for special and unused ids."""
-        return self._trie.bytes_of(token)
+        return self.trie.bytes_of(token)
 
     def text(self, ids: Iterable[int]) -> str:
         """The text of `ids`: special tokens by name, what is not UTF-8 as U+FFFD."""
@@ -119,7 +117,7 @@ class Vocabulary:
     @cached_property
     def digest(self) -> str:
         """sha256 of the content: tokens, special tokens, end of sequence and size."""
-        trie = self._trie
+        trie = self.trie
         content = hashlib.blake2b(trie.blob, digest_size=32)
         content.update(trie.offsets.tobytes())
         content.update(trie.order.tobytes())
@@ -129,16 +127,16 @@ class Vocabulary:
     @cached_property
     def single_bytes(self) -> NDArray[np.bool_]:
         """bool [256]: the bytes that are tokens of their own."""
-        return self._trie.single_bytes()
+        return self.trie.single_bytes()
 
     def prefixed(self, prefix: bytes) -> Ids:
         """Ids of the tokens whose bytes start with `prefix`, ascending."""
-        low, high = self._trie.ranks(prefix)
-        return np.sort(self._trie.order[low:high])
+        low, high = self.trie.ranks(prefix)
+        return np.sort(self.trie.order[low:high])
 
     def exactly(self, data: bytes) -> list[int]:
         """Ids of the tokens with just these bytes."""
-        trie, found = self._trie, []
+        trie, found = self.trie, []
         low, high = trie.ranks(data)
         for rank in range(low, high):
             if trie.offsets[rank + 1] - trie.offsets[rank] != len(data):
@@ -149,7 +147,7 @@ class Vocabulary:
     def containing(self, part: bytes) -> Ids:
         """Ids of the tokens whose bytes contain `part`, ascending."""
         if not part:
-            return np.sort(self._trie.order)
+            return np.sort(self.trie.order)
         found = self._with_byte(part[0])
         return np.array([token for token, data in found if part in data], dtype=np.int32)
 
@@ -157,7 +155,7 @@ class Vocabulary:
         """The tokens that contain `byte`, with their bytes, ascending; few for brackets."""
         found = self._byte_index.get(byte)
         if found is None:
-            ids = self._trie.with_byte(byte).tolist()
+            ids = self.trie.with_byte(byte).tolist()
             found = self._byte_index[byte] = [(token, self.bytes_of(token)) for token in ids]
         return found
 
@@ -173,7 +171,7 @@ class Vocabulary:
         # best[i]: (tokens needed for text[i:], length and id of the first of them)
         best: list[tuple[int, int, int] | None] = [None] * len(text) + [(0, 0, -1)]
         for place in range(len(text) - 1, -1, -1):
-            for length, token in reversed(self._trie.tokens_at(text, place)):
+            for length, token in reversed(self.trie.tokens_at(text, place)):
                 rest, here = best[place + length], best[place]
                 if rest is not None and (here is None or rest[0] + 1 < here[0]):
                     best[place] = (rest[0] + 1, length, token)
@@ -209,7 +207,7 @@ class Vocabulary:
         reached = {0}
         for place in range(len(text)):
             if place in reached:
-                reached.update(place + length for length, _ in self._trie.tokens_at(text, place))
+                reached.update(place + length for length, _ in self.trie.tokens_at(text, place))
         return max(reached)
 
     def walk(self, table: Ids, start: int, *, ids: Ids | None = None) -> Ids:
@@ -220,8 +218,8 @@ class Vocabulary:
         `ids` is given, for all other ids.
         """
         if ids is None:
-            return self._trie.walk(table, start)
-        return self._trie.walk_ids(table, start, ids)
+            return self.trie.walk(table, start)
+        return self.trie.walk_ids(table, start, ids)
 
 
 def _check_ids(

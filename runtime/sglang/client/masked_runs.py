@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.runtime.sglang.client.transport import ServerError, Transport
-from nprdsl.tokens.utf8_text import Row
+from nprdsl.tokens.bitmask import Mask
 
 _RUN: Final = 32  # tokens that are drawn before the schema is asked
 _FEW: Final = 64  # so few allowed tokens, in a large vocabulary, are drawn under the mask at once
 _BIAS: Final = 200.0  # on a logit: out of reach of all others
 
 
-def allows(mask: Row, token: int) -> bool:
+def allows(mask: Mask, token: int) -> bool:
     """Whether a packed mask, int32 [ceil(V/32)], allows the token."""
     word, bit = divmod(token, 32)
     return word < len(mask) and bool(int(mask[word]) >> bit & 1)
@@ -44,7 +44,7 @@ class PlainRuns:
         self._size = bound.vocabulary.size
         self._tags = [special[tag] for tag in bound.grammar.tags if tag in special]
 
-    def draw(self, seen: Sequence[int], mask: Row, settings: Sampling, left: int) -> list[int]:
+    def draw(self, seen: Sequence[int], mask: Mask, settings: Sampling, left: int) -> list[int]:
         """Tokens behind `seen`; the first one is allowed. Raises ServerError."""
         flags = _flags(mask, self._size)
         allowed = np.flatnonzero(flags)
@@ -99,7 +99,7 @@ class PlainRuns:
         return out
 
 
-def _flags(mask: Row, size: int) -> NDArray[np.bool_]:
+def _flags(mask: Mask, size: int) -> NDArray[np.bool_]:
     """Whether the mask allows each token: without the bits that fill its last word, since servers
     refuse a bias on what is no token."""
     bits = np.unpackbits(mask.view(np.uint8), count=size, bitorder="little")

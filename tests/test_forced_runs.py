@@ -11,8 +11,11 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nprdsl.masks.bound_schema import BoundSchema
-from nprdsl.masks.matcher import Matcher
+from nprdsl.actions import Feed
+from nprdsl.bound import BoundSchema
+from nprdsl.ledger import Limits
+from nprdsl.machine import Machine
+from nprdsl.matcher import Matcher
 from nprdsl.schema import load
 from nprdsl.testing import byte_vocabulary
 from tests.test_automaton import MODES, NAMES, QUICK, advance, byte_bound, ids_of, schema
@@ -92,6 +95,19 @@ def test_a_value_is_not_split_where_it_is_cheaper_whole() -> None:
     matcher = bound.matcher()
     assert bound.minimum == 3
     assert bound.vocabulary.text(matcher.forced()) == "<a>"
+
+
+def test_a_prefix_is_forced_only_if_every_way_out_stays_affordable() -> None:
+    """`ab` begins both values, but it may go on to the dear one, where `abX` is one cheap token."""
+    made = schema_of(
+        'start: "<s>" (V "</a>" | W "</b>" LONG "</c>")\nV: /abX/\nW: /aby/\nLONG: /z{9}/\n'
+    )
+    bound = made.bind(byte_vocabulary(special=made.tags, merges=["abX"]))
+    assert bound.minimum == 3
+    machine = Machine(bound, limits=Limits(max_tokens=bound.minimum))
+    assert machine.start() == [Feed(0, (bound.vocabulary.special["<s>"],))]
+    assert machine.left(0) == 2
+    assert allowed(machine.mask(0), bound.vocabulary.size) == [256]
 
 
 def test_the_rest_of_a_character_is_forced_as_bytes() -> None:

@@ -113,6 +113,18 @@ def test_a_row_depends_on_itself_only() -> None:
     assert shuffled == [together[i] for i in order]
 
 
+@pytest.mark.parametrize(("top_p", "kept"), [(0.5, 1), (0.51, 2), (0.75, 2), (0.76, 4)])
+def test_top_p_is_reached_by_a_sum_that_equals_it(top_p: float, kept: int) -> None:
+    """1/2, 1/4 and twice 1/8: what stands behind a sum of exactly `top_p` is left out."""
+    probs = torch.tensor([[0.5, 0.25, 0.125, 0.125]])
+    logits = probs.log()
+    assert torch.equal(logits.softmax(-1), probs), "the boundary is met exactly"
+    full, how = pack(range(4), 4), Sampling(top_p=top_p)
+    draws = [Draw(full, how, number) for number in (*np.linspace(0.0, 0.99, 100), 1 - 2**-48)]
+    tokens, _ = Sampler(4, CPU)(logits.expand(len(draws), 4).contiguous(), draws)
+    assert set(tokens) == set(range(kept))
+
+
 def test_top_p_beyond_the_likeliest_thousand() -> None:
     """A flat distribution over 3,000 tokens, of which top-p 0.9 keeps 2,700."""
     logits = torch.linspace(0.001, 0.0, 3000)[None]

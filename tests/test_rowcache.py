@@ -6,8 +6,24 @@ import numpy as np
 import pytest
 
 import nprdsl
-from nprdsl.masks.mask_rows import Rows
-from nprdsl.masks.matcher import Matcher
+from nprdsl.fields import FieldMachine, Local
+from nprdsl.matcher import Matcher
+from nprdsl.parts import (
+    AnyGluePart,
+    Chain,
+    FreshPart,
+    LiteralPart,
+    Part,
+    RegularPart,
+    TagMode,
+    TagPart,
+    TextPart,
+)
+from nprdsl.regular import compile_regex
+from nprdsl.rowcache import RowCache
+from nprdsl.rows import Rows, walk
+from nprdsl.spelling import Spelling
+from nprdsl.tagscan import tag_scan
 
 TRACE = "<guideline>\n<plan>1: add</plan>\n</guideline>\n<step>\n1: é 2</step>\n<takeaway>\nso</takeaway>\n4"  # noqa: E501
 
@@ -61,6 +77,70 @@ def test_rows_belong_to_their_vocabulary_and_tags(tmp_path: Path) -> None:
         masks(bound.matcher(), spell(vocabulary(special)))
         bound.save_rows()
     assert len(list(tmp_path.glob("rows-*.bin"))) == 2
+
+
+def test_rows_belong_to_the_bytes_of_each_token(tmp_path: Path) -> None:
+    """Vocabularies of one size, with the same special tokens, share no mask on disk."""
+    made = nprdsl.load("npr")
+    swapped = {ord("A"): b"<", ord("<"): b"A"}
+    for changed in ({}, swapped):
+        tokens = {i: bytes((i,)) for i in range(256)} | changed
+        words = nprdsl.Vocabulary(tokens, {"<eos>": 256}, "<eos>")
+        bound = made.bind(words, cache=tmp_path)
+        fresh = made.bind(words).matcher().mask()
+        assert (bound.matcher().mask() == fresh).all()
+        assert bound.save_rows() > 0
+
+
+def close(reserve: int = 0, *, counted: bool = False) -> TagPart:
+    return TagPart("</p>", b"</p>", reserve, counted)
+
+
+VALUE = compile_regex("[1-9]|1[0-9]")
+PARTS: tuple[Part, ...] = (
+    LiteralPart(b"x1"),
+    AnyGluePart(),
+    TextPart(),
+    TextPart(counted=True),
+    RegularPart(VALUE),
+    FreshPart(VALUE, frozenset()),
+    FreshPart(VALUE, frozenset({b"1"})),
+    *(close(reserve) for reserve in range(4)),
+)
+TWINS = (LiteralPart(b"x1", (120, 49)), LiteralPart(b"x1", (300,)), close(3, counted=True))
+
+
+def between_tokens(machine: FieldMachine, part: Part) -> list[Local]:
+    """Every state between two tokens of a field that begins with the part."""
+    rest = None if isinstance(part, TagPart) else Chain(close(), None, 1)
+    reached = [machine.start((Chain(part, rest, 1),))]
+    for local in reached:
+        for data in map(machine.spelling.vocabulary.bytes_of, (*range(256), 300, 301, 302)):
+            led = walk(machine, local, data)
+            if isinstance(led, Local) and led not in reached:
+                reached.append(led)
+    return reached
+
+
+@pytest.mark.parametrize("mode", TagMode)
+def test_parts_of_one_name_have_one_row(tmp_path: Path, mode: TagMode) -> None:
+    """A name leaves out what costs depend on and masks do not: the tokens by which a text is
+    repeated, and whether the tokens of a tag are counted."""
+    tokens = {i: bytes((i,)) for i in range(256)} | {300: b"x1", 301: b"1</p>", 302: b"p>x"}
+    tags = {"</p>": 400} if mode is TagMode.SPECIAL else {}
+    words = nprdsl.Vocabulary(tokens, {**tags, "<eos>": 500}, "<eos>")
+    machine = FieldMachine(tag_scan(["</p>"]), mode, Spelling(words))
+    rows = Rows(machine, words)
+    cache = RowCache(tmp_path, rows, ("</p>",))
+    for part in (*PARTS, *TWINS):
+        computed = {local: rows.row(local) for local in between_tokens(machine, part)}
+        for local, row in computed.items():
+            stored = cache.find(local)
+            assert stored is not None or part not in TWINS
+            if stored is not None:
+                assert (stored.bits == row.bits).all()
+                assert dict(stored.crossings) == dict(row.crossings)
+        cache.save(computed, {})
 
 
 @pytest.mark.parametrize("content", [b"", b"not an archive", b"NPRROWS1\x05"])

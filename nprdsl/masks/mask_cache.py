@@ -165,6 +165,8 @@ class RowCache:
 
 
 def _name(part: Part) -> str:
+    """Equal for parts whose masks are equal. `LiteralPart.tokens` and `TagPart.counted` are left
+    out: they change what the end costs, not which tokens may come next."""
     if isinstance(part, LiteralPart):
         return f"L{part.data!r}"
     if isinstance(part, TextPart):

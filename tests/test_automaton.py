@@ -158,6 +158,27 @@ def test_masks_moves_and_checker_agree_under_bounds(bounds: Bounds) -> None:
             walk(byte_bound(name, True).under(bounds), seed)
 
 
+def nested(depth: int) -> str:
+    """A trace of `multiverse` whose blocks stand in one another."""
+    if not depth:
+        return "x"
+    return (
+        "x<Parallel><Goal><Outline>1:x</Outline></Goal>"
+        f"<Path>1:{nested(depth - 1)}</Path><Conclusion>x</Conclusion></Parallel>x"
+    )
+
+
+@MODES
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_blocks_nest_as_deep_as_the_bound_and_no_deeper(depth: int, special: bool) -> None:
+    """The checker counts for itself; masks would leave out what costs show to be hopeless."""
+    bound = byte_bound("multiverse", special).under(Bounds(depth=depth))
+    for inner, legal in ((depth, True), (depth + 1, False)):
+        ids = ids_of(bound, nested(inner))
+        assert (bound.check(ids) == []) == legal
+        assert advance(bound.matcher(GlueMode.ANY), ids) == legal
+
+
 # -- whole traces
 
 

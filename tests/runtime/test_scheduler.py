@@ -89,6 +89,23 @@ def test_what_can_never_fit_is_refused_at_once() -> None:
     assert not one.busy
 
 
+@pytest.mark.parametrize(("total", "length"), [(640, 40), (639, 36)])
+def test_extents_are_made_equal_where_the_pool_holds_sixteen(total: int, length: int) -> None:
+    one = scheduler(total)
+    request = one.submit(Job(ScriptedMachine((Sample(2),), (1,), WIDTH), (1,), 33))
+    one.round()
+    assert request.extent.length == length
+
+
+def test_a_small_pool_admits_what_fits() -> None:
+    """40 slots each, as in a large pool, would let one of the two wait."""
+    one = scheduler(72)
+    plan = (Force((1,)), Sample(3))
+    requests = [one.submit(Job(ScriptedMachine(plan, (1,), WIDTH), (1,), 33)) for _ in range(2)]
+    one.round()
+    assert one.pool.owners == {request.number for request in requests}
+
+
 def test_company_and_order_change_nothing() -> None:
     alone = []
     for i in range(12):

@@ -16,10 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nprdsl.grammar.diagnostics import SchemaError
-from nprdsl.masks.automaton import GlueMode
-from nprdsl.masks.bound_schema import BoundSchema
-from nprdsl.masks.matcher import IllegalTokenError, Matcher
+from nprdsl.automaton import GlueMode
+from nprdsl.bound import BoundSchema
+from nprdsl.diagnostics import SchemaError
+from nprdsl.fields import Local, TagMode, counts
+from nprdsl.matcher import IllegalTokenError, Matcher
 from nprdsl.schema import Schema, load
 from nprdsl.structure.tag_machine import Bounds
 from nprdsl.structure.violations import ViolationCode
@@ -332,6 +333,25 @@ def test_a_branch_repeats_the_tokens_of_its_goal(special: bool) -> None:
     assert bound.vocabulary.text(forced) == "\n<step>2:abc ab\n"
     at = len(forced) - len(goal) - 1
     assert forced[at:-1] == goal
+
+
+@MODES
+@pytest.mark.parametrize("close", ['"</plan>"', '("</plan>" | "<k>" LABEL "</k>")'])
+def test_only_a_tag_ends_a_goal(special: bool, close: str) -> None:
+    """So each token from a goal's first on is repeated, up to the one that completes its tag; shown
+    for all bytes behind all states."""
+    made = schema_of(GOAL.replace('"</plan>"', close))
+    bound = made.bind(byte_vocabulary(special=made.tags if special else ()))
+    fields, matcher = bound.automaton().fields, bound.matcher()
+    assert advance(matcher, ids_of(bound, "<g>\n<plan>1:a"))
+    goals = [local for local in fields.known.values() if counts(local)]
+    assert goals
+    for local in goals:
+        for byte in range(256):
+            moved = fields.step(local, byte)
+            if isinstance(moved, Local):
+                assert counts(moved) and counts(fields.settle(moved))
+                goals += [at for at in (moved, fields.settle(moved)) if at not in goals]
 
 
 def test_a_goal_begins_and_ends_between_tokens() -> None:

@@ -65,7 +65,7 @@ def cost_after(automaton: Automaton, state: State, token: int) -> int:
 def _local_cost(automaton: Automaton, state: State, local: Local) -> int:
     costs = automaton.fields.costs(local).items()
     cost = min((c + state.closings[t] for t, c in costs), default=NEVER)
-    return cost + 1 if counts(state.local) and counts(local) else cost
+    return cost + 1 if counts(state.local) else cost
 
 
 def _cost_behind(automaton: Automaton, state: State, tag: str, last: Local) -> int:

@@ -55,17 +55,17 @@ class Matcher:
             if after is None:
                 raise IllegalTokenError(self._refusal(token))
         if state.capturing or after.capturing:
-            self._begin(state, after, token)
+            self._begin(state, token)
         self._state = after
 
-    def _begin(self, state: State, after: State, token: int) -> None:
+    def _begin(self, state: State, token: int) -> None:
         """Keep the field whose values a branch repeats."""
         rest = self._automaton.overhang(state, token)
         if rest is not None:
             self._field, self._carried = Begun(rest) if rest else NOTHING, 0
         else:
             self._field = Begun(self._field.head, (*self._field.tokens, token))
-            self._carried += state.counted and after.counted
+            self._carried += state.counted
 
     def accepts(self, token: int) -> bool:
         """Whether the token may come next."""

@@ -23,7 +23,11 @@ from nprdsl.structure.events import (
     BranchReason,
     EndReason,
 )
-from nprdsl.structure.tag_machine import Bounds
+from nprdsl.ir import JoinKind
+from nprdsl.ledger import Limits
+from nprdsl.machine import Machine
+from nprdsl.matcher import Matcher
+from nprdsl.structure import Bounds, Mode
 from nprdsl.testing import byte_vocabulary
 from tests.machines import (
     PROMPT,
@@ -35,7 +39,7 @@ from tests.machines import (
     write,
 )
 from tests.runs import run, seeded, shuffled
-from tests.walks import schema_of
+from tests.walks import allowed, schema_of
 
 
 def test_actions_of_a_map() -> None:
@@ -217,6 +221,47 @@ def test_goals_are_repeated_by_their_own_tokens() -> None:
     header = machine.written[-len("\n7:abcab\n") - 1 :]
     assert [w.token for w in header][-6:] == [*b"abcab", 10]
     assert not any(w.sampled for w in header)
+
+
+FORK = """
+%import .parallel (map, process, reduce)
+start: map{list} process{item, branch} reduce{join}
+list: "<l>" item "</l>"
+item: "<i>" LABEL "</i>"
+branch: "<b>" LABEL ":" TEXT "</b>"
+join: "<j>" TEXT "</j>"
+LABEL: /[1-9]/
+%declare TEXT
+"""
+
+FORK_BY_COUNT = """
+%import .parallel (spawn, reduce)
+start: "<p>" spawn{branch}~2 reduce{join}
+branch: "<b>" TEXT "</b>"
+join: "<j>" TEXT "</j>"
+%declare TEXT
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        (FORK, "<l><i>1</i></l"),
+        (FORK_BY_COUNT, "<p"),
+        ('start: "<a>" LABEL "</a>"\nLABEL: /[1-9]/\n', "<a>1</a"),
+    ],
+    ids=["list", "count", "end"],
+)
+def test_no_token_goes_on_where_branches_begin_and_at_the_end(source: str, text: str) -> None:
+    bound = schema_of(source).bind(byte_vocabulary(merges=["><", "><b>", ">x", ">\n", "> "]))
+    automaton = bound.automaton()
+    matcher = Matcher(automaton, automaton.enter(automaton.machine(Mode.FORKING).initial))
+    for token in text.encode():
+        matcher.advance(token)
+    assert allowed(matcher.mask(), bound.vocabulary.size) == [ord(">")]
+    assert [t for t in range(bound.vocabulary.size) if matcher.accepts(t)] == [ord(">")]
+    matcher.advance(ord(">"))
+    assert matcher.finished or matcher.structure.fork is not None
 
 
 # -- caps

@@ -310,13 +310,13 @@ class Automaton:
 
     def aligned(self, state: State, arc: Arc) -> bool:
         """Whether token and tag must end together: at the ends of items and branches, and at
-        forks."""
+        joins. Where branches begin, and at the end of a trace, nothing follows that a token could
+        go on in."""
         found = self._aligned.get(arc)
         if found is None:
             after = state.structure.after_any(arc.tag)
             ends = any(isinstance(e, _ALIGNED) for e in after.events)
-            fork = after.fork is not None or after.finished
-            found = self._aligned[arc] = arc.captures or ends or fork
+            found = self._aligned[arc] = arc.captures or ends
         return found
 
     # what a state knows

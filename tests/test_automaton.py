@@ -16,11 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nprdsl.automaton import GlueMode
-from nprdsl.bound import BoundSchema
-from nprdsl.diagnostics import SchemaError
-from nprdsl.fields import Local, TagMode, counts
-from nprdsl.matcher import IllegalTokenError, Matcher
+from nprdsl.grammar.diagnostics import SchemaError
+from nprdsl.masks.automaton import GlueMode
+from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.masks.fields import Local, counts
+from nprdsl.masks.matcher import IllegalTokenError, Matcher
 from nprdsl.schema import Schema, load
 from nprdsl.structure.tag_machine import Bounds
 from nprdsl.structure.violations import ViolationCode

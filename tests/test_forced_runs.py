@@ -11,11 +11,11 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nprdsl.actions import Feed
-from nprdsl.bound import BoundSchema
-from nprdsl.ledger import Limits
-from nprdsl.machine import Machine
-from nprdsl.matcher import Matcher
+from nprdsl.machine.actions import FeedAction
+from nprdsl.machine.budget import Limits
+from nprdsl.machine.machine import Machine
+from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.masks.matcher import Matcher
 from nprdsl.schema import load
 from nprdsl.testing import byte_vocabulary
 from tests.test_automaton import MODES, NAMES, QUICK, advance, byte_bound, ids_of, schema
@@ -105,7 +105,7 @@ def test_a_prefix_is_forced_only_if_every_way_out_stays_affordable() -> None:
     bound = made.bind(byte_vocabulary(special=made.tags, merges=["abX"]))
     assert bound.minimum == 3
     machine = Machine(bound, limits=Limits(max_tokens=bound.minimum))
-    assert machine.start() == [Feed(0, (bound.vocabulary.special["<s>"],))]
+    assert machine.start() == [FeedAction(0, (bound.vocabulary.special["<s>"],))]
     assert machine.left(0) == 2
     assert allowed(machine.mask(0), bound.vocabulary.size) == [256]
 

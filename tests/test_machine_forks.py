@@ -18,16 +18,13 @@ from nprdsl.machine.actions import (
 )
 from nprdsl.machine.budget import Limits
 from nprdsl.machine.machine import Machine
+from nprdsl.masks.matcher import Matcher
 from nprdsl.structure.events import (
     BranchEndEvent,
     BranchReason,
     EndReason,
 )
-from nprdsl.ir import JoinKind
-from nprdsl.ledger import Limits
-from nprdsl.machine import Machine
-from nprdsl.matcher import Matcher
-from nprdsl.structure import Bounds, Mode
+from nprdsl.structure.tag_machine import Bounds, Mode
 from nprdsl.testing import byte_vocabulary
 from tests.machines import (
     PROMPT,

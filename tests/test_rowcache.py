@@ -6,24 +6,24 @@ import numpy as np
 import pytest
 
 import nprdsl
-from nprdsl.fields import FieldMachine, Local
-from nprdsl.matcher import Matcher
-from nprdsl.parts import (
+from nprdsl.masks.fields import FieldMachine, Local
+from nprdsl.masks.mask_cache import RowCache
+from nprdsl.masks.mask_rows import Rows, walk
+from nprdsl.masks.matcher import Matcher
+from nprdsl.masks.parts import (
     AnyGluePart,
     Chain,
     FreshPart,
     LiteralPart,
     Part,
     RegularPart,
-    TagMode,
     TagPart,
     TextPart,
 )
-from nprdsl.regular import compile_regex
-from nprdsl.rowcache import RowCache
-from nprdsl.rows import Rows, walk
-from nprdsl.spelling import Spelling
-from nprdsl.tagscan import tag_scan
+from nprdsl.masks.tag_scanner import tag_scan
+from nprdsl.regular.dfa import compile_regex
+from nprdsl.tokens.spelling import Spelling
+from nprdsl.trace.lexemes import TagMode
 
 TRACE = "<guideline>\n<plan>1: add</plan>\n</guideline>\n<step>\n1: é 2</step>\n<takeaway>\nso</takeaway>\n4"  # noqa: E501
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from nprdsl.regular.aho_corasick import NO_WORD, ROOT, aho_corasick
 from nprdsl.regular.codepoints import EVERYTHING, byte_tree, complement, union
 from nprdsl.regular.dfa import FAR, RegexError, beyond, compile_regex, utf8_dfa, whitespace_loop
 
@@ -261,3 +262,27 @@ def test_tables_are_what_a_vocabulary_walks():
     assert dfa.table.dtype == np.int32 and dfa.table.flags.c_contiguous
     assert dfa.table.shape == (len(dfa.accepting), 256)
     assert compile_regex("a+b") is dfa
+
+
+@given(
+    st.lists(st.text("ab", min_size=1, max_size=4), max_size=4, unique=True),
+    st.text("abc", max_size=12),
+)
+def test_aho_corasick_finds_what_a_look_at_every_word_finds(words: list[str], text: str):
+    automaton = aho_corasick(words)
+    state = ROOT
+    for end, letter in enumerate(text, 1):
+        state = automaton.moves[state].get(letter, ROOT)
+        read = text[:end]
+        ended = [word for word in words if read.endswith(word)]
+        longest = max(ended, key=len, default="")
+        assert automaton.ends[state] == (words.index(longest) if longest else NO_WORD)
+        begun = [
+            (word[:length], word[length:])
+            for word in words
+            for length in range(1, len(word) + 1)
+            if read.endswith(word[:length])
+        ]
+        assert set(automaton.rests[state]) == {rest for _, rest in begun}
+        assert automaton.depths[state] == max((len(part) for part, _ in begun), default=0)
+    assert aho_corasick([word.encode() for word in words]).ends == automaton.ends

@@ -1,7 +1,7 @@
 """Free text as an automaton over characters: not blank, and without any tag as a substring.
 
-The automaton is that of Aho and Corasick (1975) over the tags, doubled by "only blanks so far".
-xgrammar gets it as right-linear rules, outlines as one regular expression.
+Its states are those of the Aho-Corasick automaton of the tags, each once for "only blanks so far"
+and once for the rest. xgrammar gets it as right-linear rules, outlines as one regular expression.
 """
 
 from __future__ import annotations
@@ -20,77 +20,68 @@ from nprdsl.export.regexes import (
     one_of,
     union,
 )
+from nprdsl.regular.aho_corasick import NO_WORD, ROOT, aho_corasick
 from nprdsl.structure.field_content import BLANKS
 
 
 @dataclass(frozen=True, slots=True)
 class TextState:
-    """`prefix`: the longest suffix of the text read that begins a tag."""
+    """A state of free text: `node` of the automaton of the tags, the length `begun` of the longest
+    tag begun there, and whether the text so far is blank."""
 
-    prefix: str
+    node: int
+    begun: int
     blank: bool
 
 
-START = TextState("", True)
-OPEN = TextState("", False)  # not blank, no tag begun: the usual state
+START = TextState(ROOT, 0, True)
+OPEN = TextState(ROOT, 0, False)  # not blank, no tag begun: the usual state
+Steps = Mapping[TextState, Mapping[TextState, Chars]]
 
 
-@dataclass(frozen=True, slots=True)
-class FreeText:
-    """`steps[state][next]`: the characters that lead on. Every state that is not blank is final."""
+def free_text(tags: Iterable[str], forbidden: str = "") -> Steps:
+    """Text without `tags` and without any character of `forbidden`.
 
-    steps: Mapping[TextState, Mapping[TextState, Chars]]
-
-
-def free_text(tags: Iterable[str], forbidden: str = "") -> FreeText:
-    """Text without `tags` and without any character of `forbidden`."""
+    Gives for every state the characters that lead on, by next state. Every state that is not blank
+    is final.
+    """
     tags = tuple(tags)
-    prefixes = {tag[:length] for tag in tags for length in range(len(tag))} | {""}
+    automaton = aho_corasick(tags)
     letters = sorted({letter for tag in tags for letter in tag} | set(BLANKS))
+    rest = complement(one_of("".join(letters) + forbidden))
     steps: dict[TextState, Mapping[TextState, Chars]] = {}
-    todo = [START]
-    while todo:
-        state = todo.pop()
+    pending = [START]
+    while pending:
+        state = pending.pop()
         if state in steps:
             continue
         named: dict[TextState, str] = {}
         for letter in letters:
-            follow = _follow(state, letter, tags, prefixes)
-            if follow is not None and letter not in forbidden:
+            node = automaton.moves[state.node].get(letter, ROOT)
+            if automaton.ends[node] == NO_WORD and letter not in forbidden:
+                blank = state.blank and letter in BLANKS
+                follow = TextState(node, automaton.depths[node], blank)
                 named[follow] = named.get(follow, "") + letter
-        found = {follow: one_of(text) for follow, text in named.items()}
-        rest = complement(one_of("".join(letters) + forbidden))
-        found[OPEN] = either([rest, found[OPEN]]) if OPEN in found else rest
-        steps[state] = found
-        todo.extend(found)
-    return FreeText(steps)
+        out = {follow: one_of(text) for follow, text in named.items()}
+        out[OPEN] = either([rest, out[OPEN]]) if OPEN in out else rest
+        steps[state] = out
+        pending.extend(out)
+    return steps
 
 
-def _follow(
-    state: TextState, letter: str, tags: tuple[str, ...], prefixes: set[str]
-) -> TextState | None:
-    """The state behind one character; None where a tag would be complete."""
-    read = state.prefix + letter
-    if any(read.endswith(tag) for tag in tags):
-        return None
-    while read not in prefixes:
-        read = read[1:]
-    return TextState(read, state.blank and letter in BLANKS)
-
-
-def text_regex(text: FreeText, start: TextState) -> Regex:
+def text_regex(text: Steps, start: TextState) -> Regex:
     """The text from `start` on as one regular expression, by elimination of states.
 
     With `START` it is not blank; with `OPEN` it may be blank or empty, and is half as long.
     """
-    final = TextState("\0", False)
+    final = TextState(-1, 0, False)
     edges: dict[TextState, dict[TextState, Regex]] = {
-        state: dict(follow) for state, follow in text.steps.items()
+        state: dict(follow) for state, follow in text.items()
     }
     for state in edges:
         if not state.blank:
             edges[state][final] = EMPTY
-    for state in sorted(edges, key=lambda s: (len(s.prefix), s == OPEN), reverse=True):
+    for state in sorted(edges, key=lambda s: (s.begun, s == OPEN), reverse=True):
         if state != start and state != OPEN:
             _eliminate(edges, state)
     if start != OPEN:

@@ -86,7 +86,7 @@ class _Writer:
 
     def exact_text(self, excluded: tuple[str, ...]) -> list[str]:
         """One rule for every state of the automaton of free text."""
-        steps = free_text(excluded).steps
+        steps = free_text(excluded)
         names = {state: f"{_TEXT}_{number}" for number, state in enumerate(steps)}
         names[START] = _TEXT
         return [f"{names[state]} ::= {_options(state, out, names)}" for state, out in steps.items()]

@@ -29,7 +29,7 @@ from nprdsl.masks.parts import (
     TextPart,
 )
 from nprdsl.masks.states import NOTHING, Begun, GlueMode, Start, State, Tables
-from nprdsl.masks.tag_scanner import ROOT
+from nprdsl.regular.aho_corasick import ROOT
 from nprdsl.regular.dfa import compile_regex
 from nprdsl.structure.events import EnterBranch, EnterFork, EnterJoin, LeaveBranch
 from nprdsl.structure.field_content import ArcContent, field_of

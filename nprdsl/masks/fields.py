@@ -24,7 +24,8 @@ from nprdsl.masks.parts import (
     TagPart,
     TextPart,
 )
-from nprdsl.masks.tag_scanner import ROOT, TagScan
+from nprdsl.masks.tag_scanner import TagScan
+from nprdsl.regular.aho_corasick import ROOT
 from nprdsl.regular.dfa import utf8_dfa
 from nprdsl.structure.field_content import BLANKS
 from nprdsl.structure.tag_machine import END

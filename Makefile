@@ -6,7 +6,7 @@ export GOMP_SPINCOUNT := 0
 export OMP_WAIT_POLICY := passive
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test lint types test-slow curriculum sglang-env test-sglang bench clean
+.PHONY: demo test lint types docs test-slow curriculum sglang-env test-sglang bench clean
 
 demo: .venv/engine
 	$(BIN)/nprdsl run '37*42+85*19+60*23?' --stats
@@ -39,6 +39,14 @@ types: .venv/tests
 .venv/tests: .venv/engine benchmarks/requirements.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	$(BIN)/python -m pip install -q --no-deps -c constraints.txt -r benchmarks/requirements.txt
+	touch $@
+
+# All pages and the API as a site, in build/site; a broken link is an error.
+docs: .venv/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict
+
+.venv/docs: .venv/engine
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'
 	touch $@
 
 # A model learns to reason in parallel, from random weights; the same command goes on after a kill.

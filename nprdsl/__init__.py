@@ -2,7 +2,7 @@
 
 One schema is the parser, the constraint, the scheduler and the mask: `load` it, `check` and `parse`
 texts with it, `bind` it to a vocabulary, run it with an engine of `nprdsl.runtime`. Import paths
-from before the folders still work in this version, with a DeprecationWarning.
+of version 0.1 still work in this version, with a DeprecationWarning.
 """
 
 import sys
@@ -75,7 +75,7 @@ _MOVED = {
 
 
 class _MovedModules(MetaPathFinder, Loader):
-    """Finds a module under the name that it had before it moved into a folder."""
+    """Finds a module under the name that it had in version 0.1."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -84,7 +84,7 @@ class _MovedModules(MetaPathFinder, Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         name = module.__name__
-        message = f"`{name}` is `{_MOVED[name]}` now; the old name goes with the next version"
+        message = f"`{name}` is `{_MOVED[name]}` now; the old name goes with version 0.3"
         warnings.warn(message, DeprecationWarning, stacklevel=2)
         sys.modules[name] = import_module(_MOVED[name])
 

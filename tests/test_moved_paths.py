@@ -1,4 +1,4 @@
-"""Import paths from before the folders still work, and say where the module is now."""
+"""Import paths of version 0.1 still work, and say where the module is now."""
 
 from __future__ import annotations
 

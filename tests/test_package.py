@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
+import venv
 import zipfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,14 +53,21 @@ def can_build() -> bool:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of the tracked files; built in a copy, where no earlier build can leak into it."""
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tracked files, where no earlier build can leak into a new one."""
     if not can_build():
         pytest.skip(f"needs setuptools {LEAST_SETUPTOOLS} or newer: pip install -e '.[dev]'")
-    copy, out = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("wheel")
+    copy = tmp_path_factory.mktemp("tree")
     for path in tracked():
         (copy / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / path, copy / path, follow_symlinks=False)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of the tracked files."""
+    out = tmp_path_factory.mktemp("wheel")
     options = ("--no-deps", "--no-build-isolation", "--no-index", "-q", "-w", out)
     run(sys.executable, "-m", "pip", "wheel", *options, ".", cwd=copy)
     (built,) = out.glob("*.whl")
@@ -94,6 +105,61 @@ def test_wheel_holds_what_the_tree_holds(wheel: Path) -> None:
     assert "nprdsl/runtime/models/arith/model.safetensors" in packed
     assert "nprdsl/trainers/suites/math500.json" in packed
     assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_source_distribution_holds_the_package_and_no_tests(copy: Path, tmp_path: Path) -> None:
+    code = f"from setuptools import build_meta; build_meta.build_sdist({str(tmp_path)!r})"
+    run(sys.executable, "-c", code, cwd=copy)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as packed:
+        names = {name.partition("/")[2] for name in packed.getnames()}
+    wanted = {name for path in tracked() if (name := in_wheel(path)) is not None}
+    assert wanted <= names
+    assert [name for name in names if name.startswith(("tests", "benchmarks"))] == []
+
+
+USER_PROGRAM = """\
+import nprdsl
+from nprdsl.runtime import Result, Sampling
+
+schema = nprdsl.load("npr")
+violations = schema.check("")
+trace = schema.parse("")
+reveal_type(violations)
+reveal_type(trace.graph.critical_path)
+reveal_type(Sampling(temperature=0))
+
+def longest(results: list[Result]) -> int:
+    return max(result.usage.total for result in results)
+"""
+
+
+def test_types_reach_a_user(installed: Path, tmp_path: Path) -> None:
+    """pyright reads py.typed of the wheel, and the types behind the public names."""
+    pytest.importorskip("pyright", reason="pip install -e '.[dev]'")
+    (tmp_path / "program.py").write_text(USER_PROGRAM, encoding="utf-8")
+    venv.create(tmp_path / "env")
+    (packages,) = (tmp_path / "env").glob("lib/python*/site-packages")
+    shutil.copytree(installed / "nprdsl", packages / "nprdsl")
+    (packages / "requirements.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
+    interpreter = tmp_path / "env" / "bin"
+    path = f"{interpreter}{os.pathsep}{os.environ['PATH']}"
+
+    def pyright(*arguments: str) -> dict[str, Any]:
+        command = [sys.executable, "-m", "pyright", "--outputjson", *arguments]
+        environment = {**os.environ, "PATH": path, "VIRTUAL_ENV": str(tmp_path / "env")}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment,
+            capture_output=True, text=True, timeout=SECONDS, check=False,
+        )  # fmt: skip
+        return json.loads(done.stdout)
+
+    checked = pyright("--pythonpath", str(interpreter / "python"), "program.py")
+    assert checked["summary"]["errorCount"] == 0, checked
+    revealed = [entry["message"].rpartition(" is ")[2] for entry in checked["generalDiagnostics"]]
+    assert revealed == ['"list[Violation]"', '"int"', '"Sampling"']
+    typed = pyright("--verifytypes", "nprdsl", "--ignoreexternal")["typeCompleteness"]
+    assert typed["pyTypedPath"] == str(packages / "nprdsl" / "py.typed")
 
 
 def python(installed: Path, *arguments: str | Path, cwd: Path) -> str:

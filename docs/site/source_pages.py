@@ -39,7 +39,8 @@ def _content(path: Path, name: str) -> str:
     elif not path.is_file():
         raise SystemExit(f"a page links to ../{name}, which is not there")
     elif path.suffix == ".md":
-        return path.read_text(encoding="utf-8").replace("](docs/", f"]({'../' * (1 + name.count('/'))}")
+        up = "../" * (1 + name.count("/"))
+        return path.read_text(encoding="utf-8").replace("](docs/", f"]({up}")
     elif path.suffix == ".ipynb":
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         return "\n\n".join(_cell(cell["cell_type"], "".join(cell["source"])) for cell in cells)

@@ -13,7 +13,9 @@ from sglang.srt.plugins.hook_registry import HookRegistry
 from transformers import GenerationConfig
 
 import nprdsl
-from nprdsl.runtime.sglang import front, hooks, plugin
+from nprdsl.runtime.sglang import plugin
+from nprdsl.runtime.sglang.http import front
+from nprdsl.runtime.sglang.plugin import hooks
 from nprdsl.runtime.sglang.plugin.attach import refusal
 from nprdsl.runtime.sglang.plugin.trace_request import Stage
 from nprdsl.runtime.sglang.protocol import KEY, ForkRequest

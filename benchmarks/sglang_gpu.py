@@ -37,7 +37,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.sglang_runs import Runs, Shape, Size, Taken, forking, make_model, prompts, schema
 from nprdsl.masks.bound_schema import BoundSchema
-from nprdsl.runtime.sglang.protocol import Report
+from nprdsl.runtime.sglang.protocol import TraceReport
 from nprdsl.tokens.vocabulary import Vocabulary
 from nprdsl.trace.trace import TokenTrace
 
@@ -120,7 +120,9 @@ class Oracle:
         return torch.log_softmax(output.logits[0].float(), dim=-1).cpu()
 
 
-def differences(oracle: Oracle, trace: TokenTrace, report: Report, *, causal: bool) -> list[float]:
+def differences(
+    oracle: Oracle, trace: TokenTrace, report: TraceReport, *, causal: bool
+) -> list[float]:
     """Of every sampled token. With `causal` the oracle is asked the wrong question."""
     layout = trace.layout
     ids = np.array(trace.ids)[layout.token]

@@ -25,7 +25,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from nprdsl.grammar.resolve import read_grammar
 from nprdsl.machine.budget import Limits
 from nprdsl.runtime.sampling import Sampling
-from nprdsl.runtime.sglang.protocol import ForkRequest, Report, reports
+from nprdsl.runtime.sglang.protocol import ForkRequest, TraceReport, read_reports
 from nprdsl.schema import Schema
 
 SECONDS = 600  # the longest that a group of requests may take
@@ -163,10 +163,10 @@ class Runs:
     def plain(self, shape: Shape, tokens: int, *, seed: int = 0) -> Taken:
         return self._take(shape, plain(tokens), seed)
 
-    def report(self, prompt: list[int], request: ForkRequest) -> Report:
+    def report(self, prompt: list[int], request: ForkRequest) -> TraceReport:
         """What the server tells of one request."""
         output = self._run(self._send(prompt, request.sampling_params()))[1]
-        told = reports(output["meta_info"])
+        told = read_reports(output["meta_info"])
         if not told or not told[-1].final:
             raise RuntimeError(f"the server gave no report: {output['meta_info']}")
         return told[-1]
@@ -180,7 +180,7 @@ class Runs:
         begun, cpu = time.perf_counter(), self._cpu_s()
         answers = self._run(together())
         seconds = time.perf_counter() - begun
-        told = reports(answers[0][1]["meta_info"])
+        told = read_reports(answers[0][1]["meta_info"])
         return Taken(
             seconds=seconds,
             tokens=sum(len(output["output_ids"]) for _, output in answers),

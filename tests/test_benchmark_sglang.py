@@ -16,7 +16,7 @@ from benchmarks import sglang_cpu, sglang_gpu
 from benchmarks.sglang_runs import Shape, Size, Taken, forking, make_model, prompts, schema
 from nprdsl.machine.machine import Machine
 from nprdsl.runtime import LocalEngine, Sampling
-from nprdsl.runtime.sglang.protocol import ForkRequest, Report
+from nprdsl.runtime.sglang.protocol import ForkRequest, TraceReport
 from nprdsl.structure.events import EndReason
 from nprdsl.testing import byte_vocabulary
 
@@ -28,14 +28,14 @@ class StandIn:
         self.local = local
         self.asked: list[str] = []
 
-    def report(self, prompt: list[int], request: ForkRequest) -> Report:
+    def report(self, prompt: list[int], request: ForkRequest) -> TraceReport:
         result = self.local.generate(
             request.language.read(),
             prompt,
             limits=request.limits.limits(),
             sampling=request.settings(),
         )
-        return Report(
+        return TraceReport(
             final=True,
             finish=result.finish,
             ids=list(result.token_ids),

@@ -1,5 +1,13 @@
-"""Parallel traces on stock SGLang: a plugin for its processes, and a client of its server.
+"""Parallel traces on stock SGLang: a plugin for the server's processes, and a client of the server.
 
-`protocol` is what travels between the two. The plugin is found by SGLang itself, through the entry
+    client/       `SGLangEngine`, in the user's process: speaks HTTP, needs no SGLang
+    protocol      what travels between the two, as JSON
+    preparation   checks a request and compiles its schema, in the server's processes
+    http/         the server's HTTP process: `/server_info`, the tokenizer's files, chat completions
+    plugin/       the server's scheduler process: forks and joins branches in SGLang's KV cache
+    launch        starts a server with the plugin (`nprdsl serve`)
+    cpu/          stand-ins that let SGLang run without CUDA
+
+Neither side imports the other; `launch` alone uses both. SGLang finds the plugin through the entry
 point group `sglang.srt.plugins`.
 """

@@ -1,4 +1,4 @@
-"""One command that starts stock SGLang with the plugin, and stops it without leaving anything.
+"""Starts stock SGLang with the plugin as a child process (`nprdsl serve`), and stops all of it.
 
 What would fail later is refused before anything is loaded: no SGLang, a version that the plugin was
 not tested with, options under which schemas cannot run, a port in use.
@@ -22,9 +22,10 @@ from typing import Final
 from nprdsl.runtime.bundled import ARITH, is_bundled, model_folder
 from nprdsl.runtime.errors import EngineUnavailableError
 from nprdsl.runtime.sglang import cpu
+from nprdsl.runtime.sglang.client.remote_server import RemoteServer
 from nprdsl.runtime.sglang.client.transport import Transport
 from nprdsl.runtime.sglang.plugin import TESTED
-from nprdsl.runtime.sglang.server_info import ServerInfo, ServerSelf
+from nprdsl.runtime.sglang.protocol import ServerInfo
 
 GROUP: Final = "sglang.srt.plugins"
 NAME: Final = "nprdsl"
@@ -35,18 +36,14 @@ GRACE_S: Final = 10.0  # between asking a server to stop and ending it
 _POLL_S: Final = 0.5
 _PR_SET_PDEATHSIG: Final = 1
 
-# Options under which schemas cannot run, with the values that are harmless.
+_NO_OVERLAP: Final = (
+    "the overlap scheduler chooses a step before it is known which branches run; what it costs to "
+    "go without is in docs/serving.md"
+)
+# Options under which schemas cannot run: the values that are harmless, and why others are refused.
 REFUSED: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
-    "--enable-overlap-schedule": (
-        (),
-        "the overlap scheduler chooses a step before it is known "
-        "which branches run; what it costs to go without is in docs/serving.md",
-    ),
-    "--no-disable-overlap-schedule": (
-        (),
-        "the overlap scheduler chooses a step before it is known "
-        "which branches run; what it costs to go without is in docs/serving.md",
-    ),
+    "--enable-overlap-schedule": ((), _NO_OVERLAP),
+    "--no-disable-overlap-schedule": ((), _NO_OVERLAP),
     "--page-size": (("1",), "branches end anywhere, so KV pages hold one token"),
     "--speculative-algorithm": ((), "speculative decoding writes tokens that no schema has seen"),
     "--pp-size": (("1",), "pipeline parallelism keeps several steps in flight"),
@@ -64,8 +61,9 @@ class CannotServeError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    """What is run. `chosen` are the options that the user did not give."""
+class ServerCommand:
+    """The command line of a server. `arguments` are all its options, `chosen` those that were added
+    to the user's."""
 
     arguments: tuple[str, ...]
     chosen: tuple[str, ...]
@@ -83,15 +81,15 @@ class Command:
 def check_installed() -> str:
     """SGLang's version. Raises CannotServeError."""
     try:
-        found = version("sglang")
+        installed = version("sglang")
     except PackageNotFoundError:
         raise CannotServeError(
             f"SGLang is not installed here: pip install sglang=={TESTED[-1]} on a machine with "
             "CUDA; without, `make sglang-env` makes a virtual environment for it (docs/serving.md)"
         ) from None
-    if found not in TESTED:
+    if installed not in TESTED:
         raise CannotServeError(
-            f"SGLang {found} is installed, the plugin is tested with {', '.join(TESTED)}: "
+            f"SGLang {installed} is installed, the plugin is tested with {', '.join(TESTED)}: "
             f"pip install sglang=={TESTED[-1]}"
         )
     if NAME not in {point.name for point in entry_points(group=GROUP)}:
@@ -104,12 +102,12 @@ def check_installed() -> str:
         raise CannotServeError(
             f"SGLANG_PLUGINS allows {', '.join(filter(None, only))} only: add {NAME} or unset it"
         )
-    return found
+    return installed
 
 
-def command(model: str | None, options: Sequence[str], *, cuda: bool) -> Command:
+def command(model: str | None, options: Sequence[str], *, cuda: bool) -> ServerCommand:
     """The command line of the server. Raises CannotServeError for options that cannot work."""
-    given = _given(options)
+    given = _parse_options(options)
     for name, (harmless, why) in REFUSED.items():
         if name in given and given[name] not in harmless:
             raise CannotServeError(f"{_spelled(name, given[name])} cannot be used: {why}")
@@ -124,7 +122,7 @@ def command(model: str | None, options: Sequence[str], *, cuda: bool) -> Command
         chosen |= cpu.OPTIONS
     chosen = {name: value for name, value in chosen.items() if name not in given}
     arguments = [part for pair in chosen.items() for part in pair if part]
-    return Command(
+    return ServerCommand(
         arguments=(*arguments, *options),
         chosen=tuple(_spelled(*pair) for pair in chosen.items()),
         host=given.get("--host") or HOST,
@@ -148,9 +146,9 @@ def check_port(host: str, port: int) -> None:
 
 
 class Server:
-    """A running server, a process group of its own."""
+    """A running server; it and all that it starts are one process group."""
 
-    def __init__(self, made: Command) -> None:
+    def __init__(self, made: ServerCommand) -> None:
         self.command = made
         environment = dict(os.environ)
         if not made.cuda:
@@ -173,11 +171,11 @@ class Server:
                     "what it said stands above (more with --log-level info)"
                 )
             with suppress(EngineUnavailableError):
-                if transport.answers("/ready"):
+                if transport.is_success("/ready"):
                     break
             waiting()
             time.sleep(_POLL_S)
-        info = ServerSelf(transport).plugin
+        info = RemoteServer(transport).plugin
         if info is None:
             raise CannotServeError(
                 "SGLang runs, but the plugin is not in it; what went wrong stands above"
@@ -191,7 +189,7 @@ class Server:
         return self._process.wait()
 
     def stop(self) -> None:
-        """Ends the server and all that it has started."""
+        """Ends the server and all processes that it has started."""
         if self._process.poll() is None:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
@@ -201,17 +199,17 @@ class Server:
         self._process.wait()
 
 
-def _given(options: Sequence[str]) -> dict[str, str]:
+def _parse_options(options: Sequence[str]) -> dict[str, str]:
     """Options by name; "" where no value follows."""
-    found: dict[str, str] = {}
-    for at, option in enumerate(options):
+    given: dict[str, str] = {}
+    for i, option in enumerate(options):
         if not option.startswith("--"):
             continue
         name, equals, value = option.partition("=")
-        if not equals and at + 1 < len(options) and not options[at + 1].startswith("--"):
-            value = options[at + 1]
-        found[name] = value
-    return found
+        if not equals and i + 1 < len(options) and not options[i + 1].startswith("--"):
+            value = options[i + 1]
+        given[name] = value
+    return given
 
 
 def _spelled(name: str, value: str) -> str:
@@ -225,5 +223,5 @@ def _port(text: str) -> int:
 
 
 def _die_with_parent() -> None:
-    """In the child: it is asked to stop should this process be killed."""
+    """In the child: lets the kernel send it SIGTERM when this process dies."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

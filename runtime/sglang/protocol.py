@@ -1,16 +1,20 @@
-"""What travels between a client and the scheduler, and nothing else.
+"""The wire format between a client and a server that runs the plugin.
 
-In: a stock request whose sampling parameters carry `custom_params = {"nprdsl": ForkRequest}`; where
-a router stands between, `session_params` of the request carries the same (see `Route`). The
-schema travels as its text, the texts of the files that it imports, and the regex of every typed
-terminal; so it is read, checked and compiled by the same code on both sides, and values are
-converted by the client, which has the Python types. `bind` caches by `SchemaForm.key`.
+Request: a stock SGLang request whose sampling parameters carry `custom_params = {"nprdsl": ...}`,
+the JSON of a `ForkRequest`. SGLang's router drops fields that it does not know, but passes on
+`session_params`, so behind a router the same dictionary travels there (see `Route`). A schema
+travels as text: its source, the sources of the files that it imports, and a regular expression for
+each typed terminal. Client and server thus compile it with the same code; values of typed terminals
+are converted by the client, which has the Python types.
 
-Out: `meta_info["nprdsl"]`, a list with an entry for each of `output_ids`: a `Report` where a chunk
-begins, else None (`reports` gives those that there are). `output_ids` are the trace's ids in linear
-order, as far as the trace is settled: a token is sent when all that stands before it is written.
-Live branches are seen in the reports' events. The last report has `final`; that of a request that
-ended before it had a token is the one entry of `meta_info["nprdsl_alone"]`.
+Response: the stock one. `output_ids` are the trace's tokens in linear order; a token is sent once
+everything before it in that order is known, so the tokens of later branches come after those of
+earlier ones. `meta_info["nprdsl"]` has one entry for each output token: a `TraceReport` at the
+first token of a chunk, None at the others. The report's events show the branches as they run. The
+last report has `final`; if a request ends before its first token, that report is in
+`meta_info["nprdsl_alone"]` instead.
+
+A server describes itself by a `ServerInfo` under "nprdsl" in SGLang's own `/server_info`.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from nprdsl.grammar.diagnostics import did_you_mean
 from nprdsl.grammar.resolve import read_grammar
 from nprdsl.grammar.terminal_types import FreeText, TerminalType, typed
 from nprdsl.machine.actions import ALL, JoinPolicy
+from nprdsl.machine.branch_state import Written
 from nprdsl.machine.budget import DEFAULT_LIMITS, Limits
 from nprdsl.runtime.sampling import DEFAULT, SETTINGS, Sampling
 from nprdsl.schema import Schema, SchemaNotFoundError, shipped
@@ -43,44 +48,49 @@ from nprdsl.structure.events import (
     TokenEvent,
 )
 
-KEY: Final = "nprdsl"  # in custom_params and in meta_info
-KEY_ALONE: Final = "nprdsl_alone"  # in meta_info: a report without a token
+KEY: Final = "nprdsl"  # in custom_params, session_params, meta_info and /server_info
+KEY_ALONE: Final = "nprdsl_alone"  # in meta_info: a report of a request without any token
+TOKENIZER_PATH: Final = "/nprdsl/tokenizer"  # GET: the tokenizer's files, as {name: text}
 
 _MAX_SOURCE = 1_000_000  # characters of a schema
-_Text = Annotated[str, Field(max_length=_MAX_SOURCE)]
+_Source = Annotated[str, Field(max_length=_MAX_SOURCE)]
 
 
 class Route(StrEnum):
-    """How requests reach the server."""
+    """How a request reaches the server, and so where its `ForkRequest` is put."""
 
-    STRAIGHT = "straight"
-    ROUTER = "router"  # SGLang's passes on what it knows; of what is free in form, session_params
+    DIRECT = "direct"  # in custom_params
+    ROUTER = "router"  # in session_params, which SGLang's router passes on
 
 
-class _Form(BaseModel):
+class _WireModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class TerminalForm(_Form):
-    """The type of a declared terminal; `pattern` None is free text."""
+# -- schemas ---------------------------------------------------------------------------------------
 
-    pattern: _Text | None
+
+class TerminalForm(_WireModel):
+    """The type of a declared terminal as a regular expression; `pattern` None is free text."""
+
+    pattern: _Source | None
     description: str = ""
 
     def type(self, name: str) -> TerminalType:
-        """Raises TerminalTypeError where the pattern is no regex."""
+        """Raises TerminalTypeError if the pattern is not a valid regular expression."""
         if self.pattern is None:
             return typed(name, FreeText)
         made = typed(name, self.pattern)
         return TerminalType(made.pattern, made.convert, self.description or made.description)
 
 
-class SchemaForm(_Form):
-    """A schema. `source` "" means the shipped schema of that name."""
+class SchemaForm(_WireModel):
+    """A schema as text. An empty `source` stands for the shipped schema of that name; `imports`
+    are the sources of imported files by relative path, `terminals` the types of terminals."""
 
     name: str
-    source: _Text = ""
-    imports: dict[str, _Text] = {}
+    source: _Source = ""
+    imports: dict[str, _Source] = {}
     terminals: dict[str, TerminalForm] = {}
 
     @field_validator("name")
@@ -93,27 +103,28 @@ class SchemaForm(_Form):
     @field_validator("imports")
     @classmethod
     def _stay_inside(cls, imports: dict[str, str]) -> dict[str, str]:
-        for place in imports:
-            path = PurePosixPath(place)
+        for name in imports:
+            path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts or path.suffix != ".lark":
-                raise ValueError(f"the import {place!r} must be a .lark file beside the schema")
+                raise ValueError(f"the import {name!r} must be a .lark file beside the schema")
         return imports
 
     @classmethod
     def of(cls, schema: Schema) -> SchemaForm:
+        """The form of a schema; a shipped one is only named."""
         grammar = schema.grammar
-        types = {
-            name: TerminalForm(
-                pattern=None if given.free_text else given.pattern, description=given.description
-            )
-            for name, given in grammar.types.items()
-        }
-        named = grammar.name in shipped() and grammar.source == _shipped(grammar.name)
+        is_shipped = grammar.name in shipped() and grammar.source == _shipped(grammar.name)
         return cls(
             name=grammar.name,
-            source="" if named else grammar.source,
+            source="" if is_shipped else grammar.source,
             imports=dict(grammar.imports),
-            terminals=types,
+            terminals={
+                name: TerminalForm(
+                    pattern=None if given.free_text else given.pattern,
+                    description=given.description,
+                )
+                for name, given in grammar.types.items()
+            },
         )
 
     @property
@@ -126,8 +137,8 @@ class SchemaForm(_Form):
         types = {name: form.type(name) for name, form in self.terminals.items()}
         source = self.source or _shipped(self.name)
         with TemporaryDirectory() as folder:
-            for place, text in self.imports.items():
-                path = Path(folder, place)
+            for name, text in self.imports.items():
+                path = Path(folder, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text, encoding="utf-8")
             file = str(Path(folder, f"{self.name}.lark"))
@@ -135,7 +146,8 @@ class SchemaForm(_Form):
 
 
 def _shipped(name: str) -> str:
-    """The text of the shipped schema of that name, and of no other file."""
+    """The source of a shipped schema. Other files of the machine are not looked for: the name comes
+    from a client."""
     if name not in shipped():
         hint = did_you_mean(name, shipped()) or f"shipped: {', '.join(shipped())}"
         raise SchemaNotFoundError(f"no schema is named `{name}`; {hint}")
@@ -143,7 +155,10 @@ def _shipped(name: str) -> str:
     return (folder / f"{name}.lark").read_text(encoding="utf-8")
 
 
-class LimitsForm(_Form):
+# -- requests --------------------------------------------------------------------------------------
+
+
+class LimitsForm(_WireModel):
     """`nprdsl.machine.budget.Limits`, field by field."""
 
     max_tokens: int = DEFAULT_LIMITS.max_tokens
@@ -164,13 +179,14 @@ class LimitsForm(_Form):
         return Limits(**self.model_dump())
 
 
-class ForkRequest(_Form):
-    """One request for a trace: the value of `custom_params["nprdsl"]`.
+class ForkRequest(_WireModel):
+    """A request for one trace: the value of `custom_params["nprdsl"]`.
 
     `sampling` holds the settings of `nprdsl.runtime.Sampling` that differ from its defaults; the
-    stock sampling parameters of the request are not used. `quorum`: the complete branches that a
-    join waits for. `parallel` False decodes one branch after another. `events` asks for events,
-    `positions` for the positions at which tokens were fed (it costs a copy from the device).
+    stock sampling parameters beside it are ignored. A join waits for `quorum` complete branches
+    (None: for all). With `parallel` false branches are decoded one after another. `events` asks for
+    events in the reports; `positions` for the position ids that tokens were fed with, which costs a
+    copy from the device in every step.
     """
 
     language: SchemaForm
@@ -196,30 +212,26 @@ class ForkRequest(_Form):
             language=SchemaForm.of(schema),
             limits=LimitsForm.of(limits),
             quorum=join.quorum,
-            sampling=_differing(sampling),
+            sampling=_non_default(sampling),
             parallel=parallel,
             events=events,
         )
 
-    def wire(self) -> dict[str, Any]:
-        """The `custom_params` of a stock request."""
-        return {KEY: self.model_dump(mode="json", exclude_defaults=True)}
-
     def sampling_params(self) -> dict[str, Any]:
-        """The stock sampling parameters of such a request; none but these has a meaning. Limits
-        are lowered to what the server has room for, so SGLang is told of one token only."""
+        """The stock sampling parameters of the request. SGLang itself is asked for one token: the
+        plugin lowers the limits to what the server can hold and decides when the trace ends."""
         return {
             "max_new_tokens": 1,
             "temperature": 0,
             "skip_special_tokens": False,
             "spaces_between_special_tokens": False,
-            "custom_params": self.wire(),
+            "custom_params": {KEY: self.model_dump(mode="json", exclude_defaults=True)},
         }
 
-    def fields(self, route: Route = Route.STRAIGHT) -> dict[str, Any]:
-        """What a stock request for `/generate` has besides its prompt."""
+    def fields(self, route: Route = Route.DIRECT) -> dict[str, Any]:
+        """The fields of a stock request for `/generate` besides its prompt."""
         sampling = self.sampling_params()
-        if route is Route.STRAIGHT:
+        if route is Route.DIRECT:
             return {"sampling_params": sampling}
         return {"session_params": sampling.pop("custom_params"), "sampling_params": sampling}
 
@@ -232,29 +244,33 @@ class ForkRequest(_Form):
         return JoinPolicy(self.quorum)
 
 
-def _differing(sampling: Sampling) -> dict[str, Any]:
+def _non_default(sampling: Sampling) -> dict[str, Any]:
     values = {name: getattr(sampling, name) for name in SETTINGS}
     values["rules"] = {rule: dict(over) for rule, over in sampling.rules.items()}
     return {name: value for name, value in values.items() if value != getattr(DEFAULT, name)}
 
 
 def fork_request(custom_params: Mapping[str, Any] | None) -> ForkRequest | None:
-    """The request in a stock request's `custom_params`; None for a plain one.
+    """The `ForkRequest` in a stock request's `custom_params`; None for a plain request.
 
-    Raises pydantic.ValidationError, a ValueError, where it has not the form.
+    Raises pydantic.ValidationError, a ValueError, if it is malformed.
     """
     if not custom_params or KEY not in custom_params:
         return None
     return ForkRequest.model_validate(custom_params[KEY])
 
 
-class Report(_Form):
-    """What happened since the last report, and with `final` all that is known of the request.
+# -- responses -------------------------------------------------------------------------------------
 
-    `ids`, `logprobs` and `sampled` stand for the whole trace in linear order, the prompt apart:
-    log-probabilities of the model's own distribution, None where the token was forced. `forwards`
-    counts the model's calls that the request took part in, `positions` are those of `ids` as they
-    were fed, None for a token that was not (the last one). `error` says what failed.
+
+class TraceReport(_WireModel):
+    """What happened since the last report; the one with `final` also has the whole trace.
+
+    Of a final report, `ids`, `logprobs` and `sampled` cover the trace in linear order, without the
+    prompt; a log-probability is that of the model's own distribution, None for a forced token.
+    `positions` (if the request asked for them) are the position ids of `ids`, None for a token that
+    was never fed, such as the last one. `forwards` counts the forward passes in which the request
+    took part. `error` says why it failed, "" if it did not.
     """
 
     events: list[dict[str, Any]] = []
@@ -267,39 +283,70 @@ class Report(_Form):
     positions: list[int | None] = []
     forwards: int = 0
 
-    def seen(self) -> list[Event]:
-        return [read_event(event) for event in self.events]
+    def read_events(self) -> list[Event]:
+        return [event_from_dict(event) for event in self.events]
+
+    def written(self) -> list[Written]:
+        """The trace of a final report as the machine records tokens, in linear order."""
+        return [
+            Written(*token) for token in zip(self.ids, self.sampled, self.logprobs, strict=True)
+        ]
 
     def wire(self) -> dict[str, Any]:
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
-def reports(meta_info: Mapping[str, Any]) -> list[Report]:
+def read_reports(meta_info: Mapping[str, Any]) -> list[TraceReport]:
     """All reports in a stock response's `meta_info`, oldest first."""
-    told = [*(meta_info.get(KEY) or ()), *(meta_info.get(KEY_ALONE) or ())]
-    return [Report.model_validate(entry) for entry in told if entry]
+    entries = [*(meta_info.get(KEY) or ()), *(meta_info.get(KEY_ALONE) or ())]
+    return [TraceReport.model_validate(entry) for entry in entries if entry]
 
 
-def event_form(event: Event) -> dict[str, Any]:
+def event_to_dict(event: Event) -> dict[str, Any]:
     """An event as plain values, with its `kind`."""
-    return {"kind": _KINDS[type(event)], **dataclasses.asdict(event)}
+    return {"kind": _EVENT_KINDS[type(event)], **dataclasses.asdict(event)}
 
 
-def read_event(form: Mapping[str, Any]) -> Event:
+def event_from_dict(values: Mapping[str, Any]) -> Event:
     """The event of such values. Raises ValueError for an unknown kind."""
-    fields = dict(form)
+    fields = dict(values)
     kind = fields.pop("kind", None)
-    if kind not in _READERS:
-        raise ValueError(f"no event is of the kind {kind!r}; kinds: {', '.join(_READERS)}")
-    event: Event = _READERS[kind].validate_python(fields)
+    if kind not in _EVENT_READERS:
+        kinds = ", ".join(_EVENT_READERS)
+        raise ValueError(f"no event is of the kind {kind!r}; kinds: {kinds}")
+    event: Event = _EVENT_READERS[kind].validate_python(fields)
     return event
 
 
-_KINDS: Final[dict[type[Any], str]] = {
+_EVENT_KINDS: Final[dict[type[Any], str]] = {
     TokenEvent: "token",
     ForkEvent: "fork",
     BranchEndEvent: "branch_end",
     JoinEvent: "join",
     EndEvent: "end",
 }
-_READERS: Final[dict[str, TypeAdapter[Any]]] = {n: TypeAdapter(k) for k, n in _KINDS.items()}
+_EVENT_READERS: Final[dict[str, TypeAdapter[Any]]] = {
+    name: TypeAdapter(kind) for kind, name in _EVENT_KINDS.items()
+}
+
+
+# -- the server ------------------------------------------------------------------------------------
+
+
+class ServerInfo(BaseModel):
+    """What a server with the plugin says of itself.
+
+    `nprdsl`: its version of this package. `model`: the name that it serves the model under.
+    `positions`: the most tokens of one sequence, prompt included. `capacity`: the most tokens in
+    its KV cache, of all requests together. `outputs`: the size of the model's output layer.
+    `sampling`: the model's own sampling settings. `refusal`: why it cannot run schemas, "" if it
+    can.
+    """
+
+    nprdsl: str
+    model: str
+    positions: int
+    capacity: int
+    outputs: int
+    sampling: dict[str, Any] = {}
+    refusal: str = ""

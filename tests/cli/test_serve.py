@@ -16,7 +16,7 @@ import pytest
 from nprdsl.cli.failures import ExitCode
 from nprdsl.runtime.bundled import model_folder
 from nprdsl.runtime.sglang import cpu, launch
-from nprdsl.runtime.sglang.launch import CannotServeError, Command, command
+from nprdsl.runtime.sglang.launch import CannotServeError, ServerCommand, command
 from tests.cli.commands import MAIN, ROOT, environment, invoke
 
 POINT = EntryPoint("nprdsl", "nprdsl.runtime.sglang.plugin:register", launch.GROUP)
@@ -41,7 +41,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def words(made: Command) -> str:
+def words(made: ServerCommand) -> str:
     return " ".join(made.arguments)
 
 

@@ -16,17 +16,17 @@ from nprdsl.machine.actions import FIRST, DropAction, FeedAction, ForkAction, Jo
 from nprdsl.machine.budget import Limits
 from nprdsl.machine.machine import Machine
 from nprdsl.runtime.sampling import Sampling
-from nprdsl.runtime.sglang.plugin.branch_queues import Branch, Forest, Merged, Released, Started
+from nprdsl.runtime.sglang.plugin.branch_queues import BranchQueues, KVChangeKind
+from nprdsl.runtime.sglang.preparation import RefusedError, SchemaLibrary
 from nprdsl.runtime.sglang.protocol import (
     ForkRequest,
-    Report,
     SchemaForm,
-    event_form,
+    TraceReport,
+    event_from_dict,
+    event_to_dict,
     fork_request,
-    read_event,
-    reports,
+    read_reports,
 )
-from nprdsl.runtime.sglang.requests import Library, RefusedError
 from nprdsl.runtime.sglang.transcript import Transcript
 from nprdsl.structure.events import Event, ForkEvent, TokenEvent
 from nprdsl.tokens.vocabulary import Vocabulary
@@ -47,45 +47,41 @@ PROMPT = (1, 2, 3, 4)
 SCHEMAS = ("npr", "multiverse", "threadweaver", "parallel_r1")
 
 
-def feed(branch: Branch, count: int) -> None:
-    branch.fed(count)
-
-
 def test_a_child_waits_for_its_parents_tokens() -> None:
-    forest = Forest(prompt=3)
-    forest.root.started = True
-    forest.apply(
+    queues = BranchQueues(prompt=3)
+    queues.root.started = True
+    queues.apply(
         [FeedAction(0, (7, 8)), ForkAction(0, (1, 2)), FeedAction(1, (9,)), FeedAction(2, (9, 9))]
     )
-    assert forest.settle() == []
-    assert not forest.branches[1].waiting
-    feed(forest.root, 2)
-    (effect,) = forest.settle()
-    assert isinstance(effect, Started)
-    assert [branch.position for branch in effect.children] == [5, 5]
-    assert [list(branch.waiting) for branch in effect.children] == [[9], [9, 9]]
+    assert queues.settle() == []
+    assert not queues.branches[1].waiting
+    queues.root.fed(2)
+    (change,) = queues.settle()
+    assert change.kind is KVChangeKind.SHARE
+    assert [branch.position for branch in change.children] == [5, 5]
+    assert [list(branch.waiting) for branch in change.children] == [[9], [9, 9]]
 
 
 def test_a_join_waits_for_all_that_its_children_feed() -> None:
-    forest = Forest(prompt=0)
-    forest.root.started = True
-    forest.apply([ForkAction(0, (1, 2)), FeedAction(1, (9,)), FeedAction(2, (9, 9))])
-    forest.settle()
-    forest.apply([JoinAction(0, (1, 2)), FeedAction(0, (5,))])
-    feed(forest.branches[1], 1)
-    feed(forest.branches[2], 1)
-    assert forest.settle() == [] and not forest.root.waiting
-    feed(forest.branches[2], 1)
-    (effect,) = forest.settle()
-    assert isinstance(effect, Merged)
-    assert forest.root.position == 2 and list(forest.root.waiting) == [5]
-    assert list(forest.branches) == [0]
+    queues = BranchQueues(prompt=0)
+    queues.root.started = True
+    queues.apply([ForkAction(0, (1, 2)), FeedAction(1, (9,)), FeedAction(2, (9, 9))])
+    queues.settle()
+    queues.apply([JoinAction(0, (1, 2)), FeedAction(0, (5,))])
+    queues.branches[1].fed(1)
+    queues.branches[2].fed(1)
+    assert queues.settle() == [] and not queues.root.waiting
+    queues.branches[2].fed(1)
+    (change,) = queues.settle()
+    assert change.kind is KVChangeKind.MERGE
+    assert queues.root.position == 2 and list(queues.root.waiting) == [5]
+    assert list(queues.branches) == [0]
 
 
 def test_dropped_children_need_not_feed_what_is_left() -> None:
-    forest = Forest(prompt=0)
-    forest.root.started = True
-    forest.apply(
+    queues = BranchQueues(prompt=0)
+    queues.root.started = True
+    queues.apply(
         [
             ForkAction(0, (1, 2)),
             FeedAction(1, (9,)),
@@ -94,22 +90,22 @@ def test_dropped_children_need_not_feed_what_is_left() -> None:
             FeedAction(2, (9,)),
         ]
     )
-    forest.settle()
-    feed(forest.branches[1], 1)
-    forest.settle()
-    forest.apply([DropAction(0, (1, 2)), FeedAction(0, (9, 1, 9))])
-    (effect,) = forest.settle()
-    assert isinstance(effect, Released)
-    assert sorted(branch.name for branch in effect.branches) == [1, 2, 3, 4]
-    assert list(forest.root.waiting) == [9, 1, 9] and forest.root.position == 0
+    queues.settle()
+    queues.branches[1].fed(1)
+    queues.settle()
+    queues.apply([DropAction(0, (1, 2)), FeedAction(0, (9, 1, 9))])
+    (change,) = queues.settle()
+    assert change.kind is KVChangeKind.RELEASE
+    assert sorted(branch.number for branch in change.children) == [1, 2, 3, 4]
+    assert list(queues.root.waiting) == [9, 1, 9] and queues.root.position == 0
 
 
 def test_feeding_nothing_changes_nothing() -> None:
-    forest = Forest(prompt=0)
-    forest.root.started = True
-    forest.apply([ForkAction(0, (1,))])
-    feed(forest.root, 0)
-    assert len(forest.settle()) == 1
+    queues = BranchQueues(prompt=0)
+    queues.root.started = True
+    queues.apply([ForkAction(0, (1,))])
+    queues.root.fed(0)
+    assert len(queues.settle()) == 1
 
 
 # -- whole traces of a random model ----------------------------------------------------------------
@@ -134,8 +130,8 @@ def test_the_settled_order_is_that_of_the_trace(name: str, seed: int) -> None:
     join = FIRST if seed == 3 else nprdsl.JoinPolicy()
     limits = Limits(max_tokens=200, depth=2, branches=3)
     machine = Machine(bound, PROMPT, limits, join)
-    forest, transcript, told = Forest(len(PROMPT)), Transcript(), []
-    forest.apply(machine.start())
+    queues, transcript, told = BranchQueues(len(PROMPT)), Transcript(), []
+    queues.apply(machine.start())
     forked = False
     for events, logprob in written(machine, seed):
         transcript.add(events, logprob)
@@ -155,22 +151,22 @@ def test_the_settled_order_is_that_of_the_trace(name: str, seed: int) -> None:
 def test_a_replay_feeds_the_same_tokens_at_the_same_positions(name: str, seed: int) -> None:
     bound = nprdsl.load(name).bind(VOCABULARY)
     machine = Machine(bound, PROMPT, Limits(max_tokens=150, depth=2, branches=3))
-    forest = Forest(len(PROMPT))
-    forest.root.started = True
+    queues = BranchQueues(len(PROMPT))
+    queues.root.started = True
     first: list[tuple[int, int, int]] = []
     random = Random(seed)
-    forest.apply(machine.start())
-    drain(forest, first, random)
+    queues.apply(machine.start())
+    drain(queues, first, random)
     while machine.ended is None:
         branch = random.choice(machine.live)
         bits = np.unpackbits(machine.mask(branch).view(np.uint8), bitorder="little")
         actions = machine.advance(branch, int(random.choice(np.flatnonzero(bits).tolist())), -1.0)
-        forest.apply(actions)
-        drain(forest, first, random)
+        queues.apply(actions)
+        drain(queues, first, random)
     again: list[tuple[int, int, int]] = []
-    forest.replay()
-    forest.root.started = True
-    drain(forest, again, random)
+    queues.replay()
+    queues.root.started = True
+    drain(queues, again, random)
     if name in ("npr", "multiverse"):
         assert sorted(again) == sorted(first)
     else:  # what will be dropped need not be fed again
@@ -180,17 +176,17 @@ def test_a_replay_feeds_the_same_tokens_at_the_same_positions(name: str, seed: i
     assert all(p == sorted(p) for p in positions.values())
 
 
-def drain(forest: Forest, fed: list[tuple[int, int, int]], random: Random) -> None:
+def drain(queues: BranchQueues, fed: list[tuple[int, int, int]], random: Random) -> None:
     """Feeds all that waits, in pieces and in any order."""
     while True:
-        forest.settle()
-        ready = [branch for branch in forest.alive() if branch.waiting]
+        queues.settle()
+        ready = [branch for branch in queues.branches.values() if branch.waiting]
         if not ready:
             return
         branch = random.choice(ready)
         count = random.randint(1, len(branch.waiting))
         tokens = list(branch.waiting)[:count]
-        fed += [(branch.name, branch.position + i, token) for i, token in enumerate(tokens)]
+        fed += [(branch.number, branch.position + i, token) for i, token in enumerate(tokens)]
         branch.fed(count)
 
 
@@ -250,19 +246,21 @@ def test_files_of_the_server_are_no_schemas(
 def test_events_and_reports_travel() -> None:
     fork = ForkEvent(0, (1, 2), ("a", "b"), "step")
     events: list[Event] = [TokenEvent(1, (0, 1), (5,), "x", True), fork]
-    report = Report(events=[event_form(e) for e in events], final=True, logprobs=[None, -0.5])
+    report = TraceReport(
+        events=[event_to_dict(e) for e in events], final=True, logprobs=[None, -0.5]
+    )
     meta = {"nprdsl": [json.loads(json.dumps(report.wire())), None]}
-    (came,) = reports(meta)
-    assert came.seen() == events and came.logprobs == [None, -0.5] and came.final
+    (came,) = read_reports(meta)
+    assert came.read_events() == events and came.logprobs == [None, -0.5] and came.final
     with pytest.raises(ValueError, match="no event is of the kind"):
-        read_event({"kind": "other"})
+        event_from_dict({"kind": "other"})
 
 
 # -- what is refused -------------------------------------------------------------------------------
 
 
 def prepare(request: ForkRequest, prompt: int = 4, positions: int = 64, capacity: int = 200) -> int:
-    library = Library(VOCABULARY, outputs=400)
+    library = SchemaLibrary(VOCABULARY, outputs=400)
     ids = list(range(prompt))
     return library.prepare(request, ids, positions=positions, capacity=capacity).slots
 

@@ -22,7 +22,7 @@ class StandIn:
         self.asked: list[str] = []
         self._steps = steps
 
-    def answers(self, path: str) -> bool:
+    def is_success(self, path: str) -> bool:
         self.asked.append(path)
         self._steps -= 1
         return self._steps < 0
@@ -40,8 +40,8 @@ PUT = ["/begin_weight_update", "/update_weights_from_tensor", "/end_weight_updat
 
 @pytest.fixture(autouse=True)
 def little_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "_LOOK_S", 0.0)
-    monkeypatch.setattr(weights, "_SETTLE_S", 0.05)
+    monkeypatch.setattr(weights, "_POLL_S", 0.0)
+    monkeypatch.setattr(weights, "_IDLE_WITHIN_S", 0.05)
 
 
 def test_a_server_is_given_time_for_its_last_step() -> None:

@@ -48,7 +48,7 @@ class Served:
         """Waits until the server is idle."""
         transport = Transport(self.url)
         for _ in range(100):
-            if transport.answers("/flush_cache"):
+            if transport.is_success("/flush_cache"):
                 return
             time.sleep(0.1)
         raise AssertionError("requests are left on the server")

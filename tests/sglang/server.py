@@ -17,7 +17,7 @@ from unittest import mock
 import psutil
 import sglang
 
-from nprdsl.runtime.sglang.protocol import ForkRequest, Report, reports
+from nprdsl.runtime.sglang.protocol import ForkRequest, TraceReport, read_reports
 from nprdsl.structure.events import Event, ForkEvent, JoinEvent, TokenEvent
 
 T = TypeVar("T")
@@ -33,10 +33,10 @@ class Answer:
 
     ids: list[int]
     meta: dict[str, Any]
-    reports: list[Report]
+    reports: list[TraceReport]
 
     @property
-    def final(self) -> Report:
+    def final(self) -> TraceReport:
         assert self.reports and self.reports[-1].final, self.meta
         return self.reports[-1]
 
@@ -48,7 +48,7 @@ class Answer:
     @property
     def events(self) -> list[Event]:
         """What happened so far, of a trace whose events are wanted."""
-        return [event for report in self.reports for event in report.seen()]
+        return [event for report in self.reports for event in report.read_events()]
 
     @property
     def written(self) -> int:
@@ -119,7 +119,9 @@ def _children() -> list[psutil.Process]:
 
 
 def answer(output: dict[str, Any]) -> Answer:
-    return Answer(list(output["output_ids"]), output["meta_info"], reports(output["meta_info"]))
+    return Answer(
+        list(output["output_ids"]), output["meta_info"], read_reports(output["meta_info"])
+    )
 
 
 class Server:

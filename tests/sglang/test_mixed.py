@@ -209,9 +209,9 @@ def test_streams_of_tokens_and_events(server: Server, local: LocalEngine) -> Non
         assert list(result.token_ids[: len(before.ids)]) == before.ids
         assert len(after.ids) >= len(before.ids)
     assert_same(chunks[-1], result)
-    events = [event for report in chunks[-1].reports for event in report.seen()]
+    events = [event for report in chunks[-1].reports for event in report.read_events()]
     check_events(events, list(result.token_ids))
-    early = [event for report in chunks[len(chunks) // 2].reports for event in report.seen()]
+    early = [event for report in chunks[len(chunks) // 2].reports for event in report.read_events()]
     assert 0 < len(early) < len(events)
 
 

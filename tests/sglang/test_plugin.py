@@ -14,10 +14,9 @@ from transformers import GenerationConfig
 
 import nprdsl
 from nprdsl.runtime.sglang import plugin
-from nprdsl.runtime.sglang.http import front
-from nprdsl.runtime.sglang.plugin import hooks
-from nprdsl.runtime.sglang.plugin.attach import refusal
-from nprdsl.runtime.sglang.plugin.trace_request import Stage
+from nprdsl.runtime.sglang.plugin import scheduler_hooks
+from nprdsl.runtime.sglang.plugin.scheduler_plugin import server_refusal
+from nprdsl.runtime.sglang.plugin.trace_run import RunStage
 from nprdsl.runtime.sglang.protocol import KEY, ForkRequest
 from tests.sglang.server import Server
 
@@ -28,9 +27,9 @@ def test_an_unknown_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         plugin.register()
 
 
-def test_a_hook_that_is_not_in_place_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hook_that_is_not_in_place_ends_the_start() -> None:
     target = "sglang.srt.managers.schedule_batch.Req.no_such_method"
-    monkeypatch.setattr(hooks, "HOOKS", ((target, "after", hooks.idle_asked),))
+    HookRegistry.register(target, scheduler_hooks.is_idle)
     try:
         with pytest.raises(SystemExit, match=f"could not hook {target}"):
             plugin.register()
@@ -40,7 +39,7 @@ def test_a_hook_that_is_not_in_place_ends_the_start(monkeypatch: pytest.MonkeyPa
 
 def test_every_hook_is_in_place(server: Server) -> None:
     """SGLang has loaded the plugin through its entry point, in this process too."""
-    assert {target for target, _, _ in hooks.HOOKS} <= HookRegistry._patched
+    assert len(plugin.hooked()) > 25 and plugin.hooked() <= HookRegistry._patched
 
 
 def scheduler(**changes: Any) -> SimpleNamespace:
@@ -67,7 +66,7 @@ def scheduler(**changes: Any) -> SimpleNamespace:
 
 
 def test_a_server_that_can_run_schemas() -> None:
-    assert refusal(scheduler()) == ""
+    assert server_refusal(scheduler()) == ""
 
 
 @pytest.mark.parametrize(
@@ -77,11 +76,16 @@ def test_a_server_that_can_run_schemas() -> None:
         ({"page_size": 64}, "--page-size 1"),
         ({"tokenizer": None}, "--skip-tokenizer-init"),
         ({"sliding_window_size": 128}, "sliding window"),
+        ({"is_hybrid_swa": True}, "sliding window"),
+        ({"is_hybrid_ssm": True}, "recurrent"),
+        ({"enable_hierarchical_cache": True}, "hierarchical"),
         ({"spec_algorithm": SimpleNamespace(is_none=lambda: False)}, "speculative"),
     ],
 )
 def test_a_server_that_cannot_says_why(changes: dict[str, Any], words: str) -> None:
-    assert words in refusal(scheduler(**changes))
+    """In the public NPR engine the overlap scheduler, speculation and larger pages were on or off
+    by luck."""
+    assert words in server_refusal(scheduler(**changes))
 
 
 @pytest.mark.parametrize(
@@ -103,10 +107,10 @@ def test_a_server_tells_the_settings_of_its_model(
         max_total_num_tokens=100,
     )
     vars(made.model_config).update(context_len=128, vocab_size=300, hf_generation_config=own)
-    told = front.info_asked({"stock": 1}, made)
-    assert told["stock"] == 1
-    assert told[KEY]["sampling"] == sampling
-    assert (told[KEY]["positions"], told[KEY]["capacity"]) == (64, 100)
+    info = scheduler_hooks.add_server_info({"stock": 1}, made)
+    assert info["stock"] == 1
+    assert info[KEY]["sampling"] == sampling
+    assert (info[KEY]["positions"], info[KEY]["capacity"]) == (64, 100)
 
 
 def test_a_schema_on_a_server_with_overlap_is_refused(tiny: Path) -> None:
@@ -126,27 +130,24 @@ def test_requests_that_wait_too_long_for_memory(monkeypatch: pytest.MonkeyPatch)
         SimpleNamespace(trace=SimpleNamespace(rid=rid, queued_s=now - waited))
         for rid, waited in (("late", 9.0), ("early", 1.0))
     ]
-    traces = SimpleNamespace(busy=True, waiting=waiting)
-    monkeypatch.setattr(hooks, "_attached", [SimpleNamespace(traces=traces)])
-    assert hooks.timeouts_polled([], None) == []
+    ours: Any = SimpleNamespace(traces=SimpleNamespace(waiting=waiting))
+    assert scheduler_hooks.abort_overdue(ours, [], None) == []
     monkeypatch.setenv("SGLANG_REQ_WAITING_TIMEOUT", "5")
-    (abort,) = hooks.timeouts_polled([], None)
+    (abort,) = scheduler_hooks.abort_overdue(ours, [], None)
     assert (abort.rid, abort.abort_message) == ("late", "Request waiting timeout reached.")
 
 
-def test_an_aborted_prompt_leaves_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_aborted_prompt_leaves_the_queue() -> None:
     """Else SGLang tells its client of the abort, without a word about the trace."""
     mine, other = object(), object()
-    ours = SimpleNamespace(trace=mine, stage=Stage.PROMPT)
+    run = SimpleNamespace(trace=mine, stage=RunStage.PROMPT)
     aborted: list[Any] = []
-    traces = SimpleNamespace(
-        busy=True, matching=lambda rid, everything: [ours], abort=aborted.append
-    )
-    monkeypatch.setattr(hooks, "_attached", [SimpleNamespace(traces=traces)])
+    traces = SimpleNamespace(matching=lambda rid, everything: [run], abort=aborted.append)
+    ours: Any = SimpleNamespace(traces=traces)
     stock = SimpleNamespace(chunked_req=None, waiting_queue=[other, mine])
     asked = SimpleNamespace(rid="mine", abort_all=False, abort_message="")
-    hooks.abort_asked(stock, asked)
-    assert (stock.waiting_queue, aborted) == ([other], [ours])
+    scheduler_hooks.abort_traces(ours, stock, asked)
+    assert (stock.waiting_queue, aborted) == ([other], [run])
     stock.chunked_req = mine  # SGLang ends it between two chunks
-    hooks.abort_asked(stock, asked)
-    assert aborted == [ours]
+    scheduler_hooks.abort_traces(ours, stock, asked)
+    assert aborted == [run]

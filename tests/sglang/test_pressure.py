@@ -67,25 +67,33 @@ def test_branches_that_wait_for_rows_of_plain_requests(tight: Server, local: Loc
     assert all(len(answer.ids) == 60 for answer in answers[:-1])
 
 
-def test_plain_requests_that_may_not_go_on_give_up_a_row(tight: Server, local: LocalEngine) -> None:
-    """They hold all rows and wait for memory that is promised to one that waits for a row."""
-    case = spawning("Row", 8, length=70)
-    assert case.limits.max_tokens > POOL // 2
+def check_beside_plain(
+    tight: Server, local: LocalEngine, case: Case, names: list[str], tokens: int, least: int
+) -> None:
+    """The case comes when plain requests have written `least` tokens. All answers are right, and
+    plain requests were retracted for it."""
     result = case.result(local)
-    prompts = [ids_of(local, f"all rows {i}") for i in range(ROWS)]
-    alone = [tight.generate([prompt], [plain(100)])[0].ids for prompt in prompts]
+    prompts = [ids_of(local, name) for name in names]
+    alone = [tight.generate([prompt], [plain(tokens)])[0].ids for prompt in prompts]
 
     async def together() -> tuple[Answer, list[Answer]]:
-        holding = [tight.follow(prompt, plain(100)) for prompt in prompts]
-        for one in holding:
-            await one.until(lambda chunk: len(chunk.ids) > 2)
+        running = [tight.follow(prompt, plain(tokens)) for prompt in prompts]
+        for one in running:
+            await one.until(lambda chunk: len(chunk.ids) > least)
         answer = await tight.send(result.prompt_ids, case.request)
-        return answer, [await one.last() for one in holding]
+        return answer, [await one.last() for one in running]
 
     answer, others = tight.run(together())
     agree(answer, result)
     assert [other.ids for other in others] == alone
     assert sum(other.meta["num_retractions"] for other in others) > 0
+
+
+def test_plain_requests_that_may_not_go_on_give_up_a_row(tight: Server, local: LocalEngine) -> None:
+    """They hold all rows and wait for memory that is promised to one that waits for a row."""
+    case = spawning("Row", 8, length=70)
+    assert case.limits.max_tokens > POOL // 2
+    check_beside_plain(tight, local, case, [f"all rows {i}" for i in range(ROWS)], 100, 2)
 
 
 def test_what_can_never_fit_is_refused_at_once(tight: Server, local: LocalEngine) -> None:
@@ -158,22 +166,8 @@ def test_what_is_promised_is_there_when_it_is_taken_at_once(
     tight: Server, local: LocalEngine
 ) -> None:
     """Plain requests that run while the trunk is written do not grow into it: they are put back."""
-    case = late("Headers")
-    result = case.result(local)
-    prompts = [ids_of(local, f"grow {i}") for i in range(3)]  # SGLang lets these in together
-    alone = [tight.generate([prompt], [plain(280)])[0].ids for prompt in prompts]
-
-    async def together() -> tuple[Answer, list[Answer]]:
-        growing = [tight.follow(prompt, plain(280)) for prompt in prompts]
-        for one in growing:
-            await one.until(lambda chunk: len(chunk.ids) > 20)
-        answer = await tight.send(result.prompt_ids, case.request)
-        return answer, [await one.last() for one in growing]
-
-    answer, others = tight.run(together())
-    agree(answer, result)
-    assert [other.ids for other in others] == alone
-    assert sum(other.meta["num_retractions"] for other in others) > 0
+    names = [f"grow {i}" for i in range(3)]  # SGLang lets these in together
+    check_beside_plain(tight, local, late("Headers"), names, 280, 20)
 
 
 def test_plain_prompts_wait_for_what_is_promised(tight: Server, local: LocalEngine) -> None:

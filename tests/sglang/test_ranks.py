@@ -19,7 +19,7 @@ from sglang.srt.managers.io_struct import ContinueGenerationReqInput, PauseGener
 
 import nprdsl
 from nprdsl.runtime import LocalEngine, Sampling
-from nprdsl.runtime.sglang.plugin import sampling
+from nprdsl.runtime.sglang.plugin import forward_pass
 from nprdsl.structure.events import EndReason
 from tests.sglang.cases import GREEDY, Case, agree, all_agree, ids_of, nesting, plain, spawning
 from tests.sglang.server import Answer, Server
@@ -113,12 +113,14 @@ def test_ranks_that_differ_end_the_server(monkeypatch: pytest.MonkeyPatch) -> No
         sent.append(tensor.clone())
         return sent[0]
 
-    monkeypatch.setattr(sampling, "get_tp_group", lambda: SimpleNamespace(broadcast=broadcast))
+    monkeypatch.setattr(forward_pass, "get_tp_group", lambda: SimpleNamespace(broadcast=broadcast))
 
     def agreed(slots: int, token: int, row: int = 1) -> list[tuple[int, int, float]]:
         traces: Any = SimpleNamespace(pools=SimpleNamespace(free_slots=slots, free_rows=3))
         drawn = [(row, token, -0.5)]
-        return sampling._agreed(traces, ["a", "b", "c"], drawn, torch.device("cpu"))
+        return forward_pass._agree_with_first_rank(
+            traces, ["a", "b", "c"], drawn, torch.device("cpu")
+        )
 
     assert agreed(100, 7) == [(1, 7, -0.5)]
     assert agreed(100, 8) == [(1, 7, -0.5)], "the first rank's token"

@@ -1,9 +1,7 @@
-"""Faults N14 to N24 of the public NPR engine that this server must not share.
+"""Faults that this server must not share with the public engine of Native Parallel Reasoner (arXiv
+2512.07461) and the engine that it is derived from (arXiv 2506.09991).
 
-The numbers are those of our list of faults found in the reference implementation of Native Parallel
-Reasoner (arXiv 2512.07461) and the engine that it is derived from (arXiv 2506.09991); each test
-says what was wrong there. Non-goals: N9 to N13 and N22, KV and memory (see
-`test_regressions_npr_kv`).
+Each test says what was wrong there. Faults of KV and memory are in `test_regressions_npr_kv`.
 """
 
 from __future__ import annotations
@@ -18,10 +16,9 @@ import nprdsl
 from nprdsl.machine.actions import FIRST
 from nprdsl.machine.budget import Limits
 from nprdsl.runtime import LocalEngine, Sampling
-from nprdsl.runtime.sglang.plugin.attach import refusal
-from nprdsl.runtime.sglang.plugin.trace_request import Conductor
-from nprdsl.runtime.sglang.protocol import reports
-from nprdsl.runtime.sglang.requests import Library
+from nprdsl.runtime.sglang.plugin.trace_run import TraceRun
+from nprdsl.runtime.sglang.preparation import SchemaLibrary
+from nprdsl.runtime.sglang.protocol import read_reports
 from nprdsl.structure.events import BranchEndEvent, BranchReason, EndReason, ForkEvent, TokenEvent
 from tests.sglang.cases import (
     GREEDY,
@@ -41,9 +38,7 @@ from tests.sglang.cases import (
 from tests.sglang.server import POOL, Answer, Server
 
 
-def test_n14_constraints_hold_in_branches_and_behind_joins(
-    server: Server, local: LocalEngine
-) -> None:
+def test_constraints_hold_in_branches_and_behind_joins(server: Server, local: LocalEngine) -> None:
     """There children lost grammar and end tokens: constrained decoding and forks excluded each
     other."""
     source = """
@@ -69,7 +64,7 @@ ANSWER: /yes|no/
         assert schema.check(result.text) == []
 
 
-def test_n15_an_abort_takes_the_branches_along_and_a_won_join_ends_siblings(
+def test_an_abort_takes_the_branches_along_and_a_won_join_ends_siblings(
     server: Server, local: LocalEngine
 ) -> None:
     """There children had names of their own, so an abort of their parent missed them."""
@@ -95,7 +90,7 @@ def test_n15_an_abort_takes_the_branches_along_and_a_won_join_ends_siblings(
     assert any(e.reason is BranchReason.CUT for e in cut)
 
 
-def test_n16_the_number_of_plans_is_kept_and_every_end_has_a_name(
+def test_the_number_of_plans_is_kept_and_every_end_has_a_name(
     server: Server, local: LocalEngine
 ) -> None:
     """There more than five plans, or any fault, ended as `stop`, like an end token."""
@@ -111,7 +106,7 @@ def test_n16_the_number_of_plans_is_kept_and_every_end_has_a_name(
     assert max(len(fork.children) for fork in made) == 2
 
 
-def test_n17_a_branch_out_of_budget_is_closed_by_its_own_tag(
+def test_a_branch_out_of_budget_is_closed_by_its_own_tag(
     server: Server, local: LocalEngine
 ) -> None:
     """There a branch cut by length was merged as it was, and `<takeaway>` forced behind it."""
@@ -125,7 +120,7 @@ def test_n17_a_branch_out_of_budget_is_closed_by_its_own_tag(
     assert all(schema.check(result.text) == [] for result in results)
 
 
-def test_n18_labels_differ_and_every_plan_is_executed(server: Server, local: LocalEngine) -> None:
+def test_labels_differ_and_every_plan_is_executed(server: Server, local: LocalEngine) -> None:
     """There labels were not checked: plans could share one, or have none and not be executed."""
     source = """
 %import .parallel (map, process, reduce)
@@ -149,7 +144,7 @@ WORD: /[a-z]{3}/
         assert len(set(fork.labels)) == len(fork.labels) == len(fork.children)
 
 
-def test_n19_nested_branches_count(server: Server, local: LocalEngine) -> None:
+def test_nested_branches_count(server: Server, local: LocalEngine) -> None:
     """There the budget knew the innermost number of branches only."""
     multiverse = nprdsl.load("multiverse")
     for tokens, deepest in ((60, 1), (110, 1), (190, 1), (260, 2)):
@@ -160,7 +155,7 @@ def test_n19_nested_branches_count(server: Server, local: LocalEngine) -> None:
         assert max(map(nesting, results)) == deepest
 
 
-def test_n20_settings_belong_to_one_request(server: Server, local: LocalEngine) -> None:
+def test_settings_belong_to_one_request(server: Server, local: LocalEngine) -> None:
     """There one object was shared and changed, and the user's own penalty overwritten."""
     penalised = replace(GREEDY, repetition_penalty=1.3)
     per_rule = replace(GREEDY, rules={"step": {"repetition_penalty": 1.6}})
@@ -179,8 +174,9 @@ def test_n20_settings_belong_to_one_request(server: Server, local: LocalEngine) 
     assert len({tuple(answer.final.ids) for answer in answers[1:4]}) > 1
 
 
-def test_n21_tags_one_after_another_lose_no_fork(server: Server, local: LocalEngine) -> None:
-    """There a second stop token behind the trigger replaced it, and a branch needed two more."""
+def test_tags_one_after_another_lose_no_fork(server: Server, local: LocalEngine) -> None:
+    """There a second stop token behind one that triggers a fork replaced it, and a branch cost two
+    more tokens."""
     source = """
 %import .parallel (spawn, reduce)
 start: "<guideline>" outer "</guideline>" spawn{step}~2 reduce{end} WORD
@@ -199,7 +195,7 @@ WORD: /[a-z]{3}/
     assert [forks(result) for result in results] == [4] * 4
 
 
-def test_n23_no_text_is_made_or_read_while_tokens_are_drawn_and_told(local: LocalEngine) -> None:
+def test_no_text_is_made_or_read_while_tokens_are_drawn_and_told(local: LocalEngine) -> None:
     """There the tokenizer ran three times for every token, a text was cut to its first character,
     and traces were decoded, cut and encoded again."""
 
@@ -217,24 +213,22 @@ def test_n23_no_text_is_made_or_read_while_tokens_are_drawn_and_told(local: Loca
         customized_info=None,
     )
     case = spawning("Text", 3)
-    library = Library(local.vocabulary, len(local.tokenizer or ()))
+    library = SchemaLibrary(local.vocabulary, len(local.tokenizer or ()))
     prompt = ids_of(local, case.prompt)
     prepared = library.prepare(case.request, prompt, positions=2048, capacity=POOL)
-    conductor = Conductor(trace, prepared)
-    conductor.begin()
+    run = TraceRun(trace, prepared)
+    run.begin()
     drawn = 0
-    while conductor.finish is None:
-        for branch in conductor.machine.live:
-            if branch in conductor.machine.live:
-                mask = conductor.draw(branch).mask
-                conductor.advance(branch, first_of(mask), -1.0)
+    while run.finish is None:
+        for branch in run.machine.live:
+            if branch in run.machine.live:
+                mask = run.draw(branch).mask
+                run.advance(branch, first_of(mask), -1.0)
                 drawn += 1
-        conductor.report()
+        run.report()
     assert drawn > 3 * 24
-    (final,) = [r for r in reports(trace.customized_info) if r.final]
-    assert (
-        final.ids == trace.output_ids.tolist() == list(conductor.machine.trace().ids)[len(prompt) :]
-    )
+    (final,) = [r for r in read_reports(trace.customized_info) if r.final]
+    assert final.ids == trace.output_ids.tolist() == list(run.machine.trace().ids)[len(prompt) :]
 
 
 def first_of(mask: Any) -> int:
@@ -245,7 +239,7 @@ def first_of(mask: Any) -> int:
     raise AssertionError("no token is allowed")
 
 
-def test_n23_ids_are_never_spelled_anew(server: Server, local: LocalEngine) -> None:
+def test_token_ids_are_never_decoded_and_encoded_again(server: Server, local: LocalEngine) -> None:
     """There prompts and traces were decoded and encoded again: a tag that a prompt spells became
     one, and split the prompt."""
     result = all_agree(server, local, [npr("Über 漢字 🙂 <step> as text")])[0]
@@ -258,7 +252,7 @@ def test_n23_ids_are_never_spelled_anew(server: Server, local: LocalEngine) -> N
     )
 
 
-def test_n24_what_is_written_is_streamed(server: Server, local: LocalEngine) -> None:
+def test_what_is_written_is_streamed(server: Server, local: LocalEngine) -> None:
     """There partial output was commented out: a client waited for the whole trace."""
     case = spawning("Stream", 4, length=40)
     result = case.result(local)
@@ -277,42 +271,3 @@ def test_n24_what_is_written_is_streamed(server: Server, local: LocalEngine) -> 
             written.setdefault(event.branch, []).extend(event.tokens)
     assert sorted(map(len, written.values()))[-4:] == [42] * 4
     agree(seen[-1], result)
-
-
-def test_n24_what_was_not_tested_is_refused() -> None:
-    """There the overlap scheduler, speculation and larger pages were on or off by luck."""
-    fine = stock_scheduler()
-    assert refusal(fine) == ""
-    for change, words in {
-        "enable_overlap": "--disable-overlap-schedule",
-        "page_size": "--page-size 1",
-        "enable_hierarchical_cache": "hierarchical",
-        "is_hybrid_swa": "sliding window",
-        "is_hybrid_ssm": "recurrent",
-    }.items():
-        scheduler = stock_scheduler()
-        setattr(scheduler, change, 16 if change == "page_size" else True)
-        assert words in refusal(scheduler)
-
-
-def stock_scheduler() -> SimpleNamespace:
-    """What `refusal` looks at, for a server that can run schemas."""
-    off = SimpleNamespace(is_none=lambda: True)
-    return SimpleNamespace(
-        server_args=SimpleNamespace(
-            disaggregation_mode="null", pp_size=1, enable_dp_attention=False
-        ),
-        model_config=SimpleNamespace(model_is_mrope=False, is_encoder_decoder=False),
-        enable_overlap=False,
-        tokenizer=object(),
-        is_generation=True,
-        page_size=1,
-        is_hybrid_swa=False,
-        sliding_window_size=None,
-        is_hybrid_ssm=False,
-        spec_algorithm=off,
-        enable_priority_preemption=False,
-        dllm_config=None,
-        enable_hierarchical_cache=False,
-        enable_hisparse=False,
-    )

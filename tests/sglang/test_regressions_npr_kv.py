@@ -1,7 +1,7 @@
-"""Faults N9 to N13 and N22 of the public NPR engine that this server must not share: KV and memory.
+"""Faults of the public NPR engine in KV and memory that this server must not share.
 
-What the numbers are is told in `test_regressions_npr_engine`. All run on the server of the session,
-whose own checks of memory end it where a slot is lost.
+Each test says what was wrong there. All run on the server of the session, whose own checks of
+memory end it if a slot is lost. Other faults are in `test_regressions_npr_engine`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.sglang.cases import (
 from tests.sglang.server import POOL, Answer, Server
 
 
-def test_n9_a_request_that_may_not_fork_any_more_keeps_its_slots(
+def test_a_request_that_may_not_fork_any_more_keeps_its_slots(
     server: Server, local: LocalEngine
 ) -> None:
     """There one beyond the greatest depth was freed and went on decoding in the freed row."""
@@ -53,7 +53,7 @@ async def beside(server: Server, work: Any, size: int) -> Any:
     return await task
 
 
-def test_n10_branches_that_wait_for_a_sibling_are_never_dropped(
+def test_branches_that_wait_for_a_sibling_are_never_dropped(
     server: Server, local: LocalEngine
 ) -> None:
     """There a finished branch could be evicted, and the join took whatever the cache had left."""
@@ -72,7 +72,7 @@ def test_n10_branches_that_wait_for_a_sibling_are_never_dropped(
         agree(answer, result)
 
 
-def test_n11_a_join_owns_every_branch_and_frees_it_once(server: Server, local: LocalEngine) -> None:
+def test_a_join_owns_every_branch_and_frees_it_once(server: Server, local: LocalEngine) -> None:
     """There only the last branch was locked, and shared slots were inserted, and freed, twice."""
     source = spawning("", 2).schema.grammar.source
     block = "spawn{path}~1..12 reduce{end}"
@@ -92,7 +92,7 @@ def test_n11_a_join_owns_every_branch_and_frees_it_once(server: Server, local: L
     server.settle()
 
 
-def test_n12_joined_kv_is_no_prefix_of_a_plain_request(server: Server, local: LocalEngine) -> None:
+def test_joined_kv_is_no_prefix_of_a_plain_request(server: Server, local: LocalEngine) -> None:
     """There the tree held merged branches under their flat text, for any causal request to use."""
     result = all_agree(server, local, [npr("Flat")])[0]
     assert nesting(result)
@@ -104,7 +104,7 @@ def test_n12_joined_kv_is_no_prefix_of_a_plain_request(server: Server, local: Lo
     assert server.generate([text], [plain(8)])[0].ids == warm.ids
 
 
-def test_n13_positions_do_not_depend_on_what_was_cached(server: Server, local: LocalEngine) -> None:
+def test_positions_do_not_depend_on_what_was_cached(server: Server, local: LocalEngine) -> None:
     """There the position was set once, and wrong after another prefix hit or a retraction."""
     case = spawning("The same beginning, " * 8 + "then an end", 3, length=16, tokens=80)
     longer = replace(case, prompt="The same beginning, " * 8 + "then another end")
@@ -126,9 +126,7 @@ def test_n13_positions_do_not_depend_on_what_was_cached(server: Server, local: L
     agree(server.run(put_back()), result)
 
 
-def test_n22_no_company_and_no_memory_are_no_reason_to_die(
-    server: Server, local: LocalEngine
-) -> None:
+def test_no_company_and_no_memory_are_no_reason_to_die(server: Server, local: LocalEngine) -> None:
     """There an empty batch of branches, or no batch for want of memory, ended the scheduler."""
     request = npr("Big", Limits(max_tokens=1500, branches=4)).request
     ended: list[str] = []

@@ -1,1 +1,1 @@
-"""The side of SGLang that asks: an engine over HTTP, for servers with the plugin and without."""
+"""`SGLangEngine` and its parts: an engine that sends its requests to a server over HTTP."""

@@ -1,13 +1,17 @@
-"""One request to a server with the plugin: a call in a thread, its events, its result."""
+"""One request of a client to a server with the plugin, from its submission to its `Result`.
+
+The HTTP call runs in a thread; another thread may follow its events, wait for its result, or abort
+it. `nprdsl.runtime.sglang.client.rereading` has the variant for servers without the plugin.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 from queue import SimpleQueue
-from threading import Event as Flag
 from typing import Any, Final
 
 from nprdsl.machine.branch_state import Written
@@ -15,16 +19,16 @@ from nprdsl.runtime.engine import Submission
 from nprdsl.runtime.errors import EngineUnavailableError
 from nprdsl.runtime.outcome import Ending, outcome
 from nprdsl.runtime.results import Result
-from nprdsl.runtime.sglang.client.transport import Line, ServerError, Transport
-from nprdsl.runtime.sglang.protocol import ForkRequest, Report, Route, reports
-from nprdsl.runtime.sglang.written import written_of
+from nprdsl.runtime.sglang.client.transport import Connection, ServerError, Transport
+from nprdsl.runtime.sglang.protocol import ForkRequest, Route, read_reports
 from nprdsl.structure.events import EndReason, Event
 
-_INSIST_S: Final = 0.3  # an abort may overtake the request that it means, so it is said again
+_ABORT_AGAIN_S: Final = 0.3  # an abort may overtake its request, so it is sent until the call ends
 
 
 class Call:
-    """A request with a name on the server, `rid`. `events`: someone will listen."""
+    """One request. `number` is the engine's name for it, `rid` the server's; `events` says whether
+    somebody will read its events."""
 
     def __init__(
         self,
@@ -33,117 +37,116 @@ class Call:
         transport: Transport,
         *,
         events: bool,
-        route: Route = Route.STRAIGHT,
+        route: Route = Route.DIRECT,
     ) -> None:
         self.number = number
         self.submission = submission
         self.rid = uuid.uuid4().hex
         self.transport = transport
         self.route = route
-        self._line = Line()
-        self._listens = events
-        self._events: SimpleQueue[Event | None] = SimpleQueue()
-        self._aborted = Flag()
+        self._connection = Connection()
+        self._has_listener = events
+        self._events: SimpleQueue[Event | None] = SimpleQueue()  # None: the call has ended
+        self._aborted = threading.Event()
         self._future: Future[Result] = Future()
         self._started_s = time.perf_counter()
 
-    def begin(self, pool: Executor) -> None:
-        """Queues it."""
+    def start(self, pool: Executor) -> None:
+        """Queues the call."""
         self._pool = pool
         self._future = pool.submit(self._run)
 
     def events(self) -> Iterator[Event]:
-        """What happens, until it has ended."""
+        """The events of the request as they come, until it has ended."""
         while (event := self._events.get()) is not None:
             yield event
 
     def result(self) -> Result:
-        """Waits for it."""
+        """Waits for the result."""
         return self._future.result()
 
     def abort(self) -> None:
-        """Ends it; `result` gives what there is."""
+        """Ends the request; `result` gives what was written so far."""
         if not self._aborted.is_set() and not self._future.done():
             self._aborted.set()
-            self._pool.submit(self._insist)
+            self._pool.submit(self._send_aborts)
 
-    def _insist(self) -> None:
+    def _send_aborts(self) -> None:
         while not self._future.done():
             try:
                 self.transport.post("/abort_request", {"rid": self.rid})
             except EngineUnavailableError:
                 return  # the call itself fails too, and says so
-            except ServerError:  # a router passes no aborts on, but the end of a connection
-                self._line.cut()
+            except ServerError:  # a router has no such path; closing the connection aborts there
+                self._connection.cut()
                 return
-            time.sleep(_INSIST_S)
+            time.sleep(_ABORT_AGAIN_S)
 
-    # -- in a thread of its own --------------------------------------------------------------------
+    # -- in a thread of the pool -------------------------------------------------------------------
 
     def _run(self) -> Result:
         try:
             if self._aborted.is_set():
-                return self.ended(EndReason.ABORTED)
+                return self._result(EndReason.ABORTED)
             return self._work()
         except (EngineUnavailableError, ServerError) as error:
-            if self._line.was_cut:
-                return self.ended(EndReason.ABORTED)
-            return self.ended(EndReason.FAILED, error=str(error))
+            if self._connection.was_cut:
+                return self._result(EndReason.ABORTED)
+            return self._result(EndReason.FAILED, error=str(error))
         finally:
             self._events.put(None)
 
     def _work(self) -> Result:
-        """Raises EngineUnavailableError, ServerError."""
-        asked = self.submission
-        fork = ForkRequest.of(
-            asked.schema,
-            limits=asked.limits,
-            join=asked.join,
-            sampling=asked.sampling,
-            parallel=asked.parallel,
-            events=self._listens,
+        """Runs the request. Raises EngineUnavailableError, ServerError."""
+        submission = self.submission
+        fork_request = ForkRequest.of(
+            submission.schema,
+            limits=submission.limits,
+            join=submission.join,
+            sampling=submission.sampling,
+            parallel=submission.parallel,
+            events=self._has_listener,
         )
         body = {
             "rid": self.rid,
-            "input_ids": list(asked.machine.prompt),
-            "stream": self._listens,
-            **fork.fields(self.route),
+            "input_ids": list(submission.machine.prompt),
+            "stream": self._has_listener,
+            **fork_request.fields(self.route),
         }
-        last: dict[str, Any] = {}
-        for last in self._answers(body):
-            if "error" in last:
-                raise ServerError(int(last["error"].get("code", 500)), last["error"]["message"])
-            for report in reports(last["meta_info"]):
-                for event in report.seen():
-                    self._events.put(event)
+        response: dict[str, Any] = {}
+        for response in self._responses(body):
+            if "error" in response:
+                error = response["error"]
+                raise ServerError(int(error.get("code", 500)), error["message"])
+            for report in read_reports(response["meta_info"]):
+                self._emit(report.read_events())
                 if report.final:
-                    return self._reported(report)
-        return self._unreported(last)
+                    assert report.finish is not None
+                    return self._result(
+                        report.finish,
+                        written=report.written(),
+                        forwards=report.forwards,
+                        error=report.error,
+                    )
+        return self._result_without_report(response)
 
-    def _answers(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _responses(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """One response, or one for each chunk of a stream."""
         if body["stream"]:
-            yield from self.transport.events("/generate", body, self._line)
+            yield from self.transport.events("/generate", body, self._connection)
         else:
-            yield self.transport.post("/generate", body, self._line)
+            yield self.transport.post("/generate", body, self._connection)
 
-    def _reported(self, report: Report) -> Result:
-        assert report.finish is not None
-        return self.ended(
-            report.finish,
-            written=written_of(report),
-            forwards=report.forwards,
-            error=report.error,
-        )
+    def _result_without_report(self, last: dict[str, Any]) -> Result:
+        """The server ended the request before the plugin could report anything of it."""
+        reason = last.get("meta_info", {}).get("finish_reason") or {}
+        is_abort = reason.get("type") == "abort" and not reason.get("status_code")
+        if self._aborted.is_set() or is_abort:
+            return self._result(EndReason.ABORTED)
+        message = reason.get("message") or "the server closed the connection"
+        return self._result(EndReason.FAILED, error=message)
 
-    def _unreported(self, last: dict[str, Any]) -> Result:
-        """It was ended before the plugin had anything to tell."""
-        told = last.get("meta_info", {}).get("finish_reason") or {}
-        if self._aborted.is_set() or (told.get("type") == "abort" and not told.get("status_code")):
-            return self.ended(EndReason.ABORTED)
-        message = told.get("message") or "the server closed the connection"
-        return self.ended(EndReason.FAILED, error=message)
-
-    def ended(
+    def _result(
         self,
         finish: EndReason,
         *,
@@ -151,7 +154,6 @@ class Call:
         forwards: int = 0,
         error: str = "",
     ) -> Result:
-        """The result of this call."""
         machine = self.submission.machine
         ending = Ending(
             request_id=self.number,
@@ -163,8 +165,7 @@ class Call:
         )
         return outcome(machine.bound, machine.prompt, written, ending)
 
-    def tell(self, events: Sequence[Event]) -> None:
-        """Passes events on to who listens."""
-        if self._listens:
+    def _emit(self, events: Sequence[Event]) -> None:
+        if self._has_listener:
             for event in events:
                 self._events.put(event)

@@ -1,7 +1,8 @@
-"""`SGLangEngine`: the engine of a server, with the interface of the local one.
+"""`SGLangEngine`: the interface of every engine, for a model that an SGLang server runs.
 
-On a server with the plugin a request is one call, and forks and joins happen there. On one without
-it, schemas whose joins read branches again run by calls of this process (see `rereading`).
+On a server with the plugin a request is one HTTP call, and forks and joins happen there (`Call`).
+On a stock server, schemas whose joins are all `reread` run too: this process forks, and sends plain
+requests for each branch (`RereadingCall`).
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from nprdsl.runtime.prompts import Ids, PromptEncoder
 from nprdsl.runtime.results import Completion, Result
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.runtime.sglang.client.call import Call
-from nprdsl.runtime.sglang.client.forks_here import RereadingCall, check_server
-from nprdsl.runtime.sglang.client.plain_text import completions
+from nprdsl.runtime.sglang.client.remote_server import RemoteServer
+from nprdsl.runtime.sglang.client.rereading import RereadingCall, check_needs_no_plugin
+from nprdsl.runtime.sglang.client.stock_requests import completions
 from nprdsl.runtime.sglang.client.transport import ServerError, Transport
 from nprdsl.runtime.sglang.client.weights import Weights
 from nprdsl.runtime.sglang.protocol import Route
-from nprdsl.runtime.sglang.server_info import ServerSelf
 from nprdsl.structure.events import Event
 from nprdsl.tokens.vocabulary import Vocabulary
 
@@ -37,9 +38,9 @@ MOST_CALLS: Final = 256  # requests at once; more wait here
 class SGLangEngine(Engine):
     """The model of the server at `url`, such as `nprdsl serve` starts.
 
-    `tokenizer` is the model's fast tokenizer, by default the server's own. `worker` is the address
-    of one server where `url` is that of a router. `fork_here` lets requests fork in this process,
-    as on a server without the plugin. Raises EngineUnavailableError where none answers.
+    `tokenizer` is the model's fast tokenizer, by default the server's own. If `url` is that of a
+    router, `worker` is the address of one server behind it. `fork_here` lets requests fork in this
+    process even if the server has the plugin. Raises EngineUnavailableError if no server answers.
     """
 
     def __init__(
@@ -52,20 +53,20 @@ class SGLangEngine(Engine):
         fork_here: bool = False,
     ) -> None:
         self._transport = Transport(url, api_key)
-        asked = Transport(worker, api_key) if worker else self._transport
+        one_server = Transport(worker, api_key) if worker else self._transport
         try:
-            itself = ServerSelf(asked)
-            itself.check()
-            self.tokenizer = itself.tokenizer() if tokenizer is None else tokenizer
+            server = RemoteServer(one_server)
+            server.check()
+            self.tokenizer = server.tokenizer() if tokenizer is None else tokenizer
             vocabulary = Vocabulary.from_tokenizer(self.tokenizer)
-            self.info = itself.info(vocabulary.size)
-            self._longest = itself.longest
+            self.info = server.info(vocabulary.size)
+            self._longest_prompt = server.longest_prompt
         except ServerError as error:
             raise EngineUnavailableError(
-                f"what answers at {asked.url} is no SGLang server ({error})"
+                f"what answers at {one_server.url} is no SGLang server ({error})"
             ) from error
-        self.forks_here = fork_here or itself.plugin is None
-        self._route = Route.ROUTER if worker else Route.STRAIGHT
+        self.forks_here = fork_here or server.plugin is None
+        self._route = Route.ROUTER if worker else Route.DIRECT
         self.weights = Weights(self._transport)
         super().__init__(PromptEncoder(self.tokenizer, vocabulary), vocabulary)
         self._numbers = count(1)
@@ -86,7 +87,7 @@ class SGLangEngine(Engine):
         return self.info.outputs
 
     def close(self) -> None:
-        """Aborts what is open and ends the threads; the server goes on."""
+        """Aborts open requests and ends the threads of this client; the server runs on."""
         for number in list(self._open):
             self.abort(number)
         self._pool.shutdown()
@@ -95,10 +96,10 @@ class SGLangEngine(Engine):
     # -- running -----------------------------------------------------------------------------------
 
     def _begin(self, submission: Submission, *, events: bool) -> int:
-        self._check_room(submission)
+        self._check_capacity(submission)
         number = next(self._numbers)
         if self.forks_here:
-            check_server(submission)
+            check_needs_no_plugin(submission)
             call: Call = RereadingCall(
                 number, submission, self._transport, self._branches, events=events
             )
@@ -106,7 +107,7 @@ class SGLangEngine(Engine):
             call = Call(number, submission, self._transport, events=events, route=self._route)
         with self._lock:
             self._open[number] = call
-        call.begin(self._pool)
+        call.start(self._pool)
         return number
 
     def _events(self, number: int) -> Iterator[Event]:
@@ -130,23 +131,24 @@ class SGLangEngine(Engine):
     def _complete(
         self, prompts: Sequence[Ids], budgets: Sequence[int], sampling: Sequence[Sampling]
     ) -> list[Completion]:
-        """What is written must fit into a prompt, to be read again (see `plaintext`)."""
-        rooms = [self._longest - len(prompt) for prompt in prompts]
-        for prompt, room in zip(prompts, rooms, strict=True):
-            if room < 1:
+        """Prompt and completion together must be short enough for a prompt: the server may have to
+        read them again for the log-probabilities."""
+        most = [self._longest_prompt - len(prompt) for prompt in prompts]
+        for prompt, tokens in zip(prompts, most, strict=True):
+            if tokens < 1:
                 raise LimitError(
                     f"the prompt has {len(prompt)} tokens, but the server completes prompts of "
-                    f"{self._longest - 1} at most"
+                    f"{self._longest_prompt - 1} at most"
                 )
-        least = [min(pair) for pair in zip(budgets, rooms, strict=True)]
-        return completions(self._transport, self.vocabulary, prompts, least, sampling)
+        lowered = [min(pair) for pair in zip(budgets, most, strict=True)]
+        return completions(self._transport, self.vocabulary, prompts, lowered, sampling)
 
     def _forget(self, number: int) -> None:
         with self._lock:
             self._open.pop(number, None)
 
-    def _check_room(self, submission: Submission) -> None:
-        """Raises CapacityError for what can never fit."""
+    def _check_capacity(self, submission: Submission) -> None:
+        """Raises CapacityError for a request that the server's KV cache can never hold."""
         prompt = len(submission.machine.prompt)
         slots = most_fed(submission.schema.grammar, submission.limits, prompt)
         if slots > self.info.capacity:

@@ -1,6 +1,7 @@
-"""New weights for a running server, between requests: the rollout side of a trainer.
+"""Replaces the weights of a running server: a trainer does so between batches of rollouts.
 
-SGLang waits until no request runs, swaps, and empties its prefix cache.
+Weights come from a checkpoint on the server's disk or from tensors of this process. SGLang waits
+until no request runs, swaps the weights, and empties its prefix cache.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-_SETTLE_S: Final = 5.0
-_LOOK_S: Final = 0.02
+_IDLE_WITHIN_S: Final = 5.0
+_POLL_S: Final = 0.02
 
 
 class WeightsError(RuntimeError):
-    """The server did not take the weights; it goes on with those that it had."""
+    """The server did not take the weights, and keeps those that it had."""
 
 
 class Weights:
@@ -40,7 +41,8 @@ class Weights:
         return str(self._transport.get("/model_info")["weight_version"])
 
     def load(self, folder: str | Path, *, version: str | None = None) -> None:
-        """Reads a checkpoint that the server can see. Raises WeightsError."""
+        """Loads a checkpoint from a folder on the server's machine. `version` becomes the name of
+        the weights. Raises WeightsError."""
         body = {"model_path": str(folder)}
         self._swap(lambda: self._update("/update_weights_from_disk", body, version))
 
@@ -65,8 +67,8 @@ class Weights:
         self._swap(swap)
 
     def _swap(self, swap: Callable[[], None]) -> None:
-        """SGLang waits for requests that run, but refuses weights until the step behind that of the
-        last answer, which may be still to come."""
+        """SGLang refuses weights until the scheduler's step after that of the last answer,
+        so one refusal is no failure yet."""
         try:
             swap()
         except WeightsError:
@@ -75,21 +77,21 @@ class Weights:
             swap()
 
     def _is_idle_soon(self) -> bool:
-        until = time.monotonic() + _SETTLE_S
-        while not self._transport.answers("/flush_cache"):
+        until = time.monotonic() + _IDLE_WITHIN_S
+        while not self._transport.is_success("/flush_cache"):
             if time.monotonic() > until:
                 return False
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
         return True
 
     def _update(self, path: str, body: dict[str, Any], version: str | None = None) -> None:
         named = {} if version is None else {"weight_version": version}
         try:
-            told = self._transport.post(path, {**body, **named})
+            answer = self._transport.post(path, {**body, **named})
         except ServerError as error:
             raise WeightsError(str(error)) from error
-        if not told.get("success"):
-            raise WeightsError(told.get("message") or "the server gave no reason")
+        if not answer.get("success"):
+            raise WeightsError(answer.get("message") or "the server gave no reason")
 
 
 def _pickled(tensors: list[tuple[str, Tensor]]) -> bytes:

@@ -1,1 +1,2 @@
-"""What a server with the plugin answers over HTTP: chats that name a schema, and its figures."""
+"""What a server with the plugin answers over HTTP beyond stock SGLang: chat completions with a
+schema, `/server_info` with a `ServerInfo`, the tokenizer's files."""

@@ -1,16 +1,16 @@
-"""`/v1/chat/completions` with a schema: the answer is the message, the trace a field beside it.
+"""`/v1/chat/completions` with a schema: the message is the answer, the trace a field beside it.
 
-The request is SGLang's own with more fields (`ChatOptions`). What cannot work is refused with 400
-before anything runs: an unknown schema, a budget that no trace can meet, options without a meaning
-for a trace.
+In goes SGLang's own request with more fields (`ChatOptions`); out comes its response, whole or as a
+stream. Everything that cannot work is refused with a 400 before anything runs: an unknown schema, a
+budget that no trace can meet, options that have no meaning for a trace.
 """
 
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal, TypeVar
@@ -25,11 +25,21 @@ from nprdsl.runtime.outcome import Ending, outcome
 from nprdsl.runtime.prompts import PromptEncoder
 from nprdsl.runtime.results import Result
 from nprdsl.runtime.sampling import PER_RULE
-from nprdsl.runtime.sglang.http import openai_forms
-from nprdsl.runtime.sglang.protocol import ForkRequest, LimitsForm, Report, SchemaForm, reports
-from nprdsl.runtime.sglang.requests import Library, Prepared, RefusedError, described
-from nprdsl.runtime.sglang.server_info import ServerInfo
-from nprdsl.runtime.sglang.written import written_of
+from nprdsl.runtime.sglang.http.completion_format import DONE, CompletionHead, server_sent_event
+from nprdsl.runtime.sglang.preparation import (
+    PreparedTrace,
+    RefusedError,
+    SchemaLibrary,
+    describe_validation_error,
+)
+from nprdsl.runtime.sglang.protocol import (
+    ForkRequest,
+    LimitsForm,
+    SchemaForm,
+    ServerInfo,
+    TraceReport,
+    read_reports,
+)
 from nprdsl.structure.events import EndReason
 from nprdsl.tokens.vocabulary import Vocabulary
 from nprdsl.trace.lexemes import TagMode
@@ -60,9 +70,12 @@ _MOST_CHOICES: Final = 128
 
 
 class ChatOptions(BaseModel):
-    """What a chat says of its trace. `schema` is the name of a shipped one or a whole `SchemaForm`;
-    `rules` are sampling settings for single rules; `instructions` puts the format's explanation
-    before the first message of the user, by default where the tags are no special tokens."""
+    """The fields of a chat about its trace.
+
+    `schema`: the name of a shipped schema, or a whole `SchemaForm`. `rules`: sampling settings for
+    single rules. `instructions`: whether to explain the format before the first message of the
+    user; by default, if the schema's tags are not special tokens of the model.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -79,19 +92,23 @@ class ChatOptions(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class _Choice:
+class _ChatChoice:
     """One of the `n` answers that a chat asks for."""
 
-    index: int
     prompt: tuple[int, ...]
     fork: ForkRequest
-    prepared: Prepared
+    prepared: PreparedTrace
+
+    def result(self, report: TraceReport) -> Result:
+        """The result that a final report describes."""
+        assert report.finish is not None
+        ending = Ending(0, report.finish, report.forwards, 0.0, len(report.ids), report.error)
+        bound = self.prepared.machine.bound
+        return outcome(bound, self.prompt, report.written(), ending)
 
 
-class Chats:
-    """All chats of one server."""
-
-    _made: Chats | None = None
+class ChatEndpoint:
+    """All chats with schemas of one server; `serving` is SGLang's handler of chats."""
 
     def __init__(self, serving: Any, info: ServerInfo) -> None:
         self._serving = serving
@@ -99,56 +116,47 @@ class Chats:
         self._info = info
         vocabulary = Vocabulary.from_tokenizer(self._manager.tokenizer)
         self._prompts = PromptEncoder(self._manager.tokenizer, vocabulary)
-        self._library = Library(vocabulary, info.outputs)
-        self._worker = ThreadPoolExecutor(1)  # reads requests and results beside the event loop
-
-    @classmethod
-    def of(cls, serving: Any, info: ServerInfo) -> Chats:
-        """Made when the first chat with a schema comes: it reads the whole vocabulary."""
-        if cls._made is None:
-            cls._made = cls(serving, info)
-        return cls._made
+        self._library = SchemaLibrary(vocabulary, info.outputs)
+        self._worker = ThreadPoolExecutor(1)  # compiles and parses, lest the event loop waits
 
     async def answer(self, request: Any, body: Mapping[str, Any], raw: Any) -> Any:
-        """The response to one chat."""
+        """The response to one chat. `request` is SGLang's reading of it, `body` its JSON, `raw` the
+        HTTP request."""
         try:
-            choices = await self._aside(lambda: self._read(request, body))
+            choices = await self._in_worker(lambda: self._read(request, body))
         except RefusedError as error:
-            return self._refused(str(error))
-        head = openai_forms.Head.of(self._manager.served_model_name)
+            return self._serving.create_error_response(str(error))
+        head = CompletionHead.of(self._manager.served_model_name)
+        batch = GenerateReqInput(
+            input_ids=[list(choice.prompt) for choice in choices],
+            sampling_params=[choice.fork.sampling_params() for choice in choices],
+            stream=request.stream,
+        )
         if request.stream:
             usage = bool(request.stream_options and request.stream_options.include_usage)
-            chunks = self._chunks(head, choices, raw, usage=usage)
+            chunks = self._chunks(head, choices, batch, raw, usage=usage)
             return StreamingResponse(chunks, media_type="text/event-stream")
         try:
-            results = await asyncio.gather(*(self._run(choice, raw) for choice in choices))
+            outputs = await anext(self._manager.generate_request(batch, raw))
         except ValueError as error:  # refused by the scheduler
-            return self._refused(str(error))
+            return self._serving.create_error_response(str(error))
+        finals = [read_reports(output["meta_info"])[-1] for output in outputs]
+        pairs = list(zip(choices, finals, strict=True))
+        results = await self._in_worker(lambda: [choice.result(final) for choice, final in pairs])
         failed = [result.error for result in results if result.finish is EndReason.FAILED]
         if failed:
             return self._serving.create_error_response(failed[0], "InternalServerError", 500)
         vocabulary = self._library.vocabulary if request.logprobs else None
-        return ORJSONResponse(openai_forms.whole(head, results, vocabulary))
+        return ORJSONResponse(head.whole(results, vocabulary))
 
-    async def _aside(self, work: Callable[[], T]) -> T:
+    async def _in_worker(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
-    def _refused(self, message: str) -> Any:
-        return self._serving.create_error_response(message, "BadRequestError", 400)
+    # -- reading a request -------------------------------------------------------------------------
 
-    # -- reading -----------------------------------------------------------------------------------
-
-    def _read(self, request: Any, body: Mapping[str, Any]) -> list[_Choice]:
+    def _read(self, request: Any, body: Mapping[str, Any]) -> list[_ChatChoice]:
         """Raises RefusedError."""
-        known = {*type(request).model_fields, *_names(ChatOptions)}
-        for name in body.keys() - known:
-            hint = did_you_mean(name, sorted(known)) or "see docs/serving.md"
-            raise RefusedError(f"a chat with a schema has no field `{name}`; {hint}")
-        for name in _NO_MEANING:
-            if name in body and body[name] not in (None, type(request).model_fields[name].default):
-                raise RefusedError(f"`{name}` has no meaning in a chat with a schema")
-        if not 1 <= request.n <= _MOST_CHOICES:
-            raise RefusedError(f"n is {request.n}, it must be 1 to {_MOST_CHOICES}")
+        _check_fields(request, body)
         try:
             options = ChatOptions.model_validate(dict(body))
             language = options.language
@@ -156,7 +164,7 @@ class Chats:
             prompt = self._prompt(form, options, body["messages"])
             return [self._choice(i, form, options, request, prompt) for i in range(request.n)]
         except ValidationError as error:
-            raise RefusedError(described(error)) from error
+            raise RefusedError(describe_validation_error(error)) from error
         except (ValueError, FileNotFoundError) as error:
             raise RefusedError(str(error)) from error
 
@@ -168,7 +176,7 @@ class Chats:
         if wanted is None:
             wanted = bound.mode is not TagMode.SPECIAL
         lead = f"{instructions(bound.grammar)}\n" if wanted else ""
-        return self._prompts.chat([_plain(message) for message in messages], lead)
+        return self._prompts.chat([_with_text_content(message) for message in messages], lead)
 
     def _choice(
         self,
@@ -177,7 +185,7 @@ class Chats:
         options: ChatOptions,
         request: Any,
         prompt: tuple[int, ...],
-    ) -> _Choice:
+    ) -> _ChatChoice:
         given = {name: getattr(request, name) for name in _SAMPLING}
         sampling = self._info.sampling | {n: v for n, v in given.items() if v is not None}
         sampling["seed"] = sampling.get("seed", 0) + index
@@ -194,90 +202,65 @@ class Chats:
             fork, prompt, positions=info.positions, capacity=info.capacity
         )
         lowered = LimitsForm.of(prepared.machine.limits)  # to the positions that there are
-        return _Choice(index, prompt, fork.model_copy(update={"limits": lowered}), prepared)
+        return _ChatChoice(prompt, fork.model_copy(update={"limits": lowered}), prepared)
 
-    # -- running -----------------------------------------------------------------------------------
-
-    def _asked(self, choice: _Choice, *, stream: bool) -> GenerateReqInput:
-        return GenerateReqInput(
-            input_ids=list(choice.prompt),
-            sampling_params=choice.fork.sampling_params(),
-            rid=uuid.uuid4().hex,
-            stream=stream,
-        )
-
-    async def _run(self, choice: _Choice, raw: Any) -> Result:
-        asked = self._asked(choice, stream=False)
-        out = await anext(self._manager.generate_request(asked, raw))
-        final = reports(out["meta_info"])[-1]
-        return await self._aside(lambda: _result(choice, final))
+    # -- streaming ---------------------------------------------------------------------------------
 
     async def _chunks(
-        self, head: openai_forms.Head, choices: list[_Choice], raw: Any, *, usage: bool
-    ) -> AsyncIterator[bytes]:
-        queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-        results: list[Result] = []
-        tasks = [
-            asyncio.create_task(self._follow(head, choice, raw, queue, results))
-            for choice in choices
-        ]
-        try:
-            running = len(tasks)
-            while running:
-                chunk = await queue.get()
-                running -= chunk is None
-                if chunk is not None:
-                    yield chunk
-            if usage:
-                yield openai_forms.event(openai_forms.usage_chunk(head, results))
-            yield openai_forms.DONE
-        finally:  # a client that goes away leaves them behind
-            for task in tasks:
-                task.cancel()
-
-    async def _follow(
         self,
-        head: openai_forms.Head,
-        choice: _Choice,
+        head: CompletionHead,
+        choices: list[_ChatChoice],
+        batch: GenerateReqInput,
         raw: Any,
-        queue: asyncio.Queue[bytes | None],
-        results: list[Result],
-    ) -> None:
-        """Puts the chunks of one choice into the queue, and None behind them."""
-        asked = self._asked(choice, stream=True)
-        ended = False
+        *,
+        usage: bool,
+    ) -> AsyncIterator[bytes]:
+        """The server-sent events of a stream. SGLang merges the streams of all choices, and aborts
+        them if the client goes away."""
+        results: list[Result] = []
+        for index in range(len(choices)):
+            yield server_sent_event(head.first_chunk(index))
         try:
-            await queue.put(openai_forms.event(openai_forms.first_chunk(head, choice.index)))
-            async for out in self._manager.generate_request(asked, raw):
-                for report in reports(out["meta_info"]):
-                    for happened in report.seen():
-                        chunk = openai_forms.event_chunk(head, choice.index, happened)
-                        await queue.put(openai_forms.event(chunk))
-                    if report.final:
-                        ended = True
-                        results.append(await self._aside(partial(_result, choice, report)))
-                        for chunk in openai_forms.last_chunks(head, choice.index, results[-1]):
-                            await queue.put(openai_forms.event(chunk))
-            if not ended:
-                message = str(out["meta_info"]["finish_reason"].get("message", "aborted"))
-                await queue.put(openai_forms.event(openai_forms.failure(message)))
+            async with aclosing(self._manager.generate_request(batch, raw)) as outputs:
+                async for output in outputs:
+                    index, meta = output["index"], output["meta_info"]
+                    reports = read_reports(meta)
+                    for event in (e for report in reports for e in report.read_events()):
+                        yield server_sent_event(head.event_chunk(index, event))
+                    if reports and reports[-1].final:
+                        make = partial(choices[index].result, reports[-1])
+                        results.append(await self._in_worker(make))
+                        if results[-1].finish is EndReason.FAILED:
+                            yield self._error_event(results[-1].error, 500)
+                            continue
+                        for chunk in head.last_chunks(index, results[-1]):
+                            yield server_sent_event(chunk)
+                    elif meta["finish_reason"] is not None:  # ended before the plugin had it
+                        yield self._error_event(meta["finish_reason"].get("message", "aborted"))
         except ValueError as error:
-            await queue.put(openai_forms.event(openai_forms.failure(str(error))))
-        finally:
-            if not ended:
-                self._manager.abort_request(asked.rid)
-            queue.put_nowait(None)
+            yield self._error_event(str(error))
+        if usage:
+            yield server_sent_event(head.usage_chunk(results))
+        yield DONE
+
+    def _error_event(self, message: str, status: int = 400) -> bytes:
+        kind = "BadRequestError" if status < 500 else "InternalServerError"
+        error: str = self._serving.create_streaming_error_response(message, kind, status)
+        return f"data: {error}\n\n".encode()
 
 
-def _result(choice: _Choice, report: Report) -> Result:
-    machine = choice.prepared.machine
-    assert report.finish is not None
-    ending = Ending(0, report.finish, report.forwards, 0.0, len(report.ids), report.error)
-    return outcome(machine.bound, choice.prompt, written_of(report), ending)
-
-
-def _names(options: type[BaseModel]) -> set[str]:
-    return {field.alias or name for name, field in options.model_fields.items()}
+def _check_fields(request: Any, body: Mapping[str, Any]) -> None:
+    """Raises RefusedError for unknown fields, and for those without a meaning for a trace."""
+    stock = type(request).model_fields
+    own = {field.alias or name for name, field in ChatOptions.model_fields.items()}
+    for name in body.keys() - stock.keys() - own:
+        hint = did_you_mean(name, sorted({*stock, *own})) or "see docs/serving.md"
+        raise RefusedError(f"a chat with a schema has no field `{name}`; {hint}")
+    for name in _NO_MEANING:
+        if name in body and body[name] not in (None, stock[name].default):
+            raise RefusedError(f"`{name}` has no meaning in a chat with a schema")
+    if not 1 <= request.n <= _MOST_CHOICES:
+        raise RefusedError(f"n is {request.n}, it must be 1 to {_MOST_CHOICES}")
 
 
 def _limits(limits: LimitsForm, request: Any) -> LimitsForm:
@@ -293,12 +276,12 @@ def _limits(limits: LimitsForm, request: Any) -> LimitsForm:
     return limits.model_copy(update={"max_tokens": wanted})
 
 
-def _plain(message: dict[str, Any]) -> dict[str, Any]:
+def _with_text_content(message: dict[str, Any]) -> dict[str, Any]:
     """The message with its content as one text. Raises RefusedError for images and the like."""
     content = message.get("content")
     if isinstance(content, list):
-        strange = [part.get("type") for part in content if part.get("type") != "text"]
-        if strange:
-            raise RefusedError(f"a chat with a schema takes text only, not `{strange[0]}`")
+        others = [part.get("type") for part in content if part.get("type") != "text"]
+        if others:
+            raise RefusedError(f"a chat with a schema takes text only, not `{others[0]}`")
         content = "".join(part["text"] for part in content)
     return {**message, "content": content or ""}

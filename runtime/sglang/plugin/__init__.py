@@ -1,38 +1,51 @@
-"""The plugin as SGLang finds it: entry point `nprdsl` in the group `sglang.srt.plugins`.
+"""The plugin for SGLang's scheduler: forks and joins branches inside stock SGLang.
 
-It runs in every process of a server before that is built. SGLang only logs what fails in a plugin,
-so a version that the hooks were not tested with, or a hook that is not in place, ends the process
-here with a message. To start a server without the plugin, name others in SGLANG_PLUGINS.
+SGLang calls `register` in every process of a server before it builds anything (entry point
+`nprdsl` in the group `sglang.srt.plugins`). SGLang only logs errors of a plugin, so `register` ends
+the process with a message if the plugin was not tested with this version of SGLang or if a hook is
+not in place. SGLANG_PLUGINS with the names of other plugins starts a server without this one.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+from importlib import import_module
 from importlib.metadata import version
 from typing import Final
 
-TESTED: Final = ("0.5.23",)
-WITHOUT: Final = "to start the server without it, set SGLANG_PLUGINS to the names of other plugins"
+TESTED: Final = ("0.5.23",)  # versions of SGLang
+_WITHOUT: Final = "to start the server without it, set SGLANG_PLUGINS to the names of other plugins"
 
 
 def register() -> None:
-    """Hooks SGLang. Raises SystemExit where that cannot work."""
-    found = version("sglang")
-    if found not in TESTED:
+    """Hooks SGLang. Raises SystemExit if that cannot work."""
+    installed = version("sglang")
+    if installed not in TESTED:
         raise SystemExit(
-            f"the plugin nprdsl is tested with SGLang {', '.join(TESTED)}, not with {found}: "
-            f"install one of these; {WITHOUT}"
+            f"the plugin nprdsl is tested with SGLang {', '.join(TESTED)}, not with {installed}: "
+            f"install one of these; {_WITHOUT}"
         )
-    from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+    from sglang.srt.plugins.hook_registry import HookRegistry
 
-    from nprdsl.runtime.sglang.http.front import front_hooks
-    from nprdsl.runtime.sglang.plugin.hooks import HOOKS
-
-    hooks = HOOKS + front_hooks()
-    for target, kind, function in hooks:
-        HookRegistry.register(target, function, HookType(kind))
+    # To import these modules registers their hooks.
+    import_module("nprdsl.runtime.sglang.plugin.scheduler_hooks")
+    if multiprocessing.parent_process() is None:  # the first process of a server speaks HTTP
+        import_module("nprdsl.runtime.sglang.http.endpoint_hooks")
     HookRegistry.apply_hooks()
-    missing = [target for target, _, _ in hooks if target not in HookRegistry._patched]
+    missing = sorted(hooked() - HookRegistry._patched)
     if missing:
         raise SystemExit(
-            f"the plugin nprdsl could not hook {', '.join(missing)} of SGLang {found}; {WITHOUT}"
+            f"the plugin nprdsl could not hook {', '.join(missing)} of SGLang {installed}; "
+            f"{_WITHOUT}"
         )
+
+
+def hooked() -> set[str]:
+    """The dotted names of all functions of SGLang that this package has registered hooks for."""
+    from sglang.srt.plugins.hook_registry import HookRegistry
+
+    return {
+        target
+        for target, hooks in HookRegistry._hooks.items()
+        if any(function.__module__.startswith("nprdsl.") for _, function, _ in hooks)
+    }

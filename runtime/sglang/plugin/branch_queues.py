@@ -1,10 +1,11 @@
-"""The branches of one request as work for a server: what each must feed next, and in which order.
+"""What each branch of a request still has to do on the server, in order.
 
-A machine's actions are queued on the branch that they concern and done when all before them is
-done: tokens are fed by forwards; a fork waits until its parent's tokens are in the KV cache, since
-a child sees nothing that is computed beside it; a join waits for all that its children have to
-feed. Positions continue through forks and joins as in the layout. All actions are kept, so that a
-request whose KV is lost can be replayed.
+In go the actions of the request's machine. Each is queued on the branch that it concerns, and done
+when everything before it is done: a forward pass feeds tokens to the model; a fork waits until its
+parent's tokens are in the KV cache, since a child sees nothing that is computed in the same pass; a
+join waits for all that its children have to feed. Out come the tokens that each branch may feed
+next, with their position ids (those of `Layout`), and the changes of KV ownership that forks and
+joins bring. All actions are kept, so that a request that lost its KV can be computed again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 
 from nprdsl.machine.actions import (
     ROOT,
@@ -23,51 +25,42 @@ from nprdsl.machine.actions import (
     JoinAction,
 )
 
-Structure = ForkAction | JoinAction | DropAction
 
+class QueuedBranch:
+    """One branch. `position` is the position id of the next token to feed; `started` says that
+    what the branch sees of its parents is in the KV cache. The queue holds runs of tokens that are
+    to be fed, and forks and joins between them."""
 
-@dataclass(slots=True)
-class Pending:
-    """Tokens that are written but not in the KV cache yet."""
+    __slots__ = ("number", "parent", "position", "queue", "started")
 
-    tokens: deque[int]
-
-
-class Branch:
-    """One branch: its `position` is that of the next token to feed.
-
-    `started`: its prefix is in the KV cache. `over`: it was joined or dropped.
-    """
-
-    __slots__ = ("name", "over", "parent", "position", "queue", "started")
-
-    def __init__(self, name: int, parent: Branch | None, position: int, *, started: bool) -> None:
-        self.name = name
+    def __init__(
+        self, number: int, parent: QueuedBranch | None, position: int, *, started: bool
+    ) -> None:
+        self.number = number
         self.parent = parent
         self.position = position
         self.started = started
-        self.over = False
-        self.queue: deque[Pending | Structure] = deque()
+        self.queue: deque[deque[int] | ForkAction | JoinAction | DropAction] = deque()
 
     @property
     def waiting(self) -> deque[int]:
-        """The tokens to feed next; empty where structure, or nothing, comes first."""
+        """The tokens to feed next; empty if a fork or join comes first, or nothing at all."""
         head = self.queue[0] if self.queue else None
-        return head.tokens if self.started and isinstance(head, Pending) else deque()
+        return head if self.started and isinstance(head, deque) else deque()
 
     @property
     def drained(self) -> bool:
-        """All that was written on it is in the KV cache."""
+        """All tokens of the branch are in the KV cache."""
         return self.started and not self.queue
 
-    def last_after(self, count: int) -> bool:
-        """Nothing is left to feed, and no fork or join waits, once `count` tokens are fed."""
+    def is_last_after(self, count: int) -> bool:
+        """Nothing is left to feed, fork or join once `count` tokens are fed."""
         if not self.started or len(self.waiting) != count:
             return False
         return len(self.queue) == (1 if count else 0)
 
     def fed(self, count: int) -> None:
-        """The first `count` waiting tokens are in the KV cache."""
+        """The first `count` waiting tokens are in the KV cache now."""
         if not count:
             return
         tokens = self.waiting
@@ -78,132 +71,115 @@ class Branch:
         self.position += count
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
-    """The children begin behind what their parent has in the KV cache."""
+class KVChangeKind(StrEnum):
+    """What happens to the KV of a branch and its children."""
 
-    parent: Branch
-    children: tuple[Branch, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Merged:
-    """The parent takes the KV of its children, in order."""
-
-    parent: Branch
-    children: tuple[Branch, ...]
+    SHARE = "share"  # the children begin behind what their parent has in the KV cache
+    MERGE = "merge"  # the parent takes the KV of its children, in order
+    RELEASE = "release"  # the KV of the children, and of all below them, is not needed any more
 
 
 @dataclass(frozen=True, slots=True)
-class Released:
-    """The KV of these branches, and of all below them, is not needed any more; the parent goes on
-    from where they forked."""
+class KVChange:
+    """The effect of one fork (SHARE), `reduce` join (MERGE) or `reread` join (RELEASE)."""
 
-    parent: Branch
-    branches: tuple[Branch, ...]
-
-
-Effect = Started | Merged | Released
+    kind: KVChangeKind
+    parent: QueuedBranch
+    children: tuple[QueuedBranch, ...]
 
 
-class Forest:
-    """All branches of a request whose prompt has `prompt` tokens."""
+class BranchQueues:
+    """The branches of a request whose prompt has `prompt` tokens. `branches` has those that are
+    neither joined nor dropped, by number."""
 
     def __init__(self, prompt: int) -> None:
         self.prompt = prompt
-        self.log: list[Action] = []
-        self.branches: dict[int, Branch] = {}
+        self.actions: list[Action] = []
+        self.branches: dict[int, QueuedBranch] = {}
         self._clear()
 
     def _clear(self) -> None:
-        self.branches = {ROOT: Branch(ROOT, None, self.prompt, started=False)}
+        self.branches = {ROOT: QueuedBranch(ROOT, None, self.prompt, started=False)}
 
     @property
-    def root(self) -> Branch:
+    def root(self) -> QueuedBranch:
         return self.branches[ROOT]
 
     def apply(self, actions: Iterable[Action]) -> None:
-        """Queue what the machine asks for."""
+        """Queues what the machine asks for."""
         for action in actions:
-            self.log.append(action)
+            self.actions.append(action)
             self._queue(action)
 
     def replay(self) -> None:
-        """Begin again: all tokens so far have to be fed once more."""
+        """Begins again: all tokens so far have to be fed once more."""
         self._clear()
-        for action in self.log:
+        for action in self.actions:
             self._queue(action)
 
-    def settle(self) -> list[Effect]:
-        """Do all forks and joins that wait for nothing; gives what they do to the KV cache."""
-        effects: list[Effect] = []
+    def settle(self) -> list[KVChange]:
+        """Does all forks and joins that wait for nothing; gives what they do to the KV cache."""
+        changes: list[KVChange] = []
         progress = True
         while progress:
             progress = False
             for branch in list(self.branches.values()):
-                effect = self._structure(branch)
-                if effect is not None:
-                    effects.append(effect)
+                change = self._fork_or_join(branch)
+                if change is not None:
+                    changes.append(change)
                     progress = True
-        return effects
-
-    def alive(self) -> Iterator[Branch]:
-        """All branches that are neither joined nor dropped."""
-        return iter(self.branches.values())
+        return changes
 
     def _queue(self, action: Action) -> None:
         match action:
-            case FeedAction(name, tokens):
-                self._feed(self.branches[name], tokens)
+            case FeedAction(number, tokens):
+                queue = self.branches[number].queue
+                if queue and isinstance(queue[-1], deque):
+                    queue[-1].extend(tokens)
+                elif tokens:
+                    queue.append(deque(tokens))
             case ForkAction(parent, children):
-                origin = self.branches[parent]
+                branch = self.branches[parent]
                 for child in children:
-                    self.branches[child] = Branch(child, origin, 0, started=False)
-                origin.queue.append(action)
+                    self.branches[child] = QueuedBranch(child, branch, 0, started=False)
+                branch.queue.append(action)
             case JoinAction(parent, _) | DropAction(parent, _):
                 self.branches[parent].queue.append(action)
             case EndAction():
                 pass
 
-    def _feed(self, branch: Branch, tokens: tuple[int, ...]) -> None:
-        last = branch.queue[-1] if branch.queue else None
-        if isinstance(last, Pending):
-            last.tokens.extend(tokens)
-        elif tokens:
-            branch.queue.append(Pending(deque(tokens)))
-
-    def _structure(self, branch: Branch) -> Effect | None:
-        head = branch.queue[0] if branch.started and branch.queue and not branch.over else None
-        match head:
-            case ForkAction(_, names):
-                children = tuple(self.branches[name] for name in names)
+    def _fork_or_join(self, branch: QueuedBranch) -> KVChange | None:
+        """The change that the head of the branch's queue brings, if it waits for nothing."""
+        is_gone = branch.number not in self.branches
+        if is_gone or not branch.started or not branch.queue:
+            return None
+        match branch.queue[0]:
+            case ForkAction(_, numbers):
+                kind, children = KVChangeKind.SHARE, tuple(self.branches[n] for n in numbers)
                 for child in children:
                     child.started, child.position = True, branch.position
-                branch.queue.popleft()
-                return Started(branch, children)
-            case JoinAction(_, names):
-                children = tuple(self.branches[name] for name in names)
+            case JoinAction(_, numbers):
+                kind, children = KVChangeKind.MERGE, tuple(self.branches[n] for n in numbers)
                 if not all(child.drained for child in children):
                     return None
                 branch.position = max(branch.position, *(child.position for child in children))
-                branch.queue.popleft()
-                self._forget(children)
-                return Merged(branch, children)
-            case DropAction(_, names):
-                children = tuple(self._below(names))
-                branch.queue.popleft()
-                self._forget(children)
-                return Released(branch, children)
-        return None
+                self._remove(children)
+            case DropAction(_, numbers):
+                kind, children = KVChangeKind.RELEASE, tuple(self._subtrees(numbers))
+                self._remove(children)
+            case _:
+                return None
+        branch.queue.popleft()
+        return KVChange(kind, branch, children)
 
-    def _forget(self, branches: Iterable[Branch]) -> None:
+    def _remove(self, branches: Iterable[QueuedBranch]) -> None:
         for branch in branches:
-            branch.over = True
-            del self.branches[branch.name]
+            del self.branches[branch.number]
 
-    def _below(self, names: Iterable[int]) -> Iterator[Branch]:
-        """The branches of these names and their children, nearest first."""
-        for name in names:
-            branch = self.branches[name]
+    def _subtrees(self, numbers: Iterable[int]) -> Iterator[QueuedBranch]:
+        """The branches of these numbers and all below them, parents first."""
+        for number in numbers:
+            branch = self.branches[number]
             yield branch
-            yield from self._below([b.name for b in self.branches.values() if b.parent is branch])
+            children = [b.number for b in self.branches.values() if b.parent is branch]
+            yield from self._subtrees(children)

@@ -1,10 +1,13 @@
-"""All requests for traces in one scheduler process, and the steps that SGLang's loop takes them by.
+"""All requests for traces in one scheduler process, driven by SGLang's scheduling loop.
 
-A loop of SGLang asks here several times: before it looks for work (`admit`: requests are let in;
-`tidy`: rows that do not decode leave the batches), for prompts to compute (`extend`: a batch of
-branches with several tokens to feed goes first), when tokens are drawn (`drawing`), and when a
-forward is done (`complete`: machines move on, forks and joins happen, clients are told). One token
-a branch is an ordinary row of SGLang's decode batch.
+Each iteration of that loop comes here several times: `admit` lets waiting requests in and `tidy`
+takes rows that will not decode out of the batches, before SGLang looks for work; `extend` builds a
+batch of branches that have several tokens to feed; `drawing_rows` says which rows of a forward pass
+draw a token; `complete` moves the machines on after it, forks and joins, and sends output. A branch
+with a single token to feed is an ordinary row of SGLang's decode batch.
+
+A request is let in only when all KV slots that it can ever need are free, and they stay reserved
+for it (`KVReservations`). So a fork never waits for memory and nothing can deadlock.
 """
 
 from __future__ import annotations
@@ -17,118 +20,169 @@ from typing import Any
 
 from nprdsl.machine.actions import ROOT
 from nprdsl.runtime.errors import ErrorBoundary
-from nprdsl.runtime.sglang.plugin.branch_queues import Branch, Merged, Released, Started
-from nprdsl.runtime.sglang.plugin.kv_reserve import Reserve
-from nprdsl.runtime.sglang.plugin.kv_slots import SlotPools
-from nprdsl.runtime.sglang.plugin.rows import MARK, BranchReq, TraceReq
-from nprdsl.runtime.sglang.plugin.trace_request import Conductor, Stage
+from nprdsl.runtime.sglang.plugin.branch_queues import KVChange, KVChangeKind, QueuedBranch
+from nprdsl.runtime.sglang.plugin.kv_pools import KVPools
+from nprdsl.runtime.sglang.plugin.req_types import BRANCH_MARK, BranchReq, TraceReq
+from nprdsl.runtime.sglang.plugin.trace_run import RunStage, TraceRun
 
-Drawn = tuple[int, float]
+DrawnToken = tuple[int, float]  # token, log-probability
+DrawingRow = tuple[int, TraceRun, int]  # index in the batch, request, branch
+
+
+class KVReservations:
+    """The KV slots that are reserved for requests that were let in.
+
+    SGLang's admission of plain requests does not see them. Plain requests that have grown into
+    them are retracted by SGLang (and computed again later) before a branch would miss a slot;
+    branches are never retracted.
+    """
+
+    def __init__(self, pools: KVPools) -> None:
+        self._pools = pools
+        self.admitted: list[TraceRun] = []
+
+    @property
+    def outstanding(self) -> int:
+        """Slots that are reserved and not in use yet."""
+        return sum(max(0, run.slots - run.held_slots) for run in self.admitted)
+
+    @property
+    def hidden(self) -> int:
+        """Slots that SGLang's admission must not count on: those outstanding, except for prompts
+        that it will admit itself."""
+        prompts = sum(r.queues.prompt for r in self.admitted if r.stage is RunStage.PROMPT)
+        return max(0, self.outstanding - prompts)
+
+    def fits(self, run: TraceRun, plain: int) -> bool:
+        """Whether the request can start now, if plain prompts need `plain` slots more."""
+        return self._pools.free_slots - self.outstanding - plain >= run.slots
+
+    def may_decode(self, needed: int, reqs: Iterable[Any]) -> bool:
+        """Whether a decode step of these requests, which needs so many slots, leaves all that is
+        reserved."""
+        if not self.admitted:
+            return True
+        branches = sum(isinstance(req, BranchReq) for req in reqs)
+        return self._pools.free_slots >= needed + self.outstanding - branches
 
 
 class TraceScheduler:
-    """`make_batch` builds SGLang's batch of requests to extend; `queue` puts a client's request
-    into SGLang's own queue; `send` sends what was written into clients' requests."""
+    """`max_rows`: the most tokens of one extend. `make_batch` builds SGLang's batch for an extend;
+    `queue` puts a client's request into SGLang's own queue; `send` sends the output that is written
+    in clients' requests."""
 
     def __init__(
         self,
-        pools: SlotPools,
+        pools: KVPools,
         *,
-        most_rows: int,
+        max_rows: int,
         make_batch: Callable[[list[BranchReq]], Any],
         queue: Callable[[TraceReq], None],
         send: Callable[[list[TraceReq]], None],
     ) -> None:
         self.pools = pools
-        self.reserve = Reserve(pools)
-        self.waiting: deque[Conductor] = deque()
-        self.drawn: dict[str, Drawn] = {}  # by the rid of a row, since the last forward
-        self.placed: dict[str, list[int]] = {}  # positions of the tokens fed, where they are wanted
-        self._of: dict[str, Conductor] = {}  # by the rid of the client's request
-        self._most_rows = most_rows
+        self.reservations = KVReservations(pools)
+        self.waiting: deque[TraceRun] = deque()
+        # Of the last forward pass, by the rid of a row:
+        self.drawn: dict[str, DrawnToken] = {}
+        self.fed_positions: dict[str, list[int]] = {}  # where a request asks for them
+        self._runs: dict[str, TraceRun] = {}  # by the rid of the client's request
+        self._max_rows = max_rows
         self._make_batch = make_batch
         self._queue = queue
         self._send = send
-        self._decode_next = False
-        self._left = False  # rows of requests that are over may still be in SGLang's batches
-        self._stashed: dict[BranchReq, int] = {}  # the token that a decode step would feed
+        self._decode_next = False  # an extend was just done
+        self._may_have_stale_rows = False  # rows of requests that ended, in SGLang's batches
+        self._decode_token: dict[BranchReq, int] = {}  # what a decode step of a row would feed
 
-    # -- coming and going --------------------------------------------------------------------------
+    # -- requests come and go ----------------------------------------------------------------------
 
     @property
     def busy(self) -> bool:
         """Whether there is anything to do at all."""
-        return bool(self._of) or self._left
-
-    @property
-    def conductors(self) -> list[Conductor]:
-        """All requests that are not over."""
-        return [*self.reserve.admitted, *self.waiting]
+        return bool(self._runs) or self._may_have_stale_rows
 
     @property
     def hidden(self) -> int:
-        """Slots that SGLang's admission may not count on: what is promised, and what the next
-        request waits for, lest plain ones go before it forever."""
-        return self.reserve.hidden + (self.waiting[0].slots if self.waiting else 0)
+        """Slots that SGLang's admission must not count on: those reserved, and those that the next
+        request waits for, lest plain requests overtake it for ever."""
+        return self.reservations.hidden + (self.waiting[0].slots if self.waiting else 0)
 
     @property
     def holds_kv(self) -> bool:
-        """Some request has something in the KV cache; one whose prompt only waits has nothing."""
-        return any(c.stage is Stage.RUNNING or c.trace.kv.holds_kv for c in self.reserve.admitted)
+        """Whether some request has something in the KV cache."""
+        admitted = self.reservations.admitted
+        return any(r.stage is RunStage.RUNNING or r.trace.kv.holds_kv for r in admitted)
 
     @property
     def owned(self) -> int:
-        """Slots that branches own, those shared with the tree of prefixes not counted."""
-        running = (c for c in self.reserve.admitted if c.stage is Stage.RUNNING)
-        return sum(h.owned for c in running for h in c.holdings.values())
+        """Slots that branches own, without those that they share with SGLang's tree."""
+        running = (r for r in self.reservations.admitted if r.stage is RunStage.RUNNING)
+        return sum(branch.owned for run in running for branch in run.kv.values())
 
-    def conductor(self, req: Any) -> Conductor | None:
+    def run_of(self, req: Any) -> TraceRun | None:
         """The request that a row of SGLang's belongs to; None for a plain one."""
         if isinstance(req, BranchReq):
-            return self._of.get(req.trace.rid)
-        return self._of.get(req.rid) if isinstance(req, TraceReq) else None
+            return self._runs.get(req.trace.rid)
+        return self._runs.get(req.rid) if isinstance(req, TraceReq) else None
 
-    def submit(self, conductor: Conductor) -> None:
+    def is_row(self, rid: str) -> bool:
+        """Whether the row of that rid belongs to a request for a trace."""
+        return rid in self._runs or rid.rpartition(BRANCH_MARK)[0] in self._runs
+
+    def submit(self, run: TraceRun) -> None:
         """Takes a request in; it starts when there is memory for it, first come first served."""
-        self._of[conductor.trace.rid] = conductor
-        self.waiting.append(conductor)
+        self._runs[run.trace.rid] = run
+        self.waiting.append(run)
 
-    def matching(self, rid: str, *, everything: bool) -> list[Conductor]:
-        """Requests that an abort of `rid` means, as SGLang reads it: all that begin so."""
+    def matching(self, rid: str, *, everything: bool) -> list[TraceRun]:
+        """Requests that SGLang means by an abort of `rid`: those whose rid begins so."""
         return [
-            c
-            for c in self.conductors
-            if everything or c.trace.rid.startswith(rid) or rid.startswith(c.trace.rid + MARK)
+            run
+            for run in (*self.reservations.admitted, *self.waiting)
+            if everything
+            or run.trace.rid.startswith(rid)
+            or rid.startswith(run.trace.rid + BRANCH_MARK)
         ]
 
-    def abort(self, conductor: Conductor) -> None:
+    def abort(self, run: TraceRun) -> None:
         """Ends a request with all its branches; all that it held is free at once."""
-        conductor.stop(error=conductor.trace.failure)
-        self._end([conductor])
+        run.stop(error=run.trace.failure)
+        self._end([run])
 
     def restart_all(self) -> None:
-        """Frees the KV of requests that run; each is computed again from its tokens when it is let
-        in. Those whose prompt is being computed are left to SGLang."""
-        running = [c for c in self.reserve.admitted if c.stage is Stage.RUNNING]
-        for conductor in reversed(running):
-            self._free(conductor)
-            self.reserve.admitted.remove(conductor)
-            conductor.restart()
-            self.waiting.appendleft(conductor)
+        """Frees the KV of running requests, which are computed again from their tokens once they
+        are let in again. SGLang restarts those whose prompt it is computing."""
+        running = [r for r in self.reservations.admitted if r.stage is RunStage.RUNNING]
+        for run in reversed(running):
+            self._free(run)
+            self.reservations.admitted.remove(run)
+            run.restart()
+            self.waiting.appendleft(run)
 
-    # -- before work is looked for -----------------------------------------------------------------
+    # -- before SGLang looks for work --------------------------------------------------------------
 
-    def admit(self, besides: int) -> None:
-        """Lets requests in while there is memory; `besides` slots are needed by plain prompts."""
-        for conductor in [c for c in self.reserve.admitted if c.stage is Stage.PROMPT]:
-            if conductor.trace.finished():  # SGLang has ended it before its prompt was computed
-                self.abort(conductor)
-        while self.waiting and self.reserve.fits(self.waiting[0], besides):
+    def admit(self, plain: int) -> None:
+        """Lets requests in while there is memory; plain prompts need `plain` slots more."""
+        for run in [r for r in self.reservations.admitted if r.stage is RunStage.PROMPT]:
+            if run.trace.finished():  # SGLang has ended it before its prompt was computed
+                self.abort(run)
+        while self.waiting and self.reservations.fits(self.waiting[0], plain):
             self._let_in(self.waiting.popleft())
 
+    def _let_in(self, run: TraceRun) -> None:
+        self.reservations.admitted.append(run)
+        with self.boundary(run):
+            run.begin()
+            if run.finish is None:
+                run.enter_prompt()
+                self._queue(run.trace)
+        if run.finish is not None and run.stage is not RunStage.OVER:
+            self._end([run])
+
     def tidy(self, batches: Iterable[Any]) -> None:
-        """Takes rows that do not decode out of SGLang's batches."""
-        self._left = False
+        """Takes rows that will not decode out of SGLang's batches."""
+        self._may_have_stale_rows = False
         for batch in batches:
             if batch is None:
                 continue
@@ -137,57 +191,46 @@ class TraceScheduler:
                 batch.filter_batch(reqs_to_exclude=gone)
                 batch.batch_is_full = False
 
-    def _let_in(self, conductor: Conductor) -> None:
-        self.reserve.admitted.append(conductor)
-        with self.boundary(conductor):
-            conductor.begin()
-            if conductor.finish is None:
-                conductor.enter()
-                self._queue(conductor.trace)
-        if conductor.finish is not None and conductor.stage is not Stage.OVER:
-            self._end([conductor])
-
     def _is_ours(self, req: Any) -> bool:
         if isinstance(req, TraceReq):
-            conductor = self._of.get(req.rid)
-            return conductor is None or conductor.stage is not Stage.PROMPT
+            run = self._runs.get(req.rid)
+            return run is None or run.stage is not RunStage.PROMPT
         return isinstance(req, BranchReq)
 
     def _decodes(self, req: Any) -> bool:
         """Whether a decode step would feed exactly what the row has to feed."""
-        conductor = self.conductor(req)
-        if conductor is None or not isinstance(req, BranchReq) or not req.kv.holds_kv:
+        run = self.run_of(req)
+        if run is None or not isinstance(req, BranchReq) or not req.kv.holds_kv:
             return False
-        holding = conductor.holdings.get(req.name)
-        if holding is None or holding.req is not req:
+        kv = run.kv.get(req.branch)
+        if kv is None or kv.req is not req:
             return False
-        branch = conductor.forest.branches[req.name]
-        waiting = branch.waiting
-        return (
-            len(waiting) == 1 and self._stashed.get(req) == waiting[0] and conductor.may_run(branch)
-        )
+        branch = run.queues.branches[req.branch]
+        if len(branch.waiting) != 1 or self._decode_token.get(req) != branch.waiting[0]:
+            return False
+        return run.may_run(branch)
 
-    # -- prompts and branches with several tokens --------------------------------------------------
+    # -- branches with several tokens to feed ------------------------------------------------------
 
     def extend(self, running: Any) -> Any:
-        """A batch of branches with several tokens to feed, or None. Decode steps of others run in
-        between."""
+        """A batch of branches with several tokens to feed, or None; decode steps of the batch
+        `running` alternate with it."""
         if self._decode_next and running.reqs:
             self._decode_next = False
             return None
         decoding = set(running.reqs)
-        room, chosen = self._most_rows, []
-        for conductor in self.reserve.admitted:
-            if conductor.stage is not Stage.RUNNING:
+        left, chosen = self._max_rows, []
+        for run in self.reservations.admitted:
+            if run.stage is not RunStage.RUNNING:
                 continue
-            for branch in conductor.in_order():
-                if not room:
+            for branch in run.in_order():
+                if not left:
                     break
-                req = self._row(conductor, branch, decoding)
+                req = self._row_to_extend(run, branch, decoding)
                 if req is None:
                     continue
-                tokens = array("q", islice(branch.waiting, room))
-                room -= len(tokens)
+                tokens = array("q", islice(branch.waiting, left))
+                left -= len(tokens)
                 req.feed_next(tokens)
                 chosen.append(req)
         if not chosen:
@@ -195,194 +238,189 @@ class TraceScheduler:
         self._decode_next = True
         return self._make_batch(chosen)
 
-    def _row(self, conductor: Conductor, branch: Branch, decoding: set[Any]) -> BranchReq | None:
-        """The row of a branch that has to extend; None if it has not, or no row is free."""
-        if not conductor.may_run(branch):
+    def _row_to_extend(
+        self, run: TraceRun, branch: QueuedBranch, decoding: set[Any]
+    ) -> BranchReq | None:
+        """The row of a branch that has to extend; None if it has not, or if no row is free."""
+        if not run.may_run(branch):
             return None
-        holding = conductor.holdings[branch.name]
-        if holding.req is not None:
-            return None if holding.req in decoding else holding.req
-        self.pools.activate(conductor.trace, branch.name, holding)
-        return holding.req
+        kv = run.kv[branch.number]
+        if kv.req is not None:
+            return None if kv.req in decoding else kv.req
+        return self.pools.take_row(run.trace, branch.number, kv)
 
     def can_move(self) -> bool:
         """Whether some branch has a row to extend, or a free one to take."""
         free = self.pools.free_rows > 0
         return any(
-            free or conductor.holdings[branch.name].req is not None
-            for conductor in self.reserve.admitted
-            if conductor.stage is Stage.RUNNING
-            for branch in conductor.forest.alive()
-            if conductor.may_run(branch)
+            free or run.kv[branch.number].req is not None
+            for run in self.reservations.admitted
+            if run.stage is RunStage.RUNNING
+            for branch in run.queues.branches.values()
+            if run.may_run(branch)
         )
 
-    # -- a forward ---------------------------------------------------------------------------------
+    # -- a forward pass ----------------------------------------------------------------------------
 
-    def drawing(self, rids: list[str], counts: list[int]) -> list[tuple[int, Conductor, int]]:
-        """The rows of a forward that draw a token: index, request, branch. `counts` are the tokens
-        that each row feeds."""
-        found = []
+    def drawing_rows(self, rids: list[str], counts: list[int]) -> list[DrawingRow]:
+        """The rows of a forward pass that draw a token; `counts` are the tokens that each feeds."""
+        rows: list[DrawingRow] = []
         for index, (rid, count) in enumerate(zip(rids, counts, strict=True)):
-            trunk = self._of.get(rid)
-            if trunk is not None:
-                if self._is_last_chunk(trunk) and trunk.draws(
-                    trunk.forest.root, len(trunk.trace.output_ids)
-                ):
-                    found.append((index, trunk, ROOT))
-                continue
-            root, mark, name = rid.rpartition(MARK)
-            conductor = self._of.get(root) if mark else None
-            if conductor is None or not name.isdecimal():
-                continue
-            branch = conductor.forest.branches.get(int(name))
-            if branch is not None and conductor.draws(branch, count):
-                found.append((index, conductor, int(name)))
-        return found
+            run, branch = self._runs.get(rid), None
+            if run is not None:  # a prompt, with what is forced behind it
+                count = len(run.trace.output_ids)
+                branch = run.queues.root if self._is_last_chunk(run) else None
+            else:
+                root, mark, number = rid.rpartition(BRANCH_MARK)
+                run = self._runs.get(root) if mark else None
+                if run is not None and number.isdecimal():
+                    branch = run.queues.branches.get(int(number))
+            if run is not None and branch is not None and run.will_draw(branch, count):
+                rows.append((index, run, branch.number))
+        return rows
 
-    def is_row(self, rid: str) -> bool:
-        """Whether the row of that name belongs to a request for a trace."""
-        return rid in self._of or rid.rpartition(MARK)[0] in self._of
-
-    def _is_last_chunk(self, conductor: Conductor) -> bool:
-        trace = conductor.trace
-        return bool(trace.extend_end == len(trace.full_untruncated_fill_ids))
+    def _is_last_chunk(self, run: TraceRun) -> bool:
+        return bool(run.trace.extend_end == len(run.trace.full_untruncated_fill_ids))
 
     def complete(self, batch: Any) -> None:
-        """A forward of this batch is done."""
-        touched: dict[Conductor, list[tuple[int, str]]] = {}
+        """Takes in what a forward pass of this batch fed and drew."""
+        touched: dict[TraceRun, list[tuple[int, str]]] = {}  # branches with the rids of their rows
         for index, req in enumerate(batch.reqs):
-            conductor = self.conductor(req)
-            if conductor is None or conductor.stage is Stage.OVER:
+            run = self.run_of(req)
+            if run is None or run.stage is RunStage.OVER:
                 continue
-            rows = touched.setdefault(conductor, [])
+            rows = touched.setdefault(run, [])
             if isinstance(req, BranchReq):
-                rows.append((req.name, req.rid))
-                with self.boundary(conductor):
-                    self._fed(conductor, req)
-            elif not req.finished() and self._is_last_chunk(conductor):
+                rows.append((req.branch, req.rid))
+                with self.boundary(run):
+                    self._fed(run, req)
+            elif not req.finished() and self._is_last_chunk(run):
                 rows.append((ROOT, req.rid))
-                with self.boundary(conductor):
-                    batch.reqs[index] = self._adopt(conductor)
-        for conductor, rows in touched.items():
-            conductor.forwards += 1
-            if rows:  # none while a long prompt is computed in pieces
-                with self.boundary(conductor):
-                    self._advance(conductor, rows)
-        self._tell(touched)
+                with self.boundary(run):
+                    batch.reqs[index] = self._adopt(run)
+        for run, rows in touched.items():
+            run.forwards += 1
+            if rows:  # none while a long prompt is computed in chunks
+                with self.boundary(run):
+                    self._advance(run, rows)
+        self._send_output(touched)
         self.drawn.clear()
-        self.placed.clear()
+        self.fed_positions.clear()
 
-    def _fed(self, conductor: Conductor, req: BranchReq) -> None:
+    def _fed(self, run: TraceRun, req: BranchReq) -> None:
         """What the row had to feed is in the KV cache."""
-        branch = conductor.forest.branches[req.name]
+        branch = run.queues.branches[req.branch]
         count = int(req.kv.kv_committed_len) - len(req.origin_input_ids)
         req.has_fed(array("q", islice(branch.waiting, count)))
         branch.fed(count)
-        if req.rid in self.placed:
-            conductor.placed(req.name, self.placed[req.rid])
+        if req.rid in self.fed_positions:
+            run.fed_at(req.branch, self.fed_positions[req.rid])
 
-    def _adopt(self, conductor: Conductor) -> BranchReq:
-        """The trunk's row goes on where the client's request leaves the batch."""
-        trace, root = conductor.trace, conductor.forest.root
-        del trace.output_ids[len(root.waiting) :]  # SGLang's own sample
-        holding, conductor.lock = self.pools.adopt(trace)
-        conductor.holdings[ROOT] = holding
-        if trace.rid in self.placed:
-            first, behind = conductor.forest.prompt, len(root.waiting)
-            cached = range(first, first + behind - len(self.placed[trace.rid]))
-            conductor.placed(ROOT, [*cached, *self.placed[trace.rid]][-behind:] if behind else [])
-        root.fed(len(root.waiting))
-        conductor.leave()
-        assert holding.req is not None
-        return holding.req
+    def _adopt(self, run: TraceRun) -> BranchReq:
+        """The prompt is computed: the root branch takes over the row of the client's request."""
+        trace, root = run.trace, run.queues.root
+        forced = len(root.waiting)
+        del trace.output_ids[forced:]  # what SGLang sampled itself
+        run.kv[ROOT], run.lock = self.pools.adopt(trace)
+        if trace.rid in self.fed_positions:
+            fed = self.fed_positions[trace.rid]
+            prompt = run.queues.prompt
+            cached = range(prompt, prompt + forced - len(fed))  # found in the prefix cache
+            run.fed_at(ROOT, [*cached, *fed][-forced:] if forced else [])
+        root.fed(forced)
+        run.leave_prompt()
+        req = run.kv[ROOT].req
+        assert req is not None
+        return req
 
-    def _advance(self, conductor: Conductor, rows: list[tuple[int, str]]) -> None:
+    def _advance(self, run: TraceRun, rows: list[tuple[int, str]]) -> None:
         """Tells the machine what was drawn, in the order of the trace, and does what follows."""
-        path = conductor.machine.path
-        for name, rid in sorted(rows, key=lambda row: path(row[0])):
-            drawn = self.drawn.get(rid)
-            holding = conductor.holdings.get(name)
-            if holding is None or holding.req is None:
+        path = run.machine.path
+        for branch, rid in sorted(rows, key=lambda row: path(row[0])):
+            kv = run.kv.get(branch)
+            if kv is None or kv.req is None:
                 continue
-            self._stashed.pop(holding.req, None)
-            if drawn is not None:
-                self._stashed[holding.req] = drawn[0]
-                conductor.advance(name, *drawn)
-        self._settle(conductor)
-        if conductor.finish is None and not any(b.waiting for b in conductor.forest.alive()):
+            self._decode_token.pop(kv.req, None)
+            if rid in self.drawn:
+                self._decode_token[kv.req] = self.drawn[rid][0]
+                run.advance(branch, *self.drawn[rid])
+        if run.finish is not None:
+            return
+        self._settle(run)
+        if not any(branch.waiting for branch in run.queues.branches.values()):
             raise RuntimeError("there is nothing to feed and nothing to draw")
 
-    def _settle(self, conductor: Conductor) -> None:
-        """Forks and joins that wait for nothing; branches that have nothing to feed give their rows
-        back."""
-        if conductor.finish is not None:
-            return
-        holdings, pools = conductor.holdings, self.pools
-        effects = conductor.forest.settle()
-        for name in [n for n, h in holdings.items() if h.req is not None]:
-            branch = conductor.forest.branches.get(name)
+    def _settle(self, run: TraceRun) -> None:
+        """Does forks and joins that wait for nothing; branches that have nothing to feed give their
+        rows back."""
+        changes = run.queues.settle()
+        for number in [n for n, kv in run.kv.items() if kv.req is not None]:
+            branch = run.queues.branches.get(number)
             if branch is None or not branch.waiting:
-                self._park(conductor, name)
-        for effect in effects:
-            match effect:
-                case Started(parent, children):
-                    self._park(conductor, parent.name)  # it may have more to feed at once
-                    made = pools.start(holdings[parent.name], len(children))
-                    holdings.update(zip((c.name for c in children), made, strict=True))
-                case Merged(parent, children):
-                    parts = [holdings.pop(child.name) for child in children]
-                    pools.merge(holdings[parent.name], parts)
-                case Released(parent, branches):
-                    conductor.reads_again(parent.name, branches)
-                    for branch in branches:
-                        if branch.name in holdings:
-                            pools.release(holdings.pop(branch.name))
+                self._give_row_back(run, number)
+        for change in changes:
+            self._change_kv(run, change)
 
-    def _park(self, conductor: Conductor, name: int) -> None:
-        holding = conductor.holdings[name]
-        if holding.req is not None:
-            self._stashed.pop(holding.req, None)
-        self.pools.park(holding)
+    def _change_kv(self, run: TraceRun, change: KVChange) -> None:
+        parent, children = change.parent.number, [child.number for child in change.children]
+        match change.kind:
+            case KVChangeKind.SHARE:
+                self._give_row_back(run, parent)  # it may have more to feed at once
+                forked = self.pools.fork(run.kv[parent], len(children))
+                run.kv.update(zip(children, forked, strict=True))
+            case KVChangeKind.MERGE:
+                self.pools.merge(run.kv[parent], [run.kv.pop(child) for child in children])
+            case KVChangeKind.RELEASE:
+                run.rereads(parent, change.children)
+                for child in children:
+                    if child in run.kv:
+                        self.pools.release(run.kv.pop(child))
 
-    # -- the end -----------------------------------------------------------------------------------
+    def _give_row_back(self, run: TraceRun, branch: int) -> None:
+        kv = run.kv[branch]
+        if kv.req is not None:
+            self._decode_token.pop(kv.req, None)
+        self.pools.give_row_back(kv)
 
-    def _tell(self, touched: Iterable[Conductor]) -> None:
-        """Sends what is new: chunks to clients that stream, results to all."""
-        ended = [c for c in touched if c.finish is not None]
-        running = (c for c in touched if c.finish is None and c.stage is Stage.RUNNING)
-        streaming = [c.trace for c in running if c.trace.stream and c.report()]
+    # -- output and end ----------------------------------------------------------------------------
+
+    def _send_output(self, touched: Iterable[TraceRun]) -> None:
+        """Sends chunks to clients that stream, and results of requests that have ended."""
+        ended = [run for run in touched if run.finish is not None]
+        running = (r for r in touched if r.finish is None and r.stage is RunStage.RUNNING)
+        streaming = [run.trace for run in running if run.trace.stream and run.report()]
         if streaming:
             self._send(streaming)
         if ended:
             self._end(ended)
 
-    def _end(self, ended: list[Conductor]) -> None:
+    def _end(self, ended: list[TraceRun]) -> None:
         """Frees all that these requests hold and sends their results."""
-        self._left = True
-        for conductor in ended:
-            if conductor in self.reserve.admitted:
-                self._free(conductor)
-                self.reserve.admitted.remove(conductor)
+        self._may_have_stale_rows = True
+        for run in ended:
+            if run in self.reservations.admitted:
+                self._free(run)
+                self.reservations.admitted.remove(run)
             else:
-                self.waiting.remove(conductor)
-            del self._of[conductor.trace.rid]
-            conductor.end()
-        sending = [c.trace for c in ended if not c.trace.finished_output]
+                self.waiting.remove(run)
+            del self._runs[run.trace.rid]
+            run.end()
+        sending = [run.trace for run in ended if not run.trace.finished_output]
         if sending:
             self._send(sending)
 
-    def _free(self, conductor: Conductor) -> None:
-        for holding in conductor.holdings.values():
-            if holding.req is not None:
-                self._stashed.pop(holding.req, None)
-            self.pools.release(holding)
-        conductor.holdings.clear()
-        if conductor.stage is Stage.RUNNING:
-            self.pools.unlock(conductor.trace, conductor.lock)
-            conductor.lock = None
-        elif conductor.trace.kv.holds_kv:
-            self.pools.discard(conductor.trace)
+    def _free(self, run: TraceRun) -> None:
+        for kv in run.kv.values():
+            if kv.req is not None:
+                self._decode_token.pop(kv.req, None)
+            self.pools.release(kv)
+        run.kv.clear()
+        if run.stage is RunStage.RUNNING:
+            self.pools.unlock(run.trace, run.lock)
+            run.lock = None
+        elif run.trace.kv.holds_kv:
+            self.pools.discard(run.trace)
 
-    def boundary(self, conductor: Conductor) -> ErrorBoundary:
-        """An error ends one request, not the server."""
-        return ErrorBoundary(lambda error: conductor.stop(error=f"{type(error).__name__}: {error}"))
+    def boundary(self, run: TraceRun) -> ErrorBoundary:
+        """An error in the block ends this request, not the server."""
+        return ErrorBoundary(lambda error: run.stop(error=f"{type(error).__name__}: {error}"))

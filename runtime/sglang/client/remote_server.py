@@ -1,7 +1,7 @@
-"""What a server says of itself: its bounds, its model's name, its tokenizer.
+"""What a client has to know of a server before it sends requests: bounds, settings, tokenizer.
 
-A server with the plugin adds a `ServerInfo` to SGLang's own `/server_info`, and gives out its
-tokenizer's files.
+Works for a server with the plugin, which says all of that (`ServerInfo`), and for a stock one, of
+which some of it is inferred.
 """
 
 from __future__ import annotations
@@ -9,53 +9,37 @@ from __future__ import annotations
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Final
-
-from pydantic import BaseModel
+from typing import TYPE_CHECKING
 
 from nprdsl.runtime.errors import EngineUnavailableError
 from nprdsl.runtime.sglang.client.transport import Transport
-from nprdsl.runtime.sglang.protocol import KEY
+from nprdsl.runtime.sglang.protocol import KEY, TOKENIZER_PATH, ServerInfo
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-TOKENIZER_PATH: Final = "/nprdsl/tokenizer"
 
+class RemoteServer:
+    """One server. All methods raise EngineUnavailableError or ServerError if it does not answer.
 
-class ServerInfo(BaseModel):
-    """`model`: the name that it was started with. `positions`: the most tokens of a sequence,
-    prompt included. `capacity`: of all that is kept together. `outputs`: tokens that the model can
-    choose. `sampling`: the model's own settings. `refusal`: why it can run no schema, "" if it
-    can."""
-
-    nprdsl: str
-    model: str
-    positions: int
-    capacity: int
-    outputs: int
-    sampling: dict[str, Any] = {}
-    refusal: str = ""
-
-
-class ServerSelf:
-    """What one server tells. Raises EngineUnavailableError, ServerError, also later."""
+    `plugin` is the plugin's `ServerInfo`, None for a stock server.
+    """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        told = transport.get("/server_info")
-        if not isinstance(told, dict) or "max_req_input_len" not in told:
+        answer = transport.get("/server_info")
+        if not isinstance(answer, dict) or "max_req_input_len" not in answer:
             raise EngineUnavailableError(f"what answers at {transport.url} is no SGLang server")
-        self._stock = told
-        self.plugin = ServerInfo.model_validate(told[KEY]) if KEY in told else None
+        self._stock = answer
+        self.plugin = ServerInfo.model_validate(answer[KEY]) if KEY in answer else None
 
     @property
-    def longest(self) -> int:
-        """The most tokens of a prompt that SGLang takes."""
+    def longest_prompt(self) -> int:
+        """The most tokens of a prompt that SGLang accepts."""
         return int(self._stock["max_req_input_len"]) - 1
 
     def check(self) -> None:
-        """Raises EngineUnavailableError for a plugin that cannot be used from here."""
+        """Raises EngineUnavailableError if its plugin has another version, or runs no schemas."""
         here = version("nprdsl")
         if self.plugin is not None and self.plugin.nprdsl != here:
             raise EngineUnavailableError(
@@ -68,8 +52,8 @@ class ServerSelf:
             )
 
     def info(self, outputs: int) -> ServerInfo:
-        """Its bounds. A stock server does not say how many tokens its model can choose: `outputs`
-        is taken, and the model's own settings are taken for greedy ones."""
+        """Its bounds. A stock server tells neither the size of the output layer, which is taken to
+        be `outputs`, nor the model's sampling settings, which are taken to be greedy."""
         if self.plugin is not None:
             return self.plugin
         return ServerInfo(
@@ -82,16 +66,17 @@ class ServerSelf:
         )
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        """Its own files; those of its `tokenizer_path` where it has no plugin."""
+        """Its tokenizer: files that the plugin sends; of a stock server, what its `tokenizer_path`
+        names, if that can be read on this machine."""
         if self.plugin is None:
-            return _read(str(self._transport.get("/model_info")["tokenizer_path"]))
+            return _load_tokenizer(str(self._transport.get("/model_info")["tokenizer_path"]))
         with TemporaryDirectory() as folder:
             for name, text in self._transport.get(TOKENIZER_PATH).items():
                 Path(folder, Path(name).name).write_text(text, encoding="utf-8")
-            return _read(folder)
+            return _load_tokenizer(folder)
 
 
-def _read(path: str) -> PreTrainedTokenizerFast:
+def _load_tokenizer(path: str) -> PreTrainedTokenizerFast:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     try:

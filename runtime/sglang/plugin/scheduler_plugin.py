@@ -1,132 +1,131 @@
-"""A `TraceScheduler` on one of SGLang's schedulers: what it needs there, and what refuses it."""
+"""Connects a `TraceScheduler` to one of SGLang's schedulers: builds what it needs from the
+scheduler's parts, and refuses servers and requests that cannot run schemas."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 from sglang.srt.managers.schedule_batch import ScheduleBatch
 
-from nprdsl.runtime.sglang.plugin.kv_slots import SlotPools
-from nprdsl.runtime.sglang.plugin.rows import BranchReq, TraceReq
-from nprdsl.runtime.sglang.plugin.trace_request import Conductor, Stage
+from nprdsl.runtime.sglang.plugin.kv_pools import KVPools
+from nprdsl.runtime.sglang.plugin.req_types import BranchReq, TraceReq
+from nprdsl.runtime.sglang.plugin.trace_run import RunStage, TraceRun
 from nprdsl.runtime.sglang.plugin.trace_scheduler import TraceScheduler
+from nprdsl.runtime.sglang.preparation import (
+    RefusedError,
+    SchemaLibrary,
+    describe_validation_error,
+)
 from nprdsl.runtime.sglang.protocol import fork_request
-from nprdsl.runtime.sglang.requests import Library, RefusedError, described
 from nprdsl.tokens.vocabulary import Vocabulary
 
-OVERLAP = (
+_OVERLAP: Final = (
     "the overlap scheduler is on: it chooses a step before the tokens of the last one are known, "
     "and they decide which branches run; start the server with --disable-overlap-schedule (a step "
     "then waits until the one before it was worked up: what that costs is in docs/serving.md)"
 )
 
 
-class Attached:
-    """The plugin's part of one scheduler process."""
+class SchedulerPlugin:
+    """The plugin's state in one scheduler process.
+
+    `refusal`: why the server cannot run schemas, "" if it can. `sending`: the output that SGLang
+    sends at the moment is that of traces. `only_traces`: the prompts that SGLang chooses from at
+    the moment are those of traces.
+    """
 
     def __init__(self, scheduler: Any) -> None:
         self.scheduler = scheduler
-        self.sending = False  # what is being sent now are traces, not SGLang's own requests
-        self.only_traces = False  # what SGLang chooses prompts from now
-        self.refusal = refusal(scheduler)
-        self._library: Library | None = None
+        self.sending = False
+        self.only_traces = False
+        self.refusal = server_refusal(scheduler)
         self.traces = TraceScheduler(
-            SlotPools(
+            KVPools(
                 scheduler.req_to_token_pool,
                 scheduler.token_to_kv_pool_allocator,
                 scheduler.tree_cache,
             ),
-            most_rows=scheduler.chunked_prefill_size or scheduler.max_prefill_tokens,
-            make_batch=self._batch,
+            max_rows=scheduler.chunked_prefill_size or scheduler.max_prefill_tokens,
+            make_batch=self._make_batch,
             queue=self._queue,
             send=self._send,
         )
 
-    @property
-    def library(self) -> Library:
-        """Made when the first schema comes: it reads the whole vocabulary."""
-        if self._library is None:
-            vocabulary = Vocabulary.from_tokenizer(self.scheduler.tokenizer)
-            self._library = Library(vocabulary, self.scheduler.model_config.vocab_size)
-        return self._library
+    @cached_property
+    def library(self) -> SchemaLibrary:
+        """Made when the first schema comes: that reads the whole vocabulary."""
+        vocabulary = Vocabulary.from_tokenizer(self.scheduler.tokenizer)
+        return SchemaLibrary(vocabulary, self.scheduler.model_config.vocab_size)
 
     def submit(self, trace: TraceReq) -> None:
         """Takes a client's request in, or answers with what is wrong with it."""
         limit, waiting = self.scheduler.max_queued_requests, len(self.traces.waiting)
         if limit is not None and len(self.scheduler.waiting_queue) + waiting >= limit:
-            trace.ended_by_server("The request queue is full.", HTTPStatus.SERVICE_UNAVAILABLE)
+            trace.end_by_server("The request queue is full.", HTTPStatus.SERVICE_UNAVAILABLE)
             self._send([trace])
             return
         try:
             if self.refusal:
                 raise RefusedError(f"this server cannot run schemas: {self.refusal}")
-            check(trace)
+            check_stock_options(trace)
             request = fork_request(trace.wanted.custom_params)
             assert request is not None, "made for requests with a schema only"
             prepared = self.library.prepare(
                 request,
                 trace.origin_input_ids.tolist(),
-                positions=min(self.scheduler.model_config.context_len, self.traces.pools.width),
+                positions=most_positions(self.scheduler),
                 capacity=int(self.scheduler.max_total_num_tokens),
             )
         except ValidationError as error:
-            self._refuse(trace, described(error))
+            self._refuse(trace, describe_validation_error(error))
         except RefusedError as error:
             self._refuse(trace, str(error))
         else:
-            self.traces.submit(Conductor(trace, prepared))
-
-    def _queue(self, trace: TraceReq) -> None:
-        """Puts a request whose turn has come into SGLang's queue, however long that is: it has
-        waited in ours."""
-        limit, self.scheduler.max_queued_requests = self.scheduler.max_queued_requests, None
-        try:
-            self.scheduler._add_request_to_queue(trace)
-        finally:
-            self.scheduler.max_queued_requests = limit
+            self.traces.submit(TraceRun(trace, prepared))
 
     def _refuse(self, trace: TraceReq, message: str) -> None:
         trace.refuse(message)
         self._send([trace])
 
-    def entering(self, trace: TraceReq) -> bool:
-        """The request is let in: SGLang computes its prompt."""
-        conductor = self.traces.conductor(trace)
-        return conductor is not None and conductor.stage is Stage.PROMPT
+    def is_let_in(self, trace: TraceReq) -> bool:
+        """Whether the request has its memory, so that SGLang may compute its prompt."""
+        run = self.traces.run_of(trace)
+        return run is not None and run.stage is RunStage.PROMPT
 
     def tidy(self, running: Any, last: Any, *, admit: bool = True) -> None:
-        """Before SGLang looks for work."""
+        """Before SGLang looks for work: lets requests in and cleans SGLang's batches."""
         chunked = self.scheduler.chunked_req
-        besides = 0
+        plain = 0  # slots that the rest of a plain prompt needs
         if chunked is not None and not isinstance(chunked, TraceReq):
-            besides = len(chunked.full_untruncated_fill_ids) - chunked.prefix_len
+            plain = len(chunked.full_untruncated_fill_ids) - chunked.prefix_len
         if admit:
-            self.traces.admit(max(0, besides))
+            self.traces.admit(max(0, plain))
         self.traces.tidy([last] if last is running else [last, running])
 
     @contextmanager
     def traces_first(self, running: Any) -> Iterator[None]:
-        """While prompts are chosen. Traces that were let in hold memory that others wait for, so
-        nothing stands before them: no plain request in the queue, no full batch."""
+        """While SGLang chooses prompts: traces that were let in hold memory that others wait for,
+        so neither plain requests in the queue nor a full batch may keep them back."""
         scheduler = self.scheduler
-        ours = [req for req in scheduler.waiting_queue if isinstance(req, TraceReq)]
-        if not ours:
+        traces = [req for req in scheduler.waiting_queue if isinstance(req, TraceReq)]
+        if not traces:
             yield
             return
-        others = [req for req in scheduler.waiting_queue if not isinstance(req, TraceReq)]
-        scheduler.waiting_queue, self.only_traces = ours, True
+        plain = [req for req in scheduler.waiting_queue if not isinstance(req, TraceReq)]
+        scheduler.waiting_queue, self.only_traces = traces, True
         running.batch_is_full = False
         try:
             yield
         finally:
-            scheduler.waiting_queue, self.only_traces = scheduler.waiting_queue + others, False
+            scheduler.waiting_queue, self.only_traces = scheduler.waiting_queue + plain, False
 
-    def put_back(self, running: Any) -> None:
-        """Takes one plain request's memory and row; it is computed again later."""
+    def retract_one(self, running: Any) -> None:
+        """Takes one plain request's memory and row; SGLang computes it again later."""
         order = running._get_decode_retraction_order(running.reqs)
         last = order.pop()
         req = running.reqs[last]
@@ -135,7 +134,17 @@ class Attached:
         running.batch_is_full = False
         self.scheduler._add_request_to_queue(req, is_retracted=True)
 
-    def _batch(self, reqs: list[BranchReq]) -> Any:
+    # -- what the trace scheduler calls ------------------------------------------------------------
+
+    def _queue(self, trace: TraceReq) -> None:
+        """Puts a request into SGLang's queue, even if that is full: it was counted when it came."""
+        limit, self.scheduler.max_queued_requests = self.scheduler.max_queued_requests, None
+        try:
+            self.scheduler._add_request_to_queue(trace)
+        finally:
+            self.scheduler.max_queued_requests = limit
+
+    def _make_batch(self, reqs: list[BranchReq]) -> Any:
         scheduler = self.scheduler
         batch = ScheduleBatch.init_new(
             reqs,
@@ -151,7 +160,7 @@ class Attached:
 
     def _send(self, traces: list[TraceReq]) -> None:
         for trace in traces:
-            trace.before_output()
+            trace.prepare_output()
         self.sending = True
         try:
             logprobs = any(trace.return_logprob for trace in traces)
@@ -160,11 +169,17 @@ class Attached:
             self.sending = False
 
 
-def refusal(scheduler: Any) -> str:
-    """Why this server can take no schemas; "" if it can."""
+def most_positions(scheduler: Any) -> int:
+    """The most tokens of one sequence: what the model and a row of the pool can hold."""
+    row_length = scheduler.req_to_token_pool.req_to_token.shape[1]
+    return min(int(scheduler.model_config.context_len), int(row_length))
+
+
+def server_refusal(scheduler: Any) -> str:
+    """Why this server cannot run schemas; "" if it can."""
     server, model = scheduler.server_args, scheduler.model_config
     reasons = {
-        OVERLAP: scheduler.enable_overlap,
+        _OVERLAP: scheduler.enable_overlap,
         "its tokenizer is off (--skip-tokenizer-init)": scheduler.tokenizer is None,
         "it generates no text": not scheduler.is_generation,
         "KV pages hold several tokens; start it with --page-size 1": scheduler.page_size != 1,
@@ -189,16 +204,16 @@ def refusal(scheduler: Any) -> str:
     return "; ".join(reason for reason, applies in reasons.items() if applies)
 
 
-def check(trace: TraceReq) -> None:
-    """Raises RefusedError for stock options that have no meaning, or none yet, for a trace."""
-    settings = trace.wanted
-    refused = {
+def check_stock_options(trace: TraceReq) -> None:
+    """Raises RefusedError for stock options that have no meaning for a trace, or none yet."""
+    wanted = trace.wanted
+    options = {
         "a grammar of its own (json_schema, regex, ebnf, structural_tag)": (
-            settings.json_schema or settings.regex or settings.ebnf or settings.structural_tag
+            wanted.json_schema or wanted.regex or wanted.ebnf or wanted.structural_tag
         ),
-        "stop strings (the schema says where a trace ends)": settings.stop_strs,
-        "stop_token_ids (the schema says where a trace ends)": settings.stop_token_ids,
-        "logit_bias": settings.logit_bias,
+        "stop strings (the schema says where a trace ends)": wanted.stop_strs,
+        "stop_token_ids (the schema says where a trace ends)": wanted.stop_token_ids,
+        "logit_bias": wanted.logit_bias,
         "top_logprobs_num": trace.logprob.top_logprobs_num,
         "token_ids_logprob": trace.logprob.token_ids_logprob,
         "logprob_start_len in the prompt": (
@@ -213,6 +228,6 @@ def check(trace: TraceReq) -> None:
         "images or sound": trace.multimodal_inputs is not None,
         "a custom logit processor": trace.custom_logit_processor is not None,
     }
-    for option, given in refused.items():
+    for option, given in options.items():
         if given:
             raise RefusedError(f"a request for a trace cannot have {option}")

@@ -1,7 +1,9 @@
-"""Requests for traces, checked and made ready: schema compiled, limits lowered, machine built.
+"""Checks a request for a trace and makes it ready to run: its schema is compiled, its limits are
+lowered to what the server can hold, and its machine is built.
 
-Used by the scheduler's process, and by the one that talks to clients, so that both refuse the same
-requests in the same words. A schema is compiled once for each vocabulary.
+Two processes of a server do this: the scheduler's, before it runs a request, and the HTTP process
+for chat completions, so that a bad chat is refused with a 400 before anything runs. Both raise the
+same messages. A schema is compiled once per process.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -22,7 +25,7 @@ from nprdsl.runtime.sglang.protocol import ForkRequest, SchemaForm
 from nprdsl.schema import Schema
 from nprdsl.tokens.vocabulary import Vocabulary
 
-KEPT = 64  # schemas that were read
+_MOST_SCHEMAS: Final = 64  # that stay parsed; the least recently used is dropped
 
 
 class RefusedError(ValueError):
@@ -30,8 +33,8 @@ class RefusedError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A request that can run. `slots`: the most tokens that it can ever feed."""
+class PreparedTrace:
+    """A request that can run. `slots`: the most KV slots (tokens) that it can ever need."""
 
     request: ForkRequest
     machine: Machine
@@ -39,32 +42,34 @@ class Prepared:
     slots: int
 
 
-class Library:
-    """Schemas over one vocabulary. `outputs` is the number of tokens that the model can choose."""
+class SchemaLibrary:
+    """Compiled schemas over one vocabulary. `outputs`: the size of the model's output layer."""
 
     def __init__(self, vocabulary: Vocabulary, outputs: int) -> None:
         self.vocabulary = vocabulary
         self._outputs = outputs
         self._bindings = Bindings(vocabulary)
-        self._read: OrderedDict[str, Schema] = OrderedDict()  # by the key of their form
+        self._schemas: OrderedDict[str, Schema] = OrderedDict()  # by `SchemaForm.key`
 
     def bound(self, form: SchemaForm) -> BoundSchema:
         """Raises ValueError (a SchemaError, or what else is wrong), FileNotFoundError."""
         key = form.key
-        schema = self._read.pop(key, None)
+        schema = self._schemas.pop(key, None)
         if schema is None:
             schema = form.read()
             self._check_outputs(schema)
-            if len(self._read) >= KEPT:
-                self._read.popitem(last=False)
-        self._read[key] = schema
+            if len(self._schemas) >= _MOST_SCHEMAS:
+                self._schemas.popitem(last=False)
+        self._schemas[key] = schema
         return self._bindings.get(schema)
 
     def prepare(
         self, request: ForkRequest, prompt: Sequence[int], *, positions: int, capacity: int
-    ) -> Prepared:
-        """Raises RefusedError. `positions`: the most tokens of a sequence, `capacity`: of all that
-        the server keeps together."""
+    ) -> PreparedTrace:
+        """Checks and compiles a request with these prompt tokens.
+
+        `positions` and `capacity` are the server's bounds, as in `ServerInfo`. Raises RefusedError.
+        """
         try:
             return self._prepare(request, prompt, positions, capacity)
         except (ValueError, FileNotFoundError) as error:
@@ -72,19 +77,17 @@ class Library:
 
     def _prepare(
         self, request: ForkRequest, prompt: Sequence[int], positions: int, capacity: int
-    ) -> Prepared:
+    ) -> PreparedTrace:
         bound = self.bound(request.language)
         limits, sampling = request.limits.limits(), request.settings()
         sampling.check_rules(bound.grammar.rules)
-        room = positions - len(prompt)
         if not prompt:
             raise RefusedError("the prompt is empty: a trace needs one token before it at least")
-        if room < 1:
+        if len(prompt) >= positions:
             raise RefusedError(
                 f"the prompt has {len(prompt)} tokens, but the server only {positions} positions"
             )
-        if limits.max_tokens > room:
-            limits = replace(limits, max_tokens=room)
+        limits = replace(limits, max_tokens=min(limits.max_tokens, positions - len(prompt)))
         slots = most_fed(bound.grammar, limits, len(prompt))
         if slots > capacity:
             raise LimitError(
@@ -93,10 +96,10 @@ class Library:
                 "or --mem-fraction-static"
             )
         machine = Machine(bound, prompt=prompt, limits=limits, join=request.join())
-        return Prepared(request, machine, sampling, slots)
+        return PreparedTrace(request, machine, sampling, slots)
 
     def _check_outputs(self, schema: Schema) -> None:
-        """Tags of which the model knows no output cannot be generated."""
+        """A tag whose token lies beyond the model's outputs can never be generated."""
         for tag in schema.tags:
             token = self.vocabulary.special.get(tag, -1)
             if token >= self._outputs:
@@ -106,8 +109,8 @@ class Library:
                 )
 
 
-def described(error: ValidationError) -> str:
-    """A malformed request in one line: every field that is wrong, and why."""
+def describe_validation_error(error: ValidationError) -> str:
+    """One line that names each malformed field of a request and what is wrong with it."""
     faults = (
         f"{'.'.join(map(str, fault['loc'])) or 'request'}: {fault['msg']}"
         for fault in error.errors(include_url=False, include_input=False)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nprdsl.grammar.resolve import read_grammar
 from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.runtime.sampling import Sampling
-from nprdsl.runtime.sglang.client.masked_runs import PlainRuns
+from nprdsl.runtime.sglang.client.stock_requests import MaskedRuns
 from nprdsl.runtime.sglang.client.transport import ServerError
 from nprdsl.schema import Schema
 from nprdsl.tokens.vocabulary import Vocabulary
@@ -65,7 +65,7 @@ def test_a_forbidden_token_is_drawn_again_from_what_is_allowed(
     others = set(range(SIZE)) - few
     allowed, forbidden = (others, few) if forbids else (few, others)
     server: Any = Server(data.draw(st.sampled_from(sorted(forbidden))))
-    (token,) = PlainRuns("one", server, bound()).draw([1], packed(allowed), Sampling(), 9)
+    (token,) = MaskedRuns("one", server, bound()).draw([1], packed(allowed), Sampling(), 9)
     assert token in allowed and server.biased == 1
 
 
@@ -74,7 +74,7 @@ def test_outputs_that_are_no_token_are_not_drawn(few: set[int], forbids: bool, m
     """Models have more outputs than their tokenizers have tokens: padding."""
     allowed = set(range(SIZE)) - few if forbids else few
     server: Any = Server(SIZE, more)
-    (token,) = PlainRuns("one", server, bound()).draw([1], packed(allowed), Sampling(), 9)
+    (token,) = MaskedRuns("one", server, bound()).draw([1], packed(allowed), Sampling(), 9)
     assert token in allowed
 
 
@@ -82,4 +82,4 @@ def test_a_server_without_bias_is_told() -> None:
     server: Any = Server(free=3)
     server.post = lambda path, body: {"output_ids": [3], "meta_info": {"completion_tokens": 1}}
     with pytest.raises(ServerError, match="does not heed logit_bias"):
-        PlainRuns("one", server, bound()).draw([1], packed({5}), Sampling(), 9)
+        MaskedRuns("one", server, bound()).draw([1], packed({5}), Sampling(), 9)

@@ -1,12 +1,13 @@
-"""Forks on a server without the plugin: each branch is plain requests, its prefix in the cache.
+"""Forks and joins without the plugin: this process runs the machine, a stock server the model.
 
-That is possible where joins read the branches again as text: then every branch is a sequence of its
-own, and no KV has to be merged. The machine runs in this process and asks the server for runs of
-tokens; what a run has beyond the schema's language is drawn again (see `plainruns`).
+A `reread` join feeds the branches again as plain text, so each branch is an ordinary sequence and
+no KV has to be merged. The machine asks for runs of tokens of each live branch (`MaskedRuns`), in
+parallel calls; what the branches share is in the server's prefix cache. Of a run, the tokens that
+the schema allows are kept, the rest is drawn again.
 
-What is lost against the plugin: seeds give no equal tokens; top-k, top-p and min-p are applied
-before the mask, not behind it; there is no repetition penalty; a branch is several requests, each
-of which waits in the server's queue; log-probabilities cost one more pass over the trace.
+Compared with the plugin: seeds do not give equal tokens; top-k, top-p and min-p are applied before
+the mask; penalties are not possible; each branch takes several requests, and each of those waits
+in the server's queue; log-probabilities cost one more pass over the trace.
 """
 
 from __future__ import annotations
@@ -21,31 +22,31 @@ from nprdsl.runtime.engine import Submission
 from nprdsl.runtime.errors import UnsupportedServerError
 from nprdsl.runtime.results import Result
 from nprdsl.runtime.sglang.client.call import Call
-from nprdsl.runtime.sglang.client.masked_runs import PlainRuns, allows
+from nprdsl.runtime.sglang.client.stock_requests import MaskedRuns, allows
 from nprdsl.runtime.sglang.client.transport import Transport
 from nprdsl.runtime.sglang.transcript import Transcript
 from nprdsl.structure.events import EndReason
 
-WITH_PLUGIN = "start the server with `nprdsl serve`, which has the plugin"
+_REMEDY = "start the server with `nprdsl serve`, which has the plugin"
 
 
-class _Sequence:
-    """What a branch sees, and where its own tokens stand in that."""
+class _BranchTokens:
+    """All tokens that a branch sees, and the indices in them of those that it wrote itself."""
 
     def __init__(self, seen: Sequence[int]) -> None:
         self.seen = list(seen)
         self.own: list[int] = []
-        self.copies_next = False  # what is fed next is read again, not written
+        self.rereads_next = False  # the next tokens are copies that a `reread` join feeds
 
     def feed(self, tokens: Sequence[int]) -> None:
-        if not self.copies_next:
+        if not self.rereads_next:
             self.own.extend(range(len(self.seen), len(self.seen) + len(tokens)))
-        self.copies_next = False
+        self.rereads_next = False
         self.seen.extend(tokens)
 
 
 class RereadingCall(Call):
-    """One request that forks in this process. `branches` runs the calls of its branches."""
+    """One request that forks in this process; its branches' calls run in the pool `branches`."""
 
     def __init__(
         self,
@@ -59,8 +60,8 @@ class RereadingCall(Call):
         super().__init__(number, submission, transport, events=events)
         self._branches = branches
         self._machine = submission.machine
-        self._runs = PlainRuns(self.rid, transport, self._machine.bound)
-        self._sequences = {ROOT: _Sequence(self._machine.prompt)}
+        self._runs = MaskedRuns(self.rid, transport, self._machine.bound)
+        self._tokens = {ROOT: _BranchTokens(self._machine.prompt)}
         self._scores: dict[int, Future[dict[int, float]]] = {}
         self._transcript = Transcript()
 
@@ -77,22 +78,23 @@ class RereadingCall(Call):
                 self._take(asked.pop(future), future.result())
             if self._aborted.is_set():
                 self._apply(machine.abort())
-        return self._read()
+        return self._finished()
 
     def _ask(self, branch: int) -> Future[list[int]]:
         machine = self._machine
         return self._branches.submit(
             self._runs.draw,
-            list(self._sequences[branch].seen),
+            list(self._tokens[branch].seen),
             machine.mask(branch),
             self.submission.sampling.for_rule(machine.rule(branch)),
             machine.left(branch),
         )
 
     def _take(self, branch: int, tokens: list[int]) -> None:
-        """Gives the machine what the schema, and the settings of one rule, allow of a run."""
+        """Gives the machine as much of a run as the schema allows and the sampling settings, which
+        are those of the rule where it began, are valid for."""
         machine = self._machine
-        if branch not in machine.live:  # cut meanwhile
+        if branch not in machine.live:  # cut by a selective join meanwhile
             return
         rule = machine.rule(branch)
         for token in tokens:
@@ -101,68 +103,69 @@ class RereadingCall(Call):
             if not allows(machine.mask(branch), token):
                 return
             if self._apply(machine.advance(branch, token)):
-                return  # more was fed than this token
+                return  # forced tokens follow, which the rest of the run did not see
 
     def _apply(self, actions: Sequence[Action]) -> bool:
-        """Whether tokens were forced, or branches forked or joined."""
+        """Whether the actions are more than feeding a single token: tokens were forced, or
+        branches forked or joined."""
         fed = 0
         for action in actions:
             match action:
                 case FeedAction(branch, tokens):
-                    self._sequences[branch].feed(tokens)
+                    self._tokens[branch].feed(tokens)
                     fed += len(tokens)
                 case ForkAction(parent, children):
-                    seen = self._sequences[parent].seen
-                    self._sequences.update({child: _Sequence(seen) for child in children})
+                    seen = self._tokens[parent].seen
+                    self._tokens.update({child: _BranchTokens(seen) for child in children})
                 case DropAction(parent, children):
                     for child in children:
                         self._score(child)
-                    self._sequences[parent].copies_next = True
+                    self._tokens[parent].rereads_next = True
         events = self._machine.drain_events()
         self._transcript.add(events, None)
-        self.tell(events)
+        self._emit(events)
         return len(actions) != 1 or fed != 1
 
     # -- the end -----------------------------------------------------------------------------------
 
     def _score(self, branch: int) -> None:
-        """Asks for the log-probabilities of a branch that is written."""
-        sequence = self._sequences[branch]
+        """Asks for the log-probabilities of a finished branch."""
+        tokens = self._tokens[branch]
         self._scores[branch] = self._branches.submit(
-            self._runs.score, list(sequence.seen), list(sequence.own)
+            self._runs.score, list(tokens.seen), list(tokens.own)
         )
 
-    def _read(self) -> Result:
+    def _finished(self) -> Result:
         finish = self._machine.ended
         assert finish is not None
         scored = finish in (EndReason.COMPLETED, EndReason.BUDGET)
-        entries, root = list(self._transcript.rest()), self._sequences[ROOT]
+        entries, root = list(self._transcript.rest()), self._tokens[ROOT]
         last = entries[-1] if entries else None
         if last is not None and last.branch == ROOT and last.index == len(root.own):
-            root.feed([last.token])  # the end of the sequence is written, but not fed
+            root.feed([last.token])  # the end token is written, but never fed
         if scored:
             self._score(ROOT)
         written = []
         for entry in entries:
             logprob = None
             if entry.sampled and scored:
-                place = self._sequences[entry.branch].own[entry.index]
-                logprob = self._scores[entry.branch].result()[place]
+                index = self._tokens[entry.branch].own[entry.index]
+                logprob = self._scores[entry.branch].result()[index]
             written.append(Written(entry.token, entry.sampled, logprob))
-        return self.ended(finish, written=written, forwards=self._runs.forwards)
+        return self._result(finish, written=written, forwards=self._runs.forwards)
 
 
-def check_server(submission: Submission) -> None:
-    """Raises UnsupportedServerError for what cannot be done without the plugin."""
+def check_needs_no_plugin(submission: Submission) -> None:
+    """Raises UnsupportedServerError for a request that only the plugin can run."""
     grammar = submission.schema.grammar
     merging = [block.rule for block in grammar.blocks if block.join is not JoinKind.REREAD]
     if merging:
         raise UnsupportedServerError(
             f"the join of `{merging[0]}` merges the branches' KV, and the server has no plugin for "
-            f"that; {WITH_PLUGIN}, or let the schema join with `reread`"
+            f"that; {_REMEDY}, or let the schema join with `reread`"
         )
     if submission.sampling.penalises:
         raise UnsupportedServerError(
             "a penalty counts the tokens that a branch sees, and the server has no "
-            f"plugin for that; {WITH_PLUGIN}"
+            f"plugin for that; {_REMEDY}"
         )

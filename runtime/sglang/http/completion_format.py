@@ -1,0 +1,133 @@
+"""Results in the JSON of OpenAI's chat completions, whole or as the chunks of a stream.
+
+`content` is the answer of the trace. The trace itself is in `message.trace`, or in `delta.trace` of
+a chunk: fields that clients which do not know them ignore.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from nprdsl.runtime.results import Result
+from nprdsl.runtime.sglang.protocol import event_to_dict
+from nprdsl.structure.events import EndReason, Event
+from nprdsl.tokens.vocabulary import Vocabulary
+
+DONE: Final = b"data: [DONE]\n\n"  # ends a stream
+_FINISH_REASON: Final = {
+    EndReason.COMPLETED: "stop",
+    EndReason.BUDGET: "length",
+    EndReason.ABORTED: "abort",
+    EndReason.FAILED: "abort",
+}
+
+
+def server_sent_event(data: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(data, ensure_ascii=False).encode() + b"\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionHead:
+    """What all chunks of one completion have in common."""
+
+    id: str
+    created: int
+    model: str
+
+    @classmethod
+    def of(cls, model: str) -> CompletionHead:
+        return cls(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), model)
+
+    def whole(
+        self, results: Sequence[Result], vocabulary: Vocabulary | None = None
+    ) -> dict[str, Any]:
+        """A completion with a choice for each result; with log-probabilities if a vocabulary is
+        given."""
+        choices = [
+            {
+                "index": index,
+                "message": {
+                    "role": "assistant",
+                    "content": result.answer,
+                    "trace": trace_to_dict(result),
+                },
+                "logprobs": None if vocabulary is None else _logprobs(result, vocabulary),
+                "finish_reason": _FINISH_REASON[result.finish],
+            }
+            for index, result in enumerate(results)
+        ]
+        return self._object("chat.completion", choices) | {"usage": _usage(results)}
+
+    def first_chunk(self, index: int) -> dict[str, Any]:
+        """The first chunk of the choice with that index."""
+        return self._chunk(index, {"role": "assistant", "content": ""})
+
+    def event_chunk(self, index: int, event: Event) -> dict[str, Any]:
+        """What happens on a branch: `kind` and the fields of `nprdsl.structure.events`."""
+        return self._chunk(index, {"trace": event_to_dict(event)})
+
+    def last_chunks(self, index: int, result: Result) -> Iterator[dict[str, Any]]:
+        """The answer, then the finish reason with the whole trace."""
+        yield self._chunk(index, {"content": result.answer})
+        trace = {"kind": "trace", **trace_to_dict(result)}
+        yield self._chunk(index, {"trace": trace}, _FINISH_REASON[result.finish])
+
+    def usage_chunk(self, results: Sequence[Result]) -> dict[str, Any]:
+        return self._object("chat.completion.chunk", []) | {"usage": _usage(results)}
+
+    def _chunk(
+        self, index: int, delta: dict[str, Any], finish_reason: str | None = None
+    ) -> dict[str, Any]:
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        return self._object("chat.completion.chunk", [choice])
+
+    def _object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        head = {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+        return head | {"choices": choices}
+
+
+def trace_to_dict(result: Result) -> dict[str, Any]:
+    """The trace: its text, how it ended, its tokens with their log-probabilities (None where they
+    were forced), and its execution graph, None if it was stopped midway."""
+    usage = result.usage
+    return {
+        "text": result.text,
+        "finish": result.finish.value,
+        "token_ids": list(result.token_ids),
+        "logprobs": list(result.logprobs),
+        "graph": None if result.trace is None else result.trace.graph.to_dict(),
+        "sampled_tokens": usage.sampled_tokens,
+        "forced_tokens": usage.forced_tokens,
+        "critical_path": usage.critical_path,
+        "forwards": usage.forwards,
+    }
+
+
+def _usage(results: Sequence[Result]) -> dict[str, int]:
+    prompt = results[0].usage.prompt_tokens if results else 0
+    completion = sum(result.usage.total for result in results)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
+
+
+def _logprobs(result: Result, vocabulary: Vocabulary) -> dict[str, Any]:
+    """Of the sampled tokens: OpenAI's format has no way to say that a token was forced."""
+    content = [
+        {
+            "token": vocabulary.text([token]),
+            "bytes": list(vocabulary.bytes_of(token)),
+            "logprob": logprob,
+            "top_logprobs": [],
+        }
+        for token, logprob in zip(result.token_ids, result.logprobs, strict=True)
+        if logprob is not None
+    ]
+    return {"content": content, "refusal": None}

@@ -1,0 +1,103 @@
+"""What the plugin does in the process of a server that speaks HTTP.
+
+It serves the tokenizer's files, takes requests that a router passed on, keeps streams of reports
+short, and answers chat completions that name a schema. Plain requests pass through untouched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from fastapi.responses import JSONResponse
+from sglang.srt.entrypoints.http_server import app
+from sglang.srt.entrypoints.openai.protocol import ChatCompletionRequest
+from sglang.srt.managers.io_struct import GenerateReqInput
+from sglang.srt.plugins.hook_registry import HookType, plugin_hook
+
+from nprdsl.runtime.sglang.http.chat import ChatEndpoint
+from nprdsl.runtime.sglang.protocol import KEY, TOKENIZER_PATH, ServerInfo
+
+_HTTP: Final = "sglang.srt.entrypoints.http_server"
+_SERVING: Final = "sglang.srt.entrypoints.openai.serving_base.OpenAIServingBase"
+_MANAGER: Final = "sglang.srt.managers.tokenizer_manager.TokenizerManager"
+
+_info: list[ServerInfo] = []  # one, once the server is up
+_chats: list[ChatEndpoint] = []  # one, once a chat with a schema came
+
+
+@plugin_hook(f"{_HTTP}._setup_and_run_http_server", HookType.BEFORE)
+def add_tokenizer_path(
+    server_args: Any, manager: Any, templates: Any, ports: Any, infos: Any, *args: Any, **kw: Any
+) -> None:
+    _info[:] = [ServerInfo.model_validate(infos[0][KEY])]
+
+    def tokenizer() -> JSONResponse:
+        return JSONResponse(_tokenizer_files(manager.tokenizer))
+
+    app.add_api_route(TOKENIZER_PATH, tokenizer, methods=["GET"])
+
+
+def _tokenizer_files(tokenizer: Any) -> dict[str, str]:
+    """The texts of the tokenizer's files, by name."""
+    with TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        return {path.name: path.read_text("utf-8") for path in Path(folder).iterdir()}
+
+
+@plugin_hook(f"{_MANAGER}._stream_one_response", HookType.AROUND)
+async def send_reports_once(
+    original: Callable[..., AsyncIterator[Any]], manager: Any, obj: Any, state: Any, request: Any
+) -> AsyncIterator[Any]:
+    """Each chunk of SGLang repeats what was sent before. Where chunks go out over HTTP, only new
+    reports are sent."""
+    repeats = request is not None and not manager.incremental_streaming_output
+    async for out in original(manager, obj=obj, state=state, request=request):
+        reports = state.customized_info_accumulated.get(KEY)
+        if repeats and reports is not None and KEY in out.get("meta_info", ()):
+            out["meta_info"][KEY] = [report for report in reports if report]
+            del reports[:]
+        yield out
+
+
+@plugin_hook(f"{_MANAGER}.generate_request", HookType.BEFORE)
+def read_session_params(manager: Any, obj: Any, *args: Any, **kwargs: Any) -> None:
+    """A request that came through a router carries its `ForkRequest` in `session_params`."""
+    carried = obj.session_params if isinstance(obj, GenerateReqInput) else None
+    if isinstance(carried, dict) and KEY in carried:
+        obj.sampling_params = {**(obj.sampling_params or {}), "custom_params": carried}
+        obj.session_params = None
+
+
+@plugin_hook(f"{_MANAGER}._send_one_request", HookType.AROUND)
+async def repeat_abort(original: Callable[..., Any], manager: Any, tokenized: Any) -> Any:
+    """While the server is paused, or takes new weights, requests are held back and an abort
+    overtakes its request. SGLang sends an abort only once, so it is sent again."""
+    custom = tokenized.sampling_params.custom_params
+    state = manager.rid_to_state.get(tokenized.rid)
+    sent = await original(manager, tokenized)
+    if custom and KEY in custom and state is not None and state.abort_sent:
+        state.abort_sent = False
+        manager.abort_request(tokenized.rid)
+    return sent
+
+
+@plugin_hook(f"{_SERVING}.handle_request", HookType.AROUND)
+async def answer_chat(
+    original: Callable[..., Any], serving: Any, request: Any, raw_request: Any
+) -> Any:
+    """A chat completion with a `schema` is answered by the plugin. Its endpoint is made when the
+    first one comes: that reads the whole vocabulary."""
+    if isinstance(request, ChatCompletionRequest):
+        body = await raw_request.json()
+        carried = (body.get("session_params") or {}).get(KEY)
+        if isinstance(carried, dict):
+            body = {**body, **carried}
+            del body["session_params"]
+        if "schema" in body:
+            if not _chats:
+                _chats.append(ChatEndpoint(serving, _info[0]))
+            return await _chats[0].answer(request, body, raw_request)
+    return await original(serving, request, raw_request)

@@ -1,0 +1,249 @@
+"""One client's request on the server: its machine, its branches, and the reports to its client.
+
+Here the machine's actions become queued work (`BranchQueues`), each branch's next draw is described
+for the sampler, and what was written becomes output of the stock request. Draws use the same
+settings, penalties and uniform numbers as the local engine's, so both engines give the same tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any
+
+from nprdsl.machine.actions import ROOT, Action
+from nprdsl.runtime.drawing.penalty_counts import Histories
+from nprdsl.runtime.drawing.sampler import Draw
+from nprdsl.runtime.drawing.uniform import branch_key, uniform
+from nprdsl.runtime.sglang.plugin.branch_queues import BranchQueues, QueuedBranch
+from nprdsl.runtime.sglang.plugin.kv_pools import BranchKV
+from nprdsl.runtime.sglang.plugin.req_types import BranchReq, TraceReq
+from nprdsl.runtime.sglang.preparation import PreparedTrace
+from nprdsl.runtime.sglang.protocol import KEY, KEY_ALONE, TraceReport, event_to_dict
+from nprdsl.runtime.sglang.transcript import Entry, Transcript
+from nprdsl.structure.events import EndReason, Event
+
+
+class RunStage(StrEnum):
+    """Where a request stands."""
+
+    WAITING = "waiting"  # for memory
+    PROMPT = "prompt"  # in SGLang's own queue, or its prompt is being computed
+    RUNNING = "running"
+    OVER = "over"
+
+
+class TraceRun:
+    """One request. `slots`: the most KV slots that it can need; `kv`: what its branches have in the
+    KV cache, by number, while it is RUNNING; `lock`: keeps the prefix that it shares with SGLang's
+    tree; `forwards`: the forward passes that it took part in."""
+
+    def __init__(self, trace: TraceReq, prepared: PreparedTrace) -> None:
+        self.trace = trace
+        self.machine = prepared.machine
+        self.request = prepared.request
+        self.sampling = prepared.sampling
+        self.slots = prepared.slots
+        self.stage = RunStage.WAITING
+        self.error = ""
+        self.forwards = 0
+        self.queues = BranchQueues(len(self.machine.prompt))
+        self.kv: dict[int, BranchKV] = {}
+        self.lock: Any = None
+        self.transcript = Transcript()
+        self._seed = prepared.sampling.seed + trace.sample
+        self._keys: dict[int, int] = {}  # of a branch's uniform numbers
+        self._histories = Histories() if self.sampling.penalises else None
+        self._positions: dict[int, list[int]] = {}  # as a branch's tokens were fed, if asked for
+        self._rereads: dict[int, int] = {}  # copies that a branch still has to feed
+        self._events: list[Event] = []  # not reported yet
+        self._entries: list[Entry] = []  # tokens in linear order, as far as that is known
+        self._reported = 0  # of these
+
+    # -- the machine -------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """The machine's first actions: tokens that they force are computed with the prompt."""
+        if not self.queues.actions:
+            self._apply(self.machine.start())
+            self._take_events(None)
+        self.queues.root.started = True
+
+    def advance(self, branch: int, token: int, logprob: float) -> None:
+        """A branch drew a token; it is dropped if a sibling has won the join meanwhile."""
+        if not math.isfinite(logprob):
+            raise ArithmeticError("the model gave logits that are not finite numbers")
+        if branch in self.machine.live:
+            self._apply(self.machine.advance(branch, token, logprob))
+            self._take_events(logprob)
+
+    def stop(self, *, error: str = "") -> None:
+        """Ends the machine: FAILED with an error, ABORTED without."""
+        self.error = error
+        if error:
+            self.machine.fail()
+        else:
+            self.machine.abort()
+        self._take_events(None)
+
+    @property
+    def finish(self) -> EndReason | None:
+        return EndReason.FAILED if self.error else self.machine.ended
+
+    def _apply(self, actions: Sequence[Action]) -> None:
+        self.queues.apply(actions)
+        if self._histories is not None:
+            self._histories.apply(actions)
+
+    def _take_events(self, logprob: float | None) -> None:
+        events = self.machine.drain_events()
+        self.transcript.add(events, logprob)
+        if self.request.events:
+            self._events += events
+
+    # -- what its branches do next -----------------------------------------------------------------
+
+    def may_run(self, branch: QueuedBranch) -> bool:
+        """Whether the branch has tokens to feed, and need not wait for one before it."""
+        if not branch.waiting:
+            return False
+        return self.request.parallel or branch.number not in self.machine.live[1:]
+
+    def will_draw(self, branch: QueuedBranch, count: int) -> bool:
+        """Whether the branch draws a token once `count` of its tokens are fed."""
+        return branch.is_last_after(count) and branch.number in self.machine.live
+
+    def draw(self, branch: int) -> Draw:
+        """What the branch's next token is drawn from."""
+        machine, history = self.machine, None
+        key = self._keys.get(branch)
+        if key is None:
+            key = self._keys[branch] = branch_key(self._seed, machine.path(branch))
+        if self._histories is not None:
+            history = self._histories.seen(branch)
+        settings = self.sampling.for_rule(machine.rule(branch))
+        number = uniform(key, machine.position_in_branch(branch))
+        return Draw(machine.mask(branch), settings, number, history)
+
+    def in_order(self) -> list[QueuedBranch]:
+        """Its branches in the linear order of the trace."""
+        path = self.machine.path
+        return sorted(self.queues.branches.values(), key=lambda branch: path(branch.number))
+
+    # -- positions and memory ----------------------------------------------------------------------
+
+    def position_shift(self, req: BranchReq) -> int:
+        """By how much an index in the branch's row exceeds the token's position id: after a join a
+        row holds all branches, but positions continue behind the longest."""
+        return len(req.origin_input_ids) - self.queues.branches[req.branch].position
+
+    @property
+    def held_slots(self) -> int:
+        """The KV slots that it holds, those included that it shares with SGLang's tree."""
+        if self.stage is RunStage.PROMPT:
+            return int(self.trace.kv.kv_allocated_len)
+        shared = len(self.kv[ROOT].prefix) if ROOT in self.kv else 0
+        return shared + sum(branch.owned for branch in self.kv.values())
+
+    def fed_at(self, branch: int, positions: Sequence[int]) -> None:
+        """Notes the position ids that tokens of the branch were fed with; copies that a `reread`
+        join feeds are not part of the trace."""
+        copies = min(self._rereads.get(branch, 0), len(positions))
+        self._rereads[branch] = self._rereads.get(branch, 0) - copies
+        self._positions.setdefault(branch, []).extend(positions[copies:])
+
+    def rereads(self, parent: int, children: Sequence[QueuedBranch]) -> None:
+        """The parent will feed a copy of what was written on these branches, all levels of them."""
+        written = sum(self.transcript.count(child.number) for child in children)
+        self._rereads[parent] = self._rereads.get(parent, 0) + written
+
+    # -- output ------------------------------------------------------------------------------------
+
+    def report(self) -> bool:
+        """Writes what is new into the client's request; False if there is nothing to send.
+
+        The newest token is kept back until the end, so that the last chunk is never empty.
+        """
+        trace, final = self.trace, self.finish is not None
+        self._entries.extend(self.transcript.rest() if final else self.transcript.settled())
+        ready = len(self._entries) if final else max(len(self._entries) - 1, 0)
+        if ready == self._reported and not final:
+            return False
+        new = self._entries[self._reported : ready]
+        self._reported = ready
+        trace.output_ids.extend(entry.token for entry in new)
+        if trace.wants_logprobs:
+            trace.logprob.output_token_logprobs_val.extend(entry.logprob for entry in new)
+            trace.logprob.output_token_logprobs_idx.extend(entry.token for entry in new)
+        if trace.customized_info is None:
+            trace.customized_info = {KEY: []}
+        chunk: list[dict[str, Any] | None] = [None] * len(new)
+        if final or self._events:
+            report = self._report(final=final).wire()
+            if chunk:
+                chunk[0] = report
+            else:  # it ended before it had a token
+                trace.customized_info[KEY_ALONE] = [report]
+        trace.customized_info[KEY].extend(chunk)
+        return True
+
+    def _report(self, *, final: bool) -> TraceReport:
+        events, self._events = [event_to_dict(event) for event in self._events], []
+        if not final:
+            return TraceReport(events=events)
+        entries = self._entries
+        return TraceReport(
+            events=events,
+            final=True,
+            finish=self.finish,
+            error=self.error,
+            ids=[entry.token for entry in entries],
+            logprobs=[entry.logprob for entry in entries],
+            sampled=[entry.sampled for entry in entries],
+            positions=[self._position(entry) for entry in entries] if self._positions else [],
+            forwards=self.forwards,
+        )
+
+    def _position(self, entry: Entry) -> int | None:
+        fed = self._positions.get(entry.branch, [])
+        return fed[entry.index] if entry.index < len(fed) else None
+
+    # -- stages ------------------------------------------------------------------------------------
+
+    def enter_prompt(self) -> None:
+        """Prepares the client's request for SGLang's queue: it computes the prompt, and what the
+        machine forces behind it."""
+        trace = self.trace
+        self.stage = RunStage.PROMPT
+        trace.output_ids = array("q", self.queues.root.waiting)
+        trace.full_untruncated_fill_ids = array("q")
+        trace.prefix_len, trace.extend_end, trace.last_node = 0, None, None
+        trace.sampling_params.max_new_tokens = len(trace.output_ids) + 1
+        trace.sampling_params.min_new_tokens = 0
+        trace.return_logprob = False
+
+    def leave_prompt(self) -> None:
+        """The prompt is computed: from now on the client's request only carries output."""
+        self.stage = RunStage.RUNNING
+        reported = self._entries[: self._reported]
+        self.trace.output_ids = array("q", (entry.token for entry in reported))
+
+    def end(self) -> None:
+        """Writes the result into the client's request."""
+        if self.stage is RunStage.PROMPT:
+            self.leave_prompt()
+        self.stage = RunStage.OVER
+        self.report()
+        assert self.finish is not None
+        self.trace.end(self.finish, self.error)
+
+    def restart(self) -> None:
+        """All its KV is lost: prompt and trace have to be computed again."""
+        self.stage = RunStage.WAITING
+        self.kv.clear()
+        self._positions.clear()
+        self._rereads.clear()
+        self.lock = None
+        self.queues.replay()

@@ -8,14 +8,14 @@ same messages. A schema is compiled once per process.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from pydantic import ValidationError
 
-from nprdsl.machine.budget import LimitError
 from nprdsl.machine.machine import Machine
 from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.runtime.kv_reservation import most_fed
@@ -25,11 +25,27 @@ from nprdsl.runtime.sglang.protocol import ForkRequest, SchemaForm
 from nprdsl.schema import Schema
 from nprdsl.tokens.vocabulary import Vocabulary
 
-_MOST_SCHEMAS: Final = 64  # that stay parsed; the least recently used is dropped
+_MOST_SCHEMAS: Final = 64  # that stay parsed
 
 
 class RefusedError(ValueError):
     """A request that can never run on this server; the message is for the client."""
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """What is wrong with a request that is read or prepared inside becomes a RefusedError."""
+    try:
+        yield
+    except ValidationError as error:
+        faults = (
+            f"{'.'.join(map(str, fault['loc'])) or 'request'}: {fault['msg']}"
+            for fault in error.errors(include_url=False, include_input=False)
+        )
+        message = "the request for a trace is malformed: " + "; ".join(faults)
+        raise RefusedError(message) from error
+    except (ValueError, FileNotFoundError) as error:
+        raise RefusedError(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +65,18 @@ class SchemaLibrary:
         self.vocabulary = vocabulary
         self._outputs = outputs
         self._bindings = Bindings(vocabulary)
-        self._schemas: OrderedDict[str, Schema] = OrderedDict()  # by `SchemaForm.key`
+        self._schema = lru_cache(_MOST_SCHEMAS)(self._read)
 
     def bound(self, form: SchemaForm) -> BoundSchema:
         """Raises ValueError (a SchemaError, or what else is wrong), FileNotFoundError."""
-        key = form.key
-        schema = self._schemas.pop(key, None)
-        if schema is None:
-            schema = form.read()
-            self._check_outputs(schema)
-            if len(self._schemas) >= _MOST_SCHEMAS:
-                self._schemas.popitem(last=False)
-        self._schemas[key] = schema
-        return self._bindings.get(schema)
+        return self._bindings.get(self._schema(form))
 
+    def _read(self, form: SchemaForm) -> Schema:
+        schema = form.read()
+        self._check_outputs(schema)
+        return schema
+
+    @refusing()
     def prepare(
         self, request: ForkRequest, prompt: Sequence[int], *, positions: int, capacity: int
     ) -> PreparedTrace:
@@ -70,14 +84,6 @@ class SchemaLibrary:
 
         `positions` and `capacity` are the server's bounds, as in `ServerInfo`. Raises RefusedError.
         """
-        try:
-            return self._prepare(request, prompt, positions, capacity)
-        except (ValueError, FileNotFoundError) as error:
-            raise RefusedError(str(error)) from error
-
-    def _prepare(
-        self, request: ForkRequest, prompt: Sequence[int], positions: int, capacity: int
-    ) -> PreparedTrace:
         bound = self.bound(request.language)
         limits, sampling = request.limits.limits(), request.settings()
         sampling.check_rules(bound.grammar.rules)
@@ -90,7 +96,7 @@ class SchemaLibrary:
         limits = replace(limits, max_tokens=min(limits.max_tokens, positions - len(prompt)))
         slots = most_fed(bound.grammar, limits, len(prompt))
         if slots > capacity:
-            raise LimitError(
+            raise RefusedError(
                 f"the request may feed {slots:,} tokens (prompt, budget, reread copies), but the "
                 f"server keeps {capacity:,} at most: lower max_tokens, or raise --max-total-tokens "
                 "or --mem-fraction-static"
@@ -107,12 +113,3 @@ class SchemaLibrary:
                     f"the tag {tag} is token {token} of the tokenizer, but the model has only "
                     f"{self._outputs} outputs"
                 )
-
-
-def describe_validation_error(error: ValidationError) -> str:
-    """One line that names each malformed field of a request and what is wrong with it."""
-    faults = (
-        f"{'.'.join(map(str, fault['loc'])) or 'request'}: {fault['msg']}"
-        for fault in error.errors(include_url=False, include_input=False)
-    )
-    return "the request for a trace is malformed: " + "; ".join(faults)

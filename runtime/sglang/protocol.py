@@ -20,7 +20,6 @@ A server describes itself by a `ServerInfo` under "nprdsl" in SGLang's own `/ser
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib.resources
 from collections.abc import Mapping
 from enum import StrEnum
@@ -127,10 +126,8 @@ class SchemaForm(_WireModel):
             },
         )
 
-    @property
-    def key(self) -> str:
-        """Equal for equal schemas."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+    def __hash__(self) -> int:
+        return hash((self.name, self.source))
 
     def read(self) -> Schema:
         """The schema. Raises SchemaError, TerminalTypeError or SchemaNotFoundError."""

@@ -1,7 +1,4 @@
-"""Models on disk for a server: tiny random ones that know all tags, every byte a token.
-
-Non-goals: the bundled model, which is there already.
-"""
+"""Tiny random models on disk for a server; they know all tags, and every byte is a token."""
 
 from __future__ import annotations
 

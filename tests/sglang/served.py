@@ -1,8 +1,8 @@
 """`nprdsl serve` as users start it: a process of its own, with the bundled model, in fp32.
 
 One for all tests, with a client, and the local engine to compare with. It ends by Ctrl-C, and
-nothing of it may be left. NPRDSL_TEST_SERVER names a server that is up already. Non-goals:
-SGLang in the process of the tests (see `server`).
+nothing of it may be left. NPRDSL_TEST_SERVER names a server that is up already. `server` has SGLang
+in the process of the tests.
 """
 
 from __future__ import annotations
@@ -102,9 +102,9 @@ OPTIONS = ("--dtype", "float32", "--max-total-tokens", "8192")
 
 def _wait(process: subprocess.Popen[bytes], log: Path) -> str:
     for _ in range(START_S * 2):
-        found = re.search(r"^ready: (\S+)", log.read_text(errors="replace"), re.M)
-        if found:
-            return found[1]
+        ready = re.search(r"^ready: (\S+)", log.read_text(errors="replace"), re.M)
+        if ready:
+            return ready[1]
         assert process.poll() is None, log.read_text(errors="replace")
         time.sleep(0.5)
     raise AssertionError(f"not ready after {START_S} s: {log.read_text(errors='replace')}")
@@ -112,15 +112,15 @@ def _wait(process: subprocess.Popen[bytes], log: Path) -> str:
 
 def _group(pid: int) -> list[int]:
     """The processes below `pid`, itself not counted."""
-    found, waiting = [], [pid]
+    below, waiting = [], [pid]
     while waiting:
         parent = waiting.pop()
         for task in Path(f"/proc/{parent}/task").iterdir():
             children = [int(child) for child in (task / "children").read_text().split()]
-            found += children
+            below += children
             waiting += children
-    assert len(found) >= 3, "a server has a scheduler and a detokenizer"
-    return found
+    assert len(below) >= 3, "a server has a scheduler and a detokenizer"
+    return below
 
 
 def _runs(pid: int) -> bool:

@@ -1,6 +1,5 @@
-"""SGLang's engine as tests use it: many requests at once, results and reports taken apart.
-
-Non-goals: HTTP (see the tests of `nprdsl serve`).
+"""SGLang's engine as tests use it, in this process and without HTTP: many requests at once, results
+and reports taken apart. `served` has the server of `nprdsl serve`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Clients and operators that interfere while branches run: aborts, clients that go away, flushes,
 pauses, new weights. Every slot comes back, and what goes on is not changed.
 
-Right answers are the local engine's. Non-goals: what does not fit (see `test_pressure`).
+Right answers are the local engine's. `test_pressure` has what does not fit.
 """
 
 from __future__ import annotations

@@ -158,7 +158,8 @@ def test_pauses_change_nothing(server: Server, mode: str) -> None:
             await clock.until(lambda chunk, least=part * length // 5: chunk.written >= least)
             await manager.pause_generation(PauseGenerationReqInput(mode=mode))
             await asyncio.sleep(0.1)
-            flushed.append(bool((await manager.flush_cache()).success))
+            if not clock.over:  # on a busy machine this process lags behind the server
+                flushed.append(bool((await manager.flush_cache()).success))
             await manager.continue_generation(ContinueGenerationReqInput())
         return [await clock.last(), *await asyncio.gather(*work)], flushed
 
@@ -168,6 +169,7 @@ def test_pauses_change_nothing(server: Server, mode: str) -> None:
         assert answer.final.ids == other.final.ids
         assert answer.final.sampled == other.final.sampled
         assert answer.final.logprobs == pytest.approx(other.final.logprobs, abs=1e-3)
+    assert flushed
     assert all(flushed) if mode == "retract" else not any(flushed)
 
 

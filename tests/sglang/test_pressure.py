@@ -1,7 +1,6 @@
 """Little memory and few rows: traces wait, share and are put back, and end as with memory for all.
 
-Right answers are the local engine's. Non-goals: what interferes while branches run (see
-`test_interruptions`).
+Right answers are the local engine's. `test_interruptions` has what interferes while branches run.
 """
 
 from __future__ import annotations

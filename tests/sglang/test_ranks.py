@@ -1,6 +1,6 @@
 """Tensor parallelism over two ranks, and two replicas, on the CPU: the same answers.
 
-Each is a server of its own, with a rank on each of two cores. Non-goals: speed, several nodes.
+Each is a server of its own, with a rank on each of two cores.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 import nprdsl
@@ -10,10 +9,9 @@ from nprdsl.machine.budget import Limits
 from nprdsl.runtime import LocalEngine, Result, Sampling
 from nprdsl.runtime.sglang.protocol import ForkRequest
 from nprdsl.structure.events import EndReason
-from tests.sglang.cases import nesting
-from tests.sglang.server import Answer, Server
+from tests.sglang.cases import agree, nesting
+from tests.sglang.server import Server
 
-TOLERANCE = 1e-3
 BATCH = 16
 GREEDY = Sampling(temperature=0.0)
 LIMITS = {  # items are short, so that lists are long
@@ -27,32 +25,6 @@ FORKING = "Tell me 0?"  # a trace of `npr` has several branches behind it
 assert FORKING in PROMPTS
 
 
-def assert_same(answer: Answer, result: Result) -> None:
-    final = answer.final
-    assert final.error == "" == result.error
-    assert tuple(final.ids) == result.token_ids
-    assert answer.ids == final.ids
-    assert final.finish is result.finish
-    assert final.sampled == [logprob is not None for logprob in final.logprobs]
-    for ours, theirs in zip(final.logprobs, result.logprobs, strict=True):
-        assert (ours is None) == (theirs is None)
-        if ours is not None and theirs is not None:
-            assert ours == pytest.approx(theirs, abs=TOLERANCE)
-
-
-def assert_placed(answer: Answer, result: Result) -> None:
-    """Every token was fed at its position in the layout; only last ones are fed never."""
-    assert result.layout is not None
-    units, first = np.unique(result.layout.token, return_index=True)  # not the copies of `reread`
-    assert units.tolist() == list(range(len(units)))
-    wanted = result.layout.position[first][len(result.prompt_ids) :].tolist()
-    fed = answer.final.positions
-    pairs = list(zip(fed, wanted, strict=True))
-    assert [(i, pair) for i, pair in enumerate(pairs) if pair[0] not in (None, pair[1])] == []
-    assert fed.count(None) <= len(fed) // 2
-    assert fed[0] is not None
-
-
 def compare(
     server: Server, local: LocalEngine, schema: nprdsl.Schema, prompts: list[str], **options: object
 ) -> list[Result]:
@@ -60,8 +32,10 @@ def compare(
     request = ForkRequest.of(schema, **options).model_copy(update={"positions": True})  # type: ignore[arg-type]
     answers = server.generate([r.prompt_ids for r in results], [request] * len(prompts))
     for answer, result in zip(answers, results, strict=True):
-        assert_same(answer, result)
-        assert_placed(answer, result)
+        agree(answer, result)
+        fed = answer.final.positions
+        assert fed[0] is not None
+        assert fed.count(None) <= len(fed) // 2, "only last tokens are never fed"
     return list(results)
 
 

@@ -1,7 +1,7 @@
 """Reinforcement learning whose rollouts come from a server: it has the weights that are trained.
 
 Before each update the trainer compares its log-probabilities with those of the rollouts, so that a
-server that was left behind ends the run. Non-goals: the stages themselves (see `tests/trainers`).
+server that was left behind ends the run. The stages themselves are in `tests/trainers`.
 """
 
 from __future__ import annotations

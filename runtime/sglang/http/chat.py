@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
 from fastapi.responses import ORJSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from sglang.srt.managers.io_struct import GenerateReqInput
 
 from nprdsl.grammar.diagnostics import did_you_mean
@@ -30,7 +30,7 @@ from nprdsl.runtime.sglang.preparation import (
     PreparedTrace,
     RefusedError,
     SchemaLibrary,
-    describe_validation_error,
+    refusing,
 )
 from nprdsl.runtime.sglang.protocol import (
     ForkRequest,
@@ -154,19 +154,15 @@ class ChatEndpoint:
 
     # -- reading a request -------------------------------------------------------------------------
 
+    @refusing()
     def _read(self, request: Any, body: Mapping[str, Any]) -> list[_ChatChoice]:
         """Raises RefusedError."""
         _check_fields(request, body)
-        try:
-            options = ChatOptions.model_validate(dict(body))
-            language = options.language
-            form = SchemaForm(name=language) if isinstance(language, str) else language
-            prompt = self._prompt(form, options, body["messages"])
-            return [self._choice(i, form, options, request, prompt) for i in range(request.n)]
-        except ValidationError as error:
-            raise RefusedError(describe_validation_error(error)) from error
-        except (ValueError, FileNotFoundError) as error:
-            raise RefusedError(str(error)) from error
+        options = ChatOptions.model_validate(dict(body))
+        language = options.language
+        form = SchemaForm(name=language) if isinstance(language, str) else language
+        prompt = self._prompt(form, options, body["messages"])
+        return [self._choice(i, form, options, request, prompt) for i in range(request.n)]
 
     def _prompt(
         self, form: SchemaForm, options: ChatOptions, messages: list[dict[str, Any]]

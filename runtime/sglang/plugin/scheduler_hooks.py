@@ -34,6 +34,8 @@ from nprdsl.runtime.sglang.plugin.scheduler_plugin import (
 from nprdsl.runtime.sglang.plugin.trace_run import RunStage
 from nprdsl.runtime.sglang.protocol import KEY, KEY_ALONE, ServerInfo
 
+Function = Callable[..., Any]
+
 _SCHEDULER: Final = "sglang.srt.managers.scheduler.Scheduler"
 _CONTROLLER: Final = "sglang.srt.managers.data_parallel_controller.DataParallelController"
 _BATCH: Final = "sglang.srt.managers.schedule_batch.ScheduleBatch"
@@ -47,11 +49,11 @@ _plugins: list[SchedulerPlugin] = []  # one, in a process with a scheduler
 _copies: dict[str, int] = {}  # how many copies a request with n > 1 has, by its rid
 
 
-def _while_busy(target: str, kind: HookType) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _while_busy(target: str, kind: HookType) -> Callable[[Function], Function]:
     """As SGLang's `plugin_hook`, for functions that take the plugin before their other arguments
     and are called only while there are requests for traces."""
 
-    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+    def register(function: Function) -> Function:
         @wraps(function)
         def guarded(*args: Any, **kwargs: Any) -> Any:
             if _plugins and _plugins[0].traces.busy:
@@ -98,7 +100,7 @@ def add_info_of_first_replica(result: dict[str, Any], controller: Any) -> dict[s
 
 
 @plugin_hook("sglang.srt.managers.io_struct.GenerateReqInput.regenerate_rid", HookType.AROUND)
-def number_samples(original: Callable[..., Any], received: Any) -> Any:
+def number_samples(original: Function, received: Any) -> Any:
     """In the process that talks to clients: SGLang makes n > 1 samples by copies of a request under
     new names. If it has a schema, the name also numbers the sample, so that each gets a seed of its
     own. The first copy only fills the prefix cache."""
@@ -115,7 +117,7 @@ def number_samples(original: Callable[..., Any], received: Any) -> Any:
 
 @plugin_hook(f"{_SCHEDULER}._create_generation_req", HookType.AROUND)
 def make_trace_req(
-    original: Callable[..., Any], scheduler: Any, received: Any, *args: Any, **kwargs: Any
+    original: Function, scheduler: Any, received: Any, *args: Any, **kwargs: Any
 ) -> Any:
     """Requests that only fill the prefix cache (SGLang sends one before n > 1 samples) are
     plain."""
@@ -126,9 +128,7 @@ def make_trace_req(
 
 
 @plugin_hook(f"{_SCHEDULER}._add_request_to_queue", HookType.AROUND)
-def take_request(
-    original: Callable[..., Any], scheduler: Any, req: Any, *args: Any, **kwargs: Any
-) -> Any:
+def take_request(original: Function, scheduler: Any, req: Any, *args: Any, **kwargs: Any) -> Any:
     """A request for a trace comes to us first, and into SGLang's queue once it has its memory."""
     if isinstance(req, TraceReq) and req.to_finish is None and not req.finished():
         plugin = _plugins[0]
@@ -152,9 +152,7 @@ def abort_traces(plugin: SchedulerPlugin, scheduler: Any, received: Any) -> None
 
 
 @plugin_hook(f"{_SCHEDULER}.send_abort_output", HookType.AROUND)
-def end_trace(
-    original: Callable[..., Any], scheduler: Any, received: Any, req: Any, *args: Any
-) -> Any:
+def end_trace(original: Function, scheduler: Any, received: Any, req: Any, *args: Any) -> Any:
     """By this SGLang ends a request that is in no batch: a prompt between two chunks, or one for
     which its queue has no place. For a trace the plugin sends the end, with its report."""
     run = _plugins[0].traces.run_of(req) if isinstance(req, TraceReq) else None
@@ -206,7 +204,7 @@ def tidy_batches(
 
 @_while_busy(f"{_SCHEDULER}.get_new_batch_prefill", HookType.AROUND)
 def extend_branches(
-    plugin: SchedulerPlugin, original: Callable[..., Any], scheduler: Any, running_batch: Any
+    plugin: SchedulerPlugin, original: Function, scheduler: Any, running_batch: Any
 ) -> Any:
     batch = plugin.traces.extend(running_batch)
     if batch is not None:
@@ -217,7 +215,7 @@ def extend_branches(
 
 @_while_busy(f"{_SCHEDULER}.update_running_batch", HookType.AROUND)
 def hold_back_plain_requests(
-    plugin: SchedulerPlugin, original: Callable[..., Any], scheduler: Any, batch: Any
+    plugin: SchedulerPlugin, original: Function, scheduler: Any, batch: Any
 ) -> Any:
     """Plain requests wait if all memory is reserved; SGLang would abort them. If branches wait for
     rows meanwhile, one plain request is retracted."""
@@ -240,7 +238,7 @@ def correct_positions(
 
 @_while_busy(f"{_MODEL}.model_runner.ModelRunner.sample", HookType.AROUND)
 def sample(
-    plugin: SchedulerPlugin, original: Callable[..., Any], runner: Any, logits: Any, forward: Any
+    plugin: SchedulerPlugin, original: Function, runner: Any, logits: Any, forward: Any
 ) -> Any:
     if not forward.rids:
         return original(runner, logits, forward)
@@ -288,7 +286,7 @@ def hide_reserved_slots(
 @_while_busy(f"{_BATCH}.check_decode_mem", HookType.AROUND)
 def has_memory_to_decode(
     plugin: SchedulerPlugin,
-    original: Callable[..., Any],
+    original: Function,
     batch: Any,
     selected_indices: list[int] | None = None,
 ) -> bool:

@@ -9,18 +9,13 @@ from functools import cached_property
 from http import HTTPStatus
 from typing import Any, Final
 
-from pydantic import ValidationError
 from sglang.srt.managers.schedule_batch import ScheduleBatch
 
 from nprdsl.runtime.sglang.plugin.kv_pools import KVPools
 from nprdsl.runtime.sglang.plugin.req_types import BranchReq, TraceReq
 from nprdsl.runtime.sglang.plugin.trace_run import RunStage, TraceRun
 from nprdsl.runtime.sglang.plugin.trace_scheduler import TraceScheduler
-from nprdsl.runtime.sglang.preparation import (
-    RefusedError,
-    SchemaLibrary,
-    describe_validation_error,
-)
+from nprdsl.runtime.sglang.preparation import RefusedError, SchemaLibrary, refusing
 from nprdsl.runtime.sglang.protocol import fork_request
 from nprdsl.tokens.vocabulary import Vocabulary
 
@@ -70,27 +65,26 @@ class SchedulerPlugin:
             self._send([trace])
             return
         try:
-            if self.refusal:
-                raise RefusedError(f"this server cannot run schemas: {self.refusal}")
-            check_stock_options(trace)
-            request = fork_request(trace.wanted.custom_params)
-            assert request is not None, "made for requests with a schema only"
-            prepared = self.library.prepare(
-                request,
-                trace.origin_input_ids.tolist(),
-                positions=most_positions(self.scheduler),
-                capacity=int(self.scheduler.max_total_num_tokens),
-            )
-        except ValidationError as error:
-            self._refuse(trace, describe_validation_error(error))
+            self.traces.submit(self._prepare(trace))
         except RefusedError as error:
-            self._refuse(trace, str(error))
-        else:
-            self.traces.submit(TraceRun(trace, prepared))
+            trace.refuse(str(error))
+            self._send([trace])
 
-    def _refuse(self, trace: TraceReq, message: str) -> None:
-        trace.refuse(message)
-        self._send([trace])
+    def _prepare(self, trace: TraceReq) -> TraceRun:
+        """Raises RefusedError."""
+        if self.refusal:
+            raise RefusedError(f"this server cannot run schemas: {self.refusal}")
+        check_stock_options(trace)
+        with refusing():
+            request = fork_request(trace.wanted.custom_params)
+        assert request is not None, "made for requests with a schema only"
+        prepared = self.library.prepare(
+            request,
+            trace.origin_input_ids.tolist(),
+            positions=most_positions(self.scheduler),
+            capacity=int(self.scheduler.max_total_num_tokens),
+        )
+        return TraceRun(trace, prepared)
 
     def is_let_in(self, trace: TraceReq) -> bool:
         """Whether the request has its memory, so that SGLang may compute its prompt."""

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 from nprdsl.machine.actions import ROOT
 from nprdsl.runtime.errors import ErrorBoundary
 from nprdsl.runtime.sglang.plugin.branch_queues import KVChange, KVChangeKind, QueuedBranch
-from nprdsl.runtime.sglang.plugin.kv_pools import KVPools
+from nprdsl.runtime.sglang.plugin.kv_pools import BranchKV, KVPools
 from nprdsl.runtime.sglang.plugin.req_types import BRANCH_MARK, BranchReq, TraceReq
 from nprdsl.runtime.sglang.plugin.trace_run import RunStage, TraceRun
 
@@ -220,45 +220,35 @@ class TraceScheduler:
             return None
         decoding = set(running.reqs)
         left, chosen = self._max_rows, []
-        for run in self.reservations.admitted:
-            if run.stage is not RunStage.RUNNING:
+        for run, branch, kv in self._runnable():
+            if not left:
+                break
+            req = kv.req
+            if req is None:
+                req = self.pools.take_row(run.trace, branch.number, kv)
+            if req is None or req in decoding:
                 continue
-            for branch in run.in_order():
-                if not left:
-                    break
-                req = self._row_to_extend(run, branch, decoding)
-                if req is None:
-                    continue
-                tokens = array("q", islice(branch.waiting, left))
-                left -= len(tokens)
-                req.feed_next(tokens)
-                chosen.append(req)
+            tokens = array("q", islice(branch.waiting, left))
+            left -= len(tokens)
+            req.feed_next(tokens)
+            chosen.append(req)
         if not chosen:
             return None
         self._decode_next = True
         return self._make_batch(chosen)
 
-    def _row_to_extend(
-        self, run: TraceRun, branch: QueuedBranch, decoding: set[Any]
-    ) -> BranchReq | None:
-        """The row of a branch that has to extend; None if it has not, or if no row is free."""
-        if not run.may_run(branch):
-            return None
-        kv = run.kv[branch.number]
-        if kv.req is not None:
-            return None if kv.req in decoding else kv.req
-        return self.pools.take_row(run.trace, branch.number, kv)
-
     def can_move(self) -> bool:
         """Whether some branch has a row to extend, or a free one to take."""
         free = self.pools.free_rows > 0
-        return any(
-            free or run.kv[branch.number].req is not None
-            for run in self.reservations.admitted
-            if run.stage is RunStage.RUNNING
-            for branch in run.queues.branches.values()
-            if run.may_run(branch)
-        )
+        return any(free or kv.req is not None for _, _, kv in self._runnable())
+
+    def _runnable(self) -> Iterator[tuple[TraceRun, QueuedBranch, BranchKV]]:
+        """The branches that have tokens to feed, in the order of requests and traces."""
+        for run in self.reservations.admitted:
+            if run.stage is RunStage.RUNNING:
+                for branch in run.in_order():
+                    if run.may_run(branch):
+                        yield run, branch, run.kv[branch.number]
 
     # -- a forward pass ----------------------------------------------------------------------------
 

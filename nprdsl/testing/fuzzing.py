@@ -22,6 +22,7 @@ from nprdsl.testing.mutations import Mutation, MutationKind, mutations
 from nprdsl.testing.reference import WHITE_SPACE, Tree, derive
 from nprdsl.testing.tokens import byte_vocabulary, straddling_merges, tokenise
 from nprdsl.testing.traces import Spacing, traces
+from nprdsl.tokens.bitmask import allows
 from nprdsl.trace.lexemes import text_lexemes
 from nprdsl.trace.trace import Element
 
@@ -234,7 +235,7 @@ def refused_at(bound: BoundSchema, ids: tuple[int, ...]) -> int | None:
     matcher, end = bound.matcher(), bound.vocabulary.eos_id
     assert end is not None
     for place, token in enumerate((*ids, end)):
-        if not int(matcher.mask()[token // 32]) >> (token % 32) & 1:
+        if not allows(matcher.mask(), token):
             return place
         if token != end:
             matcher.advance(token)

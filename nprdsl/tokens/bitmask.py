@@ -24,6 +24,12 @@ def unpack(mask: Mask, size: int) -> NDArray[np.bool_]:
     return np.unpackbits(mask.view(np.uint8), count=size, bitorder="little").view(np.bool_)
 
 
+def allows(mask: Mask, token: int) -> bool:
+    """Whether `mask` allows `token`; False for one beyond its last word."""
+    word, bit = divmod(token, 32)
+    return word < len(mask) and bool(int(mask[word]) >> bit & 1)
+
+
 def set_bit(mask: Mask, token: int) -> None:
     """Allow `token`, in place."""
     mask.view(np.uint32)[token >> 5] |= np.uint32(1 << (token & 31))

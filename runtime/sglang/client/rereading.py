@@ -22,10 +22,11 @@ from nprdsl.runtime.engine import Submission
 from nprdsl.runtime.errors import UnsupportedServerError
 from nprdsl.runtime.results import Result
 from nprdsl.runtime.sglang.client.call import Call
-from nprdsl.runtime.sglang.client.stock_requests import MaskedRuns, allows
+from nprdsl.runtime.sglang.client.stock_requests import MaskedRuns
 from nprdsl.runtime.sglang.client.transport import Transport
 from nprdsl.runtime.sglang.transcript import Transcript
 from nprdsl.structure.events import EndReason
+from nprdsl.tokens.bitmask import allows
 
 _REMEDY = "start the server with `nprdsl serve`, which has the plugin"
 

@@ -25,7 +25,7 @@ from nprdsl.runtime.results import Completion
 from nprdsl.runtime.sampling import DEFAULT, PER_RULE, Sampling
 from nprdsl.runtime.sglang.client.transport import ServerError, Transport
 from nprdsl.structure.events import EndReason
-from nprdsl.tokens.bitmask import Mask
+from nprdsl.tokens.bitmask import Mask, allows, unpack
 from nprdsl.tokens.vocabulary import Vocabulary
 
 _RUN: Final = 32  # tokens that are drawn before the schema is asked
@@ -133,12 +133,6 @@ def _finish(reason: dict[str, Any] | None) -> tuple[EndReason, str]:
 # -- tokens under a mask ---------------------------------------------------------------------------
 
 
-def allows(mask: Mask, token: int) -> bool:
-    """Whether a packed mask, int32 [ceil(V/32)], allows the token."""
-    word, bit = divmod(token, 32)
-    return word < len(mask) and bool(int(mask[word]) >> bit & 1)
-
-
 class MaskedRuns:
     """Runs of tokens for the branches of one request, whose plain requests are named `rid`-1, -2,
     …; so one abort of `rid` reaches them all. `forwards`: tokens that were drawn, and passes over
@@ -157,15 +151,15 @@ class MaskedRuns:
     def draw(self, seen: Sequence[int], mask: Mask, settings: Sampling, left: int) -> list[int]:
         """One to `left` tokens that follow those `seen`; the mask, int32 [ceil(V/32)], holds for
         the first. Raises ServerError."""
-        flags = _unpacked(mask, self._size)
-        if np.count_nonzero(flags) > min(_FEW, self._size // 4):
+        allowed = unpack(mask, self._size)  # the mask's padding left out: it has no tokens
+        if np.count_nonzero(allowed) > min(_FEW, self._size // 4):
             most = min(_RUN, left)
             tokens = self._generate(seen, settings, most, {"stop_token_ids": self._tags})
             if tokens and allows(mask, tokens[0]):
                 return tokens
-        tokens = self._generate(seen, settings, 1, {"logit_bias": _bias(flags)})
+        tokens = self._generate(seen, settings, 1, {"logit_bias": _bias(allowed)})
         if tokens and tokens[0] >= self._size:  # padding of the model's outputs, which got no bias
-            tokens = self._generate(seen, settings, 1, {"logit_bias": _raised(flags)})
+            tokens = self._generate(seen, settings, 1, {"logit_bias": _raised(allowed)})
         if not tokens or not allows(mask, tokens[0]):
             raise ServerError(500, "the server does not heed logit_bias")
         return tokens
@@ -197,13 +191,6 @@ class MaskedRuns:
         with self._lock:
             self.forwards += int(answer["meta_info"]["completion_tokens"])
         return answer
-
-
-def _unpacked(mask: Mask, size: int) -> NDArray[np.bool_]:
-    """A packed mask as bool [V]: without the bits that pad its last word, since a server refuses a
-    bias on what is no token."""
-    bits = np.unpackbits(mask.view(np.uint8), count=size, bitorder="little")
-    return bits.astype(np.bool_)
 
 
 def _bias(allowed: NDArray[np.bool_]) -> dict[str, float]:

@@ -18,9 +18,9 @@ import numpy as np
 from benchmarks.layout import LENGTH, TRACES
 from nprdsl.trace.graph import build_graph
 from nprdsl.trace.layout import Layout
-from nprdsl.trainers.attention.blocks import block_mask
+from nprdsl.trainers.attention.masks import block_mask
 from nprdsl.trainers.attention.segments import plan
-from nprdsl.trainers.batch.packed_rows import Row, row
+from nprdsl.trainers.batch.training_rows import TrainingRow, training_row
 
 REPEATS = 15
 
@@ -40,12 +40,12 @@ def measured(make: Callable[[], object]) -> tuple[float, int]:
     return statistics.median(times), peak
 
 
-def rows() -> list[tuple[str, Row]]:
+def rows() -> list[tuple[str, TrainingRow]]:
     found = []
     for name, marks in TRACES.items():
         graph = build_graph(marks, length=LENGTH)
         layout = Layout.from_graph(graph, np.ones(LENGTH, np.bool_))
-        found.append((name, row(np.zeros(LENGTH, np.int32), layout)))
+        found.append((name, training_row(np.zeros(LENGTH, np.int32), layout)))
     return found
 
 

@@ -10,10 +10,15 @@ import torch
 from torch.nn.attention.flex_attention import flex_attention
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from nprdsl.trainers.attention.blocks import block_kinds, block_mask
-from nprdsl.trainers.attention.dense import dense_mask, visible
+from nprdsl.trainers.attention.masks import block_kinds, block_mask, dense_masks, visible
 from nprdsl.trainers.attention.segments import ARGUMENT, plan, register
-from nprdsl.trainers.batch.packed_rows import Row, alike, bins, pack, sequence
+from nprdsl.trainers.batch.training_rows import (
+    TrainingRow,
+    bins,
+    causal_row,
+    length_groups,
+    pack,
+)
 from tests.trainers.traces import SCHEMAS, trace
 
 CASES = [(name, seed) for name in SCHEMAS for seed in range(3)]
@@ -33,7 +38,7 @@ def model(attention: str) -> Qwen3ForCausalLM:
 
 
 @torch.no_grad()
-def logits(row: Row, attention: str = "sdpa") -> torch.Tensor:
+def logits(row: TrainingRow, attention: str = "sdpa") -> torch.Tensor:
     """[L, V] of a row."""
     inputs = {
         "input_ids": torch.from_numpy(row.ids.astype(np.int64))[None],
@@ -42,11 +47,11 @@ def logits(row: Row, attention: str = "sdpa") -> torch.Tensor:
     if attention == "segments":
         found = model(register()).forward(**inputs, **{ARGUMENT: plan(row)})
     else:
-        found = model("sdpa").forward(**inputs, attention_mask=dense_mask(row, torch.float32))
+        found = model("sdpa").forward(**inputs, attention_mask=dense_masks([row], torch.float32))
     return found.logits[0]
 
 
-def packed() -> Row:
+def packed() -> TrainingRow:
     return pack([trace(name, seed) for name, seed in CASES])
 
 
@@ -122,17 +127,17 @@ def test_segments_need_a_plan() -> None:
 
 
 def test_a_sequence_is_causal() -> None:
-    row = sequence([5, 6, 7], [False, True, True])
+    row = causal_row([5], [6, 7])
     assert np.array_equal(row.visible(), np.tril(np.ones((3, 3), bool)))
 
 
 def test_rows_of_like_length_share_a_forward() -> None:
     lengths = [50, 90, 30, 10, 70, 80, 75]
-    assert alike(lengths, 90, 3) == [[1, 5, 6], [4], [0], [2], [3]]
-    assert alike(lengths, 90, 2) == [[1, 5], [6, 4], [0], [2], [3]]
-    assert alike([], 90, 2) == []
+    assert length_groups(lengths, 90, 3) == [[1, 5, 6], [4], [0], [2], [3]]
+    assert length_groups(lengths, 90, 2) == [[1, 5], [6, 4], [0], [2], [3]]
+    assert length_groups([], 90, 2) == []
     with pytest.raises(ValueError, match="row 1 has 90 entries; there is room for 80"):
-        alike(lengths, 80, 2)
+        length_groups(lengths, 80, 2)
 
 
 def test_bins_hold_what_they_can() -> None:
@@ -141,5 +146,5 @@ def test_bins_hold_what_they_can() -> None:
     assert sorted(i for place in found for i in place) == list(range(6))
     assert all(sum(lengths[i] for i in place) <= 10 for place in found)
     assert len(found) == 3
-    with pytest.raises(ValueError, match="row 1 has 9 entries; a bin holds 8"):
+    with pytest.raises(ValueError, match="row 1 has 9 entries; there is room for 8"):
         bins(lengths, 8)

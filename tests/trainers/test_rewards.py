@@ -10,14 +10,27 @@ import pytest
 from hypothesis import given, settings
 
 import nprdsl
-from nprdsl.structure.violations import ViolationCode
+from nprdsl.schema import Schema
+from nprdsl.structure.violations import TraceError, ViolationCode
 from nprdsl.testing import mutated, traces
-from nprdsl.trainers.rewards.format import NPR, Counting, Penalty, Role, format_reward, roles_of
-from nprdsl.trainers.rewards.presets import PRESETS, Judged, judge_text
+from nprdsl.trainers.rewards import Reward
+from nprdsl.trainers.rewards.format import (
+    NPR,
+    Counting,
+    Penalty,
+    RuleRole,
+    format_reward,
+    roles_of,
+)
+from nprdsl.trainers.rewards.presets import PRESETS, GradedTrace
 
 GOLDEN = Path(__file__).parent / "rewards.json"
 TABLE = json.loads(GOLDEN.read_text(encoding="utf-8"))
 SCHEMAS = ("npr", "multiverse", "threadweaver", "parallel_r1", "arith")
+
+
+def of_text(schema: Schema, text: str) -> Reward:
+    return format_reward(schema.grammar, text, schema.check(text))
 
 
 def test_the_table_has_sixty_texts() -> None:
@@ -26,7 +39,7 @@ def test_the_table_has_sixty_texts() -> None:
 
 @pytest.mark.parametrize("entry", TABLE, ids=lambda entry: entry["case"])
 def test_golden_scores(entry: dict[str, object]) -> None:
-    found = format_reward(nprdsl.load(str(entry["schema"])), str(entry["text"]))
+    found = of_text(nprdsl.load(str(entry["schema"])), str(entry["text"]))
     assert found.score == pytest.approx(entry["score"])
     assert [[reason.name, reason.score] for reason in found.reasons] == entry["reasons"]
     assert all(reason.why for reason in found.reasons)
@@ -39,12 +52,12 @@ def test_legal_traces_cost_nothing_and_faults_do(name: str) -> None:
     @settings(max_examples=15, deadline=None)
     @given(traces(schema))
     def legal(text: str) -> None:
-        assert format_reward(schema, text).score == 0 and not format_reward(schema, text).reasons
+        assert of_text(schema, text).score == 0 and not of_text(schema, text).reasons
 
     @settings(max_examples=15, deadline=None)
     @given(mutated(schema))
     def faulty(mutation) -> None:  # type: ignore[no-untyped-def]
-        found = format_reward(schema, mutation.text)
+        found = of_text(schema, mutation.text)
         assert NPR.least <= found.score < 0 and found.reasons
 
     legal()
@@ -54,10 +67,10 @@ def test_legal_traces_cost_nothing_and_faults_do(name: str) -> None:
 def test_roles_are_those_of_the_blocks() -> None:
     roles = roles_of(nprdsl.load("npr").grammar)
     assert roles == {
-        "guideline": Role.LIST,
-        "plan": Role.ITEM,
-        "step": Role.BRANCH,
-        "takeaway": Role.JOIN,
+        "guideline": RuleRole.LIST,
+        "plan": RuleRole.ITEM,
+        "step": RuleRole.BRANCH,
+        "takeaway": RuleRole.JOIN,
     }
 
 
@@ -77,8 +90,12 @@ LEGAL = (
 FAULTY = LEGAL.replace("<step>\n2: bbbb</step>", "")
 
 
-def judged(text: str, *, right: bool) -> Judged:
-    return judge_text(nprdsl.load("npr"), text, "7", right=right)
+def judged(text: str, *, right: bool) -> GradedTrace:
+    schema = nprdsl.load("npr")
+    try:
+        return GradedTrace(schema.grammar, text, "7", right, (), schema.parse(text).graph)
+    except TraceError as error:
+        return GradedTrace(schema.grammar, text, "7", right, tuple(error.violations), None)
 
 
 @pytest.mark.parametrize(

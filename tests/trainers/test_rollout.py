@@ -11,14 +11,14 @@ from nprdsl import Limits
 from nprdsl.runtime.results import Completion
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.structure.events import EndReason
-from nprdsl.trainers.batch.scoring import score, targets
+from nprdsl.trainers.batch.scoring import score
+from nprdsl.trainers.evaluate.samples import Mode
 from nprdsl.trainers.rollout.rollout import (
     MismatchError,
     OffPolicyError,
     Rollout,
-    _read,
-    free_rollouts,
     mismatch,
+    of_completion,
     rollouts,
 )
 from tests.trainers.test_scoring import engine
@@ -36,7 +36,7 @@ def made(seed: int) -> list[Rollout]:
 def scored(found: list[Rollout]) -> list[np.ndarray]:
     with torch.no_grad():
         model = engine("npr").model
-        return [score(model, one.row, targets(one.row)).double().numpy() for one in found]
+        return [score(model, [one.row]).double().numpy() for one in found]
 
 
 def test_rollouts_repeat_with_their_seed_and_differ_within_a_group() -> None:
@@ -56,7 +56,8 @@ def test_a_prompts_traces_do_not_depend_on_its_company() -> None:
 
 
 def free(tokens: int = 60) -> list[Rollout]:
-    return free_rollouts(engine("npr"), nprdsl.load("npr"), PROMPTS, 3, max_tokens=tokens)
+    limits = Limits(max_tokens=tokens)
+    return rollouts(engine("npr"), nprdsl.load("npr"), PROMPTS, 3, mode=Mode.FREE, limits=limits)
 
 
 def test_free_rollouts_are_causal_rows_with_what_they_broke() -> None:
@@ -65,7 +66,7 @@ def test_free_rollouts_are_causal_rows_with_what_they_broke() -> None:
     for one in found:
         assert one.graph is None and one.violations
         assert list(one.violations) == engine("npr").bind(nprdsl.load("npr")).check(one.token_ids)
-        assert one.row.sampled.sum() == len(one.logprobs) == len(one.token_ids)
+        assert one.row.sampled.sum() == len(one.row.logprobs) == len(one.token_ids)
         assert (one.row.mirror == np.arange(len(one.row))).all()
     assert mismatch(found, scored(found), limit=1e-4).tokens == sum(map(len, map(ids_of, found)))
 
@@ -81,7 +82,7 @@ def test_free_text_that_is_a_trace_has_its_graph(completed: bool) -> None:
     ids = (*bound.encode(schema.skeleton()), bound.vocabulary.eos_id or 0)
     finish = EndReason.COMPLETED if completed else EndReason.BUDGET
     written = Completion((65,), schema.skeleton(), ids, (-1.0,) * len(ids), finish)
-    one = _read(0, written, schema, bound)
+    one = of_completion(0, written, schema, bound)
     assert one.violations == ()
     if completed:
         assert one.graph == bound.parse((65, *ids), prompt=1).graph
@@ -93,7 +94,7 @@ def test_rollout_and_trainer_agree() -> None:
     found = made(2)
     measured = mismatch(found, scored(found), limit=1e-4)
     assert 0 < measured.largest < 1e-4 and measured.mean <= measured.largest
-    assert measured.tokens == sum(len(one.logprobs) for one in found)
+    assert measured.tokens == sum(len(one.row.logprobs) for one in found)
 
 
 def test_a_step_is_refused_where_they_differ() -> None:

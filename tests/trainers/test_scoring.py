@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -16,8 +17,9 @@ from nprdsl.runtime.results import Result
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.testing import byte_vocabulary
 from nprdsl.trainers.attention.segments import register
-from nprdsl.trainers.batch.packed_rows import Row, last_seen, pack, row
-from nprdsl.trainers.batch.scoring import Attention, score, targets
+from nprdsl.trainers.batch.scoring import predictors, score
+from nprdsl.trainers.batch.training_rows import TrainingRow, last_seen, pack, training_row
+from nprdsl.trainers.config.stages import Attention
 from tests.trainers.traces import SCHEMAS, trace
 
 CASES = [(name, seed) for name in SCHEMAS for seed in range(2)]
@@ -45,20 +47,19 @@ def rollout(name: str, seed: int) -> Result:
     )
 
 
-def row_of(result: Result) -> Row:
+def row_of(result: Result) -> TrainingRow:
     assert result.layout is not None
-    return row([*result.prompt_ids, *result.token_ids], result.layout)
+    return training_row([*result.prompt_ids, *result.token_ids], result.layout)
 
 
 @pytest.mark.parametrize(("name", "seed"), CASES)
 def test_training_scores_what_generation_scored(name: str, seed: int) -> None:
     result = rollout(name, seed)
     one = row_of(result)
-    wanted = targets(one)
     drawn = [p for p in result.logprobs if p is not None]
-    assert len(wanted) == len(drawn) > 10
+    assert one.tokens == len(drawn) > 10
     with torch.no_grad():
-        found = score(engine(name).model, one, wanted)
+        found = score(engine(name).model, [one])
     assert np.abs(found.numpy() - np.array(drawn)).max() < 1e-4
 
 
@@ -67,19 +68,19 @@ def test_a_packed_row_scores_what_its_traces_score() -> None:
     parts = [row_of(rollout("npr", seed)) for seed in range(3)]
     whole = pack(parts)
     with torch.no_grad():
-        alone = torch.cat([score(model, part, targets(part)) for part in parts])
-        found = score(model, whole, targets(whole))
+        alone = torch.cat([score(model, [part]) for part in parts])
+        found = score(model, [whole])
     assert torch.allclose(found, alone, atol=1e-5)
 
 
 def test_segments_score_alike_with_the_same_gradient() -> None:
     model = engine("npr").model
     one = pack([row_of(rollout("npr", seed)) for seed in range(2)])
-    wanted, gradients, scores = targets(one), [], []
+    gradients, scores = [], []
     for attention in (Attention.DENSE, Attention.SEGMENTS):
         model.set_attn_implementation(register() if attention is Attention.SEGMENTS else "sdpa")
         model.zero_grad()
-        found = score(model, one, wanted, attention)
+        found = score(model, [one], attention)
         found.sum().backward()
         scores.append(found.detach())
         gradients.append([p.grad.clone() for p in model.parameters()])
@@ -102,7 +103,8 @@ def test_the_first_token_cannot_be_trained() -> None:
     one = trace("npr", 0, prompt=0)
     if one.sampled[0]:
         with pytest.raises(ValueError, match="nothing stands before it; give a prompt"):
-            targets(one)
-    made = Row(**{f: getattr(one, f) for f in Row.__slots__} | {"sampled": np.ones(len(one), bool)})
+            predictors(one)
+    every, zeros = np.ones(len(one), bool), np.zeros(len(one))
+    made = replace(one, sampled=every, weights=zeros, logprobs=zeros)
     with pytest.raises(ValueError, match="entry 0 is sampled"):
-        targets(made)
+        predictors(made)

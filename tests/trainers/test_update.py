@@ -6,6 +6,7 @@ import copy
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from nprdsl.trainers.batch.scoring import Attention, inputs
-from nprdsl.trainers.batch.update import Batch, Check, Item, Step, Updater, unchecked
+from nprdsl.trainers.batch.scoring import inputs
+from nprdsl.trainers.batch.training_rows import TrainingRow
+from nprdsl.trainers.batch.update import Check, LossInputs, Updater, UpdateResult, unchecked
+from nprdsl.trainers.config.stages import Attention
 from nprdsl.trainers.objective.losses import papo, sft
 from nprdsl.trainers.rollout.rollout import MismatchError
 from tests.trainers.test_scoring import engine, rollout, row_of
@@ -22,36 +25,32 @@ from tests.trainers.test_scoring import engine, rollout, row_of
 LARGE = 10_000
 
 
-def items(count: int = 4) -> list[Item]:
-    found = []
-    for seed in range(count):
-        row = row_of(rollout("npr", seed))
-        weights = np.full(int(row.sampled.sum()), [1.0, -0.5, 0.25, -1.5][seed % 4])
-        found.append(Item(row, weights))
-    return found
+def weighted(count: int = 4) -> list[TrainingRow]:
+    weights = (1.0, -0.5, 0.25, -1.5)
+    return [row_of(rollout("npr", seed)).weighted(weights[seed % 4]) for seed in range(count)]
 
 
 def step(
-    batch: list[Item],
+    batch: list[TrainingRow],
     room: int,
     *,
     rows: int = 1,
     check: Check = unchecked,
-    silent: int = 0,
-) -> tuple[Step, list[torch.Tensor]]:
+    omitted: int = 0,
+) -> tuple[UpdateResult, list[torch.Tensor]]:
     model = copy.deepcopy(engine("npr").model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     accelerator = Accelerator(cpu=True)
     updater = Updater(accelerator, model, [optimizer], room=room, rows=rows, clip=1e9)
     done = updater.step(
-        batch, lambda b: papo(b.logprobs, b.weights, b.tokens), check, silent=silent
+        batch, lambda b: papo(b.logprobs, b.weights, b.tokens), check, omitted=omitted
     )
     return done, [p.detach().clone() for p in model.parameters()]
 
 
 def test_n8_the_cut_and_the_order_of_a_batch_change_nothing() -> None:
-    batch = items()
-    longest = max(len(item.row) for item in batch)
+    batch = weighted()
+    longest = max(len(row) for row in batch)
     whole, first = step(batch, LARGE)
     cut, second = step(batch, longest)
     turned, third = step(batch[::-1], longest)
@@ -69,13 +68,11 @@ def test_n8_the_cut_and_the_order_of_a_batch_change_nothing() -> None:
 
 
 def test_rows_whose_weights_are_zero_may_be_left_out() -> None:
-    batch = items()
-    mute = items(6)[4:]
-    for item in mute:
-        item.weights[:] = 0
-    tokens = sum(int(item.row.sampled.sum()) for item in mute)
+    batch = weighted()
+    mute = [row.weighted(0) for row in weighted(6)[4:]]
+    tokens = sum(row.tokens for row in mute)
     whole, first = step([*batch, *mute], LARGE)
-    without, second = step(batch, LARGE, silent=tokens)
+    without, second = step(batch, LARGE, omitted=tokens)
     assert without.tokens == whole.tokens > step(batch, LARGE)[0].tokens
     assert without.loss == pytest.approx(whole.loss)
     for a, b in zip(first, second, strict=True):
@@ -90,19 +87,18 @@ def test_a_step_that_its_check_refuses_changes_nothing() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     updater = Updater(Accelerator(cpu=True), model, [optimizer], room=LARGE)
     with pytest.raises(MismatchError, match="2 rows"):
-        updater.step(items(2), lambda b: papo(b.logprobs, b.weights, b.tokens), refuse)
+        updater.step(weighted(2), lambda b: papo(b.logprobs, b.weights, b.tokens), refuse)
     for a, b in zip(model.parameters(), engine("npr").model.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
 def test_rows_beside_each_other_need_dense_masks() -> None:
-    rows = [item.row for item in items(2)]
     with pytest.raises(ValueError, match="2 rows in one forward need dense masks, not SEGMENTS"):
-        inputs(rows, engine("npr").model, Attention.SEGMENTS)
+        inputs(weighted(2), engine("npr").model, Attention.SEGMENTS)
 
 
 def test_a_step_gives_the_logprobs_of_the_rollout() -> None:
-    done, _ = step(items(), LARGE)
+    done, _ = step(weighted(), LARGE)
     for seed, found in enumerate(done.logprobs):
         drawn = [p for p in rollout("npr", seed).logprobs if p is not None]
         assert np.abs(found - np.array(drawn)).max() < 1e-4
@@ -110,11 +106,11 @@ def test_a_step_gives_the_logprobs_of_the_rollout() -> None:
 
 def test_imitation_makes_traces_likelier() -> None:
     model = copy.deepcopy(engine("npr").model)
-    batch = [Item(item.row, np.ones_like(item.weights)) for item in items(2)]
+    batch = [row.weighted(1) for row in weighted(2)]
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     updater = Updater(Accelerator(cpu=True), model, [optimizer], room=LARGE)
 
-    def loss(made: Batch) -> torch.Tensor:
+    def loss(made: LossInputs) -> torch.Tensor:
         return sft(made.logprobs, made.tokens)
 
     values = [updater.step(batch, loss).loss for _ in range(8)]
@@ -122,7 +118,7 @@ def test_imitation_makes_traces_likelier() -> None:
 
 
 def test_forced_tokens_carry_no_loss() -> None:
-    done, _ = step(items(1), LARGE)
+    done, _ = step(weighted(1), LARGE)
     assert done.tokens == sum(p is not None for p in rollout("npr", 0).logprobs)
 
 
@@ -130,7 +126,7 @@ def test_weights_must_fit_the_sampled_tokens() -> None:
     with pytest.raises(
         ValueError, match=r"`weights` has the shape \(3,\); the row has \d+ sampled"
     ):
-        Item(items(1)[0].row, np.ones(3))
+        replace(weighted(1)[0], weights=np.ones(3))
 
 
 PROGRAM = """
@@ -139,7 +135,7 @@ from accelerate import Accelerator
 from nprdsl.trainers.objective.losses import papo
 from nprdsl.trainers.batch.update import Updater
 from tests.trainers.test_scoring import engine
-from tests.trainers.test_update import items
+from tests.trainers.test_update import weighted
 accelerator = Accelerator(cpu=True)
 model = engine("npr").model
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -148,7 +144,7 @@ updater = Updater(accelerator, model, [optimizer], room=700, clip=1e9)
 rank, ranks = accelerator.process_index, accelerator.num_processes
 losses = []
 for _ in range(3):
-    done = updater.step(items()[rank::ranks], lambda b: papo(b.logprobs, b.weights, b.tokens))
+    done = updater.step(weighted()[rank::ranks], lambda b: papo(b.logprobs, b.weights, b.tokens))
     losses.append([done.loss, done.gradient_norm, done.tokens])
 if rank == 0:
     print("LOSSES", json.dumps([ranks, losses]))

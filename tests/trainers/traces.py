@@ -10,7 +10,7 @@ import numpy as np
 import nprdsl
 from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.testing import byte_vocabulary
-from nprdsl.trainers.batch.packed_rows import Row, row
+from nprdsl.trainers.batch.training_rows import TrainingRow, training_row
 
 SCHEMAS = ("npr", "multiverse", "threadweaver", "parallel_r1", "arith")
 
@@ -21,7 +21,7 @@ def bound(name: str) -> BoundSchema:
     return schema.bind(byte_vocabulary(special=schema.tags))
 
 
-def trace(name: str, seed: int, prompt: int = 7) -> Row:
+def trace(name: str, seed: int, prompt: int = 7) -> TrainingRow:
     """A random legal trace of the schema as a row."""
     made, random = bound(name), Random(seed)
     matcher, ids = made.matcher(), [ord(random.choice("abc ")) for _ in range(prompt)]
@@ -33,7 +33,7 @@ def trace(name: str, seed: int, prompt: int = 7) -> Row:
     while not matcher.may_end:
         ids.append(choose(random, matcher.tight(0)))
         matcher.advance(ids[-1])
-    return row(ids, made.parse(ids, prompt=prompt).layout)
+    return training_row(ids, made.parse(ids, prompt=prompt).layout)
 
 
 def choose(random: Random, mask: np.ndarray) -> int:

@@ -1,114 +1,86 @@
-"""The log-probabilities that a model gives to the sampled tokens of a row.
+"""The log-probabilities that a model gives to the sampled tokens of training rows.
 
 A token is predicted by the last entry before it that it sees: the one before it in its branch, and
 behind a join the last one of the last branch, as in generation. So the numbers are those of the
-rollout, up to rounding. Traces are packed into rows; several short rows may share a forward.
+rollout, up to rounding. One forward takes a packed row, or several rows padded to the longest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from nprdsl.trainers.attention.blocks import block_mask
-from nprdsl.trainers.attention.dense import dense_masks
+from nprdsl.trainers.attention.masks import block_mask, dense_masks
 from nprdsl.trainers.attention.segments import ARGUMENT, plan
-from nprdsl.trainers.batch.packed_rows import Row, last_seen
+from nprdsl.trainers.batch.training_rows import TrainingRow, last_seen
+from nprdsl.trainers.config.stages import Attention
 from nprdsl.trainers.objective.losses import token_logprobs
 
 
-class Attention(StrEnum):
-    """How a row's mask reaches the model, which must have been loaded for it."""
-
-    DENSE = "sdpa"
-    BLOCKS = "flex_attention"
-    SEGMENTS = "nprdsl_segments"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Targets:
-    """The sampled entries of a row, `entry` int64 [N], what stands there, `ids` int64 [N], and the
-    entries that predict them, `query` int64 [N]."""
-
-    entry: NDArray[np.int64]
-    query: NDArray[np.int64]
-    ids: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.entry)
-
-
-def targets(row: Row) -> Targets:
-    """Which entries carry loss, and what predicts them. Raises ValueError if one is the first of
-    its trace: nothing predicts it."""
-    entry = np.flatnonzero(row.sampled)
-    query = last_seen(row)[entry]
-    if (query < 0).any():
-        first = int(entry[np.flatnonzero(query < 0)[0]])
+def predictors(row: TrainingRow) -> NDArray[np.int64]:
+    """int64 [N]: the entries whose logits predict the sampled ones. Raises ValueError if a sampled
+    entry is the first of its trace: nothing predicts it."""
+    sampled = np.flatnonzero(row.sampled)
+    predicting = last_seen(row)[sampled]
+    if (predicting < 0).any():
+        first = int(sampled[np.flatnonzero(predicting < 0)[0]])
         raise ValueError(f"entry {first} is sampled, but nothing stands before it; give a prompt")
-    return Targets(entry, query, row.ids[entry].astype(np.int64))
+    return predicting
 
 
-def inputs(rows: Sequence[Row], model: PreTrainedModel, attention: Attention) -> dict[str, object]:
-    """What the model's forward takes for a batch of rows, padded to the longest; more than one
-    needs dense masks."""
+def inputs(
+    rows: Sequence[TrainingRow], model: PreTrainedModel, attention: Attention
+) -> dict[str, object]:
+    """What the model's forward takes for a batch of rows, padded to the longest. Raises ValueError
+    for more than one row with another attention than the dense one."""
+    if len(rows) != 1 and attention is not Attention.DENSE:
+        raise ValueError(f"{len(rows)} rows in one forward need dense masks, not {attention.name}")
     device = model.device
-    given: dict[str, object] = {
+    arguments: dict[str, object] = {
         "input_ids": _padded([row.ids for row in rows], device),
         "position_ids": _padded([row.position for row in rows], device),
         "use_cache": False,
     }
     match attention:
         case Attention.DENSE:
-            given["attention_mask"] = dense_masks(rows, model.dtype, device)
+            arguments["attention_mask"] = dense_masks(rows, model.dtype, device)
         case Attention.BLOCKS:
-            given["attention_mask"] = block_mask(_single(rows, attention), device)
+            arguments["attention_mask"] = block_mask(rows[0], device)
         case Attention.SEGMENTS:
-            given[ARGUMENT] = plan(_single(rows, attention), device)
-    return given
+            arguments[ARGUMENT] = plan(rows[0], device)
+    return arguments
 
 
 def score(
     model: PreTrainedModel,
-    rows: Row | Sequence[Row],
-    wanted: Targets | Sequence[Targets],
+    rows: Sequence[TrainingRow],
     attention: Attention = Attention.DENSE,
     *,
     through: torch.nn.Module | None = None,
 ) -> torch.Tensor:
-    """float32 [N]: log pi of every target of a row, or of several one after another, with its
-    gradient. For one row logits are made for the entries that predict a target only. `through` is
+    """float32 [N]: log pi of every sampled token of the rows, one row after another, with its
+    gradient. For one row logits are made only for the entries that predict something. `through` is
     the module to call where the model is wrapped."""
-    batch = [rows] if isinstance(rows, Row) else list(rows)
-    each = [wanted] if isinstance(wanted, Targets) else list(wanted)
-    width = max(map(len, batch))
-    query = np.concatenate([one.query + i * width for i, one in enumerate(each)])
-    places = torch.from_numpy(query).to(model.device)
+    width = max(map(len, rows))
+    queries = np.concatenate([predictors(row) + i * width for i, row in enumerate(rows)])
+    kept = torch.from_numpy(queries).to(model.device)
     call = model if through is None else through
-    given = inputs(batch, model, attention)
-    if len(batch) == 1:
-        logits = call(**given, logits_to_keep=places).logits[0]
+    arguments = inputs(rows, model, attention)
+    if len(rows) == 1:
+        logits = call(**arguments, logits_to_keep=kept).logits[0]
     else:
-        logits = call(**given).logits.flatten(0, 1)[places]
-    ids = torch.from_numpy(np.concatenate([one.ids for one in each]))
+        logits = call(**arguments).logits.flatten(0, 1)[kept]
+    ids = torch.from_numpy(np.concatenate([row.ids[row.sampled] for row in rows]))
     return token_logprobs(logits, ids.to(logits.device))
 
 
 def _padded(arrays: Sequence[NDArray[np.int32]], device: torch.device) -> torch.Tensor:
     """int64 [rows, longest]; 0 where a row has no entry."""
-    found = np.zeros((len(arrays), max(map(len, arrays))), np.int64)
-    for line, array in zip(found, arrays, strict=True):
+    padded = np.zeros((len(arrays), max(map(len, arrays))), np.int64)
+    for line, array in zip(padded, arrays, strict=True):
         line[: len(array)] = array
-    return torch.from_numpy(found).to(device)
-
-
-def _single(rows: Sequence[Row], attention: Attention) -> Row:
-    if len(rows) != 1:
-        raise ValueError(f"{len(rows)} rows in one forward need dense masks, not {attention.name}")
-    return rows[0]
+    return torch.from_numpy(padded).to(device)

@@ -1,4 +1,4 @@
-"""What a training command is told, as TOML: sections that stages share, the stages, reading.
+"""The configuration of a training command: TOML in, checked settings of one stage out.
 
     config = read_config(SftConfig, Path("configs/npr-4b/sft.toml"))
 

@@ -29,7 +29,7 @@ from nprdsl.trainers.data.sources import (
     AUTO,
     RawRow,
     RawRows,
-    Rejected,
+    RejectedRow,
     SourceError,
     read_rows,
     refused,
@@ -83,7 +83,7 @@ class Loaded:
 
     source: str
     problems: tuple[Problem, ...]
-    rejected: tuple[Rejected, ...]
+    rejected: tuple[RejectedRow, ...]
 
     def account(self) -> str:
         """How many rows were taken, and which were not, for people."""
@@ -96,7 +96,7 @@ class LoadedTraces:
 
     source: str
     traces: tuple[TraceExample, ...]
-    rejected: tuple[Rejected, ...]
+    rejected: tuple[RejectedRow, ...]
 
     def account(self) -> str:
         """How many rows were taken, and which were not, for people."""
@@ -180,7 +180,7 @@ def read_traces(
     return LoadedTraces(raw.name, traces, rejected)
 
 
-def _readable(raw: RawRows) -> tuple[_Readable, list[Rejected]]:
+def _readable(raw: RawRows) -> tuple[_Readable, list[RejectedRow]]:
     """Rows with their fields, and rows that have none."""
     good: _Readable = []
     bad = list(raw.rejected)
@@ -197,9 +197,9 @@ def _readable(raw: RawRows) -> tuple[_Readable, list[Rejected]]:
 def _take(
     raw: RawRows,
     rows: _Readable,
-    bad: list[Rejected],
+    bad: list[RejectedRow],
     take: Callable[[RawRow, Record], _Example],
-) -> tuple[tuple[_Example, ...], tuple[Rejected, ...]]:
+) -> tuple[tuple[_Example, ...], tuple[RejectedRow, ...]]:
     """What `take` makes of the rows; those that it refuses join the bad ones."""
     taken: list[_Example] = []
     rejected = list(bad)
@@ -219,11 +219,11 @@ def _id(source: str | Path, row: RawRow, fields: Record, named: str) -> object:
     return f"{Path(source).stem}-{row.number}" if given is None else given
 
 
-def _none(name: str, rejected: Sequence[Rejected]) -> SourceError:
+def _none(name: str, rejected: Sequence[RejectedRow]) -> SourceError:
     return SourceError(f"no row of `{name}` can be used, of {len(rejected)}; {rejected[0]}")
 
 
-def _account(source: str, taken: str, rejected: Sequence[Rejected]) -> str:
+def _account(source: str, taken: str, rejected: Sequence[RejectedRow]) -> str:
     if not rejected:
         return f"{source}: {taken}"
     rows = f"{_counted(len(rejected), 'row')} rejected"

@@ -35,16 +35,17 @@ class RawRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
-    """A row that was not taken, and why; `excerpt` is how it begins."""
+class RejectedRow:
+    """A row that was not taken: where it stands, and why; `excerpt` is how it begins, `number`
+    counts it in its source, where these are known."""
 
-    number: int
     where: str
     reason: str
-    excerpt: str
+    excerpt: str = ""
+    number: int = 0
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.reason}: {self.excerpt}"
+        return ": ".join(part for part in (self.where, self.reason, self.excerpt) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class RawRows:
 
     name: str
     rows: tuple[RawRow, ...]
-    rejected: tuple[Rejected, ...] = ()  # in the order of their numbers
+    rejected: tuple[RejectedRow, ...] = ()  # in the order of their numbers
 
     def __post_init__(self) -> None:
         if not self.rows and not self.rejected:
@@ -75,9 +76,9 @@ def read_rows(source: str | Path, *, split: str = AUTO, subset: str = AUTO) -> R
     return _dataset(str(source), str(source), split, subset)
 
 
-def refused(row: RawRow, reason: str) -> Rejected:
+def refused(row: RawRow, reason: str) -> RejectedRow:
     """The row, rejected."""
-    return Rejected(row.number, row.where, reason, excerpt(row.value))
+    return RejectedRow(row.where, reason, excerpt(row.value), row.number)
 
 
 def excerpt(value: Any) -> str:
@@ -128,7 +129,7 @@ def _json(path: Path, data: bytes) -> RawRows:
 
 def _lines(path: Path, data: bytes) -> RawRows:
     rows: list[RawRow] = []
-    rejected: list[Rejected] = []
+    rejected: list[RejectedRow] = []
     for number, line in enumerate(data.split(b"\n"), 1):
         if not line.strip():
             continue
@@ -136,10 +137,10 @@ def _lines(path: Path, data: bytes) -> RawRows:
         try:
             rows.append(RawRow(number, where, json.loads(line)))
         except UnicodeDecodeError:
-            rejected.append(Rejected(number, where, "the line is not UTF-8", excerpt(line)))
+            rejected.append(RejectedRow(where, "the line is not UTF-8", excerpt(line), number))
         except (ValueError, RecursionError) as error:
             reason = f"the line is not JSON ({_first_line(error)})"
-            rejected.append(Rejected(number, where, reason, excerpt(line)))
+            rejected.append(RejectedRow(where, reason, excerpt(line), number))
     return RawRows(str(path), tuple(rows), tuple(rejected))
 
 

@@ -95,7 +95,7 @@ def judged(
         answer=answer_of(result.text, fallback) or "",
         right=not result.error and is_right(result.text, problem.answer, fallback, problem.choices),
         legal=result.trace is not None,
-        forks=_wide_forks(graph),
+        forks=wide_forks(graph),
         tokens=usage.total,
         sampled_tokens=usage.sampled_tokens,
         critical_path=min(usage.critical_path, usage.total),
@@ -134,7 +134,7 @@ def judged_freely(
         answer=answer_of(text, fallback) or "",
         right=right,
         legal=graph is not None and completion.finish is EndReason.COMPLETED,
-        forks=_wide_forks(graph),
+        forks=wide_forks(graph),
         tokens=len(ids),
         sampled_tokens=len(ids),
         critical_path=len(ids),
@@ -176,7 +176,7 @@ def seeded(sampling: Sampling, seed: int, problem: Problem, number: int) -> Samp
     return replace(sampling, seed=int(drawn))
 
 
-def _wide_forks(graph: ExecutionGraph | None) -> int:
+def wide_forks(graph: ExecutionGraph | None) -> int:
     """Forks into two or more branches."""
     return 0 if graph is None else sum(len(fork.after) >= 2 for fork in graph.forks)
 

@@ -15,7 +15,7 @@ from typing import Final, TypedDict, Unpack
 from nprdsl.grammar.diagnostics import did_you_mean
 from nprdsl.trainers.curriculum.arithmetic import held_out, longer
 from nprdsl.trainers.data.problems import Loaded, Problem, read_problems
-from nprdsl.trainers.data.sources import Rejected
+from nprdsl.trainers.data.sources import RejectedRow
 
 GENERATED: Final[Mapping[str, Callable[[], tuple[Problem, ...]]]] = {
     "arith": held_out,
@@ -46,7 +46,7 @@ class Suite:
     name: str
     source: str
     problems: tuple[Problem, ...]
-    rejected: tuple[Rejected, ...] = field(default=())
+    rejected: tuple[RejectedRow, ...] = field(default=())
 
     def __post_init__(self) -> None:
         if not self.problems:

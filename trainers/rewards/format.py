@@ -9,19 +9,18 @@ depth, and an answer that is not boxed is a matter of accuracy, not of format.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Final
 
-from nprdsl.grammar.ir import Alt, ForkNode, Grammar, JoinNode, MapNode, Node, Ref, Repeat, Seq
-from nprdsl.schema import Schema
+from nprdsl.grammar.ir import Grammar, JoinNode, MapNode, Ref
+from nprdsl.grammar.tag_decisions import nodes
 from nprdsl.structure.violations import Violation, ViolationCode
-from nprdsl.trainers.rewards.reasons import NOTHING, Reason, Reward
+from nprdsl.trainers.rewards import NO_REWARD, Reason, Reward
 
 
-class Role(StrEnum):
+class RuleRole(StrEnum):
     """What a rule is in its block."""
 
     LIST = "list"
@@ -44,14 +43,14 @@ class Penalty:
 
     code: ViolationCode
     score: float
-    role: Role | None = None
+    role: RuleRole | None = None
     counting: Counting = Counting.ONCE
 
     def __post_init__(self) -> None:
         if self.score >= 0:
             raise ValueError(f"a penalty must be negative; {self.code} has {self.score}")
 
-    def fits(self, violation: Violation, role: Role) -> bool:
+    def fits(self, violation: Violation, role: RuleRole) -> bool:
         return violation.code is self.code and self.role in (None, role)
 
 
@@ -67,7 +66,7 @@ class FormatPreset:
     least: float
 
 
-_CODE, _ROLE, _EACH = ViolationCode, Role, Counting.EACH
+_CODE, _ROLE, _EACH = ViolationCode, RuleRole, Counting.EACH
 
 NPR: Final = FormatPreset(
     penalties=(
@@ -96,29 +95,20 @@ NPR: Final = FormatPreset(
 # arXiv:2509.07980: a fixed amount for any fault.
 PARALLEL_R1: Final = FormatPreset(penalties=(), empty=-0.3, no_block=-0.3, other=-0.3, least=-0.3)
 
-PRESETS: Final[Mapping[str, FormatPreset]] = MappingProxyType(
-    {"npr": NPR, "parallel_r1": PARALLEL_R1}
-)
 
-
-def format_reward(schema: Schema, text: str, preset: FormatPreset = NPR) -> Reward:
-    """The reward of a trace's text."""
-    return of_violations(schema.grammar, text, schema.check(text), preset)
-
-
-def of_violations(
+def format_reward(
     grammar: Grammar, text: str, violations: Sequence[Violation], preset: FormatPreset = NPR
 ) -> Reward:
     """The reward of a trace with these violations, as `check` gives them for text or ids."""
     if not violations:
-        return NOTHING
+        return NO_REWARD
     if not text.strip():
         return _one("empty", preset.empty, "there is no text")
     if not any(tag in text for tag in grammar.tags):
         return _one("no-block", preset.no_block, f"there is no {grammar.tags[0]} in the text")
     roles, reasons, counted = roles_of(grammar), list[Reason](), set[Penalty | None]()
     for violation in violations:
-        role = roles.get(violation.rule, Role.OTHER)
+        role = roles.get(violation.rule, RuleRole.OTHER)
         penalty = next((p for p in preset.penalties if p.fits(violation, role)), None)
         if penalty in counted and (penalty is None or penalty.counting is Counting.ONCE):
             continue
@@ -133,40 +123,18 @@ def _one(name: str, score: float, why: str) -> Reward:
     return Reward(score, (Reason(name, score, why),))
 
 
-def roles_of(grammar: Grammar) -> dict[str, Role]:
+def roles_of(grammar: Grammar) -> dict[str, RuleRole]:
     """rule -> its role; rules that are used by no block are left out."""
-    found: dict[str, Role] = {}
+    roles: dict[str, RuleRole] = {}
     for rule in grammar.rules.values():
-        for node in _nodes(rule.node):
-            if isinstance(node, MapNode):
-                _named(node.node, Role.LIST, found)
-            elif isinstance(node, JoinNode):
-                _named(node.node, Role.JOIN, found)
+        for node in nodes(rule.node):
+            match node:
+                case MapNode(node=Ref(rule=name)):
+                    roles.setdefault(name, RuleRole.LIST)
+                case JoinNode(node=Ref(rule=name)):
+                    roles.setdefault(name, RuleRole.JOIN)
     for block in grammar.blocks:
-        found[block.branch] = Role.BRANCH
+        roles[block.branch] = RuleRole.BRANCH
         if block.item is not None:
-            found[block.item] = Role.ITEM
-    return found
-
-
-def _nodes(node: Node) -> list[Node]:
-    found = [node]
-    match node:
-        case Seq():
-            inner: tuple[Node, ...] = node.items
-        case Alt():
-            inner = node.options
-        case Repeat() | MapNode() | JoinNode():
-            inner = (node.node,)
-        case ForkNode():
-            inner = (node.branch,)
-        case _:
-            inner = ()
-    for one in inner:
-        found += _nodes(one)
-    return found
-
-
-def _named(node: Node, role: Role, found: dict[str, Role]) -> None:
-    if isinstance(node, Ref):
-        found.setdefault(node.rule, role)
+            roles[block.item] = RuleRole.ITEM
+    return roles

@@ -11,27 +11,25 @@ from typing import Final
 from nprdsl.machine.budget import Limits
 from nprdsl.runtime.engine import Engine
 from nprdsl.schema import Schema
-from nprdsl.trainers.config.sections import PromptSection, RolloutSection
-from nprdsl.trainers.config.stages import OverlongSection
+from nprdsl.trainers.config.stages import OverlongSection, ReinforcementConfig
 from nprdsl.trainers.data.problems import Problem
-from nprdsl.trainers.evaluate.samples import Mode
+from nprdsl.trainers.evaluate.samples import Mode, wide_forks
 from nprdsl.trainers.grading.grading import is_right
 from nprdsl.trainers.objective.advantages import overlong
-from nprdsl.trainers.rewards.presets import PRESETS, Judged
-from nprdsl.trainers.rewards.reasons import Reason, Reward
-from nprdsl.trainers.rollout.rollout import Rollout, free_rollouts, rollouts
+from nprdsl.trainers.rewards import Reason, Reward
+from nprdsl.trainers.rewards.presets import PRESETS, GradedTrace
+from nprdsl.trainers.rollout.rollout import Rollout, rollouts
 
 OFF: Final = OverlongSection(buffer=0)
-Sums = tuple[float, float]
+Quotient = tuple[float, float]  # dividend and divisor, to be summed over processes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Episode:
-    """One rollout of one problem. `group` numbers the problem in the whole batch; `critical_path`
-    counts the tokens that were written one after another."""
+    """One graded rollout. `group` numbers its problem in the whole batch; `critical_path` counts
+    the tokens that were written one after another."""
 
     group: int
-    problem: Problem
     rollout: Rollout
     right: bool
     reward: Reward
@@ -44,96 +42,90 @@ class Roller:
 
     engine: Engine
     schema: Schema
-    section: RolloutSection
-    prompt: PromptSection
-    reward: str
-    seed: int
-    long: OverlongSection = OFF
+    config: ReinforcementConfig
+    overlong: OverlongSection = OFF
 
     def episodes(self, problems: Mapping[int, Problem], batch: int) -> list[Episode]:
-        """`samples` episodes of each problem; the numbers of the problems, with that of the batch,
-        decide what is drawn. Requests that failed are missing."""
+        """`rollout.samples` episodes of each problem. The numbers of the problems and that of the
+        batch decide what is drawn. Requests that failed are missing."""
+        section, prompt = self.config.rollout, self.config.prompt
         numbers = list(problems)
-        seeds = [seed_of(self.seed, batch, str(number)) for number in numbers]
-        asked = [problems[number].prompt for number in numbers]
-        found = self._rollouts(asked, seeds)
-        return [self._graded(numbers[one.group], problems, one, batch) for one in found]
-
-    def _rollouts(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Rollout]:
-        section, chat, instructions = self.section, self.prompt.chat, self.prompt.instructions
-        if section.mode is Mode.FREE:
-            return free_rollouts(
-                self.engine, self.schema, prompts, section.samples, seeds=seeds,
-                max_tokens=section.max_tokens, chat=chat, instructions=instructions,
-            )  # fmt: skip
-        limits = Limits(
-            max_tokens=section.max_tokens,
-            depth=section.depth,
-            branches=section.branches,
-            blocks=section.blocks,
+        found = rollouts(
+            self.engine,
+            self.schema,
+            [problems[number].prompt for number in numbers],
+            section.samples,
+            mode=section.mode,
+            seeds=[seed_of(self.config.run.seed, batch, str(number)) for number in numbers],
+            limits=Limits(
+                max_tokens=section.max_tokens,
+                depth=section.depth,
+                branches=section.branches,
+                blocks=section.blocks,
+            ),
+            chat=prompt.chat,
+            instructions=prompt.instructions,
         )
-        return rollouts(
-            self.engine, self.schema, prompts, section.samples, seeds=seeds,
-            limits=limits, chat=chat, instructions=instructions,
-        )  # fmt: skip
+        groups = [numbers[rollout.group] for rollout in found]
+        return [
+            self._graded(group, problems[group], rollout, batch)
+            for group, rollout in zip(groups, found, strict=True)
+        ]
 
-    def _graded(
-        self, group: int, problems: Mapping[int, Problem], one: Rollout, batch: int
-    ) -> Episode:
-        problem = problems[group]
-        right = is_right(one.text, problem.answer, choices=problem.choices)
-        if self.reward == "random":
-            reward = _random(one, self.seed, batch)
+    def _graded(self, group: int, problem: Problem, rollout: Rollout, batch: int) -> Episode:
+        section, graph = self.config.rollout, rollout.graph
+        right = is_right(rollout.text, problem.answer, choices=problem.choices)
+        if self.config.reward == "random":
+            reward = _random(rollout, self.config.run.seed, batch)
         else:
-            judged = Judged(
-                self.schema.grammar, one.text, problem.answer, right, one.violations, one.graph
+            graded = GradedTrace(
+                self.schema.grammar, rollout.text, problem.answer, right, rollout.violations, graph
             )
-            reward = PRESETS[self.reward](judged)
-        if self.long.buffer:
-            score = overlong(
-                len(one.token_ids), self.section.max_tokens, self.long.buffer, self.long.factor
-            )
-            reward += Reward(score, (Reason("overlong", score, f"{len(one.token_ids)} tokens"),))
-        path = len(one.token_ids)
-        if one.graph is not None and self.section.mode is Mode.PARALLEL:
-            path = one.graph.critical_path
-        return Episode(group, problem, one, right, reward, path)
+            reward = PRESETS[self.config.reward](graded)
+        length = len(rollout.token_ids)
+        if self.overlong.buffer:
+            score = overlong(length, section.max_tokens, self.overlong.buffer, self.overlong.factor)
+            reward += Reward(score, (Reason("overlong", score, f"{length} tokens"),))
+        path = length
+        if graph is not None and section.mode is Mode.PARALLEL:
+            path = graph.critical_path
+        return Episode(group, rollout, right, reward, path)
 
 
-def _random(one: Rollout, seed: int, batch: int) -> Reward:
+def _random(rollout: Rollout, seed: int, batch: int) -> Reward:
     """A control: +1 or -1 whatever was written."""
-    score = 1.0 if seed_of(seed, batch, repr(one.token_ids)) % 2 else -1.0
+    score = 1.0 if seed_of(seed, batch, repr(rollout.token_ids)) % 2 else -1.0
     return Reward(score, (Reason("random", score, "drawn"),))
 
 
 def seed_of(seed: int, batch: int, name: str) -> int:
     """The seed of a problem's samples; it does not depend on what else is sampled."""
-    told = f"{seed} {batch} {name}".encode()
-    return int.from_bytes(hashlib.blake2b(told, digest_size=8).digest(), "little")
+    data = f"{seed} {batch} {name}".encode()
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
-def _mean(of: Callable[[Episode], float]) -> Callable[[Sequence[Episode]], Sums]:
-    return lambda es: (float(sum(map(of, es))), float(len(es)))
+def _mean(value: Callable[[Episode], float]) -> Callable[[Sequence[Episode]], Quotient]:
+    return lambda episodes: (float(sum(map(value, episodes))), float(len(episodes)))
 
 
-def _degree(episodes: Sequence[Episode]) -> Sums:
+def _degree(episodes: Sequence[Episode]) -> Quotient:
     """Tokens over those of the longest paths."""
     tokens = sum(len(e.rollout.token_ids) for e in episodes)
     return float(tokens), float(sum(e.critical_path for e in episodes))
 
 
-def _entropy(episodes: Sequence[Episode]) -> Sums:
+def _entropy(episodes: Sequence[Episode]) -> Quotient:
     """Nats for each token, estimated by what was drawn: the mean of -log pi."""
-    drawn = [e.rollout.logprobs for e in episodes]
-    return -float(sum(one.sum() for one in drawn)), float(sum(map(len, drawn)))
+    logprobs = [e.rollout.row.logprobs for e in episodes]
+    return -float(sum(one.sum() for one in logprobs)), float(sum(map(len, logprobs)))
 
 
-_FIGURES: Final[Mapping[str, Callable[[Sequence[Episode]], Sums]]] = MappingProxyType(
+_FIGURES: Final[Mapping[str, Callable[[Sequence[Episode]], Quotient]]] = MappingProxyType(
     {
         "reward": _mean(lambda e: e.reward.score),
         "accuracy": _mean(lambda e: e.right),
         "legal": _mean(lambda e: e.rollout.graph is not None),
-        "parallel": _mean(lambda e: _forks(e) > 0),
+        "parallel": _mean(lambda e: wide_forks(e.rollout.graph) > 0),
         "degree": _degree,
         "tokens": _mean(lambda e: len(e.rollout.token_ids)),
         "critical_path": _mean(lambda e: e.critical_path),
@@ -142,13 +134,6 @@ _FIGURES: Final[Mapping[str, Callable[[Sequence[Episode]], Sums]]] = MappingProx
 )
 
 
-def figures(episodes: Sequence[Episode]) -> dict[str, Sums]:
-    """What some episodes add to the figures of a batch: sums above and below the line, so that
-    those of several processes can be added up."""
-    return {name: find(episodes) for name, find in _FIGURES.items()}
-
-
-def _forks(episode: Episode) -> int:
-    """Forks into two or more branches (arXiv:2512.07461, eq. 8)."""
-    graph = episode.rollout.graph
-    return 0 if graph is None else sum(len(fork.after) >= 2 for fork in graph.forks)
+def figures(episodes: Sequence[Episode]) -> dict[str, Quotient]:
+    """What some episodes add to each figure of a batch."""
+    return {name: quotient(episodes) for name, quotient in _FIGURES.items()}

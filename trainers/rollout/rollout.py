@@ -1,10 +1,10 @@
-"""Rollouts: what an engine wrote, as rows to train on, token in, token out.
+"""Rollouts: what an engine wrote behind prompts, as training rows of the very tokens it sampled.
 
-Nothing is decoded and encoded again: a row is made of the very ids that were sampled, and the
-log-probabilities of the rollout come with it. What the trainer then finds for the same tokens is
-compared at every step; where the two differ by more than rounding, training is not what it says.
-Traces come from the engine with forks and joins; free rollouts from the model alone, which may
-break the schema's rules: what it broke is listed.
+Nothing is decoded and encoded again: a row is made of the ids that were sampled, and their
+log-probabilities come with it. What the trainer then finds for the same tokens is compared before
+every step; where the two differ by more than rounding, training is not what it says. In the mode
+`parallel` the engine forks and joins, and all traces are legal; in the mode `free` the model writes
+alone and may break the schema's rules: what it broke is listed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from enum import StrEnum
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nprdsl.machine.budget import DEFAULT_LIMITS, Limits
 from nprdsl.masks.bound_schema import BoundSchema
@@ -27,9 +26,11 @@ from nprdsl.schema import Schema
 from nprdsl.structure.events import EndReason
 from nprdsl.structure.violations import Violation, ViolationCode
 from nprdsl.trace.graph import ExecutionGraph
-from nprdsl.trainers.batch.packed_rows import Row, row, sequence
+from nprdsl.trainers.batch.training_rows import TrainingRow, causal_row, training_row
+from nprdsl.trainers.evaluate.samples import Mode
+from nprdsl.trainers.objective.advantages import Floats
 
-Floats = NDArray[np.float64]
+_ENDED: Final = (EndReason.COMPLETED, EndReason.BUDGET)
 
 
 class Purpose(StrEnum):
@@ -50,16 +51,18 @@ class MismatchError(RuntimeError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rollout:
-    """What was written behind one prompt. `group` numbers the prompt; `logprobs` float64 [N] are
-    those of the sampled entries of `row`, in order. `graph` is None where it is no legal trace,
-    because of the `violations`, or of its end. A token that runs across a fork is none here: as
-    text the trace is legal, and its graph then counts characters."""
+    """What was written behind one prompt, whose number is `group`.
+
+    `row` is the training row, with the log-probabilities of the engine. `graph` is None where this
+    is no legal trace, because of the `violations` or because it did not come to its end. A token
+    that runs across a fork is no violation here: as text the trace is legal, and its graph then
+    counts characters.
+    """
 
     group: int
     text: str
     token_ids: tuple[int, ...]
-    row: Row
-    logprobs: Floats
+    row: TrainingRow
     graph: ExecutionGraph | None
     violations: tuple[Violation, ...]
     finish: EndReason
@@ -80,6 +83,7 @@ def rollouts(
     prompts: Sequence[Prompt],
     samples: int,
     *,
+    mode: Mode = Mode.PARALLEL,
     seeds: Sequence[int] = (),
     sampling: Sampling = DEFAULT,
     purpose: Purpose = Purpose.REINFORCE,
@@ -87,151 +91,111 @@ def rollouts(
     chat: bool = False,
     instructions: bool = False,
 ) -> list[Rollout]:
-    """`samples` traces of every prompt, all at once; equal `seeds`, one for each prompt (its number
-    by default), give equal traces.
+    """`samples` rollouts of every prompt, all at once; equal `seeds`, one for each prompt (its
+    number by default), give equal rollouts. In the mode `free` only `limits.max_tokens` counts.
 
     Requests that failed or were stopped are left out: compare the length with what was asked.
     Raises OffPolicyError for settings other than temperature 1 without truncation or penalties,
     unless the purpose is to imitate.
     """
-    groups, each = _asked(len(prompts), samples, seeds, sampling, purpose)
+    if purpose is Purpose.REINFORCE:
+        check_on_policy(sampling)
+    own = list(seeds) or list(range(len(prompts)))
+    if len(own) != len(prompts):
+        raise ValueError(f"there are {len(prompts)} prompts, but {len(own)} seeds")
+    groups = [group for group in range(len(prompts)) for _ in range(samples)]
+    repeated = [prompts[group] for group in groups]
+    each = [_seeded(sampling, seed, number) for seed in own for number in range(samples)]
+    if mode is Mode.FREE:
+        completions = engine.complete(
+            schema, repeated, max_tokens=limits.max_tokens, sampling=each, chat=chat,
+            instructions=instructions,
+        )  # fmt: skip
+        bound = engine.bind(schema)
+        return [
+            of_completion(group, completion, schema, bound)
+            for group, completion in zip(groups, completions, strict=True)
+            if completion.finish in _ENDED
+        ]
     results = engine.generate(
-        schema,
-        [prompts[group] for group in groups],
-        sampling=each,
-        limits=limits,
-        chat=chat,
-        instructions=instructions,
+        schema, repeated, sampling=each, limits=limits, chat=chat, instructions=instructions
     )
     pairs = zip(groups, results, strict=True)
-    return [rollout(group, result) for group, result in pairs if result.finish in _WHOLE]
+    return [of_result(group, result) for group, result in pairs if result.finish in _ENDED]
 
 
-def free_rollouts(
-    engine: Engine,
-    schema: Schema,
-    prompts: Sequence[Prompt],
-    samples: int,
-    *,
-    max_tokens: int,
-    seeds: Sequence[int] = (),
-    sampling: Sampling = DEFAULT,
-    purpose: Purpose = Purpose.REINFORCE,
-    chat: bool = False,
-    instructions: bool = False,
-) -> list[Rollout]:
-    """`samples` texts of every prompt that the model writes of itself, one token after another,
-    read as traces of the schema. Seeds, settings and failures as in `rollouts`."""
-    groups, each = _asked(len(prompts), samples, seeds, sampling, purpose)
-    found = engine.complete(
-        schema,
-        [prompts[group] for group in groups],
-        max_tokens=max_tokens,
-        sampling=each,
-        chat=chat,
-        instructions=instructions,
-    )
-    bound = engine.bind(schema)
-    pairs = zip(groups, found, strict=True)
-    return [_read(group, one, schema, bound) for group, one in pairs if one.finish in _WHOLE]
-
-
-def rollout(group: int, result: Result) -> Rollout:
+def of_result(group: int, result: Result) -> Rollout:
     """The rollout of a result that has a trace."""
     assert result.layout is not None and result.trace is not None, "a failed request has no layout"
-    drawn = [value for value in result.logprobs if value is not None]
-    made = row([*result.prompt_ids, *result.token_ids], result.layout)
-    if int(made.sampled.sum()) != len(drawn):
-        raise ValueError(
-            f"request {result.request_id} has {len(drawn)} log-probabilities for "
-            f"{int(made.sampled.sum())} sampled tokens"
-        )
+    row = training_row([*result.prompt_ids, *result.token_ids], result.layout)
     return Rollout(
         group=group,
         text=result.text,
         token_ids=result.token_ids,
-        row=made,
-        logprobs=np.asarray(drawn, np.float64),
+        row=row.with_logprobs([value for value in result.logprobs if value is not None]),
         graph=result.trace.graph,
         violations=(),
         finish=result.finish,
     )
 
 
-def _read(group: int, written: Completion, schema: Schema, bound: BoundSchema) -> Rollout:
-    """Free text as a rollout."""
-    prompt, ids = written.prompt_ids, written.token_ids
-    found = bound.check((*prompt, *ids), prompt=len(prompt))
-    broken = tuple(v for v in found if v.code is not ViolationCode.TOKEN_BOUNDARY)
+def of_completion(
+    group: int, completion: Completion, schema: Schema, bound: BoundSchema
+) -> Rollout:
+    """The rollout of what the model wrote freely."""
+    prompt, ids = completion.prompt_ids, completion.token_ids
+    violations = bound.check((*prompt, *ids), prompt=len(prompt))
+    broken = tuple(v for v in violations if v.code is not ViolationCode.TOKEN_BOUNDARY)
     graph: ExecutionGraph | None = None
-    if not broken and written.finish is EndReason.COMPLETED:
-        if found:
-            graph = schema.parse(written.text).graph
+    if not broken and completion.finish is EndReason.COMPLETED:
+        if violations:
+            graph = schema.parse(completion.text).graph
         else:
             graph = bound.parse((*prompt, *ids), prompt=len(prompt)).graph
     return Rollout(
         group=group,
-        text=written.text,
+        text=completion.text,
         token_ids=ids,
-        row=sequence((*prompt, *ids), [False] * len(prompt) + [True] * len(ids)),
-        logprobs=np.asarray(written.logprobs, np.float64),
+        row=causal_row(prompt, ids).with_logprobs(completion.logprobs),
         graph=graph,
         violations=broken,
-        finish=written.finish,
+        finish=completion.finish,
     )
 
 
 def check_on_policy(sampling: Sampling) -> None:
     """Raises OffPolicyError if a setting, of any rule, bends the model's distribution."""
-    for name, settings in [("", sampling), *_per_rule(sampling)]:
+    rules = [(f" for the rule `{rule}`", sampling.for_rule(rule)) for rule in sampling.rules]
+    for where, settings in [("", sampling), *rules]:
         for setting in PER_RULE:
-            given, neutral = getattr(settings, setting), getattr(DEFAULT, setting)
-            if given != neutral:
-                where = f" for the rule `{name}`" if name else ""
+            value, neutral = getattr(settings, setting), getattr(DEFAULT, setting)
+            if value != neutral:
                 raise OffPolicyError(
-                    f"{setting} is {given}{where}: what is sampled is then not the policy that is "
+                    f"{setting} is {value}{where}: what is sampled is then not the policy that is "
                     f"trained; leave it at {neutral}"
                 )
 
 
-def mismatch(found: Sequence[Rollout], trained: Sequence[Floats], limit: float) -> Mismatch:
-    """Compares; raises MismatchError where a token differs by more than `limit`."""
-    gaps = [np.abs(one.logprobs - new) for one, new in zip(found, trained, strict=True)]
+def mismatch(rollouts: Sequence[Rollout], trained: Sequence[Floats], limit: float) -> Mismatch:
+    """Compares the log-probabilities of rollouts with those that the trainer found, [N] for each.
+
+    Raises MismatchError where a token differs by more than `limit`.
+    """
+    pairs = zip(rollouts, trained, strict=True)
+    gaps = [np.abs(rollout.row.logprobs - logprobs) for rollout, logprobs in pairs]
     every = np.concatenate(gaps) if gaps else np.zeros(0)
-    measured = Mismatch(float(every.max(initial=0.0)), float(every.mean()) if len(every) else 0.0,
-                        len(every))  # fmt: skip
-    if not measured.largest <= limit:
+    mean = float(every.mean()) if len(every) else 0.0
+    measured = Mismatch(float(every.max(initial=0.0)), mean, len(every))
+    if not measured.largest <= limit:  # also where it is not a number
         worst = int(np.argmax([gap.max(initial=0.0) for gap in gaps]))
-        place = int(np.argmax(gaps[worst]))
         raise MismatchError(
             f"rollout and trainer differ by {measured.largest:.3g} in a log-probability (trace "
-            f"{worst}, sampled token {place}; mean {measured.mean:.3g}), allowed are {limit:g}: "
-            "are the weights, the dtype and the mask of both the same?"
+            f"{worst}, sampled token {int(np.argmax(gaps[worst]))}; mean {mean:.3g}), allowed are "
+            f"{limit:g}: are the weights, the dtype and the mask of both the same?"
         )
     return measured
-
-
-def _per_rule(sampling: Sampling) -> list[tuple[str, Sampling]]:
-    return [(rule, sampling.for_rule(rule)) for rule in sampling.rules]
-
-
-def _asked(
-    prompts: int, samples: int, seeds: Sequence[int], sampling: Sampling, purpose: Purpose
-) -> tuple[list[int], list[Sampling]]:
-    """The prompt of every sample, and its settings. Raises OffPolicyError."""
-    if purpose is Purpose.REINFORCE:
-        check_on_policy(sampling)
-    own = list(seeds) or list(range(prompts))
-    if len(own) != prompts:
-        raise ValueError(f"there are {prompts} prompts, but {len(own)} seeds")
-    asked = [(group, number) for group in range(prompts) for number in range(samples)]
-    each = [_seeded(sampling, own[group], number) for group, number in asked]
-    return [group for group, _ in asked], each
 
 
 def _seeded(sampling: Sampling, seed: int, number: int) -> Sampling:
     drawn = np.random.SeedSequence((seed, number)).generate_state(1)[0]
     return replace(sampling, seed=int(drawn))
-
-
-_WHOLE: Final = (EndReason.COMPLETED, EndReason.BUDGET)

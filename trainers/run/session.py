@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,10 +22,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, get_scheduler
 from nprdsl.runtime.local.loading import load_model, quiet
 from nprdsl.schema import Schema
 from nprdsl.trainers.attention.segments import register
-from nprdsl.trainers.batch.scoring import Attention
-from nprdsl.trainers.batch.update import Updater
-from nprdsl.trainers.config.sections import (
-    AttentionKind,
+from nprdsl.trainers.batch.training_rows import TrainingRow
+from nprdsl.trainers.batch.update import Check, Loss, Updater, UpdateResult, unchecked
+from nprdsl.trainers.config.stages import (
+    Attention,
     ModelSection,
     OptimizerKind,
     OptimizerSection,
@@ -39,18 +39,18 @@ from nprdsl.trainers.run.directory import RunDirectory
 logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
 
 _PROGRESS: Final = "progress.json"
-_ATTENTION: Final = {
-    AttentionKind.DENSE: Attention.DENSE,
-    AttentionKind.BLOCKS: Attention.BLOCKS,
-    AttentionKind.SEGMENTS: Attention.SEGMENTS,
-}
 
 Metrics = Mapping[str, float]
 Watch = Callable[[int, int, Metrics], None]  # step, all steps, metrics of the step
+Notify = Callable[[str], None]  # a message for people
 
 
 def unwatched(step: int, total: int, metrics: Metrics) -> None:
     """Nobody watches."""
+
+
+def no_notice(message: str) -> None:
+    """Nobody is told."""
 
 
 def load(section: ModelSection, schema: Schema) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
@@ -58,11 +58,14 @@ def load(section: ModelSection, schema: Schema) -> tuple[PreTrainedModel, PreTra
 
     Raises ModelNotFoundError, ValueError.
     """
-    attention = _ATTENTION[section.attention]
     model, tokenizer = load_model(section.path, "cpu", section.dtype)
-    model.set_attn_implementation(
-        register() if attention is Attention.SEGMENTS else attention.value
-    )
+    match section.attention:
+        case Attention.DENSE:
+            model.set_attn_implementation("sdpa")
+        case Attention.BLOCKS:
+            model.set_attn_implementation("flex_attention")
+        case Attention.SEGMENTS:
+            model.set_attn_implementation(register())
     if section.add_tags:
         add_tags(model, tokenizer, schema.tags)
     return model, tokenizer
@@ -92,7 +95,7 @@ class Session:
         *,
         run: RunSection,
         optimizer: OptimizerSection,
-        attention: AttentionKind,
+        attention: Attention,
         total: int,
         updates: int,
         watch: Watch = unwatched,
@@ -106,18 +109,18 @@ class Session:
         self._run = run
         self._watch = watch
         self.model = model
-        made = _optimizers(model, optimizer)
-        self.wrapped, *prepared = accelerator.prepare(model, *made)
-        self._schedulers = [_scheduler(one, optimizer, updates) for one in made]
+        optimizers = _optimizers(model, optimizer)
+        self.wrapped, *prepared = accelerator.prepare(model, *optimizers)
+        self._schedulers = [_scheduler(one, optimizer, updates) for one in optimizers]
         accelerator.register_for_checkpointing(*self._schedulers)
-        self.updater = Updater(
+        self._updater = Updater(
             accelerator,
             self.wrapped,
             prepared,
             room=run.room,
             rows=run.rows,
             clip=optimizer.clip,
-            attention=_ATTENTION[attention],
+            attention=attention,
         )
         self._restore()
         self._board = _board(directory) if run.tensorboard and accelerator.is_main_process else None
@@ -127,10 +130,19 @@ class Session:
         """Of the coming update."""
         return float(self._schedulers[0].get_last_lr()[0])
 
-    def updated(self) -> None:
-        """The weights were updated."""
+    def update(
+        self,
+        batch: Sequence[TrainingRow],
+        loss: Loss,
+        check: Check = unchecked,
+        *,
+        omitted: int = 0,
+    ) -> UpdateResult:
+        """One optimizer step, as `Updater.step` makes it, and the next learning rate."""
+        result = self._updater.step(batch, loss, check, omitted=omitted)
         for scheduler in self._schedulers:
             scheduler.step()
+        return result
 
     def end_step(self, metrics: Metrics) -> None:
         """A step was made: logs it, and saves everything if it is one to save at."""

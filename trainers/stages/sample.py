@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import nprdsl
 from nprdsl.journal import JournalError, JsonLines, write_json_lines
@@ -23,16 +23,14 @@ from nprdsl.runtime.local.engine import LocalEngine
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.runtime.sglang.client.engine import SGLangEngine
 from nprdsl.schema import Schema
-from nprdsl.trainers.config.sections import LOCAL
-from nprdsl.trainers.config.stages import SampleConfig
+from nprdsl.trainers.config.stages import LOCAL, SampleConfig
 from nprdsl.trainers.data.problems import Problem
-from nprdsl.trainers.evaluate.samples import Mode
 from nprdsl.trainers.grading.grading import is_right
 from nprdsl.trainers.rollout.episodes import seed_of
-from nprdsl.trainers.rollout.rollout import Purpose, Rollout, free_rollouts, rollouts
+from nprdsl.trainers.rollout.rollout import Purpose, Rollout, rollouts
 from nprdsl.trainers.run.directory import RunError, differences
 from nprdsl.trainers.run.session import Watch, unwatched
-from nprdsl.trainers.stages import setup
+from nprdsl.trainers.stages.setup import section_problems
 
 _TRIALS: Final = ".trials.jsonl"
 _OTHER: Final = "no file of trials; begin anew with --restart"
@@ -67,122 +65,105 @@ def sample(config: SampleConfig, *, restart: bool = False, watch: Watch = unwatc
     """Samples to the end. Raises RunError for a journal of other settings, SourceError,
     ModelNotFoundError, SchemaNotFoundError, errors of the engine, and OSError."""
     schema = nprdsl.load(config.language)
-    problems, bad = setup.problems(config.data)
-    output = Path(config.output)
-    journal = _Journal(output, config, restart=restart)
-    state = _State(problems, config, journal.trials)
-    total = len(problems)
-    if state.open:
+    problems, rejected = section_problems(config.data)
+    output, total = Path(config.output), len(problems)
+    trials = _Trials(problems, config, restart=restart)
+    if trials.open:
         engine = _engine(config)
         for number in range(config.trials):
-            todo = [p for p in state.open if len(state.trials[p.id]) == number]
-            for chunk in _chunks(todo, config.concurrency):
+            todo = [p for p in trials.open if len(trials.of[p.id]) == number]
+            for begin in range(0, len(todo), config.concurrency):
+                chunk = todo[begin : begin + config.concurrency]
                 for trial in _try(engine, schema, config, chunk, number):
-                    journal.write(trial)
-                    state.add(trial)
-                watch(total - len(state.open), total, {"traces": float(state.traces)})
-    kept = [trial for p in problems for trial in state.trials[p.id] if trial.trace]
-    _write(output, problems, kept, config.language)
-    every = [trial for trials in state.trials.values() for trial in trials]
+                    trials.add(trial)
+                watch(total - len(trials.open), total, {"traces": float(len(trials.kept))})
+    _write(output, problems, trials.kept, config.language)
+    every = [trial for own in trials.of.values() for trial in own]
+    solved = {trial.id for trial in trials.kept}
     return Sampled(
         output=output,
         problems=total,
-        traces=len(kept),
+        traces=len(trials.kept),
         trials=len(every),
-        unsolved=tuple(p.id for p in problems if not state.kept(p.id)),
+        unsolved=tuple(p.id for p in problems if p.id not in solved),
         why=Counter(trial.why for trial in every if trial.why),
-        rejected=tuple(map(str, bad)),
+        rejected=tuple(map(str, rejected)),
     )
 
 
-class _State:
-    """Which problems still want traces."""
+class _Trials:
+    """All trials by problem, those of earlier runs included; new ones go to the file beside the
+    output, whose first line has the settings."""
 
-    def __init__(
-        self, problems: Sequence[Problem], config: SampleConfig, trials: Sequence[Trial]
-    ) -> None:
-        self.trials: dict[str, list[Trial]] = {problem.id: [] for problem in problems}
-        self.traces = 0
+    def __init__(self, problems: Sequence[Problem], config: SampleConfig, *, restart: bool) -> None:
+        self.of: dict[str, list[Trial]] = {problem.id: [] for problem in problems}
         self._problems = problems
         self._config = config
-        for trial in trials:
-            self.add(trial)
-
-    @property
-    def open(self) -> list[Problem]:
-        return [p for p in self._problems if self._wants(p.id)]
-
-    def kept(self, name: str) -> int:
-        return sum(bool(trial.trace) for trial in self.trials[name])
-
-    def add(self, trial: Trial) -> None:
-        self.trials[trial.id].append(trial)
-        self.traces += bool(trial.trace)
-
-    def _wants(self, name: str) -> bool:
-        tried = len(self.trials[name])
-        return tried < self._config.trials and self.kept(name) < self._config.keep
-
-
-class _Journal:
-    """The file of all trials beside the output, settings first; `trials` are those of earlier
-    runs."""
-
-    def __init__(self, output: Path, config: SampleConfig, *, restart: bool) -> None:
-        self.trials: list[Trial] = []
+        output = Path(config.output)
         path = output.with_name(output.name.removesuffix(".jsonl") + _TRIALS)
-        settings = config.model_dump(mode="json", by_alias=True, exclude={"output", "concurrency"})
         if restart:
             path.unlink(missing_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._file = JsonLines(path, start=b'{"', other=_OTHER)
+            self._journal = JsonLines(path, start=b'{"', other=_OTHER)
         except JournalError as error:
             raise RunError(str(error)) from error
-        lines = [line for _, line in self._file.lines()]
-        if not lines:
-            self._file.write(settings)
-            return
-        first, *rest = lines
-        if found := differences(json.loads(first), settings):
+        settings = config.model_dump(mode="json", by_alias=True, exclude={"output", "concurrency"})
+        records = [json.loads(line) for _, line in self._journal.lines()]
+        if not records:
+            self._journal.write(settings)
+        elif found := differences(records[0], settings):
             raise RunError(
                 f"`{path}` was made with other settings ({'; '.join(found)}): name another "
                 "output, go back to its settings, or begin anew with --restart"
             )
-        self.trials = [Trial(**json.loads(line)) for line in rest]
+        for record in records[1:]:
+            trial = Trial(**record)
+            self.of[trial.id].append(trial)
 
-    def write(self, trial: Trial) -> None:
-        self._file.write(asdict(trial))
+    @property
+    def kept(self) -> list[Trial]:
+        """The trials whose trace is kept, in the order of the problems."""
+        return [trial for p in self._problems for trial in self.of[p.id] if trial.trace]
+
+    @property
+    def open(self) -> list[Problem]:
+        """The problems that still want traces."""
+        return [p for p in self._problems if self._is_open(self.of[p.id])]
+
+    def add(self, trial: Trial) -> None:
+        """Writes a new trial down."""
+        self._journal.write(asdict(trial))
+        self.of[trial.id].append(trial)
+
+    def _is_open(self, trials: Sequence[Trial]) -> bool:
+        kept = sum(bool(trial.trace) for trial in trials)
+        return len(trials) < self._config.trials and kept < self._config.keep
 
 
 def _try(
     engine: Engine, schema: Schema, config: SampleConfig, problems: Sequence[Problem], number: int
 ) -> Iterator[Trial]:
     """Trial `number` of each problem, in order; one that failed is a trial too."""
-    found = {one.group: one for one in _rollouts(engine, schema, config, problems, number)}
-    for group, problem in enumerate(problems):
-        rollout = found.get(group)
-        why = "failed" if rollout is None else _why_not(rollout, problem)
-        text = "" if rollout is None or why else rollout.text
-        yield Trial(problem.id, number, text, why)
-
-
-def _rollouts(
-    engine: Engine, schema: Schema, config: SampleConfig, problems: Sequence[Problem], number: int
-) -> list[Rollout]:
-    prompts = [problem.prompt for problem in problems]
-    asked: dict[str, Any] = {
-        "seeds": [seed_of(config.seed, number, problem.id) for problem in problems],
-        "sampling": Sampling(temperature=config.temperature, top_p=config.top_p),
-        "purpose": Purpose.IMITATE,
-        "chat": config.prompt.chat,
-        "instructions": config.prompt.instructions,
-    }
-    if config.mode is Mode.FREE:
-        return free_rollouts(engine, schema, prompts, 1, max_tokens=config.max_tokens, **asked)
-    return rollouts(
-        engine, schema, prompts, 1, limits=Limits(max_tokens=config.max_tokens), **asked
+    found = rollouts(
+        engine,
+        schema,
+        [problem.prompt for problem in problems],
+        1,
+        mode=config.mode,
+        seeds=[seed_of(config.seed, number, problem.id) for problem in problems],
+        sampling=Sampling(temperature=config.temperature, top_p=config.top_p),
+        purpose=Purpose.IMITATE,
+        limits=Limits(max_tokens=config.max_tokens),
+        chat=config.prompt.chat,
+        instructions=config.prompt.instructions,
     )
+    by_problem = {rollout.group: rollout for rollout in found}
+    for group, problem in enumerate(problems):
+        rollout = by_problem.get(group)
+        why = "failed" if rollout is None else _why_not(rollout, problem)
+        trace = "" if rollout is None or why else rollout.text
+        yield Trial(problem.id, number, trace, why)
 
 
 def _why_not(rollout: Rollout, problem: Problem) -> str:
@@ -205,11 +186,6 @@ def _engine(config: SampleConfig) -> Engine:
         max_kv_tokens=section.max_kv_tokens,
         max_rows=section.max_rows,
     )
-
-
-def _chunks(problems: list[Problem], size: int) -> Iterator[list[Problem]]:
-    for begin in range(0, len(problems), size):
-        yield problems[begin : begin + size]
 
 
 def _write(output: Path, problems: Sequence[Problem], kept: Sequence[Trial], language: str) -> None:

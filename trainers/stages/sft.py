@@ -1,89 +1,144 @@
 """Imitation of given traces: stage 2 of NPR (arXiv:2512.07461, section 2.3), and its baselines.
 
 The loss is the mean of -log pi over the sampled tokens of a batch; what a generation would have
-forced carries none. Layout `parallel` trains branches that do not see each other, at the positions
-at which they are generated; layout `causal` trains plain sequences.
+forced carries none. In the layout `parallel` a trace is its execution graph: branches do not see
+each other, and stand at the positions at which they are generated. In the layout `causal` it is one
+plain sequence, with loss on every token. A trace that cannot be trained on is listed with its
+reason.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from nprdsl.masks.bound_schema import BoundSchema
-from nprdsl.trainers.batch.examples import Lay, as_graph, as_sequence, as_text, prepare
-from nprdsl.trainers.batch.packed_rows import Row
-from nprdsl.trainers.batch.update import Item
-from nprdsl.trainers.config.stages import Layout, SftConfig
+from nprdsl.runtime.prompts import Ids, PromptError
+from nprdsl.structure.violations import TraceError
+from nprdsl.tokens.vocabulary import UnspellableError
+from nprdsl.trace.encoding import spell_text
+from nprdsl.trainers.batch.training_rows import TrainingRow, causal_row, training_row
+from nprdsl.trainers.config.stages import SftConfig, TrainingLayout
+from nprdsl.trainers.data.problems import TraceExample
+from nprdsl.trainers.data.sources import RejectedRow
 from nprdsl.trainers.objective.losses import sft
-from nprdsl.trainers.run.session import Watch, unwatched
-from nprdsl.trainers.stages import setup
+from nprdsl.trainers.run.session import Notify, Watch, no_notice, unwatched
 from nprdsl.trainers.stages.order import Order
-from nprdsl.trainers.stages.setup import Setup, Told, silent
+from nprdsl.trainers.stages.setup import (
+    REJECTED,
+    Setup,
+    own_share,
+    prepare,
+    section_traces,
+)
 from nprdsl.trainers.stages.validation import Validation
+
+ToRow = Callable[[BoundSchema, Ids, str], TrainingRow]  # from a prompt's ids and a trace
 
 
 def train_sft(
-    config: SftConfig, *, restart: bool = False, watch: Watch = unwatched, tell: Told = silent
+    config: SftConfig,
+    *,
+    restart: bool = False,
+    watch: Watch = unwatched,
+    tell: Notify = no_notice,
 ) -> Path:
     """Trains to the end, from the last checkpoint on; gives the folder of the model.
 
-    Raises what `setup.begin` raises, SourceError, and ValueError where no trace can be used.
+    Raises what `setup.prepare` raises, SourceError, and ValueError where no trace can be used.
     """
-    begun = setup.begin(config, config.model, config.run, config.language, restart=restart)
-    if begun.directory.complete:
-        return begun.directory.model
-    rows = _rows(config, begun, tell)
+    setup = prepare(config, restart=restart)
+    if setup.directory.complete:
+        return setup.directory.model
+    rows = _rows(config, setup, tell)
     order = Order(len(rows), config.batch, config.run.seed, config.shuffle)
     total = order.batches(config.epochs)
-    session = setup.session(
-        begun, config.model, config.run, config.optimizer, total=total, updates=total, watch=watch
-    )
-    validation = Validation(config.evaluation, config.prompt, begun, session)
+    session = setup.session(total, total, watch)
+    validation = Validation(setup, session)
     while session.step < total:
-        since = time.perf_counter()
+        started = time.perf_counter()
         metrics = validation.metrics()
-        mine = setup.share(order.batch(session.step), begun.accelerator)
-        items = [Item(rows[i], np.ones(int(rows[i].sampled.sum()))) for i in mine]
+        batch = [rows[i] for i in own_share(order.batch(session.step), setup.accelerator)]
         rate = session.learning_rate
-        done = session.updater.step(items, lambda b: sft(b.logprobs, b.tokens))
-        session.updated()
+        update = session.update(batch, lambda inputs: sft(inputs.logprobs, inputs.tokens))
         metrics |= {
-            "loss": done.loss,
-            "gradient_norm": done.gradient_norm,
+            "loss": update.loss,
+            "gradient_norm": update.gradient_norm,
             "learning_rate": rate,
-            "tokens": done.tokens,
-            "seconds": time.perf_counter() - since,
+            "tokens": update.tokens,
+            "seconds": time.perf_counter() - started,
         }
         session.end_step(metrics)
     validation.last()
     return session.finish()
 
 
-def _rows(config: SftConfig, begun: Setup, tell: Told) -> list[Row]:
+def _rows(config: SftConfig, setup: Setup, notify: Notify) -> list[TrainingRow]:
     """All rows to train on; what is none is listed in the run's folder."""
-    found, bad = setup.traces(config.data)
-    bound: BoundSchema = begun.schema.bind(begun.vocabulary)
-    longest = min(config.run.room, begun.model.config.get_text_config().max_position_embeddings)
-
-    def encode(prompt: str) -> tuple[int, ...]:
-        return begun.prompts.read(
-            begun.schema, prompt, chat=config.prompt.chat, instructions=config.prompt.instructions
-        )
-
-    made = prepare(found, bound, encode, _laid(config), longest)
-    refused = setup.write_rejected(begun, bad, made.rejected)
-    if not made.rows:
-        first = f"{made.rejected[0][0]}: {made.rejected[0][1]}" if made.rejected else bad[0]
+    examples, rejected = section_traces(config.data)
+    longest = min(config.run.room, setup.model.config.get_text_config().max_position_embeddings)
+    rows, untrainable = to_rows(examples, setup, _to_row(config), longest)
+    count = setup.reject([*rejected, *untrainable])
+    if not rows:
+        first = (*untrainable, *rejected)[0]
         raise ValueError(f"no trace of `{config.data.source}` can be trained on; {first}")
-    if refused:
-        tell(f"rows not trained on: {refused}; {begun.directory.path / setup.REJECTED}")
-    return list(made.rows)
+    if count:
+        notify(f"rows not trained on: {count}; {setup.directory.path / REJECTED}")
+    return rows
 
 
-def _laid(config: SftConfig) -> Lay:
-    if config.layout is Layout.PARALLEL:
-        return as_graph
-    return as_sequence if config.legal else as_text
+def to_rows(
+    examples: Sequence[TraceExample], setup: Setup, to_row: ToRow, longest: int
+) -> tuple[list[TrainingRow], list[RejectedRow]]:
+    """The rows of all examples, of `longest` entries at most, and the examples that give none."""
+    bound: BoundSchema = setup.schema.bind(setup.vocabulary)
+    rows: list[TrainingRow] = []
+    rejected: list[RejectedRow] = []
+    for example in examples:
+        try:
+            row = to_row(bound, setup.encode(example.prompt), example.trace)
+            if len(row) > longest:
+                raise ValueError(f"it has {len(row)} tokens, prompt included; {longest} fit")
+            rows.append(row)
+        except (TraceError, UnspellableError, PromptError, ValueError) as error:
+            rejected.append(RejectedRow(example.id, _reason(error)))
+    return rows, rejected
+
+
+def _reason(error: Exception) -> str:
+    if not isinstance(error, TraceError):
+        return str(error)
+    first, more = error.violations[0], len(error.violations) - 1
+    others = f", and {more} more" if more else ""
+    return f"line {first.line}, column {first.column}: {first.message}{others}"
+
+
+def _to_row(config: SftConfig) -> ToRow:
+    if config.layout is TrainingLayout.PARALLEL:
+        return graph_row
+    return sequence_row if config.legal else text_row
+
+
+def graph_row(bound: BoundSchema, prompt: Ids, trace: str) -> TrainingRow:
+    """The trace with branches that do not see each other. Raises TraceError, UnspellableError."""
+    ids = (*prompt, *_ended(bound, bound.encode(trace)))
+    return training_row(ids, bound.parse(ids, prompt=len(prompt)).layout)
+
+
+def sequence_row(bound: BoundSchema, prompt: Ids, trace: str) -> TrainingRow:
+    """The trace as causal text, every token of it chosen. Raises TraceError, UnspellableError."""
+    return causal_row(prompt, _ended(bound, bound.encode(trace)))
+
+
+def text_row(bound: BoundSchema, prompt: Ids, trace: str) -> TrainingRow:
+    """Like `sequence_row`, legal or not. Raises UnspellableError."""
+    return causal_row(
+        prompt, _ended(bound, spell_text(bound.vocabulary, trace, bound.grammar.tags))
+    )
+
+
+def _ended(bound: BoundSchema, ids: Ids) -> Ids:
+    """With the end token, if the model has one."""
+    end = bound.vocabulary.eos_id
+    return ids if end is None else (*ids, end)

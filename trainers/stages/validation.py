@@ -4,32 +4,26 @@ from __future__ import annotations
 
 from nprdsl.machine.budget import Limits
 from nprdsl.runtime.sampling import Sampling
-from nprdsl.trainers.config.sections import EngineSection, EvaluationSection, PromptSection
+from nprdsl.trainers.config.stages import EngineSection, EvaluationSection
 from nprdsl.trainers.evaluate.runner import evaluate
-from nprdsl.trainers.rollout.engines import Sampler, sampler
+from nprdsl.trainers.rollout.engines import RolloutEngine, rollout_engine
 from nprdsl.trainers.run.session import Session
-from nprdsl.trainers.stages import setup
-from nprdsl.trainers.stages.setup import Setup
+from nprdsl.trainers.stages.setup import Setup, section_problems
 
 
 class Validation:
-    """Asked before each step; it answers at every `every`th, the first included."""
+    """Evaluates before every `every`th step, the first included, and behind the last.
 
-    def __init__(
-        self,
-        section: EvaluationSection | None,
-        prompt: PromptSection,
-        begun: Setup,
-        session: Session,
-        engine: Sampler | None = None,
-    ) -> None:
-        self._section = section
-        self._prompt = prompt
-        self._begun = begun
+    `engine`: that of a stage's rollouts; else one is made when it is first needed.
+    """
+
+    def __init__(self, setup: Setup, session: Session, engine: RolloutEngine | None = None) -> None:
+        self._setup = setup
         self._session = session
-        self._sampler = engine
-        if section is not None:
-            self._problems, _ = setup.problems(section.data)
+        self._engine = engine
+        self._section = setup.config.evaluation
+        if self._section is not None:
+            self._problems, _ = section_problems(self._section.data)
 
     def metrics(self) -> dict[str, float]:
         """What stands beside the metrics of the coming step: figures of the model before it."""
@@ -45,38 +39,30 @@ class Validation:
 
     def _figures(self, section: EvaluationSection) -> dict[str, float]:
         """All processes keep the same weights; one of them asks."""
-        engine = self._engine()
-        engine.refresh()
-        found: dict[str, float] = {}
-        if self._begun.accelerator.is_main_process:
-            made = evaluate(
-                engine.engine,
-                self._begun.schema,
+        if self._engine is None:
+            self._engine = rollout_engine(EngineSection(), self._session)
+        self._engine.refresh()
+        metrics: dict[str, float] = {}
+        if self._setup.accelerator.is_main_process:
+            figures = evaluate(
+                self._engine.engine,
+                self._setup.schema,
                 self._problems,
                 samples=section.samples,
                 sampling=Sampling(temperature=section.temperature),
                 limits=Limits(max_tokens=section.max_tokens),
                 seed=section.seed,
-                chat=self._prompt.chat,
-                instructions=self._prompt.instructions,
+                chat=self._setup.config.prompt.chat,
+                instructions=self._setup.config.prompt.instructions,
                 modes=(section.mode,),
                 concurrency=section.concurrency,
             ).figures
-            found = {
-                "eval/accuracy": made.accuracy.value,
-                "eval/legal": made.legal_rate,
-                "eval/parallel": made.trigger_rate.value,
-                "eval/tokens": made.tokens.value,
-                "eval/degree": made.degree.value,
+            metrics = {
+                "eval/accuracy": figures.accuracy.value,
+                "eval/legal": figures.legal_rate,
+                "eval/parallel": figures.trigger_rate.value,
+                "eval/tokens": figures.tokens.value,
+                "eval/degree": figures.degree.value,
             }
-        self._begun.accelerator.wait_for_everyone()
-        return found
-
-    def _engine(self) -> Sampler:
-        if self._sampler is None:
-            session = self._session
-            self._sampler = sampler(
-                EngineSection(), self._begun.accelerator, session.model, session.wrapped,
-                session.tokenizer,
-            )  # fmt: skip
-        return self._sampler
+        self._setup.accelerator.wait_for_everyone()
+        return metrics

@@ -25,8 +25,7 @@ from nprdsl.cli.progress import progress
 from nprdsl.journal import json_line, replacing
 
 if TYPE_CHECKING:
-    from nprdsl.trainers.curate import Account, Chain, Curator, Endpoint, Summary
-    from nprdsl.trainers.curate.run import Outcome
+    from nprdsl.trainers.curate import Chain, CostAccount, Curator, Endpoint, Outcome, Summary
 
 
 class Given(TypedDict):
@@ -66,7 +65,7 @@ def curate(**given: Unpack[Given]) -> None:
     interrupted goes on where it was when the same command is given again.
     """
     try:
-        from nprdsl.trainers.curate import Account, Summary, UnusableEndpointError
+        from nprdsl.trainers.curate import CostAccount, Summary, UnusableEndpointError
     except ModuleNotFoundError as error:
         raise Failure(
             f"`nprdsl curate` needs {error.name}; install it with: pip install 'nprdsl[curate]'"
@@ -74,7 +73,7 @@ def curate(**given: Unpack[Given]) -> None:
     chains = read_chains(
         given["input"], Fields(given["prompt_field"], given["thought_field"], given["id_field"])
     )
-    account, summary = Account(), Summary()
+    account, summary = CostAccount(), Summary()
     with told(ValueError):
         curator, endpoint = _curator(given, account)
     with told(UnusableEndpointError), told(OSError, about="cannot write the results"):
@@ -84,7 +83,7 @@ def curate(**given: Unpack[Given]) -> None:
         sys.exit(ExitCode.BAD)
 
 
-def _curator(given: Given, account: Account) -> tuple[Curator, Endpoint]:
+def _curator(given: Given, account: CostAccount) -> tuple[Curator, Endpoint]:
     """What the options say, checked before anything is asked."""
     from nprdsl.trainers.curate import (
         Asker,
@@ -160,7 +159,7 @@ def _whole(name: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def _tell(given: Given, summary: Summary, account: Account) -> None:
+def _tell(given: Given, summary: Summary, account: CostAccount) -> None:
     if given["as_json"]:
         figures = {**summary.to_dict(), "cost": account.to_dict()}
         click.echo(json.dumps(figures, ensure_ascii=False))
@@ -193,7 +192,7 @@ def _figures(summary: Summary) -> list[tuple[str, str]]:
     ]
 
 
-def _costs(account: Account) -> list[str]:
+def _costs(account: CostAccount) -> list[str]:
     """The account as a table."""
     head = ("step", "calls", "cached", "asked again", "retries", "prompt tokens", "reply tokens")
     table: list[tuple[str, ...]] = [head]

@@ -15,14 +15,14 @@ from typing import Any
 import nprdsl
 from nprdsl.schema import Schema
 from nprdsl.trainers.curate import (
-    Account,
     Asker,
     Cache,
     Chain,
+    CostAccount,
     Curated,
     Curator,
     Endpoint,
-    Rejected,
+    RejectedChain,
     Room,
     Service,
     curate_all,
@@ -47,12 +47,12 @@ class Curating:
     in_flight: int = 4
 
     def __post_init__(self) -> None:
-        self.account = Account()
+        self.account = CostAccount()
 
-    def __call__(self, chains: Iterable[Chain]) -> list[Curated | Rejected]:
+    def __call__(self, chains: Iterable[Chain]) -> list[Curated | RejectedChain]:
         return asyncio.run(self._run(list(chains)))
 
-    async def _run(self, chains: list[Chain]) -> list[Curated | Rejected]:
+    async def _run(self, chains: list[Chain]) -> list[Curated | RejectedChain]:
         service = Service(self.server.url, retries=2)
         endpoint = Endpoint(service, Cache(self.folder / "cache"), self.account)
         askers = [
@@ -67,7 +67,7 @@ class Curating:
             tuple(askers[1:]),
             self.limit,
         )
-        found: list[Curated | Rejected] = []
+        found: list[Curated | RejectedChain] = []
         try:
             await curate_all(curator, chains, found.append, in_flight=self.in_flight)
         finally:

@@ -9,27 +9,26 @@ from itertools import pairwise
 
 from hypothesis import strategies as st
 
-from nprdsl.trainers.curate.document import Kind, Node, Span, nested
-from nprdsl.trainers.curate.form_parts import (
+from nprdsl.trainers.curate.document import BlockKind, DocumentBlock, LeafRange, Passage, nest
+from nprdsl.trainers.curate.form import (
     ConclusionSlot,
     ExtraSlot,
     ItemSlot,
-    ProseSlot,
     Slot,
 )
 
 
 @st.composite
-def documents(draw: st.DrawFn, max_depth: int = 2) -> tuple[tuple[Node, ...], int]:
+def documents(draw: st.DrawFn, max_depth: int = 2) -> tuple[tuple[Passage, ...], int]:
     """A document and the number of its leaves."""
     leaves = draw(st.integers(2, 14))
-    return nested(draw(_spans(0, leaves - 1, max_depth)), leaves), leaves
+    return nest(draw(_blocks(0, leaves - 1, max_depth)), leaves), leaves
 
 
 @st.composite
-def _spans(draw: st.DrawFn, first: int, last: int, depth: int) -> list[Span]:
+def _blocks(draw: st.DrawFn, first: int, last: int, depth: int) -> list[DocumentBlock]:
     """Blocks between two leaves; each covers two leaves at least."""
-    found: list[Span] = []
+    found: list[DocumentBlock] = []
     at = first
     while depth and at < last and draw(st.booleans()):
         begin = draw(st.integers(at, last - 1))
@@ -43,9 +42,10 @@ def _spans(draw: st.DrawFn, first: int, last: int, depth: int) -> list[Span]:
         end = draw(st.integers(starts[-1], last))
         edges = [*starts, end + 1]
         branches = tuple((a, b - 1) for a, b in pairwise(edges))
-        found.append(Span(draw(st.sampled_from([Kind.COLLECTIVE, Kind.SELECTIVE])), branches))
+        kind = draw(st.sampled_from([BlockKind.COLLECTIVE, BlockKind.SELECTIVE]))
+        found.append(DocumentBlock(kind, tuple((LeafRange(a, b),) for a, b in branches)))
         for a, b in branches:
-            found += draw(_spans(a, b, depth - 1))
+            found += draw(_blocks(a, b, depth - 1))
         at = end + 1
     spans = [(span.first, span.last, len(span.branches)) for span in found]
     return found if len(set(spans)) == len(spans) else []
@@ -54,7 +54,7 @@ def _spans(draw: st.DrawFn, first: int, last: int, depth: int) -> list[Span]:
 def named(slot: Slot) -> str:
     """A text that tells which slot it fills."""
     match slot:
-        case ProseSlot(first, last):
+        case LeafRange(first, last):
             return " ".join(f"leaf{leaf}." for leaf in range(first, last + 1))
         case ItemSlot(path, branch):
             return f"item{'.'.join(map(str, (*path, branch)))}."

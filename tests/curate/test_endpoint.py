@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from nprdsl.trainers.curate.cache import Cache, Reply, Request
-from nprdsl.trainers.curate.cost import Account
+from nprdsl.trainers.curate.cache import Cache, Reply, ReplyRequest
 from nprdsl.trainers.curate.endpoint import (
+    CostAccount,
     Endpoint,
     EndpointError,
     Secret,
@@ -39,19 +39,19 @@ KEY = "sk-very-secret-0123456789"
 QUICKLY = {"retry-after-ms": "10"}
 
 
-def request(text: str = "hello", model: str = "m", **sampling: object) -> Request:
-    return Request(model, [{"role": "user", "content": text}], FORM, sampling)
+def request(text: str = "hello", model: str = "m", **sampling: object) -> ReplyRequest:
+    return ReplyRequest(model, [{"role": "user", "content": text}], FORM, sampling)
 
 
 class Asking:
     """An endpoint of the curator against a script, in one place."""
 
     def __init__(self, folder: Path, server: Scripted, **options: object) -> None:
-        self.account = Account()
+        self.account = CostAccount()
         self.cache = Cache(folder / "cache")
         self._service = Service(server.url, **{"retries": 3, **options})  # type: ignore[arg-type]
 
-    def __call__(self, *requests: Request) -> list[Reply]:
+    def __call__(self, *requests: ReplyRequest) -> list[Reply]:
         async def work() -> list[Reply]:
             endpoint = Endpoint(self._service, self.cache, self.account)
             try:
@@ -156,7 +156,7 @@ def test_the_schema_of_the_reply_is_sent(tmp_path: Path) -> None:
 
 def test_an_endpoint_without_schemas_is_asked_without(tmp_path: Path) -> None:
     async def work() -> list[str]:
-        account, cache = Account(), Cache(tmp_path)
+        account, cache = CostAccount(), Cache(tmp_path)
         endpoint = Endpoint(Service(server.url), cache, account)
         replies = [await endpoint.ask("parse", request(text)) for text in "abc"]
         await endpoint.close()
@@ -179,7 +179,7 @@ def test_a_refusal_that_comes_late_is_one_too(tmp_path: Path) -> None:
         return no_schemas(asked)
 
     async def work() -> list[str]:
-        endpoint = Endpoint(Service(server.url), Cache(tmp_path), Account())
+        endpoint = Endpoint(Service(server.url), Cache(tmp_path), CostAccount())
         first = asyncio.create_task(endpoint.ask("parse", request("first")))
         others = [await endpoint.ask("parse", request(text)) for text in ("second", "third")]
         replies = [await first, *others]
@@ -214,7 +214,7 @@ def test_what_the_user_says_counts(
 
 def test_a_schema_that_worked_is_kept_when_a_request_is_refused(tmp_path: Path) -> None:
     async def work() -> None:
-        endpoint = Endpoint(Service(server.url), Cache(tmp_path), Account())
+        endpoint = Endpoint(Service(server.url), Cache(tmp_path), CostAccount())
         await endpoint.ask("parse", request("a"))
         with pytest.raises(EndpointError, match="too long"):
             await endpoint.ask("parse", request("b"))
@@ -244,11 +244,11 @@ def test_a_reply_is_paid_for_once(tmp_path: Path) -> None:
         request("other"),
         request(model="other"),
         request(temperature=1),
-        Request("m", [{"role": "user", "content": "hello"}], {"title": "Other"}, {}),
-        Request("m", [{"role": "system", "content": "hello"}], FORM, {}),
+        ReplyRequest("m", [{"role": "user", "content": "hello"}], {"title": "Other"}, {}),
+        ReplyRequest("m", [{"role": "system", "content": "hello"}], FORM, {}),
     ],
 )
-def test_the_key_is_all_that_a_reply_depends_on(other: Request, tmp_path: Path) -> None:
+def test_the_key_is_all_that_a_reply_depends_on(other: ReplyRequest, tmp_path: Path) -> None:
     assert other.key != request().key == request().key
     cache = Cache(tmp_path)
     reply = Reply(text="a", refusal="", finish="stop", prompt_tokens=-1, completion_tokens=-1)

@@ -10,9 +10,16 @@ from hypothesis import given, settings
 
 import nprdsl
 from nprdsl.schema import Schema
-from nprdsl.trainers.curate.capacity import Room, room_of
-from nprdsl.trainers.curate.document import Block, Kind, Node, Prose, Span, depth_of, nested
-from nprdsl.trainers.curate.forms import Form, form_of
+from nprdsl.trainers.curate.document import (
+    BlockKind,
+    DocumentBlock,
+    LeafRange,
+    Passage,
+    depth_of,
+    nest,
+)
+from nprdsl.trainers.curate.form import TraceForm
+from nprdsl.trainers.curate.placement import Room, form_of, room_of
 from tests.curate.documents_drawn import documents, named
 
 MULTIVERSE, NPR, THREADS, R1 = map(
@@ -32,19 +39,19 @@ NAME: /[a-z]/
 """
 
 
-def form(schema: Schema, nodes: tuple[Node, ...]) -> Form:
+def form(schema: Schema, nodes: tuple[Passage, ...]) -> TraceForm:
     found = form_of(schema.grammar, nodes)
     assert found is not None
     return found
 
 
-def block(*branches: tuple[int, int], kind: Kind = Kind.COLLECTIVE) -> Span:
-    return Span(kind, branches)
+def block(*branches: tuple[int, int], kind: BlockKind = BlockKind.COLLECTIVE) -> DocumentBlock:
+    return DocumentBlock(kind, tuple((LeafRange(a, b),) for a, b in branches))
 
 
 @settings(max_examples=150, deadline=None)
 @given(documents())
-def test_nested_documents_in_multiverse(drawn: tuple[tuple[Node, ...], int]) -> None:
+def test_nested_documents_in_multiverse(drawn: tuple[tuple[Passage, ...], int]) -> None:
     nodes, leaves = drawn
     found = form(MULTIVERSE, nodes)
     trace = found.fill(named)
@@ -62,7 +69,7 @@ def test_nested_documents_in_multiverse(drawn: tuple[tuple[Node, ...], int]) -> 
 @settings(max_examples=100, deadline=None)
 @given(drawn=documents(max_depth=1))
 def test_flat_documents_in_every_schema(
-    schema: Schema, drawn: tuple[tuple[Node, ...], int]
+    schema: Schema, drawn: tuple[tuple[Passage, ...], int]
 ) -> None:
     nodes, leaves = drawn
     found = form_of(schema.grammar, nodes)
@@ -72,29 +79,29 @@ def test_flat_documents_in_every_schema(
     trace = found.fill(named)
     assert schema.check(trace) == []
     assert re.findall(r"leaf(\d+)", trace) == [str(leaf) for leaf in range(leaves)]
-    parallel = [b for b in found.blocks if b.block.kind is not Kind.ALONE]
-    assert [b.block for b in parallel] == [n for n in nodes if isinstance(n, Block)]
+    parallel = [b for b in found.blocks if b.block.kind is not BlockKind.ALONE]
+    assert [b.block for b in parallel] == [n for n in nodes if isinstance(n, DocumentBlock)]
 
 
 def test_prose_becomes_a_block_of_one_branch_where_the_schema_has_no_other_place() -> None:
-    nodes = nested([block((1, 1), (2, 2))], 5)
+    nodes = nest([block((1, 1), (2, 2))], 5)
     trace = form(NPR, nodes).fill(named)
     steps = [step.text.split("1:")[-1].split() for step in NPR.parse(trace).find("step")]
     assert len(steps) == 4
     assert trace.endswith("</takeaway>\nleaf4.")
     kinds = [b.block.kind for b in form(NPR, nodes).blocks]
-    assert kinds == [Kind.ALONE, Kind.COLLECTIVE, Kind.ALONE]
-    assert [b.block.kind for b in form(THREADS, nodes).blocks] == [Kind.COLLECTIVE]
+    assert kinds == [BlockKind.ALONE, BlockKind.COLLECTIVE, BlockKind.ALONE]
+    assert [b.block.kind for b in form(THREADS, nodes).blocks] == [BlockKind.COLLECTIVE]
 
 
 def test_the_answer_stands_apart_where_the_schema_has_a_place_for_it() -> None:
-    nodes = nested([block((1, 1), (2, 2))], 5)
+    nodes = nest([block((1, 1), (2, 2))], 5)
     assert form(THREADS, nodes).fill(named).endswith("leaf3.\n</think>\nleaf4.")
     assert form(MULTIVERSE, nodes).fill(named).endswith("</Parallel>\nleaf3. leaf4.")
 
 
 def test_what_the_chain_does_not_have_is_an_extra() -> None:
-    nodes = nested([block((0, 0), (1, 1))], 2)
+    nodes = nest([block((0, 0), (1, 1))], 2)
     found = form(THREADS, nodes)
     assert found.extras == 2
     trace = found.fill(named)
@@ -103,7 +110,7 @@ def test_what_the_chain_does_not_have_is_an_extra() -> None:
 
 
 def test_labels_of_nested_blocks_are_dotted() -> None:
-    nodes = nested([block((0, 2), (3, 3)), block((0, 1), (2, 2))], 5)
+    nodes = nest([block((0, 2), (3, 3)), block((0, 1), (2, 2))], 5)
     trace = MULTIVERSE.parse(form(MULTIVERSE, nodes).fill(named))
     assert [label.text for label in trace.find("LABEL")] == [
         *("1", "2"),
@@ -115,7 +122,7 @@ def test_labels_of_nested_blocks_are_dotted() -> None:
 def test_bound_words_and_letters_of_an_own_schema(tmp_path: Path) -> None:
     (tmp_path / "own.lark").write_text(OWN)
     schema = nprdsl.load(tmp_path / "own.lark")
-    trace = form(schema, nested([block((1, 1), (2, 2))], 4)).fill(named)
+    trace = form(schema, nest([block((1, 1), (2, 2))], 4)).fill(named)
     assert schema.check(trace) == []
     assert "<step>b item1.1. = leaf2.</step>" in trace
     assert room_of(schema, 2) == Room(branches=5, depth=1)
@@ -140,11 +147,11 @@ def test_a_schema_without_room_is_refused_with_the_reason(tmp_path: Path) -> Non
 
 def test_blocks_that_cross_are_refused() -> None:
     with pytest.raises(ValueError, match="lies across branches"):
-        nested([block((0, 1), (2, 3)), block((1, 1), (2, 2))], 5)
+        nest([block((0, 1), (2, 3)), block((1, 1), (2, 2))], 5)
 
 
 def test_prose_and_blocks_are_checked_at_birth() -> None:
-    with pytest.raises(ValueError, match="no run"):
-        Prose(2, 1)
+    with pytest.raises(ValueError, match="no range"):
+        LeafRange(2, 1)
     with pytest.raises(ValueError, match="has branches"):
-        Block(Kind.COLLECTIVE, ())
+        DocumentBlock(BlockKind.COLLECTIVE, ())

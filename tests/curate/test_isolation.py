@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from nprdsl.trainers.curate.isolation import Branch, leaks
+from nprdsl.trainers.curate.isolation import BranchSentences, leaks
 
 
 def branches(
     first: str, second: str, before: str = "Find $a$ and $b$ for 120 cars."
-) -> list[Branch]:
+) -> list[BranchSentences]:
     return [
-        Branch("branch 1 of block 1", before, ((1, first),)),
-        Branch("branch 2 of block 1", before, ((2, second), (3, "So it is."))),
+        BranchSentences("branch 1 of block 1", before, ((1, first),)),
+        BranchSentences("branch 2 of block 1", before, ((2, second), (3, "So it is."))),
     ]
 
 
@@ -53,7 +53,9 @@ def test_other_beginnings_are_fine(opening: str) -> None:
 
 def test_a_connective_inside_a_branch_is_fine() -> None:
     first, second = branches("Let us see.", "We find $b$.")
-    second = Branch(second.name, second.before, (*second.sentences, (4, "Similarly, it is so.")))
+    second = BranchSentences(
+        second.name, second.before, (*second.sentences, (4, "Similarly, it is so."))
+    )
     assert leaks([first, second]) == []
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nprdsl.trainers.curate.replies import ReplyError, read_reply
+from nprdsl.trainers.curate.asking import ReplyError, read_reply
 
 
 class Thing(pydantic.BaseModel):

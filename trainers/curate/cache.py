@@ -2,8 +2,8 @@
 
 One file for each reply, written whole or not at all, so that a kill at any moment leaves a cache
 that can be used; several runs may share one. A file that cannot be read is no reply.
-The key is a digest of model, messages, form of the output and sampling; neither the address nor the
-key of the endpoint is in it, or in the file.
+The key is a digest of model, messages, JSON schema of the reply and sampling; neither the address
+nor the secret of the endpoint is in it, or in the file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pydantic
 from nprdsl.journal import write_whole
 
 VERSION: Final = 1
-Message = Mapping[str, str]
+ChatMessage = Mapping[str, str]
 
 
 class Reply(pydantic.BaseModel):
@@ -36,18 +36,19 @@ class Reply(pydantic.BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """All that a reply depends on. `form` is the JSON schema of the output."""
+class ReplyRequest:
+    """All that a reply depends on. `json_schema` is that of the object in the reply."""
 
     model: str
-    messages: Sequence[Message]
-    form: Mapping[str, object]
+    messages: Sequence[ChatMessage]
+    json_schema: Mapping[str, object]
     sampling: Mapping[str, object]
 
     @property
     def key(self) -> str:
-        told = [VERSION, self.model, [dict(m) for m in self.messages], self.form, self.sampling]
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        messages = [dict(message) for message in self.messages]
+        content = [VERSION, self.model, messages, self.json_schema, self.sampling]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 class Cache:
@@ -56,13 +57,13 @@ class Cache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def find(self, request: Request) -> Reply | None:
+    def find(self, request: ReplyRequest) -> Reply | None:
         try:
             return Reply.model_validate_json(self._file(request.key).read_bytes())
         except (FileNotFoundError, pydantic.ValidationError):
             return None
 
-    def keep(self, request: Request, reply: Reply) -> None:
+    def keep(self, request: ReplyRequest, reply: Reply) -> None:
         """Raises OSError where the folder cannot be written."""
         file = self._file(request.key)
         file.parent.mkdir(parents=True, exist_ok=True)

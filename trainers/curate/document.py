@@ -1,17 +1,18 @@
-"""A chain in the course of its curation: parts with labels, prose, and blocks with branches.
+"""A chain of thought divided into what stays prose and what runs in parallel.
 
-A chain is a row of *leaves*, the smallest parts of its outline, counted from 0. `Prose` and `Block`
-are what stands where; a leaf becomes a run of sentences in the fourth step.
+The smallest parts of a chain's outline are its *leaves*, numbered from 0. A document is a sequence
+of passages: ranges of leaves (prose), and blocks, whose branches are documents again. Step 3 of the
+curation plans it in leaves; step 4 says which sentences belong to each leaf.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class BlockKind(StrEnum):
     """What the branches of a block are to each other (arXiv 2506.09991)."""
 
     COLLECTIVE = "collective"  # parts of one work: all results are needed
@@ -28,29 +29,36 @@ class Leaf:
 
 
 @dataclass(frozen=True, slots=True)
-class Prose:
-    """The leaves from `first` to `last`, both included, one after another."""
+class LeafRange:
+    """The leaves from `first` to `last`, both included; in a document, their text as prose."""
 
     first: int
     last: int
 
     def __post_init__(self) -> None:
         if not 0 <= self.first <= self.last:
-            raise ValueError(
-                f"prose from leaf {self.first} to leaf {self.last} is no run of leaves"
-            )
+            raise ValueError(f"{self.first} to {self.last} is no range of leaves")
+
+    @property
+    def leaves(self) -> range:
+        return range(self.first, self.last + 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """Branches that do not depend on each other; each is a sequence of prose and blocks."""
+class DocumentBlock:
+    """Branches that do not depend on each other; each is a document of its own."""
 
-    kind: Kind
-    branches: tuple[tuple[Node, ...], ...]
+    kind: BlockKind
+    branches: tuple[tuple[Passage, ...], ...]
 
     def __post_init__(self) -> None:
         if not self.branches or not all(self.branches):
             raise ValueError("a block has branches, and every branch holds something")
+
+    @property
+    def ranges(self) -> tuple[LeafRange, ...]:
+        """The leaves of every branch."""
+        return tuple(LeafRange(nodes[0].first, nodes[-1].last) for nodes in self.branches)
 
     @property
     def first(self) -> int:
@@ -61,81 +69,56 @@ class Block:
         return self.branches[-1][-1].last
 
 
-Node = Prose | Block
+Passage = LeafRange | DocumentBlock
 
 
-def blocks_of(nodes: Sequence[Node]) -> Iterator[Block]:
-    """All blocks, outer ones before those inside them."""
-    for node in nodes:
-        if isinstance(node, Block):
-            yield node
-            for branch in node.branches:
-                yield from blocks_of(branch)
-
-
-def depth_of(nodes: Sequence[Node]) -> int:
+def depth_of(document: Sequence[Passage]) -> int:
     """How many blocks lie inside each other at most."""
-    inner = (depth_of(b) for n in nodes if isinstance(n, Block) for b in n.branches)
+    blocks = (passage for passage in document if isinstance(passage, DocumentBlock))
+    inner = (depth_of(branch) for block in blocks for branch in block.branches)
     return max((1 + depth for depth in inner), default=0)
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A block that is still a list of leaf ranges, first and last leaf of every branch."""
+def nest(blocks: Sequence[DocumentBlock], leaves: int) -> tuple[Passage, ...]:
+    """The document of `leaves` leaves that has these blocks, given flat, in any order.
 
-    kind: Kind
-    branches: tuple[tuple[int, int], ...]
-
-    @property
-    def first(self) -> int:
-        return self.branches[0][0]
-
-    @property
-    def last(self) -> int:
-        return self.branches[-1][1]
-
-
-def nested(spans: Sequence[Span], leaves: int) -> tuple[Node, ...]:
-    """The document of `leaves` leaves whose blocks are `spans`.
-
-    The last leaf stays apart where it is prose: there a chain gives its answer. ValueError where
-    two blocks overlap without one lying in a branch of the other.
+    A block that lies in a branch of another is put there. The last leaf stays apart where it is
+    prose: there a chain gives its answer. ValueError where blocks overlap in another way.
     """
-    nodes = _between(sorted(spans, key=lambda s: (s.first, -s.last)), 0, leaves - 1)
-    last = nodes[-1]
-    if isinstance(last, Prose) and last.first < last.last:
-        nodes[-1:] = [Prose(last.first, last.last - 1), Prose(last.last, last.last)]
-    return tuple(nodes)
+    ordered = sorted(blocks, key=lambda block: (block.first, -block.last))
+    document = _between(ordered, LeafRange(0, leaves - 1))
+    last = document[-1]
+    if isinstance(last, LeafRange) and last.first < last.last:
+        document[-1:] = [LeafRange(last.first, last.last - 1), LeafRange(last.last, last.last)]
+    return tuple(document)
 
 
-def _between(spans: list[Span], first: int, last: int) -> list[Node]:
-    """The leaves from `first` to `last`, with the blocks that lie there."""
-    nodes: list[Node] = []
-    at = first
-    while spans:
-        outer, inner = spans[0], []
-        for span in spans[1:]:
-            if span.first > outer.last:
-                break
-            inner.append(span)
-        spans = spans[1 + len(inner) :]
-        if at < outer.first:
-            nodes.append(Prose(at, outer.first - 1))
-        nodes.append(_block(outer, inner))
-        at = outer.last + 1
-    if at <= last:
-        nodes.append(Prose(at, last))
-    return nodes
+def _between(blocks: list[DocumentBlock], whole: LeafRange) -> list[Passage]:
+    """All leaves of a range, with the blocks that lie there."""
+    document: list[Passage] = []
+    leaf = whole.first
+    while blocks:
+        outer = blocks[0]
+        inner = [block for block in blocks[1:] if block.first <= outer.last]
+        blocks = blocks[1 + len(inner) :]
+        if leaf < outer.first:
+            document.append(LeafRange(leaf, outer.first - 1))
+        document.append(_with_inner(outer, inner))
+        leaf = outer.last + 1
+    if leaf <= whole.last:
+        document.append(LeafRange(leaf, whole.last))
+    return document
 
 
-def _block(outer: Span, inner: list[Span]) -> Block:
-    left, branches = list(inner), []
-    for first, last in outer.branches:
-        here = [span for span in left if first <= span.first and span.last <= last]
-        left = [span for span in left if span not in here]
-        branches.append(tuple(_between(here, first, last)))
-    if left:
+def _with_inner(outer: DocumentBlock, inner: list[DocumentBlock]) -> DocumentBlock:
+    branches = []
+    for branch in outer.ranges:
+        here = [b for b in inner if branch.first <= b.first and b.last <= branch.last]
+        inner = [block for block in inner if block not in here]
+        branches.append(tuple(_between(here, branch)))
+    if inner:
         raise ValueError(
-            f"the block of leaves {left[0].first} to {left[0].last} lies across branches of another"
+            f"the block of leaves {inner[0].first} to {inner[0].last} lies across branches of "
+            "another"
         )
-    return Block(outer.kind, tuple(branches))
+    return DocumentBlock(outer.kind, tuple(branches))

@@ -1,18 +1,19 @@
-"""One OpenAI-compatible endpoint: structured outputs where it has them, retries, cache, cost.
+"""Sends requests to one OpenAI-compatible endpoint, and counts what they cost.
 
-The transport is the `openai` client: it retries time-outs, lost connections, 408, 409, 429 and 5xx
-with exponential back-off, and honours Retry-After. A reply that was received is kept on disk before
-it is used, and the same request is sent once even if it is made twice at the same time.
-The secret comes from the environment and goes into one header; what the endpoint says is told, and
-kept, without it.
+The `openai` client retries time-outs, lost connections, 408, 409, 429 and 5xx with exponential
+back-off, and honours Retry-After. On top of it: requests carry the JSON schema of the reply where
+the endpoint takes one; a reply is written to the cache before it is used; the same request is sent
+once even if it is made twice at the same time. The secret comes from the environment and goes into
+one header; it is cut out of whatever the endpoint says before that is shown or kept.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -20,8 +21,7 @@ from urllib.parse import urlsplit
 import openai
 import pydantic
 
-from nprdsl.trainers.curate.cache import Cache, Reply, Request
-from nprdsl.trainers.curate.cost import Account, StepCost
+from nprdsl.trainers.curate.cache import Cache, Reply, ReplyRequest
 
 NO_SECRET: Final = "-"  # for servers that want none; the client refuses an empty one
 _SHORTEST_SECRET: Final = 8  # characters; shorter ones, such as `none`, are words
@@ -44,6 +44,41 @@ class EndpointError(RuntimeError):
 
 class UnusableEndpointError(RuntimeError):
     """No request can succeed: nothing answers, the secret is refused, there is no such model."""
+
+
+@dataclass(slots=True)
+class StepCost:
+    """The calls of one step. Tokens are those of `calls` alone; those of `cached` calls were paid
+    before. `uncounted` calls came back without a count of tokens."""
+
+    calls: int = 0
+    cached: int = 0
+    again: int = 0  # calls with a reason why the reply before was refused
+    retries: int = 0  # requests that were sent again by the transport
+    uncounted: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class CostAccount:
+    """The costs of one run, step by step."""
+
+    def __init__(self) -> None:
+        self._steps: defaultdict[str, StepCost] = defaultdict(StepCost)
+
+    def of(self, step: str) -> StepCost:
+        return self._steps[step]
+
+    @property
+    def total(self) -> StepCost:
+        return StepCost(*map(sum, zip(*map(astuple, self._steps.values()), strict=True)))
+
+    def to_dict(self) -> dict[str, dict[str, int]]:
+        """The costs of every step that was asked, and their sum, as JSON values."""
+        return {
+            **{name: asdict(cost) for name, cost in self._steps.items()},
+            "total": asdict(self.total),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,35 +134,35 @@ _REFUSALS: Final = (openai.BadRequestError, openai.UnprocessableEntityError)
 # the part of a chat completion that is read; a server that gives more, or less usage, is fine
 
 
-class _Message(pydantic.BaseModel):
+class _ChatMessage(pydantic.BaseModel):
     content: str | None = None
     refusal: str | None = None
 
 
-class _Choice(pydantic.BaseModel):
-    message: _Message
+class _ChatChoice(pydantic.BaseModel):
+    message: _ChatMessage
     finish_reason: str | None = None
 
 
-class _Usage(pydantic.BaseModel):
+class _TokenUsage(pydantic.BaseModel):
     prompt_tokens: int = -1
     completion_tokens: int = -1
 
 
-class _Completion(pydantic.BaseModel):
-    choices: list[_Choice] = pydantic.Field(min_length=1)
-    usage: _Usage | None = None
+class _ChatCompletion(pydantic.BaseModel):
+    choices: list[_ChatChoice] = pydantic.Field(min_length=1)
+    usage: _TokenUsage | None = None
 
 
 class Endpoint:
     """Asks one service; replies go through `cache`, costs into `account`."""
 
-    def __init__(self, service: Service, cache: Cache, account: Account) -> None:
+    def __init__(self, service: Service, cache: Cache, account: CostAccount) -> None:
         self._service = service
         self._cache = cache
         self._account = account
         self._structured = service.structured
-        self._flights: dict[str, asyncio.Future[Reply]] = {}
+        self._in_flight: dict[str, asyncio.Future[Reply]] = {}
         self._client = openai.AsyncOpenAI(
             api_key=service.secret.value,
             base_url=base_url(service.url),
@@ -138,24 +173,24 @@ class Endpoint:
     async def close(self) -> None:
         await self._client.close()
 
-    async def ask(self, step: str, request: Request) -> Reply:
+    async def ask(self, step: str, request: ReplyRequest) -> Reply:
         """The reply to a request. Raises EndpointError, UnusableEndpointError, OSError."""
         cost, key = self._account.of(step), request.key
-        flight = self._flights.get(key)
+        flight = self._in_flight.get(key)
         if flight is not None:
             cost.cached += 1
             return await flight
-        found = self._cache.find(request)
-        if found is not None:
+        reply = self._cache.find(request)
+        if reply is not None:
             cost.cached += 1
-            return found
-        flight = self._flights[key] = asyncio.ensure_future(self._send(request, cost))
+            return reply
+        flight = self._in_flight[key] = asyncio.ensure_future(self._send(request, cost))
         try:
             return await flight
         finally:
-            del self._flights[key]
+            del self._in_flight[key]
 
-    async def _send(self, request: Request, cost: StepCost) -> Reply:
+    async def _send(self, request: ReplyRequest, cost: StepCost) -> Reply:
         for malformed in range(self._service.retries + 1):
             cost.retries += bool(malformed)
             body = await self._post(request, cost)
@@ -172,10 +207,10 @@ class Endpoint:
     def _read(self, body: str) -> Reply | None:
         """The reply in a response; None where it is none."""
         try:
-            completion = _Completion.model_validate_json(body)
+            completion = _ChatCompletion.model_validate_json(body)
         except pydantic.ValidationError:
             return None
-        choice, usage = completion.choices[0], completion.usage or _Usage()
+        choice, usage = completion.choices[0], completion.usage or _TokenUsage()
         hidden = self._service.secret.hidden
         return Reply(
             text=hidden(choice.message.content or ""),
@@ -185,7 +220,7 @@ class Endpoint:
             completion_tokens=usage.completion_tokens,
         )
 
-    async def _post(self, request: Request, cost: StepCost) -> str:
+    async def _post(self, request: ReplyRequest, cost: StepCost) -> str:
         """The response to a request; where a JSON schema is refused, to the request without it."""
         asked = self._structured  # other replies may change it meanwhile
         form = {} if asked is Structured.NEVER else _format(request)
@@ -201,7 +236,7 @@ class Endpoint:
         return outcome
 
     async def _try(
-        self, request: Request, cost: StepCost, form: Mapping[str, Any]
+        self, request: ReplyRequest, cost: StepCost, form: Mapping[str, Any]
     ) -> str | openai.OpenAIError:
         """Errors are values here: a later one must not carry an earlier one, whose words are the
         endpoint's, into a log."""
@@ -210,7 +245,7 @@ class Endpoint:
         except openai.OpenAIError as error:
             return error
 
-    async def _call(self, request: Request, cost: StepCost, form: Mapping[str, Any]) -> str:
+    async def _call(self, request: ReplyRequest, cost: StepCost, form: Mapping[str, Any]) -> str:
         messages: Any = [dict(message) for message in request.messages]
         response = await self._client.chat.completions.with_raw_response.create(
             model=request.model,
@@ -234,21 +269,24 @@ class Endpoint:
                 | openai.PermissionDeniedError()
                 | openai.NotFoundError()
             ):
-                return UnusableEndpointError(self._said(error))
+                return UnusableEndpointError(self._words(error))
             case openai.APIStatusError():
-                return EndpointError(self._said(error))
+                return EndpointError(self._words(error))
             case _:
                 return EndpointError(self._service.secret.hidden(str(error)))
 
-    def _said(self, error: openai.APIStatusError) -> str:
+    def _words(self, error: openai.APIStatusError) -> str:
         """The status and the endpoint's own words."""
         body = error.body
         message = body.get("message") if isinstance(body, dict) else None
-        told = message if isinstance(message, str) else error.message
-        shown = "".join(c if c.isprintable() else " " for c in told)
+        words = message if isinstance(message, str) else error.message
+        shown = "".join(c if c.isprintable() else " " for c in words)
         return self._service.secret.hidden(f"HTTP {error.status_code}: {shown}")[:_LONGEST_MESSAGE]
 
 
-def _format(request: Request) -> dict[str, object]:
-    schema = {"name": str(request.form.get("title", "reply")), "schema": dict(request.form)}
+def _format(request: ReplyRequest) -> dict[str, object]:
+    schema = {
+        "name": str(request.json_schema.get("title", "reply")),
+        "schema": dict(request.json_schema),
+    }
     return {"response_format": {"type": "json_schema", "json_schema": {**schema, "strict": True}}}

@@ -1,9 +1,9 @@
-"""What in a branch leans on a sibling, as far as rules can see it.
+"""Finds what in a branch depends on a sibling, as far as rules over its text can tell.
 
 Four rules: the branch opens with a connective ("Similarly"); a phrase points at a sibling ("the
 previous case"); a name is used that only a sibling introduced ("let $k$ be"); a result is used that
 only a sibling computed. The phrases are English. What is before the fork is visible to all branches
-and may be used.
+and may be used. The faults are worded for the model, which then rewrites the sentences.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _DISTINCT: Final = 3  # digits from which a number is taken to be one and the sa
 
 
 @dataclass(frozen=True)
-class Branch:
+class BranchSentences:
     """A branch as its reader sees it. `before` is all that its fork can see; sentences have their
     numbers."""
 
@@ -63,17 +63,17 @@ class Branch:
         return frozenset(v for v in values if sum(map(str.isdigit, v)) >= _DISTINCT)
 
 
-def leaks(branches: Sequence[Branch]) -> list[str]:
-    """What leans on a sibling in the branches of one block, in words that the model is told."""
-    found: list[str] = []
+def leaks(branches: Sequence[BranchSentences]) -> list[str]:
+    """What leans on a sibling in the branches of one block, in words for the model."""
+    faults: list[str] = []
     for branch in branches:
         siblings = [other for other in branches if other is not branch]
-        found += [*_openings(branch), *_pointers(branch)]
-        found += [*_names(branch, siblings), *_results(branch, siblings)]
-    return found
+        faults += [*_openings(branch), *_pointers(branch)]
+        faults += [*_names(branch, siblings), *_results(branch, siblings)]
+    return faults
 
 
-def _openings(branch: Branch) -> Iterable[str]:
+def _openings(branch: BranchSentences) -> Iterable[str]:
     number, text = branch.sentences[0]
     match = _OPENING.match(text)
     if match is not None:
@@ -83,13 +83,13 @@ def _openings(branch: Branch) -> Iterable[str]:
         )
 
 
-def _pointers(branch: Branch) -> Iterable[str]:
+def _pointers(branch: BranchSentences) -> Iterable[str]:
     for number, text in branch.sentences:
         for match in _POINTING.finditer(text):
             yield f"sentence {number} of {branch.name} points at a sibling: `{match[0]}`"
 
 
-def _names(branch: Branch, siblings: Sequence[Branch]) -> Iterable[str]:
+def _names(branch: BranchSentences, siblings: Sequence[BranchSentences]) -> Iterable[str]:
     theirs = {name for other in siblings for name in other.introduced} - branch.introduced
     for name in sorted(theirs):
         used = re.compile(rf"(?<![A-Za-z\\]){re.escape(name)}(?![A-Za-z])")
@@ -104,7 +104,7 @@ def _names(branch: Branch, siblings: Sequence[Branch]) -> Iterable[str]:
                 break
 
 
-def _results(branch: Branch, siblings: Sequence[Branch]) -> Iterable[str]:
+def _results(branch: BranchSentences, siblings: Sequence[BranchSentences]) -> Iterable[str]:
     theirs = {value for other in siblings for value in other.computed}
     theirs -= {_plain(match[0]) for match in _NUMBER.finditer(branch.before)}
     for number, text in branch.sentences:
@@ -126,5 +126,5 @@ def _plain(number: str) -> str:
 
 def _formulas(text: str) -> list[str]:
     """The formulas of a sentence, or the sentence where it has none that are marked."""
-    found = re.findall(r"\$\$?(.*?)\$\$?|\\\[(.*?)\\\]|\\\((.*?)\\\)", text, re.S)
-    return ["".join(groups) for groups in found]
+    matches = re.findall(r"\$\$?(.*?)\$\$?|\\\[(.*?)\\\]|\\\((.*?)\\\)", text, re.S)
+    return ["".join(groups) for groups in matches]

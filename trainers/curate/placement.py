@@ -1,60 +1,189 @@
-"""What of a document may stand where: on the trunk and in branches, in maps, items and joins.
+"""Where the passages of a document can stand in a schema, and how large a document may be there.
 
-A chain of thought has texts, and a schema's labels are numbers; a schema that wants a typed value,
-or another regular one, has no way here.
+`form_of` derives a document from a grammar: of all ways to write its prose and blocks in order, it
+takes the cheapest, where it costs to make up a text that the document does not have, and to write
+prose as a block of one branch. A *state* says how far a derivation has come. A chain of thought has
+texts, and a schema's labels are numbers or letters; a schema that wants a typed value, or another
+regular one, has no place for a chain.
+
+`room_of` tries how many branches, and how many blocks inside each other, a schema accepts.
 """
 
 from __future__ import annotations
 
 import re
 import string
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from functools import lru_cache, partial
 from itertools import chain
+from typing import Final, Generic, TypeVar
 
 from nprdsl.grammar import ir
-from nprdsl.trainers.curate.derivation import Cost, S, Walker, Way, Ways, add
-from nprdsl.trainers.curate.document import Block, Kind, Node, Prose
-from nprdsl.trainers.curate.form_parts import (
+from nprdsl.schema import Schema
+from nprdsl.trainers.curate.document import BlockKind, DocumentBlock, LeafRange, Passage
+from nprdsl.trainers.curate.form import (
+    BlockMark,
+    BlockPath,
     BranchMark,
     ConclusionSlot,
     ExtraSlot,
+    FixedText,
+    FormPart,
     ItemSlot,
     JoinMark,
-    OpenMark,
-    Path,
-    Piece,
-    ProseSlot,
-    Source,
-    Written,
+    Slot,
+    TextSource,
+    TraceForm,
 )
 
-_EXTRA = Way(Cost.EXTRA, (ExtraSlot(0),))  # numbered when the form is complete
+MOST_BRANCHES: Final = 16  # of one block that are tried; more would be no plan of a person
+MOST_DEPTH: Final = 8
+_LETTERS: Final = ([*string.ascii_uppercase], [*string.ascii_lowercase])
+
+S = TypeVar("S")  # a state; hashable
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Opened:
-    """A block that is being written: the node behind it, and what each branch repeats. There is one
-    for each content, compared by identity."""
+class Penalty(IntEnum):
+    """What a derivation does that the document did not ask for."""
 
-    construct: ir.Block
-    path: Path
-    block: Block
-    end: int
-    bound: tuple[tuple[Piece, ...], ...]
+    JOINED = 1  # the answer in one text with what stands before it, where prose flows anyway
+    WRAP = 3  # prose as a block of one branch
+    BURIED = 4  # the answer in one text with what stands before it, where it has its own place
+    EXTRA = 10  # a text that has to be made up
 
 
 @dataclass(frozen=True, slots=True)
-class At:
-    """A spot of a sequence: `node` is next; `forced` are bound values that must come first."""
+class Derivation:
+    """What is written, in order, and the penalties of it."""
 
-    node: int = 0
-    opened: Opened | None = None
-    forced: tuple[tuple[str, Piece], ...] = ()
+    cost: int = 0
+    parts: tuple[FormPart, ...] = ()
+
+    def then(self, other: Derivation) -> Derivation:
+        return Derivation(self.cost + other.cost, self.parts + other.parts)
 
 
-class Sequel:
-    """A sequence of nodes: the trunk, or a branch of `around`.
+Derivations = dict[S, Derivation]  # every state that is reached, in the cheapest way
+_EXTRA: Final = Derivation(Penalty.EXTRA, (ExtraSlot(0),))  # numbered when the form is complete
+
+
+def _written(*parts: FormPart, cost: int = 0) -> Derivation:
+    return Derivation(cost, parts)
+
+
+def _keep(into: Derivations[S], state: S, derivation: Derivation) -> bool:
+    """Whether this is the cheapest derivation of `state` so far; it is then kept."""
+    known = into.get(state)
+    if known is not None and known.cost <= derivation.cost:
+        return False
+    into[state] = derivation
+    return True
+
+
+def _after(derivations: Derivations[S], step: Callable[[S], Derivations[S]]) -> Derivations[S]:
+    """What is reached by a step more."""
+    reached: Derivations[S] = {}
+    for state, derivation in derivations.items():
+        for after, more in step(state).items():
+            _keep(reached, after, derivation.then(more))
+    return reached
+
+
+class Deriver(ABC, Generic[S]):
+    """Writes something over a node of the grammar; a subclass says what fields and blocks hold."""
+
+    def __init__(self, grammar: ir.Grammar) -> None:
+        self._grammar = grammar
+        self._active: set[tuple[str, S]] = set()
+
+    @abstractmethod
+    def field(self, terminal: ir.Terminal, state: S) -> Derivations[S]:
+        """The derivations of a field that is no glue, from `state`."""
+
+    def construct(self, node: ir.MapNode | ir.ForkNode | ir.JoinNode, state: S) -> Derivations[S]:
+        """As `field`, for a map, a fork or a join; none where there can be no block."""
+        return {}
+
+    def rule(self, name: str, state: S) -> Derivations[S]:
+        if (name, state) in self._active:  # a turn that writes nothing is never the cheapest
+            return {}
+        self._active.add((name, state))
+        try:
+            return self.derive(self._grammar.rules[name].node, state)
+        finally:
+            self._active.discard((name, state))
+
+    def derive(self, node: ir.Node, state: S) -> Derivations[S]:
+        """Every state that can be reached over `node`, in the cheapest way."""
+        match node:
+            case ir.Tag():
+                return {state: _written(FixedText(node.text, TextSource.TAG))}
+            case ir.Literal():
+                return {state: _written(FixedText(node.text, TextSource.LITERAL))}
+            case ir.Field() if node.terminal.kind is ir.TerminalKind.GLUE:
+                return {state: _written(FixedText(node.terminal.literal, TextSource.GLUE))}
+            case ir.Field():
+                return self.field(node.terminal, state)
+            case ir.Ref():
+                return self.rule(node.rule, state)
+            case ir.Seq():
+                derivations: Derivations[S] = {state: Derivation()}
+                for item in node.items:
+                    derivations = _after(derivations, partial(self.derive, item))
+                return derivations
+            case ir.Alt():
+                cheapest: Derivations[S] = {}
+                for option in node.options:
+                    for reached, derivation in self.derive(option, state).items():
+                        _keep(cheapest, reached, derivation)
+                return cheapest
+            case ir.Repeat():
+                return self._repeat(node, state)
+            case ir.MapNode() | ir.ForkNode() | ir.JoinNode():
+                return self.construct(node, state)
+
+    def _repeat(self, node: ir.Repeat, state: S) -> Derivations[S]:
+        cheapest: Derivations[S] = {}
+        reached: Derivations[S] = {state: Derivation()}
+        turn = 0
+        while reached:
+            if turn >= node.low:
+                reached = {s: way for s, way in reached.items() if _keep(cheapest, s, way)}
+            if turn == node.high:
+                break
+            reached = _after(reached, partial(self.derive, node.node))
+            turn += 1
+        return cheapest
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class OpenBlock:
+    """A block that is being written as `construct`: the passage behind it, and what each branch
+    repeats of its item. There is one for each content, compared by identity."""
+
+    construct: ir.Block
+    path: BlockPath
+    block: DocumentBlock
+    end: int
+    bound: tuple[tuple[FormPart, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceState:
+    """The passage number `passage` is next, or the rest of the block that is `opened`; `forced` are
+    bound values, by terminal, that must come first."""
+
+    passage: int = 0
+    opened: OpenBlock | None = None
+    forced: tuple[tuple[str, FormPart], ...] = ()
+
+
+class SequenceDeriver(Deriver[SequenceState]):
+    """Writes a whole document, or a branch of the block `around`.
 
     `merge` is what it costs to write the answer in one text with what stands before it; `labels`
     are those of the branches around, the outermost first.
@@ -63,267 +192,236 @@ class Sequel:
     def __init__(
         self,
         grammar: ir.Grammar,
-        nodes: Sequence[Node],
+        document: Sequence[Passage],
         *,
         merge: int,
-        around: Block | None = None,
-        path: Path = (),
+        around: DocumentBlock | None = None,
+        path: BlockPath = (),
         labels: tuple[str, ...] = (),
     ) -> None:
-        self._grammar = grammar
-        self._nodes = nodes
+        super().__init__(grammar)
+        self._document = document
         self._merge = merge
-        self._wraps = around is None or around.kind is not Kind.ALONE
+        self._wraps = around is None or around.kind is not BlockKind.ALONE
         self._path = path
         self._labels = labels
-        self._walker: Walker[At] = Walker(grammar, self)
-        self._made: dict[tuple[ir.Block, int, int, Kind], Opened | None] = {}
-        self._written: dict[tuple[ir.ForkNode, Opened], Way | None] = {}
+        self._opened: dict[tuple[ir.Block, int, int, BlockKind], OpenBlock | None] = {}
+        self._branches: dict[tuple[ir.ForkNode, OpenBlock], Derivation | None] = {}
 
-    def ways(self, node: ir.Node, forced: tuple[tuple[str, Piece], ...] = ()) -> Way | None:
-        """The cheapest way to write all nodes over `node`; None where there is none."""
-        return self._walker.walk(node, At(forced=forced)).get(At(len(self._nodes)))
+    def whole(
+        self, node: ir.Node, forced: tuple[tuple[str, FormPart], ...] = ()
+    ) -> Derivation | None:
+        """The cheapest way to write all passages over `node`; None where there is none."""
+        derivations = self.derive(node, SequenceState(forced=forced))
+        return derivations.get(SequenceState(len(self._document)))
 
-    def field(self, terminal: ir.Terminal, spot: At) -> Ways[At]:
-        if terminal.kind is ir.TerminalKind.GLUE:
-            return {spot: Way(0, (Written(terminal.literal, Source.GLUE),))}
-        if spot.forced:
-            (name, piece), *rest = spot.forced
+    def field(self, terminal: ir.Terminal, state: SequenceState) -> Derivations[SequenceState]:
+        if state.forced:
+            (name, part), *rest = state.forced
             if name != terminal.name:
                 return {}
-            return {At(spot.node, spot.opened, tuple(rest)): Way(0, (piece,))}
+            return {SequenceState(state.passage, state.opened, tuple(rest)): _written(part)}
         if terminal.kind is not ir.TerminalKind.TEXT:
             return {}
-        ways: Ways[At] = {spot: _EXTRA}
-        if spot.opened is None:
-            for end, first, last in self._runs(spot.node):
-                add(ways, At(end), Way(self._merged(spot.node, end), (ProseSlot(first, last),)))
-        return ways
+        derivations: Derivations[SequenceState] = {state: _EXTRA}
+        if state.opened is None:
+            for end, leaves, cost in self._prose(state.passage):
+                _keep(derivations, SequenceState(end), _written(leaves, cost=cost))
+        return derivations
 
-    def special(self, rule: str, spot: At) -> Ways[At] | None:
-        return None
-
-    def construct(self, node: ir.MapNode | ir.ForkNode | ir.JoinNode, spot: At) -> Ways[At]:
+    def construct(
+        self, node: ir.MapNode | ir.ForkNode | ir.JoinNode, state: SequenceState
+    ) -> Derivations[SequenceState]:
         match node:
             case ir.MapNode():
-                return self._map(node, spot)
+                return self._map(node, state)
             case ir.ForkNode():
-                return self._fork(node, spot)
+                return self._fork(node, state)
             case ir.JoinNode():
-                return self._join(node, spot)
+                return self._join(node, state)
 
-    # prose
+    def _prose(self, start: int) -> Iterator[tuple[int, LeafRange, int]]:
+        """Prose from passage `start`: the passage behind, the leaves, the penalty.
 
-    def _runs(self, start: int) -> Iterator[tuple[int, int, int]]:
-        """Runs of prose from node `start`: the node behind, the first and the last leaf."""
-        for index in range(start, len(self._nodes)):
-            node, begin = self._nodes[index], self._nodes[start]
-            if not isinstance(node, Prose):
+        Two passages of prose stand side by side only where the second is the answer.
+        """
+        for index in range(start, len(self._document)):
+            passage, begin = self._document[index], self._document[start]
+            if not isinstance(passage, LeafRange):
                 return
-            yield index + 1, begin.first, node.last
+            cost = self._merge if index > start else 0
+            yield index + 1, LeafRange(begin.first, passage.last), cost
 
-    def _merged(self, start: int, end: int) -> int:
-        """Two prose nodes stand side by side only where the second is the answer."""
-        return self._merge if end - start > 1 else 0
-
-    # blocks
-
-    def _contents(self, spot: At, construct: ir.Block) -> Iterator[tuple[int, Opened]]:
-        """The block that is next, or prose as a block of one branch."""
-        if spot.node == len(self._nodes) or spot.opened is not None or spot.forced:
+    def _candidates(
+        self, state: SequenceState, construct: ir.Block
+    ) -> Iterator[tuple[int, OpenBlock]]:
+        """The block that is next, or prose as a block of one branch; each with its penalty."""
+        if state.passage == len(self._document) or state.opened is not None or state.forced:
             return
-        node = self._nodes[spot.node]
-        if isinstance(node, Block):
-            yield from self._content(construct, spot.node, spot.node + 1, node, 0)
-        for end, first, last in self._runs(spot.node) if self._wraps else ():
-            alone = Block(Kind.ALONE, ((Prose(first, last),),))
-            cost = Cost.WRAP + self._merged(spot.node, end)
-            yield from self._content(construct, spot.node, end, alone, cost)
+        passage = self._document[state.passage]
+        if isinstance(passage, DocumentBlock):
+            candidates = [(0, state.passage + 1, passage)]
+        else:
+            prose = self._prose(state.passage) if self._wraps else ()
+            candidates = [
+                (Penalty.WRAP + cost, end, DocumentBlock(BlockKind.ALONE, ((leaves,),)))
+                for end, leaves, cost in prose
+            ]
+        for cost, end, block in candidates:
+            if opened := self._open(construct, state.passage, end, block):
+                yield cost, opened
 
-    def _content(
-        self, construct: ir.Block, at: int, end: int, block: Block, cost: int
-    ) -> Iterator[tuple[int, Opened]]:
-        """One content, made once; nothing where its labels cannot be made."""
-        key = (construct, at, end, block.kind)
-        if key not in self._made:
-            path = (*self._path, at)
-            bound = _bound(self._grammar, construct, path, len(block.branches), self._labels)
-            made = None if bound is None else Opened(construct, path, block, end, bound)
-            self._made[key] = made
-        found = self._made[key]
-        if found is not None:
-            yield cost, found
+    def _open(
+        self, construct: ir.Block, start: int, end: int, block: DocumentBlock
+    ) -> OpenBlock | None:
+        """The block, made once; None where its labels cannot be made."""
+        key = (construct, start, end, block.kind)
+        if key not in self._opened:
+            path, count = (*self._path, start), len(block.branches)
+            bound = _bound_parts(self._grammar, construct, path, count, self._labels)
+            opened = None if bound is None else OpenBlock(construct, path, block, end, bound)
+            self._opened[key] = opened
+        return self._opened[key]
 
-    def _map(self, node: ir.MapNode, spot: At) -> Ways[At]:
-        found: Ways[At] = {}
-        for cost, content in self._contents(spot, node.block):
-            listed = Walker(self._grammar, Listing(self._grammar, content)).walk(node.node, 0)
-            way = listed.get(len(content.block.branches))
-            if way is not None:
-                mark = Way(cost, (OpenMark(content.path, content.block),))
-                add(found, At(spot.node, content), mark.then(way))
-        return found
+    def _map(self, node: ir.MapNode, state: SequenceState) -> Derivations[SequenceState]:
+        derivations: Derivations[SequenceState] = {}
+        for cost, opened in self._candidates(state, node.block):
+            listed = ListDeriver(self._grammar, opened).derive(node.node, 0)
+            items = listed.get(len(opened.block.branches))
+            if items is not None:
+                mark = _written(BlockMark(opened.path, opened.block), cost=cost)
+                _keep(derivations, SequenceState(state.passage, opened), mark.then(items))
+        return derivations
 
-    def _fork(self, node: ir.ForkNode, spot: At) -> Ways[At]:
-        found: Ways[At] = {}
+    def _fork(self, node: ir.ForkNode, state: SequenceState) -> Derivations[SequenceState]:
+        derivations: Derivations[SequenceState] = {}
         if node.block.item is not None:
-            opened = spot.opened
-            if opened is not None and opened.construct is node.block:
-                self._begin(node, spot, opened, Way(), found)
-            return found
+            if state.opened is not None and state.opened.construct is node.block:
+                branches = self._all_branches(node, state.opened)
+                if branches is not None:
+                    derivations[SequenceState(state.passage, state.opened)] = branches
+            return derivations
         low, high = node.block.low, node.block.high
-        for cost, content in self._contents(spot, node.block):
-            count = len(content.block.branches)
+        for cost, opened in self._candidates(state, node.block):
+            count = len(opened.block.branches)
             if low <= count and (high is None or count <= high):
-                begun = Way(cost, (OpenMark(content.path, content.block),))
-                self._begin(node, spot, content, begun, found)
-        return found
+                branches = self._all_branches(node, opened)
+                if branches is not None:
+                    mark = _written(BlockMark(opened.path, opened.block), cost=cost)
+                    _keep(derivations, SequenceState(state.passage, opened), mark.then(branches))
+        return derivations
 
-    def _begin(
-        self, node: ir.ForkNode, spot: At, opened: Opened, begun: Way, into: Ways[At]
-    ) -> None:
+    def _all_branches(self, node: ir.ForkNode, opened: OpenBlock) -> Derivation | None:
         key = (node, opened)
-        if key not in self._written:
-            self._written[key] = self._branches(node, opened)
-        written = self._written[key]
-        if written is not None:
-            add(into, At(spot.node, opened), begun.then(written))
+        if key not in self._branches:
+            self._branches[key] = self._write_branches(node, opened)
+        return self._branches[key]
 
-    def _branches(self, node: ir.ForkNode, opened: Opened) -> Way | None:
-        way = Way()
-        for index, nodes in enumerate(opened.block.branches):
+    def _write_branches(self, node: ir.ForkNode, opened: OpenBlock) -> Derivation | None:
+        branches = Derivation()
+        for index, passages in enumerate(opened.block.branches):
             values = opened.bound[index]
-            label = next((v.text for v in values if isinstance(v, Written)), str(index + 1))
-            branch = Sequel(
+            label = next((v.text for v in values if isinstance(v, FixedText)), str(index + 1))
+            deriver = SequenceDeriver(
                 self._grammar,
-                nodes,
+                passages,
                 merge=self._merge,
                 around=opened.block,
                 path=(*opened.path, index),
                 labels=(*self._labels, label.rpartition(".")[2]),
             )
             forced = tuple(zip(node.block.bound, values, strict=True)) if values else ()
-            written = branch.ways(node.branch, forced)
-            if written is None:
+            branch = deriver.whole(node.branch, forced)
+            if branch is None:
                 return None
-            way = way.then(Way(0, (BranchMark(opened.path, index),))).then(written)
-        return way
+            branches = branches.then(_written(BranchMark(opened.path, index))).then(branch)
+        return branches
 
-    def _join(self, node: ir.JoinNode, spot: At) -> Ways[At]:
-        opened = spot.opened
+    def _join(self, node: ir.JoinNode, state: SequenceState) -> Derivations[SequenceState]:
+        opened = state.opened
         if opened is None or opened.construct is not node.block:
             return {}
-        closing = Closing(opened.path)
-        ended: Ways[At] = {}
-        for way in Walker(self._grammar, closing).walk(node.node, False).values():
-            add(ended, At(opened.end), Way(0, (JoinMark(opened.path),)).then(way))
-        return ended
+        derivations: Derivations[SequenceState] = {}
+        deriver = TextDeriver(self._grammar, ConclusionSlot(opened.path))
+        for conclusion in deriver.derive(node.node, TextState()).values():
+            joined = _written(JoinMark(opened.path)).then(conclusion)
+            _keep(derivations, SequenceState(opened.end), joined)
+        return derivations
 
 
-class Listing:
-    """Inside a map; a spot is the number of items that are listed."""
+class ListDeriver(Deriver[int]):
+    """Writes the items of a map; the state is the number of items that are listed."""
 
-    def __init__(self, grammar: ir.Grammar, content: Opened) -> None:
-        self._grammar = grammar
-        self._content = content
+    def __init__(self, grammar: ir.Grammar, opened: OpenBlock) -> None:
+        super().__init__(grammar)
+        self._opened = opened
 
-    def field(self, terminal: ir.Terminal, spot: int) -> Ways[int]:
-        return _glue_or(terminal, spot, {spot: _EXTRA})
+    def field(self, terminal: ir.Terminal, state: int) -> Derivations[int]:
+        return {state: _EXTRA} if terminal.kind is ir.TerminalKind.TEXT else {}
 
-    def special(self, rule: str, spot: int) -> Ways[int] | None:
-        if rule != self._content.construct.item:
-            return None
-        if spot == len(self._content.block.branches):
+    def rule(self, name: str, state: int) -> Derivations[int]:
+        construct, bound = self._opened.construct, self._opened.bound
+        if name != construct.item:
+            return super().rule(name, state)
+        if state == len(bound):
             return {}
-        slot = ItemSlot(self._content.path, spot)
-        item = Item(self._content.construct.bound, self._content.bound[spot], slot)
-        walked = Walker(self._grammar, item).walk(self._grammar.rules[rule].node, ItemSpot())
-        found: Ways[int] = {}
-        for reached, way in walked.items():
-            if reached.captured == len(self._content.bound[spot]):
-                add(found, spot + 1, way)
-        return found
-
-    def construct(self, node: ir.MapNode | ir.ForkNode | ir.JoinNode, spot: int) -> Ways[int]:
-        return {}
+        slot = ItemSlot(self._opened.path, state)
+        values = tuple(zip(construct.bound, bound[state], strict=True)) if bound[state] else ()
+        item = TextDeriver(self._grammar, slot, values)
+        derivations: Derivations[int] = {}
+        for reached, way in item.derive(self._grammar.rules[name].node, TextState()).items():
+            if reached.bound == len(values):
+                _keep(derivations, state + 1, way)
+        return derivations
 
 
 @dataclass(frozen=True, slots=True)
-class ItemSpot:
-    captured: int = 0  # bound values that are written
-    told: bool = False  # whether the text of the item is
+class TextState:
+    bound: int = 0  # bound values that are written
+    filled: bool = False  # whether the text is written
 
 
-class Item:
-    """Inside an item: its bound values, and one text."""
+class TextDeriver(Deriver[TextState]):
+    """Writes an item or a join: its bound values, by terminal, and one text at most."""
 
-    def __init__(self, names: tuple[str, ...], bound: tuple[Piece, ...], slot: ItemSlot) -> None:
-        self._names = names
-        self._bound = bound
+    def __init__(
+        self, grammar: ir.Grammar, slot: Slot, bound: tuple[tuple[str, FormPart], ...] = ()
+    ) -> None:
+        super().__init__(grammar)
         self._slot = slot
+        self._bound = bound
 
-    def field(self, terminal: ir.Terminal, spot: ItemSpot) -> Ways[ItemSpot]:
-        at = spot.captured
-        if self._names[at : at + 1] == (terminal.name,):
-            piece = self._bound[at]
-            told = spot.told or piece == self._slot
-            return {ItemSpot(at + 1, told): Way(0, (piece,))}
-        told_now: Ways[ItemSpot] = {ItemSpot(at, True): Way(0, (self._slot,))}
-        return _glue_or(terminal, spot, {} if spot.told else told_now)
-
-    def special(self, rule: str, spot: ItemSpot) -> Ways[ItemSpot] | None:
-        return None
-
-    def construct(
-        self, node: ir.MapNode | ir.ForkNode | ir.JoinNode, spot: ItemSpot
-    ) -> Ways[ItemSpot]:
-        return {}
-
-
-class Closing:
-    """Inside a join: one text; a spot is whether it is written."""
-
-    def __init__(self, path: Path) -> None:
-        self._slot = ConclusionSlot(path)
-
-    def field(self, terminal: ir.Terminal, spot: bool) -> Ways[bool]:
-        return _glue_or(terminal, spot, {} if spot else {True: Way(0, (self._slot,))})
-
-    def special(self, rule: str, spot: bool) -> Ways[bool] | None:
-        return None
-
-    def construct(self, node: ir.MapNode | ir.ForkNode | ir.JoinNode, spot: bool) -> Ways[bool]:
-        return {}
-
-
-def _glue_or(terminal: ir.Terminal, spot: S, text: Ways[S]) -> Ways[S]:
-    """Glue is written where it stands, free text as `text` says; other values have no way."""
-    match terminal.kind:
-        case ir.TerminalKind.GLUE:
-            return {spot: Way(0, (Written(terminal.literal, Source.GLUE),))}
-        case ir.TerminalKind.TEXT:
-            return text
-        case _:
+    def field(self, terminal: ir.Terminal, state: TextState) -> Derivations[TextState]:
+        for name, part in self._bound[state.bound : state.bound + 1]:
+            if name == terminal.name:
+                filled = state.filled or part == self._slot
+                return {TextState(state.bound + 1, filled): _written(part)}
+        if terminal.kind is not ir.TerminalKind.TEXT or state.filled:
             return {}
+        return {TextState(state.bound, True): _written(self._slot)}
 
 
-def _bound(
-    grammar: ir.Grammar, construct: ir.Block, path: Path, count: int, labels: tuple[str, ...]
-) -> tuple[tuple[Piece, ...], ...] | None:
-    """What each of `count` branches repeats of its item; None where that cannot be made."""
-    columns: list[tuple[Piece, ...]] = []
-    labelled = told = False
+def _bound_parts(
+    grammar: ir.Grammar, construct: ir.Block, path: BlockPath, count: int, around: tuple[str, ...]
+) -> tuple[tuple[FormPart, ...], ...] | None:
+    """What each of `count` branches repeats of its item: [count, terminals that are bound].
+
+    None where that cannot be made: there is one text, and one label, for each branch.
+    """
+    columns: list[tuple[FormPart, ...]] = []
+    kinds: set[ir.TerminalKind] = set()
     for name in construct.bound:
         terminal = grammar.terminals[name]
-        if terminal.kind is ir.TerminalKind.TEXT and not told:
-            told = True
+        if terminal.kind in kinds:
+            return None
+        kinds.add(terminal.kind)
+        if terminal.kind is ir.TerminalKind.TEXT:
             columns.append(tuple(ItemSlot(path, index) for index in range(count)))
-        elif terminal.kind is ir.TerminalKind.REGULAR and not labelled:
-            labelled = True
-            found = _labels(terminal, count, labels)
-            if found is None:
+        elif terminal.kind is ir.TerminalKind.REGULAR:
+            labels = _labels(terminal, count, around)
+            if labels is None:
                 return None
-            columns.append(tuple(Written(label, Source.LABEL) for label in found))
+            columns.append(tuple(FixedText(label, TextSource.LABEL) for label in labels))
         else:
             return None
     return tuple(zip(*columns, strict=True)) if columns else ((),) * count
@@ -340,4 +438,95 @@ def _labels(terminal: ir.Terminal, count: int, around: tuple[str, ...]) -> list[
     return None
 
 
-_LETTERS = ([*string.ascii_uppercase], [*string.ascii_lowercase])
+# -- the form of a document ------------------------------------------------------------------------
+
+
+def form_of(grammar: ir.Grammar, document: Sequence[Passage]) -> TraceForm | None:
+    """The form of a document; None where the schema has no place for it."""
+    merge = Penalty.JOINED if _prose_flows(grammar) else Penalty.BURIED
+    derivation = _cheapest(grammar, document, merge)
+    if derivation is None:
+        return None
+    parts, extras = [], 0
+    for part in derivation.parts:
+        if isinstance(part, ExtraSlot):
+            extras += 1
+            part = replace(part, number=extras)
+        parts.append(part)
+    glue = (t.literal for t in grammar.terminals.values() if t.kind is ir.TerminalKind.GLUE)
+    return TraceForm(tuple(parts), any("\n" in literal for literal in glue))
+
+
+def _cheapest(
+    grammar: ir.Grammar, document: Sequence[Passage], merge: Penalty
+) -> Derivation | None:
+    start = ir.Ref(grammar.start, grammar.rules[grammar.start].span)
+    return SequenceDeriver(grammar, document, merge=merge).whole(start)
+
+
+@lru_cache(maxsize=32)
+def _prose_flows(grammar: ir.Grammar) -> bool:
+    """Whether prose may stand before, between and behind the blocks of the trunk."""
+    prose, block = LeafRange(0, 0), _wide_block(2)
+    derivation = _cheapest(grammar, (prose, block, prose, block, prose), Penalty.BURIED)
+    return derivation is not None and derivation.cost == 0
+
+
+# -- the room of a schema --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The most branches of one block that can be written, and how deep blocks may lie in each
+    other."""
+
+    branches: int
+    depth: int
+
+
+def room_of(schema: Schema, depth: int) -> Room:
+    """The room of a schema, `depth` at most. ValueError if no block can be written in it."""
+    if depth < 1:
+        raise ValueError(f"a depth of {depth} leaves no block; give 1 or more")
+    if not _holds(schema, _wide_block(2)):
+        raise ValueError(
+            f"the schema `{schema.name}` has no room for a chain of thought{_why(schema)}"
+        )
+    most = 1 + bisect_left(
+        range(2, MOST_BRANCHES + 1), 1, key=lambda count: not _holds(schema, _wide_block(count))
+    )
+    deep = 1
+    while deep < min(depth, MOST_DEPTH) and _holds(schema, _deep_block(deep + 1)):
+        deep += 1
+    return Room(most, deep)
+
+
+def _wide_block(branches: int) -> DocumentBlock:
+    return DocumentBlock(BlockKind.COLLECTIVE, ((LeafRange(0, 0),),) * branches)
+
+
+def _deep_block(depth: int) -> DocumentBlock:
+    prose, block = LeafRange(0, 0), _wide_block(2)
+    for _ in range(depth - 1):
+        block = DocumentBlock(BlockKind.COLLECTIVE, ((prose, block, prose), (prose,)))
+    return block
+
+
+def _holds(schema: Schema, block: DocumentBlock) -> bool:
+    """Whether the block can be written, with prose before it or none."""
+    prose = LeafRange(0, 0)
+    forms = (form_of(schema.grammar, d) for d in ((prose, block, prose), (block, prose)))
+    return any(form is not None and not schema.check(form.fill(lambda _: "text")) for form in forms)
+
+
+def _why(schema: Schema) -> str:
+    bound = {name for block in schema.grammar.blocks for name in block.bound}
+    valued = [
+        f"`{name}`"
+        for name, terminal in schema.grammar.terminals.items()
+        if terminal.kind is ir.TerminalKind.TYPED
+        or (terminal.kind is ir.TerminalKind.REGULAR and name not in bound)
+    ]
+    if valued:
+        return f": it wants a value for {', '.join(valued)}, and a chain has texts only"
+    return ": a branch needs a free text, and a map or a join at most one"

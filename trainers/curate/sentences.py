@@ -1,8 +1,9 @@
-"""A chain of thought cut into sentences that together are the chain, character by character.
+"""Cuts a chain of thought into sentences, and measures how far it is from its rewritten form.
 
-A sentence ends behind a full stop, an exclamation or question mark, also one inside a formula
-(`$x=3.$ Then`), at an empty line, and before a line that looks like a new entry. Formulas,
-drawings, environments and code are never cut. White space belongs to the sentence that it follows.
+Joined, the sentences are the chain, character by character. A sentence ends behind a full stop, an
+exclamation or question mark, also one inside a formula (`$x=3.$ Then`), at an empty line, and
+before a line that looks like a new entry. Formulas, drawings, environments and code are never cut.
+White space belongs to the sentence that it follows.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import re
 from bisect import bisect_right
 from itertools import pairwise
 from typing import Final
+
+from rapidfuzz.distance import Levenshtein
 
 _WHOLE: Final = re.compile(
     r"```.*?```"
@@ -37,30 +40,29 @@ def sentences(text: str) -> tuple[str, ...]:
     spans = [match.span() for match in _WHOLE.finditer(text)]
     cuts = [0, *_cuts(text, spans), len(text)]
     pieces = [text[a:b] for a, b in pairwise(cuts) if a < b]
-    found: list[str] = []
+    whole: list[str] = []
     for piece in pieces:
-        if found and (not piece.strip() or not found[-1].strip()):
-            found[-1] += piece
+        if whole and (not piece.strip() or not whole[-1].strip()):
+            whole[-1] += piece
         else:
-            found.append(piece)
-    return tuple(found) if text.strip() else ()
+            whole.append(piece)
+    return tuple(whole) if text.strip() else ()
 
 
 def _cuts(text: str, spans: list[tuple[int, int]]) -> list[int]:
-    found, at = [], 0
+    cuts, at = [], 0
     starts = [start for start, _ in spans]
     while (match := _CUT.search(text, at)) is not None:
         gap = max(match.start(), match.start("gap"), match.start("tight"))
         inside = bisect_right(starts, gap) - 1
         if inside >= 0 and gap < spans[inside][1]:
-            at = max(
-                spans[inside][1] - len(".\\]"), at + 1
-            )  # the full stop may stand in the formula
+            # from before the end of the formula: the full stop may stand in it
+            at = max(spans[inside][1] - len(".\\]"), at + 1)
             continue
         if match["gap"] is None or not _goes_on(text, match):
-            found.append(match.end())
+            cuts.append(match.end())
         at = max(match.end() - 1, at + 1)
-    return found
+    return cuts
 
 
 def _goes_on(text: str, match: re.Match[str]) -> bool:
@@ -69,3 +71,9 @@ def _goes_on(text: str, match: re.Match[str]) -> bool:
     before = text[max(begin - 1, 0) : match.start("gap")]
     word = before.split()[-1].rstrip(".").lstrip("([\"'").lower() if before.split() else ""
     return bool(_UNFINISHED.fullmatch(word) or _NUMBER.search(before))
+
+
+def distance(original: str, rewritten: str) -> float:
+    """The normalised edit distance (arXiv 2506.09991): edits for each character of the longer text,
+    from 0 (equal) to 1; white space counts as one blank."""
+    return Levenshtein.normalized_distance(" ".join(original.split()), " ".join(rewritten.split()))

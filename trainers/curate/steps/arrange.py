@@ -1,4 +1,4 @@
-"""Step 3: from groups to blocks, nested to a depth, in a document that the schema has room for.
+"""Step 3: from groups to blocks, which may nest, in a document that the schema has room for.
 
 The answer is flat: every block is a list of branches, every branch a range of leaves; nesting
 follows from one range lying in another.
@@ -6,13 +6,26 @@ follows from one range lying in another.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Literal
 
-from nprdsl.trainers.curate.capacity import Room
-from nprdsl.trainers.curate.document import Kind, Node, Span, depth_of, nested
-from nprdsl.trainers.curate.step import Answer, Shown, Step, StepName
-from nprdsl.trainers.curate.steps.group import Groups, crossing, labels_of, needed_leaves
+from nprdsl.trainers.curate.asking import Answer, Step, StepName
+from nprdsl.trainers.curate.document import (
+    BlockKind,
+    DocumentBlock,
+    LeafRange,
+    Passage,
+    depth_of,
+    nest,
+)
+from nprdsl.trainers.curate.placement import Room
+from nprdsl.trainers.curate.steps.group import (
+    Groups,
+    crossing_needs,
+    leaf_ranges,
+    unknown_labels,
+)
 from nprdsl.trainers.curate.steps.parse import Outline
 
 TASK: Final = """\
@@ -38,7 +51,8 @@ Reply with {{"blocks": [{{"kind": "collective",
 "branches": [{{"first": "2.1", "last": "2.1"}}, {{"first": "2.2", "last": "2.3"}}]}}, ...]}}."""
 
 
-class Grouped(Shown):
+@dataclass(frozen=True, slots=True)
+class ArrangeInput:
     """The results of the steps before, and what the schema has room for."""
 
     outline: Outline
@@ -61,20 +75,21 @@ class Arrangement(Answer):
 
     blocks: tuple[BlockPlan, ...]
 
-    def document(self, outline: Outline) -> tuple[Node, ...]:
+    def document(self, outline: Outline) -> tuple[Passage, ...]:
         """The leaves with these blocks. ValueError where blocks cross."""
-        ranges = labels_of(outline)
-        spans = [
-            Span(
-                Kind(block.kind),
-                tuple((ranges[b.first][0], ranges[b.last][1]) for b in block.branches),
-            )
+        blocks = [
+            DocumentBlock(BlockKind(block.kind), tuple((b,) for b in _branches(block, outline)))
             for block in self.blocks
         ]
-        return nested(spans, len(outline.leaves()))
+        return nest(blocks, len(outline.leaves()))
 
 
-def ask(given: Grouped) -> str:
+def _branches(block: BlockPlan, outline: Outline) -> list[LeafRange]:
+    ranges = leaf_ranges(outline)
+    return [LeafRange(ranges[b.first].first, ranges[b.last].last) for b in block.branches]
+
+
+def ask(given: ArrangeInput) -> str:
     deep = given.room.depth
     nesting = (
         f"A branch may hold blocks of its own; at most {deep} blocks lie inside each other."
@@ -82,7 +97,7 @@ def ask(given: Grouped) -> str:
         else "Blocks do not nest: of two groups of which one lies in the other, keep one."
     )
     return TASK.format(
-        outline=given.outline.told(),
+        outline=given.outline.text(),
         needs="\n".join(
             f"{need.label}: {', '.join(need.needs) or 'nothing'}" for need in given.groups.needs
         ),
@@ -95,53 +110,44 @@ def ask(given: Grouped) -> str:
     )
 
 
-def mend(answer: Arrangement, given: Grouped) -> Arrangement:
+def mend(answer: Arrangement, given: ArrangeInput) -> Arrangement:
     """A block of one branch is none, and of two equal blocks one is enough."""
     blocks = dict.fromkeys(block for block in answer.blocks if len(block.branches) > 1)
     return Arrangement(blocks=tuple(blocks))
 
 
-def faults(answer: Arrangement, given: Grouped) -> list[str]:
+def faults(answer: Arrangement, given: ArrangeInput) -> list[str]:
     if not answer.blocks:
         return ["there is no block of two branches or more"]
-    found = [
+    wrong = [
         f"block {number}: {fault}"
         for number, block in enumerate(answer.blocks, 1)
         for fault in _block_faults(block, given)
     ]
-    if found:
-        return found
+    if wrong:
+        return wrong
     try:
-        document = answer.document(given.outline)
+        depth = depth_of(answer.document(given.outline))
     except ValueError:
         return ["two blocks overlap, and neither lies in one branch of the other"]
-    if depth_of(document) > given.room.depth:
-        return [
-            f"blocks lie {depth_of(document)} deep in each other; at most {given.room.depth} may"
-        ]
+    if depth > given.room.depth:
+        return [f"blocks lie {depth} deep in each other; at most {given.room.depth} may"]
     return []
 
 
-def _block_faults(block: BlockPlan, given: Grouped) -> list[str]:
-    ranges = labels_of(given.outline)
-    named = dict.fromkeys(label for b in block.branches for label in (b.first, b.last))
-    unknown = [label for label in named if label not in ranges]
-    if unknown:
-        return [f"the outline has no `{label}`" for label in unknown]
+def _block_faults(block: BlockPlan, given: ArrangeInput) -> list[str]:
+    ranges = leaf_ranges(given.outline)
+    if unknown := unknown_labels([n for b in block.branches for n in (b.first, b.last)], ranges):
+        return unknown
     if len(block.branches) > given.room.branches:
         return [f"{len(block.branches)} branches are more than {given.room.branches}"]
-    branches = [(ranges[b.first][0], ranges[b.last][1]) for b in block.branches]
-    for plan, (first, last) in zip(block.branches, branches, strict=True):
-        if first > last:
+    for plan in block.branches:
+        if ranges[plan.first].first > ranges[plan.last].last:
             return [f"`{plan.first}` stands behind `{plan.last}`"]
-    if any(last + 1 != first for (_, last), (first, _) in pairwise(branches)):
+    branches = _branches(block, given.outline)
+    if any(before.last + 1 != after.first for before, after in pairwise(branches)):
         return ["its branches do not follow each other without a gap"]
-    leaves = given.outline.leaves()
-    needed = needed_leaves(given.groups, given.outline)
-    return [
-        f"{leaves[leaf].label} needs {leaves[need].label}, which is in another branch"
-        for _, leaf, _, need in crossing(branches, needed)
-    ]
+    return crossing_needs(branches, given.groups, given.outline)
 
 
 STEP: Final = Step(StepName.ARRANGE, Arrangement, ask, mend, faults)

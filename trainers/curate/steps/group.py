@@ -1,4 +1,4 @@
-"""Step 2: what needs what, and which neighbours do not need each other.
+"""Step 2: from an outline to what needs what, and to groups of neighbours that need no other.
 
 The model names the dependencies and the groups; that they agree is checked. A group is *collective*
 (parts of one work, every result is used) or *selective* (cases or attempts, one of which decides):
@@ -8,9 +8,12 @@ arXiv 2506.09991.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Final, Literal
 
-from nprdsl.trainers.curate.step import Answer, Shown, Step, StepName
+from nprdsl.trainers.curate.asking import Answer, Step, StepName
+from nprdsl.trainers.curate.document import LeafRange
 from nprdsl.trainers.curate.steps.parse import Outline
 
 _LABEL: Final = re.compile(r"\d+(?:\.\d+)?")
@@ -37,12 +40,6 @@ Reply with {{"needs": [{{"label": "2.1", "needs": ["1"]}}, ...],
 "groups": [{{"kind": "collective", "branches": [["2.1"], ["2.2", "2.3"]]}}, ...]}}."""
 
 
-class Outlined(Shown):
-    """The outline of step 1."""
-
-    outline: Outline
-
-
 class Need(Answer):
     label: str
     needs: tuple[str, ...]
@@ -60,119 +57,94 @@ class Groups(Answer):
     groups: tuple[Group, ...]
 
 
-def ask(given: Outlined) -> str:
-    return TASK.format(outline=given.outline.told())
+def ask(outline: Outline) -> str:
+    return TASK.format(outline=outline.text())
 
 
-def mend(answer: Groups, given: Outlined) -> Groups:
+def mend(answer: Groups, outline: Outline) -> Groups:
     """Labels as the outline has them; no part needs itself; a group of one branch is none."""
-    needs = tuple(
-        Need(
-            label=_label(need.label),
-            needs=tuple(
-                dict.fromkeys(n for n in map(_label, need.needs) if n != _label(need.label))
-            ),
-        )
-        for need in answer.needs
-    )
-    groups = tuple(
+    needs = []
+    for need in answer.needs:
+        own = _label(need.label)
+        others = dict.fromkeys(label for label in map(_label, need.needs) if label != own)
+        needs.append(Need(label=own, needs=tuple(others)))
+    groups = (
         Group(kind=group.kind, branches=tuple(tuple(map(_label, b)) for b in group.branches if b))
         for group in answer.groups
     )
-    return Groups(needs=needs, groups=tuple(g for g in groups if len(g.branches) > 1))
+    return Groups(needs=tuple(needs), groups=tuple(g for g in groups if len(g.branches) > 1))
 
 
 def _label(text: str) -> str:
-    found = _LABEL.search(text)
-    return found[0] if found else text
+    match = _LABEL.search(text)
+    return match[0] if match else text
 
 
-def faults(answer: Groups, given: Outlined) -> list[str]:
-    labels = labels_of(given.outline)
-    found = _unknown(answer, labels)
-    if found:
-        return found
-    told = {leaf for need in answer.needs for leaf in _leaves(labels[need.label])}
-    missing = [leaf.label for at, leaf in enumerate(given.outline.leaves()) if at not in told]
-    if missing:
-        found.append(f"`needs` has no entry for {', '.join(missing)}")
-    for need in answer.needs:
-        late = [n for n in need.needs if labels[n][0] > labels[need.label][1]]
-        if late:
-            found.append(f"{need.label} cannot need {', '.join(late)}, which comes later")
-    needed = needed_leaves(answer, given.outline)
-    for number, group in enumerate(answer.groups, 1):
-        found += [f"group {number}: {fault}" for fault in _group_faults(group, needed, labels)]
-    return found
-
-
-Ranges = dict[str, tuple[int, int]]  # the first and the last leaf of every label
-
-
-def labels_of(outline: Outline) -> Ranges:
-    """Every label of an outline with its first and last leaf."""
-    found: Ranges = {}
-    at = 0
-    for number, step in enumerate(outline.steps, 1):
-        size = max(len(step.parts), 1)
-        found[str(number)] = (at, at + size - 1)
-        found.update(
-            {f"{number}.{n}": (at + n - 1, at + n - 1) for n in range(1, len(step.parts) + 1)}
-        )
-        at += size
-    return found
-
-
-def needed_leaves(answer: Groups, outline: Outline) -> dict[int, set[int]]:
-    """For every leaf the leaves that it needs by itself."""
-    ranges = labels_of(outline)
-    found: dict[int, set[int]] = {leaf: set() for leaf in range(len(outline.leaves()))}
-    for need in answer.needs:
-        own = set(_leaves(ranges[need.label]))
-        wanted = {leaf for label in need.needs for leaf in _leaves(ranges[label])}
-        for leaf in own:
-            found[leaf] |= wanted - own
-    return found
-
-
-def crossing(
-    branches: list[tuple[int, int]], needed: dict[int, set[int]]
-) -> list[tuple[int, int, int, int]]:
-    """Needs between branches of leaves: branch and leaf, and the branch and leaf that it needs."""
-    return [
-        (here, leaf, there, need)
-        for here, (first, last) in enumerate(branches)
-        for leaf in range(first, last + 1)
-        for need in sorted(needed[leaf])
-        for there, (begin, end) in enumerate(branches)
-        if here != there and begin <= need <= end
-    ]
-
-
-def _leaves(place: tuple[int, int]) -> range:
-    return range(place[0], place[1] + 1)
-
-
-def _unknown(answer: Groups, labels: Ranges) -> list[str]:
+def faults(answer: Groups, outline: Outline) -> list[str]:
+    ranges = leaf_ranges(outline)
     used = [label for need in answer.needs for label in (need.label, *need.needs)]
     used += [label for group in answer.groups for branch in group.branches for label in branch]
-    return [f"the outline has no `{label}`" for label in dict.fromkeys(used) if label not in labels]
+    if unknown := unknown_labels(used, ranges):
+        return unknown
+    wrong = []
+    named = {leaf for need in answer.needs for leaf in ranges[need.label].leaves}
+    missing = [leaf.label for at, leaf in enumerate(outline.leaves()) if at not in named]
+    if missing:
+        wrong.append(f"`needs` has no entry for {', '.join(missing)}")
+    for need in answer.needs:
+        late = [n for n in need.needs if ranges[n].first > ranges[need.label].last]
+        if late:
+            wrong.append(f"{need.label} cannot need {', '.join(late)}, which comes later")
+    for number, group in enumerate(answer.groups, 1):
+        wrong += [f"group {number}: {fault}" for fault in _group_faults(group, answer, outline)]
+    return wrong
 
 
-def _group_faults(group: Group, needed: dict[int, set[int]], labels: Ranges) -> list[str]:
-    flat = [label for branch in group.branches for label in branch]
-    parents = {label.rpartition(".")[0] for label in flat}
-    if len(parents) > 1:
+def _group_faults(group: Group, answer: Groups, outline: Outline) -> list[str]:
+    ranges = leaf_ranges(outline)
+    labels = [label for branch in group.branches for label in branch]
+    if len({label.rpartition(".")[0] for label in labels}) > 1:
         return ["its labels are not all steps, or all parts of the same step"]
-    places = [labels[label] for label in flat]
-    for (_, last), (first, _), label in zip(places[:-1], places[1:], flat[1:], strict=True):
-        if first != last + 1:
+    for before, label in pairwise(labels):
+        if ranges[label].first != ranges[before].last + 1:
             return [f"{label} does not stand right behind the label before it"]
-    branches = [(labels[b[0]][0], labels[b[-1]][1]) for b in group.branches]
-    names = {at: label for label, (at, end) in labels.items() if at == end}
+    branches = [LeafRange(ranges[b[0]].first, ranges[b[-1]].last) for b in group.branches]
+    return crossing_needs(branches, answer, outline)
+
+
+def leaf_ranges(outline: Outline) -> dict[str, LeafRange]:
+    """The leaves of every label: one of a part, or of a step without parts; else several."""
+    ranges: dict[str, LeafRange] = {}
+    first = 0
+    for number, step in enumerate(outline.steps, 1):
+        size = max(len(step.parts), 1)
+        ranges[str(number)] = LeafRange(first, first + size - 1)
+        for part in range(len(step.parts)):
+            ranges[f"{number}.{part + 1}"] = LeafRange(first + part, first + part)
+        first += size
+    return ranges
+
+
+def unknown_labels(used: Iterable[str], ranges: Mapping[str, LeafRange]) -> list[str]:
+    """A fault for every label that the outline does not have."""
+    return [f"the outline has no `{label}`" for label in dict.fromkeys(used) if label not in ranges]
+
+
+def crossing_needs(branches: list[LeafRange], answer: Groups, outline: Outline) -> list[str]:
+    """A fault for every leaf of a branch that needs one of another branch."""
+    ranges, leaves = leaf_ranges(outline), outline.leaves()
+    needed: dict[int, set[int]] = {leaf: set() for leaf in range(len(leaves))}
+    for need in answer.needs:
+        own = ranges[need.label].leaves
+        others = {leaf for label in need.needs for leaf in ranges[label].leaves}.difference(own)
+        for leaf in own:
+            needed[leaf] |= others
     return [
-        f"{names[leaf]} needs {names[need]}, which is in another branch"
-        for _, leaf, _, need in crossing(branches, needed)
+        f"{leaves[leaf].label} needs {leaves[other].label}, which is in another branch"
+        for branch in branches
+        for leaf in branch.leaves
+        for other in sorted(needed[leaf])
+        if any(other in sibling.leaves for sibling in branches if sibling is not branch)
     ]
 
 

@@ -1,11 +1,13 @@
-"""The judge, if there is one: a model that reads the branches and names what leans on a sibling."""
+"""The judge, if there is one: a model reads the rewritten branches and names every sentence that
+depends on a sibling."""
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Final
 
-from nprdsl.trainers.curate.isolation import Branch
-from nprdsl.trainers.curate.step import Answer, Shown, Step, StepName
+from nprdsl.trainers.curate.asking import Answer, Step, StepName
+from nprdsl.trainers.curate.isolation import BranchSentences
 
 TASK: Final = """\
 These branches of the chain, as rewritten, will be worked out at the same time; none can see
@@ -20,10 +22,7 @@ Reply with {{"leaks": [{{"sentence": 7, "why": "uses the sum from branch 1"}}, .
 if there are none."""
 
 
-class Siblings(Shown):
-    """The branches of every parallel block."""
-
-    blocks: tuple[tuple[Branch, ...], ...]
+Siblings = list[list[BranchSentences]]  # the branches of every parallel block
 
 
 class Leak(Answer):
@@ -34,23 +33,22 @@ class Leak(Answer):
 class Verdict(Answer):
     leaks: tuple[Leak, ...]
 
-    def told(self) -> list[str]:
-        """What is wrong, for the step before."""
+    def faults(self) -> list[str]:
+        """What is wrong with the answer of step 5, in words for the model."""
         return [f"sentence {leak.sentence} leans on a sibling: {leak.why}" for leak in self.leaks]
 
 
 def ask(given: Siblings) -> str:
     lines: list[str] = []
-    for branches in given.blocks:
-        for branch in branches:
-            lines.append(branch.name.upper())
-            lines += [f"[{number}] {text.strip()}" for number, text in branch.sentences]
+    for branch in chain(*given):
+        lines.append(branch.name.upper())
+        lines += [f"[{number}] {text.strip()}" for number, text in branch.sentences]
     return TASK.format(branches="\n".join(lines))
 
 
 def mend(answer: Verdict, given: Siblings) -> Verdict:
     """About sentences of branches only."""
-    known = {n for block in given.blocks for branch in block for n, _ in branch.sentences}
+    known = {number for branch in chain(*given) for number, _ in branch.sentences}
     return Verdict(leaks=tuple(leak for leak in answer.leaks if leak.sentence in known))
 
 

@@ -1,12 +1,12 @@
-"""Step 1: the chain as a tree of two levels, steps and their parts."""
+"""Step 1: from the sentences of a chain to its outline, a tree of two levels: steps and parts."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
+from nprdsl.trainers.curate.asking import Answer, Step, StepName
 from nprdsl.trainers.curate.document import Leaf
-from nprdsl.trainers.curate.step import Answer, Shown, Step, StepName
 
 _NUMBERED: Final = re.compile(r"^\s*(?:(?:step|part|s)\s*)?\d+(?:\.\d+)*\s*[.:)]\s+", re.I)
 
@@ -23,13 +23,6 @@ Reply with {"steps": [{"title": "...", "parts": ["...", "..."]}, ...]}; "parts" 
 none."""
 
 
-class Chain(Shown):
-    """A problem and its chain of thought in sentences."""
-
-    problem: str
-    sentences: tuple[str, ...]
-
-
 class OutlineStep(Answer):
     title: str
     parts: tuple[str, ...]
@@ -42,15 +35,15 @@ class Outline(Answer):
 
     def leaves(self) -> tuple[Leaf, ...]:
         """The smallest parts in order, with their labels."""
-        found = []
+        leaves = []
         for number, step in enumerate(self.steps, 1):
             if not step.parts:
-                found.append(Leaf(str(number), step.title))
+                leaves.append(Leaf(str(number), step.title))
             for part, title in enumerate(step.parts, 1):
-                found.append(Leaf(f"{number}.{part}", title))
-        return tuple(found)
+                leaves.append(Leaf(f"{number}.{part}", title))
+        return tuple(leaves)
 
-    def told(self) -> str:
+    def text(self) -> str:
         """The outline with its labels, for questions."""
         lines = []
         for number, step in enumerate(self.steps, 1):
@@ -59,17 +52,17 @@ class Outline(Answer):
         return "\n".join(lines)
 
 
-def shown(chain: Chain) -> str:
-    """The chain as it stands in front of every question."""
-    numbered = "\n".join(f"[{n}] {text.strip()}" for n, text in enumerate(chain.sentences, 1))
-    return f"PROBLEM\n{chain.problem.strip()}\n\nCHAIN OF THOUGHT, SENTENCE BY SENTENCE\n{numbered}"
+def shown(problem: str, sentences: tuple[str, ...]) -> str:
+    """The chain of thought as it stands in front of every question."""
+    numbered = "\n".join(f"[{n}] {text.strip()}" for n, text in enumerate(sentences, 1))
+    return f"PROBLEM\n{problem.strip()}\n\nCHAIN OF THOUGHT, SENTENCE BY SENTENCE\n{numbered}"
 
 
-def ask(given: Chain) -> str:
+def ask(sentences: tuple[str, ...]) -> str:
     return TASK
 
 
-def mend(answer: Outline, given: Chain) -> Outline:
+def mend(answer: Outline, sentences: tuple[str, ...]) -> Outline:
     """Without numbers in titles; a single part is its step."""
     steps = []
     for step in answer.steps:
@@ -82,16 +75,16 @@ def _title(text: str) -> str:
     return " ".join(_NUMBERED.sub("", text).split())
 
 
-def faults(answer: Outline, given: Chain) -> list[str]:
+def faults(answer: Outline, sentences: tuple[str, ...]) -> list[str]:
     if not answer.steps:
         return ["there are no steps"]
-    found = [f"step {n} has no title" for n, step in enumerate(answer.steps, 1) if not step.title]
-    leaves, count = len(answer.leaves()), len(given.sentences)
+    wrong = [f"step {n} has no title" for n, step in enumerate(answer.steps, 1) if not step.title]
+    leaves, count = len(answer.leaves()), len(sentences)
     if leaves > count:
-        found.append(
+        wrong.append(
             f"the outline has {leaves} smallest parts, but there are only {count} sentences"
         )
-    return found
+    return wrong
 
 
 STEP: Final = Step(StepName.PARSE, Outline, ask, mend, faults)

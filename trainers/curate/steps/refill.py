@@ -1,15 +1,16 @@
-"""Step 4: every sentence goes into its part; none is lost, none is said twice.
+"""Step 4: which sentences belong to each leaf of the outline; none is lost, none is said twice.
 
-The model names numbers, the code moves the sentences: what is refilled is what was there, to the
-character.
+The model names numbers, the code moves the sentences: what goes into a leaf is what was there, to
+the character.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from nprdsl.trainers.curate.step import Answer, Shown, Step, StepName
+from nprdsl.trainers.curate.asking import Answer, Step, StepName
 from nprdsl.trainers.curate.steps.parse import Outline
 
 TASK: Final = """\
@@ -24,47 +25,47 @@ ends at sentence {count}. Every part gets one sentence at least; every sentence 
 Reply with {{"parts": [{{"label": "{example}", "first": 1, "last": 2}}, ...]}}."""
 
 
-class Planned(Shown):
+@dataclass(frozen=True, slots=True)
+class RefillInput:
     """The outline, and how many sentences there are."""
 
     outline: Outline
     sentences: int
 
 
-class Part(Answer):
-    label: str
-    first: int
-    last: int
-
-
 class Filling(Answer):
     """The sentences of every leaf, counted from 1, in the order of the leaves."""
+
+    class Part(Answer):
+        label: str
+        first: int
+        last: int
 
     parts: tuple[Part, ...]
 
 
-def ask(given: Planned) -> str:
+def ask(given: RefillInput) -> str:
     labels = [leaf.label for leaf in given.outline.leaves()]
     return TASK.format(
-        outline=given.outline.told(),
+        outline=given.outline.text(),
         labels=", ".join(labels),
         count=given.sentences,
         example=labels[0],
     )
 
 
-def mend(answer: Filling, given: Planned) -> Filling:
+def mend(answer: Filling, given: RefillInput) -> Filling:
     """In the order of the sentences."""
     parts = sorted(answer.parts, key=lambda part: (part.first, part.last))
     return Filling(parts=tuple(parts))
 
 
-def faults(answer: Filling, given: Planned) -> list[str]:
+def faults(answer: Filling, given: RefillInput) -> list[str]:
     wanted = [leaf.label for leaf in given.outline.leaves()]
     labels = [part.label for part in answer.parts]
     if labels != wanted:
         return [f"the parts are {', '.join(labels)}; they must be {', '.join(wanted)}, in order"]
-    found = [
+    wrong = [
         f"{part.label} ends at sentence {part.last}, before it begins"
         for part in answer.parts
         if part.last < part.first
@@ -73,10 +74,10 @@ def faults(answer: Filling, given: Planned) -> list[str]:
     edges.append(given.sentences + 1)
     for last, first in list(pairwise(edges))[::2]:
         if first > last + 1:
-            found.append(f"{_run(last + 1, first - 1)} in no part")
+            wrong.append(f"{_run(last + 1, first - 1)} in no part")
         elif first <= last:
-            found.append(f"{_run(first, last)} in two parts, or out of order")
-    return found
+            wrong.append(f"{_run(first, last)} in two parts, or out of order")
+    return wrong
 
 
 def _run(first: int, last: int) -> str:

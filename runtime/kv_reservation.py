@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from nprdsl.grammar.first_follow import children
 from nprdsl.grammar.ir import ForkNode, Grammar, JoinKind, Node, Ref
+from nprdsl.grammar.walk import nodes
 from nprdsl.machine.budget import LimitError, Limits
 
 
@@ -51,8 +51,6 @@ def rereads(grammar: Grammar, depth: int | None) -> int:
 
 def _uses(node: Node) -> list[tuple[str, int]]:
     """The rules that a node leads into, with 1 where a branch is read again, else 0."""
-    if isinstance(node, ForkNode):
-        return [(node.branch.rule, int(node.block.join is JoinKind.REREAD))]
-    if isinstance(node, Ref):
-        return [(node.rule, 0)]
-    return [use for inner in children(node) for use in _uses(inner)]
+    branches = [inner for inner in nodes(node) if isinstance(inner, ForkNode)]
+    uses = [(fork.branch.rule, int(fork.block.join is JoinKind.REREAD)) for fork in branches]
+    return uses + [(inner.rule, 0) for inner in nodes(node) if isinstance(inner, Ref)]

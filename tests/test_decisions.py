@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, assume, given, settings
 
 from nprdsl.grammar.diagnostics import Span
-from nprdsl.grammar.first_follow import Firsts, by_tag, is_blank
+from nprdsl.grammar.first_follow import FirstFollow, by_tag, is_blank
 from nprdsl.grammar.ir import (
     Alt,
     Field,
@@ -106,7 +106,8 @@ def trace(symbols: Symbols) -> tuple[int | str, ...]:
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(bodies, bodies, bodies)
 def test_what_passes_is_decided_by_the_next_tag(start: Node, x: Node, y: Node) -> None:
-    rules = {n: Rule(n, node, HERE) for n, node in (("start", start), ("x", x), ("y", y))}
-    assume(not list(decisions(rules, Firsts(rules, "start", by_tag))))
+    trees = {"start": start, "x": x, "y": y}
+    rules = {name: Rule(name, node, HERE) for name, node in trees.items()}
+    assume(not list(decisions(rules, FirstFollow(trees, "start", by_tag))))
     found = Counter(map(trace, derivations(rules, start, LONGEST)))
     assert all(count == 1 for count in found.values()), found.most_common(1)

@@ -7,31 +7,31 @@ Names, tags, lists and regexes are checked here; what the next tag decides in
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import combinations
 
 from nprdsl.grammar import ir
 from nprdsl.grammar.declarations import ConstructKind, Declare, Definition, Import, NameUse
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Span, did_you_mean
-from nprdsl.grammar.first_follow import Firsts, by_symbol, by_tag
+from nprdsl.grammar.first_follow import FirstFollow, by_leaf, by_tag
 from nprdsl.grammar.imports import Linked
 from nprdsl.grammar.linking import walk
-from nprdsl.grammar.tag_decisions import decisions, nodes
+from nprdsl.grammar.tag_decisions import decisions
 from nprdsl.grammar.text_ends import free_texts
+from nprdsl.grammar.walk import Bodies, Rules, all_nodes, bodies, nodes, reachable, references
 from nprdsl.regular.dfa import RegexError, compile_regex, whitespace_loop
-
-Rules = Mapping[str, ir.Rule]
 
 
 def validate(rules: Rules, grammar: ir.Grammar, linked: Linked) -> Iterator[Diagnostic]:
     """Every fault of the rules, reachable or not."""
     if grammar.start in rules:
         yield from _unused(linked, grammar.start)
-    yield from _not_listed(rules)
+    trees = bodies(rules)
+    yield from _not_listed(trees)
     yield from _tag_overlaps(rules)
     yield from _patterns(grammar)
-    yield from decisions(rules, Firsts(rules, grammar.start, by_tag))
-    yield from free_texts(rules, Firsts(rules, grammar.start, by_symbol))
+    yield from decisions(rules, FirstFollow(trees, grammar.start, by_tag))
+    yield from free_texts(rules, FirstFollow(trees, grammar.start, by_leaf))
 
 
 def _unused(linked: Linked, start: str) -> Iterator[Diagnostic]:
@@ -68,45 +68,32 @@ def _reached(linked: Linked, start: str) -> set[str]:
     return reached
 
 
-def _not_listed(rules: Rules) -> Iterator[Diagnostic]:
-    for rule in rules.values():
-        maps = {n.block: n for n in nodes(rule.node) if isinstance(n, ir.MapNode)}
-        for node in nodes(rule.node):
+def _not_listed(rules: Bodies) -> Iterator[Diagnostic]:
+    for body in rules.values():
+        maps = {n.block: n for n in nodes(body) if isinstance(n, ir.MapNode)}
+        for node in nodes(body):
             if not isinstance(node, ir.ForkNode) or node.block not in maps:
                 continue
-            item, listed = node.block.item or "", _listed(maps[node.block].node, rules)
+            item, listing = node.block.item or "", maps[node.block]
+            listed = reachable(references(listing), rules)
             if item not in listed:
                 yield Diagnostic(
                     DiagnosticCode.ITEM_NOT_LISTED,
                     node.span,
                     f"the map of this block never lists the item `{item}`",
                     did_you_mean(item, listed) or f"use `{item}` in the list of the map",
-                    ((maps[node.block].span, "the items are listed here"),),
+                    ((listing.span, "the items are listed here"),),
                 )
-
-
-def _listed(node: ir.Node, rules: Rules) -> set[str]:
-    """The rules that may stand inside `node`, at any depth."""
-    found: set[str] = set()
-    pending = [node]
-    while pending:
-        for part in nodes(pending.pop()):
-            if isinstance(part, ir.Ref) and part.rule not in found:
-                found.add(part.rule)
-                if part.rule in rules:
-                    pending.append(rules[part.rule].node)
-    return found
 
 
 def _tag_overlaps(rules: Rules) -> Iterator[Diagnostic]:
     tags: dict[str, ir.Tag] = {}
     literals: dict[str, ir.Literal] = {}
-    for rule in rules.values():
-        for node in nodes(rule.node):
-            if isinstance(node, ir.Tag):
-                tags.setdefault(node.text, node)
-            elif isinstance(node, ir.Literal):
-                literals.setdefault(node.text, node)
+    for node in all_nodes(rules):
+        if isinstance(node, ir.Tag):
+            tags.setdefault(node.text, node)
+        elif isinstance(node, ir.Literal):
+            literals.setdefault(node.text, node)
     pairs: list[tuple[ir.Tag, ir.Tag | ir.Literal]] = [
         (a, b) if a.text in b.text else (b, a) for a, b in combinations(tags.values(), 2)
     ]

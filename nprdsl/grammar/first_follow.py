@@ -1,7 +1,9 @@
-"""First and follow sets of a resolved grammar, over tags or over the symbols of fields.
+"""FIRST and FOLLOW sets: what may begin a node of a grammar, and what may come behind it.
 
-A set maps what may come first to the kinds of content that may stand before it. `PASS` stands
-for "nothing of the kind": the node can be passed without it; `END` for the end of the trace.
+They are the sets of LL(1) parsing, over any alphabet: a function says what each leaf of a rule
+contributes, so that the same sets serve the checks of tags, of free text, and the exports. A set
+maps each symbol to the kinds of content that may stand before it: `BLANK`, `FULL`, or both. `PASS`
+is the empty word of theory: the node may hold no symbol at all. `END` is the end of the trace.
 """
 
 from __future__ import annotations
@@ -9,153 +11,127 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from nprdsl.grammar.ir import (
-    Alt,
-    Field,
-    ForkNode,
-    JoinNode,
-    Literal,
-    MapNode,
-    Node,
-    Ref,
-    Repeat,
-    Rule,
-    Seq,
-    Tag,
-)
+from nprdsl.grammar.ir import Field, ForkNode, Literal, Node, Ref, Repeat, Seq, Tag
 from nprdsl.grammar.ir import TerminalKind as Kind
+from nprdsl.grammar.walk import Bodies, children
 
 BLANK: Final = 1  # content is glue, or nothing
 FULL: Final = 2  # content holds more than white space
 PASS: Final = "\0pass"
 END: Final = "\0end"
 
-First = dict[object, int]
-Atom = Callable[[Tag | Literal | Field], First]
+Symbols = dict[object, int]
+Leaf = Tag | Literal | Field
 
 
-def children(node: Node) -> tuple[Node, ...]:
-    """The nodes directly inside `node`; of a reference, none."""
-    match node:
-        case Seq():
-            return node.items
-        case Alt():
-            return node.options
-        case Repeat() | MapNode() | JoinNode():
-            return (node.node,)
-        case ForkNode():
-            return (node.branch,)
-        case _:
-            return ()
+def by_tag(leaf: Leaf) -> Symbols:
+    """Symbols are the texts of tags; all else is content."""
+    if isinstance(leaf, Tag):
+        return {leaf.text: BLANK}
+    return {PASS: BLANK if is_blank(leaf) else FULL}
 
 
-def by_tag(atom: Tag | Literal | Field) -> First:
-    """Keys are the texts of tags; all else is content."""
-    if isinstance(atom, Tag):
-        return {atom.text: BLANK}
-    return {PASS: BLANK if is_blank(atom) else FULL}
+def by_leaf(leaf: Leaf) -> Symbols:
+    """Symbols are the leaves themselves; only glue is passed."""
+    glue = isinstance(leaf, Field) and leaf.terminal.kind is Kind.GLUE
+    return {PASS if glue else leaf: BLANK}
 
 
-def by_symbol(atom: Tag | Literal | Field) -> First:
-    """Keys are the nodes themselves; only glue is passed."""
-    glue = isinstance(atom, Field) and atom.terminal.kind is Kind.GLUE
-    return {PASS if glue else atom: BLANK}
-
-
-def is_blank(atom: Literal | Field) -> bool:
+def is_blank(leaf: Literal | Field) -> bool:
     """Glue, or a literal of white space."""
-    if isinstance(atom, Field):
-        return atom.terminal.kind is Kind.GLUE
-    return not atom.text.strip()
+    if isinstance(leaf, Field):
+        return leaf.terminal.kind is Kind.GLUE
+    return not leaf.text.strip()
 
 
-def then(first: First, after: Mapping[object, int]) -> First:
+def undefined(rule: str) -> str:
+    """The symbol that stands for a rule without a body."""
+    return f"\0{rule}"
+
+
+def then(first: Symbols, after: Mapping[object, int]) -> Symbols:
     """The set of a node with `first` that stands before what has `after`."""
-    joined = {key: content for key, content in first.items() if key != PASS}
+    joined = {symbol: content for symbol, content in first.items() if symbol != PASS}
     passed = first.get(PASS, 0)
     if passed:
-        for key, content in after.items():
+        for symbol, content in after.items():
             blank = content if passed & BLANK else 0
-            joined[key] = joined.get(key, 0) | blank | (passed & FULL)
+            joined[symbol] = joined.get(symbol, 0) | blank | (passed & FULL)
     return joined
 
 
-def _add(into: First, more: Mapping[object, int]) -> bool:
+def _add(into: Symbols, more: Mapping[object, int]) -> bool:
     changed = False
-    for key, content in more.items():
-        old = into.get(key, 0)
+    for symbol, content in more.items():
+        old = into.get(symbol, 0)
         if old | content != old:
-            into[key] = old | content
+            into[symbol] = old | content
             changed = True
     return changed
 
 
-class Firsts:
-    """`of(node)`: what may come first in it; `after[node]`: what may come behind it, anywhere."""
+class FirstFollow:
+    """The sets of `rules`, of which `start` is followed by the end.
 
-    def __init__(self, rules: Mapping[str, Rule], start: str, atom: Atom) -> None:
-        self.atom = atom
-        self.rules: dict[str, First] = {name: {} for name in rules}
+    `follow[node]` is what may come behind a node, wherever its rule is used.
+    """
+
+    def __init__(self, rules: Bodies, start: str, leaf: Callable[[Leaf], Symbols]) -> None:
+        self._leaf = leaf
+        self._firsts: dict[str, Symbols] = {name: {} for name in rules}
         changed = True
         while changed:
             changed = False
-            for name, rule in rules.items():
-                changed |= _add(self.rules[name], self.of(rule.node))
-        self.after: dict[Node, First] = {}
-        self._follow: dict[str, First] = {name: {} for name in rules}
+            for name, node in rules.items():
+                changed |= _add(self._firsts[name], self.first(node))
+        self.follow: dict[Node, Symbols] = {}
+        self._after_rule: dict[str, Symbols] = {name: {} for name in rules}
         self._changed = True
-        self._follow.get(start, {})[END] = BLANK
+        self._after_rule.get(start, {})[END] = BLANK
         while self._changed:
             self._changed = False
-            for name, rule in rules.items():
-                self._visit(rule.node, self._follow[name])
+            for name, node in rules.items():
+                self._visit(node, self._after_rule[name])
 
-    def of(self, node: Node) -> First:
+    def first(self, node: Node) -> Symbols:
+        """What may come first in `node`; a rule without a body is a symbol of its own."""
         match node:
             case Ref():
-                # An undefined rule is reported elsewhere: it counts as a tag of its own.
-                return self.rules.get(node.rule, {f"\0{node.rule}": BLANK})
+                return self._firsts.get(node.rule, {undefined(node.rule): BLANK})
             case Seq():
-                first: First = {PASS: BLANK}
+                first: Symbols = {PASS: BLANK}
                 for item in node.items:
                     if PASS not in first:
                         break
-                    first = then(first, self.of(item))
+                    first = then(first, self.first(item))
                 return first
-            case Alt():
+            case Tag() | Literal() | Field():
+                return self._leaf(node)
+            case _:
                 first = {}
-                for option in node.options:
-                    _add(first, self.of(option))
-                return first
-            case Repeat():
-                first = dict(self.of(node.node))
-                if node.low == 0:
+                for inner in children(node):
+                    _add(first, self.first(inner))
+                if isinstance(node, Repeat) and node.low == 0:
                     _add(first, {PASS: BLANK})
                 return first
-            case MapNode() | JoinNode():
-                return self.of(node.node)
-            case ForkNode():
-                return self.of(node.branch)
-            case _:
-                return self.atom(node)
 
-    def _visit(self, node: Node, after: First) -> None:
-        known = self.after.setdefault(node, {})
-        _add(known, after)
+    def _visit(self, node: Node, after: Symbols) -> None:
+        _add(self.follow.setdefault(node, {}), after)
         match node:
-            case Ref() if node.rule in self._follow:
-                self._changed |= _add(self._follow[node.rule], after)
+            case Ref() if node.rule in self._after_rule:
+                self._changed |= _add(self._after_rule[node.rule], after)
             case Seq():
                 for item in reversed(node.items):
                     self._visit(item, after)
-                    after = then(self.of(item), after)
-            case Repeat() if node.high == 1:
-                self._visit(node.node, after)
-            case Repeat() | ForkNode():
-                inner = children(node)[0]
-                again = then(self.of(inner), after)
+                    after = then(self.first(item), after)
+            case Repeat(node=inner) | ForkNode(branch=inner) if not _is_once(node):
+                again = then(self.first(inner), after)
                 _add(again, after)
                 self._visit(inner, again)
             case _:
                 for inner in children(node):
                     self._visit(inner, after)
+
+
+def _is_once(node: Node) -> bool:
+    return isinstance(node, Repeat) and node.high == 1

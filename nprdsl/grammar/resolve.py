@@ -15,11 +15,11 @@ from nprdsl.grammar import declarations, ir
 from nprdsl.grammar.checks import validate
 from nprdsl.grammar.declarations import Construct, ConstructKind, Expression, NameUse
 from nprdsl.grammar.diagnostics import DiagnosticCode, SchemaError, Span, did_you_mean
-from nprdsl.grammar.first_follow import children
 from nprdsl.grammar.imports import Linked
 from nprdsl.grammar.linking import link, walk
 from nprdsl.grammar.reader import read
 from nprdsl.grammar.terminal_patterns import FREE_TEXT, Terminals, is_tag, tag_text
+from nprdsl.grammar.walk import children
 
 if TYPE_CHECKING:
     from nprdsl.grammar.terminal_types import TerminalType

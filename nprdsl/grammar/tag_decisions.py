@@ -1,9 +1,9 @@
-"""Whether the next tag decides everything: choices, loops, recursion, the ends of branches and
-lists.
+"""Whether the next tag decides everything: choices, loops, recursion, ends, and where forks begin.
 
-A grammar that passes is LL(1) over tags: from every point a next tag (or the end) is reached in one
-way. Two ways of one choice may lead to the same tag behind it only if one of them is blank and the
-other is not: so prose may be optional.
+A grammar that passes is LL(1) over tags: from every point each next tag (or the end) is reached in
+one way. Two ways of one choice may lead to the same tag behind it only if one of them is blank and
+the other is not: so prose may be optional. What branches, items and lists end with must be a tag,
+and a tag must stand before every fork, since a reader sees nothing else of where they begin or end.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 
-from nprdsl.grammar.announced import announced
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Span
-from nprdsl.grammar.first_follow import BLANK, END, PASS, First, Firsts, children, then
+from nprdsl.grammar.first_follow import BLANK, END, PASS, FirstFollow, Symbols, then
 from nprdsl.grammar.ir import (
     Alt,
     Field,
@@ -23,63 +22,54 @@ from nprdsl.grammar.ir import (
     Node,
     Ref,
     Repeat,
-    Rule,
     Seq,
     Tag,
 )
+from nprdsl.grammar.walk import Rules, all_nodes, bodies, children, references, rule_heights
 
-Rules = Mapping[str, Rule]
 
-
-def decisions(rules: Rules, firsts: Firsts) -> Iterator[Diagnostic]:
-    """Every fault of `rules` that leaves something undecided. `firsts` is by tag."""
-    recursive = dict(_left_recursion(rules, firsts))
+def decisions(rules: Rules, sets: FirstFollow) -> Iterator[Diagnostic]:
+    """Every fault of `rules` that leaves something undecided. `sets` are by tag."""
+    recursive = dict(_left_recursion(rules, sets))
     yield from recursive.values()
     yield from _endless(rules, recursive)
-    for rule in rules.values():
-        for node in nodes(rule.node):
-            match node:
-                case Alt():
-                    yield from _choice(node, firsts)
-                case Repeat():
-                    yield from _repeat(node, firsts)
-                case ForkNode() if node.block.item is None and node.block.low != node.block.high:
-                    yield from _turns(node, node.branch, firsts)
-                case _:
-                    pass
+    for node in all_nodes(rules):
+        match node:
+            case Alt():
+                yield from _choice(node, sets)
+            case Repeat():
+                yield from _repeat(node, sets)
+            case ForkNode() if node.block.item is None and node.block.low != node.block.high:
+                yield from _turns(node, node.branch, sets)
+            case _:
+                pass
+    yield from _forks(rules)
     yield from _ends(rules)
-
-
-def nodes(node: Node) -> Iterator[Node]:
-    """`node` and all inside it, in order; rules that it refers to are not entered."""
-    yield node
-    for inner in children(node):
-        yield from nodes(inner)
 
 
 # -- choices --------------------------------------------------------------------------------------
 
 
-def _choice(node: Alt, firsts: Firsts) -> Iterator[Diagnostic]:
+def _choice(node: Alt, sets: FirstFollow) -> Iterator[Diagnostic]:
     for a, b in combinations(node.options, 2):
-        key = _conflict(firsts.of(a), firsts.of(b), firsts.after.get(node, {}))
+        key = _conflict(sets.first(a), sets.first(b), sets.follow.get(node, {}))
         if key is not None:
             yield _undecided(b.span, key, (a.span, b.span))
             return
 
 
-def _repeat(node: Repeat, firsts: Firsts) -> Iterator[Diagnostic]:
-    inner = firsts.of(node.node)
+def _repeat(node: Repeat, sets: FirstFollow) -> Iterator[Diagnostic]:
+    inner = sets.first(node.node)
     if node.high == 1:
         if node.low == 0:
-            yield from _optional(node, inner, firsts.after.get(node, {}))
+            yield from _optional(node, inner, sets.follow.get(node, {}))
     elif PASS in inner and node.low != node.high:
         yield _empty_loop(node, inner)
     elif node.low != node.high:
-        yield from _turns(node, node.node, firsts)
+        yield from _turns(node, node.node, sets)
 
 
-def _optional(node: Repeat, inner: First, after: First) -> Iterator[Diagnostic]:
+def _optional(node: Repeat, inner: Symbols, after: Symbols) -> Iterator[Diagnostic]:
     key = _conflict(inner, {PASS: BLANK}, after)
     if key is None:
         return
@@ -94,10 +84,10 @@ def _optional(node: Repeat, inner: First, after: First) -> Iterator[Diagnostic]:
         yield _undecided(node.span, key, ())
 
 
-def _turns(node: Repeat | ForkNode, turn: Node, firsts: Firsts) -> Iterator[Diagnostic]:
+def _turns(node: Repeat | ForkNode, turn: Node, sets: FirstFollow) -> Iterator[Diagnostic]:
     """Another turn, or what follows?"""
-    after = firsts.after.get(node, {})
-    if shared := [key for key in firsts.of(turn) if key in after]:
+    after = sets.follow.get(node, {})
+    if shared := [key for key in sets.first(turn) if key in after]:
         yield Diagnostic(
             DiagnosticCode.UNDECIDED_CHOICE,
             node.span,
@@ -106,7 +96,7 @@ def _turns(node: Repeat | ForkNode, turn: Node, firsts: Firsts) -> Iterator[Diag
         )
 
 
-def _conflict(a: First, b: First, after: First) -> object | None:
+def _conflict(a: Symbols, b: Symbols, after: Symbols) -> object | None:
     """A tag (or the end) that the ways of both `a` and `b` reach, if nothing tells them apart."""
     whole_a, whole_b = then(a, after), then(b, after)
     for key in whole_a:
@@ -136,7 +126,7 @@ def _tag(key: object) -> str:
 # -- loops and recursion --------------------------------------------------------------------------
 
 
-def _empty_loop(node: Repeat, inner: First) -> Diagnostic:
+def _empty_loop(node: Repeat, inner: Symbols) -> Diagnostic:
     blank = inner[PASS] & BLANK
     what = "may be empty" if blank else "may hold no tag"
     return Diagnostic(
@@ -148,8 +138,8 @@ def _empty_loop(node: Repeat, inner: First) -> Diagnostic:
     )
 
 
-def _left_recursion(rules: Rules, firsts: Firsts) -> Iterator[tuple[str, Diagnostic]]:
-    heads = {name: list(_heads(rule.node, firsts)) for name, rule in rules.items()}
+def _left_recursion(rules: Rules, sets: FirstFollow) -> Iterator[tuple[str, Diagnostic]]:
+    heads = {name: list(_heads(rule.node, sets)) for name, rule in rules.items()}
     seen: set[str] = set()
     for name, rule in rules.items():
         cycle = _cycle(name, heads)
@@ -167,18 +157,14 @@ def _left_recursion(rules: Rules, firsts: Firsts) -> Iterator[tuple[str, Diagnos
             )
 
 
-def _heads(node: Node, firsts: Firsts) -> Iterator[str]:
+def _heads(node: Node, sets: FirstFollow) -> Iterator[str]:
     """Rules that may begin in `node` before any tag."""
     if isinstance(node, Ref):
         yield node.rule
-    elif isinstance(node, Seq):
-        for item in node.items:
-            yield from _heads(item, firsts)
-            if PASS not in firsts.of(item):
-                return
-    else:
-        for inner in children(node):
-            yield from _heads(inner, firsts)
+    for inner in children(node):
+        yield from _heads(inner, sets)
+        if isinstance(node, Seq) and PASS not in sets.first(inner):
+            return
 
 
 def _cycle(start: str, edges: Mapping[str, list[str]]) -> list[str]:
@@ -196,18 +182,11 @@ def _cycle(start: str, edges: Mapping[str, list[str]]) -> list[str]:
 
 
 def _endless(rules: Rules, recursive: Mapping[str, Diagnostic]) -> Iterator[Diagnostic]:
-    finite: set[str] = set()
-    while more := {
-        n for n, r in rules.items() if n not in finite and _ends_in(r.node, finite, rules)
-    }:
-        finite |= more
-    endless = {
-        name: [n.rule for n in nodes(rule.node) if isinstance(n, Ref) and n.rule not in finite]
-        for name, rule in rules.items()
-        if name not in finite
-    }
-    for name in endless:
-        if name not in recursive and _cycle(name, endless):
+    heights = rule_heights(bodies(rules))
+    endless = {name for name, height in heights.items() if height > len(rules)}
+    needed = {name: [n for n in references(rules[name].node) if n in endless] for name in endless}
+    for name in rules:
+        if name in endless and name not in recursive and _cycle(name, needed):
             yield Diagnostic(
                 DiagnosticCode.ENDLESS_RULE,
                 rules[name].span,
@@ -216,33 +195,77 @@ def _endless(rules: Rules, recursive: Mapping[str, Diagnostic]) -> Iterator[Diag
             )
 
 
-def _ends_in(node: Node, finite: set[str], rules: Rules) -> bool:
-    if isinstance(node, Ref):
-        return node.rule in finite or node.rule not in rules
-    if isinstance(node, Alt):
-        return any(_ends_in(o, finite, rules) for o in node.options)
-    if isinstance(node, Repeat) and node.low == 0:
-        return True
-    return all(_ends_in(i, finite, rules) for i in children(node))
+# -- forks and ends -------------------------------------------------------------------------------
 
 
-# -- ends -----------------------------------------------------------------------------------------
+def _forks(rules: Rules) -> Iterator[Diagnostic]:
+    """Everything but a tag that may stand right before a fork."""
+    search = _BeforeForks(rules)
+    for rule in rules.values():
+        search.visit(rule.node, None)
+    for before, fork in search.pairs:
+        yield Diagnostic(
+            DiagnosticCode.UNDECIDED_END,
+            before.span,
+            "the branches begin behind this, and it is not a tag that says so",
+            "put a tag before the fork; glue belongs into the branch",
+            ((fork.span, "this fork must stand behind a tag"),),
+        )
+
+
+class _BeforeForks:
+    """Looks for what stands before forks, across rules: a rule that begins with a fork must stand
+    behind a tag wherever it is used. `pairs` holds what may stand there and is no tag, with the
+    fork."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._entered: set[tuple[str, Node]] = set()
+        self.pairs: dict[tuple[Node, ForkNode], None] = {}
+
+    def visit(self, node: Node, before: Node | None) -> None:
+        """`before` may stand before `node` and is no tag; None if a tag always does."""
+        match node:
+            case ForkNode():
+                if before is not None:
+                    self.pairs[before, node] = None
+                self.visit(node.branch, None)
+            case Seq():
+                for item in node.items:
+                    self.visit(item, before)
+                    is_construct = isinstance(item, (MapNode, ForkNode))
+                    before = None if is_construct else _open_end(item, self._rules)
+            case Alt():
+                for option in node.options:
+                    self.visit(option, node if len(node.options) > 1 else before)
+            case Repeat():
+                self.visit(node.node, before if node.low == node.high else node)
+                if node.high != 1:
+                    self.visit(node.node, _open_end(node.node, self._rules))
+            case Ref():
+                self._enter(node.rule, before)
+            case _:
+                for inner in children(node):
+                    self.visit(inner, before)
+
+    def _enter(self, rule: str, before: Node | None) -> None:
+        """Rules are looked at by themselves; here only for what stands before them."""
+        if before is not None and rule in self._rules and (rule, before) not in self._entered:
+            self._entered.add((rule, before))
+            self.visit(self._rules[rule].node, before)
 
 
 def _ends(rules: Rules) -> Iterator[Diagnostic]:
-    """Branches, items and lists must end with a tag, behind which nothing may follow; forks stand
-    behind a tag."""
-    yield from announced(rules, lambda node: _open_end(node, rules, frozenset()))
+    """Branches, items and lists must end with a tag, behind which nothing may follow."""
     seen: set[tuple[str, Node]] = set()
-    for rule in rules.values():
-        for node in nodes(rule.node):
-            if not isinstance(node, (MapNode, ForkNode)):
-                continue
-            for what, part in _closed_parts(node, rules):
-                last = _open_end(part, rules, frozenset())
-                if last is not None and (what, last) not in seen:
-                    seen.add((what, last))
-                    yield _undecided_end(what, last, node)
+    for node in all_nodes(rules):
+        if not isinstance(node, (MapNode, ForkNode)):
+            continue
+        for what, part in _closed_parts(node, rules):
+            last = _open_end(part, rules)
+            if last is not None and (what, last) not in seen:
+                seen.add((what, last))
+                yield _undecided_end(what, last, node)
 
 
 def _closed_parts(node: MapNode | ForkNode, rules: Rules) -> Iterator[tuple[str, Node]]:
@@ -264,7 +287,7 @@ def _undecided_end(what: str, last: Node, use: MapNode | ForkNode) -> Diagnostic
     )
 
 
-def _open_end(node: Node, rules: Rules, inside: frozenset[str]) -> Node | None:
+def _open_end(node: Node, rules: Rules, inside: frozenset[str] = frozenset()) -> Node | None:
     """The last part of `node` if it is no tag, or more may follow it; None if all is well."""
     match node:
         case Tag():
@@ -278,8 +301,8 @@ def _open_end(node: Node, rules: Rules, inside: frozenset[str]) -> Node | None:
         case Repeat() if node.low != node.high:
             return node
         case Alt():
-            ends = (_open_end(o, rules, inside) for o in node.options)
-            return next((e for e in ends if e is not None), None)
+            ends = (_open_end(option, rules, inside) for option in node.options)
+            return next((end for end in ends if end is not None), None)
         case _:
             parts = children(node)
             return _open_end(parts[-1], rules, inside) if parts else node

@@ -6,42 +6,41 @@ repeated from the item in its branch, has a known length.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import TypeGuard
 
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode
-from nprdsl.grammar.first_follow import Firsts, is_blank
-from nprdsl.grammar.ir import Field, ForkNode, Literal, Node, Ref, Rule, Seq, Tag, TerminalKind
-from nprdsl.grammar.tag_decisions import nodes
+from nprdsl.grammar.first_follow import FirstFollow, is_blank
+from nprdsl.grammar.ir import Field, ForkNode, Literal, Node, Ref, Seq, Tag, TerminalKind
+from nprdsl.grammar.walk import Rules, all_nodes, nodes
 
 
-def free_texts(rules: Mapping[str, Rule], firsts: Firsts) -> Iterator[Diagnostic]:
-    """Every free text that something other than a tag may follow. `firsts` is by symbol."""
+def free_texts(rules: Rules, sets: FirstFollow) -> Iterator[Diagnostic]:
+    """Every free text that something other than a tag may follow. `sets` are by leaf."""
     yield from _beside_glue(rules)
     bound = set(_bound(rules))
-    for rule in rules.values():
-        for node in nodes(rule.node):
-            if not is_text(node) or node in bound:
-                continue
-            for follower in firsts.after.get(node, {}):
-                if is_text(follower):
-                    yield _next_to(node, follower)
-                    break
-                if isinstance(follower, (Literal, Field)):
-                    yield _not_closed(node, follower)
-                    break
+    for node in all_nodes(rules):
+        if not _is_text(node) or node in bound:
+            continue
+        for follower in sets.follow.get(node, {}):
+            if _is_text(follower):
+                yield _next_to(node, follower)
+                break
+            if isinstance(follower, (Literal, Field)):
+                yield _not_closed(node, follower)
+                break
 
 
-def _beside_glue(rules: Mapping[str, Rule]) -> Iterator[Diagnostic]:
+def _beside_glue(rules: Rules) -> Iterator[Diagnostic]:
     """Glue beside a text that a branch repeats: nothing shows which blanks belong to the text."""
-    blocks = [n.block for r in rules.values() for n in nodes(r.node) if isinstance(n, ForkNode)]
+    blocks = [node.block for node in all_nodes(rules) if isinstance(node, ForkNode)]
     for block in blocks:
         if block.item is None or block.item not in rules:
             continue
         for node in nodes(rules[block.item].node):
             for pair in pairwise(node.items) if isinstance(node, Seq) else ():
-                texts = [n for n in pair if is_text(n)]
+                texts = [n for n in pair if _is_text(n)]
                 glue = [n for n in pair if isinstance(n, Field) and is_blank(n)]
                 if texts and glue and texts[0].terminal.name in block.bound:
                     yield _glued(texts[0], glue[0])
@@ -58,7 +57,7 @@ def _glued(text: Field, glue: Field) -> Diagnostic:
     )
 
 
-def is_text(node: object) -> TypeGuard[Field]:
+def _is_text(node: object) -> TypeGuard[Field]:
     return isinstance(node, Field) and node.terminal.kind is TerminalKind.TEXT
 
 
@@ -83,19 +82,18 @@ def _not_closed(text: Field, follower: Literal | Field) -> Diagnostic:
     )
 
 
-def _bound(rules: Mapping[str, Rule]) -> Iterator[Field]:
-    """The places in branches where a bound terminal repeats the item's value."""
-    for rule in rules.values():
-        for node in nodes(rule.node):
-            if isinstance(node, ForkNode) and node.block.bound:
-                pending = set(node.block.bound)
-                for place in _leading(node.branch, rules, frozenset()):
-                    if place.terminal.name in pending:
-                        pending.discard(place.terminal.name)
-                        yield place
+def _bound(rules: Rules) -> Iterator[Field]:
+    """The fields of branches in which a bound terminal repeats the item's value."""
+    for node in all_nodes(rules):
+        if isinstance(node, ForkNode):
+            pending = set(node.block.bound)
+            for field in _leading(node.branch, rules, frozenset()):
+                if field.terminal.name in pending:
+                    pending.discard(field.terminal.name)
+                    yield field
 
 
-def _leading(node: Node, rules: Mapping[str, Rule], inside: frozenset[str]) -> Iterator[Field]:
+def _leading(node: Node, rules: Rules, inside: frozenset[str]) -> Iterator[Field]:
     """The fields that always stand at the beginning of `node`."""
     match node:
         case Field():

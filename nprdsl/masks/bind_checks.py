@@ -6,24 +6,18 @@ finished.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Span
 from nprdsl.grammar.ir import (
-    Alt,
     Field,
     Grammar,
-    JoinNode,
     Literal,
-    MapNode,
     Node,
-    Repeat,
-    Seq,
     Tag,
     TerminalKind,
 )
+from nprdsl.grammar.walk import nodes
 from nprdsl.masks.automaton import Automaton
-from nprdsl.regular.dfa import Dfa, compile_regex
+from nprdsl.regular.dfa import compile_regex
 from nprdsl.structure.stack import UNBOUNDED
 from nprdsl.structure.tag_machine import Mode
 from nprdsl.tokens.spelling import NEVER
@@ -34,7 +28,7 @@ def bind_faults(grammar: Grammar, automaton: Automaton) -> list[Diagnostic]:
     """Everything in the grammar that the automaton's vocabulary cannot write."""
     found: dict[tuple[str, str], Diagnostic] = {}
     for rule in grammar.rules.values():
-        for node in _leaves(rule.node):
+        for node in nodes(rule.node):
             fault = _fault(node, automaton, rule.name)
             if fault is not None:
                 found.setdefault((fault.code, fault.message), fault)
@@ -46,19 +40,6 @@ def bind_faults(grammar: Grammar, automaton: Automaton) -> list[Diagnostic]:
         message = f"no trace can be finished under the limits {automaton.bounds}"
         found["", ""] = _diagnostic(DiagnosticCode.DEAD_END, rule.span, message, "raise the limits")
     return list(found.values())
-
-
-def _leaves(node: Node) -> Iterator[Node]:
-    if isinstance(node, Seq):
-        for item in node.items:
-            yield from _leaves(item)
-    elif isinstance(node, Alt):
-        for option in node.options:
-            yield from _leaves(option)
-    elif isinstance(node, (Repeat, MapNode, JoinNode)):
-        yield from _leaves(node.node)
-    else:
-        yield node
 
 
 def _fault(node: Node, automaton: Automaton, rule: str) -> Diagnostic | None:
@@ -92,22 +73,12 @@ def _field_fault(node: Field, automaton: Automaton, rule: str) -> Diagnostic | N
     dfa = compile_regex(terminal.pattern)
     if spelling.completion(dfa, int(dfa.start)) is not None:
         return None
-    witness = _witness(dfa)
     message = (
         f"the vocabulary cannot spell any {terminal.name} of rule `{rule}`: "
-        f"its shortest value would be {witness!r}"
+        f"its shortest value would be {dfa.completion().decode()!r}"
     )
     way = "add the missing characters to the vocabulary, or change the terminal"
     return _diagnostic(DiagnosticCode.DEAD_END, node.span, message, way)
-
-
-def _witness(dfa: Dfa) -> str:
-    """The shortest value that the terminal would take."""
-    data, state = bytearray(), int(dfa.start)
-    while not dfa.accepting[state]:
-        data.append(int(dfa.next_byte[state]))
-        state = int(dfa.table[state, data[-1]])
-    return data.decode()
 
 
 def _diagnostic(code: DiagnosticCode, span: Span, message: str, way: str) -> Diagnostic:

@@ -27,6 +27,7 @@ from nprdsl.grammar.ir import (
     Tag,
     TerminalKind,
 )
+from nprdsl.grammar.walk import all_nodes
 from nprdsl.regular.dfa import compile_regex
 from nprdsl.structure.stack import (
     PENDING,
@@ -276,10 +277,9 @@ class Costs:
 
     def _items(self, block: Block) -> int:
         """How many items the map of a block must list at least."""
-        for rule in self._grammar.rules.values():
-            for node in _maps(rule.node):
-                if node.block is block:
-                    return max(self._count(node.node, block, ()), 1)
+        for node in all_nodes(self._grammar.rules):
+            if isinstance(node, MapNode) and node.block is block:
+                return max(self._count(node.node, block, ()), 1)
         return 1
 
     def _count(self, node: Node, block: Block, seen: tuple[str, ...]) -> int:
@@ -300,15 +300,3 @@ class Costs:
 
 def _open_block(frame: Frame | None) -> Block | None:
     return frame.block if isinstance(frame, MapFrame) else None
-
-
-def _maps(node: Node) -> list[MapNode]:
-    if isinstance(node, MapNode):
-        return [node, *_maps(node.node)]
-    if isinstance(node, Seq):
-        return [m for item in node.items for m in _maps(item)]
-    if isinstance(node, Alt):
-        return [m for option in node.options for m in _maps(option)]
-    if isinstance(node, (Repeat, JoinNode)):
-        return _maps(node.node)
-    return []

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from nprdsl.grammar import ir
-from nprdsl.grammar.first_follow import children
-from nprdsl.grammar.heights import height, refs, rule_heights
+from nprdsl.grammar.walk import bodies, height, nodes, references, rule_heights
 from nprdsl.regular.dfa import Dfa, compile_regex
 
 LONGER = 3  # bytes by which an example may be longer than the automaton has states
@@ -34,7 +33,7 @@ class _Example:
         self._listed: dict[int, list[list[tuple[str, str]]]] = {}
         self._item: list[tuple[str, str]] | None = None
         self._forced: list[tuple[str, str]] = []
-        self._heights = rule_heights(grammar)
+        self._heights = rule_heights(bodies(grammar.rules))
 
     def text(self) -> str:
         self._rule(self._grammar.start)
@@ -131,7 +130,7 @@ class _Example:
     def _turns(self, node: ir.Repeat) -> int:
         turns = node.low
         listing = self._map is not None and self._item is None
-        if listing and self._map is not None and self._map.item in refs(node.node):
+        if listing and self._map is not None and self._map.item in references(node.node):
             turns = max(turns, 2)
         elif not turns and self._adds(node.node):
             turns = 1
@@ -140,14 +139,14 @@ class _Example:
     def _choose(self, options: Iterable[ir.Node]) -> ir.Node:
         """The option that shows most, among those that do not nest a rule in itself."""
         options = tuple(options)
-        flat = [o for o in options if not set(self._open) & set(refs(o))]
+        flat = [o for o in options if not set(self._open) & set(references(o))]
         if not flat:
             return min(options, key=lambda o: height(o, self._heights))
-        return max(flat, key=lambda o: (len(refs(o)), sum(1 for _ in nodes(o)), _has_text(o)))
+        return max(flat, key=lambda o: (len(references(o)), sum(1 for _ in nodes(o)), _has_text(o)))
 
     def _adds(self, node: ir.Node) -> bool:
         """Whether an optional part shows something that was not shown yet."""
-        named = set(refs(node))
+        named = set(references(node))
         return not named & set(self._open) and (not named or bool(named - self._met))
 
 
@@ -171,42 +170,19 @@ def example_value(terminal: ir.Terminal, taken: Iterable[str] = ()) -> str:
 
 def _words(dfa: Dfa) -> Iterator[str]:
     """Words of an automaton over bytes, short ones first, letters before signs."""
-    rest = _distances(dfa)
-    longest = len(rest) + LONGER
-    for length in range(rest.get(dfa.start, longest + 1), longest + 1):
+    rest = dfa.distance.tolist()
+    for length in range(rest[dfa.start], len(rest) + LONGER):
         yield from (word.decode() for word in _words_of(dfa, rest, dfa.start, length))
 
 
-def _words_of(dfa: Dfa, rest: dict[int, int], state: int, length: int) -> Iterator[bytes]:
+def _words_of(dfa: Dfa, rest: list[int], state: int, length: int) -> Iterator[bytes]:
+    """The words of `length` bytes from `state` on; `rest` is `dfa.distance`."""
     if length == 0 and dfa.accepting[state]:
         yield b""
     if length == 0:
         return
     for byte in READABLE_FIRST:
         after = int(dfa.table[state, byte])
-        if rest.get(after, length) < length:
+        if rest[after] < length:
             for word in _words_of(dfa, rest, after, length - 1):
                 yield bytes([byte]) + word
-
-
-def _distances(dfa: Dfa) -> dict[int, int]:
-    """For every state from which a word can be completed, the bytes that this takes."""
-    before: dict[int, set[int]] = {}
-    for state in range(1, len(dfa.table)):
-        for after in set(dfa.table[state].tolist()) - {0}:
-            before.setdefault(after, set()).add(state)
-    found = {state: 0 for state in range(1, len(dfa.table)) if dfa.accepting[state]}
-    reached = list(found)
-    for state in reached:
-        for earlier in before.get(state, ()):
-            if earlier not in found:
-                found[earlier] = found[state] + 1
-                reached.append(earlier)
-    return found
-
-
-def nodes(node: ir.Node) -> Iterator[ir.Node]:
-    """A node and all in it; rules that it names left out."""
-    yield node
-    for child in children(node):
-        yield from nodes(child)

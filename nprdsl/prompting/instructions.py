@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nprdsl.grammar import ir
-from nprdsl.grammar.heights import refs
-from nprdsl.prompting.example import example_value, nodes, skeleton
+from nprdsl.grammar.walk import all_nodes, references
+from nprdsl.prompting.example import example_value, skeleton
 
 __all__ = ["instructions", "skeleton"]
 
@@ -40,7 +40,7 @@ def _parts(grammar: ir.Grammar) -> Iterator[str]:
 def _order(grammar: ir.Grammar) -> list[str]:
     order = [grammar.start]
     for name in order:
-        order += [r for r in refs(grammar.rules[name].node) if r not in order]
+        order += [r for r in references(grammar.rules[name].node) if r not in order]
     return order
 
 
@@ -155,10 +155,9 @@ def _block(grammar: ir.Grammar, block: ir.Block) -> str:
 
 
 def _joined(grammar: ir.Grammar, block: ir.Block) -> str:
-    for rule in grammar.rules.values():
-        for node in nodes(rule.node):
-            if isinstance(node, ir.JoinNode) and node.block is block:
-                return _phrase(node.node)
+    for node in all_nodes(grammar.rules):
+        if isinstance(node, ir.JoinNode) and node.block is block:
+            return _phrase(node.node)
     return ""
 
 

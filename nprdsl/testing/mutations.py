@@ -13,7 +13,7 @@ from hypothesis import reject
 from hypothesis import strategies as st
 
 from nprdsl.grammar import ir
-from nprdsl.prompting.example import nodes
+from nprdsl.grammar.walk import all_nodes
 from nprdsl.structure.violations import ViolationCode as Code
 from nprdsl.testing.faults import MAKERS
 from nprdsl.testing.places import Candidate, MutationKind, Work, apply
@@ -154,9 +154,8 @@ def looks_closing(tag: str) -> bool:
 def closing_tags(grammar: ir.Grammar) -> frozenset[str]:
     """Tags that stand behind another tag of the same sequence, or look like `</x>`."""
     found = set(filter(looks_closing, grammar.tags))
-    for rule in grammar.rules.values():
-        for node in nodes(rule.node):
-            if isinstance(node, ir.Seq):
-                own = [item.text for item in node.items if isinstance(item, ir.Tag)]
-                found |= set(own[1:])
+    for node in all_nodes(grammar.rules):
+        if isinstance(node, ir.Seq):
+            own = [item.text for item in node.items if isinstance(item, ir.Tag)]
+            found |= set(own[1:])
     return frozenset(found)

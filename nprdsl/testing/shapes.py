@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 
 from nprdsl.grammar import ir
-from nprdsl.grammar.heights import holds_fork, refs, rule_heights
+from nprdsl.grammar.walk import below, bodies, holds_fork, references, rule_heights
 from nprdsl.testing.contents import quick_values
 from nprdsl.testing.reference import tag_pattern
 
@@ -25,18 +25,17 @@ class Shape:
 
     def deepens(self, node: ir.Node) -> bool:
         """Whether the node can open a fork, or a rule that can hold itself."""
-        return holds_fork(node) or not self.deepening.isdisjoint(refs(node))
+        return holds_fork(node) or not self.deepening.isdisjoint(references(node))
 
 
 def shape_of(grammar: ir.Grammar) -> Shape:
-    reached = {name: _rules_below(grammar, name) for name in grammar.rules}
+    rules = bodies(grammar.rules)
+    reached = {name: below(name, rules) for name in rules}
     deepening = frozenset(
         name
-        for name, below in reached.items()
-        if name in below
-        or any(
-            holds_fork(grammar.rules[rule].node) or rule in reached[rule] for rule in below | {name}
-        )
+        for name, used in reached.items()
+        if name in used
+        or any(holds_fork(rules[rule]) or rule in reached[rule] for rule in used | {name})
     )
     patterned = (ir.TerminalKind.REGULAR, ir.TerminalKind.TYPED)
     terminals = {
@@ -44,15 +43,4 @@ def shape_of(grammar: ir.Grammar) -> Shape:
         for name, terminal in grammar.terminals.items()
         if terminal.kind in patterned
     }
-    return Shape(grammar, tag_pattern(grammar.tags), rule_heights(grammar), deepening, terminals)
-
-
-def _rules_below(grammar: ir.Grammar, name: str) -> set[str]:
-    seen: set[str] = set()
-    todo = set(refs(grammar.rules[name].node))
-    while todo:
-        rule = todo.pop()
-        if rule not in seen:
-            seen.add(rule)
-            todo |= set(refs(grammar.rules[rule].node))
-    return seen
+    return Shape(grammar, tag_pattern(grammar.tags), rule_heights(rules), deepening, terminals)

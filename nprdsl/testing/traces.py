@@ -17,7 +17,7 @@ from hypothesis import assume, reject
 from hypothesis import strategies as st
 
 from nprdsl.grammar import ir
-from nprdsl.grammar.heights import height
+from nprdsl.grammar.walk import height
 from nprdsl.testing.contents import free_text, without_tags
 from nprdsl.testing.reference import WHITE_SPACE, value_pattern
 from nprdsl.testing.shapes import Shape, shape_of

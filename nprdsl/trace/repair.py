@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from nprdsl.grammar.ir import Alt, ForkNode, Grammar, JoinNode, MapNode, Node, Repeat, Rule, Seq
+from nprdsl.grammar.ir import ForkNode, Grammar, Node, Repeat, Rule
+from nprdsl.grammar.walk import all_nodes, children, rebuilt
 from nprdsl.structure.events import EnterBranch, LeaveBranch
 from nprdsl.structure.field_content import ArcContent
 from nprdsl.structure.stack import UNBOUNDED, Branch, BranchEnd, Branches, BranchFrame
@@ -119,22 +120,10 @@ def _surplus(state: TagState, machine: TagMachine, tag: str) -> Repair | None:
 
 
 def _fork_of(grammar: Grammar, index: int) -> ForkNode:
-    for rule in grammar.rules.values():
-        for node in _nodes(rule.node):
-            if isinstance(node, ForkNode) and node.block.index == index:
-                return node
+    for node in all_nodes(grammar.rules):
+        if isinstance(node, ForkNode) and node.block.index == index:
+            return node
     raise AssertionError(f"no fork {index}")
-
-
-def _nodes(node: Node) -> list[Node]:
-    found = [node]
-    if isinstance(node, Seq):
-        found += [n for item in node.items for n in _nodes(item)]
-    elif isinstance(node, Alt):
-        found += [n for option in node.options for n in _nodes(option)]
-    elif isinstance(node, (Repeat, MapNode, JoinNode)):
-        found += _nodes(node.node)
-    return found
 
 
 # limits
@@ -190,15 +179,8 @@ def _relaxed(grammar: Grammar) -> Grammar:
 
 
 def _unlimited(node: Node) -> Node:
-    if isinstance(node, Seq):
-        return replace(node, items=tuple(_unlimited(n) for n in node.items))
-    if isinstance(node, Alt):
-        return replace(node, options=tuple(_unlimited(n) for n in node.options))
-    if isinstance(node, Repeat):
-        return replace(node, node=_unlimited(node.node), high=None)
-    if isinstance(node, (MapNode, JoinNode)):
-        return replace(node, node=_unlimited(node.node))
-    return node
+    node = rebuilt(node, map(_unlimited, children(node)))
+    return replace(node, high=None) if isinstance(node, Repeat) else node
 
 
 # missing and misplaced tags

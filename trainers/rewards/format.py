@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Final
 
 from nprdsl.grammar.ir import Grammar, JoinNode, MapNode, Ref
-from nprdsl.grammar.tag_decisions import nodes
+from nprdsl.grammar.walk import all_nodes
 from nprdsl.structure.violations import Violation, ViolationCode
 from nprdsl.trainers.rewards import NO_REWARD, Reason, Reward
 
@@ -126,13 +126,12 @@ def _one(name: str, score: float, why: str) -> Reward:
 def roles_of(grammar: Grammar) -> dict[str, RuleRole]:
     """rule -> its role; rules that are used by no block are left out."""
     roles: dict[str, RuleRole] = {}
-    for rule in grammar.rules.values():
-        for node in nodes(rule.node):
-            match node:
-                case MapNode(node=Ref(rule=name)):
-                    roles.setdefault(name, RuleRole.LIST)
-                case JoinNode(node=Ref(rule=name)):
-                    roles.setdefault(name, RuleRole.JOIN)
+    for node in all_nodes(grammar.rules):
+        match node:
+            case MapNode(node=Ref(rule=name)):
+                roles.setdefault(name, RuleRole.LIST)
+            case JoinNode(node=Ref(rule=name)):
+                roles.setdefault(name, RuleRole.JOIN)
     for block in grammar.blocks:
         roles[block.branch] = RuleRole.BRANCH
         if block.item is not None:

@@ -22,8 +22,8 @@ from nprdsl.pictures import (
     to_svg,
     to_text,
 )
-from nprdsl.pictures.lanes import lanes, places
 from nprdsl.pictures.mask import coverage
+from nprdsl.pictures.trace_pictures import lanes, time_axis
 from nprdsl.trace.graph import ExecutionGraph, Mark, MarkKind, build_graph
 from nprdsl.trace.layout import Layout
 from tests.series_parallel import BLOCKS, Sequence, marks, shapes, with_joins, with_lengths
@@ -119,16 +119,16 @@ def test_text_needs_room() -> None:
 
 def test_nothing_overlaps_in_a_lane() -> None:
     for graph in small_graphs():
-        rows, placed = lanes(graph), places(graph, room=60, junction=2, least=len)
-        assert max(rows.row) + 1 == rows.count == graph.max_width
+        drawn, axis = lanes(graph), time_axis(graph, width=60, junction=2, least=len)
+        assert max(drawn.lane) + 1 == drawn.count == graph.max_width
         taken: set[tuple[int, int]] = set()
         for segment in graph.segments:
-            begin, end = placed.begin[segment.index], placed.end[segment.index]
-            cells = {(rows.row[segment.index], column) for column in range(begin, end)}
+            begin, end = axis.begin[segment.index], axis.end[segment.index]
+            cells = {(drawn.lane[segment.index], column) for column in range(begin, end)}
             assert not cells & taken
             taken |= cells
             for parent in segment.parents:
-                assert placed.end[parent] <= begin
+                assert axis.end[parent] <= begin
 
 
 def test_svg_draws_every_segment_and_is_self_contained() -> None:

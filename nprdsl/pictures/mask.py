@@ -1,4 +1,4 @@
-"""The attention mask of a layout as a picture: a row for each query, a column for each key.
+"""Pictures of the attention mask of a layout: rows are queries, columns are keys.
 
 Long traces are averaged over square blocks. Where a block is larger than `SAMPLES` entries a side,
 that many evenly spaced ones stand for it, so that time and memory do not grow with the square of

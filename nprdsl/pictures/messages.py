@@ -1,4 +1,4 @@
-"""Plain text for people: a fault with its place, its source line, and the way out.
+"""Error messages for people: diagnostics of a schema and violations of a trace as plain text.
 
 The form is that of rustc and Elm: the code and the rule that was broken, the place, the line
 with the place underlined, other places that matter, the way out. No colour; widths count

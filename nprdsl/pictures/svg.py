@@ -1,7 +1,7 @@
-"""Writing SVG: shapes with escaped text, collected into one self-contained document.
+"""Writes SVG: shapes with escaped text, collected into one document without outside references.
 
 Lengths are pixels. Text is measured as if every character were `CHARACTER` wide, which holds for
-the monospace face that all text is set in.
+the monospace face that all text is set in. `mermaid_label` escapes text for the other format.
 """
 
 from __future__ import annotations
@@ -24,12 +24,18 @@ TINTS = (
 )
 PLAIN = ("#f3f4f6", "#4b5563")
 
+_MERMAID = {"#": "#35;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "\n": "<br/>"}
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def xml(text: str) -> str:
     """`text` as XML character data; what XML cannot hold becomes the replacement character."""
     return escape(_NOT_XML.sub("\ufffd", text))
+
+
+def mermaid_label(text: str) -> str:
+    """`text` as the inside of a quoted Mermaid label; a newline becomes a line break."""
+    return "".join(_MERMAID.get(character, character) for character in text)
 
 
 def text_width(text: str, size: float = 12) -> float:
@@ -39,10 +45,10 @@ def text_width(text: str, size: float = 12) -> float:
 def fit(text: str, width: float, size: float = 12) -> str:
     """`text` on one line, cut with an ellipsis to `width`; empty where not even that fits."""
     line = " ".join(text.split())
-    room = int(width / (CHARACTER * size / 12))
-    if len(line) <= room:
+    most = int(width / (CHARACTER * size / 12))
+    if len(line) <= most:
         return line
-    return line[: room - 1].rstrip() + "…" if room > 3 else ""
+    return line[: most - 1].rstrip() + "…" if most > 3 else ""
 
 
 class Drawing:

@@ -9,10 +9,9 @@ cannot say is in `Linear.lost`, a sentence each.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from nprdsl.export.rules import references, trim
 from nprdsl.grammar.ir import (
     Alt,
     Block,
@@ -29,6 +28,7 @@ from nprdsl.grammar.ir import (
     Terminal,
     TerminalKind,
 )
+from nprdsl.grammar.walk import Bodies, children, nodes, rebuilt, references, rule_heights
 
 # The labels tried, the first that the label's terminal accepts: 1 2 3, A B C, a b c.
 _SERIES: tuple[Callable[[int], str], ...] = (
@@ -92,7 +92,7 @@ class _Builder:
             name = todo.pop()
             if name not in done:
                 done[name] = self._plain(self._sources[name])
-                todo.extend(references(done[name]))
+                todo.extend(n.rule for n in nodes(done[name]) if isinstance(n, Ref))
         return done
 
     def _plain(self, node: Node) -> Node:
@@ -101,17 +101,13 @@ class _Builder:
                 return Literal(literal, span)
             case Seq(items=items, span=span):
                 return Seq(tuple(self._plain(item) for item in self._serial(items)), span)
-            case Alt(options=options, span=span):
-                return Alt(tuple(self._plain(option) for option in options), span)
-            case Repeat(node=inner, low=low, high=high, span=span):
-                return Repeat(self._plain(inner), low, high, span)
             case JoinNode(node=inner):
                 return self._plain(inner)
             case ForkNode(block=block, branch=branch, span=span):
                 assert block.item is None, "a map and its process stand in one sequence"
                 return Repeat(branch, block.low, block.high, span)
             case _:
-                return node
+                return rebuilt(node, map(self._plain, children(node)))
 
     def _serial(self, items: tuple[Node, ...]) -> Iterator[Node]:
         """`items` with every map, up to its process, replaced by its counted forms."""
@@ -327,6 +323,35 @@ class _Listing:
                     fewer = None if most is None else most - 1
                     for rest in self._turns(inner, middle, last, fewer):
                         yield (turn, *rest)
+
+
+def trim(rules: Bodies, start: str) -> dict[str, Node]:
+    """The rules reachable from `start` that have a finite text; options that cannot end are
+    dropped."""
+    finite = {name for name, height in rule_heights(rules).items() if height <= len(rules)}
+    kept: dict[str, Node] = {}
+    pending = [start]
+    while pending:
+        name = pending.pop()
+        if name not in kept:
+            pruned = _prune(rules[name], finite)
+            assert pruned is not None
+            kept[name] = pruned
+            pending.extend(references(pruned))
+    return {name: kept[name] for name in rules if name in kept}
+
+
+def _prune(node: Node, finite: Collection[str]) -> Node | None:
+    """`node` without uses of rules that are not `finite`; None if that leaves no text."""
+    if isinstance(node, Ref):
+        return node if node.rule in finite else None
+    inner = children(node)
+    kept = [part for part in (_prune(part, finite) for part in inner) if part is not None]
+    if isinstance(node, Alt):
+        return rebuilt(node, kept) if kept else None
+    if isinstance(node, Repeat) and not kept:
+        return Seq((), node.span) if node.low == 0 else None
+    return rebuilt(node, kept) if len(kept) == len(inner) else None
 
 
 def _same(left: Iterable[Node], right: Iterable[Node]) -> bool:

@@ -11,11 +11,10 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
-from nprdsl.export.contents import Unit, Units, gather
 from nprdsl.export.exported import Export, ExportError, Target
 from nprdsl.export.linear import ExportLimits, Linear
-from nprdsl.export.neighbours import conflicting, head
 from nprdsl.export.regexes import escape, parse, quantifier, to_rust
+from nprdsl.export.units import Unit, Units, conflicting, gather, head
 from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, TerminalKind
 
 _HEADER: Final = "%llguidance {}"

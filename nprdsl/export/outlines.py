@@ -29,8 +29,8 @@ from nprdsl.export.regexes import (
     to_rust,
     union,
 )
-from nprdsl.export.rules import reachable
 from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag, TerminalKind
+from nprdsl.grammar.walk import below
 
 _FIRST_STAND_IN: Final = 0xE000
 _LONGEST: Final = 1_000_000  # characters; outlines-core needs gigabytes for more
@@ -99,9 +99,7 @@ class _Writer:
         text = free_text(spelled, "".join(stand_ins.values()))
         self._text = text_regex(text, START if limits.exact_text else OPEN)
         self._may_spell = len(spelled) < len(linear.tags)
-        self._recursive = frozenset(
-            name for name in linear.rules if name in reachable(linear.rules, name)
-        )
+        self._recursive = {name for name in linear.rules if name in below(name, linear.rules)}
         self._made: dict[tuple[str, tuple[str, ...]], Regex | None] = {}
         self.lost: dict[str, None] = {}
 

@@ -17,8 +17,8 @@ from nprdsl.grammar.walk import Bodies, children
 
 BLANK: Final = 1  # content is glue, or nothing
 FULL: Final = 2  # content holds more than white space
-PASS: Final = "\0pass"
-END: Final = "\0end"
+PASS: Final = "\0"
+END: Final = "\0\0"
 
 Symbols = dict[object, int]
 Leaf = Tag | Literal | Field

@@ -1,18 +1,25 @@
-"""Rules rewritten so that all that stands before a tag, and the tag, are one unit.
+"""Rules rewritten for a lexer: all that stands before a tag, and the tag, become one unit.
 
-A lexer that reads free text greedily cannot find out where it ends unless the tag that ends it is
-part of the same lexeme. Text and tag may stand in different rules, so each rule is split by the
-content that is still open where it begins and where it ends.
+A lexer that takes the longest match cannot find out where free text ends unless the tag that ends
+it is part of the same lexeme. Text and tag may stand in different rules, so `gather` splits each
+rule by the content that is still open where it begins and where it ends.
+
+A unit that begins with a literal can also be lexed as that literal and a rest, and then shares the
+rest with other units (`1:` and `2:` before free text). That is wrong where another unit at the same
+place begins alike: the longer lexeme would swallow the literal. `conflicting` finds those units.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
-from nprdsl.export.rules import holds_tag, reachable, shape, tagged, trim
+from nprdsl.export.linear import trim
 from nprdsl.grammar.diagnostics import Span
-from nprdsl.grammar.ir import Alt, Node, Ref, Repeat, Seq, Tag
+from nprdsl.grammar.first_follow import FirstFollow, Symbols, by_leaf, undefined
+from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag
+from nprdsl.grammar.walk import Bodies, below, children, nodes
 
 Open = tuple[Node, ...]  # content read since the last tag: nodes without tags
 _Ways = dict[Open, Node]  # what was written, by the content that is open behind it
@@ -34,19 +41,19 @@ class Units:
     """
 
     start: str
-    rules: Mapping[str, Node]
+    rules: Bodies
     units: Mapping[str, Unit]
 
 
-def gather(rules: Mapping[str, Node], start: str) -> Units:
+def gather(rules: Bodies, start: str) -> Units:
     """`rules` (reachable, productive) over units of content and tag."""
     return _Gatherer(rules).units(start)
 
 
 class _Gatherer:
-    def __init__(self, rules: Mapping[str, Node]) -> None:
+    def __init__(self, rules: Bodies) -> None:
         self._rules = dict(rules)
-        self._tagged = set(tagged(rules))
+        self._tagged = _tagged(rules)
         self._ends: dict[tuple[str, Open], dict[Open, str]] = {}  # rule, open -> open', its name
         self._units: dict[tuple[Open, str | None], str] = {}
         self._taken = set(rules)
@@ -83,7 +90,7 @@ class _Gatherer:
         return len(self._ends), sum(len(ends) for ends in self._ends.values())
 
     def _read(self, node: Node, opened: Open) -> _Ways:
-        if not holds_tag(node, self._tagged):
+        if not _holds_tag(node, self._tagged):
             return {(*opened, *self._content(node)): Seq((), node.span)}
         match node:
             case Tag(text=text, span=span):
@@ -108,14 +115,14 @@ class _Gatherer:
         match node:
             case Seq(items=items):
                 return tuple(part for item in items for part in self._content(item))
-            case Ref(rule=rule) if rule not in reachable(self._rules, rule):
+            case Ref(rule=rule) if rule not in below(rule, self._rules):
                 return self._content(self._rules[rule])
             case _:
                 return (self._same(node),)
 
     def _same(self, node: Node) -> Node:
         """The first node met that says the same: units of equal content are one unit."""
-        return self._seen.setdefault(shape(node), node)
+        return self._seen.setdefault(_shape(node), node)
 
     def _then(self, ways: _Ways, item: Node) -> _Ways:
         found = []
@@ -183,3 +190,83 @@ def _merge(found: Sequence[Mapping[Open, Node]]) -> _Ways:
         opened: nodes[0] if len(nodes) == 1 else Alt(tuple(nodes), nodes[0].span)
         for opened, nodes in merged.items()
     }
+
+
+def _tagged(rules: Bodies) -> set[str]:
+    """The rules that hold a tag, directly or through others."""
+    tagged: set[str] = set()
+    while more := {n for n in rules if n not in tagged and _holds_tag(rules[n], tagged)}:
+        tagged |= more
+    return tagged
+
+
+def _holds_tag(node: Node, tagged: Collection[str]) -> bool:
+    """Whether a tag is in `node`, given the rules that hold one."""
+    return any(
+        isinstance(inner, Tag) or (isinstance(inner, Ref) and inner.rule in tagged)
+        for inner in nodes(node)
+    )
+
+
+def _shape(node: Node) -> tuple[object, ...]:
+    """A value that is equal for nodes that say the same (nodes themselves compare by identity)."""
+    match node:
+        case Tag(text=own) | Literal(text=own) | Ref(rule=own):
+            return (type(node), own)
+        case Field(terminal=terminal):
+            return (Field, terminal.name)
+        case Repeat(low=low, high=high):
+            return (Repeat, low, high, _shape(node.node))
+        case _:
+            return (type(node), *map(_shape, children(node)))
+
+
+# -- conflicts --------------------------------------------------------------------------------
+
+
+def head(unit: Unit) -> tuple[str, list[Node]]:
+    """The literals that a unit's content begins with, as one text, and the rest of its content."""
+    rest = list(unit.content)
+    text = ""
+    while rest and isinstance(rest[0], Literal):
+        text += rest[0].text
+        rest.pop(0)
+    return text, rest
+
+
+def conflicting(units: Units) -> frozenset[Unit]:
+    """The units that must be one lexeme as a whole."""
+    alternatives = _alternatives(units)
+    whole: set[str] = set()
+    grown = True
+    while grown:
+        grown = False
+        for names in alternatives:
+            content = {name for name in names if units.units[name].content}
+            if content <= whole:
+                continue
+            pairs = combinations(sorted(content), 2)
+            if content & whole or any(_confused(units, one, other) for one, other in pairs):
+                whole |= content
+                grown = True
+    return frozenset(units.units[name] for name in whole)
+
+
+def _confused(units: Units, one: str, other: str) -> bool:
+    (first, _), (second, _) = head(units.units[one]), head(units.units[other])
+    return first != second and (first.startswith(second) or second.startswith(first))
+
+
+def _alternatives(units: Units) -> list[set[str]]:
+    """The sets of units that may come next: at the start, and behind each unit."""
+    sets = FirstFollow(units.rules, units.start, by_leaf)
+    symbols = {undefined(name): name for name in units.units}
+
+    def named(first: Symbols) -> set[str]:
+        return {symbols[symbol] for symbol in first if symbol in symbols}
+
+    behind: dict[str, set[str]] = {name: set() for name in units.units}
+    for node, after in sets.follow.items():
+        if isinstance(node, Ref) and node.rule in behind:
+            behind[node.rule] |= named(after)
+    return [named(sets.first(units.rules[units.start])), *behind.values()]

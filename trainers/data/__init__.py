@@ -1,5 +1,6 @@
-"""Data for training and evaluation: problems and traces, with an account of every bad row.
+"""Data for training and evaluation: files and datasets in, problems and traces out, and an account
+of every bad row.
 
-`sources` reads rows of files, folders and `datasets`; `fields` finds the prompt and the answer in
-them; `problems` checks the rows one by one.
+`sources` reads the rows of files, folders and `datasets`; `fields` finds the prompt and the answer
+in a row and checks their values; `problems` makes problems and traces of them.
 """

@@ -1,15 +1,18 @@
-"""Which field of a row is the prompt, which the answer: by well-known names, or as the caller says.
+"""The fields of a row: which is the prompt, which the answer, and what may stand in them.
 
-Rows of the published sets are brought to one form first: ORZ's turns of a conversation
-(arXiv:2503.24290), and answers that stand inside another field. Where two fields could be meant, or
-none, the source is refused with the names that were found; nothing is guessed. Without a field for
-the answer, the box in a `solution` is it (MATH, Minerva).
+A row comes as the source has it; a caller gets the names of its fields and their values, checked.
+Names are found among well-known ones, or the caller gives them. Where two fields could be meant, or
+none, the source is refused with the names that it has; nothing is guessed. Rows of the published
+sets are brought to one form first: ORZ's turns of a conversation (arXiv:2503.24290), and answers
+that stand inside another field. Without a field for the answer, the box in a `solution` is it
+(MATH, Minerva).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from nprdsl.trainers.data.sources import AUTO, SourceError
 from nprdsl.trainers.grading.answers import answer_of
@@ -30,6 +33,7 @@ TRACES: Final = ("trace", "completion", "response")
 IDS: Final = ("id", "unique_id", "problem_id", "problem_idx", "uid", "idx")
 CONTEXTS: Final = ("puzzle", "context")  # stands before the question
 CHOICES: Final = ("choices", "options")
+LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # of choices
 
 Record = Mapping[str, Any]
 
@@ -58,13 +62,7 @@ def find(record: Record, name: str) -> Any:
     return find(within, inner) if dot and isinstance(within, Mapping) else None
 
 
-def answer(record: Record, name: str) -> Any:
-    """The answer in a field: what stands in its box, if it has one."""
-    value = find(record, name)
-    boxed = answer_of(value) if isinstance(value, str) else None
-    if boxed is None and name == SOLUTION and value is not None:
-        raise RowError("the solution has no boxed answer")
-    return value if boxed is None else boxed
+# -- names -----------------------------------------------------------------------------------------
 
 
 def choose(
@@ -75,17 +73,17 @@ def choose(
         if not any(find(record, given) is not None for record in records):
             raise SourceError(f"`{name}` has no field `{given}`; {_listed(records)}")
         return given
-    found = [field for field in known if any(find(record, field) is not None for record in records)]
-    if len(found) == 1:
-        return found[0]
+    fields = [n for n in known if any(find(record, n) is not None for record in records)]
+    if len(fields) == 1:
+        return fields[0]
     option = f"name it with {what}_field"
-    if not found and known is ANSWERS and any(SOLUTION in record for record in records):
+    if not fields and known is ANSWERS and any(SOLUTION in record for record in records):
         return SOLUTION
-    if not found:
+    if not fields:
         raise SourceError(
             f"no field of `{name}` is known as the {what}; {_listed(records)}; {option}"
         )
-    several = " and ".join(f"`{field}`" for field in found)
+    several = " and ".join(f"`{field}`" for field in fields)
     raise SourceError(f"`{name}` has {several}, each may be the {what}; {option}")
 
 
@@ -116,3 +114,81 @@ def _conversation(turns: Sequence[Any]) -> Record:
 def _listed(records: Sequence[Record]) -> str:
     names = dict.fromkeys(field for record in records for field in record)
     return f"its fields are {', '.join(f'`{n}`' for n in names) or 'none'}"
+
+
+# -- values; all raise RowError, `what` names the value --------------------------------------------
+
+
+def text(what: str, value: object) -> str:
+    """A text that is not blank."""
+    if value is None:
+        raise RowError(f"the {what} is missing")
+    if not isinstance(value, str):
+        raise RowError(f"the {what} is of type {type(value).__name__}, not a text")
+    if not value.strip():
+        raise RowError(f"the {what} is blank")
+    return value
+
+
+def prompt_text(value: object) -> str:
+    """A text, or the one message of a chat with its user."""
+    if not _is_list(value):
+        return text("prompt", value)
+    roles = [m.get("role") if isinstance(m, Mapping) else None for m in value]
+    if roles != ["user"]:
+        several = f"a list of {len(roles)}, not a text or one message of the user"
+        raise RowError(f"the prompt is {several}")
+    return text("prompt", value[0].get("content"))
+
+
+def scalar_text(what: str, value: object) -> str:
+    """A text or a number as text; several in a list are one, joined by commas."""
+    if isinstance(value, bool):
+        raise RowError(f"the {what} is {value}, neither a text nor a number")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RowError(f"the {what} is {value}, not a number")
+    if isinstance(value, (int, float)):
+        return str(int(value)) if value == int(value) else repr(value)
+    if _is_list(value):
+        if not value:
+            raise RowError(f"the {what} is an empty list")
+        return ", ".join(scalar_text(what, one) for one in value)
+    return text(what, value).strip()
+
+
+def answer_value(record: Record, name: str) -> Any:
+    """The value of the field with the answer; of a text with a box what stands in that."""
+    value = find(record, name)
+    boxed = answer_of(value) if isinstance(value, str) else None
+    if boxed is None and name == SOLUTION and value is not None:
+        raise RowError("the solution has no boxed answer")
+    return value if boxed is None else boxed
+
+
+def choice_texts(value: object) -> tuple[str, ...]:
+    """The choices of a list of texts, or of a mapping from letters to texts."""
+    if isinstance(value, Mapping):
+        if list(value) != list(LETTERS[: len(value)]):
+            keys = ", ".join(map(str, value))
+            raise RowError(f"the choices are under {keys}, not under A, B, C …")
+        value = list(value.values())
+    if not _is_list(value):
+        raise RowError(f"the choices are of type {type(value).__name__}, not a list of texts")
+    if len(value) > len(LETTERS):
+        raise RowError(f"the choices are {len(value)}, more than there are letters")
+    return tuple(scalar_text("choices", one) for one in value)
+
+
+def right_letter(answer: str, choices: Sequence[str]) -> str:
+    """The letter of the right choice, which may be given as text, letter or index from 0."""
+    if choices.count(answer) == 1:
+        return LETTERS[choices.index(answer)]
+    if len(answer) == 1 and answer.upper() in LETTERS[: len(choices)]:
+        return answer.upper()
+    if answer.isdecimal() and int(answer) < len(choices):
+        return LETTERS[int(answer)]
+    raise RowError(f"the answer `{answer}` is none of the {len(choices)} choices")
+
+
+def _is_list(value: object) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))

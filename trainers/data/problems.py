@@ -11,20 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from nprdsl.trainers.data.fields import (
-    ANSWERS,
-    CHOICES,
-    CONTEXTS,
-    IDS,
-    PROMPTS,
-    TRACES,
-    Record,
-    answer,
-    choose,
-    find,
-    first,
-    record,
-)
+from nprdsl.trainers.data import fields
+from nprdsl.trainers.data.fields import LETTERS, Record, choose, find, first
 from nprdsl.trainers.data.sources import (
     AUTO,
     RawRow,
@@ -32,14 +20,12 @@ from nprdsl.trainers.data.sources import (
     RejectedRow,
     SourceError,
     read_rows,
-    refused,
+    rejected_row,
 )
-from nprdsl.trainers.data.values import LETTERS, ProblemRow, TraceRow, checked
 
 _LISTED: Final = 10  # rejected rows that an account shows
 
 _Example = TypeVar("_Example")
-_Readable = list[tuple[RawRow, Record]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,32 +105,34 @@ def read_problems(
     gets the source's name and its number; a second row with the same id is rejected. Raises
     SourceError where nothing can be read.
     """
-    raw = read_rows(source, split=split, subset=subset)
-    rows, bad = _readable(raw)
-    records = [fields for _, fields in rows]
-    prompt = choose(raw.name, records, PROMPTS, prompt_field, "prompt")
-    answered = choose(raw.name, records, ANSWERS, answer_field, "answer")
-    named = first(raw.name, records, IDS, id_field)
-    context, choices = first(raw.name, records, CONTEXTS), first(raw.name, records, CHOICES)
-    seen: dict[str, str] = {}
+    raw, records, rejected = _records(source, split, subset)
+    prompt = choose(raw.name, records, fields.PROMPTS, prompt_field, "prompt")
+    answer = choose(raw.name, records, fields.ANSWERS, answer_field, "answer")
+    named = first(raw.name, records, fields.IDS, id_field)
+    context = first(raw.name, records, fields.CONTEXTS)
+    choices = first(raw.name, records, fields.CHOICES)
+    places: dict[str, str] = {}  # of ids
 
-    def take(row: RawRow, fields: Record) -> Problem:
-        values = {
-            "id": _id(source, row, fields, named),
-            "prompt": find(fields, prompt),
-            "answer": answer(fields, answered),
-            "context": find(fields, context) or "",
-            "choices": find(fields, choices) or (),
-        }
-        found = checked(ProblemRow, values)
-        right = found.letter if found.choices else found.answer
-        if found.id in seen:
-            raise ValueError(f"the id `{found.id}` stands at {seen[found.id]} already")
-        seen[found.id] = row.where
-        return Problem(found.id, found.text, right, found.choices)
+    def take(row: RawRow, record: Record) -> Problem:
+        answer_value = fields.answer_value(record, answer)
+        name = _id(source, row, record, named)
+        question = fields.prompt_text(find(record, prompt))
+        right = fields.scalar_text("answer", answer_value)
+        before = find(record, context) or ""
+        if not isinstance(before, str):
+            raise fields.RowError(f"the context is of type {type(before).__name__}, not a text")
+        texts = fields.choice_texts(find(record, choices) or ())
+        if texts:
+            right = fields.right_letter(right, texts)
+        if name in places:
+            raise fields.RowError(f"the id `{name}` stands at {places[name]} already")
+        places[name] = row.where
+        listed = "\n".join(f"{a}. {b}" for a, b in zip(LETTERS, texts, strict=False))
+        whole = "\n\n".join(part for part in (before, question, listed) if part)
+        return Problem(name, whole, right, texts)
 
-    problems, rejected = _take(raw, rows, bad, take)
-    return Loaded(raw.name, problems, rejected)
+    problems, bad = _take(raw, records, rejected, take)
+    return Loaded(raw.name, problems, bad)
 
 
 def read_traces(
@@ -160,63 +148,65 @@ def read_traces(
 
     Several traces may share an id. Raises SourceError where nothing can be read.
     """
+    raw, records, rejected = _records(source, split, subset)
+    prompt = choose(raw.name, records, fields.PROMPTS, prompt_field, "prompt")
+    trace = choose(raw.name, records, fields.TRACES, trace_field, "trace")
+    named = first(raw.name, records, fields.IDS, id_field)
+
+    def take(row: RawRow, record: Record) -> TraceExample:
+        return TraceExample(
+            _id(source, row, record, named),
+            fields.prompt_text(find(record, prompt)),
+            fields.text("trace", find(record, trace)),
+        )
+
+    traces, bad = _take(raw, records, rejected, take)
+    return LoadedTraces(raw.name, traces, bad)
+
+
+def _records(
+    source: str | Path, split: str, subset: str
+) -> tuple[RawRows, list[Record], list[RejectedRow]]:
+    """The rows of a source that have fields, these fields, and the rows that have none."""
     raw = read_rows(source, split=split, subset=subset)
-    rows, bad = _readable(raw)
-    records = [fields for _, fields in rows]
-    prompt = choose(raw.name, records, PROMPTS, prompt_field, "prompt")
-    trace = choose(raw.name, records, TRACES, trace_field, "trace")
-    named = first(raw.name, records, IDS, id_field)
-
-    def take(row: RawRow, fields: Record) -> TraceExample:
-        values = {
-            "id": _id(source, row, fields, named),
-            "prompt": find(fields, prompt),
-            "trace": find(fields, trace),
-        }
-        found = checked(TraceRow, values)
-        return TraceExample(found.id, found.prompt, found.trace)
-
-    traces, rejected = _take(raw, rows, bad, take)
-    return LoadedTraces(raw.name, traces, rejected)
-
-
-def _readable(raw: RawRows) -> tuple[_Readable, list[RejectedRow]]:
-    """Rows with their fields, and rows that have none."""
-    good: _Readable = []
-    bad = list(raw.rejected)
+    rows: list[RawRow] = []
+    records: list[Record] = []
+    rejected = list(raw.rejected)
     for row in raw.rows:
         try:
-            good.append((row, record(row.value)))
-        except ValueError as error:
-            bad.append(refused(row, str(error)))
-    if not good:
-        raise _none(raw.name, bad)
-    return good, bad
+            records.append(fields.record(row.value))
+            rows.append(row)
+        except fields.RowError as error:
+            rejected.append(rejected_row(row, str(error)))
+    if not rows:
+        raise _none(raw.name, rejected)
+    return RawRows(raw.name, tuple(rows)), records, rejected
 
 
 def _take(
     raw: RawRows,
-    rows: _Readable,
-    bad: list[RejectedRow],
+    records: Sequence[Record],
+    rejected: Sequence[RejectedRow],
     take: Callable[[RawRow, Record], _Example],
 ) -> tuple[tuple[_Example, ...], tuple[RejectedRow, ...]]:
-    """What `take` makes of the rows; those that it refuses join the bad ones."""
+    """What `take` makes of the rows; those that it refuses join the rejected ones."""
     taken: list[_Example] = []
-    rejected = list(bad)
-    for row, fields in rows:
+    bad = list(rejected)
+    for row, record in zip(raw.rows, records, strict=True):
         try:
-            taken.append(take(row, fields))
+            taken.append(take(row, record))
         except ValueError as error:
-            rejected.append(refused(row, str(error)))
-    rejected.sort(key=lambda one: one.number)
+            bad.append(rejected_row(row, str(error)))
+    bad.sort(key=lambda one: one.number)
     if not taken:
-        raise _none(raw.name, rejected)
-    return tuple(taken), tuple(rejected)
+        raise _none(raw.name, bad)
+    return tuple(taken), tuple(bad)
 
 
-def _id(source: str | Path, row: RawRow, fields: Record, named: str) -> object:
-    given = find(fields, named)
-    return f"{Path(source).stem}-{row.number}" if given is None else given
+def _id(source: str | Path, row: RawRow, record: Record, field: str) -> str:
+    """The id of a row, else the source's name and the row's number."""
+    given = find(record, field)
+    return f"{Path(source).stem}-{row.number}" if given is None else fields.scalar_text("id", given)
 
 
 def _none(name: str, rejected: Sequence[RejectedRow]) -> SourceError:

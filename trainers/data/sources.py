@@ -76,7 +76,7 @@ def read_rows(source: str | Path, *, split: str = AUTO, subset: str = AUTO) -> R
     return _dataset(str(source), str(source), split, subset)
 
 
-def refused(row: RawRow, reason: str) -> RejectedRow:
+def rejected_row(row: RawRow, reason: str) -> RejectedRow:
     """The row, rejected."""
     return RejectedRow(row.where, reason, excerpt(row.value), row.number)
 

@@ -5,18 +5,15 @@ Only problems that both have count, and their differences are drawn again (see `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
-from typing import Final
 
 from nprdsl.trainers.evaluate.bootstrap import Estimate, difference
-from nprdsl.trainers.evaluate.figures import best_at, by_problem
+from nprdsl.trainers.evaluate.figures import QUOTIENTS, Quotient, best_at, by_problem, sums
 from nprdsl.trainers.evaluate.reports import Report, ReportError, SuiteReport
 from nprdsl.trainers.evaluate.samples import Sample
 
-Group = Sequence[Sample]
-Share = tuple[float, float]  # what a problem adds above and below the line
+Groups = Sequence[Sequence[Sample]]  # the samples of each problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +67,8 @@ def compare(named: Sequence[tuple[str, Report]]) -> tuple[Pair, ...]:
 def _pair(
     suite: str,
     name: str,
-    one: Mapping[str, Group],
-    two: Mapping[str, Group],
+    one: Mapping[str, Sequence[Sample]],
+    two: Mapping[str, Sequence[Sample]],
     reports: tuple[SuiteReport, SuiteReport],
 ) -> Pair:
     common = [problem for problem in one if problem in two]
@@ -88,58 +85,27 @@ def _pair(
         only_first=len(one) - len(common),
         only_other=len(two) - len(common),
         differences=tuple(
-            _difference(figure, share, [one[p] for p in common], [two[p] for p in common])
-            for figure, share in _figures(k).items()
+            _difference(figure, quotient, [one[p] for p in common], [two[p] for p in common])
+            for figure, quotient in _figures(k).items()
         ),
     )
 
 
-def _difference(
-    figure: str, share: Callable[[Group], Share], one: Sequence[Group], two: Sequence[Group]
-) -> Difference:
-    first = _columns([share(group) for group in one])
-    other = _columns([share(group) for group in two])
-    return Difference(figure, _value(first), _value(other), difference(other, first))
+def _difference(figure: str, quotient: Quotient, one: Groups, two: Groups) -> Difference:
+    first, other = sums(quotient, one), sums(quotient, two)
+    return Difference(figure, _value(*first), _value(*other), difference(other, first))
 
 
-def _columns(shares: Sequence[Share]) -> tuple[list[float], list[float]]:
-    return [above for above, _ in shares], [below for _, below in shares]
+def _value(dividends: Sequence[float], divisors: Sequence[float]) -> float:
+    below = sum(divisors)
+    return sum(dividends) / below if below else 0.0
 
 
-def _value(columns: tuple[Sequence[float], Sequence[float]]) -> float:
-    below = sum(columns[1])
-    return sum(columns[0]) / below if below else 0.0
+def _figures(k: int) -> dict[str, Quotient]:
+    """The figures to be compared; best@k where k is above 1."""
 
+    def best(group: Sequence[Sample]) -> tuple[float, float]:
+        return best_at(k, len(group), sum(sample.right for sample in group)), 1.0
 
-def _figures(k: int) -> dict[str, Callable[[Group], Share]]:
-    """What each problem adds to a figure, above and below the line; best@k where k is above 1."""
-    best = {f"best@{k}": lambda group: (_best(group, k), 1.0)} if k > 1 else {}
-    return {"accuracy": _ACCURACY, **best, **_OTHERS}
-
-
-def _best(group: Group, k: int) -> float:
-    return best_at(k, len(group), sum(sample.right for sample in group))
-
-
-def _ran(group: Group) -> list[Sample]:
-    return [sample for sample in group if not sample.failed]
-
-
-def _ACCURACY(group: Group) -> Share:
-    return fmean(sample.right for sample in group), 1.0
-
-
-_OTHERS: Final[Mapping[str, Callable[[Group], Share]]] = {
-    "legal": lambda group: (fmean(s.legal for s in group), 1.0),
-    "parallel": lambda group: (fmean(s.forks > 0 for s in group), 1.0),
-    "tokens": lambda group: (float(sum(s.tokens for s in _ran(group))), float(len(_ran(group)))),
-    "critical path": lambda group: (
-        float(sum(s.critical_path for s in _ran(group))),
-        float(len(_ran(group))),
-    ),
-    "degree": lambda group: (
-        float(sum(s.tokens for s in _ran(group))),
-        float(sum(s.critical_path for s in _ran(group))),
-    ),
-    "time to answer": lambda group: (sum(s.time_s for s in _ran(group)), float(len(_ran(group)))),
-}
+    named = {f"best@{k}": best} if k > 1 else {}
+    return {"accuracy": QUOTIENTS["accuracy"], **named, **QUOTIENTS}

@@ -1,17 +1,18 @@
 """The figures of an evaluation, from its samples alone.
 
 avg@k is the share of right samples. best@k is the chance that one of k samples is right; with more
-than k samples the unbiased estimator (arXiv:2107.03374). The parallel trigger rate is the share of
-samples with a fork into two or more branches (arXiv:2512.07461, eq. 8). A failed sample counts as
-wrong, illegal and sequential; lengths and times are those of samples that did not fail.
+than k samples the unbiased estimator (arXiv:2107.03374, eq. 1). The parallel trigger rate is the
+share of samples with a fork into two or more branches (arXiv:2512.07461, eq. 8). A failed sample
+counts as wrong, illegal and sequential; lengths and times are those of samples that did not fail.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
+from typing import Final
 
 from nprdsl.structure.events import EndReason
 from nprdsl.trainers.evaluate.bootstrap import Estimate, mean, ratio
@@ -63,6 +64,42 @@ class Figures:
     baseline: Baseline | None
 
 
+Quotient = Callable[[Sequence[Sample]], tuple[float, float]]
+
+
+def _share(value: Callable[[Sample], bool]) -> Quotient:
+    """The share of samples for which something holds."""
+    return lambda group: (fmean(value(sample) for sample in group), 1.0)
+
+
+def _per(value: Callable[[Sample], float], unit: Callable[[Sample], float]) -> Quotient:
+    """The ratio of two sums over the samples that did not fail."""
+
+    def quotient(group: Sequence[Sample]) -> tuple[float, float]:
+        ran = [sample for sample in group if not sample.failed]
+        return float(sum(map(value, ran))), float(sum(map(unit, ran)))
+
+    return quotient
+
+
+# What the samples of a problem add to a figure: dividend and divisor, to be summed over problems.
+QUOTIENTS: Final[Mapping[str, Quotient]] = {
+    "accuracy": _share(lambda s: s.right),
+    "legal": _share(lambda s: s.legal),
+    "parallel": _share(lambda s: s.forks > 0),
+    "tokens": _per(lambda s: s.tokens, lambda s: 1),
+    "critical path": _per(lambda s: s.critical_path, lambda s: 1),
+    "degree": _per(lambda s: s.tokens, lambda s: s.critical_path),
+    "time to answer": _per(lambda s: s.time_s, lambda s: 1),
+}
+
+
+def sums(quotient: Quotient, groups: Sequence[Sequence[Sample]]) -> tuple[list[float], list[float]]:
+    """Dividends and divisors, one of each for every problem."""
+    pairs = [quotient(group) for group in groups]
+    return [dividend for dividend, _ in pairs], [divisor for _, divisor in pairs]
+
+
 def figures(samples: Sequence[Sample], mode: Mode = Mode.PARALLEL) -> Figures:
     """The figures of the samples decoded in `mode`; those decoded in turn are their baseline."""
     own = [sample for sample in samples if sample.mode is mode]
@@ -72,23 +109,23 @@ def figures(samples: Sequence[Sample], mode: Mode = Mode.PARALLEL) -> Figures:
     counts = {len(group) for group in groups.values()}
     if len(counts) != 1:
         raise ValueError(f"some problems have {min(counts)} samples, others {max(counts)}")
-    ran = {name: [s for s in group if not s.failed] for name, group in groups.items()}
-    number = [float(len(group)) for group in ran.values()]
-    tokens = [float(sum(s.tokens for s in group)) for group in ran.values()]
-    path = [float(sum(s.critical_path for s in group)) for group in ran.values()]
     turns = [sample for sample in samples if sample.mode is Mode.IN_TURN]
+
+    def estimate(figure: str) -> Estimate:
+        return ratio(*sums(QUOTIENTS[figure], list(groups.values())))
+
     return Figures(
         problems=len(groups),
         samples=counts.pop(),
-        accuracy=mean([fmean(s.right for s in group) for group in groups.values()]),
+        accuracy=estimate("accuracy"),
         best=_best(groups),
         legal_rate=fmean(s.legal for s in own),
-        trigger_rate=mean([fmean(s.forks > 0 for s in group) for group in groups.values()]),
+        trigger_rate=estimate("parallel"),
         completed_rate=fmean(s.finish is EndReason.COMPLETED for s in own),
         failed=sum(s.failed for s in own),
-        tokens=ratio(tokens, number),
-        critical_path=ratio(path, number),
-        degree=ratio(tokens, path),
+        tokens=estimate("tokens"),
+        critical_path=estimate("critical path"),
+        degree=estimate("degree"),
         speed=_speed(own),
         baseline=_baseline(own, turns) if turns and mode is Mode.PARALLEL else None,
     )
@@ -96,10 +133,10 @@ def figures(samples: Sequence[Sample], mode: Mode = Mode.PARALLEL) -> Figures:
 
 def by_problem(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
     """The samples of each problem, problems in the order of their first sample."""
-    found: dict[str, list[Sample]] = {}
+    groups: dict[str, list[Sample]] = {}
     for sample in samples:
-        found.setdefault(sample.problem, []).append(sample)
-    return found
+        groups.setdefault(sample.problem, []).append(sample)
+    return groups
 
 
 def best_at(k: int, samples: int, right: int) -> float:

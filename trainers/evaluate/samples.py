@@ -13,7 +13,7 @@ from enum import StrEnum
 import numpy as np
 
 from nprdsl.masks.bound_schema import BoundSchema
-from nprdsl.runtime.results import Completion, Result
+from nprdsl.runtime.results import Completion, Result, Usage
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.structure.events import EndReason
 from nprdsl.structure.violations import TraceError
@@ -87,25 +87,8 @@ def judged(
 ) -> Sample:
     """A result as a sample of the problem."""
     graph = None if result.trace is None else result.trace.graph
-    usage = result.usage
-    return Sample(
-        problem=problem.id,
-        number=number,
-        mode=mode,
-        answer=answer_of(result.text, fallback) or "",
-        right=not result.error and is_right(result.text, problem.answer, fallback, problem.choices),
-        legal=result.trace is not None,
-        forks=wide_forks(graph),
-        tokens=usage.total,
-        sampled_tokens=usage.sampled_tokens,
-        critical_path=min(usage.critical_path, usage.total),
-        time_s=usage.time_s,
-        wall_s=wall_s,
-        finish=result.finish,
-        trace=_digest(result.token_ids),
-        text=result.text,
-        error=result.error,
-    )
+    legal = result.trace is not None
+    return _sample(problem, number, mode, result, graph, result.usage, legal, wall_s, fallback)
 
 
 def judged_freely(
@@ -125,46 +108,46 @@ def judged_freely(
         graph: ExecutionGraph | None = bound.parse((*prompt, *ids), prompt=len(prompt)).graph
     except TraceError:
         graph = None
-    text = completion.text
-    right = not completion.error and is_right(text, problem.answer, fallback, problem.choices)
-    return Sample(
-        problem=problem.id,
-        number=number,
-        mode=Mode.FREE,
-        answer=answer_of(text, fallback) or "",
-        right=right,
-        legal=graph is not None and completion.finish is EndReason.COMPLETED,
-        forks=wide_forks(graph),
-        tokens=len(ids),
-        sampled_tokens=len(ids),
-        critical_path=len(ids),
-        time_s=time_s,
-        wall_s=wall_s,
-        finish=completion.finish,
-        trace=_digest(ids),
-        text=text,
-        error=completion.error,
-    )
+    legal = graph is not None and completion.finish is EndReason.COMPLETED
+    usage = Usage(len(prompt), len(ids), 0, len(ids), len(ids), time_s)
+    return _sample(problem, number, Mode.FREE, completion, graph, usage, legal, wall_s, fallback)
 
 
 def unanswered(problem: Problem, number: int, mode: Mode, error: str) -> Sample:
     """A sample that could not be run."""
+    nothing = Completion((), "", (), (), EndReason.FAILED, error)
+    usage = Usage(0, 0, 0, 0, 0, 0.0)
+    return _sample(problem, number, mode, nothing, None, usage, False, 0.0, Fallback.NONE)
+
+
+def _sample(
+    problem: Problem,
+    number: int,
+    mode: Mode,
+    written: Result | Completion,
+    graph: ExecutionGraph | None,
+    usage: Usage,
+    legal: bool,
+    wall_s: float,
+    fallback: Fallback,
+) -> Sample:
+    text, ids, error = written.text, written.token_ids, written.error
     return Sample(
         problem=problem.id,
         number=number,
         mode=mode,
-        answer="",
-        right=False,
-        legal=False,
-        forks=0,
-        tokens=0,
-        sampled_tokens=0,
-        critical_path=0,
-        time_s=0.0,
-        wall_s=0.0,
-        finish=EndReason.FAILED,
-        trace="",
-        text="",
+        answer=answer_of(text, fallback) or "",
+        right=not error and is_right(text, problem.answer, fallback, problem.choices),
+        legal=legal,
+        forks=wide_forks(graph),
+        tokens=usage.total,
+        sampled_tokens=usage.sampled_tokens,
+        critical_path=min(usage.critical_path, usage.total),
+        time_s=usage.time_s,
+        wall_s=wall_s,
+        finish=written.finish,
+        trace=_digest(ids) if ids else "",
+        text=text,
         error=error,
     )
 
@@ -177,7 +160,7 @@ def seeded(sampling: Sampling, seed: int, problem: Problem, number: int) -> Samp
 
 
 def wide_forks(graph: ExecutionGraph | None) -> int:
-    """Forks into two or more branches."""
+    """Forks into two or more branches (arXiv:2512.07461, eq. 8)."""
     return 0 if graph is None else sum(len(fork.after) >= 2 for fork in graph.forks)
 
 

@@ -16,7 +16,8 @@ import nprdsl
 from nprdsl.export import ExportError, ExportLimits, Target, export
 from nprdsl.export.freetext import OPEN, START, free_text, text_regex
 from nprdsl.export.linear import linearise
-from nprdsl.export.regexes import Regex, parse, to_rust
+from nprdsl.export.rust_regex import to_rust
+from nprdsl.regular.syntax import Regex, parse
 from nprdsl.schema import Schema
 from nprdsl.structure.field_content import BLANKS
 from tests.linear_samples import sample

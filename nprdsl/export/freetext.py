@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from nprdsl.export.regexes import (
+from nprdsl.regular.aho_corasick import NO_WORD, ROOT, aho_corasick
+from nprdsl.regular.syntax import (
     EMPTY,
     Chars,
     Regex,
@@ -20,7 +21,6 @@ from nprdsl.export.regexes import (
     one_of,
     union,
 )
-from nprdsl.regular.aho_corasick import NO_WORD, ROOT, aho_corasick
 from nprdsl.structure.field_content import BLANKS
 
 

@@ -13,9 +13,10 @@ from typing import Final
 
 from nprdsl.export.exported import Export, ExportError, Target
 from nprdsl.export.linear import ExportLimits, Linear
-from nprdsl.export.regexes import escape, parse, quantifier, to_rust
+from nprdsl.export.rust_regex import escape, quantifier, to_rust
 from nprdsl.export.units import Unit, Units, conflicting, gather, head
 from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, TerminalKind
+from nprdsl.regular.syntax import parse
 
 _HEADER: Final = "%llguidance {}"
 _TEXT: Final = r"(?s:.)*[^ \t\n\r\x0b\x0c](?s:.)*"

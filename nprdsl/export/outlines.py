@@ -18,7 +18,10 @@ from typing import Final
 from nprdsl.export.exported import Export, ExportError, Target
 from nprdsl.export.freetext import OPEN, START, free_text, text_regex
 from nprdsl.export.linear import ExportLimits, Linear
-from nprdsl.export.regexes import (
+from nprdsl.export.rust_regex import to_rust
+from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag, TerminalKind
+from nprdsl.grammar.walk import below
+from nprdsl.regular.syntax import (
     Concat,
     Regex,
     Times,
@@ -26,11 +29,8 @@ from nprdsl.export.regexes import (
     concat,
     literal,
     parse,
-    to_rust,
     union,
 )
-from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag, TerminalKind
-from nprdsl.grammar.walk import below
 
 _FIRST_STAND_IN: Final = 0xE000
 _LONGEST: Final = 1_000_000  # characters; outlines-core needs gigabytes for more

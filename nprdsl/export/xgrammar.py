@@ -15,8 +15,9 @@ from collections.abc import Iterator, Mapping
 from nprdsl.export.exported import Export, Target
 from nprdsl.export.freetext import START, TextState, free_text
 from nprdsl.export.linear import ExportLimits, Linear
-from nprdsl.export.regexes import Chars, Concat, Regex, Times, Union, compact, parse, quantifier
+from nprdsl.export.rust_regex import compact, quantifier
 from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag, TerminalKind
+from nprdsl.regular.syntax import Chars, Concat, Regex, Times, Union, parse
 
 _TEXT = "TEXT"
 _ROOT = "root"

@@ -15,7 +15,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from nprdsl.regular.positions import END, STATE_LIMIT, Positions, RegexError, bits, positions
+from nprdsl.regular.positions import END, Positions, bits, positions
+from nprdsl.regular.syntax import STATE_LIMIT, RegexError
 
 __all__ = ["Dfa", "RegexError", "beyond", "compile_regex", "utf8_dfa", "whitespace_loop"]
 

@@ -1,0 +1,73 @@
+"""Regular expressions in the syntax of Rust's `regex`, which outlines-core and llguidance read.
+
+`\\d`, `\\w`, `\\s` are ASCII classes in a schema and Unicode ones in Rust, so every class is
+written out as ranges.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from nprdsl.regular.codepoints import EVERYTHING, Ranges
+from nprdsl.regular.syntax import Chars, Concat, Regex, Times, Union, complement
+
+_SYNTAX: Final = frozenset(r"\.+*?()|[]{}^$#&-~/")
+_CONTROL: Final = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "\f": r"\x0c", "\v": r"\x0b"}
+_LAST: Final = EVERYTHING[-1][1]
+
+
+def to_rust(regex: Regex) -> str:
+    match regex:
+        case Chars(ranges=((low, high),)) if low == high:
+            return escape(chr(low))
+        case Chars():
+            return _rust_class(regex)
+        case Concat(parts=parts):
+            return "".join(
+                f"(?:{to_rust(p)})" if isinstance(p, Union) else to_rust(p) for p in parts
+            )
+        case Union(options=options):
+            return "|".join(to_rust(option) for option in options)
+        case Times(regex=inner, low=low, high=high):
+            text = to_rust(inner)
+            return (text if isinstance(inner, Chars) else f"(?:{text})") + quantifier(low, high)
+
+
+def escape(letter: str) -> str:
+    """One character in Rust's syntax, inside or outside a class."""
+    if letter in _SYNTAX:
+        return "\\" + letter
+    if letter in _CONTROL:
+        return _CONTROL[letter]
+    return letter if letter.isprintable() else f"\\x{{{ord(letter):x}}}"
+
+
+def quantifier(low: int, high: int | None) -> str:
+    match low, high:
+        case 0, 1:
+            return "?"
+        case 0, None:
+            return "*"
+        case 1, None:
+            return "+"
+        case _:
+            return f"{{{low}}}" if low == high else f"{{{low},{'' if high is None else high}}}"
+
+
+def compact(found: Chars) -> tuple[bool, Ranges]:
+    """Whether the class is shorter when negated, and the ranges to write."""
+    inverse = complement(found).ranges
+    if found.ranges and found.ranges[-1][1] == _LAST:
+        return True, inverse
+    return False, found.ranges
+
+
+def _rust_class(found: Chars) -> str:
+    negated, ranges = compact(found)
+    if not ranges:
+        return r"(?s:.)" if negated else r"[^\x{0}-\x{10ffff}]"
+    members = (
+        escape(chr(low)) if low == high else f"{escape(chr(low))}-{escape(chr(high))}"
+        for low, high in ranges
+    )
+    return f"[{'^' if negated else ''}{''.join(members)}]"

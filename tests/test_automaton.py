@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from nprdsl.grammar.diagnostics import SchemaError
 from nprdsl.masks.automaton import GlueMode
 from nprdsl.masks.bound_schema import BoundSchema
-from nprdsl.masks.fields import Local, counts
+from nprdsl.masks.fields import FieldState
 from nprdsl.masks.matcher import IllegalTokenError, Matcher
 from nprdsl.schema import Schema, load
 from nprdsl.structure.tag_machine import Bounds
@@ -344,13 +344,13 @@ def test_only_a_tag_ends_a_goal(special: bool, close: str) -> None:
     bound = made.bind(byte_vocabulary(special=made.tags if special else ()))
     fields, matcher = bound.automaton().fields, bound.matcher()
     assert advance(matcher, ids_of(bound, "<g>\n<plan>1:a"))
-    goals = [local for local in fields.known.values() if counts(local)]
+    goals = [state for state in fields.known.values() if state.is_counted]
     assert goals
-    for local in goals:
+    for state in goals:
         for byte in range(256):
-            moved = fields.step(local, byte)
-            if isinstance(moved, Local):
-                assert counts(moved) and counts(fields.settle(moved))
+            moved = fields.step(state, byte)
+            if isinstance(moved, FieldState):
+                assert moved.is_counted and fields.settle(moved).is_counted
                 goals += [at for at in (moved, fields.settle(moved)) if at not in goals]
 
 

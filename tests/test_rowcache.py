@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 
 import nprdsl
-from nprdsl.masks.fields import FieldMachine, Local
-from nprdsl.masks.mask_cache import RowCache
-from nprdsl.masks.mask_rows import Rows, walk
+from nprdsl.masks.fields import FieldMachine, FieldState, tag_scan
+from nprdsl.masks.mask_cache import MaskCache
+from nprdsl.masks.mask_rows import MaskTable
 from nprdsl.masks.matcher import Matcher
 from nprdsl.masks.parts import (
     AnyGluePart,
-    Chain,
     FreshPart,
     LiteralPart,
     Part,
@@ -20,7 +19,6 @@ from nprdsl.masks.parts import (
     TagPart,
     TextPart,
 )
-from nprdsl.masks.tag_scanner import tag_scan
 from nprdsl.regular.dfa import compile_regex
 from nprdsl.tokens.spelling import Spelling
 from nprdsl.trace.lexemes import TagMode
@@ -66,7 +64,7 @@ def test_saved_rows_are_found_and_equal(
     def never(*_: object) -> None:
         raise AssertionError("a row on disk was computed again")
 
-    monkeypatch.setattr(Rows, "_compute", never)
+    monkeypatch.setattr(MaskTable, "_compute", never)
     again = masks(nprdsl.load("npr").bind(words, cache=tmp_path).matcher(), ids)
     assert all((a == b).all() for a, b in zip(wanted, again, strict=True))
 
@@ -110,14 +108,15 @@ PARTS: tuple[Part, ...] = (
 TWINS = (LiteralPart(b"x1", (120, 49)), LiteralPart(b"x1", (300,)), close(3, counted=True))
 
 
-def between_tokens(machine: FieldMachine, part: Part) -> list[Local]:
+def between_tokens(machine: FieldMachine, part: Part) -> list[FieldState]:
     """Every state between two tokens of a field that begins with the part."""
-    rest = None if isinstance(part, TagPart) else Chain(close(), None, 1)
-    reached = [machine.start((Chain(part, rest, 1),))]
-    for local in reached:
-        for data in map(machine.spelling.vocabulary.bytes_of, (*range(256), 300, 301, 302)):
-            led = walk(machine, local, data)
-            if isinstance(led, Local) and led not in reached:
+    rests, words = machine.rests, machine.rests.spelling.vocabulary
+    rest = None if isinstance(part, TagPart) else rests.link(close(), None)
+    reached = [machine.start((rests.link(part, rest),))]
+    for state in reached:
+        for data in map(words.bytes_of, (*range(256), 300, 301, 302)):
+            led = machine.walk(state, data)
+            if isinstance(led, FieldState) and led not in reached:
                 reached.append(led)
     return reached
 
@@ -130,12 +129,12 @@ def test_parts_of_one_name_have_one_row(tmp_path: Path, mode: TagMode) -> None:
     tags = {"</p>": 400} if mode is TagMode.SPECIAL else {}
     words = nprdsl.Vocabulary(tokens, {**tags, "<eos>": 500}, "<eos>")
     machine = FieldMachine(tag_scan(["</p>"]), mode, Spelling(words))
-    rows = Rows(machine, words)
-    cache = RowCache(tmp_path, rows, ("</p>",))
+    rows = MaskTable(machine, words)
+    cache = MaskCache(tmp_path, rows, ("</p>",))
     for part in (*PARTS, *TWINS):
-        computed = {local: rows.row(local) for local in between_tokens(machine, part)}
-        for local, row in computed.items():
-            stored = cache.find(local)
+        computed = {state: rows.row(state) for state in between_tokens(machine, part)}
+        for state, row in computed.items():
+            stored = cache.find(state)
             assert stored is not None or part not in TWINS
             if stored is not None:
                 assert (stored.bits == row.bits).all()

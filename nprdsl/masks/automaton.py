@@ -1,8 +1,8 @@
 """The token automaton: states of a trace as a matcher sees them, moved by token ids.
 
-A `State` pairs a state of the tag machine with a local state of the field in which it stands.
-Tokens that stay inside the field move the local state only, and that move is shared by every place
-of every trace; a token that completes a tag asks the tag machine. Rows, costs and forced runs are
+A `TokenState` pairs a state of the tag machine with a state of the field in which it stands.
+Tokens that stay inside the field move the field state only, and that move is shared by every place
+of every trace; a token that completes a tag asks the tag machine. Masks, costs and forced runs are
 kept on the state.
 """
 
@@ -12,30 +12,34 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Final
 
-import numpy as np
-
-from nprdsl.grammar.ir import Field, Grammar, Literal, TerminalKind
+from nprdsl.grammar.ir import Grammar, Literal, TerminalKind
 from nprdsl.masks.completion_cost import Costing, Costs
-from nprdsl.masks.fields import Local
-from nprdsl.masks.mask_rows import Completed, LocalRow, finishes, walk
+from nprdsl.masks.fields import Completed, FieldState
+from nprdsl.masks.mask_rows import FieldRow
 from nprdsl.masks.parts import (
     AnyGluePart,
-    Chain,
+    FieldRest,
     FreshPart,
     LiteralPart,
     Part,
-    RegularPart,
-    TagPart,
     TextPart,
+    part_of,
 )
-from nprdsl.masks.states import NOTHING, Begun, GlueMode, Start, State, Tables
+from nprdsl.masks.states import (
+    NO_TOKENS,
+    FieldStart,
+    FieldTokens,
+    GlueMode,
+    SharedTables,
+    TokenState,
+)
 from nprdsl.regular.aho_corasick import ROOT
 from nprdsl.regular.dfa import compile_regex
 from nprdsl.structure.events import EnterBranch, EnterFork, EnterJoin, LeaveBranch
 from nprdsl.structure.field_content import ArcContent, field_of
 from nprdsl.structure.stack import UNBOUNDED, Bound, Bounds, BoundValue, Capture, Cell, Symbol
 from nprdsl.structure.tag_machine import END, Arc, Mode, TagMachine, TagState
-from nprdsl.tokens.bitmask import Mask, set_bit, unpack
+from nprdsl.tokens.bitmask import Mask, set_bit
 from nprdsl.tokens.spelling import NEVER
 from nprdsl.trace.lexemes import TagMode
 
@@ -46,7 +50,7 @@ _ALIGNED: Final = (LeaveBranch, EnterFork, EnterJoin, EnterBranch)
 class Automaton:
     """All states of a grammar over a vocabulary under bounds, for one way to take glue."""
 
-    def __init__(self, grammar: Grammar, tables: Tables, bounds: Bounds) -> None:
+    def __init__(self, grammar: Grammar, tables: SharedTables, bounds: Bounds) -> None:
         self.grammar = grammar
         self.tables = tables
         self.bounds = bounds
@@ -54,13 +58,15 @@ class Automaton:
         self.mode = tables.mode
         self.spelling = tables.spelling
         self.fields = tables.fields
-        self.rows = tables.rows
-        self.clean = tables.rows.clean
+        self.table = tables.table
+        self.clean = tables.table.clean
         self._specials: dict[int, str] = {}
         if self.mode is TagMode.SPECIAL:
             self._specials = {self.vocabulary.special[tag]: tag for tag in grammar.tags}
-        self._states: dict[tuple[Start, Local], State] = {}
-        self._starts: dict[TagState, Start] = {}
+        if self.vocabulary.eos_id is not None:
+            self._specials.setdefault(self.vocabulary.eos_id, END)
+        self._states: dict[tuple[FieldStart, FieldState], TokenState] = {}
+        self._starts: dict[TagState, FieldStart] = {}
         self._aligned: dict[Arc, bool] = {}
         self._contents: dict[Arc, ArcContent] = {}
         self._machines: dict[Mode, TagMachine] = {}
@@ -72,82 +78,102 @@ class Automaton:
 
     def machine(self, mode: Mode) -> TagMachine:
         """The tag machine behind the states, one for each mode."""
-        found = self._machines.get(mode)
-        if found is None:
-            found = self._machines[mode] = TagMachine(self.grammar, mode, self.bounds)
-        return found
+        machine = self._machines.get(mode)
+        if machine is None:
+            machine = self._machines[mode] = TagMachine(self.grammar, mode, self.bounds)
+        return machine
+
+    # costs
 
     @cached_property
     def costs(self) -> Costs:
         """Costs of finishing; worked out when a budget, or a bound, first asks."""
-        return Costs(self.grammar, self.spelling, self.tables.tag_costs, self.bounds)
-
-    def _costs_later(self) -> Costs:
-        return self.costs
+        return self._costs_of(Costing.WHOLE)
 
     @cached_property
     def own_costs(self) -> Costs:
         """Costs of what is written on one branch, its sub-branches left out."""
-        return Costs(self.grammar, self.spelling, self.tables.tag_costs, self.bounds, Costing.OWN)
+        return self._costs_of(Costing.OWN)
+
+    def _costs_of(self, costing: Costing) -> Costs:
+        return Costs(self.grammar, self.fields.rests, self.bounds, costing)
 
     @cached_property
     def ample(self) -> int:
         """Slack from which on no token has to be refused for the budget's sake."""
         return self.costs.total()
 
+    def cost(self, state: TokenState) -> int:
+        """The fewest tokens that finish the trace (or branch) legally from here."""
+        if state.cost is None:
+            structure = state.structure
+            if structure.finished or structure.fork is not None:
+                state.cost = self.costs.stack(structure.cell, structure.frame)
+            else:
+                costs = self.fields.costs(state.field).items()
+                ways = (cost + state.closings[tag] for tag, cost in costs)
+                state.cost = min(ways, default=NEVER)
+        return state.cost
+
+    def cost_until(self, state: TokenState, cell: Cell | None) -> int:
+        """The fewest tokens on this branch until `cell` is left, to the end of that field; None:
+        until this field is left."""
+        costs, own = self.fields.own_costs(state.field), self.own_costs
+        arcs = state.structure.arcs
+        ways = [
+            cost + (own.stack(arcs[tag].cell, arcs[tag].frame, cell) if kept else 0)
+            for tag, cost in costs.items()
+            for kept in [cell is not None and _holds(arcs[tag].cell, cell)]
+        ]
+        return min(ways, default=0)
+
     # states
 
-    def enter(self, structure: TagState) -> State:
+    def enter(self, structure: TagState) -> TokenState:
         """The state right behind a tag (or at the beginning)."""
-        start = self._start(structure)
-        return self._share(start, start.local)
+        start = self._starts.get(structure)
+        if start is None:
+            start = self._starts[structure] = self._start(structure)
+        return self._share(start, start.field)
 
-    def _start(self, structure: TagState) -> Start:
-        found = self._starts.get(structure)
-        if found is None:
-            chains: list[Chain] = []
-            tags: list[str] = []
-            known = self.tables.chains
-            for tag, arc in structure.arcs.items():
-                if self.bounds != UNBOUNDED and self._hopeless(structure, arc):
-                    continue
-                for symbols in arc.fields:
-                    chain = known.get((symbols, tag))
-                    if chain is None:
-                        parts = tuple(self._part(s) for s in symbols)
-                        chain = known[symbols, tag] = self.fields.chain(parts, tag)
-                    chains.append(chain)
+    def _start(self, structure: TagState) -> FieldStart:
+        fields: list[FieldRest] = []
+        tags: list[str] = []
+        for tag, arc in structure.arcs.items():
+            if self.bounds == UNBOUNDED or not self._hopeless(structure, arc):
+                fields += (self._field(symbols, tag) for symbols in arc.fields)
                 tags.append(tag)
-            usable = tuple(chain for chain in chains if chain.cost < NEVER)
-            local = self.fields.start(usable)
-            found = self._starts[structure] = Start(
-                structure, local, frozenset(tags), lambda: self.costs
-            )
-        return found
+        field = self.fields.start(tuple(f for f in fields if f.cost < NEVER))
+        return FieldStart(structure, field, frozenset(tags), lambda: self.costs)
 
     def _hopeless(self, structure: TagState, arc: Arc) -> bool:
         """Whether a bound forbids what must follow the tag, now or later."""
         if self.costs.stack(arc.cell, arc.frame) >= NEVER:
             return True
-        return arc.tag != END and self._stuck(structure, arc.tag)
-
-    def _stuck(self, structure: TagState, tag: str) -> bool:
-        """Whether a bound forbids whatever must follow the tag."""
-        after = structure.after_any(tag)
+        if arc.tag == END:
+            return False
+        after = structure.after_any(arc.tag)
         return not after.finished and after.fork is None and not after.arcs
 
-    def _share(self, start: Start, local: Local) -> State:
-        key = (start, local)
-        found = self._states.get(key)
-        if found is None:
+    def _share(self, start: FieldStart, field: FieldState) -> TokenState:
+        key = (start, field)
+        state = self._states.get(key)
+        if state is None:
             if len(self._states) > MAX_STATES:
                 self._states.clear()
                 self._starts.clear()
-            found = self._states[key] = State(start, local)
-            hub = self.fields.hub(local)
-            if hub is not None:
-                found.hub = found if hub is local else self._share(start, hub)
-        return found
+            state = self._states[key] = TokenState(start, field)
+            prose = self.fields.prose(field)
+            if prose is not None:
+                state.prose = state if prose is field else self._share(start, prose)
+        return state
+
+    def _field(self, symbols: tuple[Symbol, ...], tag: str) -> FieldRest:
+        field = self.tables.known_fields.get((symbols, tag))
+        if field is None:
+            field = self.fields.rests.field(tuple(map(self._part, symbols)), tag)
+            self.tables.known_fields[symbols, tag] = field
+        return field
 
     def _part(self, symbol: Symbol) -> Part:
         if isinstance(symbol, Literal):
@@ -155,19 +181,14 @@ class Automaton:
         if isinstance(symbol, Bound):
             return LiteralPart(symbol.value.text.encode(), self._exactly(symbol))
         terminal = field_of(symbol).terminal
-        if terminal.kind is TerminalKind.GLUE:
-            return (
-                AnyGluePart()
-                if self.tables.glue is GlueMode.ANY
-                else LiteralPart(terminal.literal.encode())
-            )
-        if terminal.kind is TerminalKind.TEXT:
-            return TextPart(counted=isinstance(symbol, Capture))
-        dfa = compile_regex(terminal.pattern)
+        if terminal.kind is TerminalKind.GLUE and self.tables.glue is GlueMode.ANY:
+            return AnyGluePart()
+        if isinstance(symbol, Capture) and terminal.kind is TerminalKind.TEXT:
+            return TextPart(counted=True)
         if isinstance(symbol, Capture) and terminal.kind is TerminalKind.REGULAR:
-            return FreshPart(dfa, frozenset(t.encode() for t in symbol.taken))
-        assert isinstance(symbol, (Field, Capture))
-        return RegularPart(dfa)
+            taken = frozenset(text.encode() for text in symbol.taken)
+            return FreshPart(compile_regex(terminal.pattern), taken)
+        return part_of(terminal)
 
     def _exactly(self, symbol: Bound) -> tuple[int, ...]:
         """The tokens by which a branch repeats a free text; none for labels."""
@@ -178,87 +199,102 @@ class Automaton:
 
     # moving
 
-    def follow(self, state: State, token: int, field: Begun) -> State | None:
-        """The state behind `token`, None if it is illegal; `field` holds a capturing field so
-        far."""
-        local = state.local
-        moved = local.tokens.get(token)
-        if moved is not None:
-            found = state.next[token] = self._share(state.start, moved)
-            return found
-        tag = self.tag_of(token)
-        if tag is not None:
-            return self._remember(state, token, tag, field, b"", b"")
-        data = self.vocabulary.bytes_of(token)
-        if local.node != ROOT and self.clean[token]:  # no tag goes on, so this is prose
-            hub = self.fields.hub_behind(local, data[0])
-            if hub is not None:
-                found = state.next[token] = self._share(state.start, hub)
-                return found
-        led = walk(self.fields, local, data) if data else None
-        if isinstance(led, Completed):
-            inside = data[: len(data) - len(led.rest)]
-            return self._remember(state, token, led.tag, field, inside, led.rest)
-        if led is None or not finishes(self.fields, led):
-            return None
-        local.tokens[token] = led
-        found = state.next[token] = self._share(state.start, led)
-        return found
+    def follow(self, state: TokenState, token: int, so_far: FieldTokens) -> TokenState | None:
+        """The state behind `token`, None if it is illegal; `so_far` is what a capturing field holds
+        until here."""
+        field = state.field
+        after = field.tokens.get(token)
+        if after is None:
+            tag = self.tag_of(token)
+            if tag is not None:
+                return self._remember(state, token, tag, so_far, b"", b"")
+            data = self.vocabulary.bytes_of(token)
+            if field.node != ROOT and self.clean[token]:  # no tag goes on, so this is prose
+                prose = self.fields.prose_behind(field, data[0])
+                if prose is not None:
+                    return self._within(state, token, prose)
+            led = self.fields.walk(field, data) if data else None
+            if isinstance(led, Completed):
+                inside = data[: len(data) - len(led.rest)]
+                return self._remember(state, token, led.tag, so_far, inside, led.rest)
+            if led is None or not self.fields.can_end(led):
+                return None
+            after = field.tokens[token] = led
+        return self._within(state, token, after)
+
+    def _within(self, state: TokenState, token: int, field: FieldState) -> TokenState:
+        after = state.next[token] = self._share(state.start, field)
+        return after
 
     def _remember(
-        self, state: State, token: int, tag: str, field: Begun, inside: bytes, rest: bytes
-    ) -> State | None:
-        after = self._complete(state, tag, field, inside, rest)
+        self,
+        state: TokenState,
+        token: int,
+        tag: str,
+        so_far: FieldTokens,
+        inside: bytes,
+        rest: bytes,
+    ) -> TokenState | None:
+        after = self._complete(state, tag, so_far, inside, rest)
         if after is not None and not state.capturing:
             state.next[token] = after
         return after
 
     def tag_of(self, token: int) -> str | None:
         """The tag (or the end) that a special token is."""
-        tag = self._specials.get(token)
-        return END if tag is None and token == self.vocabulary.eos_id else tag
+        return self._specials.get(token)
 
-    def may_complete(self, state: State, tag: str) -> bool:
+    def may_complete(self, state: TokenState, tag: str) -> bool:
         """Whether the field before `tag` may end here; text tags have shown it by their bytes."""
         if self.mode is TagMode.TEXT and tag != END:
             return True
-        return self._ready(state.local, tag)
+        return bool(self.fields.completing(state.field, tag))
 
-    def complete_uncaptured(self, state: State, tag: str, rest: bytes) -> State | None:
+    def may_end(self, state: TokenState) -> bool:
+        """Whether the trace is legal if it ends here."""
+        return state.structure.finished or (
+            END in state.start.tags and self.may_complete(state, END)
+        )
+
+    def complete_uncaptured(self, state: TokenState, tag: str, rest: bytes) -> TokenState | None:
         """The state behind a tag and the bytes a token goes on with, where no value is captured."""
         arc = state.structure.arcs.get(tag)
         if arc is None or arc.captures:
             return None
-        return self._complete(state, tag, NOTHING, b"", rest)
+        return self._complete(state, tag, NO_TOKENS, b"", rest)
 
     def _complete(
-        self, state: State, tag: str, field: Begun, inside: bytes, rest: bytes
-    ) -> State | None:
+        self, state: TokenState, tag: str, so_far: FieldTokens, inside: bytes, rest: bytes
+    ) -> TokenState | None:
         """The state behind a complete tag and the bytes that a token goes on with."""
         arc = state.structure.arcs.get(tag)
         if arc is None or tag not in state.start.tags or (rest and self.aligned(state, arc)):
             return None
         if not self.may_complete(state, tag):
             return None
-        if tag == END:
-            return self._over(state.structure.after(END))
+        if tag == END:  # nothing may follow it
+            nothing = self.fields.start(())
+            over = FieldStart(state.structure.after(END), nothing, frozenset(), lambda: self.costs)
+            return TokenState(over, nothing)
         captured: tuple[BoundValue, ...] = ()
         if arc.captures:
-            captured = self._captured(arc, field, inside, tag)
+            captured = self._captured(arc, so_far, inside, tag)
         after = self.enter(state.structure.after(tag, captured))
         if not rest:
             return after
         if after.counted:  # a text that a branch repeats begins between tokens
             return None
-        led = walk(self.fields, after.local, rest)
+        led = self.fields.walk(after.field, rest)
         if isinstance(led, Completed):
             inside = rest[: len(rest) - len(led.rest)]
-            return self._complete(after, led.tag, NOTHING, inside, led.rest)
-        if led is None or not finishes(self.fields, led):
+            return self._complete(after, led.tag, NO_TOKENS, inside, led.rest)
+        if led is None or not self.fields.can_end(led):
             return None
         return self._share(after.start, led)
 
-    def _captured(self, arc: Arc, field: Begun, inside: bytes, tag: str) -> tuple[BoundValue, ...]:
+    def _captured(
+        self, arc: Arc, field: FieldTokens, inside: bytes, tag: str
+    ) -> tuple[BoundValue, ...]:
         """The values of a complete field that a branch repeats, and the tokens by which it repeats
         them; `inside` are the bytes of the token that completes the tag, up to the tag's end."""
         data = field.head + b"".join(map(self.vocabulary.bytes_of, field.tokens)) + inside
@@ -288,117 +324,66 @@ class Automaton:
         assert spelled is not None, "the model has just spelled it"
         return spelled
 
-    def _over(self, structure: TagState) -> State:
-        """The state behind the end: nothing may follow it."""
-        start = Start(structure, self.fields.start(()), frozenset(), self._costs_later)
-        return State(start, start.local)
-
-    def overhang(self, state: State, token: int) -> bytes | None:
-        """The bytes of a token behind the last tag that it completes; None if it completes none."""
-        if self.tag_of(token) is not None:
-            return b""
+    def last_tag(self, state: TokenState, token: int) -> tuple[str, bytes] | None:
+        """The last tag (or the end) that a legal token completes, and the token's bytes behind it;
+        None if it completes none."""
+        tag = self.tag_of(token)
+        if tag is not None:
+            return tag, b""
         if self.mode is TagMode.SPECIAL:
             return None
-        found = self.fields.scan.last(self.vocabulary.bytes_of(token), state.local.node)
-        return None if found is None else found[1]
+        return self.fields.scan.last(self.vocabulary.bytes_of(token), state.field.node)
 
-    def _ready(self, local: Local, tag: str) -> bool:
-        return any(
-            isinstance(chain.part, TagPart) and progress == 0 and chain.part.tag == tag
-            for chain, progress in local.places
-        )
-
-    def aligned(self, state: State, arc: Arc) -> bool:
+    def aligned(self, state: TokenState, arc: Arc) -> bool:
         """Whether token and tag must end together: at the ends of items and branches, and at
         joins. Where branches begin, and at the end of a trace, nothing follows that a token could
         go on in."""
-        found = self._aligned.get(arc)
-        if found is None:
+        aligned = self._aligned.get(arc)
+        if aligned is None:
             after = state.structure.after_any(arc.tag)
             ends = any(isinstance(e, _ALIGNED) for e in after.events)
-            found = self._aligned[arc] = arc.captures or ends
-        return found
+            aligned = self._aligned[arc] = arc.captures or ends
+        return aligned
 
-    # what a state knows
+    # masks
 
-    def row(self, state: State) -> Mask:
+    def mask(self, state: TokenState) -> Mask:
         """The tokens that may come next, int32 [ceil(V/32)]."""
-        if state.row is None:
-            found = self.rows.row(state.local)
+        if state.mask is None:
+            row = self.table.row(state.field)
             ways = [
-                (tag, state.structure.after(tag))
-                for tag in found.crossings
+                (tag, self.enter(state.structure.after(tag)))
+                for tag in row.crossings
                 if tag in state.start.tags and not self.aligned(state, state.structure.arcs[tag])
             ]
-            state.row = self._crossed(state.local, found, ways) if ways else found.bits
-        return state.row
+            state.mask = self._crossed(state.field, row, ways) if ways else row.bits
+        return state.mask
 
-    def _crossed(self, local: Local, found: LocalRow, ways: list[tuple[str, TagState]]) -> Mask:
+    def _crossed(
+        self, field: FieldState, row: FieldRow, ways: list[tuple[str, TokenState]]
+    ) -> Mask:
         """The row with the tokens that run past a tag into what follows it; the same for all
         states behind which the same fields follow."""
-        starts = [(tag, self.enter(after)) for tag, after in ways]
-        key = (local, tuple((tag, after.local) for tag, after in starts))
-        row = self.tables.crossed(key)
-        if row is None:
-            bits, shared = found.bits.copy(), True
-            for tag, after in starts:
+        key = (field, tuple((tag, after.field) for tag, after in ways))
+        mask = self.tables.crossed(key)
+        if mask is None:
+            bits, shared = row.bits.copy(), True
+            for tag, after in ways:
                 if after.counted:  # a text that a branch repeats begins between tokens
                     continue
-                for crossing in found.crossings[tag]:
-                    led = walk(self.fields, after.local, crossing.rest)
+                for crossing in row.crossings[tag]:
+                    led = self.fields.walk(after.field, crossing.rest)
                     if isinstance(led, Completed):
                         shared = False
-                        legal = self._complete(after, led.tag, NOTHING, b"", led.rest) is not None
+                        legal = self._complete(after, led.tag, NO_TOKENS, b"", led.rest) is not None
                     else:
-                        legal = led is not None and finishes(self.fields, led)
+                        legal = led is not None and self.fields.can_end(led)
                     if legal:
                         set_bit(bits, crossing.token)
-            row = self.rows.intern(bits)
+            mask = self.table.intern(bits)
             if shared:
-                self.tables.crossings[key] = row
-        return row
-
-    def tokens(self, state: State) -> list[int]:
-        """The legal tokens as a list; for states where few are."""
-        found: list[int] = np.flatnonzero(unpack(self.row(state), self.vocabulary.size)).tolist()
-        return found
-
-    def cost(self, state: State) -> int:
-        """The fewest tokens that finish the trace (or branch) legally from here."""
-        if state.cost is None:
-            state.cost = self._cost(state)
-        return state.cost
-
-    def _cost(self, state: State) -> int:
-        if state.structure.finished or state.structure.fork is not None:
-            return self.costs.stack(state.structure.cell, state.structure.frame)
-        costs = self.fields.costs(state.local)
-        return min((cost + state.closings[tag] for tag, cost in costs.items()), default=NEVER)
-
-    def cost_until(self, state: State, cell: Cell | None) -> int:
-        """The fewest tokens on this branch until `cell` is left, to the end of that field; None:
-        until this field is left."""
-        costs, own = self.fields.own_costs(state.local), self.own_costs
-        arcs = state.structure.arcs
-        ways = [
-            cost + (own.stack(arcs[tag].cell, arcs[tag].frame, cell) if kept else 0)
-            for tag, cost in costs.items()
-            for kept in [cell is not None and _holds(arcs[tag].cell, cell)]
-        ]
-        return min(ways, default=0)
-
-    def completes(self, state: State, token: int) -> str | None:
-        """The last tag (or the end) that a legal token completes; None if it completes none."""
-        tag = self.tag_of(token)
-        if tag is not None or self.mode is TagMode.SPECIAL:
-            return tag
-        found = self.fields.scan.last(self.vocabulary.bytes_of(token), state.local.node)
-        return None if found is None else found[0]
-
-    def may_end(self, state: State) -> bool:
-        """Whether the trace is legal if it ends here."""
-        ended = state.structure.finished
-        return ended or (END in state.start.tags and self._ready(state.local, END))
+                self.tables.crossings[key] = mask
+        return mask
 
 
 def _holds(stack: Cell | None, cell: Cell) -> bool:

@@ -17,11 +17,11 @@ from nprdsl.grammar.ir import (
 )
 from nprdsl.grammar.walk import nodes
 from nprdsl.masks.automaton import Automaton
+from nprdsl.masks.parts import part_of
 from nprdsl.regular.dfa import compile_regex
 from nprdsl.structure.stack import UNBOUNDED
 from nprdsl.structure.tag_machine import Mode
 from nprdsl.tokens.spelling import NEVER
-from nprdsl.trace.lexemes import TagMode
 
 
 def bind_faults(grammar: Grammar, automaton: Automaton) -> list[Diagnostic]:
@@ -45,7 +45,7 @@ def bind_faults(grammar: Grammar, automaton: Automaton) -> list[Diagnostic]:
 def _fault(node: Node, automaton: Automaton, rule: str) -> Diagnostic | None:
     spelling = automaton.spelling
     if isinstance(node, Tag):
-        if automaton.mode is TagMode.SPECIAL or spelling.tokens(node.text.encode()) < NEVER:
+        if automaton.fields.rests.tag_cost(node.text) < NEVER:
             return None
         message = f"the vocabulary cannot spell the tag `{node.text}` of rule `{rule}`"
         way = f"add `{node.text}` to the tokenizer as a special token, or choose other tags"
@@ -59,20 +59,17 @@ def _fault(node: Node, automaton: Automaton, rule: str) -> Diagnostic | None:
 
 
 def _field_fault(node: Field, automaton: Automaton, rule: str) -> Diagnostic | None:
-    terminal, spelling = node.terminal, automaton.spelling
+    terminal = node.terminal
+    part = part_of(terminal)
+    if part.cost(part.start, automaton.fields.rests) < NEVER:
+        return None
     if terminal.kind is TerminalKind.GLUE:
-        if spelling.tokens(terminal.literal.encode()) < NEVER:
-            return None
         message = f"the vocabulary cannot spell the glue {terminal.literal!r} of rule `{rule}`"
         return _diagnostic(DiagnosticCode.DEAD_END, node.span, message, "use other glue")
     if terminal.kind is TerminalKind.TEXT:
-        if spelling.filler < NEVER:
-            return None
         message = f"no token spells a text for {terminal.name} of rule `{rule}`"
         return _diagnostic(DiagnosticCode.DEAD_END, node.span, message, "check the vocabulary")
     dfa = compile_regex(terminal.pattern)
-    if spelling.completion(dfa, int(dfa.start)) is not None:
-        return None
     message = (
         f"the vocabulary cannot spell any {terminal.name} of rule `{rule}`: "
         f"its shortest value would be {dfa.completion().decode()!r}"

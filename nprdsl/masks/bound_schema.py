@@ -18,9 +18,9 @@ from nprdsl.grammar.diagnostics import SchemaError
 from nprdsl.grammar.ir import Grammar
 from nprdsl.masks.automaton import Automaton
 from nprdsl.masks.bind_checks import bind_faults
-from nprdsl.masks.mask_cache import RowCache
+from nprdsl.masks.mask_cache import MaskCache
 from nprdsl.masks.matcher import Matcher
-from nprdsl.masks.states import GlueMode, Tables
+from nprdsl.masks.states import GlueMode, SharedTables
 from nprdsl.structure.stack import Bounds
 from nprdsl.structure.tag_machine import Mode
 from nprdsl.structure.violations import TraceError, Violation, ViolationCode
@@ -43,7 +43,7 @@ class BoundSchema:
         vocabulary: Vocabulary,
         parsers: Callable[[Bounds], Parser],
         bounds: Bounds,
-        tables: dict[GlueMode, Tables] | None = None,
+        tables: dict[GlueMode, SharedTables] | None = None,
         cache: Path | None = None,
     ) -> None:
         self.grammar = grammar
@@ -86,20 +86,20 @@ class BoundSchema:
         if found is None:
             tables = self._tables.get(glue)
             if tables is None:
-                tables = self._tables[glue] = Tables(self.grammar, self.vocabulary, glue)
+                tables = self._tables[glue] = SharedTables(self.grammar, self.vocabulary, glue)
                 self._attach(tables)
             found = self._automata[glue] = Automaton(self.grammar, tables, self.bounds)
         return found
 
-    def _attach(self, tables: Tables) -> None:
+    def _attach(self, tables: SharedTables) -> None:
         if self._cache is not None:
-            tables.store = RowCache(self._cache, tables.rows, self.grammar.tags)
-            tables.rows.stored = tables.store.find
+            tables.store = MaskCache(self._cache, tables.table, self.grammar.tags)
+            tables.table.stored = tables.store.find
 
     def save_rows(self) -> int:
         """Write the rows computed so far to the cache folder; returns how many are new."""
         tables = self._tables.values()
-        return sum(t.store.save(t.rows.computed, t.crossings) for t in tables if t.store)
+        return sum(t.store.save(t.table.computed, t.crossings) for t in tables if t.store)
 
     def matcher(self, glue: GlueMode = GlueMode.EXACT) -> Matcher:
         """A matcher at the beginning of a trace, branches one after another."""

@@ -7,159 +7,146 @@ they leave the UTF-8 automaton, whether they are blank), the few that touch a ta
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
 from nprdsl.masks.automaton import Automaton
-from nprdsl.masks.fields import U8_START, Local, counts, text_of
-from nprdsl.masks.mask_rows import Completed, walk
-from nprdsl.masks.parts import Chain, FreshPart, LiteralPart, RegularPart, TagPart
-from nprdsl.masks.states import State
+from nprdsl.masks.fields import Completed, FieldState
+from nprdsl.masks.parts import U8_START
+from nprdsl.masks.states import TokenState
 from nprdsl.tokens.bitmask import Mask, clear_bit, pack, set_bit, unpack
 from nprdsl.tokens.spelling import NEVER
 from nprdsl.trace.lexemes import TagMode
 
-_MANY = 4096  # tokens: where more are legal, values are judged by table
+_MANY: Final = 4096  # tokens: where more are legal, values are judged by table
 
 
-def tight_row(automaton: Automaton, state: State, slack: int) -> Mask:
+def tight_mask(automaton: Automaton, state: TokenState, slack: int) -> Mask:
     """int32 [ceil(V/32)]: the tokens after which the cost is at most what it is here, plus `slack`,
     minus 1."""
-    row = state.tight.get(slack)
-    if row is None:
-        row = state.tight[slack] = automaton.rows.intern(_tight_row(automaton, state, slack))
-    return row
+    mask = state.tight.get(slack)
+    if mask is None:
+        mask = state.tight[slack] = automaton.table.intern(_tight_mask(automaton, state, slack))
+    return mask
 
 
-def _tight_row(automaton: Automaton, state: State, slack: int) -> Mask:
+def _tight_mask(automaton: Automaton, state: TokenState, slack: int) -> Mask:
     limit = automaton.cost(state) + slack - 1
-    text = text_of(state.local)
+    text = state.field.text_state
     if text is not None:
-        return _text_row(automaton, state, text[1], limit)
-    legal = automaton.row(state)
-    row = np.zeros_like(legal)
+        return _in_text(automaton, state, text, limit)
+    legal = automaton.mask(state)
+    mask = np.zeros_like(legal)
     tokens = np.flatnonzero(unpack(legal, automaton.vocabulary.size))
     if len(tokens) > _MANY:
         tokens = _by_table(automaton, state, tokens, limit)
     for token in tokens.tolist():
-        if cost_after(automaton, state, token) <= limit:
-            set_bit(row, token)
-    return row
+        if _cost_after(automaton, state, token) <= limit:
+            set_bit(mask, token)
+    return mask
 
 
-def cost_after(automaton: Automaton, state: State, token: int) -> int:
+def _cost_after(automaton: Automaton, state: TokenState, token: int) -> int:
     """The cost behind a token, tokens owed for a repeated text included; NEVER if it is illegal."""
     tag = automaton.tag_of(token)
     if tag is not None:
-        return _cost_behind(automaton, state, tag, state.local)
-    data = automaton.vocabulary.bytes_of(token)
-    led = walk(automaton.fields, state.local, data) if data else None
-    if isinstance(led, Completed) and led.rest:
-        after = automaton.complete_uncaptured(state, led.tag, led.rest)
-        return NEVER if after is None else automaton.cost(after)
-    if isinstance(led, Completed):
-        return _cost_behind(automaton, state, led.tag, _inside(automaton, state.local, data[:-1]))
-    return NEVER if led is None else _local_cost(automaton, state, led)
+        return _cost_behind(automaton, state, tag, state.field)
+    data, fields = automaton.vocabulary.bytes_of(token), automaton.fields
+    after = fields.walk(state.field, data) if data else None
+    if not isinstance(after, Completed):
+        return NEVER if after is None else _cost_within(automaton, state, after)
+    if after.rest:
+        entered = automaton.complete_uncaptured(state, after.tag, after.rest)
+        return NEVER if entered is None else automaton.cost(entered)
+    last = state.field
+    for byte in data[:-1]:
+        moved = fields.step(last, byte)
+        assert isinstance(moved, FieldState), "no tag ends here"
+        last = moved
+    return _cost_behind(automaton, state, after.tag, last)
 
 
-def _local_cost(automaton: Automaton, state: State, local: Local) -> int:
-    costs = automaton.fields.costs(local).items()
+def _cost_within(automaton: Automaton, state: TokenState, field: FieldState) -> int:
+    """The cost in another state of the same field."""
+    costs = automaton.fields.costs(field).items()
     cost = min((c + state.closings[t] for t, c in costs), default=NEVER)
-    return cost + 1 if counts(state.local) else cost
+    return cost + 1 if state.field.is_counted else cost
 
 
-def _cost_behind(automaton: Automaton, state: State, tag: str, last: Local) -> int:
+def _cost_behind(automaton: Automaton, state: TokenState, tag: str, last: FieldState) -> int:
     """The cost behind a tag that is completed from `last`."""
     if tag not in state.closings or not automaton.may_complete(state, tag):
         return NEVER
     return state.closings[tag] + automaton.fields.owed(last, tag)
 
 
-def _inside(automaton: Automaton, local: Local, data: bytes) -> Local:
-    """The state behind a part of a token."""
-    for byte in data:
-        moved = automaton.fields.step(local, byte)
-        assert isinstance(moved, Local), "no tag ends here"
-        local = moved
-    return local
-
-
-def _text_row(automaton: Automaton, state: State, start: int, limit: int) -> Mask:
-    local, vocabulary = state.local, automaton.vocabulary
-    row = _by_class(automaton, state, start, limit)
-    special = [] if automaton.mode is TagMode.TEXT else automaton.rows.tag_tokens(local)
-    ends = [] if vocabulary.eos_id is None else [vocabulary.eos_id]
-    for token in {
-        *automaton.rows.text_candidates(local),
-        *_closers(automaton, local),
-        *special,
-        *ends,
-    }:
-        if cost_after(automaton, state, token) <= limit:
-            set_bit(row, token)
+def _in_text(automaton: Automaton, state: TokenState, start: int, limit: int) -> Mask:
+    table, vocabulary = automaton.table, automaton.vocabulary
+    mask = _by_class(automaton, state, start, limit)
+    candidates = table.text_candidates(state.field)
+    candidates.update(_closing_tokens(automaton, state.field))
+    if automaton.mode is TagMode.SPECIAL:
+        candidates.update(table.tag_tokens(state.field))
+    if vocabulary.eos_id is not None:
+        candidates.add(vocabulary.eos_id)
+    for token in candidates:
+        if _cost_after(automaton, state, token) <= limit:
+            set_bit(mask, token)
         else:
-            clear_bit(row, token)
-    return row
+            clear_bit(mask, token)
+    return mask
 
 
-def _by_class(automaton: Automaton, state: State, start: int, limit: int) -> Mask:
+def _by_class(automaton: Automaton, state: TokenState, start: int, limit: int) -> Mask:
     """The tokens that stay in free text and touch no tag."""
-    text, local = automaton.rows.text, state.local
-    filled = automaton.fields.is_filled(local)
+    text, field, is_filled = automaton.table.text, state.field, state.field.is_filled
     ends, blank = text.ends(start), text.blank
     allowed = np.zeros(len(ends), bool)
     for end in np.unique(ends).tolist():
         if not end:
             continue
-        for is_blank in (False, True):
-            if is_blank and end != U8_START:
-                continue
-            hub = automaton.fields.text_hub(local, end, filled=filled or not is_blank)
-            if _local_cost(automaton, state, hub) <= limit:
+        for is_blank in (False, True) if end == U8_START else (False,):
+            filled = is_filled or not is_blank
+            after = automaton.fields.behind_text(field, end, filled=filled)
+            if _cost_within(automaton, state, after) <= limit:
                 allowed |= (ends == end) & (blank if is_blank else ~blank)
-    return pack(allowed, automaton.rows.width)
+    return pack(allowed, automaton.table.width)
 
 
-def _closers(automaton: Automaton, local: Local) -> list[int]:
+def _closing_tokens(automaton: Automaton, field: FieldState) -> list[int]:
     """The tokens that spell the beginning of what closes a text: glue, a closing tag."""
-    found = []
-    for chain, progress in local.places:
-        if isinstance(chain.part, (LiteralPart, TagPart)) and isinstance(progress, int):
-            rest = _spelled(automaton, chain)[progress:]
-            spelled = (automaton.vocabulary.spell(rest[:n]) for n in range(1, len(rest) + 1))
-            found += [s[0] for s in spelled if s is not None and len(s) == 1]
-    return found
-
-
-def _spelled(automaton: Automaton, chain: Chain | None) -> bytes:
-    """The bytes that a chain must begin with."""
-    data = b""
-    while chain is not None and isinstance(chain.part, (LiteralPart, TagPart)):
-        if isinstance(chain.part, LiteralPart) or automaton.mode is TagMode.TEXT:
-            data += chain.part.data
-        chain = chain.rest
-    return data
+    tokens = []
+    for rest, progress in field.cursors:
+        opening = rest.opening()
+        if opening:
+            missing = opening[progress:]
+            spelled = (automaton.vocabulary.spell(missing[:n]) for n in range(1, len(missing) + 1))
+            tokens += [s[0] for s in spelled if s is not None and len(s) == 1]
+    return tokens
 
 
 def _by_table(
-    automaton: Automaton, state: State, tokens: NDArray[np.intp], limit: int
+    automaton: Automaton, state: TokenState, tokens: NDArray[np.intp], limit: int
 ) -> NDArray[np.intp]:
     """Of many legal tokens, those that may be cheap enough by how short the value's ending is."""
+    spelling, rests = automaton.spelling, automaton.fields.rests
     keep = np.zeros(automaton.vocabulary.size, bool)
     closing = min(state.closings.values(), default=NEVER)
-    for chain, progress in state.local.places:
-        if not isinstance(chain.part, (RegularPart, FreshPart)):
+    for rest, progress in state.field.cursors:
+        value = rest.part.value(progress, rests)
+        if value is None:
             continue
-        dfa, rest = chain.part.dfa, chain.rest.cost if chain.rest is not None else 0
-        spelling = automaton.spelling
-        at = spelling.state(dfa, progress) if isinstance(progress, bytes) else progress
+        dfa, at = value
+        behind = rest.rest.cost if rest.rest is not None else 0
         ends = automaton.vocabulary.walk(dfa.table, at)
         costs = np.full(len(dfa.table), NEVER)
         for end in np.unique(ends).tolist():
             ending = spelling.completion(dfa, end) if end else None
             if ending is not None:
-                costs[end] = spelling.tokens(ending) + rest + closing
+                costs[end] = spelling.tokens(ending) + behind + closing
         keep |= costs[ends] <= limit
-        keep |= (ends == 0) & unpack(automaton.row(state), automaton.vocabulary.size)
+        keep |= (ends == 0) & unpack(automaton.mask(state), automaton.vocabulary.size)
     kept = np.flatnonzero(keep[tokens])
     return tokens[kept]

@@ -28,6 +28,7 @@ from nprdsl.grammar.ir import (
     TerminalKind,
 )
 from nprdsl.grammar.walk import all_nodes
+from nprdsl.masks.parts import FieldRests, part_of
 from nprdsl.regular.dfa import compile_regex
 from nprdsl.structure.stack import (
     PENDING,
@@ -44,7 +45,7 @@ from nprdsl.structure.stack import (
     MapFrame,
     Opened,
 )
-from nprdsl.tokens.spelling import NEVER, Spelling
+from nprdsl.tokens.spelling import NEVER
 
 _FEE: Final = 1 << 20  # added for a block where blocks are limited: more than the tokens of any way
 _PATTERNED: Final = (TerminalKind.REGULAR, TerminalKind.TYPED)
@@ -60,20 +61,20 @@ class Costing(StrEnum):
 
 
 class Costs:
-    """Minimal token costs for one grammar over one vocabulary under bounds; `tag_costs` maps each
-    tag to its number of tokens."""
+    """Minimal token costs for one grammar over one vocabulary under bounds."""
 
     def __init__(
         self,
         grammar: Grammar,
-        spelling: Spelling,
-        tag_costs: dict[str, int],
+        rests: FieldRests,
         bounds: Bounds,
         costing: Costing = Costing.WHOLE,
     ) -> None:
         self._grammar = grammar
-        self._spelling = spelling
-        self._tags = tag_costs
+        self._spelling = rests.spelling
+        parts = {name: part_of(terminal) for name, terminal in grammar.terminals.items()}
+        self._terminals = {name: part.cost(part.start, rests) for name, part in parts.items()}
+        self._tags = {tag: rests.tag_cost(tag) for tag in grammar.tags}
         self._bounds = bounds
         self._costing = costing
         self._blocks = {b.index: b for b in grammar.blocks}
@@ -135,7 +136,7 @@ class Costs:
         for slot, name in enumerate(block.bound):
             known = slot < len(values)
             cost = self._value(values[slot]) if known else self._label(block, name)
-            total += cost - self._terminal(name)
+            total += cost - self._terminals[name]
         return min(total, NEVER)
 
     def total(self) -> int:
@@ -179,8 +180,7 @@ class Costs:
     def _pending(self, frame: BranchFrame) -> int:
         total = 0
         for name, value in frame.pending:
-            terminal = self._grammar.terminals[name]
-            total += self._value(value) - self._terminal(terminal.name)
+            total += self._value(value) - self._terminals[name]
         return total
 
     def _value(self, value: BoundValue) -> int:
@@ -213,7 +213,7 @@ class Costs:
         if isinstance(node, Field):
             name = node.terminal.name
             bound = block is not None and name in block.bound
-            return self._label(block, name) if bound and block else self._terminal(name)
+            return self._label(block, name) if bound and block else self._terminals[name]
         if isinstance(node, Ref):
             cost = self._rule(node.rule, block, left)
             if block is not None and block.item == node.rule:
@@ -244,16 +244,6 @@ class Costs:
             return NEVER
         return fee + self._node(node.node, node.block, left)
 
-    def _terminal(self, name: str) -> int:
-        terminal = self._grammar.terminals[name]
-        if terminal.kind is TerminalKind.GLUE:
-            return self._spelling.tokens(terminal.literal.encode())
-        if terminal.kind is TerminalKind.TEXT:
-            return self._spelling.filler
-        dfa = compile_regex(terminal.pattern)
-        ending = self._spelling.completion(dfa, int(dfa.start))
-        return NEVER if ending is None else self._spelling.tokens(ending)
-
     def _label(self, block: Block, name: str) -> int:
         """A bound value not yet chosen: enough for as many distinct labels as must be listed."""
         key = (block.index, name)
@@ -265,7 +255,7 @@ class Costs:
     def _find_label(self, block: Block, name: str) -> int:
         terminal = self._grammar.terminals[name]
         if terminal.kind is not TerminalKind.REGULAR or name != block.bound[0]:
-            return self._terminal(name)
+            return self._terminals[name]
         dfa, taken, cost = compile_regex(terminal.pattern), frozenset[bytes](), 0
         for _ in range(self._items(block)):
             label = self._spelling.fresh(dfa, b"", taken)

@@ -9,26 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from nprdsl.masks.automaton import Automaton
-from nprdsl.masks.fields import Local
-from nprdsl.masks.mask_rows import walk
-from nprdsl.masks.parts import (
-    AnyGluePart,
-    FreshPart,
-    LiteralPart,
-    RegularPart,
-    TagPart,
-    TextPart,
-)
-from nprdsl.masks.states import State
+from nprdsl.masks.fields import FieldState
+from nprdsl.masks.states import TokenState
 from nprdsl.structure.tag_machine import END
-from nprdsl.tokens.spelling import Spelling
 from nprdsl.trace.lexemes import TagMode
 
 
-def forced_run(automaton: Automaton, state: State) -> tuple[int, ...]:
+def forced_run(automaton: Automaton, state: TokenState) -> tuple[int, ...]:
     """The forced tokens from `state`, possibly none. A field that captures values is never forced
     past its tag: the values are read when they are complete."""
     if state.forced is None:
@@ -36,16 +24,18 @@ def forced_run(automaton: Automaton, state: State) -> tuple[int, ...]:
     return state.forced
 
 
-def _forced_run(automaton: Automaton, state: State) -> tuple[int, ...]:
+def _forced_run(automaton: Automaton, state: TokenState) -> tuple[int, ...]:
     tokens: list[int] = []
     while state.structure.fork is None and not state.structure.finished:
-        run, local = _forced_bytes(automaton, state)
-        found = _only_tag(automaton, local)
-        if found is None:
+        if state.field.text_state is not None:  # free text may always go on
+            break
+        run, behind = _forced_bytes(automaton, state)
+        only_tag = _only_tag(behind)
+        if only_tag is None:
             tokens += _affordable(automaton, state, run)
             break
-        tag, rest = found
-        tokens += _spell_tag(automaton, run, tag, rest)
+        tag, missing = only_tag
+        tokens += _with_tag(automaton, run, tag, missing)
         if state.structure.arcs[tag].captures:
             break
         state = automaton.enter(state.structure.after(tag))
@@ -53,7 +43,7 @@ def _forced_run(automaton: Automaton, state: State) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _ForcedBytes:
     """Forced bytes: `tokens`, which stand for `head`, and `tail`, which may still be spelled."""
 
     head: bytes
@@ -61,130 +51,102 @@ class _Run:
     tail: bytes
 
 
-def _forced_bytes(automaton: Automaton, state: State) -> tuple[_Run, Local]:
-    """What must come next before a tag or a choice, and the state behind it."""
-    head, tail, local = b"", bytearray(), state.local
+def _forced_bytes(automaton: Automaton, state: TokenState) -> tuple[_ForcedBytes, FieldState]:
+    """What must come next before a tag or a choice, and the field state behind it."""
+    head, tail, here = b"", b"", state.field
     tokens: tuple[int, ...] = ()
-    while not _in_tag(local):
-        repeated = _repeated(local)
-        if repeated is not None:
-            tokens += (*_shortest(automaton, bytes(tail)), *repeated.tokens)
-            head, tail = head + tail + repeated.data, bytearray()
-            local = _behind(automaton, local, repeated.data)
+    while not _in_tag(here):
+        dictated = _dictated(here)
+        if dictated:
+            data = b"".join(map(automaton.vocabulary.bytes_of, dictated))
+            tokens += (*_spelled(automaton, tail, automaton.spelling.tokens(tail)), *dictated)
+            head, tail = head + tail + data, b""
+            behind = automaton.fields.walk(here, data)
+            assert isinstance(behind, FieldState), "no tag is in what must stand here"
+            here = behind
             continue
-        viable = _viable(automaton, local)
-        if viable is None or len(viable) != 1 or automaton.rows.tag_tokens(local):
+        byte = _only_byte(here)
+        if byte is None or automaton.table.tag_tokens(here):
             break
-        (byte,) = viable
-        moved = automaton.fields.step(local, byte)
-        if not isinstance(moved, Local) or _in_tag(moved):
+        after = automaton.fields.step(here, byte)
+        if not isinstance(after, FieldState) or _in_tag(after):
             break
-        tail.append(byte)
-        local = moved
-    return _Run(head, tokens, bytes(tail)), local
+        tail += bytes((byte,))
+        here = after
+    return _ForcedBytes(head, tokens, tail), here
 
 
-def _repeated(local: Local) -> LiteralPart | None:
-    """The text that alone may come next, token by token."""
-    if len(local.places) != 1:
-        return None
-    ((chain, progress),) = local.places
-    part = chain.part
-    return part if isinstance(part, LiteralPart) and part.tokens and not progress else None
-
-
-def _behind(automaton: Automaton, local: Local, data: bytes) -> Local:
-    led = walk(automaton.fields, local, data)
-    assert isinstance(led, Local), "no tag is in what must stand here"
-    return led
-
-
-def _viable(automaton: Automaton, local: Local) -> set[int] | None:
-    """The bytes that may come next; None if free text, or the end of a value, may."""
-    found: set[int] = set()
-    for chain, progress in local.places:
-        part = chain.part
-        if isinstance(part, (TextPart, AnyGluePart)):
+def _only_byte(state: FieldState) -> int | None:
+    """The byte that alone may come next."""
+    following: set[int] = set()
+    for rest, progress in state.cursors:
+        following |= rest.next_bytes(progress)
+        if len(following) > 1:
             return None
-        if isinstance(part, LiteralPart) and isinstance(progress, int):
-            found.add(part.data[progress])
-        elif isinstance(part, TagPart) and part.data and isinstance(progress, int):
-            if automaton.mode is TagMode.TEXT:
-                found.add(part.data[progress])
-        elif isinstance(part, (RegularPart, FreshPart)):
-            found |= _usable(automaton.spelling, part, progress)
-    return found
+    return following.pop() if following else None
 
 
-def _usable(spelling: Spelling, part: RegularPart | FreshPart, progress: int | bytes) -> set[int]:
-    at = spelling.state(part.dfa, progress) if isinstance(progress, bytes) else progress
-    row = part.dfa.table[at]
-    return {
-        b
-        for b in np.flatnonzero(row).tolist()
-        if spelling.completion(part.dfa, int(row[b])) is not None
-    }
+def _dictated(state: FieldState) -> tuple[int, ...]:
+    """The tokens of a repeated text, where it alone may come next."""
+    if len(state.cursors) != 1:
+        return ()
+    ((rest, progress),) = state.cursors
+    return rest.part.dictated(progress)
 
 
-def _in_tag(local: Local) -> bool:
-    return any(isinstance(c.part, TagPart) and p for c, p in local.places)
+def _in_tag(state: FieldState) -> bool:
+    return any(rest.is_tag and progress for rest, progress in state.cursors)
 
 
-def _only_tag(automaton: Automaton, local: Local) -> tuple[str, bytes] | None:
+def _only_tag(state: FieldState) -> tuple[str, bytes] | None:
     """The tag that alone may come next here, and what is missing of its spelling."""
-    found = set()
-    for chain, progress in local.places:
-        part = chain.part
-        if isinstance(part, (RegularPart, FreshPart)) and not _usable(
-            automaton.spelling, part, progress
-        ):
-            continue  # a whole value that cannot go on
-        if not isinstance(part, TagPart) or not isinstance(progress, int):
+    tags = set()
+    for rest, progress in state.cursors:
+        if rest.is_tag:
+            tags.add((rest.tag, rest.tag.encode()[progress:]))
+        elif rest.next_bytes(progress):  # else a whole value that cannot go on
             return None
-        found.add((part.tag, part.data[progress:]))
-    (tag, rest) = found.pop() if len(found) == 1 else (END, b"")
-    return (tag, rest) if tag != END else None
+    if len(tags) != 1:
+        return None
+    (only,) = tags
+    return only if only[0] != END else None
 
 
-def _spell_tag(automaton: Automaton, run: _Run, tag: str, rest: bytes) -> tuple[int, ...]:
+def _with_tag(automaton: Automaton, run: _ForcedBytes, tag: str, missing: bytes) -> tuple[int, ...]:
     cost = automaton.spelling.tokens
     if automaton.mode is TagMode.TEXT:
-        spelled = _encoded(automaton, run.tail + rest, cost(run.tail) + cost(rest))
-        return (*run.tokens, *spelled)
-    spelled = _encoded(automaton, run.tail, cost(run.tail))
+        reserved = cost(run.tail) + cost(missing)
+        return (*run.tokens, *_spelled(automaton, run.tail + missing, reserved))
+    spelled = _spelled(automaton, run.tail, cost(run.tail))
     return (*run.tokens, *spelled, automaton.vocabulary.special[tag])
 
 
-def _affordable(automaton: Automaton, state: State, run: _Run) -> tuple[int, ...]:
+def _affordable(automaton: Automaton, state: TokenState, run: _ForcedBytes) -> tuple[int, ...]:
     """The longest part of a run before a choice that leaves enough tokens for every way to end: a
     value may be cheaper to spell whole than in two parts."""
-    fields, before = automaton.fields, automaton.fields.costs(state.local)
+    fields, before = automaton.fields, automaton.fields.costs(state.field)
     for length in range(len(run.tail), -1, -1):
         spelled = automaton.vocabulary.spell(run.tail[:length])
-        behind = walk(fields, state.local, run.head + run.tail[:length])
-        if spelled is None or not isinstance(behind, Local):
+        behind = fields.walk(state.field, run.head + run.tail[:length])
+        if spelled is None or not isinstance(behind, FieldState):
             continue
         after, count = fields.costs(behind), len(run.tokens) + len(spelled)
         if all(cost + count <= before[tag] for tag, cost in after.items()):
-            return (*run.tokens, *_encoded(automaton, run.tail[:length], len(spelled)))
+            return (*run.tokens, *_spelled(automaton, run.tail[:length], len(spelled)))
     return ()
 
 
-def _shortest(automaton: Automaton, data: bytes) -> tuple[int, ...]:
-    return _encoded(automaton, data, automaton.spelling.tokens(data))
-
-
-def _encoded(automaton: Automaton, run: bytes, reserved: int) -> tuple[int, ...]:
+def _spelled(automaton: Automaton, data: bytes, reserved: int) -> tuple[int, ...]:
     """The tokenizer's own spelling if it needs no more tokens than are reserved, else the
     shortest."""
-    if not run:
+    if not data:
         return ()
     try:
-        own = automaton.vocabulary.encode(run.decode())
+        own = automaton.vocabulary.encode(data.decode())
     except UnicodeDecodeError:  # a token has spelled the beginning of a character
         own = None
     if own is not None and len(own) <= reserved:
         return own
-    spelled = automaton.vocabulary.spell(run)
+    spelled = automaton.vocabulary.spell(data)
     assert spelled is not None, "checked when the schema was bound"
     return spelled

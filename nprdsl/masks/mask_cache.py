@@ -1,6 +1,6 @@
-"""Rows kept on disk: a schema bound again to the same vocabulary starts with its masks ready.
+"""Masks kept on disk: a schema bound again to the same vocabulary starts with its masks ready.
 
-One file for each vocabulary, set of tags and tag mode; rows are found by what their local state is,
+One file for each vocabulary, set of tags and tag mode; rows are found by what their field state is,
 so that schemas which share tags share rows. Writing is atomic; a file that cannot be read is
 ignored and written anew.
 """
@@ -17,22 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nprdsl.journal import replacing
-from nprdsl.masks.fields import Local
-from nprdsl.masks.mask_rows import Crossing, LocalRow, Rows
-from nprdsl.masks.parts import (
-    AnyGluePart,
-    Chain,
-    FreshPart,
-    LiteralPart,
-    Part,
-    RegularPart,
-    TextPart,
-)
+from nprdsl.masks.fields import FieldState
+from nprdsl.masks.mask_rows import Crossing, FieldRow, MaskTable
+from nprdsl.masks.parts import FieldRest
 from nprdsl.tokens.bitmask import Mask
 
 VERSION: Final = 2
 _MAGIC: Final = b"NPRROWS1"
-CrossingKey = tuple[Local, tuple[tuple[str, Local], ...]]  # a state, and what follows each tag
+CrossingKey = tuple[
+    FieldState, tuple[tuple[str, FieldState], ...]
+]  # a state, and what follows each tag
 
 
 class StoredCrossings(Mapping[str, tuple[Crossing, ...]]):
@@ -57,16 +51,16 @@ def _written(crossings: tuple[Crossing, ...]) -> str:
     return json.dumps([(c.token, c.rest.hex()) for c in crossings])
 
 
-class RowCache:
-    """The rows of one `Rows` in a file of a folder."""
+class MaskCache:
+    """The rows of one `MaskTable` in a file of a folder."""
 
-    def __init__(self, folder: Path, rows: Rows, tags: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, rows: MaskTable, tags: tuple[str, ...]) -> None:
         self._rows = rows
         name = hashlib.sha256(
             repr((VERSION, rows.vocabulary.digest, tags, rows.machine.mode)).encode()
         ).hexdigest()
         self._file = folder / f"rows-{name[:32]}.bin"
-        self._signatures: dict[Chain, str] = {}
+        self._names: dict[FieldRest, str] = {}
         self._known: dict[str, int] = {}
         self._bits = np.zeros((0, rows.width), np.int32)
         self._crossings: dict[str, dict[str, str]] = {}
@@ -76,25 +70,27 @@ class RowCache:
     def file(self) -> Path:
         return self._file
 
-    def find(self, local: Local) -> LocalRow | None:
-        """The row of a local state, if it is on disk."""
+    def find(self, state: FieldState) -> FieldRow | None:
+        """The row of a field state, if it is on disk."""
         if not self._known:
             return None
-        key = self._key(local)
+        key = self._key(state)
         at = self._known.get(key)
         if at is None:
             return None
         bits = self._rows.intern(self._bits[at])
-        return LocalRow(bits, StoredCrossings(self._crossings.get(key, {})))
+        return FieldRow(bits, StoredCrossings(self._crossings.get(key, {})))
 
     def find_crossed(self, key: CrossingKey) -> Mask | None:
         """The row of a state whose tokens may run past a tag, if it is on disk."""
         at = self._known.get(self._crossing_name(key)) if self._known else None
         return None if at is None else self._rows.intern(self._bits[at])
 
-    def save(self, computed: Mapping[Local, LocalRow], crossed: Mapping[CrossingKey, Mask]) -> int:
+    def save(
+        self, computed: Mapping[FieldState, FieldRow], crossed: Mapping[CrossingKey, Mask]
+    ) -> int:
         """Add rows to the file; returns how many are new."""
-        rows = {self._key(local): row.bits for local, row in computed.items()}
+        rows = {self._key(state): row.bits for state, row in computed.items()}
         rows |= {self._crossing_name(key): bits for key, bits in crossed.items()}
         new = {key: bits for key, bits in rows.items() if key not in self._known}
         if not new:
@@ -102,8 +98,8 @@ class RowCache:
         keys = [*self._known, *new]
         bits = np.concatenate([self._bits, np.stack(list(new.values()))])
         crossings = dict(self._crossings)
-        for local, row in computed.items():
-            key = self._key(local)
+        for state, row in computed.items():
+            key = self._key(state)
             if row.crossings and key in new:
                 crossings[key] = {tag: _written(found) for tag, found in row.crossings.items()}
         self._write(keys, bits, crossings)
@@ -145,36 +141,20 @@ class RowCache:
             stream.write(_MAGIC + len(index).to_bytes(8, "little") + index)
             stream.write(np.ascontiguousarray(bits).tobytes())
 
-    # names of local states
+    # names of field states
 
-    def _key(self, local: Local) -> str:
-        places = sorted(f"{self._signature(chain)}@{at!r}" for chain, at in local.places)
-        return f"{local.node};{';'.join(places)}"
+    def _key(self, state: FieldState) -> str:
+        cursors = sorted(f"{self._name(rest)}@{at!r}" for rest, at in state.cursors)
+        return f"{state.node};{';'.join(cursors)}"
 
     def _crossing_name(self, key: CrossingKey) -> str:
-        local, ways = key
+        state, ways = key
         behind = "|".join(f"{tag}:{self._key(after)}" for tag, after in ways)
-        return f"{self._key(local)}|{behind}"
+        return f"{self._key(state)}|{behind}"
 
-    def _signature(self, chain: Chain) -> str:
-        found = self._signatures.get(chain)
-        if found is None:
-            rest = self._signature(chain.rest) if chain.rest is not None else ""
-            found = self._signatures[chain] = f"{_name(chain.part)}>{rest}"
-        return found
-
-
-def _name(part: Part) -> str:
-    """Equal for parts whose masks are equal. `LiteralPart.tokens` and `TagPart.counted` are left
-    out: they change what the end costs, not which tokens may come next."""
-    if isinstance(part, LiteralPart):
-        return f"L{part.data!r}"
-    if isinstance(part, TextPart):
-        return f"T{int(part.counted)}"
-    if isinstance(part, AnyGluePart):
-        return "G"
-    if isinstance(part, (RegularPart, FreshPart)):
-        table = hashlib.sha256(part.dfa.table.tobytes() + part.dfa.accepting.tobytes())
-        taken = sorted(part.taken) if isinstance(part, FreshPart) else None
-        return f"R{table.hexdigest()[:16]}{taken!r}"
-    return f"{part.tag!r}{part.reserve}"
+    def _name(self, rest: FieldRest) -> str:
+        name = self._names.get(rest)
+        if name is None:
+            behind = self._name(rest.rest) if rest.rest is not None else ""
+            name = self._names[rest] = f"{rest.part.name}>{behind}"
+        return name

@@ -6,9 +6,9 @@ A matcher is three references; `fork` copies them. Rolling back is keeping the f
 from __future__ import annotations
 
 from nprdsl.masks.automaton import Automaton
-from nprdsl.masks.budget_masks import tight_row
+from nprdsl.masks.budget_masks import tight_mask
 from nprdsl.masks.forced_runs import forced_run
-from nprdsl.masks.states import NOTHING, Begun, State
+from nprdsl.masks.states import NO_TOKENS, FieldTokens, TokenState
 from nprdsl.structure.stack import Cell
 from nprdsl.structure.tag_machine import TagState
 from nprdsl.tokens.bitmask import Mask
@@ -19,16 +19,16 @@ class IllegalTokenError(ValueError):
 
 
 class Matcher:
-    """Where one branch stands. Row r of the language's mask is int32 [ceil(V/32)], bit i%32 of word
-    i//32 is token i, 1 = allowed; equal rows are the same read-only array."""
+    """Where one branch stands. Its masks are int32 [ceil(V/32)], bit i%32 of word i//32 is token i,
+    1 = allowed; equal masks are the same read-only array."""
 
     __slots__ = ("_automaton", "_carried", "_field", "_state")
 
     def __init__(
         self,
         automaton: Automaton,
-        state: State,
-        field: Begun = NOTHING,
+        state: TokenState,
+        field: FieldTokens = NO_TOKENS,
         carried: int = 0,
     ) -> None:
         self._automaton = automaton
@@ -38,17 +38,17 @@ class Matcher:
 
     def mask(self) -> Mask:
         """The tokens that may come next."""
-        row = self._state.row
-        return row if row is not None else self._automaton.row(self._state)
+        mask = self._state.mask
+        return mask if mask is not None else self._automaton.mask(self._state)
 
     def advance(self, token: int) -> None:
         """Take one token; raises `IllegalTokenError` and stays put if it may not come next."""
         state = self._state
         after = state.next.get(token)
-        if after is None and state.hub is not None and self._automaton.clean[token]:
+        if after is None and state.prose is not None and self._automaton.clean[token]:
             if state.capturing:  # prose, so the field goes on
-                self._field = Begun(self._field.head, (*self._field.tokens, token))
-            self._state = state.hub
+                self._field = FieldTokens(self._field.head, (*self._field.tokens, token))
+            self._state = state.prose
             return
         if after is None:
             after = self._automaton.follow(state, token, self._field)
@@ -58,13 +58,14 @@ class Matcher:
             self._begin(state, token)
         self._state = after
 
-    def _begin(self, state: State, token: int) -> None:
+    def _begin(self, state: TokenState, token: int) -> None:
         """Keep the field whose values a branch repeats."""
-        rest = self._automaton.overhang(state, token)
-        if rest is not None:
-            self._field, self._carried = Begun(rest) if rest else NOTHING, 0
+        completed = self._automaton.last_tag(state, token)
+        if completed is not None:
+            rest = completed[1]
+            self._field, self._carried = FieldTokens(rest) if rest else NO_TOKENS, 0
         else:
-            self._field = Begun(self._field.head, (*self._field.tokens, token))
+            self._field = FieldTokens(self._field.head, (*self._field.tokens, token))
             self._carried += state.counted
 
     def accepts(self, token: int) -> bool:
@@ -99,11 +100,12 @@ class Matcher:
     @property
     def next_tags(self) -> list[str]:
         """The tags (and the end) that may still come next."""
-        return list(self._automaton.fields.costs(self._state.local))
+        return list(self._automaton.fields.costs(self._state.field))
 
     def completes(self, token: int) -> str | None:
         """The tag that a legal token completes; the last one, if it completes several."""
-        return self._automaton.completes(self._state, token)
+        completed = self._automaton.last_tag(self._state, token)
+        return None if completed is None else completed[0]
 
     def cost_until(self, cell: Cell | None) -> int:
         """The fewest tokens written on this branch until `cell` is left, to the end of that field;
@@ -113,7 +115,7 @@ class Matcher:
     def tight(self, slack: int) -> Mask:
         """The mask that keeps only tokens after which the trace can still be finished within
         `cost + slack` tokens, the next one included."""
-        return tight_row(self._automaton, self._state, slack)
+        return tight_mask(self._automaton, self._state, slack)
 
     @property
     def structure(self) -> TagState:

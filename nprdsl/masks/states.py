@@ -9,11 +9,10 @@ from typing import Final
 
 from nprdsl.grammar.ir import Grammar
 from nprdsl.masks.completion_cost import Costs
-from nprdsl.masks.fields import FieldMachine, Local, counts
-from nprdsl.masks.mask_cache import CrossingKey, RowCache
-from nprdsl.masks.mask_rows import Rows
-from nprdsl.masks.parts import Chain
-from nprdsl.masks.tag_scanner import tag_scan
+from nprdsl.masks.fields import FieldMachine, FieldState, tag_scan
+from nprdsl.masks.mask_cache import CrossingKey, MaskCache
+from nprdsl.masks.mask_rows import MaskTable
+from nprdsl.masks.parts import FieldRest
 from nprdsl.structure.stack import Symbol
 from nprdsl.structure.tag_machine import TagState
 from nprdsl.tokens.bitmask import Mask
@@ -30,7 +29,7 @@ class GlueMode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class FieldTokens:
     """What a matcher holds of a field whose values a branch repeats: the bytes with which the token
     that completed the last tag went on, and the tokens since."""
 
@@ -38,24 +37,24 @@ class Begun:
     tokens: tuple[int, ...] = ()
 
 
-NOTHING: Final = Begun()
+NO_TOKENS: Final = FieldTokens()
 
 
-class Start:
-    """What may stand right behind a tag: the local state, the tags that may come next, and what
+class FieldStart:
+    """What may stand right behind a tag: the field state, the tags that may come next, and what
     finishing costs behind each of them (worked out when a budget first asks)."""
 
-    __slots__ = ("_closings", "_costs", "capturing", "local", "structure", "tags")
+    __slots__ = ("_closings", "_costs", "capturing", "field", "structure", "tags")
 
     def __init__(
         self,
         structure: TagState,
-        local: Local,
+        field: FieldState,
         tags: frozenset[str],
         costs: Callable[[], Costs],
     ) -> None:
         self.structure = structure
-        self.local = local
+        self.field = field
         self.tags = tags
         self.capturing = any(arc.captures for arc in structure.arcs.values())
         self._costs = costs
@@ -72,8 +71,8 @@ class Start:
         return self._closings
 
 
-class State:
-    """One place in a trace. `row`, `cost`, `forced` and `chooses` are None until asked for; `next`
+class TokenState:
+    """One place in a trace. `mask`, `cost`, `forced` and `chooses` are None until asked for; `next`
     holds moves that depend on nothing but this state."""
 
     __slots__ = (
@@ -81,23 +80,23 @@ class State:
         "chooses",
         "cost",
         "counted",
+        "field",
         "forced",
-        "hub",
-        "local",
+        "mask",
         "next",
-        "row",
+        "prose",
         "start",
         "tight",
     )
 
-    def __init__(self, start: Start, local: Local) -> None:
+    def __init__(self, start: FieldStart, field: FieldState) -> None:
         self.start = start
-        self.local = local
+        self.field = field
         self.capturing = start.capturing  # the field holds values that a branch repeats
-        self.counted = start.capturing and counts(local)
-        self.next: dict[int, State] = {}
-        self.hub: State | None = None  # where clean prose leads, see `Rows.clean`
-        self.row: Mask | None = None
+        self.counted = start.capturing and field.is_counted
+        self.next: dict[int, TokenState] = {}
+        self.prose: TokenState | None = None  # where clean prose leads, see `MaskTable.clean`
+        self.mask: Mask | None = None
         self.cost: int | None = None
         self.forced: tuple[int, ...] | None = None
         self.chooses: bool | None = None
@@ -112,8 +111,8 @@ class State:
         return self.start.closings
 
 
-class Tables:
-    """What does not depend on bounds: local states and rows, shared by all automata of a bound
+class SharedTables:
+    """What does not depend on bounds: field states and rows, shared by all automata of a bound
     schema."""
 
     def __init__(self, grammar: Grammar, vocabulary: Vocabulary, glue: GlueMode) -> None:
@@ -122,15 +121,14 @@ class Tables:
         self.vocabulary = vocabulary
         self.spelling = Spelling(vocabulary)
         self.fields = FieldMachine(tag_scan(grammar.tags), self.mode, self.spelling)
-        self.rows = Rows(self.fields, vocabulary)
+        self.table = MaskTable(self.fields, vocabulary)
         self.crossings: dict[CrossingKey, Mask] = {}
-        self.chains: dict[tuple[tuple[Symbol, ...], str], Chain] = {}  # by field and tag
-        self.store: RowCache | None = None
-        self.tag_costs = {tag: self._tag_cost(tag) for tag in grammar.tags}
+        self.known_fields: dict[tuple[tuple[Symbol, ...], str], FieldRest] = {}
+        self.store: MaskCache | None = None
 
     @property
     def kept(self) -> int:
-        """How many local states are kept."""
+        """How many field states are kept."""
         return len(self.fields.known)
 
     def crossed(self, key: CrossingKey) -> Mask | None:
@@ -141,9 +139,6 @@ class Tables:
             if row is not None:
                 self.crossings[key] = row
         return row
-
-    def _tag_cost(self, tag: str) -> int:
-        return 1 if self.mode is TagMode.SPECIAL else self.spelling.tokens(tag.encode())
 
 
 def tag_mode(grammar: Grammar, vocabulary: Vocabulary) -> TagMode:

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from nprdsl.grammar.ir import Terminal, TerminalKind
 from nprdsl.grammar.resolve import read_grammar
-from nprdsl.prompting.example import example_value
-from nprdsl.prompting.instructions import instructions, skeleton
+from nprdsl.prompting.instructions import example_value, instructions, skeleton
 from nprdsl.schema import Schema, load
 from nprdsl.testing import schemas
 

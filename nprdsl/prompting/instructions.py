@@ -1,14 +1,23 @@
-"""The instruction that tells a model the format of a schema, in words, from the grammar itself."""
+"""Tells a model the format of a schema: an instruction in words with an example, from the grammar.
+
+The instruction is for models that were not trained on the format. The example, the *skeleton*, is a
+short legal trace with placeholders such as `(text of step 2)` for its texts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 
 from nprdsl.grammar import ir
-from nprdsl.grammar.walk import all_nodes, references
-from nprdsl.prompting.example import example_value, skeleton
+from nprdsl.grammar.walk import all_nodes, bodies, height, nodes, references, rule_heights
+from nprdsl.prompting.trace_writer import TraceWriter
+from nprdsl.regular.dfa import Dfa, compile_regex
 
-__all__ = ["instructions", "skeleton"]
+LONGER = 3  # bytes by which an example may be longer than the automaton has states
+READABLE_FIRST = sorted(range(256), key=lambda byte: (not bytes([byte]).isalnum(), byte))
+# Values to try for a terminal in the example, before its pattern is asked for one.
+SIMPLE_VALUES = ("1", "a", "A", "yes", "true", "0", "0.5", "x")
 
 
 def instructions(grammar: ir.Grammar) -> str:
@@ -188,3 +197,98 @@ def _rules(grammar: ir.Grammar) -> Iterator[str]:
 
 def _quoted(text: str) -> str:
     return f"`{text}`"
+
+
+# -- the example -----------------------------------------------------------------------------------
+
+
+def skeleton(grammar: ir.Grammar) -> str:
+    """A short legal trace: two items in every list, every optional part once, canonical glue."""
+    return _Skeleton(grammar).text()
+
+
+class _Skeleton(TraceWriter):
+    """Writes the skeleton of one grammar."""
+
+    def __init__(self, grammar: ir.Grammar) -> None:
+        super().__init__(grammar)
+        self._met: set[str] = set()  # rules written, or being written
+        self._heights = rule_heights(bodies(grammar.rules))
+
+    def rule(self, name: str) -> None:
+        self._met.add(name)
+        super().rule(name)
+
+    def value(self, terminal: ir.Terminal) -> str:
+        if terminal.kind is ir.TerminalKind.TEXT:
+            name = "text" if terminal.name == "TEXT" else terminal.name.lower()
+            number = f" {self.numbers[-1]}" if self.numbers else ""
+            return f"({name} of {self.rules[-1]}{number})"
+        block = self.listing
+        if self.item is None or block is None or terminal.name not in block.bound:
+            return example_value(terminal)
+        listed = (zip(block.bound, item, strict=True) for item in self.items[block.index])
+        taken = [value for item in listed for name, value in item if name == terminal.name]
+        return example_value(terminal, taken)
+
+    def branches(self, block: ir.Block) -> int:
+        least = max(block.low, 2)
+        return least if block.high is None else min(least, block.high)
+
+    def turns(self, node: ir.Repeat) -> int:
+        turns = node.low
+        block = self.listing if self.item is None else None
+        if block is not None and block.item in references(node.node):
+            turns = max(turns, 2)
+        elif not turns and self._adds(node.node):
+            turns = 1
+        return turns if node.high is None else min(turns, node.high)
+
+    def option(self, node: ir.Alt) -> ir.Node:
+        """The option that shows most, among those that do not nest a rule in itself."""
+        flat = [o for o in node.options if not set(self.rules) & set(references(o))]
+        if not flat:
+            return min(node.options, key=lambda o: height(o, self._heights))
+        return max(flat, key=lambda o: (len(references(o)), sum(1 for _ in nodes(o)), _has_text(o)))
+
+    def _adds(self, node: ir.Node) -> bool:
+        """Whether an optional part shows something that was not shown yet."""
+        named = set(references(node))
+        return not named & set(self.rules) and (not named or bool(named - self._met))
+
+
+def _has_text(node: ir.Node) -> bool:
+    return isinstance(node, ir.Field) and node.terminal.kind is ir.TerminalKind.TEXT
+
+
+def example_value(terminal: ir.Terminal, taken: Iterable[str] = ()) -> str:
+    """A value of a regular or typed terminal that is not among `taken`, a number if it may be.
+
+    Where all values are taken, one of them.
+    """
+    pattern = re.compile(terminal.pattern, re.ASCII)
+    used = set(taken)
+    for value in (*(str(n + 1) for n in range(len(used) + 1)), *SIMPLE_VALUES):
+        if value not in used and pattern.fullmatch(value):
+            return value
+    words = _words(compile_regex(terminal.pattern))
+    return next((value for value in words if value not in used), next(iter(used), ""))
+
+
+def _words(dfa: Dfa) -> Iterator[str]:
+    """Words of an automaton over bytes, short ones first, letters before signs."""
+    longest = len(dfa.table) - 1 + LONGER  # state 0 is dead
+    for length in range(dfa.distance[dfa.start], longest + 1):
+        yield from (word.decode() for word in _words_of(dfa, dfa.start, length))
+
+
+def _words_of(dfa: Dfa, state: int, length: int) -> Iterator[bytes]:
+    if length == 0:
+        if dfa.accepting[state]:
+            yield b""
+        return
+    for byte in READABLE_FIRST:
+        after = int(dfa.table[state, byte])
+        if dfa.distance[after] < length:
+            for word in _words_of(dfa, after, length - 1):
+                yield bytes([byte]) + word

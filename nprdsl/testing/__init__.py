@@ -1,4 +1,4 @@
-"""Hypothesis strategies for authors of schemas, and a fuzzer of one schema.
+"""Hypothesis strategies for the traces of a schema, for tests of those who write schemas; a fuzzer.
 
     schema = nprdsl.load("my.lark")
 
@@ -26,7 +26,7 @@ from nprdsl.testing.mutations import (
     mutated,
     mutations,
 )
-from nprdsl.testing.reference import Reading, derive
+from nprdsl.testing.reference import ReferenceReading, derive
 from nprdsl.testing.schemas import schemas
 from nprdsl.testing.tokens import byte_vocabulary, straddling_merges, token_traces, tokenise
 from nprdsl.testing.traces import Spacing, traces
@@ -38,7 +38,7 @@ __all__ = [
     "MutationKind",
     "Property",
     "PropertyError",
-    "Reading",
+    "ReferenceReading",
     "Spacing",
     "all_mutations",
     "byte_vocabulary",

@@ -1,8 +1,8 @@
-"""The engine-free properties of one schema, run on many random traces: what `nprdsl fuzz` shows.
+"""Runs the properties that every schema must have on many random traces: `nprdsl fuzz`.
 
 Each example is a legal trace and one mutation of it. The schema must accept, read back and
-tokenise the trace, refuse the mutation with a fitting code, and its automaton must agree with its
-checker on both.
+tokenise the trace, and refuse the mutation with a code that fits; its automaton must agree with its
+checker on both. No engine and no model takes part.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from nprdsl.tokens.bitmask import allows
 from nprdsl.trace.lexemes import text_lexemes
 from nprdsl.trace.trace import Element
 
-Progress = Callable[[int, int], None]
+FuzzProgress = Callable[[int, int], None]
 
 
 class Property(StrEnum):
@@ -73,7 +73,7 @@ class FuzzReport:
 def fuzz(
     schema: Schema,
     examples: int = 1000,
-    progress: Progress | None = None,
+    progress: FuzzProgress | None = None,
     *,
     start: int = 0,
 ) -> FuzzReport:
@@ -81,7 +81,7 @@ def fuzz(
 
     `progress` is called with the examples done and asked for. `start` seeds the run.
     """
-    run = _Run(schema, examples, progress)
+    run = _FuzzRun(schema, examples, progress)
     strategy = st.one_of(
         traces(schema), traces(schema, max_items=3, max_blocks=2, spacing=Spacing.ANY)
     )
@@ -109,10 +109,10 @@ def fuzz(
     return FuzzReport(schema.name, run.done, run.characters, dict(run.refused), failure)
 
 
-class _Run:
+class _FuzzRun:
     """The counts of one run and the bound schemas that it needs."""
 
-    def __init__(self, schema: Schema, examples: int, progress: Progress | None) -> None:
+    def __init__(self, schema: Schema, examples: int, progress: FuzzProgress | None) -> None:
         self._schema = schema
         self._examples = examples
         self._progress = progress
@@ -168,12 +168,11 @@ def read_back(schema: Schema, text: str) -> None:
 
 def _fields(text: str, tree: Tree) -> list[tuple[str, str]]:
     """Names and values of all fields but glue; white space around free text may be glue."""
-    fields = []
-    for leaf in tree.leaves():
-        if isinstance(leaf.node, ir.Field) and leaf.node.terminal.kind is not ir.TerminalKind.GLUE:
-            value = text[leaf.start : leaf.end].strip(WHITE_SPACE)
-            fields.append((leaf.node.terminal.name, value))
-    return fields
+    return [
+        (leaf.node.terminal.name, text[leaf.start : leaf.end].strip(WHITE_SPACE))
+        for leaf in tree.leaves()
+        if isinstance(leaf.node, ir.Field) and leaf.node.terminal.kind is not ir.TerminalKind.GLUE
+    ]
 
 
 def _leaves(root: Element) -> list[tuple[str, str]]:
@@ -214,13 +213,13 @@ def automaton_agrees(schema: Schema, bound: BoundSchema, text: str, number: int)
     """The automaton refuses what is not legal, and writes what is legal with canonical glue."""
     ids = tokenise(schema.grammar, bound.vocabulary, text, seed=number)
     assert ids is not None
-    place = refused_at(bound, ids)
+    index = refused_at(bound, ids)
     legal = _legal(schema, text)
-    if not legal and place is None:
+    if not legal and index is None:
         message = f"the automaton writes {ids}, which is not legal"
         raise PropertyError(Property.AUTOMATON, text, message)
-    if legal and place is not None and canonical(schema.grammar, text):
-        before, token = bound.vocabulary.text(ids[:place]), bound.vocabulary.text(ids[place:][:1])
+    if legal and index is not None and canonical(schema.grammar, text):
+        before, token = bound.vocabulary.text(ids[:index]), bound.vocabulary.text(ids[index:][:1])
         message = f"the automaton refuses the legal {token!r} behind {before!r}: {ids}"
         raise PropertyError(Property.AUTOMATON, text, message)
 
@@ -231,12 +230,13 @@ def _legal(schema: Schema, text: str) -> bool:
 
 
 def refused_at(bound: BoundSchema, ids: tuple[int, ...]) -> int | None:
-    """The first token that the mask forbids, the end included; None where all are allowed."""
+    """The index of the first token that the mask forbids, the end included; None if it forbids
+    none."""
     matcher, end = bound.matcher(), bound.vocabulary.eos_id
     assert end is not None
-    for place, token in enumerate((*ids, end)):
+    for index, token in enumerate((*ids, end)):
         if not allows(matcher.mask(), token):
-            return place
+            return index
         if token != end:
             matcher.advance(token)
     return None

@@ -1,9 +1,9 @@
-"""A second, slow reader of traces: the meaning of a resolved grammar, written down without
-cleverness.
+"""A second, slow reader of traces, against which the parser and the automata are tested.
 
 It tries every way to read a text and keeps what fits, so it needs no look-ahead, no stack machine
-and no automaton. The tests use it as the oracle of legality, and mutations use its tree to find
-their places.
+and no automaton. It shares no code with what it judges, the walks and the first sets of
+`nprdsl.grammar` included. Tests use it as the oracle of legality; mutations find in its tree where
+a fault can be put.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from enum import StrEnum
 from functools import lru_cache
 
 from nprdsl.grammar import ir
-from nprdsl.testing.openers import first_tags
 
 WHITE_SPACE = " \t\n\r\f\v"
 
@@ -42,7 +41,7 @@ class Tree:
             yield from child.walk()
 
 
-class Found(StrEnum):
+class Unread(StrEnum):
     """What stands at the place where reading stopped."""
 
     TAG = "tag"
@@ -55,7 +54,7 @@ class Refusal:
     """The furthest place that any reading reached, what stands there, and what could have."""
 
     offset: int
-    found: Found
+    unread: Unread
     wanted: tuple[ir.Tag | ir.Literal | ir.Field, ...]
     miscounted: bool  # a branch too few or too many explains it
     blank: bool  # white space stands between the place and what was found
@@ -63,7 +62,7 @@ class Refusal:
     mislabelled: bool  # values that should be equal, or distinct, are not
 
 
-class Reading:
+class ReferenceReading:
     """One text read by one grammar. `tree` is None when the text is not legal, `refusal` then says
     why.
 
@@ -99,7 +98,7 @@ class Reading:
             offset = max([self._far, *self._miscounted, *self._surplus])
         return Refusal(
             offset,
-            self._found(self._after_blank(offset)),
+            self._unread(self._after_blank(offset)),
             tuple(self._wanted) if offset == self._far else (),
             offset in self._miscounted,
             self._after_blank(offset) > offset,
@@ -107,10 +106,10 @@ class Reading:
             bool(self._mislabelled),
         )
 
-    def _found(self, offset: int) -> Found:
+    def _unread(self, offset: int) -> Unread:
         if offset >= len(self._text):
-            return Found.END
-        return Found.TAG if offset in self._tag_end else Found.TEXT
+            return Unread.END
+        return Unread.TAG if offset in self._tag_end else Unread.TEXT
 
     def _refuse(self, offset: int, *wanted: ir.Tag | ir.Literal | ir.Field) -> None:
         if offset > self._far:
@@ -297,7 +296,7 @@ class Reading:
 @lru_cache(maxsize=64)
 def derive(grammar: ir.Grammar, text: str) -> Tree | None:
     """The tree of a legal text, or None."""
-    return Reading(grammar, text).tree
+    return ReferenceReading(grammar, text).tree
 
 
 def tag_pattern(tags: Iterable[str]) -> re.Pattern[str]:
@@ -367,6 +366,50 @@ def bound_of_items(text: str, block: ir.Block, before: tuple[Tree, ...]) -> list
                     tuple(value_of(text, f) for f in bound_fields(block, item)) for item in items
                 ]
     return []
+
+
+def is_field(node: ir.Node, *kinds: ir.TerminalKind) -> bool:
+    return isinstance(node, ir.Field) and node.terminal.kind in kinds
+
+
+def first_tags(grammar: ir.Grammar, node: ir.Node) -> frozenset[str]:
+    """The tags that can come first in `node`, past glue and fields."""
+    tags, _ = _first(grammar, node, frozenset())
+    return tags
+
+
+def _first(
+    grammar: ir.Grammar, node: ir.Node, inside: frozenset[str]
+) -> tuple[frozenset[str], bool]:
+    """First tags, and whether the node can stand without any tag."""
+    none: frozenset[str] = frozenset()
+    match node:
+        case ir.Tag():
+            return frozenset({node.text}), False
+        case ir.Literal() | ir.Field():
+            return none, True
+        case ir.Ref():
+            if node.rule in inside:
+                return none, False
+            return _first(grammar, grammar.rules[node.rule].node, inside | {node.rule})
+        case ir.Seq():
+            tags = none
+            for item in node.items:
+                more, tagless = _first(grammar, item, inside)
+                tags |= more
+                if not tagless:
+                    return tags, False
+            return tags, True
+        case ir.Alt():
+            firsts = [_first(grammar, option, inside) for option in node.options]
+            return none.union(*(tags for tags, _ in firsts)), any(empty for _, empty in firsts)
+        case ir.Repeat():
+            tags, tagless = _first(grammar, node.node, inside)
+            return tags, tagless or node.low == 0
+        case ir.ForkNode():
+            return _first(grammar, node.branch, inside)
+        case ir.MapNode() | ir.JoinNode():
+            return _first(grammar, node.node, inside)
 
 
 def _distinct(trees: Iterable[Tree]) -> list[Tree]:

@@ -1,4 +1,4 @@
-"""A Hypothesis strategy for small random schemas, as source text: every one must load.
+"""A Hypothesis strategy for small random schemas, as source texts that must all load.
 
 Each element has tags of its own, so that the next tag decides every choice; free text is always
 followed by a tag or by the end.
@@ -27,12 +27,12 @@ def schemas(
 
     @st.composite
     def source(draw: st.DrawFn) -> str:
-        return _Author(draw, max_parts, max_depth if max_depth > 0 else 0, recursive).source()
+        return _SchemaAuthor(draw, max_parts, max(max_depth, 0), recursive).source()
 
     return source()
 
 
-class _Author:
+class _SchemaAuthor:
     """Writes one schema; lives for one example."""
 
     def __init__(self, draw: st.DrawFn, max_parts: int, max_depth: int, recursive: bool) -> None:

@@ -1,9 +1,8 @@
-"""Legal traces as token ids, tokenised in random ways, and a small vocabulary of bytes to do it
-with.
+"""Hypothesis strategies for legal traces as token ids, and small vocabularies to spell them with.
 
-A trace is cut where the language demands it (fork, branch and join begin and end with a token),
-and at random places besides; each piece is then spelled by the vocabulary, so pieces straddle tags
-where the vocabulary has such tokens.
+A trace is cut where the language demands it (forks, branches and joins begin and end with a token),
+and at random offsets besides; the vocabulary then spells each piece, so that tokens straddle tags
+where it has such tokens.
 """
 
 from __future__ import annotations
@@ -106,36 +105,32 @@ def tokenise(
     seams = _seams(grammar, text)
     ids: list[int] = []
     at = 0
-    for found in (*special.finditer(text), None):
-        end = found.start() if found is not None else len(text)
-        cuts = [cut for cut in seams if at < cut < end]
-        for piece in _pieces(text, [at, *cuts, end]):
-            spelled = _spell(vocabulary, piece.encode(), random if seed else None)
+    for tag in (*special.finditer(text), None):
+        end = tag.start() if tag is not None else len(text)
+        cuts = [at, *(offset for offset in seams if at < offset < end), end]
+        for start, stop in itertools.pairwise(cuts):
+            spelled = _spell(vocabulary, text[start:stop].encode(), random if seed else None)
             if spelled is None:
                 return None
             ids += spelled
-        if found is not None:
-            ids.append(vocabulary.special[found.group()])
-            at = found.end()
+        if tag is not None:
+            ids.append(vocabulary.special[tag.group()])
+            at = tag.end()
     return tuple(ids)
 
 
-def _pieces(text: str, places: list[int]) -> list[str]:
-    return [text[a:b] for a, b in itertools.pairwise(places)]
-
-
 def _seams(grammar: ir.Grammar, text: str) -> list[int]:
-    """Where a legal text must be cut."""
+    """The offsets at which a legal text must be cut."""
     tree = derive(grammar, text)
     if tree is None:
         return []
-    places: set[int] = set()
-    for node in tree.walk():
-        if isinstance(node.node, ir.ForkNode):
-            places |= {node.start, node.end, *(branch.end for branch in node.children)}
-        elif isinstance(node.node, ir.MapNode):
-            places |= set(_repeated_ends(node.node.block, node, tree))
-    return sorted(places)
+    offsets: set[int] = set()
+    for inner in tree.walk():
+        if isinstance(inner.node, ir.ForkNode):
+            offsets |= {inner.start, inner.end, *(branch.end for branch in inner.children)}
+        elif isinstance(inner.node, ir.MapNode):
+            offsets |= set(_repeated_ends(inner.node.block, inner, tree))
+    return sorted(offsets)
 
 
 def _repeated_ends(block: ir.Block, listed: Tree, tree: Tree) -> Iterator[int]:
@@ -150,13 +145,12 @@ def _repeated_ends(block: ir.Block, listed: Tree, tree: Tree) -> Iterator[int]:
 
 
 def _spell(vocabulary: Vocabulary, piece: bytes, random: Random | None) -> list[int] | None:
-    """Tokens of the piece, which is first cut at random places."""
-    places = {0, len(piece)}
+    """Tokens of the piece, which is first cut at random offsets."""
+    cuts = {0, len(piece)}
     if random is not None and piece:
-        places |= {random.randrange(len(piece) + 1) for _ in range(random.choice((0, 1, 3, 20)))}
-    order = sorted(places)
+        cuts |= {random.randrange(len(piece) + 1) for _ in range(random.choice((0, 1, 3, 20)))}
     ids: list[int] = []
-    for start, end in itertools.pairwise(order):
+    for start, end in itertools.pairwise(sorted(cuts)):
         spelled = vocabulary.spell(piece[start:end])
         if spelled is None:
             return None

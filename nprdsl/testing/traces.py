@@ -1,8 +1,8 @@
-"""Hypothesis strategies for legal traces of a schema: as text, and as token ids of a bound schema.
+"""Hypothesis strategies for legal traces of a schema, as text.
 
-Counts are drawn before content, so every example is count-equal at once and shrinks to few items
-with short texts. Free text is adversarial on purpose: parts of tags, brackets, new lines, other
-alphabets.
+Counts are drawn before content, so every example has as many branches as items at once, and shrinks
+to few items with short texts. Free text is adversarial on purpose: parts of tags, brackets, new
+lines, other alphabets.
 """
 
 from __future__ import annotations
@@ -10,19 +10,27 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from random import Random
 from typing import Protocol
 
-from hypothesis import assume, reject
+from hypothesis import HealthCheck, Phase, assume, given, reject, settings
 from hypothesis import strategies as st
 
 from nprdsl.grammar import ir
-from nprdsl.grammar.walk import height
-from nprdsl.testing.contents import free_text, without_tags
-from nprdsl.testing.reference import WHITE_SPACE, value_pattern
-from nprdsl.testing.shapes import Shape, shape_of
+from nprdsl.grammar.walk import below, bodies, height, holds_fork, references, rule_heights
+from nprdsl.prompting.trace_writer import TraceWriter
+from nprdsl.testing.reference import WHITE_SPACE, tag_pattern, value_pattern
 
 LABEL_TRIES = 8
+POOL = 40
+LONG = 20  # how often a long text repeats its piece
+PLAIN_PIECES = (
+    "x", "two words", "3 + 4 = 7", "the rest,", " ", "\n", "\n\n", "1:", "0", "\t", "\r\n",
+)  # fmt: skip
+ODD_PIECES = (
+    "<", ">", "</", "[", "]", "\\boxed{4}", "é", "ß→∞", "漢字", "🙂", "\u200b", "\x00", "{", '"',
+)  # fmt: skip
 
 
 class Spacing(StrEnum):
@@ -56,19 +64,52 @@ def traces(
     bounds. `text` replaces the built-in free text; texts that hold a tag, or are blank, are not
     used.
     """
-    shape = shape_of(schema.grammar)
-    free = free_text(schema.grammar.tags) if text is None else without_tags(shape.tags, text)
-    limits = _Limits(max_items, max_depth, max_blocks, free, spacing)
+    facts = _facts_of(schema.grammar)
+    if text is None:
+        text = free_text(schema.grammar.tags)
+    else:
+        text = text.filter(lambda t: facts.tags.search(t) is None and bool(t.strip(WHITE_SPACE)))
+    bounds = _TraceBounds(max_items, max_depth, max_blocks, text, spacing)
 
     @st.composite
     def legal(draw: st.DrawFn) -> str:
-        return _Writer(shape, limits, draw).trace()
+        return _DrawnTrace(facts, bounds, draw).text()
 
     return legal()
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class _GrammarFacts:
+    """What all traces of one grammar are drawn with: a pattern of its tags, the heights of its
+    rules (see `rule_heights`), the rules that can reach a fork or themselves, and a strategy for
+    each regular or typed terminal."""
+
+    grammar: ir.Grammar
+    tags: re.Pattern[str]
+    heights: dict[str, int]
+    deepening: frozenset[str]
+    values: dict[str, st.SearchStrategy[str]]
+
+    def deepens(self, node: ir.Node) -> bool:
+        """Whether the node can open a fork, or a rule that can hold itself."""
+        return holds_fork(node) or not self.deepening.isdisjoint(references(node))
+
+
+def _facts_of(grammar: ir.Grammar) -> _GrammarFacts:
+    rules = bodies(grammar.rules)
+    reached = {name: below(name, rules) for name in rules}
+    opening = {name for name, used in reached.items() if name in used or holds_fork(rules[name])}
+    deepening = frozenset(name for name, used in reached.items() if opening & {name, *used})
+    values = {
+        name: _values(terminal, grammar.tags)
+        for name, terminal in grammar.terminals.items()
+        if terminal.kind in (ir.TerminalKind.REGULAR, ir.TerminalKind.TYPED)
+    }
+    return _GrammarFacts(grammar, tag_pattern(grammar.tags), rule_heights(rules), deepening, values)
+
+
 @dataclass(frozen=True, slots=True)
-class _Limits:
+class _TraceBounds:
     max_items: int
     max_depth: int
     max_blocks: int
@@ -76,89 +117,44 @@ class _Limits:
     spacing: Spacing
 
 
-class _NoLabel(Exception):
+class _NoLabelError(Exception):
     """No label is left that this map has not used."""
 
 
-class _Writer:
-    """Writes one trace; lives for one example."""
+class _DrawnTrace(TraceWriter):
+    """Draws one trace; lives for one example."""
 
-    def __init__(self, shape: Shape, limits: _Limits, draw: st.DrawFn) -> None:
-        self._shape = shape
-        self._limits = limits
+    def __init__(self, facts: _GrammarFacts, bounds: _TraceBounds, draw: st.DrawFn) -> None:
+        super().__init__(facts.grammar)
+        self._facts = facts
+        self._bounds = bounds
         self._draw = draw
-        self._parts: list[str] = []
-        self._tags: list[str] = []
         self._blocks = 0
-        self._listed: dict[int, list[tuple[str, ...]]] = {}
-        self._map: ir.Block | None = None  # the map that is being listed
-        self._item: list[str] | None = None  # bound values of the item that is being written
-        self._forced: list[tuple[str, str]] = []  # bound values that this branch must repeat
-        self._pattern: re.Pattern[str] | None = None  # of the value just written, if any
-        self._numbered = True
-        self._random: Random | None = None  # of glue, where any may stand
         self._depth = 0
-        self._stack: list[str] = []
+        self._pattern: re.Pattern[str] | None = None  # of the value just written, if any
+        self._numbered = True  # whether this map numbers its items
+        self._random: Random | None = None  # of glue, where any may stand
 
-    def trace(self) -> str:
-        grammar = self._shape.grammar
-        self._write(ir.Ref(grammar.start, grammar.rules[grammar.start].span))
-        text = "".join(self._parts)
-        assume([m.group() for m in self._shape.tags.finditer(text)] == self._tags)
+    def text(self) -> str:
+        text = super().text()
+        written = [part for part in self.parts if part in self.grammar.tags]
+        assume([match.group() for match in self._facts.tags.finditer(text)] == written)
         return text
 
-    def _emit(self, text: str, pattern: re.Pattern[str] | None = None) -> None:
+    def emit(self, text: str) -> None:
         if text:
-            self._parts.append(text)
-            self._pattern = pattern
+            self._pattern = None
+        super().emit(text)
 
-    def _write(self, node: ir.Node) -> None:
-        match node:
-            case ir.Tag():
-                self._tags.append(node.text)
-                self._emit(node.text)
-            case ir.Literal():
-                self._emit(node.text)
-            case ir.Field():
-                self._field(node.terminal)
-            case ir.Ref():
-                self._rule(node.rule)
-            case ir.Seq():
-                for item in node.items:
-                    self._write(item)
-            case ir.Alt():
-                self._write(self._choose(node))
-            case ir.Repeat():
-                self._repeat(node)
-            case ir.MapNode():
-                self._list(node)
-            case ir.ForkNode():
-                self._fork(node)
-            case ir.JoinNode():
-                self._write(node.node)
+    def field(self, terminal: ir.Terminal) -> None:
+        before = len(self.parts)
+        super().field(terminal)
+        patterned = terminal.name in self._facts.values
+        if patterned and len(self.parts) > before:
+            self._pattern = value_pattern(terminal)
 
-    def _field(self, terminal: ir.Terminal) -> None:
-        if terminal.kind is ir.TerminalKind.GLUE:
-            self._emit(self._glue(terminal))
-            return
-        item, block = self._item, self._map
-        if self._forced and self._forced[0][0] == terminal.name:
-            value = self._forced.pop(0)[1]
-        elif (
-            item is not None
-            and block is not None
-            and len(item) < len(block.bound)
-            and block.bound[len(item)] == terminal.name
-        ):
-            value = self._bound_value(terminal, block, item)
-            item.append(value)
-        else:
-            value = self._value(terminal)
-        patterned = terminal.kind is not ir.TerminalKind.TEXT
-        self._emit(value, value_pattern(terminal) if patterned else None)
-
-    def _glue(self, terminal: ir.Terminal) -> str:
-        match self._limits.spacing:
+    def glue(self, terminal: ir.Terminal) -> str:
+        match self._bounds.spacing:
             case Spacing.CANONICAL:
                 return terminal.literal
             case Spacing.TIGHT:
@@ -168,112 +164,146 @@ class _Writer:
                     self._random = Random(self._draw(st.integers(0, 255)))
                 return self._random.choice(("", terminal.literal, " ", "\n", "\r\n \t\f\v\n"))
 
-    def _value(self, terminal: ir.Terminal) -> str:
+    def value(self, terminal: ir.Terminal) -> str:
+        if not self.is_bound(terminal):
+            return self._free(terminal)
+        if terminal.kind is ir.TerminalKind.TEXT:
+            return self._free(terminal).strip(WHITE_SPACE)
+        block, item = self.listing, self.item
+        assert block is not None and item is not None
+        kinds = [self.grammar.terminals[name].kind for name in block.bound[: len(item)]]
+        if terminal.kind is not ir.TerminalKind.REGULAR or ir.TerminalKind.REGULAR in kinds:
+            return self._free(terminal)
+        return self._label(terminal, {values[len(item)] for values in self.items[block.index]})
+
+    def _free(self, terminal: ir.Terminal) -> str:
         if terminal.kind is not ir.TerminalKind.TEXT:
-            return self._draw(self._shape.values[terminal.name])
-        text = self._draw(self._limits.text)
-        if self._pattern is not None and self._continues(text):
-            text = f" {text}"
-        return text
+            return self._draw(self._facts.values[terminal.name])
+        text = self._draw(self._bounds.text)
+        return f" {text}" if self._pattern is not None and self._continues(text) else text
 
     def _continues(self, text: str) -> bool:
         """Whether the value just written could be read as longer when `text` follows it."""
-        pattern, value = self._pattern, self._parts[-1]
+        pattern, value = self._pattern, self.parts[-1]
         assert pattern is not None
         return any(pattern.fullmatch(value + text[:n]) for n in range(1, len(text) + 1))
 
-    def _bound_value(self, terminal: ir.Terminal, block: ir.Block, item: list[str]) -> str:
-        if terminal.kind is ir.TerminalKind.TEXT:
-            return self._value(terminal).strip(WHITE_SPACE)
-        kinds = [self._shape.grammar.terminals[name].kind for name in block.bound[: len(item)]]
-        if terminal.kind is not ir.TerminalKind.REGULAR or ir.TerminalKind.REGULAR in kinds:
-            return self._value(terminal)
-        slot = len(item)
-        used = {values[slot] for values in self._listed[block.index]}
-        number = str(len(self._listed[block.index]) + 1)
+    def _label(self, terminal: ir.Terminal, used: set[str]) -> str:
+        number = self.numbers[-1]
         if self._numbered and number not in used and value_pattern(terminal).fullmatch(number):
             return number
         for _ in range(LABEL_TRIES):
-            value = self._value(terminal)
+            value = self._free(terminal)
             if value not in used:
                 return value
-        raise _NoLabel
+        raise _NoLabelError
 
-    def _choose(self, node: ir.Alt) -> ir.Node:
+    def option(self, node: ir.Alt) -> ir.Node:
         options = node.options
-        if self._deep():
-            flat = tuple(option for option in options if not self._shape.deepens(option))
-            options = flat or (min(options, key=lambda o: height(o, self._shape.heights)),)
+        if self._is_full():
+            flat = tuple(option for option in options if not self._facts.deepens(option))
+            options = flat or (min(options, key=lambda o: height(o, self._facts.heights)),)
         if len(options) == 1:
             return options[0]
         return options[self._draw(st.integers(0, len(options) - 1))]
 
-    def _repeat(self, node: ir.Repeat) -> None:
-        for index in range(self._turns(node)):
-            parts, tags, stack = len(self._parts), len(self._tags), len(self._stack)
+    def repeat(self, node: ir.Repeat) -> None:
+        for index in range(self.turns(node)):
+            lists = (self.parts, self.rules, self.numbers)
+            lengths = [len(written) for written in lists]
             try:
-                self._write(node.node)
-            except _NoLabel:
+                self.write(node.node)
+            except _NoLabelError:
                 if index < node.low:
                     reject()
-                del self._parts[parts:], self._tags[tags:], self._stack[stack:]
-                self._item = None
+                for written, length in zip(lists, lengths, strict=True):
+                    del written[length:]
+                self.item = None
                 return
 
-    def _turns(self, node: ir.Repeat) -> int:
-        most = self._limits.max_items
-        if self._shape.deepens(node.node):
-            most = 0 if self._deep() else min(most, self._limits.max_blocks - self._blocks)
-        most = max(most, node.low)
-        if node.high is not None:
-            most = min(most, node.high)
-        return node.low if most == node.low else self._draw(st.integers(node.low, most))
+    def turns(self, node: ir.Repeat) -> int:
+        most = self._bounds.max_items
+        if self._facts.deepens(node.node):
+            most = 0 if self._is_full() else min(most, self._bounds.max_blocks - self._blocks)
+        return self._count(node.low, most, node.high)
 
-    def _deep(self) -> bool:
+    def branches(self, block: ir.Block) -> int:
+        return self._count(block.low, self._bounds.max_items, block.high)
+
+    def _count(self, low: int, most: int, high: int | None) -> int:
+        most = max(low, most) if high is None else min(max(low, most), high)
+        return low if most == low else self._draw(st.integers(low, most))
+
+    def _is_full(self) -> bool:
         """Whether nothing more may be opened than the schema demands."""
-        again = len(self._stack) - len(set(self._stack))
-        deep = self._depth >= self._limits.max_depth or again > 2 * self._limits.max_depth
-        return deep or self._blocks >= self._limits.max_blocks
+        again = len(self.rules) - len(set(self.rules))
+        deep = self._depth >= self._bounds.max_depth or again > 2 * self._bounds.max_depth
+        return deep or self._blocks >= self._bounds.max_blocks
 
-    def _rule(self, name: str) -> None:
-        grammar = self._shape.grammar
-        is_item = self._map is not None and self._item is None and self._map.item == name
-        if is_item:
-            self._item = []
-        self._stack.append(name)
-        self._write(grammar.rules[name].node)
-        self._stack.pop()
-        if is_item and self._map is not None and self._item is not None:
-            self._listed[self._map.index].append(tuple(self._item))
-            self._item = None
-
-    def _list(self, node: ir.MapNode) -> None:
-        outer = self._map, self._item
-        self._map, self._item = node.block, None
-        self._listed[node.block.index] = []
+    def map(self, node: ir.MapNode) -> None:
         self._numbered = not node.block.bound or self._draw(st.integers(0, 4)) > 0
-        self._write(node.node)
-        self._map, self._item = outer
+        super().map(node)
 
-    def _fork(self, node: ir.ForkNode) -> None:
-        block = node.block
+    def fork(self, node: ir.ForkNode) -> None:
         self._blocks += 1
-        if block.item is None:
-            turns = ir.Repeat(node.branch, block.low, block.high, block.span)
-            items: list[tuple[str, ...]] = [()] * self._turns_of_fork(turns)
-        else:
-            items = self._listed[block.index]
-        outer = self._map, self._item, self._forced
-        self._map = self._item = None
         self._depth += 1
-        for item in items:
-            self._forced = list(zip(block.bound, item, strict=True))
-            self._write(node.branch)
+        super().fork(node)
         self._depth -= 1
-        self._map, self._item, self._forced = outer
 
-    def _turns_of_fork(self, turns: ir.Repeat) -> int:
-        most = max(turns.low, self._limits.max_items)
-        if turns.high is not None:
-            most = min(most, turns.high)
-        return turns.low if most == turns.low else self._draw(st.integers(turns.low, most))
+
+# -- contents --------------------------------------------------------------------------------------
+
+
+def free_text(tags: tuple[str, ...]) -> st.SearchStrategy[str]:
+    """Text that is not blank and holds no tag, with pieces of tags in it."""
+    partial = [part for tag in tags for part in (tag[:-1], tag[1:], tag.swapcase()) if part]
+    pieces = (*PLAIN_PIECES, *ODD_PIECES, *dict.fromkeys(partial))
+    pattern = tag_pattern(tags)
+
+    def text_of(number: int) -> str:
+        """One piece, or two, or a piece many times: one draw, and smaller is simpler."""
+        if number < len(pieces):
+            text = pieces[number]
+        else:
+            first, second = divmod(number - len(pieces), len(pieces))
+            again = LONG if first == second else 1
+            text = pieces[first] * again + pieces[second]
+        while pattern.search(text):
+            text = pattern.sub("x", text)
+        return text if text.strip(WHITE_SPACE) else text + "x"
+
+    return st.integers(0, len(pieces) * (len(pieces) + 1) - 1).map(text_of)
+
+
+def _values(terminal: ir.Terminal, tags: tuple[str, ...]) -> st.SearchStrategy[str]:
+    """Values of a regular or typed terminal, mostly from a small pool; none holds a tag."""
+    pattern, forbidden = value_pattern(terminal), tag_pattern(tags)
+
+    def fits(value: str) -> bool:
+        return forbidden.search(value) is None and pattern.fullmatch(value) is not None
+
+    pool = [value for value in _value_pool(terminal.pattern) if fits(value)]
+    if pool:
+        return st.sampled_from(pool)
+    return st.from_regex(pattern, fullmatch=True).filter(fits)
+
+
+@cache
+def _value_pool(pattern: str) -> tuple[str, ...]:
+    """Some values of a pattern, short ones first: drawing from a regex anew takes milliseconds."""
+    pool: set[str] = set()
+
+    @settings(
+        max_examples=POOL,
+        database=None,
+        deadline=None,
+        derandomize=True,
+        phases=(Phase.generate,),
+        suppress_health_check=tuple(HealthCheck),
+    )
+    @given(st.from_regex(re.compile(pattern, re.ASCII), fullmatch=True))
+    def collect(value: str) -> None:
+        pool.add(value)
+
+    collect()
+    return tuple(sorted(pool, key=lambda value: (len(value), value)))[: POOL // 2]

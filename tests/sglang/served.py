@@ -46,12 +46,8 @@ class Served:
 
     def settle(self) -> None:
         """Waits until the server is idle."""
-        transport = Transport(self.url)
-        for _ in range(100):
-            if transport.is_success("/flush_cache"):
-                return
-            time.sleep(0.1)
-        raise AssertionError("requests are left on the server")
+        idle = Transport(self.url).is_success("/flush_cache?timeout=10")
+        assert idle, "requests are left on the server"
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,8 +227,5 @@ class Server:
 
     def settle(self) -> None:
         """Waits until the server is idle. SGLang's own check of leaks runs then."""
-        for _ in range(100):
-            if self.flush():
-                return
-            time.sleep(0.05)
-        raise AssertionError("requests are left on the server")
+        flushed = self.run(self.engine.tokenizer_manager.flush_cache(timeout_s=5.0))
+        assert flushed.success, "requests are left on the server"

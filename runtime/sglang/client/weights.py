@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import io
 import pickle
-import time
 from collections.abc import Callable, Iterable
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 
 _IDLE_WITHIN_S: Final = 5.0
-_POLL_S: Final = 0.02
 
 
 class WeightsError(RuntimeError):
@@ -67,22 +65,14 @@ class Weights:
         self._swap(swap)
 
     def _swap(self, swap: Callable[[], None]) -> None:
-        """SGLang refuses weights until the scheduler's step after that of the last answer,
-        so one refusal is no failure yet."""
+        """SGLang refuses weights until the scheduler's step after that of the last answer, so one
+        refusal is no failure yet."""
         try:
             swap()
         except WeightsError:
-            if not self._is_idle_soon():
-                raise
+            if not self._transport.is_success(f"/flush_cache?timeout={_IDLE_WITHIN_S}"):
+                raise  # requests still run
             swap()
-
-    def _is_idle_soon(self) -> bool:
-        until = time.monotonic() + _IDLE_WITHIN_S
-        while not self._transport.is_success("/flush_cache"):
-            if time.monotonic() > until:
-                return False
-            time.sleep(_POLL_S)
-        return True
 
     def _update(self, path: str, body: dict[str, Any], version: str | None = None) -> None:
         named = {} if version is None else {"weight_version": version}

@@ -83,8 +83,20 @@ def spawning(prompt: str, branches: int, length: int = 24, tokens: int = 24) -> 
 
 
 def agree(answer: Answer, result: Result) -> None:
-    """The answer is that of the local engine: tokens and log-probabilities; and every token was fed
-    at its position in the layout, if at all."""
+    """The answer is that of the local engine, and every token was fed at its position in the
+    layout, if at all."""
+    same_tokens(answer, result)
+    assert result.layout is not None
+    units, first = np.unique(result.layout.token, return_index=True)  # not the copies of `reread`
+    assert units.tolist() == list(range(len(units)))
+    wanted = result.layout.position[first][len(result.prompt_ids) :].tolist()
+    pairs = list(zip(answer.final.positions, wanted, strict=True))
+    assert any(fed is not None for fed, _ in pairs)
+    assert [(i, pair) for i, pair in enumerate(pairs) if pair[0] not in (None, pair[1])] == []
+
+
+def same_tokens(answer: Answer, result: Result) -> None:
+    """Tokens and log-probabilities are those of the local engine."""
     final = answer.final
     assert final.error == "" == result.error
     assert tuple(final.ids) == result.token_ids
@@ -95,13 +107,6 @@ def agree(answer: Answer, result: Result) -> None:
         assert (ours is None) == (theirs is None)
         if ours is not None and theirs is not None:
             assert ours == pytest.approx(theirs, abs=TOLERANCE)
-    assert result.layout is not None
-    units, first = np.unique(result.layout.token, return_index=True)  # not the copies of `reread`
-    assert units.tolist() == list(range(len(units)))
-    wanted = result.layout.position[first][len(result.prompt_ids) :].tolist()
-    pairs = list(zip(final.positions, wanted, strict=True))
-    assert any(fed is not None for fed, _ in pairs)
-    assert [(i, pair) for i, pair in enumerate(pairs) if pair[0] not in (None, pair[1])] == []
 
 
 def all_agree(server: Server, local: LocalEngine, cases: list[Case]) -> list[Result]:

@@ -15,10 +15,10 @@ import nprdsl
 from nprdsl.machine.budget import Limits
 from nprdsl.runtime import LocalEngine, Sampling
 from nprdsl.runtime.sglang.protocol import ForkRequest
-from tests.sglang.cases import nesting
+from tests.sglang.cases import nesting, same_tokens
 from tests.sglang.models import make_model
 from tests.sglang.server import Answer, Server
-from tests.sglang.test_same_answers import FORKING, GREEDY, LIMITS, PROMPTS, assert_same
+from tests.sglang.test_same_answers import FORKING, GREEDY, LIMITS, PROMPTS
 
 NPR = nprdsl.load("npr")
 LONG = ForkRequest.of(
@@ -59,7 +59,7 @@ def test_abort_of_one_leaves_the_others(server: Server, local: LocalEngine) -> N
         return (await asyncio.gather(aborted_at_its_fork(server, "one"), *others))[1:]
 
     for answer, result in zip(server.run(both()), results, strict=True):
-        assert_same(answer, result)
+        same_tokens(answer, result)
 
 
 def test_abort_of_requests_that_wait_for_memory(server: Server) -> None:
@@ -185,11 +185,11 @@ def test_new_weights_between_requests(
     try:
         server.settle()
         assert server.engine.update_weights_from_disk(str(other))[0]
-        assert_same(server.generate([changed.prompt_ids], [request])[0], changed)
+        same_tokens(server.generate([changed.prompt_ids], [request])[0], changed)
     finally:
         server.settle()
         assert server.engine.update_weights_from_disk(str(tiny))[0]
-    assert_same(server.generate([result.prompt_ids], [request])[0], result)
+    same_tokens(server.generate([result.prompt_ids], [request])[0], result)
 
 
 def test_seeds_reach_every_branch(server: Server, local: LocalEngine) -> None:
@@ -200,7 +200,7 @@ def test_seeds_reach_every_branch(server: Server, local: LocalEngine) -> None:
         result = local.generate(NPR, PROMPT, limits=LIMITS["npr"], sampling=sampling)
         request = ForkRequest.of(NPR, limits=LIMITS["npr"], sampling=sampling)
         first, again = server.generate([PROMPT] * 2, [request] * 2)
-        assert_same(first, result)
+        same_tokens(first, result)
         assert first.ids == again.ids and nesting(result)
         drawn.append(first.ids)
     assert drawn[0] != drawn[1]

@@ -22,9 +22,9 @@ from nprdsl.structure.events import (
     JoinEvent,
     TokenEvent,
 )
-from tests.sglang.cases import Case, all_agree, nesting, own_schema
+from tests.sglang.cases import Case, all_agree, nesting, own_schema, same_tokens
 from tests.sglang.server import POOL, Answer, Server
-from tests.sglang.test_same_answers import FORKING, GREEDY, LIMITS, PROMPTS, assert_same
+from tests.sglang.test_same_answers import FORKING, GREEDY, LIMITS, PROMPTS
 
 NPR = nprdsl.load("npr")
 REQUEST = ForkRequest.of(NPR, limits=LIMITS["npr"], sampling=GREEDY)
@@ -45,7 +45,7 @@ def test_plain_requests_are_unchanged(server: Server, local: LocalEngine) -> Non
     assert [a.ids for a in both[:4]] == [a.ids for a in alone]
     assert all("nprdsl" not in a.meta for a in both[:4])
     for answer, result in zip(both[4:], results, strict=True):
-        assert_same(answer, result)
+        same_tokens(answer, result)
 
 
 def rows_round_alike() -> bool:
@@ -102,7 +102,7 @@ def test_long_prompts_are_computed_in_pieces(server: Server, local: LocalEngine)
     results = local.generate(NPR, prompts, limits=LIMITS["npr"], sampling=GREEDY)
     answers = server.generate([r.prompt_ids for r in results], [REQUEST] * 3)
     for answer, result in zip(answers, results, strict=True):
-        assert_same(answer, result)
+        same_tokens(answer, result)
 
 
 def test_branches_that_are_forced_from_end_to_end(server: Server, local: LocalEngine) -> None:
@@ -150,7 +150,7 @@ def test_penalties_by_rule(server: Server, local: LocalEngine) -> None:
     for answer, result in zip(
         server.generate([r.prompt_ids for r in results], [request] * 4), results, strict=True
     ):
-        assert_same(answer, result)
+        same_tokens(answer, result)
 
 
 def test_one_branch_after_another(server: Server, local: LocalEngine) -> None:
@@ -159,7 +159,7 @@ def test_one_branch_after_another(server: Server, local: LocalEngine) -> None:
     assert nesting(result)
     request = ForkRequest.of(NPR, **options)
     answer = server.generate([result.prompt_ids], [request])[0]
-    assert_same(answer, result)
+    same_tokens(answer, result)
     together = server.generate([result.prompt_ids], [REQUEST])[0]
     assert answer.final.ids == together.final.ids
     assert answer.final.forwards > together.final.forwards
@@ -208,7 +208,7 @@ def test_streams_of_tokens_and_events(server: Server, local: LocalEngine) -> Non
     for before, after in itertools.pairwise(chunks):
         assert list(result.token_ids[: len(before.ids)]) == before.ids
         assert len(after.ids) >= len(before.ids)
-    assert_same(chunks[-1], result)
+    same_tokens(chunks[-1], result)
     events = [event for report in chunks[-1].reports for event in report.read_events()]
     check_events(events, list(result.token_ids))
     early = [event for report in chunks[len(chunks) // 2].reports for event in report.read_events()]

@@ -90,6 +90,14 @@ class Followed:
                 assert not self._over, "the request ended before that"
                 await self._moved.wait()
 
+    async def still(self, seconds: float = 0.3) -> None:
+        """Waits until nothing has come for that long: all that a paused server sent is here then,
+        however far this process had lagged behind it."""
+        seen = -1
+        while seen != len(self._answers):
+            seen = len(self._answers)
+            await asyncio.sleep(seconds)
+
     @property
     def over(self) -> bool:
         """Whether the request has ended."""

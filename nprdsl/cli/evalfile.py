@@ -19,7 +19,7 @@ from nprdsl.cli.settings import Generating
 from nprdsl.journal import JournalError, JsonLines
 
 if TYPE_CHECKING:
-    from nprdsl.trainers.evaluate.reports import Report
+    from nprdsl.trainers.evaluate.reports import EvaluationReport
     from nprdsl.trainers.evaluate.samples import Sample
 
 _START: Final = b'{"s'  # of `settings` and of `suite`
@@ -65,7 +65,7 @@ class RunFile:
         """Keep a sample."""
         self._append({"suite": suite, "sample": asdict(sample)})
 
-    def finish(self, report: Report) -> None:
+    def finish(self, report: EvaluationReport) -> None:
         """Write the report; the lines have served."""
         from nprdsl.trainers.evaluate.reports import write_report
 

@@ -20,7 +20,7 @@ from nprdsl.machine.machine import Machine
 if TYPE_CHECKING:
     from nprdsl.runtime.engine import Engine
     from nprdsl.runtime.sampling import Sampling
-    from nprdsl.trainers.evaluate.reports import Report, SuiteReport
+    from nprdsl.trainers.evaluate.reports import EvaluationReport, SuiteReport
     from nprdsl.trainers.evaluate.samples import Mode, Sample
     from nprdsl.trainers.evaluate.suites import Suite
 
@@ -95,9 +95,9 @@ def prepared(given: EvalOptions, suites: Sequence[Suite]) -> Run:
     return Run(engine, settings, sampling, chat, instructions, suites, modes, given, told)
 
 
-def evaluated(run: Run, out: str | None) -> Report:
+def evaluated(run: Run, out: str | None) -> EvaluationReport:
     """All samples, those of an earlier run included, and their figures; written to `out`."""
-    from nprdsl.trainers.evaluate.reports import Report
+    from nprdsl.trainers.evaluate.reports import EvaluationReport
 
     file = None if out is None else RunFile(out, run.told)
     before = 0 if file is None else file.count
@@ -118,7 +118,7 @@ def evaluated(run: Run, out: str | None) -> Report:
                 suites[suite.name] = _one(run, suite, earlier, partial(keep, suite.name))
     finally:
         _account(run.total, before, done, resumable=file is not None)
-    report = Report(_version(), run.told, suites)
+    report = EvaluationReport(_version(), run.told, suites)
     if file is not None:
         file.finish(report)
     return report

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nprdsl.trainers.evaluate.bootstrap import Estimate
     from nprdsl.trainers.evaluate.comparing import Pair
     from nprdsl.trainers.evaluate.figures import Figures
-    from nprdsl.trainers.evaluate.reports import Report
+    from nprdsl.trainers.evaluate.reports import EvaluationReport
 
 _SHARES: Final = ("accuracy", "best@", "legal", "parallel")  # figures that are told in percent
 _WIDE: Final = 10_000  # columns of a pipe: nothing is cut there
@@ -28,7 +28,7 @@ def show(table: Table) -> None:
     out.print()
 
 
-def figures_table(report: Report) -> Table:
+def figures_table(report: EvaluationReport) -> Table:
     """All figures of all suites."""
     table = _table("", *report.suites)
     columns = [_rows(suite.figures) for suite in report.suites.values()]

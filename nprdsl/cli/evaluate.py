@@ -24,7 +24,7 @@ from nprdsl.cli.models import check_model_options
 from nprdsl.cli.settings import Decorator, generation_options
 
 if TYPE_CHECKING:
-    from nprdsl.trainers.evaluate.reports import Report
+    from nprdsl.trainers.evaluate.reports import EvaluationReport
     from nprdsl.trainers.evaluate.suites import Suite
 
 _PUBLISHED: Final[Mapping[str, float]] = {"temperature": 1.0, "top_p": 0.7}
@@ -210,7 +210,7 @@ def _check_plot(name: str | None) -> None:
 # -- what is told ----------------------------------------------------------------------------------
 
 
-def _tell(report: Report, given: _Given) -> None:
+def _tell(report: EvaluationReport, given: _Given) -> None:
     from nprdsl.trainers.evaluate.reports import summary
 
     _plot([(str(report.settings["model"]), report)], given["plot"])
@@ -238,7 +238,7 @@ def _compare(given: _Given) -> None:
             show(pair_table(named[0][0], pair))
 
 
-def _plot(named: list[tuple[str, Report]], name: str | None) -> None:
+def _plot(named: list[tuple[str, EvaluationReport]], name: str | None) -> None:
     from nprdsl.trainers.evaluate.plots import plot
 
     if name is not None:

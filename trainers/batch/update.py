@@ -53,6 +53,7 @@ def unchecked(logprobs: list[Floats]) -> None:
     """No check of the log-probabilities before a step."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Updater:
     """Steps one model, whose parameters the optimizers share out.
 
@@ -62,24 +63,13 @@ class Updater:
     gradient.
     """
 
-    def __init__(
-        self,
-        accelerator: Accelerator,
-        model: torch.nn.Module,
-        optimizers: Sequence[torch.optim.Optimizer],
-        *,
-        room: int = 32_768,
-        rows: int = 1,
-        clip: float = 1.0,
-        attention: Attention = Attention.DENSE,
-    ) -> None:
-        self.accelerator = accelerator
-        self.model = model
-        self.optimizers = optimizers
-        self.room = room
-        self.rows = rows
-        self.clip = clip
-        self.attention = attention
+    accelerator: Accelerator
+    model: torch.nn.Module
+    optimizers: Sequence[torch.optim.Optimizer]
+    room: int = 32_768
+    rows: int = 1
+    clip: float = 1.0
+    attention: Attention = Attention.DENSE
 
     def step(
         self,

@@ -167,9 +167,9 @@ class RolloutSection(Section):
 class ClipSection(Section):
     """Clip-higher (arXiv:2503.14476, eq. 10) and dual clip (arXiv:1912.09729, eq. 5)."""
 
-    low: PositiveFloat = 0.2
+    low: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     high: PositiveFloat = 0.28
-    dual: PositiveFloat = 10.0
+    dual: Annotated[float, Field(gt=1.0)] = 10.0
 
 
 class OverlongSection(Section):

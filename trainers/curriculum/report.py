@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nprdsl.trainers.curriculum.recipe import LONGER, SAMPLES, STAGES, SUITE, Place, Stage
 from nprdsl.trainers.evaluate.comparing import Difference, compare
 from nprdsl.trainers.evaluate.figures import Figures, figures
-from nprdsl.trainers.evaluate.reports import Report, read_report
+from nprdsl.trainers.evaluate.reports import EvaluationReport, read_report
 from nprdsl.trainers.evaluate.samples import Sample
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def write_report(place: Place, seconds: float) -> tuple[Path, Path]:
     return table, picture
 
 
-def _reports(place: Place, stage: Stage) -> list[Report]:
+def _reports(place: Place, stage: Stage) -> list[EvaluationReport]:
     """Those of all seeds that were evaluated, from 0 on; the first must be there."""
     more = (place.evaluation(stage.name, SUITE, seed) for seed in count(1))
     files = (place.evaluation(stage.name, SUITE, 0), *takewhile(Path.exists, more))
@@ -68,7 +68,7 @@ def _reports(place: Place, stage: Stage) -> list[Report]:
 # -- tables ----------------------------------------------------------------------------------------
 
 
-def _table(reports: Mapping[str, Sequence[Report]]) -> Iterator[str]:
+def _table(reports: Mapping[str, Sequence[EvaluationReport]]) -> Iterator[str]:
     """One line a stage."""
     problems = {r.suites[SUITE].figures.problems for found in reports.values() for r in found}
     yield f"{max(problems)} held-out problems, {SAMPLES} samples of each; ± between seeds."
@@ -86,7 +86,7 @@ def _cell(values: Sequence[float], form: str) -> str:
     return f"{told} ± {stdev(values):.2f}" if len(values) > 1 else told
 
 
-def _differences(reports: Mapping[str, Sequence[Report]]) -> Iterator[str]:
+def _differences(reports: Mapping[str, Sequence[EvaluationReport]]) -> Iterator[str]:
     """Accuracy against accuracy, first seeds, the same problems drawn again."""
     yield "| accuracy | from | to | difference | 95 % interval (paired bootstrap) |"
     yield "|---|---:|---:|---:|---:|"
@@ -97,7 +97,7 @@ def _differences(reports: Mapping[str, Sequence[Report]]) -> Iterator[str]:
         yield f"| {one} to {other} | {told} | {low:+.1f} to {high:+.1f} |"
 
 
-def _accuracy_gap(one: Report, other: Report) -> Difference:
+def _accuracy_gap(one: EvaluationReport, other: EvaluationReport) -> Difference:
     (pair,) = compare((("one", one), ("other", other)))
     return next(d for d in pair.differences if d.figure == "accuracy")
 

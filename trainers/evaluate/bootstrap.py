@@ -1,8 +1,9 @@
-"""Intervals for means over problems: the problems are drawn again, with replacement.
+"""The bootstrap: 95 % intervals for means and ratios over problems.
 
-Samples of one problem are not independent, so problems are what is drawn; where two models have the
-same problems, the differences are (paired bootstrap). The draws are seeded: equal data give equal
-intervals.
+One value for each problem goes in, an estimate with its interval comes out. The problems are drawn
+again many times, with replacement; not the samples, as those of one problem are not independent.
+Where two models have the same problems, their differences are what is drawn (paired bootstrap). The
+draws are seeded: equal data give equal intervals.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from numpy.typing import NDArray
 DRAWS: Final = 4000
 LEVEL: Final = 0.95
 _AT_ONCE: Final = 2_000_000  # drawn values in memory
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,8 @@ def difference(
         raise ValueError("there are no problems to take a mean of")
     drawn = _drawn(count)
     parts = np.array_split(drawn, -(-drawn.size // _AT_ONCE))
-    found = np.concatenate([_gap(columns @ part.T) for part in parts])
-    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    gaps = np.concatenate([_gap(columns @ part.T) for part in parts])
+    low, high = np.quantile(gaps, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(float(_gap(columns.sum(axis=1))), float(low), float(high))
 
 
@@ -74,9 +74,9 @@ def _drawn(count: int) -> NDArray[np.uint16]:
     return np.stack(rows)
 
 
-def _gap(sums: Floats) -> Floats:
+def _gap(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     """float64 [4, …] to float64 […]: first over second, less third over fourth."""
     first = np.divide(sums[0], sums[1], out=np.zeros_like(sums[0]), where=sums[1] != 0)
     second = np.divide(sums[2], sums[3], out=np.zeros_like(sums[2]), where=sums[3] != 0)
-    gap: Floats = first - second
+    gap: NDArray[np.float64] = first - second
     return gap

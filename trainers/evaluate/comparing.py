@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from nprdsl.trainers.evaluate.bootstrap import Estimate, difference
 from nprdsl.trainers.evaluate.figures import QUOTIENTS, Quotient, best_at, by_problem, sums
-from nprdsl.trainers.evaluate.reports import Report, ReportError, SuiteReport
+from nprdsl.trainers.evaluate.reports import EvaluationReport, ReportError, SuiteReport
 from nprdsl.trainers.evaluate.samples import Sample
 
 Groups = Sequence[Sequence[Sample]]  # the samples of each problem
@@ -39,7 +39,7 @@ class Pair:
     differences: tuple[Difference, ...]
 
 
-def compare(named: Sequence[tuple[str, Report]]) -> tuple[Pair, ...]:
+def compare(named: Sequence[tuple[str, EvaluationReport]]) -> tuple[Pair, ...]:
     """Every report against the first, suite by suite. Raises ReportError.
 
     Reports without a common suite, or without a common problem in it, cannot be compared.

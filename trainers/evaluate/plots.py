@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final
 
 from nprdsl.trainers.evaluate.figures import by_problem
-from nprdsl.trainers.evaluate.reports import Report
+from nprdsl.trainers.evaluate.reports import EvaluationReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +40,7 @@ def check_plot(path: Path) -> None:
         ) from error
 
 
-def plot(named: Sequence[tuple[str, Report]], path: Path) -> None:
+def plot(named: Sequence[tuple[str, EvaluationReport]], path: Path) -> None:
     """Writes the picture. Raises PlotError, and OSError where the file cannot be written."""
     check_plot(path)
     import matplotlib as mpl
@@ -55,22 +55,22 @@ def plot(named: Sequence[tuple[str, Report]], path: Path) -> None:
         figure.savefig(path, dpi=150, metadata=stamp)
 
 
-def _accuracy(axes: Axes, named: Sequence[tuple[str, Report]]) -> None:
+def _accuracy(axes: Axes, named: Sequence[tuple[str, EvaluationReport]]) -> None:
     """avg@k with its interval, and best@k as a mark above it."""
     suites = list(dict.fromkeys(suite for _, report in named for suite in report.suites))
     width = _BARS / len(named)
     for number, (name, report) in enumerate(named):
         places = [i for i, suite in enumerate(suites) if suite in report.suites]
         at = [place - _BARS / 2 + width * (number + 0.5) for place in places]
-        found = [report.suites[suites[place]].figures for place in places]
-        heights = [100 * one.accuracy.value for one in found]
+        figures = [report.suites[suites[place]].figures for place in places]
+        heights = [100 * one.accuracy.value for one in figures]
         errors = [
-            [100 * (one.accuracy.value - one.accuracy.low) for one in found],
-            [100 * (one.accuracy.high - one.accuracy.value) for one in found],
+            [100 * (one.accuracy.value - one.accuracy.low) for one in figures],
+            [100 * (one.accuracy.high - one.accuracy.value) for one in figures],
         ]
         axes.bar(at, heights, width * 0.9, yerr=errors, capsize=3, label=name, color=f"C{number}")
-        best = [100 * one.best[one.samples].value for one in found]
-        if any(one.samples > 1 for one in found):
+        best = [100 * one.best[one.samples].value for one in figures]
+        if any(one.samples > 1 for one in figures):
             axes.scatter(at, best, marker="_", s=80, color="black", zorder=3)
     axes.set_xticks(range(len(suites)), suites)
     axes.set_ylim(0, 105)
@@ -80,7 +80,7 @@ def _accuracy(axes: Axes, named: Sequence[tuple[str, Report]]) -> None:
         axes.legend()
 
 
-def _lengths(axes: Axes, named: Sequence[tuple[str, Report]]) -> None:
+def _lengths(axes: Axes, named: Sequence[tuple[str, EvaluationReport]]) -> None:
     """Each problem by its tokens and the tokens of its longest path; equal on the dashed line."""
     longest = 1.0
     for number, (name, report) in enumerate(named):

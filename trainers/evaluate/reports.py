@@ -34,7 +34,7 @@ class SuiteReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class EvaluationReport:
     """A whole evaluation. `settings` is all that it depends on, as JSON values."""
 
     version: str
@@ -47,23 +47,23 @@ class Report:
         return Mode(self.settings["modes"][0])
 
 
-_ADAPTER: Final = TypeAdapter(Report)
+_ADAPTER: Final = TypeAdapter(EvaluationReport)
 
 
-def summary(report: Report) -> dict[str, Any]:
+def summary(report: EvaluationReport) -> dict[str, Any]:
     """The report as JSON values, without the samples."""
-    told: dict[str, Any] = _ADAPTER.dump_python(
+    values: dict[str, Any] = _ADAPTER.dump_python(
         report, mode="json", exclude={"suites": {"__all__": {"samples"}}}
     )
-    return told
+    return values
 
 
-def write_report(path: Path, report: Report) -> None:
+def write_report(path: Path, report: EvaluationReport) -> None:
     """Writes the file whole, or not at all. Raises OSError."""
     write_whole(path, _ADAPTER.dump_json(report, indent=1) + b"\n")
 
 
-def read_report(path: Path) -> Report:
+def read_report(path: Path) -> EvaluationReport:
     """The report in a file. Raises ReportError."""
     try:
         data = path.read_bytes()

@@ -1,17 +1,19 @@
-"""Puts problems to a model: several samples each, many at once, and the baseline beside them.
+"""Puts problems to a model: several samples each, many requests at once, graded as they end.
 
-Requests are cut into blocks. A baseline runs block by block, first and second in turn, on the same
-engine with the same seeds, behind a first request of each way that is not counted, so that neither
-has the quieter machine or warmer caches. What was done before can be
-given back, and each new sample is handed out at once: a run can be interrupted at any time.
+Problems and settings go in, samples and their figures come out. Where the figures are to have a
+baseline, requests are cut into blocks, and each block runs in both modes, first and second in turn,
+on the same engine with the same seeds, behind one request of each mode that is not counted: so
+neither mode has the quieter machine or warmer caches. Samples of an earlier run can be given back,
+and each new one is handed out at once: a run can be interrupted at any time.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from nprdsl.machine.actions import ALL, JoinPolicy
@@ -65,15 +67,11 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """One sample of one problem that is wanted."""
+class _Request:
+    """Sample `number` of a problem, to be made."""
 
     problem: Problem
     number: int
-
-    @property
-    def place(self) -> tuple[Problem, int]:
-        return self.problem, self.number
 
     def key(self, mode: Mode) -> tuple[str, int, Mode]:
         return self.problem.id, self.number, mode
@@ -89,100 +87,98 @@ class _Runner:
     limits: Limits
     join: JoinPolicy
     seed: int
-    chat: bool
-    instructions: bool
+    prompting: Mapping[str, bool]  # `chat` and `instructions`
     fallback: Fallback
     concurrency: int
 
-    def run(self, asked: Sequence[_Asked], mode: Mode) -> Iterator[Sample]:
+    def run(self, requests: Sequence[_Request], mode: Mode) -> Iterator[Sample]:
         """The samples, in order; `concurrency` requests are open at once."""
         if mode is not Mode.FREE:
-            yield from self._constrained(asked, mode)
+            yield from self._constrained(requests, mode)
             return
-        for begin in range(0, len(asked), self.concurrency):
-            yield from self._free(asked[begin : begin + self.concurrency])
+        for begin in range(0, len(requests), self.concurrency):
+            yield from self._free(requests[begin : begin + self.concurrency])
 
-    def _free(self, asked: Sequence[_Asked]) -> Iterator[Sample]:
+    def _free(self, requests: Sequence[_Request]) -> Iterator[Sample]:
         """Completions run together to the end of the last; that is the time of each."""
-        since = time.perf_counter()
+        started = time.perf_counter()
         try:
-            found = self.engine.complete(
+            completions = self.engine.complete(
                 self.schema,
-                [one.problem.prompt for one in asked],
+                [one.problem.prompt for one in requests],
                 max_tokens=self.limits.max_tokens,
-                sampling=[seeded(self.sampling, self.seed, *one.place) for one in asked],
-                chat=self.chat,
-                instructions=self.instructions,
+                sampling=[self._seeded(one) for one in requests],
+                **self.prompting,
             )
         except _OF_ONE_PROMPT as error:
-            if len(asked) == 1:
-                yield unanswered(*asked[0].place, Mode.FREE, str(error))
+            if len(requests) == 1:
+                yield unanswered(requests[0].problem, requests[0].number, Mode.FREE, str(error))
                 return
-            for one in asked:
+            for one in requests:
                 yield from self._free([one])
             return
-        taken = time.perf_counter() - since
+        elapsed = time.perf_counter() - started
         bound = self.engine.bind(self.schema)
-        for one, completion in zip(asked, found, strict=True):
+        for one, completion in zip(requests, completions, strict=True):
             yield judged_freely(
                 one.problem,
                 bound,
                 completion,
                 number=one.number,
-                time_s=taken,
-                wall_s=taken / len(asked),
+                time_s=elapsed,
+                wall_s=elapsed / len(requests),
                 fallback=self.fallback,
             )
 
-    def _constrained(self, asked: Sequence[_Asked], mode: Mode) -> Iterator[Sample]:
-        open_: deque[tuple[_Asked, int | str]] = deque()
-        waiting = iter(asked)
-        since = time.perf_counter()
+    def _constrained(self, requests: Sequence[_Request], mode: Mode) -> Iterator[Sample]:
+        submitted: deque[tuple[_Request, int | str]] = deque()
+        waiting = iter(requests)
+        last = time.perf_counter()
         try:
             while True:
-                for one in waiting:
-                    open_.append((one, self._submit(one, mode)))
-                    if len(open_) == self.concurrency:
-                        break
-                if not open_:
+                for one in islice(waiting, self.concurrency - len(submitted)):
+                    submitted.append((one, self._submit(one, mode)))
+                if not submitted:
                     return
-                one, number = open_[0]
+                one, number = submitted[0]
                 result = number if isinstance(number, str) else self.engine.wait(number)
-                open_.popleft()
+                submitted.popleft()
                 now = time.perf_counter()
                 if isinstance(result, str):
-                    yield unanswered(*one.place, mode, result)
+                    yield unanswered(one.problem, one.number, mode, result)
                     continue
                 yield judged(
                     one.problem,
                     result,
                     number=one.number,
                     mode=mode,
-                    wall_s=now - since,
+                    wall_s=now - last,
                     fallback=self.fallback,
                 )
-                since = now
+                last = now
         finally:
-            for _, number in open_:
+            for _, number in submitted:
                 if isinstance(number, int):
                     self.engine.abort(number)
                     self.engine.wait(number)
 
-    def _submit(self, one: _Asked, mode: Mode) -> int | str:
+    def _submit(self, request: _Request, mode: Mode) -> int | str:
         """The number of the request, or why there is none."""
         try:
             return self.engine.submit(
                 self.schema,
-                one.problem.prompt,
-                sampling=seeded(self.sampling, self.seed, *one.place),
+                request.problem.prompt,
+                sampling=self._seeded(request),
                 limits=self.limits,
                 join=self.join,
                 parallel=mode is Mode.PARALLEL,
-                chat=self.chat,
-                instructions=self.instructions,
+                **self.prompting,
             )
         except _OF_ONE_PROMPT as error:
             return str(error)
+
+    def _seeded(self, request: _Request) -> Sampling:
+        return seeded(self.sampling, self.seed, request.problem, request.number)
 
 
 def evaluate(
@@ -208,8 +204,8 @@ def evaluate(
     Equal seeds give equal traces, whatever other problems there are. `fallback` is what counts as
     the answer where nothing is boxed. The first of `modes` is what the figures are of; with
     `Mode.IN_TURN` behind `Mode.PARALLEL` they have a baseline. `Mode.FREE` lets the model write
-    without the schema's constraint. `concurrency` requests are open at
-    once; times to an answer are those under this load. `keep` is given every new sample; `done` are
+    without the schema's constraint. `concurrency` requests are open at once; times to an answer are
+    those under this load. `keep` is given every new sample; `done` are
     samples of an earlier run with the same settings: those that failed are run again. Raises
     EvaluationError for settings that make no sense, and NoSampleError where every sample failed.
     """
@@ -224,39 +220,38 @@ def evaluate(
         limits=limits,
         join=join,
         seed=seed,
-        chat=chat,
-        instructions=instructions,
+        prompting={"chat": chat, "instructions": instructions},
         fallback=fallback,
         concurrency=concurrency,
     )
     engine.bind(schema)  # so that no sample pays for it
-    asked = [_Asked(problem, number) for problem in problems for number in range(samples)]
+    requests = [_Request(problem, number) for problem in problems for number in range(samples)]
     known = {sample.key: sample for sample in done if not sample.failed}
-    if len(modes) > 1 and len(known) < len(asked) * len(modes):
+    if len(modes) > 1 and len(known) < len(requests) * len(modes):
         for mode in modes:
-            list(runner.run(asked[:1], mode))
-    for block, mode in _turns(asked, modes, concurrency):
+            list(runner.run(requests[:1], mode))
+    for block, mode in _turns(requests, modes, concurrency):
         todo = [one for one in block if one.key(mode) not in known]
         for sample in runner.run(todo, mode):
             known[sample.key] = sample
             keep(sample)
-    found = tuple(known[one.key(mode)] for mode in modes for one in asked)
-    if all(sample.failed for sample in found):
-        raise NoSampleError(f"no sample could be run, of {len(found)}: {found[0].error}")
-    return Evaluation(found, figures(found, modes[0]))
+    every = tuple(known[one.key(mode)] for mode in modes for one in requests)
+    if all(sample.failed for sample in every):
+        raise NoSampleError(f"no sample could be run, of {len(every)}: {every[0].error}")
+    return Evaluation(every, figures(every, modes[0]))
 
 
 def _turns(
-    asked: Sequence[_Asked], modes: Sequence[Mode], concurrency: int
-) -> Iterator[tuple[Sequence[_Asked], Mode]]:
+    requests: Sequence[_Request], modes: Sequence[Mode], concurrency: int
+) -> Iterator[tuple[Sequence[_Request], Mode]]:
     """Blocks of requests, each in every mode; the modes take turns in being first."""
     if len(modes) == 1:
-        yield asked, modes[0]
+        yield requests, modes[0]
         return
-    size = max(concurrency, min(concurrency * _BLOCK, -(-len(asked) // _BLOCKS)))
-    for number, begin in enumerate(range(0, len(asked), size)):
+    size = max(concurrency, min(concurrency * _BLOCK, -(-len(requests) // _BLOCKS)))
+    for number, begin in enumerate(range(0, len(requests), size)):
         for mode in modes if number % 2 == 0 else reversed(modes):
-            yield asked[begin : begin + size], mode
+            yield requests[begin : begin + size], mode
 
 
 def _check_problems(problems: Sequence[Problem]) -> None:

@@ -29,7 +29,7 @@ class SuiteError(ValueError):
     """A suite that is not known, or that needs a source."""
 
 
-class Reading(TypedDict, total=False):
+class SourceOptions(TypedDict, total=False):
     """Which part and which fields of a source are read; see `read_problems`."""
 
     split: str
@@ -55,8 +55,8 @@ class Suite:
     @property
     def digest(self) -> str:
         """A digest of all problems and answers."""
-        told = [(p.id, p.prompt, p.answer, p.choices) for p in self.problems]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+        values = [(p.id, p.prompt, p.answer, p.choices) for p in self.problems]
+        return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
     def account(self) -> str:
         """How many rows are problems, and which are not, for people."""
@@ -85,7 +85,7 @@ def named(name: str) -> Suite:
     raise SuiteError(f"there is no suite `{name}`; {hint}; problems of your own are NAME=PATH")
 
 
-def from_source(name: str, source: str, **reading: Unpack[Reading]) -> Suite:
+def from_source(name: str, source: str, **options: Unpack[SourceOptions]) -> Suite:
     """The problems of a file, a folder or a dataset, under a name. Raises SourceError."""
-    loaded = read_problems(source, **reading)
+    loaded = read_problems(source, **options)
     return Suite(name, loaded.source, loaded.problems, loaded.rejected)

@@ -1,8 +1,7 @@
-"""Advantages of groups of samples.
+"""Advantages: how much better a sample is than the others of its prompt, from their rewards.
 
-Each prompt has a group of samples. PAPO divides what differs from the group's mean by the standard
-deviation of the whole batch, computed once (arXiv:2512.07461, eq. 5); GRPO and DAPO divide by the
-group's own.
+PAPO divides what differs from the mean of the prompt's group by the standard deviation of the whole
+batch, computed once (arXiv:2512.07461, eq. 5); GRPO and DAPO divide by the group's own.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ def _members(groups: Sequence[int]) -> list[NDArray[np.intp]]:
 
 def _divided(differences: Floats, spreads: Floats) -> Floats:
     """0 where nothing differs, rather than rounding errors blown up."""
-    found: Floats = np.where(
+    quotients: Floats = np.where(
         spreads > EPSILON, differences / np.maximum(spreads, EPSILON), np.zeros_like(differences)
     )
-    return found
+    return quotients

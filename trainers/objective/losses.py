@@ -3,7 +3,7 @@
 All take flat tensors of the sampled tokens of a batch: forced tokens carry no loss and are left out
 before. Each is a sum over the tokens it is given, divided by `tokens`, the number of sampled tokens
 of the *whole* batch: so a batch may be cut into micro-batches in any way and order, and gradients
-add up to the same (faults N7 and N8 of the reference cannot occur).
+add up to the same. A mean inside each micro-batch would weigh tokens by the company they are in.
 """
 
 from __future__ import annotations
@@ -13,21 +13,9 @@ from typing import Final
 
 import torch
 
+from nprdsl.trainers.config.stages import ClipSection
 
-@dataclass(frozen=True, slots=True)
-class Clip:
-    """DAPO's clip-higher and the dual clip. Defaults: arXiv:2512.07461, section 2.2."""
-
-    low: float = 0.2
-    high: float = 0.28
-    dual: float = 10.0
-
-    def __post_init__(self) -> None:
-        if not (0 < self.low < 1 and self.high > 0 and self.dual > 1):
-            raise ValueError(f"0 < low < 1, high > 0 and dual > 1 are needed; given: {self}")
-
-
-DEFAULT_CLIP: Final = Clip()
+DEFAULT_CLIP: Final = ClipSection()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +36,7 @@ def dapo(
     old: torch.Tensor,
     advantages: torch.Tensor,
     tokens: int,
-    clip: Clip = DEFAULT_CLIP,
+    clip: ClipSection = DEFAULT_CLIP,
 ) -> tuple[torch.Tensor, DapoStats]:
     """Clipped policy gradient with a token mean over the batch (arXiv:2503.14476, eq. 8), with the
     dual clip (arXiv:1912.09729, eq. 5) for negative advantages; [N] each. Scalar and shares."""
@@ -68,16 +56,11 @@ def dapo(
 
 def papo(logprobs: torch.Tensor, advantages: torch.Tensor, tokens: int) -> torch.Tensor:
     """-(1 / sum |y|) sum pi / sg(pi) A (arXiv:2512.07461, eq. 6 and 7): no clip, so that the rare
-    tag tokens keep their gradient; one optimizer step for each batch of rollouts. [N] each."""
+    tag tokens keep their gradient; one optimizer step for each batch of rollouts. [N] each. Scalar,
+    with the gradient of -(1 / sum |y|) sum A log pi."""
     _same_shape(logprobs, advantages)
     ratio = (logprobs - logprobs.detach()).exp()
     return -(ratio * advantages).sum() / _count(tokens)
-
-
-def reinforce(logprobs: torch.Tensor, advantages: torch.Tensor, tokens: int) -> torch.Tensor:
-    """-(1 / sum |y|) sum A log pi: another value, the gradient of `papo`. [N] each."""
-    _same_shape(logprobs, advantages)
-    return -(logprobs * advantages).sum() / _count(tokens)
 
 
 def token_logprobs(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:

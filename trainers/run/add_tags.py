@@ -1,9 +1,9 @@
-"""Tags as single tokens of a model: added to its tokenizer, their embeddings begun where they mean
-something.
+"""Makes the tags of a schema single tokens of a model.
 
-The embedding of a new tag is the mean of those of its word's tokens (`guideline` for
-`</guideline>`, with its slash): arXiv:2512.07461, section 2.3, arXiv:2506.09991. The output
-embedding likewise, where it is not the same matrix.
+Without that a tag such as `</guideline>` is spelled with several tokens. Each tag becomes a special
+token of the tokenizer, and the model's embedding matrices get a row for it, which begins as the
+mean of the rows of its word's tokens (`guideline`, or `/guideline` for the closing tag): the model
+starts from what it knows of the word (arXiv:2512.07461, section 2.3; arXiv:2506.09991).
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ def add_tags(
 def _matrices(model: PreTrainedModel) -> list[torch.Tensor]:
     """The input embedding and, where it is another matrix, the output embedding."""
     inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
-    found = [inputs.weight]
+    matrices = [inputs.weight]
     if outputs is not None and outputs.weight is not inputs.weight:
-        found.append(outputs.weight)
-    return found
+        matrices.append(outputs.weight)
+    return matrices
 
 
 def _own_ids(tokenizer: PreTrainedTokenizerFast, tag: str) -> list[int]:

@@ -42,25 +42,25 @@ class RunDirectory:
 
         Raises RunError where it holds a run with other settings, or something else.
         """
-        made = cls(path)
+        directory = cls(path)
         if restart:
-            made._empty()
+            directory._empty()
         if path.exists() and not path.is_dir():
             raise RunError(f"`{path}` is a file; a run needs a folder")
-        known = path / _SETTINGS
-        if not known.exists():
+        file = path / _SETTINGS
+        if not file.exists():
             if path.exists() and any(path.iterdir()):
                 raise RunError(f"the folder `{path}` holds something that is no run; name another")
             path.mkdir(parents=True, exist_ok=True)
-            write_whole(known, json.dumps(settings, indent=1))
-            return made
-        before = json.loads(known.read_text(encoding="utf-8"))
-        if found := differences(before, dict(settings)):
+            write_whole(file, json.dumps(settings, indent=1))
+            return directory
+        before = json.loads(file.read_text(encoding="utf-8"))
+        if differing := differences(before, dict(settings)):
             raise RunError(
-                f"the run in `{path}` has other settings ({'; '.join(found)}): name another "
+                f"the run in `{path}` has other settings ({'; '.join(differing)}): name another "
                 "folder, go back to its settings, or begin anew with --restart"
             )
-        return made
+        return directory
 
     # -- checkpoints -------------------------------------------------------------------------------
 
@@ -81,23 +81,26 @@ class RunDirectory:
 
     def unfinished(self, name: str | int) -> Path:
         """An empty folder in which the checkpoint of a step, or the model, is written."""
-        place = self._place(name)
-        folder = place.with_name(place.name + _UNFINISHED)
+        folder = self._unfinished(self._folder(name))
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
 
     def finish(self, name: str | int, keep: int = 1) -> Path:
         """What was written is whole; of checkpoints the last `keep` stay."""
-        place = self._place(name)
-        os.replace(place.with_name(place.name + _UNFINISHED), place)
+        folder = self._folder(name)
+        os.replace(self._unfinished(folder), folder)
         if isinstance(name, int):
             for step in self._steps()[:-keep]:
                 shutil.rmtree(self._checkpoint(step))
-        return place
+        return folder
 
-    def _place(self, name: str | int) -> Path:
+    def _folder(self, name: str | int) -> Path:
         return self._checkpoint(name) if isinstance(name, int) else self.path / name
+
+    @staticmethod
+    def _unfinished(folder: Path) -> Path:
+        return folder.with_name(folder.name + _UNFINISHED)
 
     def _checkpoint(self, step: int) -> Path:
         return self.path / _CHECKPOINTS / f"{_STEP}{step:06}"
@@ -130,13 +133,13 @@ class RunDirectory:
             shutil.rmtree(self.path)
 
 
-def differences(before: dict[str, Any], now: dict[str, Any], place: str = "") -> list[str]:
+def differences(before: dict[str, Any], now: dict[str, Any], section: str = "") -> list[str]:
     """What two settings differ in, by the keys of TOML."""
-    found = []
+    listed = []
     for key in [*before, *(key for key in now if key not in before)]:
         one, other = before.get(key), now.get(key)
         if isinstance(one, dict) and isinstance(other, dict):
-            found += differences(one, other, f"{place}{key}.")
+            listed += differences(one, other, f"{section}{key}.")
         elif one != other:
-            found.append(f"`{place}{key}` was {one!r} and is {other!r}")
-    return found
+            listed.append(f"`{section}{key}` was {one!r} and is {other!r}")
+    return listed

@@ -2,7 +2,7 @@
 
 Accelerate carries devices, mixed precision, processes and the state of a checkpoint; how it was
 launched (FSDP, several nodes) is its own matter. A session knows at which step it is, and nothing
-of what a step does.
+of what a stage does in a step.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from nprdsl.trainers.config.stages import (
     ModelSection,
     OptimizerKind,
     OptimizerSection,
-    RunSection,
     Schedule,
+    TrainingConfig,
 )
 from nprdsl.trainers.run.add_tags import add_tags
 from nprdsl.trainers.run.directory import RunDirectory
@@ -92,38 +92,40 @@ class Session:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerFast,
         directory: RunDirectory,
+        config: TrainingConfig,
         *,
-        run: RunSection,
-        optimizer: OptimizerSection,
-        attention: Attention,
         total: int,
         updates: int,
         watch: Watch = unwatched,
     ) -> None:
         self.accelerator = accelerator
+        self.model = model
         self.tokenizer = tokenizer
         self.directory = directory
         self.total = total
         self.step = 0
         self.progress: dict[str, Any] = {}
-        self._run = run
+        self._run = config.run
         self._watch = watch
-        self.model = model
-        optimizers = _optimizers(model, optimizer)
+        optimizers = _optimizers(model, config.optimizer)
         self.wrapped, *prepared = accelerator.prepare(model, *optimizers)
-        self._schedulers = [_scheduler(one, optimizer, updates) for one in optimizers]
+        self._schedulers = [_scheduler(one, config.optimizer, updates) for one in optimizers]
         accelerator.register_for_checkpointing(*self._schedulers)
         self._updater = Updater(
             accelerator,
             self.wrapped,
             prepared,
-            room=run.room,
-            rows=run.rows,
-            clip=optimizer.clip,
-            attention=attention,
+            room=config.run.room,
+            rows=config.run.rows,
+            clip=config.optimizer.clip,
+            attention=config.model.attention,
         )
         self._restore()
-        self._board = _board(directory) if run.tensorboard and accelerator.is_main_process else None
+        self._board = None
+        if config.run.tensorboard and accelerator.is_main_process:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(directory.path / "tensorboard"))
 
     @property
     def learning_rate(self) -> float:
@@ -166,11 +168,13 @@ class Session:
         """Saves everything that going on needs."""
         main = self.accelerator.is_main_process
         folder = self.directory.unfinished(self.step) if main else Path()
-        folder = Path(_same(self.accelerator, str(folder)))
+        names = [str(folder)]
+        broadcast_object_list(names)  # the main process's
+        folder = Path(names[0])
         self.accelerator.save_state(str(folder))
         if main:
-            told = {"step": self.step, "progress": self.progress}
-            (folder / _PROGRESS).write_text(json.dumps(told), encoding="utf-8")
+            progress = {"step": self.step, "progress": self.progress}
+            (folder / _PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
         self.accelerator.wait_for_everyone()
         if main:
             self.directory.finish(self.step, self._run.keep)
@@ -194,18 +198,18 @@ class Session:
     def _restore(self) -> None:
         latest = self.directory.latest()
         if latest is not None:
-            step, folder = latest
+            self.step, folder = latest
             self.accelerator.load_state(str(folder))
-            told = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
-            self.step, self.progress = step, told["progress"]
+            text = (folder / _PROGRESS).read_text(encoding="utf-8")
+            self.progress = json.loads(text)["progress"]
         if self.accelerator.is_main_process:
             self.directory.forget_after(self.step)
         self.accelerator.wait_for_everyone()
 
 
 def _optimizers(model: PreTrainedModel, section: OptimizerSection) -> list[torch.optim.Optimizer]:
-    """Vectors (norms, biases) do not decay. Muon, where it is asked for, takes the matrices inside
-    the layers; embeddings and outputs stay with AdamW, as its paper has it."""
+    """AdamW; its vectors (norms, biases) do not decay. Muon (arXiv:2502.16982), where it is asked
+    for, takes the matrices inside the layers; embeddings and outputs stay with AdamW."""
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     inner = set(trained) - _ends(model) if section.kind is OptimizerKind.MUON else set()
     matrices = [p for name, p in trained.items() if name in inner and p.ndim == 2]
@@ -214,13 +218,13 @@ def _optimizers(model: PreTrainedModel, section: OptimizerSection) -> list[torch
         {"params": [p for p in rest if p.ndim > 1], "weight_decay": section.weight_decay},
         {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    made: list[torch.optim.Optimizer] = [
+    optimizers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(
             groups, lr=section.learning_rate, betas=section.betas, eps=section.epsilon
         )
     ]
     if matrices:
-        made.append(
+        optimizers.append(
             torch.optim.Muon(
                 matrices,
                 lr=section.learning_rate,
@@ -229,7 +233,7 @@ def _optimizers(model: PreTrainedModel, section: OptimizerSection) -> list[torch
                 adjust_lr_fn="match_rms_adamw",
             )
         )
-    return made
+    return optimizers
 
 
 def _ends(model: PreTrainedModel) -> set[str]:
@@ -249,28 +253,10 @@ def _scheduler(
         case Schedule.COSINE:
             name, more = "cosine_with_min_lr", {"min_lr_rate": section.floor}
         case Schedule.LINEAR:
-            name, more = (
-                "polynomial",
-                {
-                    "power": 1.0,
-                    "lr_end": section.floor * section.learning_rate,
-                },
-            )
-    made: torch.optim.lr_scheduler.LRScheduler = get_scheduler(
+            end = section.floor * section.learning_rate
+            name, more = "polynomial", {"power": 1.0, "lr_end": end}
+    scheduler: torch.optim.lr_scheduler.LRScheduler = get_scheduler(
         name, optimizer, num_warmup_steps=warm, num_training_steps=total,
         scheduler_specific_kwargs=more,
     )  # fmt: skip
-    return made
-
-
-def _same(accelerator: Accelerator, value: str) -> str:
-    """The main process's value, everywhere."""
-    values = [value]
-    broadcast_object_list(values)
-    return values[0]
-
-
-def _board(directory: RunDirectory) -> Any:
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(directory.path / "tensorboard"))
+    return scheduler

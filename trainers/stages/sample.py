@@ -112,9 +112,9 @@ class _Trials:
         records = [json.loads(line) for _, line in self._journal.lines()]
         if not records:
             self._journal.write(settings)
-        elif found := differences(records[0], settings):
+        elif differing := differences(records[0], settings):
             raise RunError(
-                f"`{path}` was made with other settings ({'; '.join(found)}): name another "
+                f"`{path}` was made with other settings ({'; '.join(differing)}): name another "
                 "output, go back to its settings, or begin anew with --restart"
             )
         for record in records[1:]:

@@ -20,7 +20,7 @@ from nprdsl.trainers.batch.update import Check, LossInputs, UpdateResult, unchec
 from nprdsl.trainers.config.stages import ZeroConfig
 from nprdsl.trainers.data.problems import Problem
 from nprdsl.trainers.objective.advantages import group_normalised, informative
-from nprdsl.trainers.objective.losses import Clip, DapoStats, dapo
+from nprdsl.trainers.objective.losses import DapoStats, dapo
 from nprdsl.trainers.rollout.episodes import Episode
 from nprdsl.trainers.run.session import Notify, Watch, no_notice, unwatched
 from nprdsl.trainers.stages.reinforcement import Guard, Rounds, of_all, train_in_rounds
@@ -122,8 +122,7 @@ class _Round:
             yield [e for e in episodes if e.group in chosen]
 
     def _update(self, episodes: list[Episode], check: Check) -> tuple[UpdateResult, DapoStats]:
-        section, stats = self.config.clip, list[DapoStats]()
-        clip = Clip(section.low, section.high, section.dual)
+        clip, stats = self.config.clip, list[DapoStats]()
         scores, groups = [e.reward.score for e in episodes], [e.group for e in episodes]
         values = group_normalised(scores, groups).tolist()
         rows = [e.rollout.row.weighted(a) for e, a in zip(episodes, values, strict=True)]

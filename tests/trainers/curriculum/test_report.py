@@ -9,7 +9,7 @@ from pathlib import Path
 from nprdsl.trainers.curriculum.recipe import LONGER, SAMPLES, STAGES, SUITE, Place
 from nprdsl.trainers.curriculum.report import write_report
 from nprdsl.trainers.evaluate.figures import figures
-from nprdsl.trainers.evaluate.reports import Report, SuiteReport
+from nprdsl.trainers.evaluate.reports import EvaluationReport, SuiteReport
 from nprdsl.trainers.evaluate.reports import write_report as write
 from nprdsl.trainers.evaluate.samples import Mode, Sample
 from tests.trainers.evaluate.made import sample
@@ -29,7 +29,7 @@ def samples(right: int, *problems: str, modes: tuple[Mode, ...] = (Mode.PARALLEL
 def put(path: Path, suite: str, found: list[Sample]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     one = SuiteReport("generated", "d", (), figures(found), tuple(found))
-    write(path, Report("0", {"modes": ["parallel"]}, {suite: one}))
+    write(path, EvaluationReport("0", {"modes": ["parallel"]}, {suite: one}))
 
 
 def made(folder: Path) -> Place:

@@ -9,7 +9,7 @@ from functools import cache
 from nprdsl.runtime import LocalEngine
 from nprdsl.structure.events import EndReason
 from nprdsl.trainers.evaluate.figures import figures
-from nprdsl.trainers.evaluate.reports import Report, SuiteReport
+from nprdsl.trainers.evaluate.reports import EvaluationReport, SuiteReport
 from nprdsl.trainers.evaluate.samples import Mode, Sample
 
 
@@ -77,7 +77,7 @@ def failed(one: Sample) -> Sample:
     )
 
 
-def report(samples: Sequence[Sample], suite: str = "made", model: str = "m") -> Report:
+def report(samples: Sequence[Sample], suite: str = "made", model: str = "m") -> EvaluationReport:
     """A report of one suite."""
     found = SuiteReport("here", "d", (), figures(samples), tuple(samples))
-    return Report("0", {"model": model, "modes": ["parallel"]}, {suite: found})
+    return EvaluationReport("0", {"model": model, "modes": ["parallel"]}, {suite: found})

@@ -16,7 +16,7 @@ from nprdsl.trainers.evaluate.comparing import Pair, compare
 from nprdsl.trainers.evaluate.figures import figures
 from nprdsl.trainers.evaluate.plots import PlotError, check_plot, plot
 from nprdsl.trainers.evaluate.reports import (
-    Report,
+    EvaluationReport,
     ReportError,
     SuiteReport,
     read_report,
@@ -166,7 +166,7 @@ def test_three_reports_and_two_suites() -> None:
         ),
     ],
 )
-def test_reports_that_cannot_be_compared(other: Report, said: str) -> None:
+def test_reports_that_cannot_be_compared(other: EvaluationReport, said: str) -> None:
     with pytest.raises(ReportError, match=re.escape(said)):
         compare([("A", report(graded([[1]]))), ("B", other)])
     with pytest.raises(ReportError, match="a comparison needs two reports or more, not 1"):

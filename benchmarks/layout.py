@@ -17,7 +17,8 @@ import numpy as np
 
 from nprdsl.grammar import ir
 from nprdsl.grammar.diagnostics import Span
-from nprdsl.trace.graph import Mark, MarkKind, build_graph
+from nprdsl.structure.events import EnterBranch, EnterFork, EnterJoin
+from nprdsl.trace.graph import Mark, build_graph
 from nprdsl.trace.layout import Layout
 
 LENGTH = 32_768
@@ -34,11 +35,11 @@ def flat(length: int, blocks: int, branches: int, join: ir.JoinKind) -> list[Mar
     size = length // (blocks * (branches + 1) + 1)
     here, at, marks = block(join), size, []
     for _ in range(blocks):
-        marks.append(Mark(MarkKind.FORK, at, here))
+        marks.append(Mark(EnterFork(here), at))
         for index in range(branches):
-            marks.append(Mark(MarkKind.BRANCH, at, here, index))
+            marks.append(Mark(EnterBranch(here, index, ()), at))
             at += size
-        marks.append(Mark(MarkKind.JOIN, at, here))
+        marks.append(Mark(EnterJoin(here), at))
         at += size
     return marks
 
@@ -48,13 +49,13 @@ def nested(length: int, depth: int, join: ir.JoinKind) -> list[Mark]:
     size = length // (3 * depth + 1)
     here, at, marks = block(join), size, []
     for _ in range(depth):
-        marks.append(Mark(MarkKind.FORK, at, here))
-        marks.append(Mark(MarkKind.BRANCH, at, here, 0))
+        marks.append(Mark(EnterFork(here), at))
+        marks.append(Mark(EnterBranch(here, 0, ()), at))
         at += size
-        marks.append(Mark(MarkKind.BRANCH, at, here, 1))
+        marks.append(Mark(EnterBranch(here, 1, ()), at))
         at += size
     for _ in range(depth):
-        marks.append(Mark(MarkKind.JOIN, at, here))
+        marks.append(Mark(EnterJoin(here), at))
         at += size
     return marks
 

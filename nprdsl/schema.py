@@ -24,8 +24,7 @@ from nprdsl.structure.violations import TraceError, Violation
 from nprdsl.tokens.vocabulary import Vocabulary
 from nprdsl.trace.lexemes import tag_pattern, text_lexemes
 from nprdsl.trace.parser import Parser
-from nprdsl.trace.reading import elements, marks
-from nprdsl.trace.trace import Trace
+from nprdsl.trace.trace import Trace, element_tree
 
 
 class SchemaNotFoundError(FileNotFoundError):
@@ -66,15 +65,15 @@ class Schema:
         parser, lexemes = self.parser(bounds), text_lexemes(text, self.tag_pattern)
         if parser.legal(text, lexemes):
             return []
-        return parser.read(text, lexemes)[1]
+        return parser.read(text, lexemes).violations
 
     def parse(self, text: str, bounds: Bounds = UNBOUNDED) -> Trace:
         """The trace that `text` is; raises `TraceError` with the violations of `check`."""
         lexemes = text_lexemes(text, self.tag_pattern)
-        placed, violations = self.parser(bounds).read(text, lexemes)
-        if violations:
-            raise TraceError(violations)
-        return Trace(text, elements(text, placed), marks(placed, lambda at: at))
+        parsed = self.parser(bounds).read(text, lexemes)
+        if parsed.violations:
+            raise TraceError(parsed.violations)
+        return Trace(text, element_tree(text, parsed.marks), parsed.graph_marks())
 
     def prompt(self) -> str:
         """The instruction that tells an untrained model the format."""

@@ -13,7 +13,8 @@ from typing import Any
 
 from nprdsl.grammar import ir
 from nprdsl.grammar.diagnostics import Span
-from nprdsl.trace.graph import Mark, MarkKind
+from nprdsl.structure.events import EnterBranch, EnterFork, EnterJoin
+from nprdsl.trace.graph import Mark
 
 Sequence = list[Any]  # of int and Block in turn
 Block = tuple[ir.JoinKind | None, list[Sequence]]
@@ -70,6 +71,18 @@ def with_lengths(shape: Sequence, lengths: Iterator[int]) -> Sequence:
     return sized
 
 
+def fork(at: int, block: ir.Block) -> Mark:
+    return Mark(EnterFork(block), at)
+
+
+def branch(at: int, block: ir.Block, index: int = 0) -> Mark:
+    return Mark(EnterBranch(block, index, ()), at)
+
+
+def join(at: int, block: ir.Block) -> Mark:
+    return Mark(EnterJoin(block), at)
+
+
 def marks(sequence: Sequence) -> tuple[list[Mark], int]:
     """What a parser would say of the trace, and its length."""
     found: list[Mark] = []
@@ -82,11 +95,11 @@ def _mark(sequence: Sequence, at: int, found: list[Mark]) -> int:
             at += item
             continue
         kind, branches = item
-        found.append(Mark(MarkKind.FORK, at, BLOCKS[kind]))
-        for index, branch in enumerate(branches):
-            found.append(Mark(MarkKind.BRANCH, at, BLOCKS[kind], index, str(index + 1)))
-            at = _mark(branch, at, found)
-        found.append(Mark(MarkKind.JOIN, at, BLOCKS[kind]))
+        found.append(fork(at, BLOCKS[kind]))
+        for index, content in enumerate(branches):
+            found.append(branch(at, BLOCKS[kind], index))
+            at = _mark(content, at, found)
+        found.append(join(at, BLOCKS[kind]))
     return at
 
 

@@ -7,12 +7,15 @@ import json
 import pytest
 
 from nprdsl.grammar import ir
-from nprdsl.trace.graph import Mark, MarkKind, Role, build_graph
+from nprdsl.trace.graph import Mark, Role, build_graph
 from tests.series_parallel import (
     BLOCKS,
     Oracle,
     Sequence,
     block,
+    branch,
+    fork,
+    join,
     marks,
     shapes,
     with_joins,
@@ -20,7 +23,6 @@ from tests.series_parallel import (
 )
 
 REDUCE, REREAD = ir.JoinKind.REDUCE, ir.JoinKind.REREAD
-FORK, BRANCH, JOIN = MarkKind.FORK, MarkKind.BRANCH, MarkKind.JOIN
 B = BLOCKS[REDUCE]
 
 
@@ -111,7 +113,7 @@ def test_empty_segments() -> None:
 def test_a_block_without_branches_joins_what_was_before() -> None:
     for kind in ir.JoinKind:
         here = BLOCKS[kind]
-        graph = build_graph([Mark(FORK, 2, here), Mark(JOIN, 2, here)], length=4)
+        graph = build_graph([fork(2, here), join(2, here)], length=4)
         first, *_, last = graph.segments
         assert graph.segments[first.index + 1].parents == (first.index,)
         assert (last.position, graph.critical_path) == (2, 4)
@@ -124,7 +126,7 @@ def test_a_trace_without_marks() -> None:
 
 
 def test_a_trace_cut_short_has_forks_without_joins() -> None:
-    found = [Mark(FORK, 1, B), Mark(BRANCH, 1, B, 0), Mark(FORK, 2, B)]
+    found = [fork(1, B), branch(1, B, 0), fork(2, B)]
     graph = build_graph(found, length=2)
     assert [len(s) for s in graph.segments] == [1, 1]
     assert [(f.index, f.after, f.stop) for f in graph.forks] == [(0, (1,), 2), (1, (), 2)]
@@ -157,16 +159,16 @@ def test_to_dict_is_json() -> None:
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        ([Mark(JOIN, 1, B)], "the join at 1 stands outside any block"),
-        ([Mark(BRANCH, 1, B)], "the branch at 1 stands outside any block"),
-        ([Mark(FORK, 3, B), Mark(BRANCH, 2, B)], "the branch at 2 comes after a mark at 3"),
-        ([Mark(FORK, 1, B), Mark(BRANCH, 2, B)], "first branch begins at 2, its fork at 1"),
-        ([Mark(FORK, 1, B), Mark(FORK, 1, B)], "the fork at 1 stands where a branch must begin"),
-        ([Mark(FORK, 1, B), Mark(JOIN, 2, B)], "no branch begins at 1, where the block forks"),
-        ([Mark(FORK, 1, B)], "no branch begins at 1, where the last block forks"),
-        ([Mark(FORK, 1, B), Mark(BRANCH, 1, B, 1)], "branch 1 at 1 is number 0"),
-        ([Mark(FORK, 1, B), Mark(BRANCH, 1, block(REDUCE))], "of another block than its fork"),
-        ([Mark(FORK, 7, B), Mark(BRANCH, 7, B)], "6 tokens are too few for a mark at 7"),
+        ([join(1, B)], "the join at 1 stands outside any block"),
+        ([branch(1, B)], "the branch at 1 stands outside any block"),
+        ([fork(3, B), branch(2, B)], "the branch at 2 comes after a mark at 3"),
+        ([fork(1, B), branch(2, B)], "first branch begins at 2, its fork at 1"),
+        ([fork(1, B), fork(1, B)], "the fork at 1 stands where a branch must begin"),
+        ([fork(1, B), join(2, B)], "no branch begins at 1, where the block forks"),
+        ([fork(1, B)], "no branch begins at 1, where the last block forks"),
+        ([fork(1, B), branch(1, B, 1)], "branch 1 at 1 is number 0"),
+        ([fork(1, B), branch(1, block(REDUCE))], "of another block than its fork"),
+        ([fork(7, B), branch(7, B)], "6 tokens are too few for a mark at 7"),
     ],
 )
 def test_marks_that_make_no_graph(found: list[Mark], message: str) -> None:
@@ -176,4 +178,4 @@ def test_marks_that_make_no_graph(found: list[Mark], message: str) -> None:
 
 def test_marks_in_the_prompt_make_no_graph() -> None:
     with pytest.raises(ValueError, match="the fork at 2 comes after a mark at 3"):
-        build_graph([Mark(FORK, 2, B)], length=6, prompt=3)
+        build_graph([fork(2, B)], length=6, prompt=3)

@@ -9,9 +9,19 @@ import numpy as np
 import pytest
 
 from nprdsl.grammar import ir
-from nprdsl.trace.graph import ExecutionGraph, Mark, MarkKind, build_graph
+from nprdsl.trace.graph import ExecutionGraph, build_graph
 from nprdsl.trace.layout import Layout
-from tests.series_parallel import BLOCKS, Oracle, Sequence, marks, shapes, with_joins, with_lengths
+from tests.series_parallel import (
+    BLOCKS,
+    Oracle,
+    Sequence,
+    branch,
+    fork,
+    marks,
+    shapes,
+    with_joins,
+    with_lengths,
+)
 
 REDUCE, REREAD = ir.JoinKind.REDUCE, ir.JoinKind.REREAD
 
@@ -168,12 +178,12 @@ def test_empty_trace() -> None:
 def test_a_trace_cut_short_keeps_its_open_branches_apart() -> None:
     block = BLOCKS[REDUCE]
     found = [
-        Mark(MarkKind.FORK, 1, block),
-        Mark(MarkKind.BRANCH, 1, block, 0),
-        Mark(MarkKind.BRANCH, 2, block, 1),
-        Mark(MarkKind.FORK, 3, block),
-        Mark(MarkKind.BRANCH, 3, block, 0),
-        Mark(MarkKind.BRANCH, 4, block, 1),
+        fork(1, block),
+        branch(1, block, 0),
+        branch(2, block, 1),
+        fork(3, block),
+        branch(3, block, 0),
+        branch(4, block, 1),
     ]
     layout = Layout.from_graph(build_graph(found, length=5), np.ones(5))
     assert layout.position.tolist() == [0, 1, 1, 2, 2]

@@ -24,9 +24,18 @@ from nprdsl.pictures import (
 )
 from nprdsl.pictures.mask import coverage
 from nprdsl.pictures.trace_pictures import lanes, time_axis
-from nprdsl.trace.graph import ExecutionGraph, Mark, MarkKind, build_graph
+from nprdsl.trace.graph import ExecutionGraph, build_graph
 from nprdsl.trace.layout import Layout
-from tests.series_parallel import BLOCKS, Sequence, marks, shapes, with_joins, with_lengths
+from tests.series_parallel import (
+    BLOCKS,
+    Sequence,
+    branch,
+    fork,
+    marks,
+    shapes,
+    with_joins,
+    with_lengths,
+)
 
 REDUCE, REREAD = ir.JoinKind.REDUCE, ir.JoinKind.REREAD
 Golden = Callable[[str, str], None]
@@ -160,8 +169,8 @@ def test_svg_shows_the_steps_of_the_trunk() -> None:
 
 def test_a_trace_cut_short_is_drawn_as_far_as_it_goes() -> None:
     block = BLOCKS[REDUCE]
-    found = [Mark(MarkKind.FORK, 4, block), Mark(MarkKind.BRANCH, 4, block)]
-    found += [Mark(MarkKind.BRANCH, 6, block, 1), Mark(MarkKind.FORK, 9, block)]
+    found = [fork(4, block), branch(4, block)]
+    found += [branch(6, block, 1), fork(9, block)]
     graph = build_graph(found, length=9)
     assert "┗━2━" in to_text(graph)
     assert "step 2" in texts(to_svg(graph))

@@ -36,7 +36,7 @@ from nprdsl.masks.states import (
 from nprdsl.regular.aho_corasick import ROOT
 from nprdsl.regular.dfa import compile_regex
 from nprdsl.structure.events import EnterBranch, EnterFork, EnterJoin, LeaveBranch
-from nprdsl.structure.field_content import ArcContent, field_of
+from nprdsl.structure.field_content import field_of
 from nprdsl.structure.stack import UNBOUNDED, Bound, Bounds, BoundValue, Capture, Cell, Symbol
 from nprdsl.structure.tag_machine import END, Arc, Mode, TagMachine, TagState
 from nprdsl.tokens.bitmask import Mask, set_bit
@@ -68,7 +68,6 @@ class Automaton:
         self._states: dict[tuple[FieldStart, FieldState], TokenState] = {}
         self._starts: dict[TagState, FieldStart] = {}
         self._aligned: dict[Arc, bool] = {}
-        self._contents: dict[Arc, ArcContent] = {}
         self._machines: dict[Mode, TagMachine] = {}
 
     @property
@@ -300,10 +299,7 @@ class Automaton:
         data = field.head + b"".join(map(self.vocabulary.bytes_of, field.tokens)) + inside
         if self.mode is TagMode.TEXT:
             data = data.removesuffix(tag.encode())
-        content = self._contents.get(arc)
-        if content is None:
-            content = self._contents[arc] = ArcContent(arc.fields)
-        values = content.captured(data.decode())
+        values = arc.content.captured(data.decode())
         captures = [symbol for symbol in arc.fields[0] if isinstance(symbol, Capture)]
         return tuple(
             BoundValue(value.text, self._repeat(value.text, symbol, field.tokens))

@@ -26,12 +26,10 @@ from nprdsl.structure.tag_machine import Mode
 from nprdsl.structure.violations import TraceError, Violation, ViolationCode
 from nprdsl.tokens.vocabulary import Vocabulary
 from nprdsl.trace.encoding import spell_trace
-from nprdsl.trace.graph import Mark
-from nprdsl.trace.lexemes import TagMode, tag_pattern, text_lexemes
-from nprdsl.trace.parser import Boundary, Parser, Placed
-from nprdsl.trace.reading import elements, forced_spans, marks
-from nprdsl.trace.tokenlexemes import TokenText, token_text
-from nprdsl.trace.trace import TokenTrace
+from nprdsl.trace.graph import GraphEvent, event_name
+from nprdsl.trace.lexemes import TagMode, TokenText, tag_pattern, text_lexemes, token_text
+from nprdsl.trace.parser import ParsedText, Parser
+from nprdsl.trace.trace import TokenTrace, element_tree
 
 
 class BoundSchema:
@@ -115,66 +113,63 @@ class BoundSchema:
 
     def check(self, ids: Sequence[int], *, prompt: int = 0) -> list[Violation]:
         """Everything that makes ids[prompt:] illegal; empty exactly if it is legal."""
-        read = token_text(ids[prompt:], self.vocabulary, self.grammar.tags, self.mode)
-        placed, violations = self._parser.read(read.text, read.lexemes)
-        return violations or list(_misaligned(read, placed))
+        return self._read(ids[prompt:])[1].violations
+
+    def _read(self, ids: Sequence[int]) -> tuple[TokenText, ParsedText]:
+        read = token_text(ids, self.vocabulary, self.grammar.tags, self.mode)
+        parsed = self._parser.read(read.text, read.lexemes)
+        if not parsed.violations:
+            parsed.violations += _misaligned(read, parsed)
+        return read, parsed
 
     def encode(self, text: str) -> tuple[int, ...]:
         """The ids of a legal trace's text, as a generation would have written them, without an end
         token. Raises `TraceError` with the violations of `Schema.check`, and UnspellableError."""
         lexemes = text_lexemes(text, tag_pattern(self.grammar.tags))
-        placed, violations = self._parser.read(text, lexemes)
-        if violations:
-            raise TraceError(violations)
-        return spell_trace(self.vocabulary, text, self.grammar.tags, placed)
+        parsed = self._parser.read(text, lexemes)
+        if parsed.violations:
+            raise TraceError(parsed.violations)
+        return spell_trace(self.vocabulary, text, self.grammar.tags, parsed)
 
     def parse(self, ids: Sequence[int], *, prompt: int = 0) -> TokenTrace:
         """The trace that ids[prompt:] is; raises `TraceError` with the violations of `check`."""
-        read = token_text(ids[prompt:], self.vocabulary, self.grammar.tags, self.mode)
-        placed, violations = self._parser.read(read.text, read.lexemes)
-        violations = violations or list(_misaligned(read, placed))
-        if violations:
-            raise TraceError(violations)
+        read, parsed = self._read(ids[prompt:])
+        if parsed.violations:
+            raise TraceError(parsed.violations)
         sampled = np.zeros(len(ids), np.uint8)
-        sampled[prompt:] = _sampled(read, placed)
-        found = marks(placed, lambda at: prompt + bisect_left(read.starts, at))
-        tree = elements(read.text, placed)
-        return TokenTrace(tuple(ids), prompt, read.text, tree, found, sampled)
+        sampled[prompt:] = _sampled(read, parsed)
+        marks = parsed.graph_marks(lambda at: prompt + bisect_left(read.starts, at))
+        tree = element_tree(read.text, parsed.marks)
+        return TokenTrace(tuple(ids), prompt, read.text, tree, marks, sampled)
 
 
-def _misaligned(read: TokenText, placed: Sequence[Placed]) -> Iterator[Violation]:
+def _misaligned(read: TokenText, parsed: ParsedText) -> Iterator[Violation]:
     """Tokens that run across a place where one must end: forks, branches, joins, items."""
-    needed = [(m.at, f"the {m.kind} of `{m.block.rule}`", m.block.rule) for m in _marks(placed)]
-    for item in placed:
-        if isinstance(item.what, Boundary):
-            rule = item.what.rule
-            needed.append((item.start, f"what the branch of `{rule}` repeats", rule))
+    needed = [(at, f"what the branch of `{rule}` repeats", rule) for at, rule in parsed.token_ends]
+    for mark in parsed.marks:
+        if isinstance(mark.what, GraphEvent):
+            rule = mark.what.block.rule
+            needed.append((mark.at, f"the {event_name(mark.what)} of `{rule}`", rule))
     for at, what, rule in sorted(needed):
         token = bisect_left(read.starts, at)
         if (read.starts[token] if token < len(read.starts) else len(read.text)) != at:
-            line = read.text.count("\n", 0, at) + 1
-            column = at - read.text.rfind("\n", 0, at)
             yield Violation(
                 ViolationCode.TOKEN_BOUNDARY,
                 f"a token runs across {what}",
-                line,
-                column,
-                rule,
-                at,
-                "a token must end there",
+                line=read.text.count("\n", 0, at) + 1,
+                column=at - read.text.rfind("\n", 0, at),
+                rule=rule,
+                offset=at,
+                suggestion="a token must end there",
             )
 
 
-def _marks(placed: Sequence[Placed]) -> tuple[Mark, ...]:
-    return marks(placed, lambda at: at)
-
-
-def _sampled(read: TokenText, placed: Sequence[Placed]) -> NDArray[np.uint8]:
+def _sampled(read: TokenText, parsed: ParsedText) -> NDArray[np.uint8]:
     """1 for every token that does not lie wholly where there was no choice."""
     starts = np.array(read.starts, np.int64)
     ends = np.append(starts[1:], len(read.text))
     sampled = np.ones(len(starts), np.uint8)
-    for start, end in forced_spans(placed):
+    for start, end in parsed.forced:
         first = int(np.searchsorted(starts, start))
         last = int(np.searchsorted(ends, end, side="right"))
         sampled[first:last] = 0

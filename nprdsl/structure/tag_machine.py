@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Final
 
 from nprdsl.grammar.ir import (
@@ -43,6 +44,7 @@ from nprdsl.structure.events import (
     LeaveRule,
     StructureEvent,
 )
+from nprdsl.structure.field_content import ArcContent
 from nprdsl.structure.stack import (
     PENDING,
     UNBOUNDED,
@@ -74,7 +76,7 @@ END: Final = ""  # the key of the end among the arcs: no tag is empty
 Trail = tuple[StructureEvent | Symbol, ...]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False)
 class Arc:
     """One way on: up to `tag`, then `cell` and `frame`. `trails` are the fields that may stand
     before the tag (events and symbols, in order); more than one only where text is optional."""
@@ -84,7 +86,7 @@ class Arc:
     cell: Cell | None
     frame: Frame | None
 
-    @property
+    @cached_property
     def fields(self) -> tuple[tuple[Symbol, ...], ...]:
         """The symbols of every field that may stand before the tag."""
         return tuple(tuple(s for s in t if isinstance(s, Symbol)) for t in self.trails)
@@ -93,12 +95,17 @@ class Arc:
     def captures(self) -> bool:
         return any(isinstance(s, Capture) for s in self.trails[0])
 
+    @cached_property
+    def content(self) -> ArcContent:
+        """What may stand before the tag, to be matched with texts."""
+        return ArcContent(self.fields)
+
 
 class TagState:
     """A state right behind a tag. `events` happened on reaching it; `fork` is set where branches
     begin."""
 
-    __slots__ = ("_arcs", "_machine", "_next", "cell", "events", "fork", "frame", "key")
+    __slots__ = ("_arcs", "_machine", "_next", "cell", "events", "fork", "frame")
 
     def __init__(
         self,
@@ -111,7 +118,6 @@ class TagState:
         self.cell = cell
         self.frame = frame
         self.events = events
-        self.key = len(machine._states)
         entry = cell.entry if cell is not None else None
         self.fork = _fork(entry)
         self._arcs: dict[str, Arc] | None = None

@@ -7,13 +7,12 @@ is spelled as the model's tokenizer would. Other texts are cut at their tags alo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import pairwise
 
 from nprdsl.tokens.vocabulary import Vocabulary
 from nprdsl.trace.lexemes import tag_pattern
-from nprdsl.trace.parser import Boundary, Forced, Placed
-from nprdsl.trace.reading import marks
+from nprdsl.trace.parser import ParsedText
 
 
 def spell_text(vocabulary: Vocabulary, text: str, tags: tuple[str, ...]) -> tuple[int, ...]:
@@ -25,30 +24,24 @@ def spell_text(vocabulary: Vocabulary, text: str, tags: tuple[str, ...]) -> tupl
 
 
 def spell_trace(
-    vocabulary: Vocabulary, text: str, tags: tuple[str, ...], placed: Sequence[Placed]
+    vocabulary: Vocabulary, text: str, tags: tuple[str, ...], parsed: ParsedText
 ) -> tuple[int, ...]:
-    """A legal text, of which the parser found `placed`. Raises UnspellableError."""
-    return _spelled(vocabulary, text, tags, _seams(placed))
-
-
-def _seams(placed: Sequence[Placed]) -> set[int]:
-    """The characters before which a token must end."""
-    found = {mark.at for mark in marks(placed, lambda at: at)}
-    for item in placed:
-        if isinstance(item.what, (Boundary, Forced)):
-            found |= {item.start, item.end}
-    return found
+    """A legal text, as the parser read it. Raises UnspellableError."""
+    seams = {mark.at for mark in parsed.graph_marks()}
+    seams |= {at for at, _ in parsed.token_ends} | {at for span in parsed.forced for at in span}
+    return _spelled(vocabulary, text, tags, seams)
 
 
 def _spelled(
     vocabulary: Vocabulary, text: str, tags: tuple[str, ...], seams: Iterable[int]
 ) -> tuple[int, ...]:
-    found = {tag.span() for tag in tag_pattern(tags).finditer(text)}
-    inside = {at for start, end in found for at in range(start + 1, end)}
-    edges = {0, len(text), *(at for span in found for at in span), *seams} - inside
+    """The characters `seams` are those before which a token must end."""
+    spans = {tag.span() for tag in tag_pattern(tags).finditer(text)}
+    inside = {at for start, end in spans for at in range(start + 1, end)}
+    edges = {0, len(text), *(at for span in spans for at in span), *seams} - inside
     ids: list[int] = []
     for start, end in pairwise(sorted(edges)):
         piece = text[start:end]
-        special = vocabulary.special.get(piece) if (start, end) in found else None
+        special = vocabulary.special.get(piece) if (start, end) in spans else None
         ids += vocabulary.encode(piece) if special is None else (special,)
     return tuple(ids)

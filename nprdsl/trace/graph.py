@@ -1,6 +1,6 @@
 """The execution graph of a trace: which runs were produced after what, in parallel to what.
 
-A parser walks a trace and gives one `Mark` for every fork, branch and join, in linear order;
+A parser walks a trace and marks where forks, branches and joins begin, in linear order;
 `build_graph` turns the marks into segments, forks and joins with positions and figures. Units are
 tokens or characters; the module does not know which and never sees the text.
 
@@ -16,27 +16,26 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
 from nprdsl.grammar import ir
+from nprdsl.structure.events import EnterBranch, EnterFork, EnterJoin, StructureEvent
+from nprdsl.structure.field_content import Piece
 
-
-class MarkKind(StrEnum):
-    FORK = "fork"
-    BRANCH = "branch"
-    JOIN = "join"
+# The end of a block's last branch is where its join begins, that of another where the next begins.
+GraphEvent = EnterFork | EnterBranch | EnterJoin
+_NAMES = {EnterFork: "fork", EnterBranch: "branch", EnterJoin: "join"}
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One structural event of a trace; `at` is the index of the first unit that follows it.
+    """A structural event, or a piece of a field's content, at its place in a trace: `at` is the
+    index of the first unit that follows the event, or of the piece."""
 
-    FORK opens a block, BRANCH begins its branch number `branch` (the one before ends there), JOIN
-    ends the last branch and joins as `block.join` says. `label` names a branch for people.
-    """
-
-    kind: MarkKind
+    what: StructureEvent | Piece
     at: int
-    block: ir.Block
-    branch: int = 0
-    label: str = ""
+
+
+def event_name(event: GraphEvent) -> str:
+    """`fork`, `branch` or `join`."""
+    return _NAMES[type(event)]
 
 
 class Role(StrEnum):
@@ -173,17 +172,19 @@ def build_graph(
 ) -> ExecutionGraph:
     """The execution graph of `length` units of which the first `prompt` are prompt.
 
-    Blocks that are open at the end stay without a join: their branches end with the trace.
-    ValueError if the marks are not those of nested blocks in linear order behind the prompt.
+    Of the marks those of forks, branches and joins count. Blocks that are open at the end stay
+    without a join: their branches end with the trace. ValueError if the marks are not those of
+    nested blocks in linear order behind the prompt.
     """
-    builder = _Builder(prompt)
+    builder = _GraphBuilder(prompt)
     for mark in marks:
-        builder.add(mark)
+        if isinstance(mark.what, GraphEvent):
+            builder.add(mark.what, mark.at)
     return builder.finish(length, unit)
 
 
 @dataclass(slots=True)
-class _Branch:
+class _OpenBranch:
     """A branch that is being read; the trunk is one too."""
 
     path: Path
@@ -193,7 +194,7 @@ class _Branch:
 
 
 @dataclass(slots=True)
-class _Instance:
+class _OpenBlock:
     """A block that is open. Its branches begin at `position` and `step`; the farthest so far ends
     at `end_position` and `end_step`."""
 
@@ -212,7 +213,7 @@ class _Instance:
 
 
 @dataclass(slots=True)
-class _Opened:
+class _OpenSegment:
     """A segment whose end is not known yet."""
 
     at: int
@@ -224,8 +225,8 @@ class _Opened:
     step: int
 
 
-class _Builder:
-    """Reads marks. The stacks alternate: trunk, instance, its branch, an instance on that, …; a
+class _GraphBuilder:
+    """Reads marks. The stacks alternate: trunk, block, its branch, a block on that, …; a
     segment is open except between a fork and its first branch."""
 
     def __init__(self, prompt: int) -> None:
@@ -235,123 +236,119 @@ class _Builder:
         self._segments: list[Segment] = []
         self._forks: list[Fork] = []
         self._joins: list[Join] = []
-        self._instances: list[_Instance] = []
-        self._branches = [_Branch((), "")]
-        self._opened: _Opened | None = _Opened(0, (), Role.TRUNK, "", "", 0, 0)
-        self._begun = 0
+        self._blocks: list[_OpenBlock] = []
+        self._branches = [_OpenBranch((), "")]
+        self._open: _OpenSegment | None = _OpenSegment(0, (), Role.TRUNK, "", "", 0, 0)
+        self._count = 0
 
-    def add(self, mark: Mark) -> None:
-        if mark.at < self._at:
-            raise ValueError(f"the {mark.kind} at {mark.at} comes after a mark at {self._at}")
-        self._at = mark.at
-        if mark.kind is MarkKind.FORK:
-            self._fork(mark)
-        elif mark.kind is MarkKind.BRANCH:
-            self._branch(mark)
-        else:
-            self._join(mark)
+    def add(self, event: GraphEvent, at: int) -> None:
+        if at < self._at:
+            raise ValueError(f"the {event_name(event)} at {at} comes after a mark at {self._at}")
+        self._at = at
+        match event:
+            case EnterFork(block):
+                self._fork(block, at)
+            case EnterBranch():
+                self._branch(event, at)
+            case EnterJoin():
+                self._join(event, at)
 
-    def _fork(self, mark: Mark) -> None:
-        if self._opened is None:
-            raise ValueError(f"the fork at {mark.at} stands where a branch must begin")
-        before = self._close(self._opened, mark.at)
-        size = mark.at - self._opened.at
-        position, step = self._opened.position + size, self._opened.step + size
-        self._opened = None
+    def _fork(self, block: ir.Block, at: int) -> None:
+        if self._open is None:
+            raise ValueError(f"the fork at {at} stands where a branch must begin")
+        before = self._close(self._open, at)
+        size = at - self._open.at
+        position, step = self._open.position + size, self._open.step + size
+        self._open = None
         parent = self._branches[-1]
         ends = (position, step, position, step)
-        self._instances.append(
-            _Instance(self._begun, mark.block, mark.at, parent.blocks, before, *ends)
-        )
-        self._begun += 1
+        self._blocks.append(_OpenBlock(self._count, block, at, parent.blocks, before, *ends))
+        self._count += 1
         parent.blocks += 1
 
-    def _branch(self, mark: Mark) -> None:
-        instance = self._instance(mark)
-        if self._opened is not None:
-            self._end_branch(mark.at)
-        elif mark.at != instance.at:
-            raise ValueError(f"the first branch begins at {mark.at}, its fork at {instance.at}")
-        if mark.branch != len(instance.firsts):
-            raise ValueError(f"branch {mark.branch} at {mark.at} is number {len(instance.firsts)}")
-        path = (*self._branches[-1].path, (instance.number, mark.branch))
-        rule, parents = mark.block.branch, (instance.before,)
-        self._branches.append(_Branch(path, rule))
-        instance.firsts.append(len(self._segments))
-        place = (instance.position, instance.step)
-        self._opened = _Opened(mark.at, parents, Role.BRANCH, rule, mark.label, *place)
+    def _branch(self, event: EnterBranch, at: int) -> None:
+        block = self._open_block(event, at)
+        if self._open is not None:
+            self._end_branch(at)
+        elif at != block.at:
+            raise ValueError(f"the first branch begins at {at}, its fork at {block.at}")
+        if event.index != len(block.firsts):
+            raise ValueError(f"branch {event.index} at {at} is number {len(block.firsts)}")
+        path = (*self._branches[-1].path, (block.number, event.index))
+        rule, label = event.block.branch, event.labels[0] if event.labels else str(event.index + 1)
+        self._branches.append(_OpenBranch(path, rule))
+        block.firsts.append(len(self._segments))
+        parents, place = (block.before,), (block.position, block.step)
+        self._open = _OpenSegment(at, parents, Role.BRANCH, rule, label, *place)
 
-    def _join(self, mark: Mark) -> None:
-        instance = self._instance(mark)
-        if self._opened is not None:
-            self._end_branch(mark.at)
-        elif mark.at != instance.at:
-            raise ValueError(f"no branch begins at {instance.at}, where the block forks")
+    def _join(self, event: EnterJoin, at: int) -> None:
+        block = self._open_block(event, at)
+        if self._open is not None:
+            self._end_branch(at)
+        elif at != block.at:
+            raise ValueError(f"no branch begins at {block.at}, where the block forks")
         self._end_block()
-        joined = tuple(instance.lasts)
-        self._joins.append(
-            Join(instance.index, mark.block, mark.at, joined, after=len(self._segments))
-        )
-        rule, step = self._branches[-1].rule, instance.end_step
-        parents, position = joined or (instance.before,), instance.end_position
-        if mark.block.join is ir.JoinKind.REREAD:
-            before, begin = (instance.before,), instance.position
-            copy = _Opened(instance.at, before, Role.REREAD, rule, "", begin, step)
-            parents, position = (self._close(copy, mark.at),), begin + mark.at - instance.at
-        self._opened = _Opened(mark.at, parents, Role.JOIN, rule, mark.label, position, step)
+        joined = tuple(block.lasts)
+        self._joins.append(Join(block.index, event.block, at, joined, after=len(self._segments)))
+        rule, step = self._branches[-1].rule, block.end_step
+        parents, position = joined or (block.before,), block.end_position
+        if event.block.join is ir.JoinKind.REREAD:
+            before, begin = (block.before,), block.position
+            copy = _OpenSegment(block.at, before, Role.REREAD, rule, "", begin, step)
+            parents, position = (self._close(copy, at),), begin + at - block.at
+        self._open = _OpenSegment(at, parents, Role.JOIN, rule, "", position, step)
 
-    def _instance(self, mark: Mark) -> _Instance:
-        if not self._instances:
-            raise ValueError(f"the {mark.kind} at {mark.at} stands outside any block")
-        instance = self._instances[-1]
-        if instance.block is not mark.block:
-            raise ValueError(f"the {mark.kind} at {mark.at} is of another block than its fork")
-        return instance
+    def _open_block(self, event: EnterBranch | EnterJoin, at: int) -> _OpenBlock:
+        if not self._blocks:
+            raise ValueError(f"the {event_name(event)} at {at} stands outside any block")
+        if self._blocks[-1].block is not event.block:
+            raise ValueError(f"the {event_name(event)} at {at} is of another block than its fork")
+        return self._blocks[-1]
 
-    def _close(self, opened: _Opened, at: int) -> int:
+    def _close(self, segment: _OpenSegment, at: int) -> int:
         """Append the segment that ends at `at`; its index."""
         index, start = len(self._segments), self._entries
-        self._entries += at - opened.at
+        self._entries += at - segment.at
         self._segments.append(
             Segment(
                 index=index,
                 start=start,
                 end=self._entries,
-                parents=opened.parents,
+                parents=segment.parents,
                 path=self._branches[-1].path,
-                role=opened.role,
-                rule=opened.rule,
-                label=opened.label,
-                source_start=opened.at,
+                role=segment.role,
+                rule=segment.rule,
+                label=segment.label,
+                source_start=segment.at,
                 source_end=at,
-                position=opened.position,
-                step=opened.step,
+                position=segment.position,
+                step=segment.step,
             )
         )
         return index
 
     def _end_branch(self, at: int) -> None:
-        instance = self._instances[-1]
-        opened = self._opened
-        if opened is not None:
-            size = at - opened.at
-            instance.lasts.append(self._close(opened, at))
-            instance.end_position = max(instance.end_position, opened.position + size)
-            instance.end_step = max(instance.end_step, opened.step + size)
-            self._opened = None
-        instance.width += self._branches.pop().width
+        block = self._blocks[-1]
+        segment = self._open
+        if segment is not None:
+            size = at - segment.at
+            block.lasts.append(self._close(segment, at))
+            block.end_position = max(block.end_position, segment.position + size)
+            block.end_step = max(block.end_step, segment.step + size)
+            self._open = None
+        block.width += self._branches.pop().width
 
     def _end_block(self) -> None:
-        instance = self._instances.pop()
+        block = self._blocks.pop()
         branch = self._branches[-1]
-        branch.width = max(branch.width, instance.width)
+        branch.width = max(branch.width, block.width)
         self._forks.append(
             Fork(
-                index=instance.index,
-                block=instance.block,
-                at=instance.at,
-                before=instance.before,
-                after=tuple(instance.firsts),
+                index=block.index,
+                block=block.block,
+                at=block.at,
+                before=block.before,
+                after=tuple(block.firsts),
                 stop=len(self._segments),
             )
         )
@@ -359,12 +356,12 @@ class _Builder:
     def finish(self, length: int, unit: str) -> ExecutionGraph:
         if length < self._at:
             raise ValueError(f"{length} {unit} are too few for a mark at {self._at}")
-        if self._opened is None and length != self._at:
+        if self._open is None and length != self._at:
             raise ValueError(f"no branch begins at {self._at}, where the last block forks")
-        if self._opened is not None and not self._instances:
-            self._close(self._opened, length)
-        while self._instances:
-            if len(self._branches) > len(self._instances):
+        if self._open is not None and not self._blocks:
+            self._close(self._open, length)
+        while self._blocks:
+            if len(self._branches) > len(self._blocks):
                 self._end_branch(length)
             self._end_block()
         return ExecutionGraph(

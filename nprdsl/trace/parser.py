@@ -2,50 +2,50 @@
 
 A source of lexemes (`nprdsl.trace.lexemes`) cuts a trace into pairs of field content and tag;
 `read` runs them through the tag machine. It reports every violation it can find: after a fault it
-repairs the state as the author most likely meant it and goes on. What it read is a list of placed
-structure events and pieces, from which `nprdsl.trace.trace` objects are built.
+repairs the state as the author most likely meant it and goes on. What it read is a list of marks:
+structure events and pieces of fields, from which `nprdsl.trace.trace` objects are built.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from nprdsl.grammar.ir import Grammar
 from nprdsl.structure.events import StructureEvent
-from nprdsl.structure.field_content import ArcContent, ContentFault, Piece, is_glue, is_text
+from nprdsl.structure.field_content import ContentFault, Piece, is_glue, is_text
 from nprdsl.structure.stack import Bounds, Capture
-from nprdsl.structure.tag_machine import END, Arc, Mode, TagMachine, TagState, Trail
-from nprdsl.structure.violations import Violation, ViolationCode
+from nprdsl.structure.tag_machine import Arc, Mode, TagMachine, TagState, Trail
+from nprdsl.structure.violations import Violation
 from nprdsl.trace.forced_spans import Span, decided_at, forced_spans, shared_spans, shared_symbols
+from nprdsl.trace.graph import GraphEvent, Mark
 from nprdsl.trace.lexemes import Lexeme
 from nprdsl.trace.repair import Looser, repair
 
 MAX_VIOLATIONS = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Forced:
-    """A stretch in which there was no choice: headers, bound labels, glue, the only possible
-    tag."""
+@dataclass(slots=True)
+class ParsedText:
+    """What was found in a text; places count characters.
 
+    marks: structural events and pieces of fields, in order. forced: the stretches in which there
+    was no choice: headers, bound labels, glue, the only possible tag. token_ends: where a token
+    must end (behind a field whose values a branch repeats, and at both ends of a text that it
+    repeats), with the rule. violations: everything wrong with the trace.
+    """
 
-@dataclass(frozen=True, slots=True)
-class Boundary:
-    """A place between tokens: the end of a field whose values a branch repeats, and both ends of a
-    free text that it repeats."""
+    marks: list[Mark] = field(default_factory=list)
+    forced: list[Span] = field(default_factory=list)
+    token_ends: list[tuple[int, str]] = field(default_factory=list)
+    violations: list[Violation] = field(default_factory=list)
 
-    rule: str
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """What stands at a place in the text (characters)."""
-
-    what: StructureEvent | Piece | Forced | Boundary
-    start: int
-    end: int
+    def graph_marks(self, place: Callable[[int], int] = int) -> tuple[Mark, ...]:
+        """The marks of forks, branches and joins; `place` maps a character to the unit of marks."""
+        events = (mark for mark in self.marks if isinstance(mark.what, GraphEvent))
+        return tuple(Mark(mark.what, place(mark.at)) for mark in events)
 
 
 class Parser:
@@ -55,47 +55,32 @@ class Parser:
     def __init__(self, grammar: Grammar, bounds: Bounds) -> None:
         self.grammar = grammar
         self.bounds = bounds
-        self._machine = TagMachine(grammar, Mode.LINEAR, bounds)
-        self._contents: dict[Arc, ArcContent] = {}
-        self._looser: Looser | None = None
+        self.machine = TagMachine(grammar, Mode.LINEAR, bounds)
 
     def legal(self, text: str, lexemes: Sequence[Lexeme]) -> bool:
         """Whether there is no violation; the quick way."""
-        state = self._machine.initial
+        state = self.machine.initial
         for lexeme in lexemes:
             arc = state.arcs.get(lexeme.tag)
             if arc is None:
                 return False
             content = text[lexeme.start : lexeme.end]
-            matcher = self.content(arc)
-            if lexeme.fault is not None or not matcher.accepts(content):
+            if lexeme.fault is not None or not arc.content.accepts(content):
                 return False
-            state = state.after(lexeme.tag, matcher.captured(content))
+            state = state.after(lexeme.tag, arc.content.captured(content))
         return True
 
-    def read(self, text: str, lexemes: Sequence[Lexeme]) -> tuple[list[Placed], list[Violation]]:
+    def read(self, text: str, lexemes: Sequence[Lexeme]) -> ParsedText:
         """Everything found in the trace, and everything wrong with it."""
-        return _Reading(self, text, lexemes).run()
+        return _Pass(self, text, lexemes).run()
 
-    def content(self, arc: Arc) -> ArcContent:
-        found = self._contents.get(arc)
-        if found is None:
-            found = self._contents[arc] = ArcContent(arc.fields)
-        return found
-
-    @property
+    @cached_property
     def looser(self) -> Looser:
         """The same language with fewer limits; made when a first fault is found."""
-        if self._looser is None:
-            self._looser = Looser(self.grammar)
-        return self._looser
-
-    @property
-    def machine(self) -> TagMachine:
-        return self._machine
+        return Looser(self.grammar)
 
 
-class _Reading:
+class _Pass:
     """One pass over one trace."""
 
     def __init__(self, parser: Parser, text: str, lexemes: Sequence[Lexeme]) -> None:
@@ -103,10 +88,9 @@ class _Reading:
         self._text = text
         self._lexemes = lexemes
         self._lines = [i + 1 for i, c in enumerate(text) if c == "\n"]
-        self.placed: list[Placed] = []
-        self.violations: list[Violation] = []
+        self._parsed = ParsedText()
 
-    def run(self) -> tuple[list[Placed], list[Violation]]:
+    def run(self) -> ParsedText:
         state = self._parser.machine.initial
         self._happen(state.events, 0)
         for number, lexeme in enumerate(self._lexemes):
@@ -122,43 +106,39 @@ class _Reading:
                 if arc is None:
                     continue
             state = self._take(state, arc, lexeme)
-            if len(self.violations) >= MAX_VIOLATIONS:
+            if len(self._parsed.violations) >= MAX_VIOLATIONS:
                 break
-        return self.placed, self.violations
+        return self._parsed
 
     def _take(self, state: TagState, arc: Arc, lexeme: Lexeme) -> TagState:
-        content = self._text[lexeme.start : lexeme.end]
-        matcher = self._parser.content(arc)
-        matched = matcher.match(content)
+        content, start = self._text[lexeme.start : lexeme.end], lexeme.start
+        matched = arc.content.match(content)
         if matched is None and lexeme.fault is None:
-            self._report(matcher.fault(content), lexeme.start, state.rule)
+            self._report(arc.content.fault(content), start, state.rule)
         way, pieces = matched if matched is not None else (0, [])
-        self._place(arc.trails[way], lexeme, pieces)
-        for start, end in self._forced(state, lexeme, pieces):
-            self.placed.append(Placed(Forced(), lexeme.start + start, lexeme.start + end))
+        self._mark(arc.trails[way], lexeme, pieces)
+        spans = self._forced(state, lexeme, pieces)
+        self._parsed.forced += ((start + begin, start + end) for begin, end in spans)
         if arc.captures:
-            self._bound_tokens(state.rule, lexeme, pieces)
-        after = state.after(lexeme.tag, matcher.captured(content))
+            ends = [lexeme.tag_end]
+            for piece in pieces:
+                if isinstance(piece.symbol, Capture) and is_text(piece.symbol):
+                    ends += [start + piece.start, start + piece.end]
+            self._parsed.token_ends += ((at, state.rule) for at in ends)
+        after = state.after(lexeme.tag, arc.content.captured(content))
         self._happen(after.events, lexeme.tag_end)
         return after
 
-    def _bound_tokens(self, rule: str, lexeme: Lexeme, pieces: list[Piece]) -> None:
-        places = [lexeme.tag_end]
-        for piece in pieces:
-            if isinstance(piece.symbol, Capture) and is_text(piece.symbol):
-                places += [lexeme.start + piece.start, lexeme.start + piece.end]
-        self.placed.extend(Placed(Boundary(rule), at, at) for at in places)
-
-    def _place(self, trail: Trail, lexeme: Lexeme, pieces: list[Piece]) -> None:
-        at, found = lexeme.start, {id(p.symbol): p for p in pieces}
+    def _mark(self, trail: Trail, lexeme: Lexeme, pieces: list[Piece]) -> None:
+        at, by_symbol = lexeme.start, {id(piece.symbol): piece for piece in pieces}
         for step in trail:
             if isinstance(step, StructureEvent):
-                self.placed.append(Placed(step, at, at))
+                self._parsed.marks.append(Mark(step, at))
                 continue
-            piece = found.get(id(step))
+            piece = by_symbol.get(id(step))
             if piece is not None:
+                self._parsed.marks.append(Mark(piece, lexeme.start + piece.start))
                 at = lexeme.start + piece.end
-                self.placed.append(Placed(piece, lexeme.start + piece.start, at))
 
     def _forced(self, state: TagState, lexeme: Lexeme, pieces: list[Piece]) -> list[Span]:
         """The stretches of a field, from its start, that left no choice."""
@@ -167,33 +147,31 @@ class _Reading:
         if len(ways) == 1:
             return forced_spans(content, pieces, lexeme.tag_end - lexeme.start)
         shared = shared_symbols(ways)
-        found = shared_spans(content, pieces, shared)
+        spans = shared_spans(content, pieces, shared)
         if all(is_glue(symbol) for symbols in ways for symbol in symbols):
             decided = decided_at(lexeme.tag, state.arcs.keys())
-            found.append((len(content) + decided, lexeme.tag_end - lexeme.start))
-        return [(start, end) for start, end in found if end > start]
+            spans.append((len(content) + decided, lexeme.tag_end - lexeme.start))
+        return [(start, end) for start, end in spans if end > start]
 
     def _happen(self, events: tuple[StructureEvent, ...], at: int) -> None:
-        self.placed.extend(Placed(event, at, at) for event in events)
+        self._parsed.marks += (Mark(event, at) for event in events)
 
     def _mend(self, state: TagState, number: int) -> TagState | None:
         """The state to go on from after an unexpected tag, which is reported; None to skip the
         tag."""
         lexeme = self._lexemes[number]
         parser, read = self._parser, self._lexemes[: number + 1]
-        found = repair(parser.machine, parser.looser, self._text, read, state)
+        repaired = repair(parser.machine, parser.looser, self._text, read, state)
         at = lexeme.end - lexeme.start
-        if lexeme.tag != END and found.code is ViolationCode.STRAY_TEXT:
-            at = 0
-        fault = ContentFault(found.code, at, found.message, found.suggestion)
-        self._report(fault, lexeme.start, found.rule or state.rule)
-        return found.state
+        fault = ContentFault(repaired.code, at, repaired.message, repaired.suggestion)
+        self._report(fault, lexeme.start, repaired.rule or state.rule)
+        return repaired.state
 
     def _report(self, fault: ContentFault, start: int, rule: str) -> None:
         offset = start + fault.offset
         line = bisect_right(self._lines, offset)
         column = offset - (self._lines[line - 1] if line else 0)
-        self.violations.append(
+        self._parsed.violations.append(
             Violation(
                 fault.code, fault.message, line + 1, column + 1, rule, offset, fault.suggestion
             )

@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 from nprdsl.grammar.ir import ForkNode, Grammar, Node, Repeat, Rule
 from nprdsl.grammar.walk import all_nodes, children, rebuilt
 from nprdsl.structure.events import EnterBranch, LeaveBranch
-from nprdsl.structure.field_content import ArcContent
 from nprdsl.structure.stack import UNBOUNDED, Branch, BranchEnd, Branches, BranchFrame
-from nprdsl.structure.tag_machine import END, Arc, Mode, TagMachine, TagState
+from nprdsl.structure.tag_machine import END, Mode, TagMachine, TagState
 from nprdsl.structure.violations import ViolationCode
 from nprdsl.trace.lexemes import Lexeme
 
@@ -39,13 +38,6 @@ class Looser:
     def __init__(self, grammar: Grammar) -> None:
         self.unbounded = TagMachine(grammar, Mode.LINEAR)
         self.relaxed = TagMachine(_relaxed(grammar), Mode.LINEAR)
-        self._contents: dict[Arc, ArcContent] = {}
-
-    def content(self, arc: Arc) -> ArcContent:
-        found = self._contents.get(arc)
-        if found is None:
-            found = self._contents[arc] = ArcContent(arc.fields)
-        return found
 
 
 def repair(
@@ -135,7 +127,7 @@ def _limit(machine: TagMachine, looser: Looser, text: str, read: Sequence[Lexeme
     if tag == END:
         return None
     bounded = machine.bounds != UNBOUNDED
-    state = _replay(looser, looser.unbounded, text, read[:-1]) if bounded else None
+    state = _replay(looser.unbounded, text, read[:-1]) if bounded else None
     if state is not None and tag in state.arcs:
         depth = machine.bounds.depth
         if depth is not None and _depth(state.after_any(tag)) > depth:
@@ -143,7 +135,7 @@ def _limit(machine: TagMachine, looser: Looser, text: str, read: Sequence[Lexeme
             return Repair(ViolationCode.TOO_DEEP, message, state, rule=state.rule)
         message = f"`{tag}` is one more than the limits allow here"
         return Repair(ViolationCode.TOO_MANY, message, state, rule=state.rule)
-    state = _replay(looser, looser.relaxed, text, read[:-1])
+    state = _replay(looser.relaxed, text, read[:-1])
     if state is not None and tag in state.arcs:
         message = f"`{tag}` is one more than the schema allows here"
         return Repair(ViolationCode.TOO_MANY, message, state, rule=state.rule)
@@ -158,16 +150,14 @@ def _depth(state: TagState) -> int:
     return depth + (frame.depth if frame is not None else 0)
 
 
-def _replay(
-    looser: Looser, machine: TagMachine, text: str, read: Sequence[Lexeme]
-) -> TagState | None:
+def _replay(machine: TagMachine, text: str, read: Sequence[Lexeme]) -> TagState | None:
     """The state behind the lexemes, contents unjudged; None where the order itself is wrong."""
     state = machine.initial
     for lexeme in read:
         arc = state.arcs.get(lexeme.tag)
         if arc is None:
             return None
-        captured = looser.content(arc).captured(text[lexeme.start : lexeme.end])
+        captured = arc.content.captured(text[lexeme.start : lexeme.end])
         state = state.after(lexeme.tag, captured)
     return state
 

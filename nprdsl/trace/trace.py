@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nprdsl.structure.events import EnterRule, LeaveRule
+from nprdsl.structure.field_content import Piece, field_of
 from nprdsl.trace.graph import ExecutionGraph, Mark, build_graph
 from nprdsl.trace.layout import Layout
 
@@ -40,13 +42,33 @@ class Element:
         return [e for e in self.walk() if e.name.lower() == name.lower()]
 
 
+def element_tree(text: str, marks: Iterable[Mark]) -> Element:
+    """The tree of rules and terminals of a legal trace."""
+    stack: list[tuple[str, int, list[Element]]] = [("", 0, [])]  # name, start, children
+    for mark in marks:
+        match mark.what:
+            case EnterRule(rule):
+                stack.append((rule, mark.at, []))
+            case LeaveRule():
+                name, start, children = stack.pop()
+                span = text[start : mark.at]
+                stack[-1][2].append(Element(name, span, start, mark.at, None, tuple(children)))
+            case Piece(symbol, start, end, value):
+                stop, name = mark.at + end - start, field_of(symbol).terminal.name
+                stack[-1][2].append(Element(name, text[mark.at : stop], mark.at, stop, value))
+            case _:
+                pass
+    (root,) = stack[0][2]
+    return root
+
+
 @dataclass(frozen=True)
 class Trace:
     """A legal trace text."""
 
     text: str
     root: Element
-    marks: tuple[Mark, ...]
+    marks: tuple[Mark, ...]  # offsets in `text`
 
     def find(self, name: str) -> list[Element]:
         """All elements of that rule or terminal, in order."""

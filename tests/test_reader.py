@@ -10,13 +10,13 @@ from random import Random
 import pytest
 
 from nprdsl.grammar.declarations import (
-    Choice,
+    Alternatives,
     Declare,
     Definition,
+    Expansion,
     Import,
     RegexLiteral,
     Repetition,
-    Sequence,
     StringLiteral,
 )
 from nprdsl.grammar.diagnostics import DiagnosticCode, SchemaError, Span
@@ -121,9 +121,9 @@ def test_alternatives_over_lines_may_be_empty() -> None:
     definition = read('start: "<a>"  // one\n  // two\n  | "<b>" -> b\n  |\n', "f").declarations[0]
     assert isinstance(definition, Definition)
     body = definition.body
-    assert isinstance(body, Choice)
+    assert isinstance(body, Alternatives)
     assert len(body.options) == 3
-    assert isinstance(body.options[2], Sequence)
+    assert isinstance(body.options[2], Expansion)
 
 
 def test_all_faults_of_syntax_at_once_not_larks_exception() -> None:

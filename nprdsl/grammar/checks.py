@@ -1,23 +1,24 @@
 """The checks that a resolved schema must pass; every fault of a file is found, not the first only.
 
-Names, tags, lists and regexes are checked here; what the next tag decides in
-`nprdsl.grammar.tag_decisions`, where free text ends in `nprdsl.grammar.text_ends`.
+Checked here are names that nothing uses, tags that hold other tags, maps that never list their
+item, regular expressions, and free text. Free text has no end of its own: a tag or the end of the
+trace must close it, across the borders of rules too; only a text that a branch repeats from its
+item has a known length. What the next tag decides is checked by `nprdsl.grammar.tag_decisions`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import combinations
+from itertools import combinations, pairwise
+from typing import TypeGuard
 
 from nprdsl.grammar import ir
-from nprdsl.grammar.declarations import ConstructKind, Declare, Definition, Import, NameUse
+from nprdsl.grammar.declarations import ConstructKind, Declare, Definition, Import, NameUse, inside
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Span, did_you_mean
-from nprdsl.grammar.first_follow import FirstFollow, by_leaf, by_tag
-from nprdsl.grammar.imports import Linked
-from nprdsl.grammar.linking import walk
+from nprdsl.grammar.first_follow import FirstFollow, by_leaf, by_tag, is_blank
+from nprdsl.grammar.namespaces import Linked
 from nprdsl.grammar.tag_decisions import decisions
-from nprdsl.grammar.text_ends import free_texts
 from nprdsl.grammar.walk import Bodies, Rules, all_nodes, bodies, nodes, reachable, references
 from nprdsl.regular.dfa import RegexError, compile_regex, whitespace_loop
 
@@ -31,7 +32,7 @@ def validate(rules: Rules, grammar: ir.Grammar, linked: Linked) -> Iterator[Diag
     yield from _tag_overlaps(rules)
     yield from _patterns(grammar)
     yield from decisions(rules, FirstFollow(trees, grammar.start, by_tag))
-    yield from free_texts(rules, FirstFollow(trees, grammar.start, by_leaf))
+    yield from _free_texts(rules, FirstFollow(trees, grammar.start, by_leaf))
 
 
 def _unused(linked: Linked, start: str) -> Iterator[Diagnostic]:
@@ -61,7 +62,7 @@ def _reached(linked: Linked, start: str) -> set[str]:
     reached = {start, *(linked.lost & linked.rules.keys())}
     pending = list(reached)
     while pending:
-        for part in walk(linked.rules[pending.pop()].body):
+        for part in inside(linked.rules[pending.pop()].body):
             if isinstance(part, NameUse) and part.name in linked.rules and part.name not in reached:
                 reached.add(part.name)
                 pending.append(part.name)
@@ -153,3 +154,101 @@ def _unbounded(terminal: ir.Terminal, witness: bytes) -> Diagnostic:
         f"`{terminal.name}` may repeat white space without end, first behind {shown!r}",
         "bound it, as in `[ ]{0,3}`: a model can spend its whole budget there",
     )
+
+
+# -- where free text ends -------------------------------------------------------------------------
+
+
+def _free_texts(rules: Rules, sets: FirstFollow) -> Iterator[Diagnostic]:
+    """Every free text that something other than a tag may follow. `sets` are by leaf."""
+    yield from _beside_glue(rules)
+    bound = set(_bound(rules))
+    for node in all_nodes(rules):
+        if not _is_text(node) or node in bound:
+            continue
+        for follower in sets.follow.get(node, {}):
+            if _is_text(follower):
+                yield _next_to(node, follower)
+                break
+            if isinstance(follower, (ir.Literal, ir.Field)):
+                yield _not_closed(node, follower)
+                break
+
+
+def _beside_glue(rules: Rules) -> Iterator[Diagnostic]:
+    """Glue beside a text that a branch repeats: nothing shows which blanks belong to the text."""
+    blocks = [node.block for node in all_nodes(rules) if isinstance(node, ir.ForkNode)]
+    for block in blocks:
+        if block.item is None or block.item not in rules:
+            continue
+        for node in nodes(rules[block.item].node):
+            for pair in pairwise(node.items) if isinstance(node, ir.Seq) else ():
+                texts = [n for n in pair if _is_text(n)]
+                glue = [n for n in pair if isinstance(n, ir.Field) and is_blank(n)]
+                if texts and glue and texts[0].terminal.name in block.bound:
+                    yield _glued(texts[0], glue[0])
+
+
+def _glued(text: ir.Field, glue: ir.Field) -> Diagnostic:
+    return Diagnostic(
+        DiagnosticCode.TEXT_NOT_CLOSED,
+        text.span,
+        f"`{text.terminal.name}`, which a branch repeats, stands beside glue: nothing shows which "
+        "blanks belong to the text",
+        "leave the glue out, or put a tag between them",
+        ((glue.span, "this glue"),),
+    )
+
+
+def _is_text(node: object) -> TypeGuard[ir.Field]:
+    return isinstance(node, ir.Field) and node.terminal.kind is ir.TerminalKind.TEXT
+
+
+def _next_to(text: ir.Field, follower: ir.Field) -> Diagnostic:
+    return Diagnostic(
+        DiagnosticCode.TEXT_NEXT_TO_TEXT,
+        text.span,
+        f"free text `{text.terminal.name}` may stand next to free text `{follower.terminal.name}`",
+        "put a tag between them: nothing else shows where the first one ends",
+        ((follower.span, "this may follow it"),),
+    )
+
+
+def _not_closed(text: ir.Field, follower: ir.Literal | ir.Field) -> Diagnostic:
+    what = (
+        f"`{follower.text}`" if isinstance(follower, ir.Literal) else f"`{follower.terminal.name}`"
+    )
+    return Diagnostic(
+        DiagnosticCode.TEXT_NOT_CLOSED,
+        text.span,
+        f"free text `{text.terminal.name}` may be followed by {what}, which is not a tag",
+        "close it with a tag; free text ends at a tag or at the end of the trace only",
+        ((follower.span, "this may follow it"),),
+    )
+
+
+def _bound(rules: Rules) -> Iterator[ir.Field]:
+    """The fields of branches in which a bound terminal repeats the item's value."""
+    for node in all_nodes(rules):
+        if isinstance(node, ir.ForkNode):
+            pending = set(node.block.bound)
+            for field in _leading(node.branch, rules, frozenset()):
+                if field.terminal.name in pending:
+                    pending.discard(field.terminal.name)
+                    yield field
+
+
+def _leading(node: ir.Node, rules: Rules, inside: frozenset[str]) -> Iterator[ir.Field]:
+    """The fields that always stand at the beginning of `node`."""
+    match node:
+        case ir.Field():
+            yield node
+        case ir.Ref() if node.rule in rules and node.rule not in inside:
+            yield from _leading(rules[node.rule].node, rules, inside | {node.rule})
+        case ir.Seq():
+            for item in node.items:
+                yield from _leading(item, rules, inside)
+                if not isinstance(item, (ir.Tag, ir.Literal, ir.Field, ir.Ref, ir.Seq)):
+                    return
+        case _:
+            pass

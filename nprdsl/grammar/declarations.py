@@ -1,11 +1,13 @@
-"""The declarations of a schema file as frozen values: what is written, and where.
+"""The declarations of a schema file, as they are written: rules, terminals, imports, `%declare`.
 
-`nprdsl.grammar.reader` makes them of text, `nprdsl.grammar.linking` follows names and templates in
-them.
+`nprdsl.grammar.reader` makes them of a file's text. Each part keeps its place in the file, so that
+a diagnostic can point to it. Names are not looked up yet and templates not applied; that is what
+`nprdsl.grammar.linking` does.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -26,6 +28,8 @@ class NameUse:
 
 @dataclass(frozen=True, slots=True)
 class StringLiteral:
+    """`"text"`, or `"text"i`."""
+
     value: str  # without quotes and escapes
     ignore_case: bool
     span: Span
@@ -33,6 +37,8 @@ class StringLiteral:
 
 @dataclass(frozen=True, slots=True)
 class RegexLiteral:
+    """`/pattern/flags`"""
+
     pattern: str  # between the slashes, `\\/` read as `/`
     flags: str
     span: Span
@@ -49,19 +55,25 @@ class CharacterRange:
 
 @dataclass(frozen=True, slots=True)
 class TemplateUse:
+    """`name{argument, …}`"""
+
     name: str
     arguments: tuple[Expression, ...]
     span: Span
 
 
 @dataclass(frozen=True, slots=True)
-class Sequence:
+class Expansion:
+    """Items one after another, perhaps none; Lark's word."""
+
     items: tuple[Expression, ...]
     span: Span
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Alternatives:
+    """`option | option`"""
+
     options: tuple[Expression, ...]
     span: Span
 
@@ -101,8 +113,8 @@ Expression = (
     | RegexLiteral
     | CharacterRange
     | TemplateUse
-    | Sequence
-    | Choice
+    | Expansion
+    | Alternatives
     | Repetition
     | Construct
 )
@@ -150,12 +162,25 @@ Declaration = Definition | Import | Declare | Directive
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceFile:
     """One file, read."""
 
     file: str
     text: str
     declarations: tuple[Declaration, ...]
+
+
+def inside(expression: Expression) -> Iterator[Expression]:
+    """`expression` and all inside it, in the order of the text; uses of templates not entered."""
+    yield expression
+    match expression:
+        case Expansion(items=parts) | Alternatives(options=parts) | Construct(arguments=parts):
+            for part in parts:
+                yield from inside(part)
+        case Repetition():
+            yield from inside(expression.node)
+        case _:
+            pass
 
 
 def is_terminal_name(name: str) -> bool:

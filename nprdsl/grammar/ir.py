@@ -1,7 +1,10 @@
-"""The resolved form of a schema: rules over tags, literals, terminals and the parallel constructs.
+"""The grammar of a schema, as everything after the reader uses it: a tree of nodes for each rule.
 
-`nprdsl.grammar.resolve` produces it, everything else (parser, automaton, machine, prompts, exports,
-fuzzer) reads it. Nodes compare by identity, so that a parser's stack can be hashed cheaply.
+`nprdsl.grammar.resolve` makes it; parser, automaton, machine, prompts, exports and the fuzzer read
+it. The leaves of a rule are tags, literals and fields; above them stand sequences, choices,
+repetitions, references to rules, and the parallel constructs: maps, forks and joins, three of which
+(or two, where branches are counted) form a block. Nodes compare by identity, so that a parser's
+stack can be hashed cheaply.
 """
 
 from __future__ import annotations
@@ -9,12 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from nprdsl.grammar.diagnostics import Span
-
-if TYPE_CHECKING:
-    from nprdsl.grammar.terminal_types import TerminalType
+from nprdsl.grammar.terminal_types import TerminalType
 
 
 class TerminalKind(StrEnum):
@@ -26,9 +26,13 @@ class TerminalKind(StrEnum):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Terminal:
-    """A named terminal. `pattern` is Python `re` syntax read with `re.ASCII | re.DOTALL`-free
-    flags:
-    `\\d`, `\\w`, `\\s` are ASCII classes, `.` excludes the newline."""
+    """What may stand in a field: free text, glue, or a text that a regular expression matches.
+
+    `pattern` is that expression in the syntax of Python's `re`, read with `re.ASCII` alone: `\\d`,
+    `\\w` and `\\s` are ASCII classes, `.` excludes the newline. It is empty for free text.
+    `literal` is the text that is written for glue, `convert` makes a typed terminal's text its
+    value, and `description` is a phrase for prompts.
+    """
 
     name: str
     kind: TerminalKind
@@ -73,6 +77,8 @@ class Ref:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Seq:
+    """Items one after another, perhaps none."""
+
     items: tuple[Node, ...]
     span: Span
 

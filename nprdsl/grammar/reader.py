@@ -1,8 +1,9 @@
-"""Source text of a schema -> declarations, one frozen node with its place for all that is written.
+"""The text of a schema file to its declarations, or to diagnostics of its syntax.
 
 The syntax is Lark's own: the text is parsed with the grammar of Lark grammars that the `lark`
-package ships. A text with faults of syntax gives all of them, one a declaration, as
-`Diagnostic` values.
+package ships, and Lark's tree becomes the values of `nprdsl.grammar.declarations`. Where it cannot
+be parsed, each declaration is tried alone, so that one fault does not hide the next, and Lark's
+errors are put into the words of a schema's author.
 """
 
 from __future__ import annotations
@@ -14,27 +15,26 @@ from importlib import resources
 from itertools import pairwise
 
 from lark import Lark, Token, Tree
-from lark.exceptions import UnexpectedInput
+from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
 
 from nprdsl.grammar.declarations import (
+    Alternatives,
     CharacterRange,
-    Choice,
     Declaration,
     Declare,
     Definition,
     Directive,
+    Expansion,
     Expression,
     Import,
     NameUse,
     RegexLiteral,
     Repetition,
-    Sequence,
-    Source,
+    SourceFile,
     StringLiteral,
     TemplateUse,
 )
-from nprdsl.grammar.diagnostics import Diagnostic, SchemaError, Span
-from nprdsl.grammar.syntaxerrors import syntax_error
+from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, SchemaError, Span
 
 # What plain Lark reads and its published grammar lacks.
 _ADDITIONS = r"""
@@ -49,12 +49,13 @@ _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", r
 _CONTROL = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", '"': '"', "\\": "\\"}
 
 
-def read(text: str, file: str) -> Source:
+def read(text: str, file: str) -> SourceFile:
     """Read a schema's text. Raises `SchemaError` with every fault of syntax."""
     try:
-        return Source(file, text, _Builder(file).declarations(_parser().parse(text)))
+        return SourceFile(file, text, _TreeReader(file).declarations(_parser().parse(text)))
     except UnexpectedInput as error:
-        raise SchemaError(_recover(text, file) or [syntax_error(error, text, file)], text) from None
+        faults = _faults(text, file) or [_syntax_error(error, text, file)]
+        raise SchemaError(faults, text) from None
 
 
 @cache
@@ -65,21 +66,21 @@ def _parser() -> Lark:
     )
 
 
-def _recover(text: str, file: str) -> list[Diagnostic]:
+def _faults(text: str, file: str) -> list[Diagnostic]:
     """Read each declaration alone, so that one fault does not hide the next."""
     starts = [m.start() for m in _DECLARATION.finditer(text)]
-    found = []
+    faults = []
     for start, end in pairwise([*starts, len(text)]):
         padding = "\n" * text.count("\n", 0, start)
         try:
             _parser().parse(padding + text[start:end])
         except UnexpectedInput as error:
-            found.append(syntax_error(error, text, file))
-    return found
+            faults.append(_syntax_error(error, text, file))
+    return faults
 
 
-class _Builder:
-    """Walks Lark's tree; a table of methods by the name of the node."""
+class _TreeReader:
+    """Makes declarations of Lark's tree, with one method for each kind of expression."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -96,20 +97,20 @@ class _Builder:
         }
 
     def declarations(self, tree: Tree[Token]) -> tuple[Declaration, ...]:
-        found: list[Declaration] = []
+        declarations: list[Declaration] = []
         for item in _trees(tree):
             if item.data in ("rule", "token"):
-                found.append(self._definition(item))
+                declarations.append(self._definition(item))
             elif item.data == "import":
-                found.append(self._import(item))
+                declarations.append(self._import(item))
             elif item.data == "multi_import":
-                found.extend(self._imports(item))
+                declarations.extend(self._imports(item))
             elif item.data == "declare":
-                found.extend(Declare(n.name, n.span) for n in map(self._name, _trees(item)))
+                declarations.extend(Declare(n.name, n.span) for n in map(self._name, _trees(item)))
             else:
                 keyword = str(item.data).removesuffix("_rule")
-                found.append(Directive(f"%{keyword}", self._span(item)))
-        return tuple(found)
+                declarations.append(Directive(f"%{keyword}", self._span(item)))
+        return tuple(declarations)
 
     def _definition(self, tree: Tree[Token]) -> Definition:
         name, parameters, *rest = tree.children
@@ -118,7 +119,7 @@ class _Builder:
         body = rest[-1]
         assert isinstance(body, Tree)
         span = self._token_span(name)
-        expression = Sequence((), span) if body.meta.empty else self._expression(body)
+        expression = Expansion((), span) if body.meta.empty else self._expression(body)
         return Definition(
             str(name).lstrip("?!"),
             tuple(str(p) for p in parameters.children),
@@ -176,15 +177,15 @@ class _Builder:
         return Repetition(self._expression(node), low, high, self._span(tree))
 
     def _sequence(self, tree: Tree[Token]) -> Expression:
-        return Sequence(tuple(self._expression(t) for t in tree.children), self._span(tree))
+        return Expansion(tuple(self._expression(t) for t in tree.children), self._span(tree))
 
     def _choice(self, tree: Tree[Token]) -> Expression:
-        return Choice(tuple(self._option(t, tree) for t in _trees(tree)), self._span(tree))
+        return Alternatives(tuple(self._option(t, tree) for t in _trees(tree)), self._span(tree))
 
     def _option(self, option: Tree[Token], parent: Tree[Token]) -> Expression:
         """An empty option has no place of its own: it takes its parent's."""
         if option.meta.empty:
-            return Sequence((), self._span(parent))
+            return Expansion((), self._span(parent))
         return self._expression(option)
 
     def _span(self, tree: Tree[Token]) -> Span:
@@ -224,3 +225,63 @@ def _unquote(text: str) -> str:
 def _regex_text(text: str) -> str:
     r"""`\/` stands for `/` between slashes; every other escape belongs to the regex."""
     return re.sub(r"\\(.)", lambda m: "/" if m[1] == "/" else m[0], text, flags=re.S)
+
+
+# -- faults of syntax ---------------------------------------------------------------------------
+
+
+def _syntax_error(error: UnexpectedInput, text: str, file: str) -> Diagnostic:
+    """The diagnostic of one error: what cannot stand where, and what the author may have meant."""
+    lines = text.split("\n")
+    line, column, width = error.line, error.column, 1
+    what = "the text"
+    if isinstance(error, UnexpectedToken) and error.token.type not in ("$END", "_NL"):
+        what, width = f"`{error.token}`", max(1, len(error.token))
+    elif isinstance(error, UnexpectedCharacters):
+        what = f"`{error.char}`"
+    ends = isinstance(error, UnexpectedEOF) or what == "the text"
+    if ends:
+        line, column = _last_place(lines, error)
+    span = Span(file, line, column, line, column + width)
+    rest = lines[line - 1][column - 1 :] if line <= len(lines) else ""
+    message = "the declaration ends too early" if ends else f"{what} cannot stand here"
+    if isinstance(error, UnexpectedCharacters) and rest[:1] in ('"', "/"):
+        kind = "string" if rest[0] == '"' else "regex"
+        message = f"this {kind} is not closed on its line"
+    return Diagnostic(DiagnosticCode.SYNTAX, span, message, _hint(message, rest))
+
+
+def _last_place(lines: list[str], error: UnexpectedInput) -> tuple[int, int]:
+    """The end of the last line with text, at or before the place of the error."""
+    line = error.line if error.line > 0 else len(lines)
+    for number in range(min(line, len(lines)), 0, -1):
+        if stripped := re.sub(r"(^|\s)//.*", "", lines[number - 1]).rstrip():
+            return number, len(stripped) + 1
+    return 1, 1
+
+
+def _hint(message: str, rest: str) -> str:
+    """The way out, by the kind of the first character that did not fit."""
+    if "not closed" in message:
+        return f"close it with `{rest[0]}`"
+    if "too early" in message:
+        return "close the open bracket, or finish the definition"
+    hints = {
+        "'": 'write strings in double quotes: `"x"`',
+        "=": "a definition is `name: expansion`",
+        ";": "a definition ends with its line; remove the `;`",
+        "<": 'write tags in double quotes: `"<step>"`',
+        "%": "the directives are `%import` and `%declare`",
+        ")": "no bracket is open here; remove it",
+        "]": "no bracket is open here; remove it",
+        "}": "no template is open here; remove it",
+        "~": "repetition is `x~2` or `x~2..5`",
+        "{": "a template is used as `name{argument, argument}`, without a space before `{`",
+    }
+    if rest[:1] in hints:
+        return hints[rest[0]]
+    if rest[:1].isupper() or rest[:1].islower():
+        return (
+            "names are all lower case (rules) or all upper case (terminals), letters, digits, `_`"
+        )
+    return "a declaration is `name: expansion`, `%import`, `%declare` or a `//` comment"

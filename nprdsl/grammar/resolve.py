@@ -1,7 +1,9 @@
-"""Declarations -> the resolved grammar: tags, terminals, and blocks paired from their constructs.
+"""A schema's text to its grammar, or to all diagnostics: the way through this folder.
 
-Every map is paired with the process and the join that follow it in the same sequence, every
-spawn with its join.
+`read_grammar` reads, links, resolves and checks. To resolve is to make the nodes of
+`nprdsl.grammar.ir` out of linked declarations: strings become tags or literals, names become
+references or fields, and the constructs of each sequence are paired into blocks: a map with the
+process and the join that follow it, a spawn with its join.
 """
 
 from __future__ import annotations
@@ -9,25 +11,41 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nprdsl.grammar import declarations, ir
 from nprdsl.grammar.checks import validate
 from nprdsl.grammar.declarations import Construct, ConstructKind, Expression, NameUse
 from nprdsl.grammar.diagnostics import DiagnosticCode, SchemaError, Span, did_you_mean
-from nprdsl.grammar.imports import Linked
-from nprdsl.grammar.linking import link, walk
+from nprdsl.grammar.linking import link
+from nprdsl.grammar.namespaces import Linked
 from nprdsl.grammar.reader import read
 from nprdsl.grammar.terminal_patterns import FREE_TEXT, Terminals, is_tag, tag_text
+from nprdsl.grammar.terminal_types import TerminalType
 from nprdsl.grammar.walk import children
-
-if TYPE_CHECKING:
-    from nprdsl.grammar.terminal_types import TerminalType
 
 START = "start"
 _JOINS = {
     ConstructKind.REDUCE: ir.JoinKind.REDUCE,
     ConstructKind.REREAD: ir.JoinKind.REREAD,
+}
+# What is wrong with a construct that has no partner in its sequence, and the way out.
+_UNPAIRED = {
+    DiagnosticCode.JOIN_WITHOUT_FORK: (
+        "`{0}` has no `process` or `spawn` before it in this sequence",
+        "write `map{{…}} process{{…}} {0}{{…}}` in one sequence of one rule",
+    ),
+    DiagnosticCode.FORK_WITHOUT_JOIN: (
+        "`{0}` has no join after it in this sequence",
+        "add `reduce{{…}}` (merge the branches' KV) or `reread{{…}}` (read them again) behind it",
+    ),
+    DiagnosticCode.PROCESS_WITHOUT_MAP: (
+        "`{0}` has no `map` before it in this sequence",
+        "put `map{{list}}` before it, or use `spawn{{branch}}~m..n` for branches by count",
+    ),
+    DiagnosticCode.MAP_WITHOUT_PROCESS: (
+        "`{0}` has no `process` after it in this sequence",
+        "add `process{{item, branch}}` behind it",
+    ),
 }
 
 
@@ -63,19 +81,19 @@ class _Resolver:
 
     def rules(self) -> dict[str, ir.Rule]:
         """All rules that are linked, reachable or not."""
-        made = {}
+        rules = {}
         for name, definition in self.linked.rules.items():
             self.rule = name
-            made[name] = ir.Rule(name, self.node(definition.body), definition.span)
-        return made
+            rules[name] = ir.Rule(name, self.node(definition.body), definition.span)
+        return rules
 
     def node(self, node: Expression) -> ir.Node:
         match node:
-            case declarations.Choice():
+            case declarations.Alternatives():
                 return ir.Alt(tuple(self.node(o) for o in node.options), node.span)
             case declarations.Repetition() if _construct(node) is None:
                 return ir.Repeat(self.node(node.node), node.low, node.high, node.span)
-            case declarations.Sequence() | declarations.Repetition() | Construct():
+            case declarations.Expansion() | declarations.Repetition() | Construct():
                 return self._sequence(node)
             case NameUse():
                 return self._name(node)
@@ -89,20 +107,23 @@ class _Resolver:
     def _name(self, use: NameUse) -> ir.Node:
         if not use.is_terminal:
             return ir.Ref(use.name, use.span)
-        definition = self.linked.terminals.get(use.name)
-        if definition is not None and (tag := tag_text(definition)) is not None:
+        tag = self._tag(use)
+        if tag is not None:
             return ir.Tag(tag, use.span)
         return ir.Field(self.terminals.named(use), use.span)
 
+    def _tag(self, use: NameUse) -> str | None:
+        """The tag that a terminal is by definition; None for other terminals."""
+        definition = self.linked.terminals.get(use.name)
+        return None if definition is None else tag_text(definition)
+
     def _string(self, node: declarations.StringLiteral) -> ir.Node:
         if not node.value:
-            message, way = "a string cannot be empty", "for something optional write `[x]`"
-            self.linked.report(DiagnosticCode.UNSUPPORTED, node.span, message, way)
+            self.terminals.refuse_empty(node)
             return ir.Seq((), node.span)
         if node.ignore_case and is_tag(node.value):
             message = f"the tag `{node.value}` has one spelling only"
-            way = f'remove the `i`: `"{node.value}"`'
-            self.linked.report(DiagnosticCode.UNSUPPORTED, node.span, message, way)
+            self.linked.unsupported(node.span, message, f'remove the `i`: `"{node.value}"`')
         elif node.ignore_case:
             return ir.Field(self.terminals.anonymous(node), node.span)
         kind = ir.Tag if is_tag(node.value) else ir.Literal
@@ -113,8 +134,8 @@ class _Resolver:
     def _sequence(self, node: Expression) -> ir.Node:
         items = list(_flat(node))
         blocks = self._blocks(items)
-        made = tuple(self._item(item, blocks.get(i)) for i, item in enumerate(items))
-        return made[0] if len(made) == 1 else ir.Seq(made, node.span)
+        parts = tuple(self._item(item, blocks.get(i)) for i, item in enumerate(items))
+        return parts[0] if len(parts) == 1 else ir.Seq(parts, node.span)
 
     def _item(self, item: Expression, block: ir.Block | None) -> ir.Node:
         construct = _construct(item)
@@ -142,27 +163,27 @@ class _Resolver:
             elif construct.kind in _JOINS:
                 parts = [i for i in (opened, forked, index) if i is not None]
                 if forked is None:
-                    self._join_without_fork(construct)
+                    self._unpaired(DiagnosticCode.JOIN_WITHOUT_FORK, item)
                 elif block := self._block([items[i] for i in parts]):
                     blocks.update(dict.fromkeys(parts, block))
                 opened = forked = None
             else:
                 if forked is not None:
-                    self._fork_without_join(items[forked])
+                    self._unpaired(DiagnosticCode.FORK_WITHOUT_JOIN, items[forked])
                     opened = forked = None
                 if construct.kind is ConstructKind.PROCESS:
                     if opened is None:
-                        self._process_without_map(construct)
+                        self._unpaired(DiagnosticCode.PROCESS_WITHOUT_MAP, item)
                     forked = index
                     continue
                 if opened is not None:
-                    self._map_without_process(items[opened])
+                    self._unpaired(DiagnosticCode.MAP_WITHOUT_PROCESS, items[opened])
                 is_map = construct.kind is ConstructKind.MAP
                 opened, forked = (index, None) if is_map else (None, index)
         if forked is not None:
-            self._fork_without_join(items[forked])
+            self._unpaired(DiagnosticCode.FORK_WITHOUT_JOIN, items[forked])
         elif opened is not None:
-            self._map_without_process(items[opened])
+            self._unpaired(DiagnosticCode.MAP_WITHOUT_PROCESS, items[opened])
         return blocks
 
     def _block(self, parts: list[Expression]) -> ir.Block | None:
@@ -235,67 +256,34 @@ class _Resolver:
         """The named terminals that always stand at the beginning of `node`, in order."""
         for part in _flat(node):
             if isinstance(part, NameUse) and part.is_terminal:
-                if not _is_glue(part) and not self._is_tag(part):
+                if not _is_glue(part) and self._tag(part) is None:
                     yield part
             elif isinstance(part, NameUse):
                 if part.name in inside or part.name not in self.linked.rules:
                     return
                 yield from self._leading(self.linked.rules[part.name].body, (*inside, part.name))
-            elif any(isinstance(p, NameUse) and not _is_glue(p) for p in walk(part)):
+            elif any(isinstance(p, NameUse) and not _is_glue(p) for p in declarations.inside(part)):
                 return  # what is optional may hold terminals
-
-    def _is_tag(self, use: NameUse) -> bool:
-        definition = self.linked.terminals.get(use.name)
-        return definition is not None and tag_text(definition) is not None
 
     # -- faults -----------------------------------------------------------------------------
 
     def _between(self, item: Expression, fork: Expression) -> None:
-        kind = _kind(fork)
         self.linked.report(
             DiagnosticCode.BETWEEN_FORK_AND_JOIN,
             item.span,
-            f"between `{kind}` and its join only glue may stand",
+            f"between `{_kind(fork)}` and its join only glue may stand",
             "put it into the branch, or into the element of the join",
             ((fork.span, "the branches begin here"),),
         )
 
-    def _join_without_fork(self, join: Construct) -> None:
-        self.linked.report(
-            DiagnosticCode.JOIN_WITHOUT_FORK,
-            join.span,
-            f"`{join.kind}` has no `process` or `spawn` before it in this sequence",
-            "write `map{…} process{…} " + join.kind + "{…}` in one sequence of one rule",
-        )
-
-    def _fork_without_join(self, fork: Expression) -> None:
-        self.linked.report(
-            DiagnosticCode.FORK_WITHOUT_JOIN,
-            fork.span,
-            f"`{_kind(fork)}` has no join after it in this sequence",
-            "add `reduce{…}` (merge the branches' KV) or `reread{…}` (read them again) behind it",
-        )
-
-    def _process_without_map(self, fork: Construct) -> None:
-        self.linked.report(
-            DiagnosticCode.PROCESS_WITHOUT_MAP,
-            fork.span,
-            "`process` has no `map` before it in this sequence",
-            "put `map{list}` before it, or use `spawn{branch}~m..n` for branches by count",
-        )
-
-    def _map_without_process(self, opened: Expression) -> None:
-        self.linked.report(
-            DiagnosticCode.MAP_WITHOUT_PROCESS,
-            opened.span,
-            "`map` has no `process` after it in this sequence",
-            "add `process{item, branch}` behind it",
-        )
+    def _unpaired(self, code: DiagnosticCode, item: Expression) -> None:
+        message, way = (text.format(_kind(item)) for text in _UNPAIRED[code])
+        self.linked.report(code, item.span, message, way)
 
 
 def _flat(node: Expression) -> Iterator[Expression]:
     """The items of a sequence, those of plain groups in it included."""
-    if isinstance(node, declarations.Sequence):
+    if isinstance(node, declarations.Expansion):
         for item in node.items:
             yield from _flat(item)
     else:

@@ -1,35 +1,33 @@
-"""Definitions of terminals -> `ir.Terminal` values, each with one regular expression.
+"""The definitions of terminals, each made one regular expression in the syntax of Python's `re`.
 
-A terminal may use other terminals, alternatives, repetition, ranges and the flags `i` and `s`;
-all of it becomes one pattern of Python's `re` syntax.
+A definition may use other terminals, alternatives, repetition, ranges and the flags `i` and `s`.
+What no automaton can follow token by token (lookaround, backreferences) is refused. Here it is
+decided, too, which literals are tags: those in brackets, and terminals named `TAG_…`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from nprdsl.grammar.declarations import (
+    Alternatives,
     CharacterRange,
-    Choice,
     Construct,
     Definition,
+    Expansion,
     Expression,
     NameUse,
     RegexLiteral,
     Repetition,
-    Sequence,
     StringLiteral,
     TemplateUse,
+    inside,
 )
 from nprdsl.grammar.diagnostics import DiagnosticCode, Span, did_you_mean
-from nprdsl.grammar.imports import Linked
 from nprdsl.grammar.ir import Terminal, TerminalKind
-from nprdsl.grammar.linking import walk
-
-if TYPE_CHECKING:
-    from nprdsl.grammar.terminal_types import TerminalType
+from nprdsl.grammar.namespaces import Linked
+from nprdsl.grammar.terminal_types import TerminalType
 
 WHITESPACE = frozenset(" \t\n\r\f\v")
 FREE_TEXT = frozenset({"TEXT", "GOAL"})  # free text where declared without a type
@@ -73,10 +71,9 @@ class Terminals:
 
     def named(self, use: NameUse) -> Terminal:
         """The terminal of a name; of an undefined name (already reported) a stand-in."""
-        terminal = self.made.get(use.name)
-        if terminal is None:
-            terminal = self.made[use.name] = self._make(use)
-        return terminal
+        if use.name not in self.made:
+            self.made[use.name] = self._make(use)
+        return self.made[use.name]
 
     def anonymous(self, node: RegexLiteral | StringLiteral | CharacterRange) -> Terminal:
         """A regex, range or case-blind string in a rule: equal ones are one terminal."""
@@ -122,22 +119,18 @@ class Terminals:
             return Terminal(name, TerminalKind.REGULAR, definition.span, pattern)
         span = self.linked.declared.get(name, use.span)
         given = self.types.get(name)
-        if given is not None and not given.free_text:
-            kind, pattern = TerminalKind.TYPED, given.pattern
-        else:
-            kind, pattern = TerminalKind.TEXT, ""
-        convert = given.convert if given is not None else None
-        description = given.description if given is not None else ""
-        return Terminal(name, kind, span, pattern, "", convert, description)
+        if given is None:
+            return Terminal(name, TerminalKind.TEXT, span)
+        kind = TerminalKind.TEXT if given.free_text else TerminalKind.TYPED
+        return Terminal(name, kind, span, given.pattern, "", given.convert, given.description)
 
     def _glue(self, use: NameUse, definition: Definition | None) -> Terminal:
         """Glue is written as its first literal; what else its definition says is not needed."""
         span = definition.span if definition is not None else use.span
-        parts = walk(definition.body) if definition is not None else iter(())
+        parts = inside(definition.body) if definition is not None else iter(())
         literal = next((p.value for p in parts if isinstance(p, StringLiteral)), "")
         if (not literal or set(literal) - WHITESPACE) and not self._undefined(use.name):
-            self.linked.report(
-                DiagnosticCode.UNSUPPORTED,
+            self.linked.unsupported(
                 span,
                 f"the glue `{use.name}` has no literal of white space to write",
                 f'begin its definition with one: `{use.name}: "\\n"`; '
@@ -153,7 +146,7 @@ class Terminals:
         if name in self._active:
             message = f"the terminal `{name}` uses itself"
             way = "make it a rule, or a regex with repetition"
-            self.linked.report(DiagnosticCode.UNSUPPORTED, definition.span, message, way)
+            self.linked.unsupported(definition.span, message, way)
             return ""
         if name not in self._patterns:
             self._active.append(name)
@@ -166,15 +159,15 @@ class Terminals:
         match node:
             case StringLiteral():
                 if not node.value:
-                    self._empty(node)
+                    self.refuse_empty(node)
                 return f"(?i:{escape(node.value)})" if node.ignore_case else escape(node.value)
             case RegexLiteral():
                 return self._regex(node)
             case CharacterRange():
                 return f"[{_class_member(node.low)}-{_class_member(node.high)}]"
-            case Sequence():
+            case Expansion():
                 return "".join(self._grouped(i, in_sequence=True) for i in node.items)
-            case Choice():
+            case Alternatives():
                 return "|".join(self.pattern(o) for o in node.options)
             case Repetition():
                 return self._grouped(node.node, in_sequence=False) + _quantifier(node)
@@ -198,8 +191,7 @@ class Terminals:
             return self.types[use.name].pattern
         if use.name in self.linked.declared:
             message = f"the free text `{use.name}` cannot be part of another terminal"
-            way = "use it in a rule"
-            self.linked.report(DiagnosticCode.UNSUPPORTED, use.span, message, way)
+            self.linked.unsupported(use.span, message, "use it in a rule")
         return ""
 
     def _regex(self, node: RegexLiteral) -> str:
@@ -218,13 +210,13 @@ class Terminals:
 
     def _refuse(self, node: RegexLiteral, what: str, way: str) -> str:
         """Report `node`; its pattern is empty."""
-        message = f"{what} cannot be constrained token by token"
-        self.linked.report(DiagnosticCode.UNSUPPORTED, node.span, message, way)
+        self.linked.unsupported(node.span, f"{what} cannot be constrained token by token", way)
         return ""
 
-    def _empty(self, node: StringLiteral) -> None:
-        message, way = "a string cannot be empty", "for something optional write `[x]`"
-        self.linked.report(DiagnosticCode.UNSUPPORTED, node.span, message, way)
+    def refuse_empty(self, node: StringLiteral) -> None:
+        """Report a string without characters."""
+        way = "for something optional write `[x]`"
+        self.linked.unsupported(node.span, "a string cannot be empty", way)
 
 
 def _class_member(character: str) -> str:

@@ -1,0 +1,216 @@
+"""The files of a schema, and which names each of them knows.
+
+A namespace holds what one file defines, declares and imports. Imports are found and read when a
+name from them is looked up: beside the schema, among the grammars that are shipped and, for
+terminals such as `common.INT`, among Lark's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+from nprdsl.grammar.declarations import (
+    ConstructKind,
+    Declare,
+    Definition,
+    Directive,
+    Import,
+    SourceFile,
+    is_terminal_name,
+)
+from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, SchemaError, Span, did_you_mean
+from nprdsl.grammar.reader import read
+
+_OWN_NAME = "define the rule under a name of its own"
+_REFUSED_DIRECTIVES = {
+    "%ignore": "write the white space where it may stand, as glue: `_NL`",
+    "%override": _OWN_NAME,
+    "%extend": _OWN_NAME,
+}
+
+
+@dataclass(slots=True)
+class Linked:
+    """What linking gives: `rules` and `terminals` by unique name, in the order in which they were
+    met, and the faults found on the way."""
+
+    rules: dict[str, Definition] = field(default_factory=dict)
+    terminals: dict[str, Definition] = field(default_factory=dict)
+    declared: dict[str, Span] = field(default_factory=dict)
+    sources: list[SourceFile] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)  # names of the schema itself that something uses
+    lost: set[str] = field(default_factory=set)  # rules named in uses that were refused
+    diagnostics: dict[Diagnostic, None] = field(default_factory=dict)
+
+    def report(
+        self,
+        code: DiagnosticCode,
+        span: Span,
+        message: str,
+        suggestion: str = "",
+        related: tuple[tuple[Span, str], ...] = (),
+    ) -> None:
+        """A template that is expanded twice reports its faults once."""
+        self.diagnostics[Diagnostic(code, span, message, suggestion, related)] = None
+
+    def unsupported(self, span: Span, message: str, suggestion: str) -> None:
+        """Report what Lark allows and a schema does not."""
+        self.report(DiagnosticCode.UNSUPPORTED, span, message, suggestion)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Namespace:
+    """The names of one file; `stem` is the file's, empty for the schema itself."""
+
+    source: SourceFile
+    stem: str
+    definitions: Mapping[str, Definition]
+    declared: Mapping[str, Span]
+    imports: Mapping[str, Import]
+
+    def known(self, *, terminal: bool) -> list[str]:
+        """The names of terminals, or those of rules."""
+        names = [*self.definitions, *self.declared, *self.imports]
+        return [n for n in names if is_terminal_name(n) == terminal]
+
+
+@dataclass(frozen=True, slots=True)
+class Referent:
+    """The definition that a name stands for, and the namespace of its body."""
+
+    namespace: Namespace
+    definition: Definition
+
+
+class Namespaces:
+    """All files that are open, by path; `main` is the schema itself."""
+
+    def __init__(self, source: SourceFile, result: Linked) -> None:
+        self.result = result
+        self.by_file: dict[str, Namespace] = {}
+        self.main = self._namespace(source, stem="")
+
+    def _namespace(self, source: SourceFile, *, stem: str) -> Namespace:
+        names: dict[str, Definition | Declare | Import] = {}
+        for declaration in source.declarations:
+            if isinstance(declaration, Directive):
+                if not stem:
+                    self._refuse_directive(declaration)
+                continue
+            name = declaration.alias if isinstance(declaration, Import) else declaration.name
+            if name in names:
+                self._duplicate(name, declaration.span, names[name].span)
+            else:
+                names[name] = declaration
+        namespace = Namespace(
+            source,
+            stem,
+            {n: d for n, d in names.items() if isinstance(d, Definition)},
+            {n: d.span for n, d in names.items() if isinstance(d, Declare)},
+            {n: d for n, d in names.items() if isinstance(d, Import)},
+        )
+        self.by_file[source.file] = namespace
+        self.result.sources.append(source)
+        if not stem:
+            self.result.declared.update(namespace.declared)
+        return namespace
+
+    def _refuse_directive(self, directive: Directive) -> None:
+        message = f"`{directive.keyword}` has no meaning in a schema"
+        self.result.unsupported(directive.span, message, _REFUSED_DIRECTIVES[directive.keyword])
+
+    def _duplicate(self, name: str, span: Span, first: Span) -> None:
+        self.result.report(
+            DiagnosticCode.DUPLICATE_NAME,
+            span,
+            f"`{name}` is already defined on line {first.line}",
+            "give one of the two another name",
+            ((first, f"`{name}` is first defined here"),),
+        )
+
+    def _open(self, namespace: Namespace, imported: Import) -> Namespace | None:
+        """The namespace of the file that `imported` names; None after a diagnostic."""
+        if not imported.path:
+            message = "an import names a file and what it takes from it"
+            way = f"write `%import {imported.name} (name, name)`"
+            self.result.report(DiagnosticCode.IMPORT_NOT_FOUND, imported.span, message, way)
+            return None
+        path = Path(*imported.path).with_suffix(".lark")
+        folders = [Path(namespace.source.file).parent, _package_folder("nprdsl.grammars")]
+        if not imported.relative:
+            folders.append(_package_folder("lark.grammars"))
+        files = [folder / path for folder in folders]
+        for file in files:
+            if str(file) in self.by_file:
+                return self.by_file[str(file)]
+            if file.is_file():
+                return self._load(file, imported)
+        near = {f.stem for p in files if p.parent.is_dir() for f in p.parent.glob("*.lark")}
+        hint = did_you_mean(path.stem, sorted(near | {"parallel", "common"}))
+        self.result.report(
+            DiagnosticCode.IMPORT_NOT_FOUND,
+            imported.span,
+            f"no file `{path}` beside the schema or among the grammars that are shipped",
+            hint or f"put `{path}` beside the schema",
+        )
+        return None
+
+    def _load(self, file: Path, imported: Import) -> Namespace | None:
+        try:
+            source = _read_cached(file.read_text(encoding="utf-8"), str(file))
+        except SchemaError as error:
+            self.result.diagnostics.update(dict.fromkeys(error.diagnostics))
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            message = f"`{file.name}` cannot be read: {error}"
+            self.result.report(DiagnosticCode.IMPORT_NOT_FOUND, imported.span, message)
+            return None
+        return self._namespace(source, stem=file.stem)
+
+    def find(self, namespace: Namespace, name: str) -> Referent | ConstructKind | Span | None:
+        """What `name` stands for in `namespace`; a `Span` is the place of a `%declare`."""
+        if namespace is self.main:
+            self.result.used.add(name)
+        if name in namespace.definitions:
+            return Referent(namespace, namespace.definitions[name])
+        if name in namespace.declared:
+            self.result.declared.setdefault(name, namespace.declared[name])
+            return namespace.declared[name]
+        if name in namespace.imports:
+            return self.imported(namespace, namespace.imports[name])
+        return None
+
+    def imported(
+        self, namespace: Namespace, imported: Import
+    ) -> Referent | ConstructKind | Span | None:
+        """What an import of `namespace` stands for; None after a diagnostic."""
+        if imported.path[-1:] == ("parallel",) and imported.name in set(ConstructKind):
+            return ConstructKind(imported.name)
+        opened = self._open(namespace, imported)
+        if opened is None:
+            return None
+        referent = self.find(opened, imported.name)
+        if referent is None:
+            terminal = is_terminal_name(imported.name)
+            known = opened.known(terminal=terminal)
+            code = DiagnosticCode.UNDEFINED_TERMINAL if terminal else DiagnosticCode.UNDEFINED_RULE
+            file = Path(opened.source.file).name
+            message = f"`{file}` has no `{imported.name}`"
+            way = did_you_mean(imported.name, known) or f"`{file}` has " + ", ".join(known)
+            self.result.report(code, imported.span, message, way)
+        return referent
+
+
+@lru_cache(maxsize=64)
+def _read_cached(text: str, file: str) -> SourceFile:
+    return read(text, file)
+
+
+@lru_cache(maxsize=4)
+def _package_folder(package: str) -> Path:
+    parent, _, name = package.rpartition(".")
+    return Path(str(resources.files(parent) / name))

@@ -14,7 +14,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 import nprdsl
 from nprdsl.runtime import LocalEngine, Sampling
-from nprdsl.trainers.curriculum.beginner import character_tokenizer
+from nprdsl.trainers.curriculum.small_model import character_tokenizer
 from tests.cli.commands import invoke
 from tests.curate.arithmetic import Solution, arithmetic_oracle
 from tests.curate.server import scripted

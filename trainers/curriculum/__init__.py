@@ -3,6 +3,6 @@ from random weights through all stages.
 
     python -m nprdsl.trainers.curriculum --out runs/curriculum
 
-`arithmetic` is its task, `corpus` what the model reads first, `recipe` the stages, `report` the
-table and the picture.
+`arithmetic` is its task and what the model reads first, `recipe` the stages, `report` the table and
+the picture.
 """

@@ -1,13 +1,14 @@
-"""The task: sums of products, worked digit by digit in the language `arith`.
+"""The task of the curriculum: sums of products, worked digit by digit in the language `arith`.
 
-Three kinds of questions: `flat`, 2 to 8 products that are independent; `dependent`, a second block
-that needs the sum of the first; `nested`, branches that hold a block of their own. Work is written
-so that every digit follows from a few before it; numbers have five digits, three in a row of a
-product. Branches stand at the same positions, so a result is named where it stands: `=2:00645` is
-the product of step 2, `=2;18252` a multiple of another block's total. A takeaway adds from the last
-digit on, so its numbers begin with that, and a digit of a sum that carries is a letter, A for 10 to
-J for 19: `71730+2:54600=C6D40` is 3717 + 645 = 4362. So steps are long, takeaways short, and eight
-branches can be three times as fast as one.
+Here are questions with their solutions, the problems that are asked, and the corpus that the model
+reads before any stage. Three kinds of questions: `flat`, 2 to 8 products that are independent;
+`dependent`, a second block that needs the sum of the first; `nested`, branches that hold a block of
+their own. Work is written so that every digit follows from a few before it; numbers have five
+digits, three in a row of a product. Branches stand at the same positions, so a result is named
+where it stands: `=2:00645` is the product of step 2, `=2;18252` a multiple of another block's
+total. A takeaway adds from the last digit on, so its numbers begin with that, and a digit of a sum
+that carries is a letter, A for 10 to J for 19: `71730+2:54600=C6D40` is 3717 + 645 = 4362. So steps
+are long, takeaways short, and eight branches can be three times as fast as one.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Final
 
+from nprdsl.journal import write_json_lines
 from nprdsl.trainers.data.problems import Problem
 
 LARGEST: Final = 99_999
@@ -29,7 +32,7 @@ _MULTIPLE: Final = ";"
 _HELD_OUT: Final = 99  # the seed of held-out problems
 
 
-class Kind(StrEnum):
+class QuestionKind(StrEnum):
     FLAT = "flat"
     DEPENDENT = "dependent"
     NESTED = "nested"
@@ -39,16 +42,18 @@ class Kind(StrEnum):
 class Mixture:
     """How often a question is of each kind, and flat ones have so many parts: weights."""
 
-    kinds: Mapping[Kind, float]
+    kinds: Mapping[QuestionKind, float]
     parts: Mapping[int, float]
 
 
 ASKED: Final = Mixture(
-    {Kind.FLAT: 14, Kind.DEPENDENT: 3, Kind.NESTED: 3}, {2: 6, 3: 5, 4: 4, 5: 2, 6: 1, 7: 1, 8: 1}
+    {QuestionKind.FLAT: 14, QuestionKind.DEPENDENT: 3, QuestionKind.NESTED: 3},
+    {2: 6, 3: 5, 4: 4, 5: 2, 6: 1, 7: 1, 8: 1},
 )
 # Rare kinds are learned from more examples than they are asked for.
 TRAINED: Final = Mixture(
-    {Kind.FLAT: 13, Kind.DEPENDENT: 4, Kind.NESTED: 3}, {2: 5, 3: 4, 4: 4, 5: 3, 6: 2, 7: 2, 8: 2}
+    {QuestionKind.FLAT: 13, QuestionKind.DEPENDENT: 4, QuestionKind.NESTED: 3},
+    {2: 5, 3: 4, 4: 4, 5: 3, 6: 2, 7: 2, 8: 2},
 )
 
 
@@ -63,44 +68,76 @@ class Flaw(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """One branch: its plan, a block inside it if it has one, the text of its work, and its result.
-    `mark` says of what kind that is."""
+class SolutionBranch:
+    """A branch of a solution: its plan, a block inside it if it has one, the text of the work, and
+    the result. `mark` says of what kind that is."""
 
     plan: str
     text: str
     value: int
     mark: str
-    inner: Block | None = None
+    inner: SolutionBlock | None = None
 
-    def told(self, number: int) -> str:
+    def step(self, number: int) -> str:
         """The work as step `number`, with its result."""
         return f"{self.text}={number}{self.mark}{self.value:05}"
 
+    def body(self, number: int) -> str:
+        """As `step`, behind the block inside."""
+        return ("" if self.inner is None else self.inner.trace()) + self.step(number)
+
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class SolutionBlock:
     """Branches and the takeaway that adds them up."""
 
-    works: tuple[Work, ...]
+    branches: tuple[SolutionBranch, ...]
 
     @property
     def value(self) -> int:
-        return sum(work.value for work in self.works)
+        return sum(branch.value for branch in self.branches)
 
     @property
     def takeaway(self) -> str:
         """The running total."""
-        return totals([work.value for work in self.works], self.works[0].mark)
+        return totals([branch.value for branch in self.branches], self.branches[0].mark)
+
+    def trace(self, flaw: Flaw | None = None) -> str:
+        """The block in the language `arith`, with one flaw or none."""
+        branches = list(enumerate(self.branches, 1))
+        plans = "".join(f"<plan>{number}:{branch.plan}</plan>" for number, branch in branches)
+        steps = [f"<step>{number}:{branch.body(number)}</step>" for number, branch in branches]
+        takeaway = f"<takeaway>{self.takeaway}</takeaway>"
+        match flaw:
+            case Flaw.LOST_STEP:
+                steps.pop()
+            case Flaw.WRONG_LABEL:
+                steps[-1] = f"<step>1:{self.branches[-1].body(len(branches))}</step>"
+            case Flaw.NO_TAKEAWAY:
+                takeaway = self.takeaway
+            case Flaw.STRAY:
+                steps[0] += ";"
+            case Flaw.UNCLOSED:
+                steps[0] = steps[0].removesuffix("</step>")
+        return f"<guideline>{plans}</guideline>{''.join(steps)}{takeaway}"
+
+    @property
+    def plain(self) -> str:
+        """The block without tags, one step after another."""
+        steps = [
+            ("" if branch.inner is None else branch.inner.plain + ";") + branch.step(number)
+            for number, branch in enumerate(self.branches, 1)
+        ]
+        return ";".join([*steps, self.takeaway])
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """A question with its whole solution."""
 
-    kind: Kind
+    kind: QuestionKind
     prompt: str
-    blocks: tuple[Block, ...]
+    blocks: tuple[SolutionBlock, ...]
 
     @property
     def answer(self) -> str:
@@ -109,23 +146,18 @@ class Question:
     @property
     def parts(self) -> int:
         """Branches of the first block."""
-        return len(self.blocks[0].works)
+        return len(self.blocks[0].branches)
 
-    @property
-    def trace(self) -> str:
-        """The solution in the language `arith`."""
-        return "".join(map(_block, self.blocks)) + f"\\boxed{{{self.answer}}}"
-
-    def flawed(self, flaw: Flaw) -> str:
-        """The solution with one flaw in its last block."""
+    def trace(self, flaw: Flaw | None = None) -> str:
+        """The solution in the language `arith`; a flaw is put into its last block."""
         *blocks, last = self.blocks
-        text = "".join(map(_block, blocks)) + _block(last, flaw)
-        return text + f"\\boxed{{{self.answer}}}"
+        text = "".join(block.trace() for block in blocks) + last.trace(flaw)
+        return f"{text}\\boxed{{{self.answer}}}"
 
     @property
     def plain(self) -> str:
         """The solution without tags, one step after another."""
-        return ";".join(map(_plain, self.blocks)) + f";\\boxed{{{self.answer}}}"
+        return ";".join(block.plain for block in self.blocks) + f";\\boxed{{{self.answer}}}"
 
     def problem(self, name: str) -> Problem:
         return Problem(name, self.prompt, self.answer)
@@ -138,60 +170,62 @@ def question(rng: random.Random, mixture: Mixture = ASKED) -> Question:
     """One question of the mixture."""
     (kind,) = rng.choices(list(mixture.kinds), weights=list(mixture.kinds.values()))
     match kind:
-        case Kind.FLAT:
+        case QuestionKind.FLAT:
             (parts,) = rng.choices(list(mixture.parts), weights=list(mixture.parts.values()))
             return flat(rng, parts)
-        case Kind.DEPENDENT:
+        case QuestionKind.DEPENDENT:
             return dependent(rng)
-        case Kind.NESTED:
+        case QuestionKind.NESTED:
             return nested(rng)
 
 
 def flat(rng: random.Random, parts: int) -> Question:
     """`59*63+15*43+75*72?`"""
-    works = _products(rng, parts)
-    return Question(Kind.FLAT, "+".join(work.plan for work in works) + "?", (Block(works),))
+    block = SolutionBlock(_products(rng, parts))
+    return Question(QuestionKind.FLAT, f"{_plans(block)}?", (block,))
 
 
 def dependent(rng: random.Random) -> Question:
     """`x=59*63+15*43;x*6+x*3?`: the second block needs x."""
     while True:
-        first = Block(_products(rng, rng.randint(2, 3)))
+        first = SolutionBlock(_products(rng, rng.randint(2, 3)))
         factors = [rng.randint(2, 9) for _ in range(rng.randint(2, 4))]
         if first.value * sum(factors) <= LARGEST:
             break
-    second = Block(tuple(multiple(first.value, factor) for factor in factors))
-    given = "+".join(work.plan for work in first.works)
+    second = SolutionBlock(tuple(multiple(first.value, factor) for factor in factors))
     asked = "+".join(f"x*{factor}" for factor in factors)
-    return Question(Kind.DEPENDENT, f"x={given};{asked}?", (first, second))
+    return Question(QuestionKind.DEPENDENT, f"x={_plans(first)};{asked}?", (first, second))
 
 
 def nested(rng: random.Random) -> Question:
     """`(97*52+70*81)*3+(55*65+50*88)*5?`: every branch has a block inside."""
     while True:
-        works = tuple(_bracket(rng) for _ in range(rng.randint(2, 3)))
-        if sum(work.value for work in works) <= LARGEST:
+        block = SolutionBlock(tuple(_bracket(rng) for _ in range(rng.randint(2, 3))))
+        if block.value <= LARGEST:
             break
-    return Question(Kind.NESTED, "+".join(work.plan for work in works) + "?", (Block(works),))
+    return Question(QuestionKind.NESTED, f"{_plans(block)}?", (block,))
 
 
-def _bracket(rng: random.Random) -> Work:
-    inner, factor = Block(_products(rng, 2)), rng.randint(2, 9)
-    work = multiple(inner.value, factor) if inner.value * factor <= LARGEST else None
-    if work is None:
-        return _bracket(rng)
-    plan = f"({'+'.join(part.plan for part in inner.works)})*{factor}"
-    return replace(work, plan=plan, inner=inner)
+def _bracket(rng: random.Random) -> SolutionBranch:
+    while True:
+        inner, factor = SolutionBlock(_products(rng, 2)), rng.randint(2, 9)
+        if inner.value * factor <= LARGEST:
+            plan = f"({_plans(inner)})*{factor}"
+            return replace(multiple(inner.value, factor), plan=plan, inner=inner)
 
 
-def _products(rng: random.Random, count: int) -> tuple[Work, ...]:
+def _products(rng: random.Random, count: int) -> tuple[SolutionBranch, ...]:
     return tuple(product(rng.randint(10, 99), rng.randint(10, 99)) for _ in range(count))
+
+
+def _plans(block: SolutionBlock) -> str:
+    return "+".join(branch.plan for branch in block.branches)
 
 
 # -- work ------------------------------------------------------------------------------------------
 
 
-def product(a: int, b: int) -> Work:
+def product(a: int, b: int) -> SolutionBranch:
     """Two digits by two digits: both rows, then their sum column by column."""
     (high, low), (tens, ones) = divmod(a, 10), divmod(b, 10)
     first, second = _row(high, low, ones), _row(high, low, tens)
@@ -207,7 +241,7 @@ def product(a: int, b: int) -> Work:
         f"{first_tens}+{second_rest}+{middle // 10}={above:02},"
         f"{second_tens}+{above // 10}={top:02}"
     )
-    return Work(f"{a}*{b}", f"{a}*{b}:{first};{second};{columns}", a * b, _PRODUCT)
+    return SolutionBranch(f"{a}*{b}", f"{a}*{b}:{first};{second};{columns}", a * b, _PRODUCT)
 
 
 def _row(high: int, low: int, digit: int) -> str:
@@ -219,74 +253,40 @@ def _row(high: int, low: int, digit: int) -> str:
     )
 
 
-def multiple(number: int, factor: int) -> Work:
+def multiple(number: int, factor: int) -> SolutionBranch:
     """Five digits by one, from the last digit on."""
     parts, carry = [], 0
-    for place, digit in enumerate(map(int, _reversed(number))):
+    for index, digit in enumerate(map(int, _reversed(number))):
         value = digit * factor + carry
-        carried = f"+{carry}" if place else ""
+        carried = f"+{carry}" if index else ""
         parts.append(f"{digit}*{factor}{carried}={value:02}")
         carry = value // 10
     name = f"{number:05}*{factor}"
-    return Work(name, f"{name}:{','.join(parts)}", number * factor, _MULTIPLE)
+    return SolutionBranch(name, f"{name}:{','.join(parts)}", number * factor, _MULTIPLE)
 
 
 def totals(numbers: Sequence[int], mark: str = _PRODUCT) -> str:
     """The sums of the first two numbers, three, … all."""
     total, *rest = numbers
     parts = [_reversed(total)]
-    for place, number in enumerate(rest, 2):
-        parts.append(f"{place}{mark}{_reversed(number)}={_added(total, number)}")
+    for ordinal, number in enumerate(rest, 2):
+        parts.append(f"{ordinal}{mark}{_reversed(number)}={_added(total, number)}")
         total += number
     return "+".join(parts)
 
 
 def _added(a: int, b: int) -> str:
     """Digits of the sum, the last one first, each with what it carries."""
-    found, carry = "", 0
+    digits, carry = "", 0
     for one, other in zip(_reversed(a), _reversed(b), strict=True):
         value = int(one) + int(other) + carry
-        found += _WITH_CARRY[value]
+        digits += _WITH_CARRY[value]
         carry = value // 10
-    return found
+    return digits
 
 
 def _reversed(number: int) -> str:
     return f"{number:05}"[::-1]
-
-
-# -- writing ---------------------------------------------------------------------------------------
-
-
-def _block(block: Block, flaw: Flaw | None = None) -> str:
-    works = list(enumerate(block.works, 1))
-    plans = "".join(f"<plan>{number}:{work.plan}</plan>" for number, work in works)
-    steps = [f"<step>{number}:{_body(work, number)}</step>" for number, work in works]
-    takeaway = f"<takeaway>{block.takeaway}</takeaway>"
-    match flaw:
-        case Flaw.LOST_STEP:
-            steps.pop()
-        case Flaw.WRONG_LABEL:
-            steps[-1] = f"<step>1:{_body(block.works[-1], len(works))}</step>"
-        case Flaw.NO_TAKEAWAY:
-            takeaway = block.takeaway
-        case Flaw.STRAY:
-            steps[0] += ";"
-        case Flaw.UNCLOSED:
-            steps[0] = steps[0].removesuffix("</step>")
-    return f"<guideline>{plans}</guideline>{''.join(steps)}{takeaway}"
-
-
-def _body(work: Work, number: int) -> str:
-    return ("" if work.inner is None else _block(work.inner)) + work.told(number)
-
-
-def _plain(block: Block) -> str:
-    works = [
-        ("" if work.inner is None else _plain(work.inner) + ";") + work.told(number)
-        for number, work in enumerate(block.works, 1)
-    ]
-    return ";".join([*works, block.takeaway])
 
 
 # -- problems --------------------------------------------------------------------------------------
@@ -297,14 +297,14 @@ def problems(
 ) -> tuple[Problem, ...]:
     """`count` problems of the mixture that differ from each other and from those of `without`."""
     taken = {problem.prompt for problem in without}
-    found: list[Problem] = []
-    for asked in _stream(seed, mixture):
+    rng = random.Random(seed)
+    made: list[Problem] = []
+    while len(made) < count:
+        asked = question(rng, mixture)
         if asked.prompt not in taken:
             taken.add(asked.prompt)
-            found.append(asked.problem(f"{asked.kind}-{asked.parts}-{len(found)}"))
-        if len(found) == count:
-            break
-    return tuple(found)
+            made.append(asked.problem(f"{asked.kind}-{asked.parts}-{len(made)}"))
+    return tuple(made)
 
 
 def held_out(count: int = 500) -> tuple[Problem, ...]:
@@ -319,7 +319,66 @@ def longer(count: int = 100) -> tuple[Problem, ...]:
     return tuple(q.problem(f"{q.kind}-{q.parts}-{number}") for number, q in enumerate(asked))
 
 
-def _stream(seed: int, mixture: Mixture) -> Iterator[Question]:
+# -- corpus ----------------------------------------------------------------------------------------
+
+
+class DocumentKind(StrEnum):
+    DRILL = "drill"
+    PLAIN = "plain"
+    LEGAL = "legal"
+    FLAWED = "flawed"
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusWeights:
+    """How often a document is of each kind. The first `short` of all have two parts."""
+
+    drill: float = 0.4
+    plain: float = 0.15
+    legal: float = 0.2
+    flawed: float = 0.25
+    short: float = 0.3
+
+
+def write_corpus(
+    file: Path, count: int, seed: int, weights: CorpusWeights = CorpusWeights()
+) -> None:
+    """`count` documents as rows of prompt and trace: what the model reads before any stage.
+
+    Drills in adding, solutions without tags, traces, and traces with a flaw, as a half-taught
+    writer makes them; short ones first. So the base model can do some of the arithmetic, and writes
+    the format wrong half of the time: what the stages are there to mend.
+    """
+    rows = enumerate(_documents(count, seed, weights))
+    write_json_lines(
+        file, ({"id": f"{kind}-{n}", "prompt": p, "trace": t} for n, (kind, p, t) in rows)
+    )
+
+
+def _documents(
+    count: int, seed: int, weights: CorpusWeights
+) -> Iterator[tuple[DocumentKind, str, str]]:
     rng = random.Random(seed)
-    while True:
-        yield question(rng, mixture)
+    kinds = [weights.drill, weights.plain, weights.legal, weights.flawed]
+    for number in range(count):
+        (kind,) = rng.choices(list(DocumentKind), weights=kinds)
+        if kind is DocumentKind.DRILL:
+            yield kind, *_drill(rng)
+            continue
+        asked = flat(rng, 2) if number < weights.short * count else question(rng, TRAINED)
+        match kind:
+            case DocumentKind.PLAIN:
+                yield kind, asked.prompt, asked.plain
+            case DocumentKind.LEGAL:
+                yield kind, asked.prompt, asked.trace()
+            case DocumentKind.FLAWED:
+                yield kind, asked.prompt, asked.trace(rng.choice(list(Flaw)))
+
+
+def _drill(rng: random.Random) -> tuple[str, str]:
+    """A sum as it stands in a takeaway: `03717+00645?`."""
+    count = rng.randint(2, 8)
+    most = rng.choice((9_801, LARGEST // count))
+    numbers = [rng.randint(100, most) for _ in range(count)]
+    prompt = "+".join(f"{number:05}" for number in numbers) + "?"
+    return prompt, f"{totals(numbers)}\\boxed{{{sum(numbers)}}}"

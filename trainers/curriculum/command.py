@@ -1,4 +1,4 @@
-"""The command of the curriculum: all stages, all evaluations, table and picture."""
+"""`python -m nprdsl.trainers.curriculum`: all stages, all evaluations, table and picture."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ from typing import Any, Final
 
 import nprdsl
 from nprdsl.journal import write_json_lines
-from nprdsl.trainers.curriculum.arithmetic import TRAINED, held_out, problems
-from nprdsl.trainers.curriculum.beginner import write_beginner
-from nprdsl.trainers.curriculum.corpus import write_corpus
-from nprdsl.trainers.curriculum.publishing import publish
-from nprdsl.trainers.curriculum.recipe import SCHEMA, Place, speed, tasks
+from nprdsl.trainers.curriculum.arithmetic import TRAINED, held_out, problems, write_corpus
+from nprdsl.trainers.curriculum.recipe import (
+    SCHEMA,
+    CurriculumFolder,
+    TaskError,
+    run_tasks,
+    speed,
+    tasks,
+)
 from nprdsl.trainers.curriculum.report import write_report
-from nprdsl.trainers.curriculum.running import TaskError, run_tasks
+from nprdsl.trainers.curriculum.small_model import publish, write_beginner
 from nprdsl.trainers.run.directory import RunDirectory, RunError
 
 DOCUMENTS: Final = 9_000  # that the base model reads
@@ -53,12 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     if given.seeds < 1:
         parser.error(f"--seeds must be at least 1, not {given.seeds}")
-    place = Place(given.out, given.configs)
+    folder = CurriculumFolder(given.out, given.configs)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no task is left running
     try:
-        _run(place, given.seed, given.seeds, given.workers, restart=given.restart)
+        _run(folder, given.seed, given.seeds, given.workers, restart=given.restart)
         if given.publish is not None:
-            publish(place.model("npr"), given.publish)
+            publish(folder.model("npr"), given.publish)
     except (RunError, tomllib.TOMLDecodeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -71,22 +75,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run(place: Place, seed: int, seeds: int, workers: int, *, restart: bool) -> None:
-    RunDirectory.open(place.folder, _settings(place, seed), restart=restart)
-    prepare(place, seed)
-    logs = place.folder / "logs"
-    with _timed(place.folder / _TIME):
-        run_tasks(tasks(place, seeds), logs, workers, _tell)
-        run_tasks([speed(place)], logs, 1, _tell)
-    seconds = json.loads((place.folder / _TIME).read_text(encoding="utf-8"))
-    for file in write_report(place, seconds):
-        _tell(f"written: {file}")
+def _run(folder: CurriculumFolder, seed: int, seeds: int, workers: int, *, restart: bool) -> None:
+    RunDirectory.open(folder.path, _settings(folder, seed), restart=restart)
+    prepare(folder, seed)
+    logs = folder.path / "logs"
+    with _timed(folder.path / _TIME):
+        run_tasks(tasks(folder, seeds), logs, workers, _print)
+        run_tasks([speed(folder)], logs, 1, _print)
+    seconds = json.loads((folder.path / _TIME).read_text(encoding="utf-8"))
+    for file in write_report(folder, seconds):
+        _print(f"written: {file}")
 
 
-def _settings(place: Place, seed: int) -> dict[str, Any]:
+def _settings(folder: CurriculumFolder, seed: int) -> dict[str, Any]:
     """What the folder depends on: with another seed, or other configurations, what is there would
     not be what they make."""
-    configs = {f.stem: tomllib.loads(f.read_text("utf-8")) for f in place.configs.glob("*.toml")}
+    configs = {f.stem: tomllib.loads(f.read_text("utf-8")) for f in folder.configs.glob("*.toml")}
     return {"seed": seed, "configs": configs}
 
 
@@ -101,19 +105,19 @@ def _timed(file: Path) -> Iterator[None]:
         file.write_text(json.dumps(before + time.perf_counter() - since), encoding="utf-8")
 
 
-def prepare(place: Place, seed: int) -> None:
+def prepare(folder: CurriculumFolder, seed: int) -> None:
     """The beginner, its corpus and the problems, where they are missing."""
-    if not place.problems.exists():
-        found = problems(PROBLEMS, 7 + seed, held_out(), TRAINED)
-        rows = ({"id": p.id, "prompt": p.prompt, "answer": p.answer} for p in found)
-        write_json_lines(place.problems, rows)
-    if not place.corpus.exists():
-        write_corpus(place.corpus, DOCUMENTS, 1 + seed)
-    if not place.beginner.exists():
-        made = place.beginner.with_name(".init.tmp")
-        write_beginner(made, nprdsl.load(SCHEMA).tags, seed)
-        made.replace(place.beginner)
+    if not folder.problems.exists():
+        made = problems(PROBLEMS, 7 + seed, held_out(), TRAINED)
+        rows = ({"id": p.id, "prompt": p.prompt, "answer": p.answer} for p in made)
+        write_json_lines(folder.problems, rows)
+    if not folder.corpus.exists():
+        write_corpus(folder.corpus, DOCUMENTS, 1 + seed)
+    if not folder.beginner.exists():
+        unfinished = folder.beginner.with_name(".init.tmp")
+        write_beginner(unfinished, nprdsl.load(SCHEMA).tags, seed)
+        unfinished.replace(folder.beginner)
 
 
-def _tell(message: str) -> None:
+def _print(message: str) -> None:
     print(f"{time.strftime('%H:%M:%S')}  {message}", flush=True)

@@ -1,15 +1,22 @@
-"""The curriculum as commands of `nprdsl`, each with what it needs before it.
+"""The curriculum as commands of `nprdsl`, each with the files that it needs, and how they are run.
 
-Every command can be run by hand, and goes on where it was killed; a task whose result is there is
-not run again.
+Several run at once, each in processes of its own with one thread: small models gain nothing from a
+second thread, so processes fill the cores. A task begins when what it needs is there and counts as
+done when its result is, so that a curriculum that was killed goes on where it was. Every command
+can be run by hand as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from nprdsl.trainers.evaluate.samples import Mode
 
@@ -22,9 +29,19 @@ _LONGER_TOKENS: Final = 1900
 # Of one sequence each, batches that go in step read no more of the log than they need.
 _AT_ONCE: Final = {Mode.PARALLEL: SAMPLES * 500, Mode.FREE: 512}
 
+_PAUSE: Final = 0.5  # seconds between two looks
+_SHOWN: Final = 15  # last lines of a task that failed
+_ENVIRONMENT: Final = {
+    "OMP_NUM_THREADS": "1",
+    "GOMP_SPINCOUNT": "0",
+    "OMP_WAIT_POLICY": "passive",
+    "HF_HUB_OFFLINE": "1",
+}
+_LAUNCHER: Final = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
+
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class StageModel:
     """One row of the table: a model, what it is, how it decodes, how often it is evaluated at
     least."""
 
@@ -36,13 +53,13 @@ class Stage:
 
 
 STAGES: Final = (
-    Stage("base", "base: knows the task in part", Mode.FREE),
-    Stage("zero", "stage 1: NPR-Zero (DAPO)", Mode.FREE),
-    Stage("beta", "stage 2: NPR-Beta (parallel SFT)", Mode.PARALLEL, seeds=3, longer=True),
-    Stage("npr", "stage 3: NPR (PAPO)", Mode.PARALLEL, seeds=3, longer=True),
-    Stage("sr-beta", "sequential SFT, same traces", Mode.FREE),
-    Stage("sr", "sequential RL after it", Mode.FREE, longer=True),
-    Stage("control", "stage 3 with random rewards", Mode.PARALLEL),
+    StageModel("base", "base: knows the task in part", Mode.FREE),
+    StageModel("zero", "stage 1: NPR-Zero (DAPO)", Mode.FREE),
+    StageModel("beta", "stage 2: NPR-Beta (parallel SFT)", Mode.PARALLEL, seeds=3, longer=True),
+    StageModel("npr", "stage 3: NPR (PAPO)", Mode.PARALLEL, seeds=3, longer=True),
+    StageModel("sr-beta", "sequential SFT, same traces", Mode.FREE),
+    StageModel("sr", "sequential RL after it", Mode.FREE, longer=True),
+    StageModel("control", "stage 3 with random rewards", Mode.PARALLEL),
 )
 
 
@@ -59,83 +76,83 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CurriculumFolder:
     """The folder of the curriculum, and that of its configurations."""
 
-    folder: Path
+    path: Path
     configs: Path
 
     @property
     def beginner(self) -> Path:
-        return self.folder / "init"
+        return self.path / "init"
 
     @property
     def corpus(self) -> Path:
-        return self.folder / "corpus.jsonl"
+        return self.path / "corpus.jsonl"
 
     @property
     def problems(self) -> Path:
-        return self.folder / "problems.jsonl"
+        return self.path / "problems.jsonl"
 
     @property
     def traces(self) -> Path:
-        return self.folder / "traces.jsonl"
+        return self.path / "traces.jsonl"
 
     def model(self, name: str) -> Path:
-        return self.folder / name / "model"
+        return self.path / name / "model"
 
     def metrics(self, name: str) -> Path:
-        return self.folder / name / "metrics.jsonl"
+        return self.path / name / "metrics.jsonl"
 
     def evaluation(self, name: str, suite: str, seed: int) -> Path:
-        return self.folder / "evaluations" / f"{name}-{suite}-{seed}.json"
+        return self.path / "evaluations" / f"{name}-{suite}-{seed}.json"
 
     def speed(self, name: str) -> Path:
-        return self.folder / "evaluations" / f"{name}-speed.json"
+        return self.path / "evaluations" / f"{name}-speed.json"
 
 
-def tasks(place: Place, seeds: int = 1) -> tuple[Task, ...]:
+def tasks(folder: CurriculumFolder, seeds: int = 1) -> tuple[Task, ...]:
     """All commands, every stage evaluated with `seeds` seeds at least. Earlier ones go first where
     there is a choice: what others wait for."""
-    corpus, problems, traces = place.corpus, place.problems, place.traces
-    begin, base, zero = place.beginner, place.model("base"), place.model("zero")
-    beta, sr_beta = place.model("beta"), place.model("sr-beta")
+    corpus, problems, traces = folder.corpus, folder.problems, folder.traces
+    begin, base, zero = folder.beginner, folder.model("base"), folder.model("zero")
+    beta, sr_beta = folder.model("beta"), folder.model("sr-beta")
     training = (
-        replace(_train(place, "sft", "base", begin, corpus), processes=2),  # nothing else can run
-        _train(place, "zero", "zero", base, problems),
-        _sample(place, zero),
-        _train(place, "sft", "beta", base, traces),
-        _train(place, "sft", "sr-beta", base, traces),
-        _train(place, "papo", "npr", beta, problems),
-        _train(place, "papo", "sr", sr_beta, problems),
-        _train(place, "papo", "control", beta, problems),
+        replace(_train(folder, "sft", "base", begin, corpus), processes=2),  # nothing else can run
+        _train(folder, "zero", "zero", base, problems),
+        _sample(folder, zero),
+        _train(folder, "sft", "beta", base, traces),
+        _train(folder, "sft", "sr-beta", base, traces),
+        _train(folder, "papo", "npr", beta, problems),
+        _train(folder, "papo", "sr", sr_beta, problems),
+        _train(folder, "papo", "control", beta, problems),
     )
-    return (*training, *_evaluations(place, seeds))
+    return (*training, *_evaluations(folder, seeds))
 
 
-def speed(place: Place) -> Task:
+def speed(folder: CurriculumFolder) -> Task:
     """Tokens each second against one branch after another; nothing else may run beside it."""
-    model = place.model("npr")
+    model = folder.model("npr")
     arguments = (
         "eval", "--suite", SUITE, "--limit", "20", "--baseline", "--concurrency", "1",
-        *_asked(model), "--max-tokens", str(_TOKENS), "--out", str(place.speed("npr")),
+        *_asked(model), "--max-tokens", str(_TOKENS), "--out", str(folder.speed("npr")),
     )  # fmt: skip
-    return Task("npr: speed", arguments, place.speed("npr"), (model,))
+    return Task("npr: speed", arguments, folder.speed("npr"), (model,))
 
 
-def _train(place: Place, stage: str, name: str, model: Path, data: Path) -> Task:
-    config = place.configs / f"{name}.toml"
-    changes = {"run.output": place.folder / name, "model.path": model, "data.source": data}
+def _train(folder: CurriculumFolder, stage: str, name: str, model: Path, data: Path) -> Task:
+    config = folder.configs / f"{name}.toml"
+    changes = {"run.output": folder.path / name, "model.path": model, "data.source": data}
     return Task(
-        name, ("train", stage, *_config(config, changes)), place.model(name), (model, data)
+        name, ("train", stage, *_config(config, changes)), folder.model(name), (model, data)
     )  # fmt: skip
 
 
-def _sample(place: Place, model: Path) -> Task:
-    config = place.configs / "sample.toml"
-    changes = {"output": place.traces, "model.path": model, "data.source": place.problems}
-    needs = (model, place.problems)
-    return Task("sample", ("sample", *_config(config, changes)), place.traces, needs)
+def _sample(folder: CurriculumFolder, model: Path) -> Task:
+    config = folder.configs / "sample.toml"
+    changes = {"output": folder.traces, "model.path": model, "data.source": folder.problems}
+    needs = (model, folder.problems)
+    return Task("sample", ("sample", *_config(config, changes)), folder.traces, needs)
 
 
 def _config(config: Path, changes: dict[str, Path]) -> Iterator[str]:
@@ -144,18 +161,18 @@ def _config(config: Path, changes: dict[str, Path]) -> Iterator[str]:
         yield from ("--set", f"{key}={value}")
 
 
-def _evaluations(place: Place, seeds: int) -> Iterator[Task]:
+def _evaluations(folder: CurriculumFolder, seeds: int) -> Iterator[Task]:
     """First seeds of all models first."""
     for seed in range(max(seeds, *(stage.seeds for stage in STAGES))):
         for stage in STAGES:
             if seed < max(seeds, stage.seeds):
-                yield _evaluation(place, stage, SUITE, seed)
+                yield _evaluation(folder, stage, SUITE, seed)
             if seed == 0 and stage.longer:
-                yield _evaluation(place, stage, LONGER, seed)
+                yield _evaluation(folder, stage, LONGER, seed)
 
 
-def _evaluation(place: Place, stage: Stage, suite: str, seed: int) -> Task:
-    model, out = place.model(stage.name), place.evaluation(stage.name, suite, seed)
+def _evaluation(folder: CurriculumFolder, stage: StageModel, suite: str, seed: int) -> Task:
+    model, out = folder.model(stage.name), folder.evaluation(stage.name, suite, seed)
     samples, tokens = (1, _LONGER_TOKENS) if suite == LONGER else (SAMPLES, _TOKENS)
     arguments = (
         "eval", "--suite", suite, "--samples", str(samples), "--seed", str(seed),
@@ -170,3 +187,92 @@ def _asked(model: Path) -> tuple[str, ...]:
     """The whole distribution, as the models are trained; in bf16, as the last one ships."""
     sampling = ("--temperature", "1", "--top-p", "1")
     return ("--schema", SCHEMA, "--model", str(model), "--dtype", "bf16", "--chat", *sampling)
+
+
+# -- running ---------------------------------------------------------------------------------------
+
+
+class TaskError(RuntimeError):
+    """A task failed, or can never begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class _TaskProcess:
+    task: Task
+    process: subprocess.Popen[bytes]
+    log: IO[bytes]
+    since: float
+
+
+def run_tasks(tasks: Sequence[Task], logs: Path, workers: int, say: Callable[[str], None]) -> None:
+    """Runs what is not done, in at most `workers` processes at once.
+
+    What a command prints is in `logs`. Raises TaskError when a task fails; those that run beside it
+    are ended then, and go on in the next run.
+    """
+    logs.mkdir(parents=True, exist_ok=True)
+    waiting = [task for task in tasks if not task.result.exists()]
+    done, running = len(tasks) - len(waiting), list[_TaskProcess]()
+    try:
+        while waiting or running:
+            for ended in [one for one in running if one.process.poll() is not None]:
+                running.remove(ended)
+                taken = _checked(ended)
+                done += 1
+                say(f"{ended.task.name}: done in {taken:.0f} s ({done} of {len(tasks)})")
+            free = workers - sum(min(one.task.processes, workers) for one in running)
+            while task := _ready(waiting, free, workers):
+                waiting.remove(task)
+                processes = min(task.processes, workers)
+                free -= processes
+                running.append(_start(task, processes, logs))
+            if waiting and not running:
+                missing = [str(need) for need in waiting[0].needs if not need.exists()]
+                raise TaskError(f"`{waiting[0].name}` needs {', '.join(missing)}")
+            time.sleep(_PAUSE)
+    finally:
+        for one in running:
+            one.process.terminate()
+            one.process.wait()
+            one.log.close()
+
+
+def _ready(waiting: Sequence[Task], free: int, workers: int) -> Task | None:
+    """The first task that can begin in so many free processes."""
+    return next(
+        (
+            task
+            for task in waiting
+            if min(task.processes, workers) <= free and all(need.exists() for need in task.needs)
+        ),
+        None,
+    )
+
+
+def _start(task: Task, processes: int, logs: Path) -> _TaskProcess:
+    task.result.parent.mkdir(parents=True, exist_ok=True)
+    log = (logs / f"{re.sub('[^a-z0-9-]+', '-', task.name)}.log").open("ab")
+    shared = (*_LAUNCHER, str(processes)) if processes > 1 else ()
+    process = subprocess.Popen(
+        [sys.executable, *shared, "-m", "nprdsl", *task.arguments],
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **_ENVIRONMENT},
+    )
+    return _TaskProcess(task, process, log, time.perf_counter())
+
+
+def _checked(ended: _TaskProcess) -> float:
+    """The seconds that a task took. Raises TaskError where it failed."""
+    ended.log.close()
+    name, log = ended.task.name, Path(ended.log.name)
+    if ended.process.returncode or not ended.task.result.exists():
+        last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_SHOWN:]
+        shown = "\n".join(f"    {line}" for line in last)
+        command = " ".join(["nprdsl", *ended.task.arguments])
+        raise TaskError(
+            f"`{name}` failed with exit code {ended.process.returncode} ({log}):\n{shown}\n"
+            f"the command was: {command}"
+        )
+    return time.perf_counter() - ended.since

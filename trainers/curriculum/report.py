@@ -1,4 +1,4 @@
-"""What the curriculum came to: the table of all stages, and the picture of their learning curves.
+"""Writes the report of a curriculum: the table of all stages, and a picture of learning curves.
 
 Everything is read from the files of evaluations and runs. A figure of several seeds is their mean,
 with the standard deviation between them.
@@ -13,7 +13,14 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, Final
 
-from nprdsl.trainers.curriculum.recipe import LONGER, SAMPLES, STAGES, SUITE, Place, Stage
+from nprdsl.trainers.curriculum.recipe import (
+    LONGER,
+    SAMPLES,
+    STAGES,
+    SUITE,
+    CurriculumFolder,
+    StageModel,
+)
 from nprdsl.trainers.evaluate.comparing import Difference, compare
 from nprdsl.trainers.evaluate.figures import Figures, figures
 from nprdsl.trainers.evaluate.reports import EvaluationReport, read_report
@@ -38,30 +45,30 @@ _COLUMNS: Final[Mapping[str, tuple[_Column, str]]] = {
 }
 
 
-def write_report(place: Place, seconds: float) -> tuple[Path, Path]:
+def write_report(folder: CurriculumFolder, seconds: float) -> tuple[Path, Path]:
     """Writes `report.md` and `curves.svg` into the folder of the curriculum."""
-    reports = {stage.name: _reports(place, stage) for stage in STAGES}
+    reports = {stage.name: _reports(folder, stage) for stage in STAGES}
     parts = [
         *_table(reports),
         "",
         *_differences(reports),
         "",
-        *_by_parts(place),
+        *_by_parts(folder),
         "",
-        *_speed(place),
+        *_speed(folder),
         "",
         f"All of it took {seconds / 60:.0f} minutes.",
     ]
-    table, picture = place.folder / "report.md", place.folder / "curves.svg"
+    table, picture = folder.path / "report.md", folder.path / "curves.svg"
     table.write_text("\n".join(parts) + "\n", encoding="utf-8")
-    draw(place, picture)
+    draw(folder, picture)
     return table, picture
 
 
-def _reports(place: Place, stage: Stage) -> list[EvaluationReport]:
+def _reports(folder: CurriculumFolder, stage: StageModel) -> list[EvaluationReport]:
     """Those of all seeds that were evaluated, from 0 on; the first must be there."""
-    more = (place.evaluation(stage.name, SUITE, seed) for seed in count(1))
-    files = (place.evaluation(stage.name, SUITE, 0), *takewhile(Path.exists, more))
+    more = (folder.evaluation(stage.name, SUITE, seed) for seed in count(1))
+    files = (folder.evaluation(stage.name, SUITE, 0), *takewhile(Path.exists, more))
     return [read_report(file) for file in files]
 
 
@@ -70,20 +77,20 @@ def _reports(place: Place, stage: Stage) -> list[EvaluationReport]:
 
 def _table(reports: Mapping[str, Sequence[EvaluationReport]]) -> Iterator[str]:
     """One line a stage."""
-    problems = {r.suites[SUITE].figures.problems for found in reports.values() for r in found}
+    problems = {r.suites[SUITE].figures.problems for seeds in reports.values() for r in seeds}
     yield f"{max(problems)} held-out problems, {SAMPLES} samples of each; ± between seeds."
     yield ""
     yield "| | " + " | ".join([*_COLUMNS, "seeds"]) + " |"
     yield "|---|" + "---:|" * (len(_COLUMNS) + 1)
     for stage in STAGES:
-        found = [report.suites[SUITE].figures for report in reports[stage.name]]
-        cells = [_cell([of(one) for one in found], form) for of, form in _COLUMNS.values()]
-        yield f"| {stage.title} | " + " | ".join([*cells, str(len(found))]) + " |"
+        seeds = [report.suites[SUITE].figures for report in reports[stage.name]]
+        cells = [_cell([of(one) for one in seeds], form) for of, form in _COLUMNS.values()]
+        yield f"| {stage.title} | " + " | ".join([*cells, str(len(seeds))]) + " |"
 
 
 def _cell(values: Sequence[float], form: str) -> str:
-    told = format(fmean(values), form)
-    return f"{told} ± {stdev(values):.2f}" if len(values) > 1 else told
+    mean = format(fmean(values), form)
+    return f"{mean} ± {stdev(values):.2f}" if len(values) > 1 else mean
 
 
 def _differences(reports: Mapping[str, Sequence[EvaluationReport]]) -> Iterator[str]:
@@ -93,8 +100,8 @@ def _differences(reports: Mapping[str, Sequence[EvaluationReport]]) -> Iterator[
     for one, other in _COMPARED:
         gap = _accuracy_gap(reports[one][0], reports[other][0])
         low, high = 100 * gap.gap.low, 100 * gap.gap.high
-        told = f"{100 * gap.first:.1f} | {100 * gap.other:.1f} | {100 * gap.gap.value:+.1f}"
-        yield f"| {one} to {other} | {told} | {low:+.1f} to {high:+.1f} |"
+        cells = f"{100 * gap.first:.1f} | {100 * gap.other:.1f} | {100 * gap.gap.value:+.1f}"
+        yield f"| {one} to {other} | {cells} | {low:+.1f} to {high:+.1f} |"
 
 
 def _accuracy_gap(one: EvaluationReport, other: EvaluationReport) -> Difference:
@@ -102,13 +109,13 @@ def _accuracy_gap(one: EvaluationReport, other: EvaluationReport) -> Difference:
     return next(d for d in pair.differences if d.figure == "accuracy")
 
 
-def _by_parts(place: Place) -> Iterator[str]:
+def _by_parts(folder: CurriculumFolder) -> Iterator[str]:
     """Flat questions by their parts, of the last stage; more than were trained are in a suite of
     their own."""
     every = [
         sample
         for suite in (SUITE, LONGER)
-        for sample in read_report(place.evaluation("npr", suite, 0)).suites[suite].samples
+        for sample in read_report(folder.evaluation("npr", suite, 0)).suites[suite].samples
     ]
     yield "| parts, stage 3 | right % | tokens | critical path | degree | problems |"
     yield "|---|---:|---:|---:|---:|---:|"
@@ -119,20 +126,20 @@ def _by_parts(place: Place) -> Iterator[str]:
 
 
 def _figures_line(samples: Sequence[Sample]) -> str:
-    found = figures(samples)
+    f = figures(samples)
     return (
-        f"{100 * found.accuracy.value:.1f} | {found.tokens.value:.0f} | "
-        f"{found.critical_path.value:.0f} | {found.degree.value:.2f} | {found.problems}"
+        f"{100 * f.accuracy.value:.1f} | {f.tokens.value:.0f} | "
+        f"{f.critical_path.value:.0f} | {f.degree.value:.2f} | {f.problems}"
     )
 
 
-def _speed(place: Place) -> Iterator[str]:
-    found = read_report(place.speed("npr")).suites[SUITE].figures
-    baseline = found.baseline
+def _speed(folder: CurriculumFolder) -> Iterator[str]:
+    together = read_report(folder.speed("npr")).suites[SUITE].figures
+    baseline = together.baseline
     assert baseline is not None, "the task of the recipe asks for it"
     yield "| one request at a time, stage 3 | tokens/s | time to answer, s |"
     yield "|---|---:|---:|"
-    for name, one in (("branches together", found.speed), ("one after another", baseline.speed)):
+    for name, one in (("branches together", together.speed), ("one after another", baseline.speed)):
         yield f"| {name} | {one.tokens_per_s:.0f} | {one.time_to_answer_s:.2f} |"
     yield f"| speed-up | {baseline.speed_up:.2f} | {baseline.time_speed_up:.2f} |"
 
@@ -140,7 +147,7 @@ def _speed(place: Place) -> Iterator[str]:
 # -- picture ---------------------------------------------------------------------------------------
 
 
-def draw(place: Place, path: Path) -> None:
+def draw(folder: CurriculumFolder, path: Path) -> None:
     """Learning curves: the losses of imitation, accuracy and legality of rollouts, degree."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -149,11 +156,11 @@ def draw(place: Place, path: Path) -> None:
         figure = Figure(figsize=_SIZE, layout="constrained")
         (losses, accuracy), (legal, degree) = figure.subplots(2, 2)
         for name in ("base", "beta", "sr-beta"):
-            _curve(losses, place, name, "loss", 1.0)
+            _curve(losses, folder, name, "loss", 1.0)
         for name in _ROUNDS:
-            _curve(accuracy, place, name, "rollout/accuracy", 100.0)
-            _curve(legal, place, name, "rollout/legal", 100.0)
-            _curve(degree, place, name, "rollout/degree", 1.0)
+            _curve(accuracy, folder, name, "rollout/accuracy", 100.0)
+            _curve(legal, folder, name, "rollout/legal", 100.0)
+            _curve(degree, folder, name, "rollout/degree", 1.0)
         losses.set_yscale("log")
         for axes, title in (
             (losses, "imitation: loss"),
@@ -167,7 +174,7 @@ def draw(place: Place, path: Path) -> None:
         figure.savefig(path, metadata={"Date": None})
 
 
-def _curve(axes: Axes, place: Place, name: str, figure: str, scale: float) -> None:
-    lines = place.metrics(name).read_text(encoding="utf-8").splitlines()
+def _curve(axes: Axes, folder: CurriculumFolder, name: str, figure: str, scale: float) -> None:
+    lines = folder.metrics(name).read_text(encoding="utf-8").splitlines()
     rows: list[dict[str, Any]] = [row for line in lines if figure in (row := json.loads(line))]
     axes.plot([row["step"] for row in rows], [scale * row[figure] for row in rows], label=name)

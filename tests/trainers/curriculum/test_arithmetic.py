@@ -27,7 +27,7 @@ from nprdsl.trainers.curriculum.arithmetic import (
     question,
     totals,
 )
-from nprdsl.trainers.curriculum.beginner import character_tokenizer
+from nprdsl.trainers.curriculum.small_model import character_tokenizer
 
 SCHEMA = nprdsl.load("arith")
 VOCABULARY = Vocabulary.from_tokenizer(character_tokenizer(SCHEMA.tags))
@@ -46,7 +46,7 @@ def value(prompt: str) -> int:
 
 def trace(asked: Question) -> TokenTrace:
     """As the model of the curriculum writes it, with its end token."""
-    return BOUND.parse((*BOUND.encode(asked.trace), VOCABULARY.eos_id))
+    return BOUND.parse((*BOUND.encode(asked.trace()), VOCABULARY.eos_id))
 
 
 def degree(parts: int) -> float:
@@ -65,14 +65,14 @@ def test_answers_are_right_and_traces_legal(seed: int) -> None:
 
 @given(seeds, st.sampled_from(list(Flaw)))
 def test_a_flaw_makes_a_trace_illegal(seed: int, flaw: Flaw) -> None:
-    assert SCHEMA.check(question(random.Random(seed)).flawed(flaw))
+    assert SCHEMA.check(question(random.Random(seed)).trace(flaw))
 
 
 @given(st.integers(10, 99), st.integers(10, 99))
 def test_a_product_is_worked_right(a: int, b: int) -> None:
     work = product(a, b)
     assert work.value == a * b
-    assert work.told(2) == f"{work.text}=2:{a * b:05}"
+    assert work.step(2) == f"{work.text}=2:{a * b:05}"
     for left, right in re.findall(r"([\d*+]+)=(\d+)", work.text):
         assert eval(re.sub(r"\b0+(?=\d)", "", left)) == int(right), work.text
 
@@ -80,7 +80,7 @@ def test_a_product_is_worked_right(a: int, b: int) -> None:
 @given(st.integers(0, 11_111), st.integers(2, 9))
 def test_a_multiple_is_worked_right(number: int, factor: int) -> None:
     work = multiple(number, factor)
-    assert work.told(3) == f"{work.text}=3;{number * factor:05}"
+    assert work.step(3) == f"{work.text}=3;{number * factor:05}"
     digits = [int(found) % 10 for found in re.findall(r"=(\d\d)(?!\d)", work.text)]
     assert int("".join(map(str, reversed(digits)))) == number * factor
 
@@ -98,11 +98,11 @@ def test_running_totals_are_right(numbers: list[int]) -> None:
 
 def test_a_takeaway_names_results_as_they_stand() -> None:
     asked = nested(random.Random(1))
-    for number, work in enumerate(asked.blocks[0].works, 1):
-        assert f"={number};{work.value:05}</step>" in asked.trace
+    for number, work in enumerate(asked.blocks[0].branches, 1):
+        assert f"={number};{work.value:05}</step>" in asked.trace()
         if number > 1:
             assert f"+{number};{work.value:05}"[::-1][:5] in asked.blocks[0].takeaway
-    assert "+2;" in asked.blocks[0].takeaway and "+2:" in asked.trace
+    assert "+2;" in asked.blocks[0].takeaway and "+2:" in asked.trace()
 
 
 @pytest.mark.parametrize(("parts", "least"), [(4, 2.3), (8, 3.0)])

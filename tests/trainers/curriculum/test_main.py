@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nprdsl.trainers.curriculum import command
-from nprdsl.trainers.curriculum.recipe import Place, Task
+from nprdsl.trainers.curriculum.recipe import CurriculumFolder, Task
 from tests.cli.commands import ROOT, SECONDS, environment
 
 CONFIGS = ROOT / "configs" / "arith"
@@ -20,11 +20,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """With how many seeds each run was to evaluate; nothing is trained."""
     seen: list[int] = []
 
-    def none(place: Place, seeds: int) -> tuple[Task, ...]:
+    def none(place: CurriculumFolder, seeds: int) -> tuple[Task, ...]:
         seen.append(seeds)
         return ()
 
-    def nothing(place: Place) -> Task:
+    def nothing(place: CurriculumFolder) -> Task:
         return Task("speed", ("schemas",), place.corpus, ())
 
     monkeypatch.setattr(command, "tasks", none)

@@ -8,8 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 import nprdsl
-from nprdsl.trainers.curriculum.beginner import write_beginner
-from nprdsl.trainers.curriculum.publishing import publish
+from nprdsl.trainers.curriculum.small_model import publish, write_beginner
 
 
 def test_a_published_model_is_the_trained_one(tmp_path: Path) -> None:

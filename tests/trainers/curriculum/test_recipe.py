@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from nprdsl.trainers.config import PapoConfig, SampleConfig, SftConfig, ZeroConfig, read_config
-from nprdsl.trainers.curriculum.recipe import SCHEMA, STAGES, Place, Task, tasks
+from nprdsl.trainers.curriculum.recipe import SCHEMA, STAGES, CurriculumFolder, Task, tasks
 from nprdsl.trainers.evaluate import suites
 
-PLACE = Place(Path("runs/curriculum"), Path("configs/arith"))
+PLACE = CurriculumFolder(Path("runs/curriculum"), Path("configs/arith"))
 TASKS = tasks(PLACE)
 TRAINING = [task for task in TASKS if task.arguments[0] == "train"]
 

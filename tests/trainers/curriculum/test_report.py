@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from nprdsl.trainers.curriculum.recipe import LONGER, SAMPLES, STAGES, SUITE, Place
+from nprdsl.trainers.curriculum.recipe import LONGER, SAMPLES, STAGES, SUITE, CurriculumFolder
 from nprdsl.trainers.curriculum.report import write_report
 from nprdsl.trainers.evaluate.figures import figures
 from nprdsl.trainers.evaluate.reports import EvaluationReport, SuiteReport
@@ -32,8 +32,8 @@ def put(path: Path, suite: str, found: list[Sample]) -> None:
     write(path, EvaluationReport("0", {"modes": ["parallel"]}, {suite: one}))
 
 
-def made(folder: Path) -> Place:
-    place = Place(folder, folder / "configs")
+def made(folder: Path) -> CurriculumFolder:
+    place = CurriculumFolder(folder, folder / "configs")
     for stage in STAGES:
         for seed in range(stage.seeds):
             found = samples(RIGHT[stage.name] - (seed == 1), "flat-2-0", "flat-3-1", "nested-2-2")

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nprdsl.trainers.curriculum.recipe import Task
-from nprdsl.trainers.curriculum.running import TaskError, run_tasks
+from nprdsl.trainers.curriculum.recipe import Task, TaskError, run_tasks
 
 
 def picture(folder: Path, name: str, *needs: str, schema: str = "npr") -> Task:

@@ -1,9 +1,11 @@
-"""The model before it has read anything: random weights, one token a character, the tags as special
-tokens.
+"""The model of the curriculum: random weights at its beginning, and bf16 files as it ships.
+
+It has the Qwen3 architecture, one token for each character, and the tags as special tokens.
 """
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +13,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from nprdsl.runtime.local.loading import quiet
+from nprdsl.runtime.local.loading import load_model, quiet
 
 CHARACTERS: Final = "0123456789ABCDEFGHIJ+*=:;,()x?\\boed{}\n"
 _NAMED: Final = ("<pad>", "<bos>", "<eos>")
@@ -20,10 +22,12 @@ _TEMPLATE: Final = """\
 {{- bos_token }}{{ messages[-1]['content'] }}{{ '\\n' -}}
 """
 _POSITIONS: Final = 2048
+_FILES = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
+          "tokenizer_config.json", "chat_template.jinja")  # fmt: skip
 
 
 def write_beginner(folder: Path, tags: tuple[str, ...], seed: int) -> int:
-    """A model of the Qwen3 architecture and its tokenizer; gives the number of parameters."""
+    """Writes a model with random weights and its tokenizer; gives the number of parameters."""
     torch.manual_seed(seed)
     tokenizer = character_tokenizer(tags)
     pad, bos, eos = (tokenizer.convert_tokens_to_ids(name) for name in _NAMED)
@@ -55,3 +59,19 @@ def character_tokenizer(
         tokenizer_object=core, pad_token=pad, bos_token=bos, eos_token=eos,
         additional_special_tokens=list(tags), chat_template=_TEMPLATE,
     )  # fmt: skip
+
+
+def publish(model: Path, folder: Path) -> None:
+    """Writes the model over the one in `folder`; files that are not the model's stay. Raises
+    ModelNotFoundError, OSError."""
+    made = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(made, ignore_errors=True)
+    loaded, tokenizer = load_model(str(model), "cpu", "bf16")
+    with quiet():
+        loaded.save_pretrained(made)
+        tokenizer.save_pretrained(made)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in _FILES:
+        (made / name).chmod(0o644)
+        (made / name).replace(folder / name)
+    shutil.rmtree(made)

@@ -28,15 +28,6 @@ from nprdsl.structure.events import EndReason
 BRANCH_MARK: Final = "#branch-"  # in a BranchReq's rid: the trace's rid, mark, branch number
 SAMPLE_MARK: Final = "#sample-"  # in a rid: mark and the number of one of n samples, from 1 on
 
-_INPUT_LOGPROBS: Final = (
-    "input_token_logprobs_val",
-    "input_token_logprobs_idx",
-    "input_top_logprobs_val",
-    "input_top_logprobs_idx",
-    "input_token_ids_logprobs_val",
-    "input_token_ids_logprobs_idx",
-)
-
 
 class TraceReq(Req):  # type: ignore[misc]
     """A client's request for a trace.
@@ -108,9 +99,9 @@ class TraceReq(Req):  # type: ignore[misc]
         """Sets what SGLang expects of a request whose output it sends."""
         self.return_logprob = self.wants_logprobs
         if self.return_logprob and self.logprob.input_token_logprobs_val is None:
-            empty: list[Any] = []
-            for name in _INPUT_LOGPROBS:
-                setattr(self.logprob, name, empty)
+            for kind in ("token_logprobs", "top_logprobs", "token_ids_logprobs"):
+                setattr(self.logprob, f"input_{kind}_val", [])
+                setattr(self.logprob, f"input_{kind}_idx", [])
         if self.finished():
             self.time_stats.set_completion_time()
 

@@ -98,13 +98,18 @@ def test_imports_point_down() -> None:
     assert upward == []
 
 
-def test_engines_share_through_the_runtime_alone() -> None:
-    """What both engines need stands in `nprdsl.runtime` itself, or in its folder `drawing`."""
-    engines = ("nprdsl.runtime.local", "nprdsl.runtime.sglang")
+ENGINES = tuple(f"nprdsl.runtime.{engine}" for engine in ("local", "sglang"))
+SERVING = tuple(f"nprdsl.runtime.sglang.{part}" for part in ("client", "http", "plugin"))
+
+
+@pytest.mark.parametrize("folders", [ENGINES, SERVING])
+def test_folders_side_by_side_share_through_the_one_above_alone(folders: tuple[str, ...]) -> None:
+    """What both engines need stands in `nprdsl.runtime` itself, or in its folder `drawing`; what a
+    client and the processes of a server need, in `nprdsl.runtime.sglang`."""
     across = [
         f"{path} imports {name}"
         for path in FILES
-        for here, other in permutations(engines)
+        for here, other in permutations(folders, 2)
         if f"{module_of(path)}.".startswith(f"{here}.")
         for name in sorted(imports_of(path))
         if f"{name}.".startswith(f"{other}.")

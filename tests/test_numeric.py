@@ -9,7 +9,7 @@ from decimal import Decimal
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nprdsl.grammar.numeric import Interval, decimals, integers
+from nprdsl.grammar.json_schema import Interval, decimals, integers
 
 NUMBERS = st.one_of(st.integers(-30, 30), st.integers(-12_000, 12_000))
 BOUNDS = st.one_of(st.none(), NUMBERS)

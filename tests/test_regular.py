@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from nprdsl.regular.aho_corasick import NO_WORD, ROOT, aho_corasick
 from nprdsl.regular.codepoints import EVERYTHING, byte_tree, complement, union
-from nprdsl.regular.dfa import FAR, RegexError, beyond, compile_regex, utf8_dfa, whitespace_loop
+from nprdsl.regular.dfa import FAR, beyond, compile_regex, utf8_dfa, whitespace_loop
+from nprdsl.regular.syntax import RegexError
 
 LETTERS = "aAbZz09_ \n\té߿ऀ日\ud7ff\ue000😀\U0010ffff-"
 CLASSES = [r"\d", r"\D", r"\w", r"\W", r"\s", r"\S", "."]

@@ -1,4 +1,7 @@
-"""From the text of a schema to a resolved grammar, or to diagnostics of all that is wrong.
+"""From the text of a schema to its grammar, or to diagnostics of all that is wrong with it.
 
-`reader` parses, `imports` and `linking` gather files, `resolve` types and pairs, the checks judge.
+`reader` parses a file, `namespaces` and `linking` join it with its imports, `resolve` makes the
+nodes of `ir` and pairs the blocks, `checks` and `tag_decisions` judge the result. Terminals get
+their expressions in `terminal_patterns`, from types given in Python by way of `terminal_types` and
+`json_schema`. `walk` and `first_follow` are what everybody uses to go through a grammar.
 """

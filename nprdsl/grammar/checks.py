@@ -20,7 +20,8 @@ from nprdsl.grammar.first_follow import FirstFollow, by_leaf, by_tag, is_blank
 from nprdsl.grammar.namespaces import Linked
 from nprdsl.grammar.tag_decisions import decisions
 from nprdsl.grammar.walk import Bodies, Rules, all_nodes, bodies, nodes, reachable, references
-from nprdsl.regular.dfa import RegexError, compile_regex, whitespace_loop
+from nprdsl.regular.dfa import compile_regex, whitespace_loop
+from nprdsl.regular.syntax import RegexError
 
 
 def validate(rules: Rules, grammar: ir.Grammar, linked: Linked) -> Iterator[Diagnostic]:

@@ -1,4 +1,4 @@
-"""JSON schemas to regexes of the compact JSON that models write, and to a sketch for prompts.
+"""A JSON schema to a regular expression of the JSON that a model writes, and a sketch for prompts.
 
 `outlines_core.json_schema` translates the structure: properties in the schema's order, at most one
 blank wherever JSON allows white space, no line breaks. What it states loosely is put in by this
@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import ceil, floor
 from typing import Any
 
 from outlines_core.json_schema import build_regex_from_schema
 
-from nprdsl.grammar.numeric import Interval, decimals, integers
-from nprdsl.regular.dfa import Dfa, RegexError, beyond, compile_regex, whitespace_loop
+from nprdsl.regular.dfa import Dfa, beyond, compile_regex, whitespace_loop
+from nprdsl.regular.syntax import RegexError
 
-Schema = Mapping[str, Any]
+JsonSchema = Mapping[str, Any]
 
 _SHAPES = {"type", "properties", "required", "additionalProperties", "items", "prefixItems"}
 _CHOICES = {"enum", "const", "anyOf", "oneOf"}
@@ -35,6 +35,11 @@ _ANNOTATIONS = {"title", "description", "default", "examples", "deprecated", "di
 }
 _BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 _MARK = "\ue000{}\ue001"
+
+_FRACTION = r"(?:\.[0-9]{1,9})?"
+_ZERO_FRACTION = r"(?:\.0{1,9})?"
+# at least one digit that is not 0, at most nine digits
+_NONZERO_FRACTION = r"\.(?:" + "|".join(f"0{{{n}}}[1-9][0-9]{{0,{8 - n}}}" for n in range(9)) + ")"
 
 _MONTH_DAY = (
     r"(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
@@ -80,11 +85,11 @@ class SchemaRegex:
     sketch: str
 
 
-def schema_regex(schema: Schema) -> SchemaRegex:
+def schema_regex(schema: JsonSchema) -> SchemaRegex:
     """The regex of the JSON texts of `schema`. Raises JsonSchemaError."""
-    writer = _Writer(schema)
-    resolved = writer.resolve(schema, ())
-    structure = writer.structure(resolved)
+    translation = _Translation(schema)
+    resolved = translation.resolve(schema, ())
+    structure = translation.structure(resolved)
     try:
         pattern = build_regex_from_schema(json.dumps(structure))
     except ValueError as error:
@@ -92,10 +97,10 @@ def schema_regex(schema: Schema) -> SchemaRegex:
         raise JsonSchemaError(
             f"the JSON schema is not supported: {reason}", "write it with simpler keywords"
         ) from None
-    for mark, part in writer.parts.items():
+    for mark, part in translation.parts.items():
         pattern = pattern.replace(f'"{mark}"', part)
     _check(pattern)
-    return SchemaRegex(pattern, tuple(sorted(writer.loose)), _sketch(resolved))
+    return SchemaRegex(pattern, tuple(sorted(translation.loose)), _sketch(resolved))
 
 
 @lru_cache(maxsize=64)
@@ -122,8 +127,8 @@ def _check(pattern: str) -> None:
 
 
 @dataclass(slots=True)
-class _Writer:
-    root: Schema
+class _Translation:
+    root: JsonSchema
     loose: set[str] = field(default_factory=set)
     parts: dict[str, str] = field(default_factory=dict)
 
@@ -154,17 +159,17 @@ class _Writer:
             if key not in ("$defs", "definitions")
         }
 
-    def find(self, name: str) -> Schema:
-        place: Any = self.root
+    def find(self, name: str) -> JsonSchema:
+        value: Any = self.root
         for key in name.removeprefix("#/").split("/") if name != "#" else []:
-            if not isinstance(place, Mapping) or key not in place:
+            if not isinstance(value, Mapping) or key not in value:
                 raise JsonSchemaError(
                     f"the JSON schema refers to {name!r}, which it does not define",
                     "define it under `$defs`",
                 )
-            place = place[key]
-        found: Schema = place
-        return found
+            value = value[key]
+        named: JsonSchema = value
+        return named
 
     def structure(self, schema: Any) -> Any:
         """`schema` as outlines_core reads it, with the parts that this module states marked."""
@@ -198,7 +203,7 @@ class _Writer:
             kept["additionalProperties"] = self.structure(kept["additionalProperties"])
         return kept
 
-    def part(self, schema: Schema) -> str | None:
+    def part(self, schema: JsonSchema) -> str | None:
         """The regex of a bounded number, a format or a pattern; None for everything else."""
         match schema:
             case {"enum": _} | {"const": _}:
@@ -217,7 +222,7 @@ class _Writer:
                 self.loose.add("format")
         return None
 
-    def number(self, kind: str, schema: Schema) -> str:
+    def number(self, kind: str, schema: JsonSchema) -> str:
         self.loose |= schema.keys() & {"multipleOf"}
         interval = self.interval(kind, schema)
         pattern = integers(interval) if kind == "integer" else decimals(interval)
@@ -226,7 +231,7 @@ class _Writer:
             raise JsonSchemaError(f"no {kind} satisfies {bounds}", "correct the bounds")
         return pattern
 
-    def interval(self, kind: str, schema: Schema) -> Interval:
+    def interval(self, kind: str, schema: JsonSchema) -> Interval:
         """The whole bounds of `schema`, widened where they are not whole."""
         lows = [(schema[k], k != "minimum") for k in _BOUNDS[:2] if k in schema]
         highs = [(-schema[k], k != "maximum") for k in _BOUNDS[2:] if k in schema]
@@ -243,7 +248,7 @@ class _Writer:
         )
 
 
-def _reject_open_ended(schema: Schema) -> None:
+def _reject_open_ended(schema: JsonSchema) -> None:
     way_out = "name the properties (or the type of the items, of the values)"
     if not schema.keys() & {"type", "enum", "const", "anyOf", "oneOf", "properties", "allOf"}:
         raise JsonSchemaError("the JSON schema allows any value at one place", way_out)
@@ -258,7 +263,7 @@ def _reject_open_ended(schema: Schema) -> None:
         raise JsonSchemaError("the JSON schema allows any array at one place", way_out)
 
 
-def _sketch(schema: Schema) -> str:
+def _sketch(schema: JsonSchema) -> str:
     """The shape of the values in a notation for people: `{"team": "a" | "b", "score": integer}`."""
     match schema:
         case {"enum": list(values)}:
@@ -288,7 +293,110 @@ def _sketch(schema: Schema) -> str:
     return str(schema.get("type", "value")) + _sketched_bounds(schema)
 
 
-def _sketched_bounds(schema: Schema) -> str:
+def _sketched_bounds(schema: JsonSchema) -> str:
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     bounds = [f"{signs[key]} {schema[key]}" for key in _BOUNDS if key in schema]
     return f" ({', '.join(bounds)})" if bounds else ""
+
+
+# -- numbers between two bounds ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Numbers between whole bounds; None is no bound, an open bound is not itself included."""
+
+    low: int | None = None
+    high: int | None = None
+    low_open: bool = False
+    high_open: bool = False
+
+
+def integers(interval: Interval) -> str | None:
+    """The integers of `interval`, written without leading zeros or `-0`; None where it is empty."""
+    low, high = interval.low, interval.high
+    if low is not None and interval.low_open:
+        low += 1
+    if high is not None and interval.high_open:
+        high -= 1
+    options: list[str] = []
+    if low is None or low < 0:
+        least = 1 if high is None or high >= 0 else -high
+        options.extend(f"-{part}" for part in _naturals(least, None if low is None else -low))
+    if high is None or high >= 0:
+        options.extend(_naturals(0 if low is None else max(low, 0), high))
+    return _either(options)
+
+
+def decimals(interval: Interval) -> str | None:
+    """The numbers of `interval` with up to nine digits after the point; None where it is empty.
+
+    With more digits, reading them as binary floats could carry them over a bound.
+    """
+    low, high = interval.low, interval.high
+    options: list[str] = []
+    if low is None or low < 0:
+        mirrored = Interval(
+            0 if high is None or high > 0 else -high,
+            None if low is None else -low,
+            True if high is None or high >= 0 else interval.high_open,
+            interval.low_open,
+        )
+        options.extend(f"-{part}" for part in _magnitudes(mirrored))
+    if high is None or high >= 0:
+        if low is None or low < 0:
+            interval = replace(interval, low=0, low_open=False)
+        options.extend(_magnitudes(interval))
+    return _either(options)
+
+
+def _magnitudes(interval: Interval) -> list[str]:
+    """Options for the numbers of an interval that has a low bound of at least 0."""
+    low, high = interval.low or 0, interval.high
+    if high is not None and low > high:
+        return []
+    options: list[str] = []
+    if low == high:
+        return [] if interval.low_open or interval.high_open else [f"{low}{_ZERO_FRACTION}"]
+    options.append(f"{low}{_NONZERO_FRACTION if interval.low_open else _FRACTION}")
+    options.extend(
+        f"{part}{_FRACTION}" for part in _naturals(low + 1, None if high is None else high - 1)
+    )
+    if high is not None and not interval.high_open:
+        options.append(f"{high}{_ZERO_FRACTION}")
+    return options
+
+
+def _naturals(low: int, high: int | None) -> list[str]:
+    """Options for the natural numbers low..high, by number of digits."""
+    if high is None:
+        digits = len(str(low))
+        return [*_naturals(low, 10**digits - 1), f"[1-9][0-9]{{{digits},}}"]
+    options: list[str] = []
+    for digits in range(len(str(low)), len(str(high)) + 1):
+        least = max(low, 10 ** (digits - 1) if digits > 1 else 0)
+        greatest = min(high, 10**digits - 1)
+        if least <= greatest:
+            options.append(_same_length(str(least), str(greatest)))
+    return options
+
+
+def _same_length(low: str, high: str) -> str:
+    rest = len(low) - 1
+    if low[1:] == "0" * rest and high[1:] == "9" * rest:
+        return _digit(int(low[0]), int(high[0])) + (f"[0-9]{{{rest}}}" if rest else "")
+    if low[0] == high[0]:
+        return low[0] + _same_length(low[1:], high[1:])
+    options = [low[0] + _same_length(low[1:], "9" * rest)]
+    if int(low[0]) + 1 < int(high[0]):
+        options.append(_digit(int(low[0]) + 1, int(high[0]) - 1) + f"[0-9]{{{rest}}}")
+    options.append(high[0] + _same_length("0" * rest, high[1:]))
+    return f"(?:{'|'.join(options)})"
+
+
+def _digit(low: int, high: int) -> str:
+    return str(low) if low == high else f"[{low}-{high}]"
+
+
+def _either(options: list[str]) -> str | None:
+    return f"(?:{'|'.join(options)})" if options else None

@@ -19,7 +19,8 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
 
 from nprdsl.grammar.json_schema import JsonSchemaError, schema_regex
-from nprdsl.regular.dfa import RegexError, compile_regex
+from nprdsl.regular.dfa import compile_regex
+from nprdsl.regular.syntax import RegexError
 
 _SUPPORTED = (
     "give a pydantic model, a JSON schema (dict), a regex, an Enum, typing.Literal[...] or FreeText"

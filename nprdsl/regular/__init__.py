@@ -1,5 +1,6 @@
 """Which bytes a regular expression accepts.
 
-Regexes in Python syntax become deterministic automata over bytes. The bottom layer: grammar, tokens
-and masks build on it, and it knows nothing of schemas.
+The bottom layer: it knows nothing of schemas. `syntax` reads a regex, `dfa` makes it a
+deterministic automaton over bytes, `codepoints` spells sets of characters in UTF-8, and
+`aho_corasick` finds several words at once.
 """

@@ -1,27 +1,40 @@
-"""Deterministic automata over bytes, compiled from regexes in Python syntax.
+"""Regular expressions to deterministic automata over bytes, and questions about these.
 
-A `Dfa` has no state that cannot lead to acceptance, so a walk that is alive can always be finished;
-`distance` and `next_byte` say how. It accepts exactly what `re.fullmatch(pattern, text, re.ASCII)`
-does, and only valid UTF-8.
+An automaton accepts exactly what `re.fullmatch(pattern, text, re.ASCII)` does, and only valid
+UTF-8. None of its states is a dead end, so a walk that is alive can always be finished; `distance`
+and `next_byte` say how. On the way there, the regex becomes an automaton of its positions (Glushkov
+1961): a position is one place of the regex that takes a byte, and the sets of positions that may
+come next are the states (subset construction).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nprdsl.regular.positions import END, Positions, bits, positions
-from nprdsl.regular.syntax import STATE_LIMIT, RegexError
-
-__all__ = ["Dfa", "RegexError", "beyond", "compile_regex", "utf8_dfa", "whitespace_loop"]
+from nprdsl.regular.codepoints import ByteTree, byte_tree
+from nprdsl.regular.syntax import (
+    STATE_LIMIT,
+    TOO_LARGE,
+    Chars,
+    Concat,
+    Regex,
+    RegexError,
+    Times,
+    Union,
+    parse,
+)
 
 WHITESPACE = b" \t\n\r\f\v"
+FAR = int(np.iinfo(np.int32).max)  # the distance of the dead state
 _BYTES = (1 << 256) - 1
+_END = 1  # the bit of position 0, which stands for the end of the text
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -51,14 +64,11 @@ class Dfa:
     def completion(self, state: int | None = None) -> bytes:
         """The shortest bytes from `state` (default: the start; not the dead one) to acceptance."""
         state = self.start if state is None else state
-        found = bytearray()
+        completion = bytearray()
         while not self.accepting[state]:
-            found.append(int(self.next_byte[state]))
-            state = int(self.table[state, found[-1]])
-        return bytes(found)
-
-
-FAR = int(np.iinfo(np.int32).max)  # the distance of the dead state
+            completion.append(int(self.next_byte[state]))
+            state = int(self.table[state, completion[-1]])
+        return bytes(completion)
 
 
 @lru_cache(maxsize=512)
@@ -68,7 +78,7 @@ def compile_regex(pattern: str) -> Dfa:
     Raises RegexError for a pattern that is malformed, not regular (lookaround, backreferences,
     anchors inside), needs more than 20,000 states, or matches nothing.
     """
-    return _trimmed(pattern, *_determinise(pattern, positions(pattern)))
+    return _trimmed(pattern, *_determinise(pattern, _Glushkov(pattern)))
 
 
 @lru_cache(maxsize=1)
@@ -77,7 +87,115 @@ def utf8_dfa() -> Dfa:
     return compile_regex(r"(?s:.*)")
 
 
-def _determinise(pattern: str, regex: Positions) -> tuple[list[list[int]], list[bool], list[int]]:
+# -- positions ----------------------------------------------------------------------------------
+
+
+def _bits(members: int) -> Iterator[int]:
+    """The members of a set that is written as the bits of an integer, ascending."""
+    while members:
+        low = members & -members
+        yield low.bit_length() - 1
+        members ^= low
+
+
+class _Fragment(NamedTuple):
+    """A part of a regex: can it be empty, and which positions begin and end it."""
+
+    nullable: bool
+    first: int
+    last: int
+
+
+_EMPTY = _Fragment(True, 0, 0)
+
+
+class _Glushkov:
+    """`first` and `follow[p]` are sets of positions, `bytes[p]` of bytes, written as bits."""
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
+        self.bytes, self.follow = [0], [0]
+        whole = self.part(parse(pattern))
+        for place in _bits(whole.last):
+            self.follow[place] |= _END
+        self.first = whole.first | (_END if whole.nullable else 0)
+
+    def part(self, regex: Regex) -> _Fragment:
+        match regex:
+            case Chars(ranges=ranges):
+                return self.characters(byte_tree(ranges))
+            case Concat(parts=parts):
+                whole = _EMPTY
+                for part in parts:
+                    whole = self.join(whole, self.part(part))
+                return whole
+            case Union(options=options):
+                return _either(self.part(option) for option in options)
+            case Times():
+                return self.repeat(regex)
+
+    def repeat(self, regex: Times) -> _Fragment:
+        inner, low, high = regex.regex, regex.low, regex.high
+        rest = _EMPTY
+        if high is None and low == 0:
+            rest = _optional(self.loop(self.part(inner)))
+        elif high is not None:
+            # x{0,3} is (x(x(x)?)?)?, which keeps every `follow` small
+            for _ in range(high - low):
+                rest = _optional(self.join(self.part(inner), rest))
+        whole = _EMPTY
+        for copy in range(low):
+            part = self.part(inner)
+            last = high is None and copy == low - 1
+            whole = self.join(whole, self.loop(part) if last else part)
+        return self.join(whole, rest)
+
+    def characters(self, tree: ByteTree) -> _Fragment:
+        return _either(
+            self.join(self.characters(before), self.leaf(last)) if before else self.leaf(last)
+            for before, last in tree
+        )
+
+    def leaf(self, members: int) -> _Fragment:
+        if len(self.bytes) > STATE_LIMIT:
+            raise RegexError(TOO_LARGE, self.pattern)
+        self.bytes.append(members)
+        self.follow.append(0)
+        place = 1 << len(self.bytes) - 1
+        return _Fragment(False, place, place)
+
+    def join(self, left: _Fragment, right: _Fragment) -> _Fragment:
+        for place in _bits(left.last):
+            self.follow[place] |= right.first
+        return _Fragment(
+            left.nullable and right.nullable,
+            left.first | right.first if left.nullable else left.first,
+            left.last | right.last if right.nullable else right.last,
+        )
+
+    def loop(self, part: _Fragment) -> _Fragment:
+        for place in _bits(part.last):
+            self.follow[place] |= part.first
+        return part
+
+
+def _either(options: Iterable[_Fragment]) -> _Fragment:
+    nullable, first, last = False, 0, 0
+    for option in options:
+        nullable |= option.nullable
+        first |= option.first
+        last |= option.last
+    return _Fragment(nullable, first, last)
+
+
+def _optional(part: _Fragment) -> _Fragment:
+    return part._replace(nullable=True)
+
+
+# -- states -------------------------------------------------------------------------------------
+
+
+def _determinise(pattern: str, regex: _Glushkov) -> tuple[list[list[int]], list[bool], list[int]]:
     """Subset construction. A state is the set of positions that may come next.
 
     Returns per state its targets by byte class, whether it accepts, and the classes as byte sets.
@@ -117,12 +235,12 @@ def _determinise(pattern: str, regex: Positions) -> tuple[list[list[int]], list[
                 pattern,
             )
         rows.append([number[target] for target in targets])
-    return rows, [bool(state & END) for state in states], classes
+    return rows, [bool(state & _END) for state in states], classes
 
 
-def _union(sets: tuple[int, ...], members: int) -> int:
+def _union(sets: list[int], members: int) -> int:
     whole = 0
-    for member in bits(members):
+    for member in _bits(members):
         whole |= sets[member]
     return whole
 
@@ -160,7 +278,7 @@ def _trimmed(pattern: str, rows: list[list[int]], accepts: list[bool], classes: 
     class_of = np.zeros(256, dtype=np.intp)
     for c, members in enumerate(classes):
         class_of[_members(members)] = c
-    letters = [_plainest(members) for members in classes]
+    letters = [min(_members(members), key=_plainness) for members in classes]
     next_byte = np.full(len(kept), -1, dtype=np.int16)
     for i, state in enumerate(kept):
         if 0 < distance[state] < FAR:
@@ -177,8 +295,8 @@ def _trimmed(pattern: str, rows: list[list[int]], accepts: list[bool], classes: 
 
 def _members(members: int) -> list[int]:
     packed = np.frombuffer(members.to_bytes(32, "little"), dtype=np.uint8)
-    found: list[int] = np.unpackbits(packed, bitorder="little").nonzero()[0].tolist()
-    return found
+    values: list[int] = np.unpackbits(packed, bitorder="little").nonzero()[0].tolist()
+    return values
 
 
 def _plainness(byte: int) -> tuple[bool, bool, bool, int]:
@@ -187,8 +305,7 @@ def _plainness(byte: int) -> tuple[bool, bool, bool, int]:
     return (not (visible and chr(byte).isalnum()), not visible, byte != 0x20, byte)
 
 
-def _plainest(members: int) -> int:
-    return min(_members(members), key=_plainness)
+# -- questions ----------------------------------------------------------------------------------
 
 
 def whitespace_loop(dfa: Dfa) -> bytes | None:
@@ -261,13 +378,13 @@ def _holds_content(table: NDArray[np.int32], blank: NDArray[np.int32], state: in
 
 
 def _reached(follow: NDArray[np.int32], state: int) -> set[int]:
-    found: set[int] = set()
+    reached: set[int] = set()
     queue = [state]
     while queue:
-        for target in set(follow[queue.pop()].tolist()) - found - {0}:
-            found.add(target)
-            queue.append(target)
-    return found
+        new = set(follow[queue.pop()].tolist()) - reached - {0}
+        reached |= new
+        queue.extend(new)
+    return reached
 
 
 def _path(table: NDArray[np.int32], origin: int, goal: int, alphabet: bytes) -> bytes | None:

@@ -1,9 +1,9 @@
-"""A byte trie over a vocabulary, in flat NumPy arrays: walk a DFA over all tokens, spell bytes.
+"""The tokens of a vocabulary as a trie of their bytes: walk an automaton over all of them at once.
 
 Nodes are numbered level by level, and within a level in byte order, so the children of a node are
-contiguous and a whole level is one array slice. `walk` goes down level by level and expands only
-nodes whose DFA state is alive: a narrow state costs microseconds, a free one a few milliseconds at
-150k tokens.
+contiguous and a whole level is one slice of a flat NumPy array. `walk` goes down level by level and
+expands only nodes in which the automaton is alive: a state that allows few tokens costs
+microseconds, one that allows most a few milliseconds at 150k tokens.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Ids = NDArray[np.int32]
-Places = NDArray[np.int64]
+Int32s = NDArray[np.int32]
+Int64s = NDArray[np.int64]
 
 # Below this many candidate children a Python loop is cheaper than a dozen NumPy calls.
 _NARROW = 16
@@ -32,37 +32,14 @@ class ByteTrie:
     Of equal byte strings the first given is the one that `spell` uses; `walk` reports all of them.
     """
 
-    __slots__ = (
-        "_end_rank",
-        "_first",
-        "_first_view",
-        "_heads",
-        "_label",
-        "_label_bytes",
-        "_levels",
-        "_longest",
-        "_node_of",
-        "_offsets_view",
-        "_parent",
-        "_rank_view",
-        "_same",
-        "_token",
-        "_token_view",
-        "blob",
-        "offsets",
-        "order",
-        "rank",
-        "size",
-    )
-
     def __init__(self, ids: Sequence[int], tokens: Sequence[bytes], size: int) -> None:
         by_bytes = _sorted_order(tokens)
         self.size = size
-        self.order: Ids = np.asarray(ids, dtype=np.int32)[by_bytes]
+        self.order: Int32s = np.asarray(ids, dtype=np.int32)[by_bytes]
         self.blob = b"".join([tokens[i] for i in by_bytes.tolist()])
         lengths = np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens))[by_bytes]
         self.offsets = np.concatenate(([0], np.cumsum(lengths)))
-        self.rank: Ids = np.full(size, -1, dtype=np.int32)
+        self.rank: Int32s = np.full(size, -1, dtype=np.int32)
         self.rank[self.order] = np.arange(len(tokens), dtype=np.int32)
         first = np.frombuffer(self.blob, dtype=np.uint8)[self.offsets[:-1]]
         self._heads: list[int] = np.searchsorted(first, np.arange(257)).tolist()
@@ -95,7 +72,7 @@ class ByteTrie:
         parent = np.concatenate(parents)
         counts = np.bincount(parent[1:], minlength=total)
         self._first = np.concatenate(([1], 1 + np.cumsum(counts))).astype(np.int32)
-        self._token: Ids = np.full(total, -1, dtype=np.int32)
+        self._token: Int32s = np.full(total, -1, dtype=np.int32)
         self._token[end_node[::-1]] = self.order[::-1]
         shown = self._token[end_node]
         twins = shown != self.order
@@ -110,7 +87,7 @@ class ByteTrie:
         self._first_view = self._first.data
         self._token_view = self._token.data
 
-    def walk(self, table: Ids, start: int) -> Ids:
+    def walk(self, table: Int32s, start: int) -> Int32s:
         """End state of every token of the DFA `table` (int32, (S, 256), 0 dead) from `start`.
 
         Returns int32 (size,), 0 where the DFA dies or the id has no bytes.
@@ -140,8 +117,8 @@ class ByteTrie:
         return ends
 
     def _walk_wide(
-        self, table: Ids, depth: int, nodes: Places, states: Ids, ends: Ids
-    ) -> tuple[int, Places, Ids]:
+        self, table: Int32s, depth: int, nodes: Int64s, states: Int32s, ends: Int32s
+    ) -> tuple[int, Int64s, Int32s]:
         """Whole levels, while many nodes are alive; row 0 of the table keeps the dead dead."""
         low, high = self._levels[depth - 1]
         level = np.zeros(high - low, dtype=np.int32)
@@ -163,9 +140,9 @@ class ByteTrie:
         nodes = level.nonzero()[0]
         return depth, nodes + low, level[nodes]
 
-    def _walk_narrow(self, table: Ids, nodes: Places, states: Ids, ends: Ids) -> None:
+    def _walk_narrow(self, table: Int32s, nodes: Int64s, states: Int32s, ends: Int32s) -> None:
         first, token, label = self._first_view, self._token_view, self._label_bytes
-        follow, found = table.data, ends.data
+        follow, end_of = table.data, ends.data
         stack = list(zip(nodes.tolist(), states.tolist(), strict=True))
         while stack:
             node, state = stack.pop()
@@ -173,10 +150,10 @@ class ByteTrie:
                 end = follow[state, label[child]]
                 if end:
                     if token[child] >= 0:
-                        found[token[child]] = end
+                        end_of[token[child]] = end
                     stack.append((child, end))
 
-    def walk_ids(self, table: Ids, start: int, ids: Ids) -> Ids:
+    def walk_ids(self, table: Int32s, start: int, ids: Int32s) -> Int32s:
         """As `walk`, but only for `ids`; all others are 0."""
         ends = np.zeros(self.size, dtype=np.int32)
         rank = self.rank[ids]
@@ -204,10 +181,10 @@ class ByteTrie:
         """bool [256]: the bytes that are tokens of their own."""
         heads = np.array(self._heads)
         shortest = np.append(np.diff(self.offsets), 0)[heads[:-1]]
-        found: NDArray[np.bool_] = (heads[:-1] < heads[1:]) & (shortest == 1)
-        return found
+        single: NDArray[np.bool_] = (heads[:-1] < heads[1:]) & (shortest == 1)
+        return single
 
-    def with_byte(self, byte: int) -> Ids:
+    def with_byte(self, byte: int) -> Int32s:
         """The ids whose bytes contain `byte`, ascending."""
         places = np.flatnonzero(np.frombuffer(self.blob, dtype=np.uint8) == byte)
         rank = np.searchsorted(self.offsets, places, side="right") - 1
@@ -233,7 +210,7 @@ class ByteTrie:
 
     def tokens_at(self, text: bytes, place: int) -> list[tuple[int, int]]:
         """(length, id) of every token that is a prefix of `text[place:]`, shortest first."""
-        found: list[tuple[int, int]] = []
+        tokens: list[tuple[int, int]] = []
         node = 0
         for end in range(place, min(len(text), place + self._longest)):
             node = self._label_bytes.find(
@@ -242,8 +219,8 @@ class ByteTrie:
             if node < 0:
                 break
             if self._token_view[node] >= 0:
-                found.append((end + 1 - place, self._token_view[node]))
-        return found
+                tokens.append((end + 1 - place, self._token_view[node]))
+        return tokens
 
 
 def _sorted_order(tokens: Sequence[bytes]) -> NDArray[np.int64]:

@@ -1,8 +1,8 @@
-"""How many tokens a text costs, and the shortest legal ending of a terminal, over one vocabulary.
+"""What texts cost in tokens: of given bytes, and of the shortest way to end a terminal's value.
 
-Costs are the fewest tokens that spell the bytes. Endings follow one fixed tree of next bytes, so
-that the ending of a later place is the tail of the ending of an earlier one: a reserve once made
-stays enough.
+A cost is the fewest tokens that spell the bytes. In each state of a terminal's automaton one byte
+is fixed as the next one towards the end, so the ending of a later state is the tail of the ending
+of an earlier one: tokens that were once put aside for ending stay enough.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class Spelling:
 
     def tokens(self, data: bytes) -> int:
         """The fewest tokens that spell `data`; NEVER if none do."""
-        found = self._tokens.get(data)
-        if found is None:
+        count = self._tokens.get(data)
+        if count is None:
             spelled = self.vocabulary.spell(data)
-            found = self._tokens[data] = NEVER if spelled is None else len(spelled)
-        return found
+            count = self._tokens[data] = NEVER if spelled is None else len(spelled)
+        return count
 
     @cached_property
     def filler(self) -> int:
@@ -56,13 +56,10 @@ class Spelling:
     def state(self, dfa: Dfa, data: bytes) -> int:
         """The state behind `data`; 0 if it is not a prefix of anything accepted."""
         key = (dfa, data)
-        found = self._states.get(key)
-        if found is None:
-            found = int(dfa.start)
-            for byte in data:
-                found = int(dfa.table[found, byte])
-            self._states[key] = found
-        return found
+        state = self._states.get(key)
+        if state is None:
+            state = self._states[key] = dfa.run(data)
+        return state
 
     def completion(self, dfa: Dfa, state: int) -> bytes | None:
         """The shortest ending that the vocabulary spells; None if there is none."""

@@ -165,7 +165,7 @@ def _byte_level(pieces: Sequence[str]) -> list[bytes]:
     values = _ALPHABET[np.minimum(points, len(_ALPHABET) - 1)]
     spelled = values.astype(np.uint8).tobytes()
     ends = list(accumulate(map(len, pieces)))
-    found = [spelled[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+    tokens = [spelled[a:b] for a, b in zip([0, *ends], ends, strict=False)]
     for i in set(np.searchsorted(ends, np.flatnonzero(values < 0), side="right").tolist()):
-        found[i] = pieces[i].encode()
-    return found
+        tokens[i] = pieces[i].encode()
+    return tokens

@@ -1,7 +1,7 @@
 """The vocabulary of a model: which bytes each token id spells, and which ids are special tokens.
 
 A special token (a tag, an end-of-sequence mark) has a name and no bytes, so that text can never
-spell it. Search and `walk` see the other tokens only.
+spell it. Everything that searches tokens by their bytes sees the other tokens only.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nprdsl.grammar.diagnostics import did_you_mean
-from nprdsl.tokens.byte_trie import ByteTrie
+from nprdsl.tokens.byte_trie import ByteTrie, Int32s
 from nprdsl.tokens.tokenizer_bytes import read_tokenizer
 
-Ids = NDArray[np.int32]
 _NO_SPECIAL: Mapping[str, int] = MappingProxyType({})
 _CACHED_SPELLINGS = 4096
 
@@ -129,35 +128,34 @@ class Vocabulary:
         """bool [256]: the bytes that are tokens of their own."""
         return self.trie.single_bytes()
 
-    def prefixed(self, prefix: bytes) -> Ids:
-        """Ids of the tokens whose bytes start with `prefix`, ascending."""
+    def prefixed(self, prefix: bytes) -> Int32s:
+        """Int32s of the tokens whose bytes start with `prefix`, ascending."""
         low, high = self.trie.ranks(prefix)
         return np.sort(self.trie.order[low:high])
 
     def exactly(self, data: bytes) -> list[int]:
-        """Ids of the tokens with just these bytes."""
-        trie, found = self.trie, []
+        """Int32s of the tokens with just these bytes."""
+        trie, ids = self.trie, []
         low, high = trie.ranks(data)
         for rank in range(low, high):
             if trie.offsets[rank + 1] - trie.offsets[rank] != len(data):
                 break
-            found.append(int(trie.order[rank]))
-        return found
+            ids.append(int(trie.order[rank]))
+        return ids
 
-    def containing(self, part: bytes) -> Ids:
-        """Ids of the tokens whose bytes contain `part`, ascending."""
+    def containing(self, part: bytes) -> Int32s:
+        """Int32s of the tokens whose bytes contain `part`, ascending."""
         if not part:
             return np.sort(self.trie.order)
-        found = self._with_byte(part[0])
-        return np.array([token for token, data in found if part in data], dtype=np.int32)
+        tokens = self._with_byte(part[0])
+        return np.array([token for token, data in tokens if part in data], dtype=np.int32)
 
     def _with_byte(self, byte: int) -> list[tuple[int, bytes]]:
         """The tokens that contain `byte`, with their bytes, ascending; few for brackets."""
-        found = self._byte_index.get(byte)
-        if found is None:
+        if byte not in self._byte_index:
             ids = self.trie.with_byte(byte).tolist()
-            found = self._byte_index[byte] = [(token, self.bytes_of(token)) for token in ids]
-        return found
+            self._byte_index[byte] = [(token, self.bytes_of(token)) for token in ids]
+        return self._byte_index[byte]
 
     def spell(self, text: bytes) -> tuple[int, ...] | None:
         """Fewest tokens that spell `text` exactly (ties: longest first token), or None."""
@@ -186,7 +184,7 @@ class Vocabulary:
         return tuple(spelling)
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Ids that spell `text`: the tokenizer's own where they are exact, else the fewest.
+        """Int32s that spell `text`: the tokenizer's own where they are exact, else the fewest.
 
         Raises UnspellableError where the vocabulary has no tokens for it.
         """
@@ -210,7 +208,7 @@ class Vocabulary:
                 reached.update(place + length for length, _ in self.trie.tokens_at(text, place))
         return max(reached)
 
-    def walk(self, table: Ids, start: int, *, ids: Ids | None = None) -> Ids:
+    def walk(self, table: Int32s, start: int, *, ids: Int32s | None = None) -> Int32s:
         """End state of every token from state `start` of a byte DFA.
 
         `table` is int32, C-contiguous, (S, 256); state 0 is dead (its row is 0). Returns int32

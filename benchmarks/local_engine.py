@@ -35,7 +35,7 @@ from nprdsl import Limits, Machine, Schema, Vocabulary
 from nprdsl.grammar.resolve import read_grammar
 from nprdsl.runtime.local import LocalEngine
 from nprdsl.runtime.local.forward import Forward
-from nprdsl.runtime.local.requests import Decoding, Job, Request
+from nprdsl.runtime.local.requests import Decoding, Job, ScheduledRequest
 from nprdsl.runtime.local.scheduler import Scheduler
 from nprdsl.runtime.sampling import Sampling
 
@@ -137,7 +137,7 @@ def speedup(model: PreTrainedModel, branches: int, repeats: int) -> Speedup:
 
 
 def interleave(
-    schedulers: dict[Decoding, Scheduler], requests: dict[Decoding, Request], branches: int
+    schedulers: dict[Decoding, Scheduler], requests: dict[Decoding, ScheduledRequest], branches: int
 ) -> dict[Decoding, list[tuple[float, float]]]:
     """One round together, then as many rounds in turn as there are branches, to the end of both."""
     times: dict[Decoding, list[tuple[float, float]]] = {d: [] for d in Decoding}
@@ -167,7 +167,7 @@ def overhead(requests: int, repeats: int) -> Overhead:
     rounds: list[tuple[int, float, float, float]] = []
     round_ = engine._scheduler.round
 
-    def watched() -> list[Request]:
+    def watched() -> list[ScheduledRequest]:
         before = asdict(engine.timings)
         ended = round_()
         now = asdict(engine.timings)

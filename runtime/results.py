@@ -4,14 +4,15 @@ for text that no schema constrained.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from nprdsl.machine.transcript import WrittenToken, parse_written
+from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.structure.events import EndReason
-
-if TYPE_CHECKING:
-    from nprdsl.trace.layout import Layout
-    from nprdsl.trace.trace import TokenTrace
+from nprdsl.structure.violations import TraceError
+from nprdsl.trace.layout import Layout
+from nprdsl.trace.trace import TokenTrace
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +90,60 @@ class GenerationError(RuntimeError):
     def __init__(self, result: Result) -> None:
         self.result = result
         super().__init__(f"request {result.request_id} failed: {result.error}")
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a request ended. `longest`: tokens on its longest path, for a request that was stopped
+    midway; `time_s`: since its submission."""
+
+    request_id: int
+    finish: EndReason
+    forwards: int
+    time_s: float
+    longest: int
+    error: str = ""
+
+
+def result_of(
+    bound: BoundSchema, prompt: tuple[int, ...], written: Sequence[WrittenToken], ending: Ending
+) -> Result:
+    """The result of a request that has ended, from the tokens of its trace in linear order.
+
+    Raises TraceError where a trace that came to its end is not legal, which would be a fault of
+    the engine. Of a request that was stopped midway `trace` and `layout` are None.
+    """
+    ids = tuple(token.token for token in written)
+    sampled = sum(token.sampled for token in written)
+    try:
+        trace = parse_written(bound, prompt, written)
+    except TraceError:
+        if ending.finish in (EndReason.COMPLETED, EndReason.BUDGET):
+            raise
+        trace = None
+    return Result(
+        request_id=ending.request_id,
+        prompt_ids=prompt,
+        text=bound.vocabulary.text(ids) if trace is None else trace.text,
+        token_ids=ids,
+        logprobs=tuple(token.logprob for token in written),
+        trace=trace,
+        layout=None if trace is None else trace.layout,
+        answer="" if trace is None else _answer(trace),
+        finish=ending.finish,
+        usage=Usage(
+            prompt_tokens=len(prompt),
+            sampled_tokens=sampled,
+            forced_tokens=len(ids) - sampled,
+            critical_path=ending.longest if trace is None else trace.graph.critical_path,
+            forwards=ending.forwards,
+            time_s=ending.time_s,
+        ),
+        error=ending.error,
+    )
+
+
+def _answer(trace: TokenTrace) -> str:
+    """The text of the last rule `answer`, "" where there is none."""
+    answers = trace.find("answer")
+    return answers[-1].text.strip() if answers else ""

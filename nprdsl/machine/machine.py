@@ -1,16 +1,15 @@
-"""The fork/join machine: what a generation does next, without any engine.
+"""The fork/join machine: what one generation does next, independent of any engine.
 
-It holds a matcher and an account for every branch. It is told the tokens that live branches sampled
-and answers with actions: feed these tokens, fork, join, end. Headers, labels, glue and joins are
-forced by it; masks come from it; the budget is kept by it, so that every trace that ends is legal
-whatever the budget. Any engine that can feed tokens, return logits, alias KV on a fork and merge it
-on a join can run it.
+It holds a matcher and an account for every branch. An engine asks for the mask of each live branch,
+samples, and gives the token to `advance`; the machine answers with actions: feed these tokens,
+fork, join, end. It forces headers, labels, glue and joins, and keeps the budget, so that every
+trace that ends is legal whatever the budget. Any engine can run it that can feed tokens, return
+logits, share a branch's KV with its children on a fork, and merge theirs on a join.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -26,16 +25,9 @@ from nprdsl.machine.actions import (
     JoinAction,
     JoinPolicy,
 )
-from nprdsl.machine.branch_state import (
-    BranchState,
-    Forked,
-    Written,
-    follow_scopes,
-    open_scopes,
-    scope_slack,
-)
+from nprdsl.machine.branch_state import BranchState, cap_slack, follow_caps, open_caps
 from nprdsl.machine.budget import DEFAULT_LIMITS, Account, LimitError, Limits, share_out
-from nprdsl.machine.closing import closing_tokens
+from nprdsl.machine.transcript import Transcript, WrittenToken, parse_written
 from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.masks.matcher import Matcher
 from nprdsl.structure.events import (
@@ -49,16 +41,20 @@ from nprdsl.structure.events import (
     TokenEvent,
 )
 from nprdsl.structure.tag_machine import Mode, TagState
-from nprdsl.tokens.bitmask import Mask
+from nprdsl.tokens.bitmask import Mask, unpack
 from nprdsl.tokens.spelling import NEVER
 from nprdsl.trace.trace import TokenTrace
 
 # A token event before anyone has asked for it: most generations are not watched.
-_Wrote = tuple[BranchState, tuple[int, ...], bool]
+_PendingTokens = tuple[BranchState, tuple[int, ...], bool]  # the last: whether they were sampled
+_FILLERS = (b".", b"-", b"x", b"0", b"1", b"a")  # to close a field where any text will do
 
 
 class Machine:
-    """One generation. Raises `LimitError` at once if no legal trace fits the limits."""
+    """One generation. Raises `LimitError` at once if no legal trace fits the limits.
+
+    `transcript` holds the tokens that were written; `ended` says why it is over, None before.
+    """
 
     def __init__(
         self,
@@ -76,16 +72,15 @@ class Machine:
         self._tags = self._automaton.machine(Mode.FORKING)
         self._caps = frozenset(limits.rule_tokens)
         self._rule_tokens = dict(limits.rule_tokens)
-        self._events: list[Event | _Wrote] = []
+        self.transcript: Transcript[WrittenToken] = Transcript()
+        self._events: list[Event | _PendingTokens] = []
         self._actions: list[Action] = []
         self._check_limits()
-        root = BranchState(ROOT, (), self._matcher(self._tags.initial), self._open(), None)
-        open_scopes(root, self._caps)
+        account = Account(self.limits.max_tokens)
+        root = BranchState(ROOT, (), self._matcher(self._tags.initial), account, None)
+        open_caps(root, self._caps)
         self._branches = [root]
         self._live: list[int] = []
-
-    def _open(self) -> Account:
-        return Account(self.limits.max_tokens)
 
     def _check_limits(self) -> None:
         minimum = self._matcher(self._tags.initial).cost
@@ -130,7 +125,7 @@ class Machine:
         """The tokens that a branch may spend beyond those of its cheapest end."""
         slack = state.account.left - state.matcher.cost
         if self._caps:
-            slack = min(slack, scope_slack(state, self._rule_tokens))
+            slack = min(slack, cap_slack(state, self._rule_tokens))
         return slack
 
     def rule(self, branch: int) -> str:
@@ -142,7 +137,7 @@ class Machine:
         return self._branches[branch].path
 
     def position_in_branch(self, branch: int) -> int:
-        """How many tokens were appended to the branch so far."""
+        """How many tokens were written on the branch so far."""
         return self._branches[branch].account.spent
 
     def left(self, branch: int) -> int:
@@ -152,7 +147,7 @@ class Machine:
     def drain_events(self) -> list[Event]:
         """What happened since the last call."""
         events, self._events = self._events, []
-        return [self._told(*event) if isinstance(event, tuple) else event for event in events]
+        return [self._token_event(*e) if isinstance(e, tuple) else e for e in events]
 
     # moving
 
@@ -168,10 +163,10 @@ class Machine:
         assert branch in self._live, f"branch {branch} does not wait for a token"
         state = self._branches[branch]
         self._step(state, token)
-        self._write(state, (token,), sampled=True, logprob=logprob)
-        if state.matcher.chooses and not self._spent(state):  # it waits where it waited
-            self._actions.append(FeedAction(branch, (token,)))
-            return self._drain()
+        self.transcript.write(branch, WrittenToken(token, True, logprob))
+        self._events.append((state, (token,), True))
+        if state.matcher.chooses and not (branch == ROOT and self._spent(state)):
+            return [FeedAction(branch, (token,))]  # it waits where it waited
         self._live.remove(branch)
         if branch == ROOT and token == self.bound.vocabulary.eos_id:
             self._end(EndReason.COMPLETED)
@@ -199,16 +194,14 @@ class Machine:
         """Feed `pending` and all that is forced, then fork, finish, or wait for a sample."""
         forced = tuple(state.matcher.forced())
         if forced:
-            for token in forced:
-                self._step(state, token)
-            self._write(state, forced, sampled=False, logprob=None)
+            self._force(state, forced)
         if pending or forced:
             self._actions.append(FeedAction(state.number, pending + forced))
         if state.matcher.structure.fork is not None:
             self._fork(state)
         elif state.matcher.finished:
             self._finish(state)
-        elif self._spent(state):
+        elif state.number == ROOT and self._spent(state):
             self._end(EndReason.BUDGET)
         elif state.matcher.chooses:
             self._wait(state)
@@ -216,8 +209,8 @@ class Machine:
             self._run_on(state, ())
 
     def _spent(self, state: BranchState) -> bool:
-        """The trace may end here, and nothing is left to write more."""
-        return state.number == ROOT and self._slack(state) <= 0 and state.matcher.may_end
+        """Whether the trunk may end here, and has no budget to write more."""
+        return self._slack(state) <= 0 and state.matcher.may_end
 
     def _wait(self, state: BranchState) -> None:
         self._live.append(state.number)
@@ -225,27 +218,23 @@ class Machine:
 
     def _step(self, state: BranchState, token: int) -> None:
         """Move a branch by one token, and account for it."""
-        before, tag = state.matcher.structure, None
-        if self._caps:
-            tag = state.matcher.completes(token)
+        tag = state.matcher.completes(token) if self._caps else None
+        before = None if tag is None else state.matcher.structure
         state.matcher.advance(token)
-        if tag is not None:
-            follow_scopes(state, self._caps, before, tag)
+        if tag is not None and before is not None:
+            follow_caps(state, self._caps, before, tag)
         state.account.spend(1)
 
-    def _write(
-        self,
-        state: BranchState,
-        tokens: tuple[int, ...],
-        *,
-        sampled: bool,
-        logprob: float | None,
-    ) -> None:
+    def _force(self, state: BranchState, tokens: tuple[int, ...]) -> None:
+        """Write tokens that the model does not choose."""
         for token in tokens:
-            state.written.append(Written(token, sampled, logprob))
-        self._events.append((state, tokens, sampled))
+            self._step(state, token)
+        self.transcript.write(state.number, *[WrittenToken(t, False, None) for t in tokens])
+        self._events.append((state, tokens, False))
 
-    def _told(self, state: BranchState, tokens: tuple[int, ...], sampled: bool) -> TokenEvent:
+    def _token_event(
+        self, state: BranchState, tokens: tuple[int, ...], sampled: bool
+    ) -> TokenEvent:
         text = self.bound.vocabulary.text(tokens)
         return TokenEvent(state.number, state.path, tokens, text, not sampled)
 
@@ -264,11 +253,11 @@ class Machine:
         for index, (matcher, share) in enumerate(zip(starts, shares, strict=True)):
             path = (*parent.path, parent.forks, index)
             child = BranchState(first + index, path, matcher, Account(share), parent.number)
-            open_scopes(child, self._caps)
+            open_caps(child, self._caps)
             self._branches.append(child)
         parent.forks += 1
         parent.children = tuple(range(first, first + count))
-        parent.written.append(Forked(parent.children))
+        self.transcript.fork(parent.number, parent.children)
         labels = tuple(
             values[0].text if values else str(i + 1)
             for i, values in enumerate(items if items is not None else [()] * count)
@@ -296,6 +285,7 @@ class Machine:
             return
         if state.reason is None:
             state.reason = BranchReason.BUDGET if state.squeezed else BranchReason.COMPLETED
+        self.transcript.end(state.number)
         self._events.append(BranchEndEvent(state.number, state.reason))
         assert state.parent is not None
         parent = self._branches[state.parent]
@@ -318,16 +308,36 @@ class Machine:
         if state.number in self._live:
             self._live.remove(state.number)
         while not state.matcher.finished and not state.children:
-            tokens = closing_tokens(self._automaton, state.matcher)
-            for token in tokens:
-                self._step(state, token)
-            self._write(state, tokens, sampled=False, logprob=None)
+            tokens = self._closing(state.matcher)
+            self._force(state, tokens)
             self._run_on(state, tokens)
             if state.number in self._live:
                 self._live.remove(state.number)
             for number in state.children:
                 if not self._branches[number].matcher.finished:
                     self._cut(self._branches[number])
+
+    def _closing(self, matcher: Matcher) -> tuple[int, ...]:
+        """The fewest tokens to the matcher's next fork or end, without the model; it stays where it
+        is."""
+        tokens: list[int] = []
+        matcher = matcher.fork()
+        while not matcher.finished and matcher.structure.fork is None:
+            run = matcher.forced() or [self._cheapest(matcher)]
+            for token in run:
+                matcher.advance(token)
+            tokens += run
+        return tuple(tokens)
+
+    def _cheapest(self, matcher: Matcher) -> int:
+        """A token that brings the end nearer: a plain character where any text will do."""
+        vocabulary = self.bound.vocabulary
+        allowed = unpack(matcher.tight(0), vocabulary.size)
+        for filler in _FILLERS:
+            spelled = vocabulary.spell(filler)
+            if spelled is not None and len(spelled) == 1 and allowed[spelled[0]]:
+                return spelled[0]
+        return int(np.argmax(allowed))
 
     def _merge(self, parent: BranchState) -> None:
         children = [self._branches[n] for n in parent.children]
@@ -338,10 +348,11 @@ class Machine:
         kind = DropAction if reread else JoinAction
         self._actions.append(kind(parent.number, parent.children))
         self._events.append(JoinEvent(parent.number, parent.children))
-        again = tuple(w.token for c in children for w in self._linear(c)) if reread else ()
+        read = self.transcript.linear
+        again = tuple(w.token for c in parent.children for w in read(c)) if reread else ()
         parent.children = ()
         parent.matcher = self._matcher(self._tags.joined(parent.matcher.structure))
-        open_scopes(parent, self._caps)
+        open_caps(parent, self._caps)
         if again:
             self._actions.append(FeedAction(parent.number, again))
         self._run_on(parent, ())
@@ -349,37 +360,22 @@ class Machine:
     def _end(self, reason: EndReason) -> None:
         self.ended = reason
         self._live.clear()
+        self.transcript.end(ROOT)
         self._actions.append(EndAction(reason))
         self._events.append(EndEvent(reason))
 
     # what was written
 
-    def _linear(self, state: BranchState) -> list[Written]:
-        """The tokens of a branch and of all that forked from it, in the order of the trace."""
-        found: list[Written] = []
-        for item in state.written:
-            if isinstance(item, Forked):
-                for number in item.children:
-                    found += self._linear(self._branches[number])
-            else:
-                found.append(item)
-        return found
-
     @property
-    def written(self) -> list[Written]:
+    def written(self) -> list[WrittenToken]:
         """All tokens of the trace so far, in linear order."""
-        return self._linear(self._branches[ROOT])
+        return self.transcript.linear()
 
     @property
     def logprobs(self) -> list[float | None]:
         """For every token of the trace, in linear order; None where it was forced."""
-        return [w.logprob for w in self.written]
+        return [token.logprob for token in self.written]
 
     def trace(self) -> TokenTrace:
         """The trace, read back by the parser. Raises `TraceError` if it was stopped midway."""
-        written = self.written
-        ids = (*self.prompt, *(w.token for w in written))
-        parsed = self.bound.parse(ids, prompt=len(self.prompt))
-        sampled = np.zeros(len(ids), np.uint8)
-        sampled[len(self.prompt) :] = [w.sampled for w in written]
-        return replace(parsed, sampled=sampled)
+        return parse_written(self.bound, self.prompt, self.written)

@@ -1,21 +1,32 @@
-"""Attention over the KV log: each request's rows attend to that request's extent only.
+"""Attention over the KV log: the rows of each request attend to that request's extent only.
 
 Installed for the time of one forward through transformers' AttentionInterface; outside of it the
-model keeps its own implementation, so a trainer can share it. Query heads that share a KV head are
-folded into the query axis, so that keys and values are never repeated (2x and more at long prefixes
-on a CPU).
+model keeps its own implementation, so a trainer can share it.
+
+Requests whose extents are equally long and evenly spaced attend in one call: their keys are then
+one strided view of the log, so a forward of a hundred requests costs a few calls instead of a
+hundred, and no key or value is copied. In such a call every extent gets equally many rows, the
+missing ones padded and masked. Requests that feed many rows (prompts) attend alone, since they
+would pad all others to their size. Query heads that share a KV head are folded into the query axis,
+so that keys and values need not be repeated (2x and more at long prefixes on a CPU).
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from types import TracebackType
+from typing import Final
 
+import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 
-from nprdsl.runtime.local.attention_batches import NOBODY, Lanes
+MOST_SHARED_ROWS: Final = 16  # of a request that attends together with others
+FARTHEST: Final = 2  # extent lengths between the starts of neighbours in one call
 
 _NUMBERS = itertools.count()
 # What the `_attn_implementation` property stores; its setter would cost 36 us a forward.
@@ -23,17 +34,129 @@ _NAME = "_attn_implementation_internal"
 _REFUSED = {"s_aux": "attention sinks", "position_bias": "learned position biases"}
 
 
+@dataclass(frozen=True, slots=True)
+class RowGroup:
+    """Rows `first` to `last` (exclusive) of a forward are of one request, which has used `width`
+    slots of the `length` from `start` on."""
+
+    first: int
+    last: int
+    start: int
+    length: int
+    width: int
+
+    @property
+    def rows(self) -> int:
+        return self.last - self.first
+
+
+@dataclass(slots=True)
+class AttentionCall:
+    """One call of the attention function: over `count` extents of `length` slots from `start` on,
+    of which the first `width` are read. Each extent has `rows` padded rows; those of the call are
+    numbered from `first` on."""
+
+    start: int
+    length: int
+    count: int
+    width: int
+    rows: int
+    first: int
+
+    @property
+    def end(self) -> int:
+        """One past its last padded row."""
+        return self.first + self.count * self.rows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AttentionPlan:
+    """The calls of a forward, in every layer the same.
+
+    `members[c]` are the groups of call c. Group i begins at the padded row `first[i]`, and has
+    `rows[i]` of them. `row_of` int64 [padded rows] and `padded_of` int64 [rows] lead from padded
+    rows to rows and back; both are None where they are the same.
+    """
+
+    calls: tuple[AttentionCall, ...] = ()
+    members: tuple[tuple[int, ...], ...] = ()
+    first: tuple[int, ...] = ()
+    rows: tuple[int, ...] = ()
+    row_of: torch.Tensor | None = None
+    padded_of: torch.Tensor | None = None
+
+    def widen(self, groups: Sequence[RowGroup]) -> None:
+        """For a forward of the same groups, which have only grown wider."""
+        for call, members in zip(self.calls, self.members, strict=True):
+            call.width = max([groups[i].width for i in members])
+
+
+def plan_attention(groups: Sequence[RowGroup], device: torch.device) -> AttentionPlan:
+    """Which of the groups attend in one call, and where their rows are padded."""
+    calls: list[AttentionCall] = []
+    first, rows = [0] * len(groups), [0] * len(groups)
+    together = tuple(map(tuple, _together(groups)))
+    for members in together:
+        lowest, highest = groups[members[0]], groups[members[-1]]
+        call = AttentionCall(
+            start=lowest.start,
+            length=lowest.length,
+            count=(highest.start - lowest.start) // lowest.length + 1,
+            width=max(groups[i].width for i in members),
+            rows=max(groups[i].rows for i in members),
+            first=calls[-1].end if calls else 0,
+        )
+        calls.append(call)
+        for i in members:
+            extent = (groups[i].start - lowest.start) // lowest.length
+            first[i], rows[i] = call.first + extent * call.rows, call.rows
+    total = calls[-1].end
+    padded_of = np.concatenate(
+        [np.arange(f, f + g.rows) for f, g in zip(first, groups, strict=True)]
+    )
+    there = back = None
+    if total != len(padded_of) or (padded_of != np.arange(total)).any():
+        row_of = np.zeros(total, np.int64)
+        row_of[padded_of] = np.arange(len(padded_of))
+        there, back = (torch.from_numpy(numbers).to(device) for numbers in (row_of, padded_of))
+    return AttentionPlan(tuple(calls), together, tuple(first), tuple(rows), there, back)
+
+
+def _together(groups: Sequence[RowGroup]) -> Iterator[list[int]]:
+    """The groups of each call, ascending by their slots.
+
+    Groups of one call have rows of the same power of two, since all are padded to the most. What
+    decides here may not change while the same branches feed: masks grow in place.
+    """
+    alike: dict[tuple[int, int, int], list[int]] = {}
+    for i, group in enumerate(groups):
+        if group.rows > MOST_SHARED_ROWS:
+            yield [i]
+        else:
+            kind = (group.length, group.start % group.length, group.rows.bit_length())
+            alike.setdefault(kind, []).append(i)
+    for members in alike.values():
+        members.sort(key=lambda i: groups[i].start)
+        near = members[:1]
+        for before, after in pairwise(members):
+            if groups[after].start - groups[before].start > FARTHEST * groups[after].length:
+                yield near
+                near = []
+            near.append(after)
+        yield near
+
+
 class LogAttention:
     """One model's attention function, which the model uses inside `with attention:`.
 
-    `seating` is to be set before. The mask it gets is additive and folded: `[1, 1, fold * seats,
-    width]`, lane after lane, in a lane `fold` copies of its seats; columns count from the start of
-    the lane's extent.
+    `plan` is to be set before. The mask it gets is additive and folded: `[1, 1, fold * padded rows,
+    width]`, extent after extent, in an extent `fold` copies of its rows; columns count from the
+    start of the extent. `calls` counts how often the model has called it inside the block.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.name = f"nprdsl_log_{next(_NUMBERS)}"
-        self.seating = NOBODY
+        self.plan = AttentionPlan()
         self.calls = 0
         self._settings = [vars(config) for config in _configs(model)]
         self._before: list[str] = []
@@ -73,19 +196,18 @@ class LogAttention:
             if others.get(name) is not None:
                 raise NotImplementedError(f"{what} (`{name}`) are not supported")
         self.calls += 1
-        rows = self.seating.row_of
-        seated = query if rows is None else query.index_select(2, rows)
-        parts = [
-            _attend(lanes, seated, key, value, attention_mask, scaling, softcap)
-            for lanes in self.seating.lanes
+        rows, back = self.plan.row_of, self.plan.padded_of
+        padded = query if rows is None else query.index_select(2, rows)
+        outputs = [
+            _attend(call, padded, key, value, attention_mask, scaling, softcap)
+            for call in self.plan.calls
         ]
-        out = parts[0] if len(parts) == 1 else torch.cat(parts)
-        seats = self.seating.seat_of
-        return (out if seats is None else out.index_select(0, seats))[None], None
+        output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        return (output if back is None else output.index_select(0, back))[None], None
 
 
 def _attend(
-    lanes: Lanes,
+    call: AttentionCall,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -93,28 +215,30 @@ def _attend(
     scaling: float | None,
     softcap: float | None,
 ) -> torch.Tensor:
-    """What the seats of some lanes read, `[seats, heads, dim]`."""
+    """What the padded rows of one call read, `[padded rows, heads, dim]`."""
     heads, kv_heads, dim = query.shape[1], key.shape[1], query.shape[3]
-    fold, count, rows = heads // kv_heads, lanes.count, lanes.rows
-    own = query[0].narrow(1, lanes.seat, lanes.seats).view(kv_heads, fold, count, rows, dim)
+    fold, count, rows = heads // kv_heads, call.count, call.rows
+    total = count * rows
+    own = query[0].narrow(1, call.first, total).view(kv_heads, fold, count, rows, dim)
     folded = own.permute(2, 0, 1, 3, 4).reshape(count, kv_heads, fold * rows, dim)
-    hidden = mask[0, 0].narrow(0, fold * lanes.seat, fold * lanes.seats)
-    hidden = hidden.view(count, 1, fold * rows, -1).narrow(3, 0, lanes.width)
-    k, v = _entries(lanes, key), _entries(lanes, value)
+    hidden = mask[0, 0].narrow(0, fold * call.first, fold * total)
+    hidden = hidden.view(count, 1, fold * rows, -1).narrow(3, 0, call.width)
+    k, v = _entries(call, key), _entries(call, value)
     if softcap is None:
         out = scaled_dot_product_attention(folded, k, v, attn_mask=hidden, scale=scaling)
     else:
         out = _capped(folded, k, v, hidden, scaling, softcap)
-    return out.view(count, heads, rows, dim).transpose(1, 2).reshape(lanes.seats, heads, dim)
+    return out.view(count, heads, rows, dim).transpose(1, 2).reshape(total, heads, dim)
 
 
-def _entries(lanes: Lanes, log: torch.Tensor) -> torch.Tensor:
-    """The entries of all lanes, `[count, kv_heads, width, dim]`: a view of the log."""
-    if lanes.count == 1:
-        return log.narrow(2, lanes.start, lanes.width)
-    extents = log[0].narrow(1, lanes.start, lanes.count * lanes.length)
-    by_lane = extents.view(log.shape[1], lanes.count, lanes.length, log.shape[3])
-    return by_lane.narrow(2, 0, lanes.width).transpose(0, 1)
+def _entries(call: AttentionCall, log: torch.Tensor) -> torch.Tensor:
+    """The keys or values of a call's extents, `[count, kv_heads, width, dim]`: a view of the
+    log."""
+    if call.count == 1:
+        return log.narrow(2, call.start, call.width)
+    extents = log[0].narrow(1, call.start, call.count * call.length)
+    by_extent = extents.view(log.shape[1], call.count, call.length, log.shape[3])
+    return by_extent.narrow(2, 0, call.width).transpose(0, 1)
 
 
 def _capped(

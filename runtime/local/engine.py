@@ -1,9 +1,9 @@
 """The embedded engine: schema, prompt and model in; a legal trace and its log-probabilities out.
 
-Everything that runs at once shares one KV log and one forward a round (`scheduler`). Calls from
-several threads are served together; each waits for its own results. On a CPU that others use too,
-set GOMP_SPINCOUNT=0 and OMP_WAIT_POLICY=passive before torch is imported: its threads then do not
-wait busily.
+Everything that runs at once shares one KV log and one forward a round (`Scheduler`). Calls may come
+from several threads: whichever waits runs the next round, for all. On a CPU that others use too,
+set GOMP_SPINCOUNT=0 and OMP_WAIT_POLICY=passive before torch is imported, so that its threads do
+not wait busily.
 """
 
 from __future__ import annotations
@@ -20,14 +20,12 @@ from nprdsl.machine.machine import Machine
 from nprdsl.runtime.engine import Engine, Submission, own_sampling
 from nprdsl.runtime.kv_reservation import most_fed
 from nprdsl.runtime.local.forward import Forward
-from nprdsl.runtime.local.free_run import FreeRun, any_token
 from nprdsl.runtime.local.loading import load_model
 from nprdsl.runtime.local.probe import probe
-from nprdsl.runtime.local.requests import Decoding, Job, Request
+from nprdsl.runtime.local.requests import Decoding, FreeRun, Job, ScheduledRequest, any_token
 from nprdsl.runtime.local.scheduler import Scheduler, Timings
-from nprdsl.runtime.outcome import Ending, outcome
 from nprdsl.runtime.prompts import Ids, PromptEncoder
-from nprdsl.runtime.results import Completion, Result
+from nprdsl.runtime.results import Completion, Ending, Result, result_of
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.structure.events import Event
 from nprdsl.tokens.vocabulary import Vocabulary
@@ -38,7 +36,7 @@ MAX_ROWS = 512
 
 @dataclass(frozen=True, slots=True)
 class _Running:
-    request: Request
+    request: ScheduledRequest
     machine: Machine
 
 
@@ -129,9 +127,10 @@ class LocalEngine(Engine):
     def _events(self, number: int) -> Iterator[Event]:
         running = self._open[number]
         while running.request.ended is None:
-            events = self._round(running)
+            self._round(running)
+            with self._lock:
+                events = running.machine.drain_events()
             yield from events
-        yield from running.machine.drain_events()
 
     def wait(self, number: int) -> Result:
         with self._lock:
@@ -174,14 +173,13 @@ class LocalEngine(Engine):
         with self._lock:
             self._open.pop(number, None)
 
-    def _round(self, running: _Running) -> list[Event]:
+    def _round(self, running: _Running) -> None:
         with self._lock:
-            if running.request.ended is None:
+            if running.request.ended is None:  # another thread may have run the last one
                 self._scheduler.round()
-            return list(running.machine.drain_events())
 
 
-def _completion(request: Request, run: FreeRun, vocabulary: Vocabulary) -> Completion:
+def _completion(request: ScheduledRequest, run: FreeRun, vocabulary: Vocabulary) -> Completion:
     finish = request.ended
     assert finish is not None, "the request has not ended"
     ended = run.token_ids[-1:] == [vocabulary.eos_id]
@@ -207,10 +205,10 @@ def _result(running: _Running) -> Result:
         longest=_longest(request),
         error=request.error,
     )
-    return outcome(machine.bound, machine.prompt, machine.written, ending)
+    return result_of(machine.bound, machine.prompt, machine.written, ending)
 
 
-def _longest(request: Request) -> int:
+def _longest(request: ScheduledRequest) -> int:
     """Tokens of the longest path so far, by positions."""
     log = request.log
     if not log.used:

@@ -1,7 +1,7 @@
 """One forward of a Hugging Face causal LM: rows of (token, position, visible columns) to logits.
 
-All rows of all branches of all requests stand in one sequence of batch 1. The keys and values of
-every row are in the log before any row attends, so one forward may hold a parent's tokens and its
+The rows of all branches of all requests stand in one sequence of batch 1. Keys and values of every
+row are in the log before any row attends, so one forward may hold a parent's tokens and its
 children's.
 """
 
@@ -16,11 +16,10 @@ import torch
 from transformers import PreTrainedModel
 
 from nprdsl.runtime.errors import UnsupportedModelError
-from nprdsl.runtime.local.attention import LogAttention
-from nprdsl.runtime.local.attention_batches import RowGroup, Seating, seating
+from nprdsl.runtime.local.attention import LogAttention, RowGroup, plan_attention
+from nprdsl.runtime.local.attention_mask import AttentionMask, RequestRows
 from nprdsl.runtime.local.kv_log import Extent, KvLog
-from nprdsl.runtime.local.masks import MaskBuilder, Part
-from nprdsl.runtime.local.trace_log import Run, TraceLog
+from nprdsl.runtime.local.trace_log import TokenRun, TraceLog
 
 KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
 
@@ -38,25 +37,31 @@ class Forward:
         self.log = KvLog(config.num_hidden_layers, max_kv_tokens)
         self.attention = LogAttention(model)
         fold = heads // (config.to_dict().get("num_key_value_heads") or heads)
-        self.masks = MaskBuilder(fold, window, model.dtype, model.device)
+        self.mask = AttentionMask(fold, window, model.dtype, model.device)
         self.model_s = 0.0  # seconds inside the model so far
+        self._key: Hashable = None  # of the forward before
         self._per_kind = len(kinds) > 1
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     @torch.no_grad()
-    def __call__(self, parts: list[Part], keep: list[int], key: Hashable = None) -> torch.Tensor:
-        """Feeds the parts; gives float32 logits `[len(keep), vocabulary]` of the rows `keep`.
+    def __call__(
+        self, fed: list[RequestRows], keep: list[int], key: Hashable = None
+    ) -> torch.Tensor:
+        """Feeds what `arrange` gave; float32 logits `[len(keep), vocabulary]` of the rows `keep`.
 
-        `key` as in `MaskBuilder.full`. The rows' keys and values stay in the log.
+        `key`: see `AttentionMask.full`. The rows' keys and values stay in the log.
         """
-        rows = parts[-1].group.last
-        tokens, positions, slots = self._rows(parts)
-        self.log.place(slots, max(p.group.start + p.group.length for p in parts))
-        chosen = None if keep == list(range(rows)) else self._tensor(keep)
+        groups = [rows.group for rows in fed]
+        tokens, positions, slots = self._rows(fed)
+        self.log.place(slots, max([group.start + group.length for group in groups]))
+        chosen = None if keep == list(range(groups[-1].last)) else self._tensor(keep)
         options = {} if chosen is None or not self._keeps else {"logits_to_keep": chosen}
-        groups = [part.group for part in parts]
-        seats = self.attention.seating = seating(groups, self.device, self.attention.seating)
-        mask = self._mask(parts, seats, key)
+        if key is None or key != self._key:
+            self.attention.plan = plan_attention(groups, self.device)
+        else:
+            self.attention.plan.widen(groups)
+        self._key = key
+        mask = self._masks(fed, key)
         with self.attention:
             begin = time.perf_counter()
             output = self.model(
@@ -73,24 +78,29 @@ class Forward:
             logits = logits[chosen]
         return logits.float()
 
-    def _mask(
-        self, parts: list[Part], seats: Seating, key: Hashable
+    def _masks(
+        self, fed: list[RequestRows], key: Hashable
     ) -> torch.Tensor | dict[str, torch.Tensor]:
-        if self.masks.window is None:
-            return self.masks.full(parts, seats, key)
-        sliding = self.masks.sliding(parts, seats)
+        """The mask of all layers, or one for each kind of layer."""
+        plan = self.attention.plan
+        if self.mask.window is None:
+            return self.mask.full(fed, plan, key)
+        sliding = self.mask.sliding(fed, plan)
         if not self._per_kind:
             return sliding
-        full = self.masks.full(parts, seats, key)
+        full = self.mask.full(fed, plan, key)
         return {"full_attention": full, "sliding_attention": sliding}
 
-    def _rows(self, parts: list[Part]) -> tuple[torch.Tensor, torch.Tensor, slice | torch.Tensor]:
+    def _rows(
+        self, fed: list[RequestRows]
+    ) -> tuple[torch.Tensor, torch.Tensor, slice | torch.Tensor]:
+        """Tokens and positions, int64 [1, rows], and the slots of the log, int64 [rows]."""
         tokens: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
-        for part in parts:
-            start, runs = part.group.start, part.runs
-            if part.group.rows == len(runs):  # one token each, as nearly always
+        for rows in fed:
+            start, runs = rows.group.start, rows.runs
+            if rows.group.rows == len(runs):  # one token each, as nearly always
                 tokens += [run.tokens[0] for run in runs]
                 positions += [run.position for run in runs]
                 slots += [start + run.column for run in runs]
@@ -110,16 +120,16 @@ class Forward:
         return torch.from_numpy(np.array(numbers, dtype=np.int64)).to(self.device)
 
 
-def arrange(fed: list[tuple[TraceLog, Extent, list[Run]]]) -> list[Part]:
-    """Numbers the rows of a forward: one part for each request that feeds."""
-    parts, first = [], 0
+def arrange(fed: list[tuple[TraceLog, Extent, list[TokenRun]]]) -> list[RequestRows]:
+    """Numbers the rows of a forward, request after request."""
+    arranged, first = [], 0
     for log, extent, runs in fed:
         last = first + sum([len(run.tokens) for run in runs])
-        width = max([run.column + len(run.tokens) for run in runs])
+        width = runs[-1].column + len(runs[-1].tokens)  # runs are ascending
         group = RowGroup(first, last, extent.start, extent.length, width)
-        parts.append(Part(log, runs, group))
+        arranged.append(RequestRows(log, runs, group))
         first = last
-    return parts
+    return arranged
 
 
 def _layer_kinds(model: PreTrainedModel) -> frozenset[str]:

@@ -49,7 +49,8 @@ class SlotPool:
         """The lowest free extent of `length` slots or a few more, or None while there is no room.
 
         Where there is room, lengths are rounded up by an eighth at most, so that extents of
-        requests that want nearly as much are equal (see `nprdsl.runtime.local.attention_batches`).
+        requests that want nearly as much are equal, and such requests attend together (see
+        `nprdsl.runtime.local.attention`).
         """
         assert owner not in self._owned and length > 0
         for wanted in (_rounded(length), length):
@@ -178,9 +179,3 @@ class KvLog(Cache):  # type: ignore[misc]
     def clear(self, extent: Extent) -> None:
         for layer in self._layers:
             layer.clear(extent)
-
-    @property
-    def bytes(self) -> int:
-        """Memory that the layers hold."""
-        tensors = [t for layer in self._layers for t in (layer.keys, layer.values) if t is not None]
-        return sum(t.numel() * t.element_size() for t in tensors)

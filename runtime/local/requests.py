@@ -1,4 +1,8 @@
-"""One request on its way through the scheduler: its machine, its log, what it draws next."""
+"""One request on its way through the scheduler: its machine, its log, what its branches draw.
+
+A `FreeRun` takes a machine's place where no schema constrains the text, so that plain text is
+sampled in the same forwards, with the same settings and seeds, as traces are.
+"""
 
 from __future__ import annotations
 
@@ -6,37 +10,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
 
-from nprdsl.machine.actions import Action, FeedAction
-from nprdsl.runtime.drawing.mask_application import Packed
-from nprdsl.runtime.drawing.penalty_counts import Histories
-from nprdsl.runtime.drawing.sampler import Draw
-from nprdsl.runtime.drawing.uniform import branch_key, uniform
+import numpy as np
+
+from nprdsl.machine.actions import ROOT, Action, EndAction, FeedAction
+from nprdsl.runtime.drawing.draws import BranchDraws, Driver
 from nprdsl.runtime.local.kv_log import Extent
-from nprdsl.runtime.local.trace_log import Run, TraceLog
+from nprdsl.runtime.local.trace_log import TokenRun, TraceLog
 from nprdsl.runtime.sampling import DEFAULT, Sampling
-from nprdsl.structure.events import EndReason, Event
-
-
-class Driver(Protocol):
-    """What the scheduler asks of a `nprdsl.machine.machine.Machine`."""
-
-    @property
-    def live(self) -> tuple[int, ...]: ...
-    @property
-    def ended(self) -> EndReason | None: ...
-    def start(self) -> Sequence[Action]: ...
-    def advance(
-        self, branch: int, token: int, logprob: float | None = None
-    ) -> Sequence[Action]: ...
-    def abort(self) -> Sequence[Action]: ...
-    def fail(self) -> Sequence[Action]: ...
-    def mask(self, branch: int) -> Packed: ...
-    def rule(self, branch: int) -> str: ...
-    def path(self, branch: int) -> tuple[int, ...]: ...
-    def position_in_branch(self, branch: int) -> int: ...
-    def drain_events(self) -> Sequence[Event]: ...
+from nprdsl.structure.events import EndReason
+from nprdsl.tokens.bitmask import Mask
 
 
 class Decoding(StrEnum):
@@ -57,13 +40,15 @@ class Job:
     decoding: Decoding = Decoding.PARALLEL
 
 
-class Request:
-    """A submitted job: waiting until `begin`, then running until `ended`."""
+class ScheduledRequest:
+    """A submitted job: waiting until `begin`, then running until `ended`. `forwards` counts the
+    model calls that it took part in; times are those of `time.perf_counter`."""
 
     def __init__(self, number: int, job: Job) -> None:
         self.number = number
         self.job = job
         self.machine = job.machine
+        self.draws = BranchDraws(job.machine, job.sampling, job.sampling.seed)
         self.extent = Extent(0, 0)
         self.log = TraceLog(0)
         self.forwards = 0
@@ -71,15 +56,12 @@ class Request:
         self.submitted_s = time.perf_counter()
         self.ended_s = self.submitted_s
         self._in_turn = job.decoding is Decoding.IN_TURN
-        self._keys: dict[int, int] = {}
-        penalised = job.sampling.penalises
-        self._histories = Histories() if penalised else None
 
     def begin(self, extent: Extent) -> None:
         """Feeds the prompt into the slots of `extent` and starts the machine."""
         self.extent = extent
         self.log = TraceLog(extent.length)
-        self.log.apply([FeedAction(0, self.job.prompt)])
+        self.log.apply([FeedAction(ROOT, self.job.prompt)])
         self.apply(self.machine.start())
 
     @property
@@ -87,12 +69,13 @@ class Request:
         return EndReason.FAILED if self.error else self.machine.ended
 
     def apply(self, actions: Sequence[Action]) -> None:
+        """Does what the machine asks, and counts for penalties."""
         self.log.apply(actions)
-        if self._histories is not None:
-            self._histories.apply(actions)
+        if self.draws.histories is not None:
+            self.draws.histories.apply(actions)
 
-    def take(self, most: int) -> list[Run]:
-        """Runs to feed now, at most `most` rows."""
+    def take(self, most: int) -> list[TokenRun]:
+        """Runs to feed now, at most `most` tokens."""
         if not self._in_turn:
             return self.log.take(most)
         later = frozenset(self.machine.live[1:])
@@ -103,15 +86,66 @@ class Request:
         branches = self.log.branches
         return [(branch, id(branches[branch].last)) for branch in self.machine.live]
 
-    def draw(self, branch: int) -> Draw:
-        machine, history = self.machine, None
-        key = self._keys.get(branch)
-        if key is None:
-            key = self._keys[branch] = branch_key(self.job.sampling.seed, machine.path(branch))
-        if self._histories is not None:
-            history = self._histories.seen(branch)
-        settings = self.job.sampling
-        if settings.rules:
-            settings = settings.for_rule(machine.rule(branch))
-        position = machine.position_in_branch(branch)
-        return Draw(machine.mask(branch), settings, uniform(key, position), history)
+
+class FreeRun:
+    """Goes on with a prompt on one branch, nothing forced: a `Driver` without a schema.
+
+    Up to `max_tokens` tokens, or to the end token `eos`, which is the last one then; `eos` None
+    never comes. `allowed` is shared by all requests (see `any_token`).
+    """
+
+    def __init__(self, allowed: Mask, max_tokens: int, eos: int | None) -> None:
+        self.ended: EndReason | None = None
+        self.token_ids: list[int] = []
+        self.logprobs: list[float] = []
+        self._allowed = allowed
+        self._max_tokens = max_tokens
+        self._eos = eos
+
+    @property
+    def live(self) -> tuple[int, ...]:
+        return () if self.ended else (ROOT,)
+
+    def start(self) -> Sequence[Action]:
+        return ()
+
+    def advance(self, branch: int, token: int, logprob: float | None = None) -> Sequence[Action]:
+        assert branch == ROOT and logprob is not None
+        self.token_ids.append(token)
+        self.logprobs.append(logprob)
+        if token == self._eos:
+            return self._end(EndReason.COMPLETED)
+        if len(self.token_ids) == self._max_tokens:
+            return self._end(EndReason.BUDGET)
+        return (FeedAction(ROOT, (token,)),)
+
+    def abort(self) -> Sequence[Action]:
+        return self._end(EndReason.ABORTED)
+
+    def fail(self) -> Sequence[Action]:
+        return self._end(EndReason.FAILED)
+
+    def mask(self, branch: int) -> Mask:
+        return self._allowed
+
+    def rule(self, branch: int) -> str:
+        return ""
+
+    def path(self, branch: int) -> tuple[int, ...]:
+        return ()
+
+    def position_in_branch(self, branch: int) -> int:
+        return len(self.token_ids)
+
+    def _end(self, reason: EndReason) -> Sequence[Action]:
+        if self.ended is not None:
+            return ()
+        self.ended = reason
+        return (EndAction(reason),)
+
+
+def any_token(width: int) -> Mask:
+    """The mask that allows the tokens 0 to `width` - 1, int32 [ceil(width/32)]."""
+    bits = np.zeros(-(-width // 32) * 32, np.uint8)
+    bits[:width] = 1
+    return np.packbits(bits, bitorder="little").view(np.int32)

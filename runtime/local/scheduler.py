@@ -1,10 +1,10 @@
-"""Many requests, one forward at a time.
+"""Runs many requests on one model, one forward a round.
 
 A round feeds what every running request has to feed (all live branches, prompts, forced tokens) in
-one forward, draws a token for every live branch whose logits are there, and tells the machines. A
-request is admitted, first come first served, when an extent for all that it can ever feed is free;
-so a running request never waits for memory and nothing can deadlock. A request that fails gives its
-slots back and the others go on.
+one forward, draws a token for every live branch whose logits are there, and advances the machines.
+Requests are admitted first come first served, each when an extent is free for all that it can ever
+feed; so a running request never waits for memory, and nothing can deadlock. A request that fails
+gives its slots back, and the others go on.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from nprdsl.runtime.drawing.sampler import Draw, Sampler
 from nprdsl.runtime.errors import CapacityError, ErrorBoundary
 from nprdsl.runtime.local.forward import Forward, arrange
 from nprdsl.runtime.local.kv_log import SlotPool
-from nprdsl.runtime.local.requests import Job, Request
-from nprdsl.runtime.local.trace_log import Run
+from nprdsl.runtime.local.requests import Job, ScheduledRequest
+from nprdsl.runtime.local.trace_log import TokenRun
 
 
 @dataclass(slots=True)
@@ -42,12 +42,12 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class _Fed:
-    request: Request
-    runs: list[Run]
+    request: ScheduledRequest
+    runs: list[TokenRun]
 
 
-_ROOMY = 16  # extents that a pool must hold before some of it is spent on making them equal
-_Picks = tuple[Request, list[int]]  # the branches of a request that draw in this round
+_LARGE = 16  # extents that a pool must hold before some of it is spent on making them equal
+_Picks = tuple[ScheduledRequest, list[int]]  # the branches of a request that draw in this round
 
 
 class Scheduler:
@@ -59,15 +59,15 @@ class Scheduler:
         self.timings = Timings()
         self._max_rows = max_rows
         self._sampler = Sampler(width, forward.device)
-        self._waiting: deque[Request] = deque()
-        self._running: list[Request] = []
+        self._waiting: deque[ScheduledRequest] = deque()
+        self._running: list[ScheduledRequest] = []
         self._submitted = 0
 
     @property
     def busy(self) -> bool:
         return bool(self._waiting or self._running)
 
-    def submit(self, job: Job) -> Request:
+    def submit(self, job: Job) -> ScheduledRequest:
         """Queues the job. Raises CapacityError when it needs more slots than there are at all."""
         if job.slots > self.pool.total:
             raise CapacityError(
@@ -75,11 +75,11 @@ class Scheduler:
                 f"max_kv_tokens is {self.pool.total:,}: lower Limits.max_tokens or raise it"
             )
         self._submitted += 1
-        request = Request(self._submitted, job)
+        request = ScheduledRequest(self._submitted, job)
         self._waiting.append(request)
         return request
 
-    def abort(self, request: Request) -> None:
+    def abort(self, request: ScheduledRequest) -> None:
         """Ends a request that waits or runs, with all its branches; its slots are free at once."""
         if request in self._waiting:
             self._waiting.remove(request)
@@ -90,7 +90,7 @@ class Scheduler:
         request.machine.abort()
         request.ended_s = time.perf_counter()
 
-    def round(self) -> list[Request]:
+    def round(self) -> list[ScheduledRequest]:
         """One forward, or none if nothing needs one; gives the requests that ended."""
         begin, model_s = time.perf_counter(), self.forward.model_s
         self._admit()
@@ -118,34 +118,33 @@ class Scheduler:
     # -- the steps of a round ----------------------------------------------------------------------
 
     def _admit(self) -> None:
-        """Starts waiting requests, in order, while there is room."""
+        """Starts waiting requests, in order, while there is memory."""
         while self._waiting:
             request = self._waiting[0]
-            extent = self.pool.allocate(request.number, self._room(request.job.slots))
+            extent = self.pool.allocate(request.number, self._rounded(request.job.slots))
             if extent is None:
                 break
             self._running.append(self._waiting.popleft())
             with self._boundary(request):
                 request.begin(extent)
 
-    def _room(self, slots: int) -> int:
-        """Rounded up by a quarter at most, where the pool is large: equal extents attend in one
-        call."""
+    def _rounded(self, slots: int) -> int:
+        """Up by a quarter at most, where the pool is large: equal extents attend in one call."""
         step = 1 << max(0, slots.bit_length() - 3)
         rounded = -(-slots // step) * step
-        return rounded if _ROOMY * rounded <= self.pool.total else slots
+        return rounded if _LARGE * rounded <= self.pool.total else slots
 
     def _collect(self) -> list[_Fed]:
         """The runs of the coming forward. Where not all fit, requests with few rows go first."""
         requests = self._running
         if sum([request.log.rows for request in requests]) > self._max_rows:
             requests = sorted(requests, key=lambda request: request.log.rows)
-        room, fed = self._max_rows, []
+        left, fed = self._max_rows, []
         for request in requests:
             waiting = request.log.rows
-            runs = request.take(room) if room else []
+            runs = request.take(left) if left else []
             if runs:
-                room -= waiting - request.log.rows
+                left -= waiting - request.log.rows
                 fed.append(_Fed(request, runs))
         return fed
 
@@ -199,11 +198,11 @@ class Scheduler:
                 if row is not None:
                     ready.append(branch)
                     rows.append(row)
-                    draws.append(request.draw(branch))
+                    draws.append(request.draws.of(branch))
             if ready:
                 picks.append((request, ready))
-        parts = arrange([(one.request.log, one.request.extent, one.runs) for one in fed])
-        logits = self.forward(parts, rows, _steady(fed, at))
+        arranged = arrange([(one.request.log, one.request.extent, one.runs) for one in fed])
+        logits = self.forward(arranged, rows, _steady(fed, at))
         self.timings.rows += at
         if not picks:
             return [], [], []
@@ -214,11 +213,11 @@ class Scheduler:
 
     # -- leaving -----------------------------------------------------------------------------------
 
-    def _leave(self, request: Request) -> None:
+    def _leave(self, request: ScheduledRequest) -> None:
         self._running.remove(request)
         self.pool.release(request.number)
 
-    def _fail(self, request: Request, error: Exception) -> None:
+    def _fail(self, request: ScheduledRequest, error: Exception) -> None:
         request.error = f"{type(error).__name__}: {error}"
         request.machine.fail()
         self.forward.log.clear(request.extent)
@@ -229,11 +228,13 @@ class Scheduler:
             if request.ended is None:
                 self._fail(request, RuntimeError("there is nothing to feed and nothing to draw"))
 
-    def _boundary(self, request: Request) -> ErrorBoundary:
+    def _boundary(self, request: ScheduledRequest) -> ErrorBoundary:
         return ErrorBoundary(lambda error: self._fail(request, error))
 
 
-def _advance(request: Request, branches: list[int], drawn: list[tuple[int, float]]) -> None:
+def _advance(
+    request: ScheduledRequest, branches: list[int], drawn: list[tuple[int, float]]
+) -> None:
     """Tells the machine. A branch may have ended meanwhile, when a sibling has won the join."""
     machine = request.machine
     for branch, (token, logprob) in zip(branches, drawn, strict=True):
@@ -245,7 +246,9 @@ def _advance(request: Request, branches: list[int], drawn: list[tuple[int, float
 
 def _steady(fed: list[_Fed], rows: int) -> Hashable:
     """Equal for forwards that feed the same branches one token each; None for others."""
-    names = [tuple(run.name for run in one.runs) for one in fed]
-    if rows != sum(len(set(branches)) for branches in names):
-        return None
-    return tuple((one.request.number, branches) for one, branches in zip(fed, names, strict=True))
+    key: list[int | tuple[int, ...]] = []
+    for one in fed:
+        branches = tuple([run.branch for run in one.runs])
+        key += (one.request.number, branches)
+        rows -= len(set(branches))
+    return None if rows else tuple(key)

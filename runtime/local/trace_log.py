@@ -1,8 +1,9 @@
-"""Who sees what: the branches of one request over the columns of its extent.
+"""Which columns of its extent each branch of one request sees.
 
-Every token takes the next column. A branch sees a set of columns and knows its next position: a
-fork copies the set, a join takes the union, and a row that was put at column c sees what its branch
-sees up to c. No key or value ever moves.
+Every token of a request takes the next column of the request's extent in the KV log, whatever
+branch it is on. A branch sees a set of columns and knows the position of its next token: a fork
+copies the set, a join takes the union, and a token at column c sees what its branch sees up to c.
+So forks and joins change these sets and nothing else; no key or value ever moves.
 """
 
 from __future__ import annotations
@@ -18,34 +19,35 @@ Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
 
-class Branch:
-    """`sees` `[columns]`, the `position` of the next token, and the `last` run that was fed."""
+class BranchView:
+    """What a branch sees, bool [columns]; the `position` of its next token; the `last` run that
+    was appended to it, or to its parent before the fork."""
 
     __slots__ = ("last", "position", "sees")
 
-    def __init__(self, sees: Bools, position: int, last: Run | None) -> None:
+    def __init__(self, sees: Bools, position: int, last: TokenRun | None) -> None:
         self.sees = sees
         self.position = position
         self.last = last
 
 
-class Run:
+class TokenRun:
     """Adjacent tokens of one branch, to be fed from `column` and `position` on."""
 
-    __slots__ = ("branch", "column", "name", "position", "tokens")
+    __slots__ = ("branch", "column", "position", "tokens", "view")
 
     def __init__(
-        self, name: int, branch: Branch, tokens: tuple[int, ...], column: int, position: int
+        self, branch: int, view: BranchView, tokens: tuple[int, ...], column: int, position: int
     ) -> None:
-        self.name = name
         self.branch = branch
+        self.view = view
         self.tokens = tokens
         self.column = column
         self.position = position
 
-    def split(self, count: int) -> Run:
+    def split(self, count: int) -> TokenRun:
         """The first `count` tokens as a run of their own; this one keeps the rest."""
-        head = Run(self.name, self.branch, self.tokens[:count], self.column, self.position)
+        head = TokenRun(self.branch, self.view, self.tokens[:count], self.column, self.position)
         self.tokens = self.tokens[count:]
         self.column += count
         self.position += count
@@ -53,17 +55,19 @@ class Run:
 
 
 class TraceLog:
-    """The branches of one request, and the runs that wait to be fed, in `width` columns."""
+    """The branches of one request in `width` columns, and the runs that wait to be fed, ascending
+    by column."""
 
     def __init__(self, width: int) -> None:
         self.width = width
         self.used = 0  # columns taken
         self.positions: Ints = np.zeros(width, dtype=np.int64)  # of the token at each column
-        self.branches = {0: Branch(np.zeros(width, dtype=bool), 0, None)}
-        self.waiting: list[Run] = []
+        self.branches = {0: BranchView(np.zeros(width, dtype=bool), 0, None)}
+        self.waiting: list[TokenRun] = []
         self.rows = 0  # tokens that wait
 
     def apply(self, actions: Iterable[Action]) -> None:
+        """Does what the machine asks. Raises RuntimeError where the columns do not suffice."""
         for action in actions:
             match action:
                 case FeedAction(branch, tokens):
@@ -73,17 +77,18 @@ class TraceLog:
                 case JoinAction(parent, children):
                     self._join(parent, children)
                 case DropAction(_, children):
-                    self._forget(children)
+                    for child in children:
+                        del self.branches[child]
 
-    def take(self, most: int, ready: Callable[[int], bool] | None = None) -> list[Run]:
-        """Runs of at most `most` rows together, in order; those of branches not `ready` stay."""
+    def take(self, most: int, ready: Callable[[int], bool] | None = None) -> list[TokenRun]:
+        """Runs of at most `most` tokens together, in order; those of branches not `ready` stay."""
         if ready is None and self.rows <= most:
             taken, self.waiting, self.rows = self.waiting, [], 0
             return taken
         taken = []
-        kept: list[Run] = []
+        kept: list[TokenRun] = []
         for run in self.waiting:
-            if most == 0 or (ready is not None and not ready(run.name)):
+            if most == 0 or (ready is not None and not ready(run.branch)):
                 kept.append(run)
             elif len(run.tokens) > most:
                 taken.append(run.split(most))
@@ -96,41 +101,37 @@ class TraceLog:
         self.rows = sum(len(run.tokens) for run in kept)
         return taken
 
-    def _feed(self, name: int, tokens: tuple[int, ...]) -> None:
+    def _feed(self, branch: int, tokens: tuple[int, ...]) -> None:
         if not tokens:
             return
-        branch, count, first = self.branches[name], len(tokens), self.used
+        view, count, first = self.branches[branch], len(tokens), self.used
         last = first + count
         if last > self.width:
             raise RuntimeError(
                 f"the trace needs more than the {self.width} slots that were reserved for it"
             )
-        branch.last = Run(name, branch, tokens, first, branch.position)
-        self.waiting.append(branch.last)
+        view.last = TokenRun(branch, view, tokens, first, view.position)
+        self.waiting.append(view.last)
         self.rows += count
         if count == 1:
-            branch.sees[first] = True
-            self.positions[first] = branch.position
+            view.sees[first] = True
+            self.positions[first] = view.position
         else:
-            branch.sees[first:last] = True
-            self.positions[first:last] = np.arange(branch.position, branch.position + count)
-        branch.position += count
+            view.sees[first:last] = True
+            self.positions[first:last] = np.arange(view.position, view.position + count)
+        view.position += count
         self.used = last
 
     def _fork(self, parent: int, children: tuple[int, ...]) -> None:
-        origin, used = self.branches[parent], self.used
+        view, used = self.branches[parent], self.used
         for child in children:
             sees = np.zeros(self.width, dtype=bool)
-            sees[:used] = origin.sees[:used]
-            self.branches[child] = Branch(sees, origin.position, origin.last)
+            sees[:used] = view.sees[:used]
+            self.branches[child] = BranchView(sees, view.position, view.last)
 
     def _join(self, parent: int, children: tuple[int, ...]) -> None:
-        target, used = self.branches[parent], self.used
+        view, used = self.branches[parent], self.used
         for child in children:
-            branch = self.branches.pop(child)
-            target.sees[:used] |= branch.sees[:used]
-            target.position = max(target.position, branch.position)
-
-    def _forget(self, children: tuple[int, ...]) -> None:
-        for child in children:
-            del self.branches[child]
+            joined = self.branches.pop(child)
+            view.sees[:used] |= joined.sees[:used]
+            view.position = max(view.position, joined.position)

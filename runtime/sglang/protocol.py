@@ -33,8 +33,8 @@ from nprdsl.grammar.diagnostics import did_you_mean
 from nprdsl.grammar.resolve import read_grammar
 from nprdsl.grammar.terminal_types import FreeText, TerminalType, typed
 from nprdsl.machine.actions import ALL, JoinPolicy
-from nprdsl.machine.branch_state import Written
 from nprdsl.machine.budget import DEFAULT_LIMITS, Limits
+from nprdsl.machine.transcript import WrittenToken
 from nprdsl.runtime.sampling import DEFAULT, SETTINGS, Sampling
 from nprdsl.schema import Schema, SchemaNotFoundError, shipped
 from nprdsl.structure.events import (
@@ -283,10 +283,11 @@ class TraceReport(_WireModel):
     def read_events(self) -> list[Event]:
         return [event_from_dict(event) for event in self.events]
 
-    def written(self) -> list[Written]:
+    def written(self) -> list[WrittenToken]:
         """The trace of a final report as the machine records tokens, in linear order."""
         return [
-            Written(*token) for token in zip(self.ids, self.sampled, self.logprobs, strict=True)
+            WrittenToken(*token)
+            for token in zip(self.ids, self.sampled, self.logprobs, strict=True)
         ]
 
     def wire(self) -> dict[str, Any]:

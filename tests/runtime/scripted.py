@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nprdsl.machine.actions import Action, DropAction, EndAction, FeedAction, ForkAction, JoinAction
-from nprdsl.runtime.drawing.mask_application import Packed
-from nprdsl.structure.events import EndReason, Event
+from nprdsl.structure.events import EndReason
+from nprdsl.tokens.bitmask import Mask
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class ScriptedMachine:
     """Follows `plan` behind `prompt` over a vocabulary of `width` tokens."""
 
     def __init__(
-        self, plan: Plan, prompt: Sequence[int], width: int, masks: Sequence[Packed] = ()
+        self, plan: Plan, prompt: Sequence[int], width: int, masks: Sequence[Mask] = ()
     ) -> None:
         self.fed: list[Fed] = []
         self.ended: EndReason | None = None
@@ -110,7 +110,7 @@ class ScriptedMachine:
         self.lanes = {}
         return [EndAction(EndReason.FAILED)]
 
-    def mask(self, branch: int) -> Packed:
+    def mask(self, branch: int) -> Mask:
         lane = self.lanes[branch]
         return self._masks[(sum(lane.path) + lane.length) % len(self._masks)]
 
@@ -122,9 +122,6 @@ class ScriptedMachine:
 
     def position_in_branch(self, branch: int) -> int:
         return self.lanes[branch].length
-
-    def drain_events(self) -> list[Event]:
-        return []
 
     # -- the script --------------------------------------------------------------------------------
 
@@ -204,7 +201,7 @@ class ScriptedMachine:
         self._go_on(parent)
 
 
-def pack(allowed_ids: Sequence[int], width: int) -> Packed:
+def pack(allowed_ids: Sequence[int], width: int) -> Mask:
     """A packed mask that allows these ids."""
     mask = np.zeros((width + 31) // 32, dtype=np.int32)
     for i in allowed_ids:
@@ -212,11 +209,11 @@ def pack(allowed_ids: Sequence[int], width: int) -> Packed:
     return mask
 
 
-def allowed(mask: Packed, token: int) -> bool:
+def allowed(mask: Mask, token: int) -> bool:
     return bool((int(mask[token // 32]) >> (token % 32)) & 1)
 
 
-def random_masks(rng: random.Random, width: int, count: int = 5) -> list[Packed]:
+def random_masks(rng: random.Random, width: int, count: int = 5) -> list[Mask]:
     """Masks of every kind: all, nearly all, some, few, one."""
     sizes = [width, width - 3, width // 2, 4, 1]
     return [pack(rng.sample(range(width), sizes[i % 5]), width) for i in range(count)]

@@ -10,7 +10,7 @@ import torch
 import nprdsl
 from nprdsl.machine.budget import LimitError
 from nprdsl.runtime import LocalEngine, Sampling
-from nprdsl.runtime.local.free_run import any_token
+from nprdsl.runtime.local.requests import any_token
 from nprdsl.structure.events import EndReason
 from tests.runtime.tiny_models import byte_tokenizer, model
 

@@ -11,7 +11,7 @@ import torch
 from nprdsl.machine.actions import FeedAction, ForkAction, JoinAction
 from nprdsl.runtime.local.forward import Forward, arrange
 from nprdsl.runtime.local.kv_log import Extent
-from nprdsl.runtime.local.requests import Decoding, Job, Request
+from nprdsl.runtime.local.requests import Decoding, Job, ScheduledRequest
 from nprdsl.runtime.local.scheduler import Scheduler, _Fed, _steady
 from nprdsl.runtime.local.trace_log import TraceLog
 from nprdsl.runtime.sampling import Sampling
@@ -41,7 +41,7 @@ def run(
     return machines
 
 
-def finish(scheduler: Scheduler, requests: list[Request]) -> None:
+def finish(scheduler: Scheduler, requests: list[ScheduledRequest]) -> None:
     while scheduler.busy:
         scheduler.round()
         scheduler.check()
@@ -146,8 +146,8 @@ def test_two_runs_of_one_branch_do_not_grow() -> None:
     assert torch.equal(*found)
 
 
-def _request(log: TraceLog, extent: Extent) -> Request:
-    request = Request(1, Job(ScriptedMachine((), (), WIDTH), (), 32))
+def _request(log: TraceLog, extent: Extent) -> ScheduledRequest:
+    request = ScheduledRequest(1, Job(ScriptedMachine((), (), WIDTH), (), 32))
     request.log, request.extent = log, extent
     return request
 

@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from nprdsl.machine.actions import DropAction, FeedAction, ForkAction, JoinAction
-from nprdsl.runtime.drawing.mask_application import Constraints
+from nprdsl.runtime.drawing.draws import branch_key, uniform
 from nprdsl.runtime.drawing.penalty_counts import Histories, Seen
-from nprdsl.runtime.drawing.sampler import Draw, Sampler
-from nprdsl.runtime.drawing.uniform import branch_key, uniform
+from nprdsl.runtime.drawing.sampler import Draw, LogitMasks, Sampler
 from nprdsl.runtime.sampling import Sampling
 from tests.runtime.scripted import pack, random_masks
 
@@ -171,13 +170,13 @@ def test_masks_apply_to_wider_and_narrower_logits() -> None:
     mask = pack([1, 2, 39], 40)
     for width, allowed in [(70, [1, 2, 39]), (20, [1, 2])]:
         logits = torch.zeros(1, width)
-        Constraints(width, CPU).apply(logits, [mask])
+        LogitMasks(width, CPU).apply(logits, [mask])
         assert torch.isfinite(logits[0]).nonzero()[:, 0].tolist() == allowed
 
 
 def test_a_mask_without_a_token_is_an_error() -> None:
     with pytest.raises(ValueError, match="allows no token"):
-        Constraints(8, CPU).apply(torch.zeros(1, 8), [pack([], 8)])
+        LogitMasks(8, CPU).apply(torch.zeros(1, 8), [pack([], 8)])
 
 
 def test_histories_count_what_a_branch_sees() -> None:

@@ -13,9 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from nprdsl.machine.actions import Action
 from nprdsl.runtime.errors import CapacityError
+from nprdsl.runtime.local.attention_mask import RequestRows
 from nprdsl.runtime.local.forward import Forward
-from nprdsl.runtime.local.masks import Part
-from nprdsl.runtime.local.requests import Decoding, Job, Request
+from nprdsl.runtime.local.requests import Decoding, Job, ScheduledRequest
 from nprdsl.runtime.local.scheduler import Scheduler
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.structure.events import EndReason
@@ -49,7 +49,7 @@ def run(one: Scheduler) -> None:
         one.check()
 
 
-def tokens(request: Request) -> list[tuple[int, int]]:
+def tokens(request: ScheduledRequest) -> list[tuple[int, int]]:
     machine = request.machine
     assert isinstance(machine, ScriptedMachine)
     by_branch = sorted((f.branch, f.position, f.token) for f in machine.fed)
@@ -72,7 +72,7 @@ def test_first_come_first_served() -> None:
     one = scheduler(100)
     plan = (Force((1,)), Sample(3))
 
-    def request(slots: int) -> Request:
+    def request(slots: int) -> ScheduledRequest:
         return one.submit(Job(ScriptedMachine(plan, (1,), WIDTH), (1,), slots))
 
     large, small = [request(90), request(90)], request(5)
@@ -165,7 +165,9 @@ class Fragile(Forward):
 
     bad: frozenset[int] = frozenset()
 
-    def __call__(self, parts: list[Part], keep: list[int], key: object = None) -> torch.Tensor:
+    def __call__(
+        self, parts: list[RequestRows], keep: list[int], key: object = None
+    ) -> torch.Tensor:
         logits = super().__call__(parts, keep, None)
         if any(part.log in self.bad_logs for part in parts):
             raise RuntimeError("out of memory")
@@ -201,7 +203,9 @@ def test_logits_that_are_not_finite_fail_their_request_only(
     requests = [one.submit(job(i)) for i in range(3)]
     call = Forward.__call__
 
-    def broken(self: Forward, parts: Sequence[Part], keep: list[int], key: object) -> torch.Tensor:
+    def broken(
+        self: Forward, parts: Sequence[RequestRows], keep: list[int], key: object
+    ) -> torch.Tensor:
         logits = call(self, list(parts), keep, None)
         logits[0] = torch.nan
         return logits
@@ -276,7 +280,7 @@ class ConservationMachine(RuleBasedStateMachine):
         super().__init__()
         self.forward = Fragile(300)
         self.one = Scheduler(self.forward, WIDTH, max_rows=32)
-        self.requests: list[Request] = []
+        self.requests: list[ScheduledRequest] = []
 
     @rule(seed=st.integers(0, 30), in_turn=st.booleans())
     def submit(self, seed: int, in_turn: bool) -> None:

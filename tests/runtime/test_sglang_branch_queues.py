@@ -1,4 +1,4 @@
-"""Branches as queued work of a server, and the settled order of a trace: without SGLang."""
+"""Branches as queued work of a server, without SGLang."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 import nprdsl
-from nprdsl.machine.actions import FIRST, DropAction, FeedAction, ForkAction, JoinAction
+from nprdsl.machine.actions import DropAction, FeedAction, ForkAction, JoinAction
 from nprdsl.machine.budget import Limits
 from nprdsl.machine.machine import Machine
 from nprdsl.runtime.sglang.plugin.branch_queues import BranchQueues, KVChangeKind
-from nprdsl.runtime.sglang.transcript import Transcript
-from nprdsl.structure.events import Event, ForkEvent
+from nprdsl.structure.events import Event
 from nprdsl.testing import byte_vocabulary
 
 TAGS = tuple(
@@ -103,29 +102,6 @@ def written(machine: Machine, seed: int) -> Iterator[tuple[list[Event], float | 
         token = int(random.choice(np.flatnonzero(bits).tolist()))
         machine.advance(branch, token, -0.5)
         yield machine.drain_events(), -0.5
-
-
-@pytest.mark.parametrize("name", SCHEMAS)
-@pytest.mark.parametrize("seed", range(4))
-def test_the_settled_order_is_that_of_the_trace(name: str, seed: int) -> None:
-    bound = nprdsl.load(name).bind(VOCABULARY)
-    join = FIRST if seed == 3 else nprdsl.JoinPolicy()
-    limits = Limits(max_tokens=200, depth=2, branches=3)
-    machine = Machine(bound, PROMPT, limits, join)
-    queues, transcript, told = BranchQueues(len(PROMPT)), Transcript(), []
-    queues.apply(machine.start())
-    forked = False
-    for events, logprob in written(machine, seed):
-        transcript.add(events, logprob)
-        forked |= any(isinstance(event, ForkEvent) for event in events)
-        told += transcript.settled()
-        final = machine.written
-        assert [entry.token for entry in told] == [w.token for w in final[: len(told)]]
-    told += transcript.rest()
-    assert [(e.token, e.logprob, e.sampled) for e in told] == [
-        (w.token, w.logprob, w.sampled) for w in machine.written
-    ]
-    assert forked or name in ("threadweaver", "parallel_r1", "multiverse")
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

@@ -222,7 +222,7 @@ def test_no_text_is_made_or_read_while_tokens_are_drawn_and_told(local: LocalEng
     while run.finish is None:
         for branch in run.machine.live:
             if branch in run.machine.live:
-                mask = run.draw(branch).mask
+                mask = run.draws.of(branch).mask
                 run.advance(branch, first_of(mask), -1.0)
                 drawn += 1
         run.report()

@@ -14,11 +14,10 @@ from concurrent.futures import Executor, Future
 from queue import SimpleQueue
 from typing import Any, Final
 
-from nprdsl.machine.branch_state import Written
+from nprdsl.machine.transcript import WrittenToken
 from nprdsl.runtime.engine import Submission
 from nprdsl.runtime.errors import EngineUnavailableError
-from nprdsl.runtime.outcome import Ending, outcome
-from nprdsl.runtime.results import Result
+from nprdsl.runtime.results import Ending, Result, result_of
 from nprdsl.runtime.sglang.client.transport import Connection, ServerError, Transport
 from nprdsl.runtime.sglang.protocol import ForkRequest, Route, read_reports
 from nprdsl.structure.events import EndReason, Event
@@ -150,7 +149,7 @@ class Call:
         self,
         finish: EndReason,
         *,
-        written: Sequence[Written] = (),
+        written: Sequence[WrittenToken] = (),
         forwards: int = 0,
         error: str = "",
     ) -> Result:
@@ -163,7 +162,7 @@ class Call:
             longest=len(written),
             error=error,
         )
-        return outcome(machine.bound, machine.prompt, written, ending)
+        return result_of(machine.bound, machine.prompt, written, ending)
 
     def _emit(self, events: Sequence[Event]) -> None:
         if self._has_listener:

@@ -14,17 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import replace
 
 from nprdsl.grammar.ir import JoinKind
 from nprdsl.machine.actions import ROOT, Action, DropAction, FeedAction, ForkAction
-from nprdsl.machine.branch_state import Written
 from nprdsl.runtime.engine import Submission
 from nprdsl.runtime.errors import UnsupportedServerError
 from nprdsl.runtime.results import Result
 from nprdsl.runtime.sglang.client.call import Call
 from nprdsl.runtime.sglang.client.stock_requests import MaskedRuns
 from nprdsl.runtime.sglang.client.transport import Transport
-from nprdsl.runtime.sglang.transcript import Transcript
 from nprdsl.structure.events import EndReason
 from nprdsl.tokens.bitmask import allows
 
@@ -64,7 +63,6 @@ class RereadingCall(Call):
         self._runs = MaskedRuns(self.rid, transport, self._machine.bound)
         self._tokens = {ROOT: _BranchTokens(self._machine.prompt)}
         self._scores: dict[int, Future[dict[int, float]]] = {}
-        self._transcript = Transcript()
 
     def _work(self) -> Result:
         machine = self._machine
@@ -122,9 +120,7 @@ class RereadingCall(Call):
                     for child in children:
                         self._score(child)
                     self._tokens[parent].rereads_next = True
-        events = self._machine.drain_events()
-        self._transcript.add(events, None)
-        self._emit(events)
+        self._emit(self._machine.drain_events())
         return len(actions) != 1 or fed != 1
 
     # -- the end -----------------------------------------------------------------------------------
@@ -140,19 +136,18 @@ class RereadingCall(Call):
         finish = self._machine.ended
         assert finish is not None
         scored = finish in (EndReason.COMPLETED, EndReason.BUDGET)
-        entries, root = list(self._transcript.rest()), self._tokens[ROOT]
-        last = entries[-1] if entries else None
-        if last is not None and last.branch == ROOT and last.index == len(root.own):
-            root.feed([last.token])  # the end token is written, but never fed
+        tokens, root = self._machine.written, self._tokens[ROOT]
+        if self._machine.transcript.count(ROOT) > len(root.own):
+            root.feed([tokens[-1].token])  # the end token is written, but never fed
         if scored:
             self._score(ROOT)
         written = []
-        for entry in entries:
+        order = self._machine.transcript.order()
+        for token, (branch, index) in zip(tokens, order, strict=True):
             logprob = None
-            if entry.sampled and scored:
-                index = self._tokens[entry.branch].own[entry.index]
-                logprob = self._scores[entry.branch].result()[index]
-            written.append(Written(entry.token, entry.sampled, logprob))
+            if token.sampled and scored:
+                logprob = self._scores[branch].result()[self._tokens[branch].own[index]]
+            written.append(replace(token, logprob=logprob))
         return self._result(finish, written=written, forwards=self._runs.forwards)
 
 

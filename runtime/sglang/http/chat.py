@@ -21,9 +21,8 @@ from sglang.srt.managers.io_struct import GenerateReqInput
 
 from nprdsl.grammar.diagnostics import did_you_mean
 from nprdsl.prompting.instructions import instructions
-from nprdsl.runtime.outcome import Ending, outcome
 from nprdsl.runtime.prompts import PromptEncoder
-from nprdsl.runtime.results import Result
+from nprdsl.runtime.results import Ending, Result, result_of
 from nprdsl.runtime.sampling import PER_RULE
 from nprdsl.runtime.sglang.http.completion_format import DONE, CompletionHead, server_sent_event
 from nprdsl.runtime.sglang.preparation import (
@@ -104,7 +103,7 @@ class _ChatChoice:
         assert report.finish is not None
         ending = Ending(0, report.finish, report.forwards, 0.0, len(report.ids), report.error)
         bound = self.prepared.machine.bound
-        return outcome(bound, self.prompt, report.written(), ending)
+        return result_of(bound, self.prompt, report.written(), ending)
 
 
 class ChatEndpoint:

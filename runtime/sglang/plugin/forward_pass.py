@@ -99,7 +99,7 @@ def _draw(traces: TraceScheduler, raw: torch.Tensor, rows: list[DrawingRow]) -> 
     kept: list[int] = []
     for i, (_, run, branch) in enumerate(rows):
         with traces.boundary(run):
-            draws.append(run.draw(branch))
+            draws.append(run.draws.of(branch))
             kept.append(i)
     if not kept:
         return []

@@ -14,15 +14,13 @@ from enum import StrEnum
 from typing import Any
 
 from nprdsl.machine.actions import ROOT, Action
-from nprdsl.runtime.drawing.penalty_counts import Histories
-from nprdsl.runtime.drawing.sampler import Draw
-from nprdsl.runtime.drawing.uniform import branch_key, uniform
+from nprdsl.machine.transcript import WrittenToken
+from nprdsl.runtime.drawing.draws import BranchDraws
 from nprdsl.runtime.sglang.plugin.branch_queues import BranchQueues, QueuedBranch
 from nprdsl.runtime.sglang.plugin.kv_pools import BranchKV
 from nprdsl.runtime.sglang.plugin.req_types import BranchReq, TraceReq
 from nprdsl.runtime.sglang.preparation import PreparedTrace
 from nprdsl.runtime.sglang.protocol import KEY, KEY_ALONE, TraceReport, event_to_dict
-from nprdsl.runtime.sglang.transcript import Entry, Transcript
 from nprdsl.structure.events import EndReason, Event
 
 
@@ -44,7 +42,6 @@ class TraceRun:
         self.trace = trace
         self.machine = prepared.machine
         self.request = prepared.request
-        self.sampling = prepared.sampling
         self.slots = prepared.slots
         self.stage = RunStage.WAITING
         self.error = ""
@@ -52,14 +49,12 @@ class TraceRun:
         self.queues = BranchQueues(len(self.machine.prompt))
         self.kv: dict[int, BranchKV] = {}
         self.lock: Any = None
-        self.transcript = Transcript()
-        self._seed = prepared.sampling.seed + trace.sample
-        self._keys: dict[int, int] = {}  # of a branch's uniform numbers
-        self._histories = Histories() if self.sampling.penalises else None
+        seed = prepared.sampling.seed + trace.sample
+        self.draws = BranchDraws(self.machine, prepared.sampling, seed)
         self._positions: dict[int, list[int]] = {}  # as a branch's tokens were fed, if asked for
         self._rereads: dict[int, int] = {}  # copies that a branch still has to feed
         self._events: list[Event] = []  # not reported yet
-        self._entries: list[Entry] = []  # tokens in linear order, as far as that is known
+        self._settled: list[WrittenToken] = []  # the trace in linear order, as far as it is known
         self._reported = 0  # of these
 
     # -- the machine -------------------------------------------------------------------------------
@@ -68,7 +63,6 @@ class TraceRun:
         """The machine's first actions: tokens that they force are computed with the prompt."""
         if not self.queues.actions:
             self._apply(self.machine.start())
-            self._take_events(None)
         self.queues.root.started = True
 
     def advance(self, branch: int, token: int, logprob: float) -> None:
@@ -77,7 +71,6 @@ class TraceRun:
             raise ArithmeticError("the model gave logits that are not finite numbers")
         if branch in self.machine.live:
             self._apply(self.machine.advance(branch, token, logprob))
-            self._take_events(logprob)
 
     def stop(self, *, error: str = "") -> None:
         """Ends the machine: FAILED with an error, ABORTED without."""
@@ -86,7 +79,6 @@ class TraceRun:
             self.machine.fail()
         else:
             self.machine.abort()
-        self._take_events(None)
 
     @property
     def finish(self) -> EndReason | None:
@@ -94,14 +86,8 @@ class TraceRun:
 
     def _apply(self, actions: Sequence[Action]) -> None:
         self.queues.apply(actions)
-        if self._histories is not None:
-            self._histories.apply(actions)
-
-    def _take_events(self, logprob: float | None) -> None:
-        events = self.machine.drain_events()
-        self.transcript.add(events, logprob)
-        if self.request.events:
-            self._events += events
+        if self.draws.histories is not None:
+            self.draws.histories.apply(actions)
 
     # -- what its branches do next -----------------------------------------------------------------
 
@@ -114,18 +100,6 @@ class TraceRun:
     def will_draw(self, branch: QueuedBranch, count: int) -> bool:
         """Whether the branch draws a token once `count` of its tokens are fed."""
         return branch.is_last_after(count) and branch.number in self.machine.live
-
-    def draw(self, branch: int) -> Draw:
-        """What the branch's next token is drawn from."""
-        machine, history = self.machine, None
-        key = self._keys.get(branch)
-        if key is None:
-            key = self._keys[branch] = branch_key(self._seed, machine.path(branch))
-        if self._histories is not None:
-            history = self._histories.seen(branch)
-        settings = self.sampling.for_rule(machine.rule(branch))
-        number = uniform(key, machine.position_in_branch(branch))
-        return Draw(machine.mask(branch), settings, number, history)
 
     def in_order(self) -> list[QueuedBranch]:
         """Its branches in the linear order of the trace."""
@@ -156,7 +130,7 @@ class TraceRun:
 
     def rereads(self, parent: int, children: Sequence[QueuedBranch]) -> None:
         """The parent will feed a copy of what was written on these branches, all levels of them."""
-        written = sum(self.transcript.count(child.number) for child in children)
+        written = sum(self.machine.transcript.count(child.number) for child in children)
         self._rereads[parent] = self._rereads.get(parent, 0) + written
 
     # -- output ------------------------------------------------------------------------------------
@@ -167,16 +141,19 @@ class TraceRun:
         The newest token is kept back until the end, so that the last chunk is never empty.
         """
         trace, final = self.trace, self.finish is not None
-        self._entries.extend(self.transcript.rest() if final else self.transcript.settled())
-        ready = len(self._entries) if final else max(len(self._entries) - 1, 0)
+        transcript, tokens = self.machine.transcript, self._settled
+        tokens.extend(transcript.rest() if final else transcript.settled())
+        if self.request.events:
+            self._events += self.machine.drain_events()
+        ready = len(tokens) if final else max(len(tokens) - 1, 0)
         if ready == self._reported and not final:
             return False
-        new = self._entries[self._reported : ready]
+        new = tokens[self._reported : ready]
         self._reported = ready
-        trace.output_ids.extend(entry.token for entry in new)
+        trace.output_ids.extend(token.token for token in new)
         if trace.wants_logprobs:
-            trace.logprob.output_token_logprobs_val.extend(entry.logprob for entry in new)
-            trace.logprob.output_token_logprobs_idx.extend(entry.token for entry in new)
+            trace.logprob.output_token_logprobs_val.extend(token.logprob for token in new)
+            trace.logprob.output_token_logprobs_idx.extend(token.token for token in new)
         if trace.customized_info is None:
             trace.customized_info = {KEY: []}
         chunk: list[dict[str, Any] | None] = [None] * len(new)
@@ -193,22 +170,23 @@ class TraceRun:
         events, self._events = [event_to_dict(event) for event in self._events], []
         if not final:
             return TraceReport(events=events)
-        entries = self._entries
+        tokens, order = self._settled, self.machine.transcript.order()
         return TraceReport(
             events=events,
             final=True,
             finish=self.finish,
             error=self.error,
-            ids=[entry.token for entry in entries],
-            logprobs=[entry.logprob for entry in entries],
-            sampled=[entry.sampled for entry in entries],
-            positions=[self._position(entry) for entry in entries] if self._positions else [],
+            ids=[token.token for token in tokens],
+            logprobs=[token.logprob for token in tokens],
+            sampled=[token.sampled for token in tokens],
+            positions=[self._position(*place) for place in order] if self._positions else [],
             forwards=self.forwards,
         )
 
-    def _position(self, entry: Entry) -> int | None:
-        fed = self._positions.get(entry.branch, [])
-        return fed[entry.index] if entry.index < len(fed) else None
+    def _position(self, branch: int, index: int) -> int | None:
+        """Of the token with this index on its branch; None if it was not fed."""
+        fed = self._positions.get(branch, [])
+        return fed[index] if index < len(fed) else None
 
     # -- stages ------------------------------------------------------------------------------------
 
@@ -227,8 +205,8 @@ class TraceRun:
     def leave_prompt(self) -> None:
         """The prompt is computed: from now on the client's request only carries output."""
         self.stage = RunStage.RUNNING
-        reported = self._entries[: self._reported]
-        self.trace.output_ids = array("q", (entry.token for entry in reported))
+        reported = self._settled[: self._reported]
+        self.trace.output_ids = array("q", (token.token for token in reported))
 
     def end(self) -> None:
         """Writes the result into the client's request."""

@@ -10,10 +10,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nprdsl.runtime.local.attention import LogAttention, _entries
-from nprdsl.runtime.local.attention_batches import FARTHEST, WIDEST, RowGroup, seating
+from nprdsl.runtime.local.attention import (
+    FARTHEST,
+    MOST_SHARED_ROWS,
+    LogAttention,
+    RowGroup,
+    _entries,
+    plan_attention,
+)
 from nprdsl.runtime.local.forward import Forward
-from nprdsl.runtime.local.requests import Job, Request
+from nprdsl.runtime.local.requests import Job, ScheduledRequest
 from nprdsl.runtime.local.scheduler import Scheduler
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.structure.events import EndReason
@@ -35,7 +41,7 @@ def groups(draw: st.DrawFn) -> list[RowGroup]:
     extents = draw(st.permutations(extents[:14] or [(0, 8)]))
     made, first = [], 0
     for at, length in extents:
-        rows = draw(st.sampled_from([1, 2, 3, 7, WIDEST + 1]))
+        rows = draw(st.sampled_from([1, 2, 3, 7, MOST_SHARED_ROWS + 1]))
         made.append(RowGroup(first, first + rows, at, length, draw(st.integers(1, length))))
         first += rows
     return made
@@ -43,30 +49,29 @@ def groups(draw: st.DrawFn) -> list[RowGroup]:
 
 @settings(max_examples=200, deadline=None)
 @given(groups())
-def test_every_row_has_a_seat_beside_its_own_entries(made: list[RowGroup]) -> None:
-    seats = seating(made, CPU)
+def test_every_row_is_padded_beside_its_own_entries(made: list[RowGroup]) -> None:
+    plan = plan_attention(made, CPU)
     rows = torch.arange(made[-1].last)
-    seated = rows if seats.row_of is None else rows[seats.row_of]
-    assert torch.equal(seated if seats.seat_of is None else seated[seats.seat_of], rows)
-    for group, seat, room in zip(made, seats.seat, seats.room, strict=True):
-        assert seated[seat : seat + group.rows].tolist() == list(range(group.first, group.last))
-        lanes = next(x for x in seats.lanes if x.seat <= seat < x.seat + x.seats)
-        lane, inside = divmod(seat - lanes.seat, lanes.rows)
-        assert (inside, room) == (0, lanes.rows) and group.rows <= room
-        read = _entries(lanes, LOG)[lane, 0]
+    padded = rows if plan.row_of is None else rows[plan.row_of]
+    assert torch.equal(padded if plan.padded_of is None else padded[plan.padded_of], rows)
+    for group, first, count in zip(made, plan.first, plan.rows, strict=True):
+        assert padded[first : first + group.rows].tolist() == list(range(group.first, group.last))
+        call = next(call for call in plan.calls if call.first <= first < call.end)
+        extent, inside = divmod(first - call.first, call.rows)
+        assert (inside, count) == (0, call.rows) and group.rows <= count
+        read = _entries(call, LOG)[extent, 0]
         assert torch.equal(read[: group.width], LOG[0, 0, group.start :][: group.width])
 
 
 @settings(max_examples=100, deadline=None)
 @given(groups(), st.integers(1, 3))
-def test_groups_that_grow_keep_their_seats(made: list[RowGroup], more: int) -> None:
+def test_groups_that_grow_keep_their_plan(made: list[RowGroup], more: int) -> None:
     wider = [replace(group, width=min(group.length, group.width + more)) for group in made]
-    before = seating(made, CPU)
-    kept, anew = seating(wider, CPU, before), seating(wider, CPU)
-    assert (kept.lanes, kept.seat, kept.room) == (anew.lanes, anew.seat, anew.room)
-    assert (kept.row_of is before.row_of) and (kept.seat_of is before.seat_of)
-    moved = [replace(group, start=group.start + 400) for group in made]
-    assert seating(moved, CPU, before).lanes == seating(moved, CPU).lanes != before.lanes
+    kept, anew = plan_attention(made, CPU), plan_attention(wider, CPU)
+    kept.widen(wider)
+    assert (kept.calls, kept.first, kept.rows) == (anew.calls, anew.first, anew.rows)
+    for a, b in ((kept.row_of, anew.row_of), (kept.padded_of, anew.padded_of)):
+        assert (a is None and b is None) or torch.equal(a, b)
 
 
 def test_equal_extents_share_a_call_but_prompts_and_far_ones_do_not() -> None:
@@ -75,12 +80,12 @@ def test_equal_extents_share_a_call_but_prompts_and_far_ones_do_not() -> None:
         for start, rows in places:
             made.append(RowGroup(first, first + rows, start, 10, 5))
             first += rows
-        return sorted(lanes.count for lanes in seating(made, CPU).lanes)
+        return sorted(call.count for call in plan_attention(made, CPU).calls)
 
     assert calls((0, 2), (10, 3), (20, 2)) == [3]
-    assert calls((20, 2), (0, 3)) == [3]  # a lane between them is empty
-    assert calls((0, 2), (10, 1), (20, 3)) == [1, 3]  # one row would get three seats
-    assert calls((0, 2), (10, WIDEST + 1), (20, 2)) == [1, 3]
+    assert calls((20, 2), (0, 3)) == [3]  # an extent between them is empty
+    assert calls((0, 2), (10, 1), (20, 3)) == [1, 3]  # one row would be padded to three
+    assert calls((0, 2), (10, MOST_SHARED_ROWS + 1), (20, 2)) == [1, 3]
     assert calls((0, 2), (13, 3)) == [1, 1]
     assert calls((0, 2), (10 * FARTHEST, 2)) == [FARTHEST + 1]
     assert calls((0, 2), (10 * FARTHEST + 10, 2)) == [1, 1]
@@ -94,7 +99,7 @@ def test_many_requests_equal_one_dense_forward_each(
     attend = LogAttention.attend
 
     def watched(self: LogAttention, *arguments: object, **options: object) -> object:
-        counts.append(max(lanes.count for lanes in self.seating.lanes))
+        counts.append(max(call.count for call in self.plan.calls))
         return attend(self, *arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(LogAttention, "attend", watched)
@@ -117,7 +122,7 @@ def test_many_requests_equal_one_dense_forward_each(
                 assert abs(float(oracle[before, fed.token]) - fed.logprob) <= 1e-4
 
 
-def _submitted(scheduler: Scheduler, seed: int) -> tuple[ScriptedMachine, Request]:
+def _submitted(scheduler: Scheduler, seed: int) -> tuple[ScriptedMachine, ScheduledRequest]:
     """Equal budgets; prompts, numbers of branches and lengths that differ."""
     rng = random.Random(seed)
     branches = tuple((Force((3,)), Sample(rng.randint(1, 9))) for _ in range(rng.randint(1, 4)))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from random import Random
 
-from nprdsl.export.linear import Linear
+from nprdsl.export.linear import LinearGrammar
 from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag, TerminalKind
 from nprdsl.tokens.vocabulary import Vocabulary
 
@@ -17,7 +17,7 @@ PIECES = (
 VALUES = ("1", "7", "0.5", "ok", "A")  # tried for regular terminals
 
 
-def sample(linear: Linear, numbers: Random, *, depth: int = 12) -> str:
+def sample(linear: LinearGrammar, numbers: Random, *, depth: int = 12) -> str:
     """A trace; below `depth` rules the shortest way is taken."""
     return "".join(_write(linear.rules[linear.start], linear.rules, numbers, depth))
 

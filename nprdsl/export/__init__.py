@@ -1,16 +1,16 @@
-"""A schema for servers that know nothing of forks: its linear language in another library's syntax.
+"""A schema as a grammar of another library, for servers that know nothing of forks.
 
-The branches are decoded one after another, as a model that never forks would write them. What the
-other library cannot state is said in `Export.lost`, never left out silently.
+There the branches are decoded one after another, as a model that never forks would write them.
+`linear` makes the grammar of such text, and one module for each library writes it in that library's
+syntax. What the other library cannot state is said in `Export.lost`, never left out silently.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
-from nprdsl.export.exported import Export, ExportError, Target
-from nprdsl.export.linear import ExportLimits, Linear, linearise
+from nprdsl.export.exported import Export, ExportError, ExportLimits, Special, Target
+from nprdsl.export.linear import LinearGrammar, linearise
 from nprdsl.export.llguidance import to_llguidance
 from nprdsl.export.outlines import to_outlines
 from nprdsl.export.xgrammar import to_xgrammar
@@ -23,7 +23,7 @@ def export(
     grammar: Grammar,
     target: Target | str,
     *,
-    special: Mapping[str, int] | None = None,
+    special: Special | None = None,
     limits: ExportLimits | None = None,
 ) -> Export:
     """The linear language of `grammar` in the syntax of `target`.
@@ -50,7 +50,7 @@ def _target(name: Target | str) -> Target:
         raise ValueError(f"no export to `{name}`; the targets are {known}") from None
 
 
-def _linear(grammar: Grammar, special: Mapping[str, int], limits: ExportLimits) -> Linear:
+def _linear(grammar: Grammar, special: Special, limits: ExportLimits) -> LinearGrammar:
     linear = linearise(grammar, limits)
     if not grammar.blocks or set(linear.tags) <= set(special):
         return linear

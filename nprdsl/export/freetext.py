@@ -25,7 +25,7 @@ from nprdsl.structure.field_content import BLANKS
 
 
 @dataclass(frozen=True, slots=True)
-class TextState:
+class FreeTextState:
     """A state of free text: `node` of the automaton of the tags, the length `begun` of the longest
     tag begun there, and whether the text so far is blank."""
 
@@ -34,12 +34,12 @@ class TextState:
     blank: bool
 
 
-START = TextState(ROOT, 0, True)
-OPEN = TextState(ROOT, 0, False)  # not blank, no tag begun: the usual state
-Steps = Mapping[TextState, Mapping[TextState, Chars]]
+START = FreeTextState(ROOT, 0, True)
+OPEN = FreeTextState(ROOT, 0, False)  # not blank, no tag begun: the usual state
+Transitions = Mapping[FreeTextState, Mapping[FreeTextState, Chars]]
 
 
-def free_text(tags: Iterable[str], forbidden: str = "") -> Steps:
+def free_text(tags: Iterable[str], forbidden: str = "") -> Transitions:
     """Text without `tags` and without any character of `forbidden`.
 
     Gives for every state the characters that lead on, by next state. Every state that is not blank
@@ -49,18 +49,18 @@ def free_text(tags: Iterable[str], forbidden: str = "") -> Steps:
     automaton = aho_corasick(tags)
     letters = sorted({letter for tag in tags for letter in tag} | set(BLANKS))
     rest = complement(one_of("".join(letters) + forbidden))
-    steps: dict[TextState, Mapping[TextState, Chars]] = {}
+    steps: dict[FreeTextState, Mapping[FreeTextState, Chars]] = {}
     pending = [START]
     while pending:
         state = pending.pop()
         if state in steps:
             continue
-        named: dict[TextState, str] = {}
+        named: dict[FreeTextState, str] = {}
         for letter in letters:
             node = automaton.moves[state.node].get(letter, ROOT)
             if automaton.ends[node] == NO_WORD and letter not in forbidden:
                 blank = state.blank and letter in BLANKS
-                follow = TextState(node, automaton.depths[node], blank)
+                follow = FreeTextState(node, automaton.depths[node], blank)
                 named[follow] = named.get(follow, "") + letter
         out = {follow: one_of(text) for follow, text in named.items()}
         out[OPEN] = either([rest, out[OPEN]]) if OPEN in out else rest
@@ -69,13 +69,13 @@ def free_text(tags: Iterable[str], forbidden: str = "") -> Steps:
     return steps
 
 
-def text_regex(text: Steps, start: TextState) -> Regex:
+def text_regex(text: Transitions, start: FreeTextState) -> Regex:
     """The text from `start` on as one regular expression, by elimination of states.
 
     With `START` it is not blank; with `OPEN` it may be blank or empty, and is half as long.
     """
-    final = TextState(-1, 0, False)
-    edges: dict[TextState, dict[TextState, Regex]] = {
+    final = FreeTextState(-1, 0, False)
+    edges: dict[FreeTextState, dict[FreeTextState, Regex]] = {
         state: dict(follow) for state, follow in text.items()
     }
     for state in edges:
@@ -89,7 +89,7 @@ def text_regex(text: Steps, start: TextState) -> Regex:
     return _around(edges[start], start)[final]
 
 
-def _around(out: dict[TextState, Regex], state: TextState) -> dict[TextState, Regex]:
+def _around(out: dict[FreeTextState, Regex], state: FreeTextState) -> dict[FreeTextState, Regex]:
     """The edges out of `state` with its loop put before each."""
     loop = out.get(state)
     if loop is None:
@@ -98,7 +98,9 @@ def _around(out: dict[TextState, Regex], state: TextState) -> dict[TextState, Re
     return {follow: concat(first, regex) for follow, regex in out.items() if follow != state}
 
 
-def _eliminate(edges: dict[TextState, dict[TextState, Regex]], state: TextState) -> None:
+def _eliminate(
+    edges: dict[FreeTextState, dict[FreeTextState, Regex]], state: FreeTextState
+) -> None:
     out = _around(edges.pop(state), state)
     for follows in edges.values():
         into = follows.pop(state, None)

@@ -1,9 +1,9 @@
-"""The linear language of a grammar: the branches of a fork one after another, no forks left.
+"""The grammar of a schema's traces as plain text: branches one after another, no forks left.
 
-Servers that know nothing of forks read a trace as one text. `linearise` gives its grammar in the
-same nodes, without maps, forks and joins: equal numbers of items and branches are spelled out count
-by count, labels are numbered 1..n, glue is its canonical literal. What a context-free grammar
-cannot say is in `Linear.lost`, a sentence each.
+Servers that know nothing of forks read a trace as one text. `linearise` gives its context-free
+grammar in the same nodes, without maps, forks and joins. That a map lists as many items as there
+are branches is spelled out count by count, labels are numbered 1..n, glue is its canonical literal.
+What a context-free grammar cannot say is in `lost`, a sentence each.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from nprdsl.export.exported import ExportLimits
 from nprdsl.grammar.ir import (
     Alt,
     Block,
@@ -28,7 +29,7 @@ from nprdsl.grammar.ir import (
     Terminal,
     TerminalKind,
 )
-from nprdsl.grammar.walk import Bodies, children, nodes, rebuilt, references, rule_heights
+from nprdsl.grammar.walk import Bodies, bodies, children, nodes, rebuilt, references, rule_heights
 
 # The labels tried, the first that the label's terminal accepts: 1 2 3, A B C, a b c.
 _SERIES: tuple[Callable[[int], str], ...] = (
@@ -36,27 +37,12 @@ _SERIES: tuple[Callable[[int], str], ...] = (
     lambda index: chr(ord("A") + index),
     lambda index: chr(ord("a") + index),
 )
+_Numbers = tuple[Terminal, tuple[str, ...]]  # a label's terminal, and its values in order
 _VALUED = (TerminalKind.REGULAR, TerminalKind.TYPED)
 
 
 @dataclass(frozen=True, slots=True)
-class ExportLimits:
-    """Bounds that keep an exported grammar small; each that cuts something off is named in `lost`.
-
-    `items`: branches of one map that are spelled out. For outlines only: `depth` of blocks inside
-    blocks, and `repeats`, the highest upper bound of a repetition. `exact_text` states all of what
-    free text is: not blank, valid UTF-8, no tag spelled out where tags are special tokens. It is
-    dear: xgrammar compiles 20 times longer, llguidance masks 10 times slower where a tag may begin.
-    """
-
-    items: int = 8
-    depth: int = 1
-    repeats: int = 4
-    exact_text: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Linear:
+class LinearGrammar:
     """Rules without maps, forks, joins and glue; `origin` names the schema's rule behind each."""
 
     start: str
@@ -66,32 +52,33 @@ class Linear:
     lost: tuple[str, ...]
 
 
-def linearise(grammar: Grammar, limits: ExportLimits) -> Linear:
+def linearise(grammar: Grammar, limits: ExportLimits) -> LinearGrammar:
     """The linear language of `grammar`; every rule of the result is reachable and productive."""
-    builder = _Builder(grammar, limits)
-    rules = trim(builder.build(), grammar.start)
-    origin = {name: builder.origin[name] for name in rules}
-    return Linear(grammar.start, rules, origin, grammar.tags, tuple(builder.lost))
+    lineariser = _Lineariser(grammar, limits)
+    rules = trim(lineariser.rules(), grammar.start)
+    origin = {name: lineariser.origin[name] for name in rules}
+    return LinearGrammar(grammar.start, rules, origin, grammar.tags, tuple(lineariser.lost))
 
 
-class _Builder:
-    """Specialises rules on demand: `sources` holds rules still with forks, by their new names."""
+class _Lineariser:
+    """Makes variants of rules on demand; `sources` holds rules still with forks, variants
+    included."""
 
     def __init__(self, grammar: Grammar, limits: ExportLimits) -> None:
         self._grammar = grammar
         self._limits = limits
-        self._sources: dict[str, Node] = {name: r.node for name, r in grammar.rules.items()}
-        self._names: dict[tuple[object, ...], str | None] = {}
+        self.sources: dict[str, Node] = bodies(grammar.rules)
+        self._variants: dict[tuple[object, ...], str | None] = {}
         self.origin = {name: name for name in grammar.rules}
         self.lost: dict[str, None] = {}  # an ordered set
 
-    def build(self) -> dict[str, Node]:
+    def rules(self) -> dict[str, Node]:
         done: dict[str, Node] = {}
         todo = [self._grammar.start]
         while todo:
             name = todo.pop()
             if name not in done:
-                done[name] = self._plain(self._sources[name])
+                done[name] = self._plain(self.sources[name])
                 todo.extend(n.rule for n in nodes(done[name]) if isinstance(n, Ref))
         return done
 
@@ -131,7 +118,7 @@ class _Builder:
         block, between = listing.block, items[1:-1]
         assert block.item is not None
         numbers = self._numbers(block)
-        lists = _Listing(self, block, numbers)
+        lists = _CountedList(self, block, numbers)
         options = []
         for count in range(1, self._limits.items + 1):
             listed = lists.exactly(listing.node, 0, count)
@@ -142,7 +129,7 @@ class _Builder:
             self._lose(f"more than {self._limits.items} items in `{block.rule}`")
         return Alt(tuple(options), listing.span)
 
-    def _numbers(self, block: Block) -> tuple[Terminal, tuple[str, ...]] | None:
+    def _numbers(self, block: Block) -> _Numbers | None:
         """The terminal that is numbered and its values; says what of the binding is lost."""
         terminals = [self._grammar.terminals[name] for name in block.bound]
         label = next((t for t in terminals if t.kind in _VALUED), None)
@@ -160,9 +147,7 @@ class _Builder:
         )
         return label, series
 
-    def numbered(
-        self, rule: str, block: Block, numbers: tuple[Terminal, tuple[str, ...]] | None, index: int
-    ) -> Ref:
+    def numbered(self, rule: str, block: Block, numbers: _Numbers | None, index: int) -> Ref:
         """A use of `rule` with the label of item `index` (from 0)."""
         span = self._grammar.rules[rule].span
         if numbers is None:
@@ -171,11 +156,10 @@ class _Builder:
         return Ref(self._with_label(rule, terminal, values[index], block.bound), span)
 
     def _with_label(self, rule: str, label: Terminal, value: str, bound: tuple[str, ...]) -> str:
-        key = (rule, label, value, bound)
-        if key not in self._names:
-            node, _ = self._fix(self._sources[rule], label, value, bound)
-            self.define(rule, key, value, node)
-        name = self._names[key]
+        def labelled() -> Node:
+            return self._fix(self.sources[rule], label, value, bound)[0]
+
+        name = self.variant(rule, (rule, label, value, bound), value, labelled)
         assert name is not None
         return name
 
@@ -199,27 +183,29 @@ class _Builder:
                     fixed.append(item)
                 return (node if _same(fixed, items) else Seq(tuple(fixed), span)), over
             case Ref(rule=rule, span=span):
-                body, over = self._fix(self._sources[rule], label, value, bound)
-                if body is self._sources[rule]:
+                body, over = self._fix(self.sources[rule], label, value, bound)
+                if body is self.sources[rule]:
                     return node, over
                 return Ref(self._with_label(rule, label, value, bound), span), over
             case _:
                 return node, isinstance(node, Alt | Repeat | MapNode | ForkNode | JoinNode)
 
-    def define(self, rule: str, key: tuple[object, ...], suffix: str, node: Node | None) -> None:
-        """Makes the rule of `key`, a variant of `rule`; none where `node` is None (no text)."""
-        self._names[key] = None if node is None else self.fresh(rule, suffix)
-        name = self._names[key]
-        if name is not None and node is not None:
-            self._sources[name] = node
+    def variant(
+        self, rule: str, key: tuple[object, ...], suffix: str, make: Callable[[], Node | None]
+    ) -> str | None:
+        """The name of the variant `key` of `rule`, made at its first use.
 
-    def defined(self, key: tuple[object, ...]) -> bool:
-        return key in self._names
+        None where it has no text: a turn of a recursion inside itself has none.
+        """
+        if key not in self._variants:
+            self._variants[key] = None
+            node = make()
+            if node is not None:
+                name = self._variants[key] = self._fresh(rule, suffix)
+                self.sources[name] = node
+        return self._variants[key]
 
-    def name(self, key: tuple[object, ...]) -> str | None:
-        return self._names[key]
-
-    def fresh(self, rule: str, suffix: str) -> str:
+    def _fresh(self, rule: str, suffix: str) -> str:
         """An unused rule name such as `plan_2`."""
         base = f"{rule}_{re.sub(r'[^a-z0-9]', '_', suffix.lower())}"
         name, turn = base, 1
@@ -229,23 +215,17 @@ class _Builder:
         self.origin[name] = self.origin[rule]
         return name
 
-    def source(self, rule: str) -> Node:
-        return self._sources[rule]
-
     def _lose(self, sentence: str) -> None:
         self.lost[sentence] = None
 
 
-class _Listing:
+class _CountedList:
     """The list of one block with a chosen number of items."""
 
-    def __init__(
-        self, builder: _Builder, block: Block, numbers: tuple[Terminal, tuple[str, ...]] | None
-    ) -> None:
-        self._builder = builder
+    def __init__(self, lineariser: _Lineariser, block: Block, numbers: _Numbers | None) -> None:
+        self._lineariser = lineariser
         self._block = block
         self._numbers = numbers
-        self._active: set[tuple[object, ...]] = set()
 
     def exactly(self, node: Node, first: int, last: int) -> Node | None:
         """`node` with exactly the items first..last (`last` excluded); None if impossible."""
@@ -255,15 +235,15 @@ class _Listing:
             case Ref(rule=rule) if rule == self._block.item:
                 if last - first != 1:
                     return None
-                return self._builder.numbered(rule, self._block, self._numbers, first)
+                return self._lineariser.numbered(rule, self._block, self._numbers, first)
             case Ref():
                 return self._rule(node, first, last)
             case Seq(items=items, span=span):
                 ways = self._sequence(items, first, last)
                 return _choice([Seq(way, span) for way in ways], node)
             case Alt(options=options):
-                found = [self.exactly(option, first, last) for option in options]
-                return _choice([way for way in found if way is not None], node)
+                kept = [self.exactly(option, first, last) for option in options]
+                return _choice([option for option in kept if option is not None], node)
             case Repeat(node=inner, low=low, high=high, span=span):
                 turns = self._turns(inner, first, last, high)
                 return _choice([Seq(way, span) for way in turns if len(way) >= low], node)
@@ -275,7 +255,7 @@ class _Listing:
             case Ref(rule=rule):
                 if rule == self._block.item:
                     return True
-                source = self._builder.source(rule)
+                source = self._lineariser.sources[rule]
                 return rule not in seen and self._lists(source, seen | {rule})
             case Seq(items=items) | Alt(options=items):
                 return any(self._lists(item, seen) for item in items)
@@ -285,16 +265,12 @@ class _Listing:
                 return False
 
     def _rule(self, node: Ref, first: int, last: int) -> Node | None:
+        def counted() -> Node | None:
+            return self.exactly(self._lineariser.sources[node.rule], first, last)
+
         key = ("list", self._block, node.rule, first, last)
-        if key in self._active:
-            return None  # a turn of a recursion that lists nothing
-        if not self._builder.defined(key):
-            self._active.add(key)
-            body = self.exactly(self._builder.source(node.rule), first, last)
-            self._active.discard(key)
-            suffix = str(last) if first == 0 else f"{first}_{last}"
-            self._builder.define(node.rule, key, suffix, body)
-        name = self._builder.name(key)
+        suffix = str(last) if first == 0 else f"{first}_{last}"
+        name = self._lineariser.variant(node.rule, key, suffix, counted)
         return None if name is None else Ref(name, node.span)
 
     def _sequence(

@@ -11,8 +11,8 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
-from nprdsl.export.exported import Export, ExportError, Target
-from nprdsl.export.linear import ExportLimits, Linear
+from nprdsl.export.exported import Export, ExportError, ExportLimits, Special, Target
+from nprdsl.export.linear import LinearGrammar
 from nprdsl.export.rust_regex import escape, quantifier, to_rust
 from nprdsl.export.units import Unit, Units, conflicting, gather, head
 from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, TerminalKind
@@ -22,10 +22,10 @@ _HEADER: Final = "%llguidance {}"
 _TEXT: Final = r"(?s:.)*[^ \t\n\r\x0b\x0c](?s:.)*"
 
 
-def to_llguidance(linear: Linear, special: Mapping[str, int], limits: ExportLimits) -> Export:
+def to_llguidance(linear: LinearGrammar, special: Special, limits: ExportLimits) -> Export:
     """`special`: token ids of the tags that are special tokens; every other tag is text."""
     spelled = {tag for tag in linear.tags if limits.exact_text or tag not in special}
-    writer = _Writer(linear, special, spelled)
+    writer = _LLGuidanceWriter(linear, special, spelled)
     text = writer.text()
     lost = list(linear.lost)
     if writer.uses_text and len(spelled) < len(linear.tags):
@@ -33,8 +33,8 @@ def to_llguidance(linear: Linear, special: Mapping[str, int], limits: ExportLimi
     return Export(text, Target.LLGUIDANCE, tuple(lost))
 
 
-class _Writer:
-    def __init__(self, linear: Linear, special: Mapping[str, int], spelled: set[str]) -> None:
+class _LLGuidanceWriter:
+    def __init__(self, linear: LinearGrammar, special: Special, spelled: set[str]) -> None:
         self._linear = linear
         self._special = special
         self._units: Units = gather(linear.rules, linear.start)

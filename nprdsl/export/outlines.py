@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
-from nprdsl.export.exported import Export, ExportError, Target
+from nprdsl.export.exported import Export, ExportError, ExportLimits, Special, Target
 from nprdsl.export.freetext import OPEN, START, free_text, text_regex
-from nprdsl.export.linear import ExportLimits, Linear
+from nprdsl.export.linear import LinearGrammar
 from nprdsl.export.rust_regex import to_rust
 from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag, TerminalKind
 from nprdsl.grammar.walk import below
@@ -37,7 +37,9 @@ _LONGEST: Final = 1_000_000  # characters; outlines-core needs gigabytes for mor
 
 
 def to_outlines(
-    linear: Callable[[ExportLimits], Linear], special: Mapping[str, int], limits: ExportLimits
+    linear: Callable[[ExportLimits], LinearGrammar],
+    special: Special,
+    limits: ExportLimits,
 ) -> Export:
     """`special`: the tags that are special tokens; `Export.stand_ins` names their characters.
 
@@ -62,11 +64,11 @@ def _lowered(limits: ExportLimits) -> Iterator[ExportLimits]:
             items -= 1
 
 
-def _export(linear: Linear, special: Mapping[str, int], limits: ExportLimits) -> Export | None:
+def _export(linear: LinearGrammar, special: Special, limits: ExportLimits) -> Export | None:
     """None where the expression is too long."""
     own = [tag for tag in linear.tags if tag in special]
     stand_ins = {tag: chr(_FIRST_STAND_IN + index) for index, tag in enumerate(own)}
-    writer = _Writer(linear, stand_ins, limits)
+    writer = _OutlinesWriter(linear, stand_ins, limits)
     regex = writer.whole()
     if regex is None or _length(regex, {}) > _LONGEST:
         return None
@@ -90,8 +92,10 @@ def _length(regex: Regex, known: dict[int, int]) -> int:
     return known[id(regex)]
 
 
-class _Writer:
-    def __init__(self, linear: Linear, stand_ins: Mapping[str, str], limits: ExportLimits) -> None:
+class _OutlinesWriter:
+    def __init__(
+        self, linear: LinearGrammar, stand_ins: Mapping[str, str], limits: ExportLimits
+    ) -> None:
         self._linear = linear
         self._stand_ins = stand_ins
         self._limits = limits
@@ -137,9 +141,9 @@ class _Writer:
                 kept = [part for part in parts if part is not None]
                 return concat(*kept) if len(kept) == len(parts) else None
             case Alt(options=options):
-                found = [self._node(option, inside) for option in options]
-                ways = [way for way in found if way is not None]
-                return union(*ways) if ways else None
+                ways = [self._node(option, inside) for option in options]
+                written = [way for way in ways if way is not None]
+                return union(*written) if written else None
             case Repeat():
                 return self._repeat(node, inside)
             case _:

@@ -54,16 +54,15 @@ def quantifier(low: int, high: int | None) -> str:
             return f"{{{low}}}" if low == high else f"{{{low},{'' if high is None else high}}}"
 
 
-def compact(found: Chars) -> tuple[bool, Ranges]:
+def compact(chars: Chars) -> tuple[bool, Ranges]:
     """Whether the class is shorter when negated, and the ranges to write."""
-    inverse = complement(found).ranges
-    if found.ranges and found.ranges[-1][1] == _LAST:
-        return True, inverse
-    return False, found.ranges
+    if chars.ranges and chars.ranges[-1][1] == _LAST:
+        return True, complement(chars).ranges
+    return False, chars.ranges
 
 
-def _rust_class(found: Chars) -> str:
-    negated, ranges = compact(found)
+def _rust_class(chars: Chars) -> str:
+    negated, ranges = compact(chars)
     if not ranges:
         return r"(?s:.)" if negated else r"[^\x{0}-\x{10ffff}]"
     members = (

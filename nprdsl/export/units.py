@@ -125,11 +125,11 @@ class _Gatherer:
         return self._seen.setdefault(_shape(node), node)
 
     def _then(self, ways: _Ways, item: Node) -> _Ways:
-        found = []
+        longer = []
         for opened, before in ways.items():
             read = self._read(item, opened)
-            found.append({end: Seq((before, node), node.span) for end, node in read.items()})
-        return _merge(found)
+            longer.append({end: Seq((before, node), node.span) for end, node in read.items()})
+        return _merge(longer)
 
     def _repeated(self, node: Repeat, opened: Open) -> _Ways:
         """A repetition still where every turn begins alike, else turns written out, or a loop."""
@@ -181,9 +181,9 @@ class _Gatherer:
         return f"{base}_{turn}"
 
 
-def _merge(found: Sequence[Mapping[Open, Node]]) -> _Ways:
+def _merge(options: Sequence[Mapping[Open, Node]]) -> _Ways:
     merged: dict[Open, list[Node]] = {}
-    for ways in found:
+    for ways in options:
         for opened, node in ways.items():
             merged.setdefault(opened, []).append(node)
     return {

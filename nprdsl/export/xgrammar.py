@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from nprdsl.export.exported import Export, Target
-from nprdsl.export.freetext import START, TextState, free_text
-from nprdsl.export.linear import ExportLimits, Linear
+from nprdsl.export.exported import Export, ExportLimits, Special, Target
+from nprdsl.export.freetext import START, FreeTextState, free_text
+from nprdsl.export.linear import LinearGrammar
 from nprdsl.export.rust_regex import compact, quantifier
 from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag, TerminalKind
 from nprdsl.regular.syntax import Chars, Concat, Regex, Times, Union, parse
@@ -26,9 +26,9 @@ _CONTROL = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 _LOOSE = ("free text may be blank or empty, and may be broken UTF-8 (`exact_text` forbids both)",)
 
 
-def to_xgrammar(linear: Linear, special: Mapping[str, int], limits: ExportLimits) -> Export:
+def to_xgrammar(linear: LinearGrammar, special: Special, limits: ExportLimits) -> Export:
     """`special`: token ids of special tokens: tags become ids, the names of all are not text."""
-    writer = _Writer(linear, special)
+    writer = _XGrammarWriter(linear, special)
     excluded = tuple(dict.fromkeys([*linear.tags, *special]))
     text = writer.exact_text(excluded) if limits.exact_text else [_dispatch(excluded)]
     lost = list(linear.lost)
@@ -44,8 +44,8 @@ def to_xgrammar(linear: Linear, special: Mapping[str, int], limits: ExportLimits
     )
 
 
-class _Writer:
-    def __init__(self, linear: Linear, special: Mapping[str, int]) -> None:
+class _XGrammarWriter:
+    def __init__(self, linear: LinearGrammar, special: Special) -> None:
         self._linear = linear
         self._special = special
         self._terminals: dict[str, str] = {}
@@ -94,7 +94,7 @@ class _Writer:
 
 
 def _options(
-    state: TextState, out: Mapping[TextState, Chars], names: Mapping[TextState, str]
+    state: FreeTextState, out: Mapping[FreeTextState, Chars], names: Mapping[FreeTextState, str]
 ) -> str:
     options = [] if state.blank else ['""']
     options += [f"{_ebnf(letters)} {names[follow]}" for follow, letters in out.items()]
@@ -136,8 +136,8 @@ def _runs(parts: tuple[Regex, ...]) -> Iterator[str]:
         yield quoted(run)
 
 
-def _class(found: Chars) -> str:
-    negated, ranges = compact(found)
+def _class(chars: Chars) -> str:
+    negated, ranges = compact(chars)
     members = (
         _letter(low) if low == high else f"{_letter(low)}-{_letter(high)}" for low, high in ranges
     )

@@ -25,15 +25,15 @@ def render_schema_error(error: SchemaError) -> str:
     files = {d.span.file for d in error.diagnostics}
     files |= {span.file for d in error.diagnostics for span, _ in d.related}
     sources = {file: _source(file, error.source) for file in files}
-    return _all([render_diagnostic(d, sources) for d in error.diagnostics])
+    return _counted([render_diagnostic(d, sources) for d in error.diagnostics])
 
 
 def render_diagnostic(diagnostic: Diagnostic, sources: Mapping[str, str]) -> str:
     """One diagnostic; `sources` holds the text of every file that it names."""
-    places = [(diagnostic.span, ""), *diagnostic.related]
-    gutter = len(str(max(span.line for span, _ in places)))
+    spans = [(diagnostic.span, ""), *diagnostic.related]
+    gutter = len(str(max(span.line for span, _ in spans)))
     lines = [f"error[{diagnostic.code}]: {diagnostic.message}"]
-    for span, note in places:
+    for span, note in spans:
         where = f"{Path(span.file).name}:{span.line}:{span.column}"
         lines.append(f"{' ' * gutter}--> {where}" + (f": {note}" if note else ""))
         lines += _excerpt(sources.get(span.file, ""), span, gutter)
@@ -49,15 +49,14 @@ def render_trace_error(error: TraceError, text: str, *, file: str = "trace") -> 
 
 def render_violations(violations: Iterable[Violation], text: str, *, file: str = "trace") -> str:
     """Violations one after another, and their number."""
-    return _all([render_violation(v, text, file=file) for v in violations])
+    return _counted([render_violation(v, text, file=file) for v in violations])
 
 
 def render_violation(violation: Violation, text: str, *, file: str = "trace") -> str:
     """One violation of the trace `text`; its tag is underlined where it stands at a tag."""
     line, column = violation.line, violation.column
-    rows = text.split("\n")
-    row = rows[line - 1] if line <= len(rows) else ""
-    tag = _TAG.match(row, column - 1)
+    source = text.split("\n")
+    tag = _TAG.match(source[line - 1], column - 1) if line <= len(source) else None
     end = tag.end() + 1 if tag else column + 1
     gutter = len(str(line))
     where = f"{file}:{line}:{column}"
@@ -69,7 +68,7 @@ def render_violation(violation: Violation, text: str, *, file: str = "trace") ->
     return "\n".join(lines)
 
 
-def _all(reports: list[str]) -> str:
+def _counted(reports: list[str]) -> str:
     count = "1 error" if len(reports) == 1 else f"{len(reports)} errors"
     return "\n\n".join([*reports, count]) + "\n"
 
@@ -77,26 +76,24 @@ def _all(reports: list[str]) -> str:
 def _source(file: str, text: str) -> str:
     """The text of a file that was imported is read again; the schema's own is `text`."""
     path = Path(file)
-    if not path.is_file():
-        return text
-    return path.read_text(encoding="utf-8", errors="replace")
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else text
 
 
 def _excerpt(source: str, span: Span, gutter: int) -> list[str]:
     """The first line of `span`, underlined; a span over several lines ends with `…`."""
-    rows = source.split("\n")
-    if not source or span.line > len(rows):
+    lines = source.split("\n")
+    if not source or span.line > len(lines):
         return []
-    row = rows[span.line - 1].rstrip("\r")
+    line = lines[span.line - 1].rstrip("\r")
     start = span.column - 1
     several = span.end_line > span.line
-    end = len(row) if several else max(span.end_column - 1, start + 1)
-    shift = max(0, min(start - WIDTH // 3, len(row) - WIDTH))
-    shown = row[shift : shift + WIDTH]
-    before, after = "…" if shift else "", "…" if shift + WIDTH < len(row) else ""
+    end = len(line) if several else max(span.end_column - 1, start + 1)
+    shift = max(0, min(start - WIDTH // 3, len(line) - WIDTH))
+    shown = line[shift : shift + WIDTH]
+    before, after = "…" if shift else "", "…" if shift + WIDTH < len(line) else ""
     end = max(start + 1, min(end, shift + WIDTH))
-    indent = _columns(before + row[shift:start])
-    marks = "^" * max(1, _columns(row[start:end]))
+    indent = _columns(before + line[shift:start])
+    marks = "^" * max(1, _columns(line[start:end]))
     bar = f"{' ' * gutter} |"
     return [
         bar,

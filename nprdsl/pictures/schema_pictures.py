@@ -115,14 +115,14 @@ class _Outliner:
 
     def _choice(self, node: ir.Alt) -> Iterator[OutlineItem]:
         options = [self._items(option) for option in node.options]
-        written = [option for option in options if option]
-        if not written:
+        shown = [option for option in options if option]
+        if not shown:
             return
-        if len(written) == 1:
-            yield _noted(written[0], "optional")
+        if len(shown) == 1:
+            yield _noted(shown[0], "optional")
             return
-        children = tuple(_one(option) for option in written)
-        note = "one of these" if len(written) == len(options) else "one of these, or nothing"
+        children = tuple(_one(option) for option in shown)
+        note = "one of these" if len(shown) == len(options) else "one of these, or nothing"
         yield OutlineItem(OutlineKind.CHOICE, "choice", note, (), children)
 
 

@@ -29,6 +29,10 @@ class Tree:
     end: int
     children: tuple[Tree, ...] = ()
 
+    def followed_by(self, child: Tree) -> Tree:
+        """The tree with one child more."""
+        return Tree(self.node, self.start, child.end, (*self.children, child))
+
     def leaves(self) -> Iterator[Tree]:
         if isinstance(self.node, ir.Tag | ir.Literal | ir.Field):
             yield self
@@ -174,12 +178,11 @@ class ReferenceReading:
     ) -> list[Tree]:
         partial = [Tree(node, start, start)]
         for item in node.items:
-            longer = (
-                Tree(node, start, tree.end, (*so_far.children, tree))
+            partial = _distinct(
+                so_far.followed_by(tree)
                 for so_far in partial
                 for tree in self._read(item, so_far.end, before + so_far.children, depth)
             )
-            partial = _distinct(longer)
         return partial
 
     def _repeat(
@@ -194,13 +197,12 @@ class ReferenceReading:
             if count == node.high:
                 self._note_surplus(node.node, partial)
                 break
-            longer = (
-                Tree(node, start, tree.end, (*so_far.children, tree))
+            partial = _distinct(
+                so_far.followed_by(tree)
                 for so_far in partial
                 for tree in self._read(node.node, so_far.end, before, depth)
                 if tree.end > so_far.end or count < node.low
             )
-            partial = _distinct(longer)
         return _distinct(results)
 
     def _fork(
@@ -215,7 +217,7 @@ class ReferenceReading:
         partial = [Tree(node, start, start)]
         for values in bound_of_items(self._text, block, before):
             partial = [
-                Tree(node, start, tree.end, (*so_far.children, tree))
+                so_far.followed_by(tree)
                 for so_far in partial
                 for tree in self._branch(node, so_far.end, depth)
                 if self._agrees(block, tree, values)
@@ -237,12 +239,11 @@ class ReferenceReading:
                 self._note_surplus(node.branch, partial)
                 break
             read = self._branch if count < block.low else self._read_branch
-            longer = (
-                Tree(node, start, tree.end, (*so_far.children, tree))
+            partial = _distinct(
+                so_far.followed_by(tree)
                 for so_far in partial
                 for tree in read(node, so_far.end, depth)
             )
-            partial = _distinct(longer)
         return _distinct(results)
 
     def _read_branch(self, node: ir.ForkNode, start: int, depth: int) -> list[Tree]:

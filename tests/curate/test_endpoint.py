@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from nprdsl.trainers.curate.cache import Cache, Reply, ReplyRequest
 from nprdsl.trainers.curate.endpoint import (
+    Cache,
     CostAccount,
     Endpoint,
     EndpointError,
+    Reply,
+    ReplyRequest,
     Secret,
     Service,
     Structured,

@@ -8,8 +8,8 @@ import warnings
 from typing import TYPE_CHECKING, Final
 
 from nprdsl.trainers.curate.asking import Asker
-from nprdsl.trainers.curate.cache import Cache
 from nprdsl.trainers.curate.endpoint import (
+    Cache,
     CostAccount,
     Endpoint,
     Secret,

@@ -22,8 +22,14 @@ from typing import Final, Generic, TypeVar
 import json_repair
 import pydantic
 
-from nprdsl.trainers.curate.cache import ChatMessage, Reply, ReplyRequest
-from nprdsl.trainers.curate.endpoint import CostAccount, Endpoint, EndpointError
+from nprdsl.trainers.curate.endpoint import (
+    ChatMessage,
+    CostAccount,
+    Endpoint,
+    EndpointError,
+    Reply,
+    ReplyRequest,
+)
 
 T = TypeVar("T")
 In = TypeVar("In")

@@ -1,4 +1,4 @@
-"""Sends requests to one OpenAI-compatible endpoint, and counts what they cost.
+"""Sends requests to one OpenAI-compatible endpoint, keeps the replies, and counts their cost.
 
 The `openai` client retries time-outs, lost connections, 408, 409, 429 and 5xx with exponential
 back-off, and honours Retry-After. On top of it: requests carry the JSON schema of the reply where
@@ -10,24 +10,29 @@ one header; it is cut out of whatever the endpoint says before that is shown or 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import openai
 import pydantic
 
-from nprdsl.trainers.curate.cache import Cache, Reply, ReplyRequest
+from nprdsl.journal import write_whole
 
+CACHE_VERSION: Final = 1  # of what a reply is kept under
 NO_SECRET: Final = "-"  # for servers that want none; the client refuses an empty one
 _SHORTEST_SECRET: Final = 8  # characters; shorter ones, such as `none`, are words
 _LONGEST_MESSAGE: Final = 500  # characters of what an endpoint says
 _HIDDEN: Final = "[secret]"
 _SUFFIX: Final = "/chat/completions"
+ChatMessage = Mapping[str, str]
 
 
 class Structured(StrEnum):
@@ -44,6 +49,61 @@ class EndpointError(RuntimeError):
 
 class UnusableEndpointError(RuntimeError):
     """No request can succeed: nothing answers, the secret is refused, there is no such model."""
+
+
+class Reply(pydantic.BaseModel):
+    """What a model said. Token counts are -1 where the endpoint gave none."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    text: str
+    refusal: str
+    finish: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyRequest:
+    """All that a reply depends on. `json_schema` is that of the object in the reply. The `key` of
+    the cache is a digest of it; neither the address nor the secret of the endpoint is in it."""
+
+    model: str
+    messages: Sequence[ChatMessage]
+    json_schema: Mapping[str, object]
+    sampling: Mapping[str, object]
+
+    @property
+    def key(self) -> str:
+        messages = [dict(message) for message in self.messages]
+        content = [CACHE_VERSION, self.model, messages, self.json_schema, self.sampling]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class Cache:
+    """Replies on disk, in `folder`, which is made when the first is kept: a reply is paid for once.
+
+    There is a file for each reply, written whole or not at all, so that a kill at any moment leaves
+    a cache that can be used; several runs may share one. A file that cannot be read is no reply.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def find(self, request: ReplyRequest) -> Reply | None:
+        try:
+            return Reply.model_validate_json(self._file(request.key).read_bytes())
+        except (FileNotFoundError, pydantic.ValidationError):
+            return None
+
+    def keep(self, request: ReplyRequest, reply: Reply) -> None:
+        """Raises OSError where the folder cannot be written."""
+        file = self._file(request.key)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, reply.model_dump_json())
+
+    def _file(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.json"
 
 
 @dataclass(slots=True)
@@ -139,7 +199,7 @@ class _ChatMessage(pydantic.BaseModel):
     refusal: str | None = None
 
 
-class _ChatChoice(pydantic.BaseModel):
+class _CompletionChoice(pydantic.BaseModel):
     message: _ChatMessage
     finish_reason: str | None = None
 
@@ -150,7 +210,7 @@ class _TokenUsage(pydantic.BaseModel):
 
 
 class _ChatCompletion(pydantic.BaseModel):
-    choices: list[_ChatChoice] = pydantic.Field(min_length=1)
+    choices: list[_CompletionChoice] = pydantic.Field(min_length=1)
     usage: _TokenUsage | None = None
 
 

@@ -47,7 +47,7 @@ _LETTERS: Final = ([*string.ascii_uppercase], [*string.ascii_lowercase])
 S = TypeVar("S")  # a state; hashable
 
 
-class Penalty(IntEnum):
+class FormPenalty(IntEnum):
     """What a derivation does that the document did not ask for."""
 
     JOINED = 1  # the answer in one text with what stands before it, where prose flows anyway
@@ -68,7 +68,7 @@ class Derivation:
 
 
 Derivations = dict[S, Derivation]  # every state that is reached, in the cheapest way
-_EXTRA: Final = Derivation(Penalty.EXTRA, (ExtraSlot(0),))  # numbered when the form is complete
+_EXTRA: Final = Derivation(FormPenalty.EXTRA, (ExtraSlot(0),))  # numbered when the form is complete
 
 
 def _written(*parts: FormPart, cost: int = 0) -> Derivation:
@@ -254,8 +254,8 @@ class SequenceDeriver(Deriver[SequenceState]):
 
     def _candidates(
         self, state: SequenceState, construct: ir.Block
-    ) -> Iterator[tuple[int, OpenBlock]]:
-        """The block that is next, or prose as a block of one branch; each with its penalty."""
+    ) -> Iterator[tuple[Derivation, OpenBlock]]:
+        """The block that is next, or prose as a block of one branch; each with its mark."""
         if state.passage == len(self._document) or state.opened is not None or state.forced:
             return
         passage = self._document[state.passage]
@@ -264,12 +264,12 @@ class SequenceDeriver(Deriver[SequenceState]):
         else:
             prose = self._prose(state.passage) if self._wraps else ()
             candidates = [
-                (Penalty.WRAP + cost, end, DocumentBlock(BlockKind.ALONE, ((leaves,),)))
+                (FormPenalty.WRAP + cost, end, DocumentBlock(BlockKind.ALONE, ((leaves,),)))
                 for end, leaves, cost in prose
             ]
         for cost, end, block in candidates:
             if opened := self._open(construct, state.passage, end, block):
-                yield cost, opened
+                yield _written(BlockMark(opened.path, block), cost=cost), opened
 
     def _open(
         self, construct: ir.Block, start: int, end: int, block: DocumentBlock
@@ -285,30 +285,30 @@ class SequenceDeriver(Deriver[SequenceState]):
 
     def _map(self, node: ir.MapNode, state: SequenceState) -> Derivations[SequenceState]:
         derivations: Derivations[SequenceState] = {}
-        for cost, opened in self._candidates(state, node.block):
+        for mark, opened in self._candidates(state, node.block):
             listed = ListDeriver(self._grammar, opened).derive(node.node, 0)
             items = listed.get(len(opened.block.branches))
             if items is not None:
-                mark = _written(BlockMark(opened.path, opened.block), cost=cost)
                 _keep(derivations, SequenceState(state.passage, opened), mark.then(items))
         return derivations
 
     def _fork(self, node: ir.ForkNode, state: SequenceState) -> Derivations[SequenceState]:
         derivations: Derivations[SequenceState] = {}
-        if node.block.item is not None:
-            if state.opened is not None and state.opened.construct is node.block:
-                branches = self._all_branches(node, state.opened)
-                if branches is not None:
-                    derivations[SequenceState(state.passage, state.opened)] = branches
+        if node.block.item is None:
+            candidates = [
+                (mark, opened)
+                for mark, opened in self._candidates(state, node.block)
+                if node.block.low <= len(opened.block.branches)
+                if node.block.high is None or len(opened.block.branches) <= node.block.high
+            ]
+        elif state.opened is not None and state.opened.construct is node.block:
+            candidates = [(Derivation(), state.opened)]
+        else:
             return derivations
-        low, high = node.block.low, node.block.high
-        for cost, opened in self._candidates(state, node.block):
-            count = len(opened.block.branches)
-            if low <= count and (high is None or count <= high):
-                branches = self._all_branches(node, opened)
-                if branches is not None:
-                    mark = _written(BlockMark(opened.path, opened.block), cost=cost)
-                    _keep(derivations, SequenceState(state.passage, opened), mark.then(branches))
+        for mark, opened in candidates:
+            branches = self._all_branches(node, opened)
+            if branches is not None:
+                _keep(derivations, SequenceState(state.passage, opened), mark.then(branches))
         return derivations
 
     def _all_branches(self, node: ir.ForkNode, opened: OpenBlock) -> Derivation | None:
@@ -342,8 +342,8 @@ class SequenceDeriver(Deriver[SequenceState]):
         if opened is None or opened.construct is not node.block:
             return {}
         derivations: Derivations[SequenceState] = {}
-        deriver = TextDeriver(self._grammar, ConclusionSlot(opened.path))
-        for conclusion in deriver.derive(node.node, TextState()).values():
+        deriver = ElementDeriver(self._grammar, ConclusionSlot(opened.path))
+        for conclusion in deriver.derive(node.node, ElementState()).values():
             joined = _written(JoinMark(opened.path)).then(conclusion)
             _keep(derivations, SequenceState(opened.end), joined)
         return derivations
@@ -367,21 +367,21 @@ class ListDeriver(Deriver[int]):
             return {}
         slot = ItemSlot(self._opened.path, state)
         values = tuple(zip(construct.bound, bound[state], strict=True)) if bound[state] else ()
-        item = TextDeriver(self._grammar, slot, values)
+        item = ElementDeriver(self._grammar, slot, values)
         derivations: Derivations[int] = {}
-        for reached, way in item.derive(self._grammar.rules[name].node, TextState()).items():
+        for reached, way in item.derive(self._grammar.rules[name].node, ElementState()).items():
             if reached.bound == len(values):
                 _keep(derivations, state + 1, way)
         return derivations
 
 
 @dataclass(frozen=True, slots=True)
-class TextState:
+class ElementState:
     bound: int = 0  # bound values that are written
     filled: bool = False  # whether the text is written
 
 
-class TextDeriver(Deriver[TextState]):
+class ElementDeriver(Deriver[ElementState]):
     """Writes an item or a join: its bound values, by terminal, and one text at most."""
 
     def __init__(
@@ -391,14 +391,14 @@ class TextDeriver(Deriver[TextState]):
         self._slot = slot
         self._bound = bound
 
-    def field(self, terminal: ir.Terminal, state: TextState) -> Derivations[TextState]:
+    def field(self, terminal: ir.Terminal, state: ElementState) -> Derivations[ElementState]:
         for name, part in self._bound[state.bound : state.bound + 1]:
             if name == terminal.name:
                 filled = state.filled or part == self._slot
-                return {TextState(state.bound + 1, filled): _written(part)}
+                return {ElementState(state.bound + 1, filled): _written(part)}
         if terminal.kind is not ir.TerminalKind.TEXT or state.filled:
             return {}
-        return {TextState(state.bound, True): _written(self._slot)}
+        return {ElementState(state.bound, True): _written(self._slot)}
 
 
 def _bound_parts(
@@ -443,7 +443,7 @@ def _labels(terminal: ir.Terminal, count: int, around: tuple[str, ...]) -> list[
 
 def form_of(grammar: ir.Grammar, document: Sequence[Passage]) -> TraceForm | None:
     """The form of a document; None where the schema has no place for it."""
-    merge = Penalty.JOINED if _prose_flows(grammar) else Penalty.BURIED
+    merge = FormPenalty.JOINED if _prose_flows(grammar) else FormPenalty.BURIED
     derivation = _cheapest(grammar, document, merge)
     if derivation is None:
         return None
@@ -458,7 +458,7 @@ def form_of(grammar: ir.Grammar, document: Sequence[Passage]) -> TraceForm | Non
 
 
 def _cheapest(
-    grammar: ir.Grammar, document: Sequence[Passage], merge: Penalty
+    grammar: ir.Grammar, document: Sequence[Passage], merge: FormPenalty
 ) -> Derivation | None:
     start = ir.Ref(grammar.start, grammar.rules[grammar.start].span)
     return SequenceDeriver(grammar, document, merge=merge).whole(start)
@@ -468,7 +468,7 @@ def _cheapest(
 def _prose_flows(grammar: ir.Grammar) -> bool:
     """Whether prose may stand before, between and behind the blocks of the trunk."""
     prose, block = LeafRange(0, 0), _wide_block(2)
-    derivation = _cheapest(grammar, (prose, block, prose, block, prose), Penalty.BURIED)
+    derivation = _cheapest(grammar, (prose, block, prose, block, prose), FormPenalty.BURIED)
     return derivation is not None and derivation.cost == 0
 
 

@@ -9,7 +9,8 @@ from functools import cache
 import pytest
 
 from nprdsl.trainers.data.problems import read_problems
-from nprdsl.trainers.grading.grading import Fallback, answer_of, is_right, same, same_choice
+from nprdsl.trainers.grading.answers import Fallback, answer_of
+from nprdsl.trainers.grading.grading import is_right, same, same_choice
 from tests.trainers.respellings import RULES
 
 NAMES = ("aime25", "amc23", "hmmt25", "math500")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,13 @@ def test_whole_rewards(preset: str, text: str, right: bool, score: float) -> Non
     found = PRESETS[preset](judged(text, right=right))
     assert found.score == pytest.approx(score)
     assert found.score == pytest.approx(sum(reason.score for reason in found.reasons))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_trace_that_was_cut_off_after_an_answer_has_a_reward(preset: str) -> None:
+    """It breaks no rule, but has no graph: the end token was not sampled."""
+    cut = replace(judged(LEGAL, right=False), graph=None)
+    assert PRESETS[preset](cut).score <= 0
 
 
 def test_threadweaver_pays_for_what_runs_in_parallel() -> None:

@@ -134,14 +134,10 @@ def _attend(
     if behind:
         causal = torch.ones(len(query), len(key), dtype=torch.bool, device=query.device)
         causal = causal.tril(behind)
+    q, k, v = (tensor.transpose(0, 1)[None] for tensor in (query, key, value))
+    grouped = query.shape[1] != key.shape[1]
     attended: torch.Tensor = torch.nn.functional.scaled_dot_product_attention(
-        query.transpose(0, 1)[None],
-        key.transpose(0, 1)[None],
-        value.transpose(0, 1)[None],
-        attn_mask=causal,
-        is_causal=not behind,
-        scale=scale,
-        enable_gqa=query.shape[1] != key.shape[1],
+        q, k, v, attn_mask=causal, is_causal=not behind, scale=scale, enable_gqa=grouped
     )
     return attended[0].transpose(0, 1)
 

@@ -1,4 +1,8 @@
-"""A configuration from TOML, with every fault of it at once and a way out of each."""
+"""Reads a configuration from TOML, and changes to it from the command line.
+
+A file and the class of a stage go in, the checked configuration comes out, or an error that lists
+every fault at once with a way out of each.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +81,8 @@ def _fault(kind: type[BaseModel], fault: ErrorDetails) -> str:
         case "value_error":
             about = f"`{where}`: " if where else ""
             return about + fault["msg"].removeprefix("Value error, ")
-    return f"`{where}` is {fault['input']!r}: {_lowered(fault['msg'])}"
+    message = fault["msg"][:1].lower() + fault["msg"][1:]
+    return f"`{where}` is {fault['input']!r}: {message}"
 
 
 def _keys(kind: type[BaseModel], places: Sequence[str]) -> list[str]:
@@ -91,11 +96,7 @@ def _keys(kind: type[BaseModel], places: Sequence[str]) -> list[str]:
 
 def _model(annotation: Any) -> type[BaseModel]:
     """The model that a field holds, optional or not."""
-    found = get_args(annotation) or (annotation,)
-    models = [one for one in found if isinstance(one, type) and issubclass(one, BaseModel)]
+    kinds = get_args(annotation) or (annotation,)
+    models = [one for one in kinds if isinstance(one, type) and issubclass(one, BaseModel)]
     assert models, "only sections have keys"
     return models[0]
-
-
-def _lowered(message: str) -> str:
-    return message[:1].lower() + message[1:]

@@ -195,14 +195,19 @@ class EvaluationSection(Section):
 # -- stages ----------------------------------------------------------------------------------------
 
 
-class TrainingConfig(Section):
-    """What every stage that trains has."""
+class StageConfig(Section):
+    """What every stage has."""
 
     model: ModelSection
     data: DataSection
-    run: RunSection
     language: str = Field(default="npr", alias="schema")
     prompt: PromptSection = PromptSection()
+
+
+class TrainingConfig(StageConfig):
+    """What every stage that trains has."""
+
+    run: RunSection
     optimizer: OptimizerSection = OptimizerSection()
     evaluation: EvaluationSection | None = None
 
@@ -307,14 +312,11 @@ class _SamplePrompt(PromptSection):
     instructions: bool = True
 
 
-class SampleConfig(Section):
+class SampleConfig(StageConfig):
     """Rejection sampling (arXiv:2512.07461, section 2.3): up to `trials` traces of each problem, of
     which the first `keep` that are right and legal stay. `output`: a JSONL file."""
 
-    model: ModelSection
-    data: DataSection
     output: str
-    language: str = Field(default="npr", alias="schema")
     prompt: _SamplePrompt = _SamplePrompt()
     engine: EngineSection = EngineSection()
     mode: SamplingMode = Mode.FREE

@@ -70,10 +70,10 @@ def choose(
 ) -> str:
     """The field that is `what` in the rows of the source `name`. Raises SourceError."""
     if given != AUTO:
-        if not any(find(record, given) is not None for record in records):
+        if not _known([given], records):
             raise SourceError(f"`{name}` has no field `{given}`; {_listed(records)}")
         return given
-    fields = [n for n in known if any(find(record, n) is not None for record in records)]
+    fields = _known(known, records)
     if len(fields) == 1:
         return fields[0]
     option = f"name it with {what}_field"
@@ -92,7 +92,12 @@ def first(name: str, records: Sequence[Record], known: Sequence[str], given: str
     must be there. Raises SourceError."""
     if given != AUTO:
         return choose(name, records, known, given, "field")
-    return next((n for n in known if any(find(record, n) is not None for record in records)), "")
+    return next(iter(_known(known, records)), "")
+
+
+def _known(names: Sequence[str], records: Sequence[Record]) -> list[str]:
+    """Those of the names that are fields of some row."""
+    return [name for name in names if any(find(record, name) is not None for record in records)]
 
 
 def _conversation(turns: Sequence[Any]) -> Record:

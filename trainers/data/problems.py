@@ -28,6 +28,12 @@ _LISTED: Final = 10  # rejected rows that an account shows
 _Example = TypeVar("_Example")
 
 
+def _check_blank(what: str, **texts: str) -> None:
+    for name, text in texts.items():
+        if not text.strip():
+            raise ValueError(f"the `{name}` of a {what} is blank")
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """A prompt and the answer that the benchmark gives, as it stands there.
@@ -41,9 +47,7 @@ class Problem:
     choices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("id", "prompt", "answer"):
-            if not getattr(self, name).strip():
-                raise ValueError(f"the `{name}` of a problem is blank")
+        _check_blank("problem", id=self.id, prompt=self.prompt, answer=self.answer)
         known = LETTERS[: len(self.choices)]
         if known and (len(self.answer) != 1 or self.answer not in known):
             raise ValueError(f"the answer of `{self.id}` is `{self.answer}`, none of {known}")
@@ -58,9 +62,7 @@ class TraceExample:
     trace: str
 
     def __post_init__(self) -> None:
-        for name in ("id", "prompt", "trace"):
-            if not getattr(self, name).strip():
-                raise ValueError(f"the `{name}` of a trace example is blank")
+        _check_blank("trace example", id=self.id, prompt=self.prompt, trace=self.trace)
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,27 +169,27 @@ def _was_saved(path: Path) -> bool:
     return any((path / name).exists() for name in _SAVED)
 
 
-def _dataset(name: str, place: str | Path, split: str, subset: str) -> RawRows:
+def _dataset(name: str, location: str | Path, split: str, subset: str) -> RawRows:
     try:
         import datasets
     except ModuleNotFoundError as error:
         raise _missing(error) from error
-    if isinstance(place, str) and (reason := _why_not(place)) is not None:
+    if isinstance(location, str) and (reason := _why_not(location)) is not None:
         raise SourceError(f"cannot load `{name}`: {reason}")
     try:
         with _quiet():
-            if isinstance(place, Path) and _was_saved(place):
-                found = datasets.load_from_disk(str(place))
+            if isinstance(location, Path) and _was_saved(location):
+                dataset = datasets.load_from_disk(str(location))
             else:
-                found = datasets.load_dataset(str(place), None if subset == AUTO else subset)
+                dataset = datasets.load_dataset(str(location), None if subset == AUTO else subset)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise SourceError(f"cannot load `{name}`: {_first_line(error)}") from error
-    if isinstance(found, datasets.DatasetDict):
-        split = _split(name, list(found), split)
-        return _numbered(f"{name}[{split}]", found[split])
-    if split not in (AUTO, str(found.split)):
+    if isinstance(dataset, datasets.DatasetDict):
+        split = _split(name, list(dataset), split)
+        return _numbered(f"{name}[{split}]", dataset[split])
+    if split not in (AUTO, str(dataset.split)):
         raise SourceError(f"`{name}` is one dataset without splits, there is no `{split}`")
-    return _numbered(name, found)
+    return _numbered(name, dataset)
 
 
 @contextmanager

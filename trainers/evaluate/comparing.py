@@ -5,12 +5,12 @@ Only problems that both have count, and their differences are drawn again (see `
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nprdsl.trainers.evaluate.bootstrap import Estimate, difference
 from nprdsl.trainers.evaluate.figures import QUOTIENTS, Quotient, best_at, by_problem, sums
-from nprdsl.trainers.evaluate.reports import EvaluationReport, ReportError, SuiteReport
+from nprdsl.trainers.evaluate.reports import EvaluationReport, ReportError
 from nprdsl.trainers.evaluate.samples import Sample
 
 Groups = Sequence[Sequence[Sample]]  # the samples of each problem
@@ -55,22 +55,13 @@ def compare(named: Sequence[tuple[str, EvaluationReport]]) -> tuple[Pair, ...]:
                 f"`{name}` has the suites {', '.join(first.suites)}, `{other_name}` has "
                 f"{', '.join(other.suites)}: none is in both"
             )
-        for suite in common:
-            one = by_problem(first.suites[suite].of(first.mode))
-            two = by_problem(other.suites[suite].of(other.mode))
-            pairs.append(
-                _pair(suite, other_name, one, two, (first.suites[suite], other.suites[suite]))
-            )
+        pairs += [_pair(other_name, suite, first, other) for suite in common]
     return tuple(pairs)
 
 
-def _pair(
-    suite: str,
-    name: str,
-    one: Mapping[str, Sequence[Sample]],
-    two: Mapping[str, Sequence[Sample]],
-    reports: tuple[SuiteReport, SuiteReport],
-) -> Pair:
+def _pair(name: str, suite: str, first: EvaluationReport, other: EvaluationReport) -> Pair:
+    reports = first.suites[suite], other.suites[suite]
+    one, two = by_problem(reports[0].of(first.mode)), by_problem(reports[1].of(other.mode))
     common = [problem for problem in one if problem in two]
     if not common:
         raise ReportError(

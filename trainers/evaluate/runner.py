@@ -25,24 +25,12 @@ from nprdsl.runtime.sampling import Sampling
 from nprdsl.schema import Schema
 from nprdsl.trainers.data.problems import Problem
 from nprdsl.trainers.evaluate.figures import Figures, figures
-from nprdsl.trainers.evaluate.samples import (
-    Mode,
-    Sample,
-    judged,
-    judged_freely,
-    seeded,
-    unanswered,
-)
+from nprdsl.trainers.evaluate.samples import Mode, Sample, judged, judged_freely, seeded, unanswered
 from nprdsl.trainers.grading.answers import Fallback
 
 PUBLISHED: Final = Sampling(temperature=1.0, top_p=0.7)  # arXiv:2512.07461, section 3.2
 CONCURRENCY: Final = 64
-_MODES: Final = (
-    (Mode.PARALLEL,),
-    (Mode.IN_TURN,),
-    (Mode.PARALLEL, Mode.IN_TURN),
-    (Mode.FREE,),
-)
+_MODES: Final = ((Mode.PARALLEL,), (Mode.IN_TURN,), (Mode.PARALLEL, Mode.IN_TURN), (Mode.FREE,))
 _OF_ONE_PROMPT: Final = (CapacityError, LimitError, PromptError, UnsupportedServerError)
 _BLOCK: Final = 4  # times the concurrency: the most requests before the other way has its turn
 _BLOCKS: Final = 4  # as many at least, where there are requests enough to keep the concurrency
@@ -265,11 +253,8 @@ def _check_problems(problems: Sequence[Problem]) -> None:
 
 
 def _check_counts(samples: int, seed: int, concurrency: int) -> None:
-    for name, value, least in (
-        ("samples", samples, 1),
-        ("concurrency", concurrency, 1),
-        ("seed", seed, 0),
-    ):
+    counts = (("samples", samples, 1), ("concurrency", concurrency, 1), ("seed", seed, 0))
+    for name, value, least in counts:
         if value < least:
             raise EvaluationError(f"{name} must be at least {least}, not {value}")
 

@@ -9,13 +9,12 @@ import hashlib
 import importlib.resources
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Final, TypedDict, Unpack
+from dataclasses import dataclass, replace
+from typing import Final
 
 from nprdsl.grammar.diagnostics import did_you_mean
 from nprdsl.trainers.curriculum.arithmetic import held_out, longer
 from nprdsl.trainers.data.problems import Loaded, Problem, read_problems
-from nprdsl.trainers.data.sources import RejectedRow
 
 GENERATED: Final[Mapping[str, Callable[[], tuple[Problem, ...]]]] = {
     "arith": held_out,
@@ -29,24 +28,11 @@ class SuiteError(ValueError):
     """A suite that is not known, or that needs a source."""
 
 
-class SourceOptions(TypedDict, total=False):
-    """Which part and which fields of a source are read; see `read_problems`."""
-
-    split: str
-    subset: str
-    prompt_field: str
-    answer_field: str
-    id_field: str
-
-
-@dataclass(frozen=True, slots=True)
-class Suite:
-    """Problems under a name; `source` is where they come from."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite(Loaded):
+    """The problems of a source under a name."""
 
     name: str
-    source: str
-    problems: tuple[Problem, ...]
-    rejected: tuple[RejectedRow, ...] = field(default=())
 
     def __post_init__(self) -> None:
         if not self.problems:
@@ -58,10 +44,6 @@ class Suite:
         values = [(p.id, p.prompt, p.answer, p.choices) for p in self.problems]
         return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
-    def account(self) -> str:
-        """How many rows are problems, and which are not, for people."""
-        return Loaded(self.source, self.problems, self.rejected).account()
-
     def first(self, count: int) -> Suite:
         """The suite of its first problems."""
         return replace(self, problems=self.problems[:count])
@@ -70,11 +52,11 @@ class Suite:
 def named(name: str) -> Suite:
     """The suite of that name that ships, or is generated. Raises SuiteError."""
     if name in GENERATED:
-        return Suite(name, "generated", GENERATED[name]())
+        return Suite("generated", GENERATED[name](), (), name=name)
     if name in SHIPPED:
         file = importlib.resources.files("nprdsl.trainers") / "suites" / f"{name}.json"
         loaded = read_problems(str(file))
-        return Suite(name, file.name, loaded.problems, loaded.rejected)
+        return Suite(file.name, loaded.problems, loaded.rejected, name=name)
     if name in ELSEWHERE:
         raise SuiteError(
             f"the problems of `{name}` do not ship; name a file, or a dataset of the hub: "
@@ -85,7 +67,8 @@ def named(name: str) -> Suite:
     raise SuiteError(f"there is no suite `{name}`; {hint}; problems of your own are NAME=PATH")
 
 
-def from_source(name: str, source: str, **options: Unpack[SourceOptions]) -> Suite:
-    """The problems of a file, a folder or a dataset, under a name. Raises SourceError."""
+def from_source(name: str, source: str, **options: str) -> Suite:
+    """The problems of a file, a folder or a dataset, under a name; `options` are those of
+    `read_problems`. Raises SourceError."""
     loaded = read_problems(source, **options)
-    return Suite(name, loaded.source, loaded.problems, loaded.rejected)
+    return Suite(loaded.source, loaded.problems, loaded.rejected, name=name)

@@ -55,26 +55,26 @@ class Fallback(StrEnum):
 
 def answer_of(text: str, fallback: Fallback = Fallback.NONE) -> str | None:
     """The last boxed expression of a text, or what `fallback` allows; None if there is none."""
-    found = None
+    answer = None
     for match in _BOXED.finditer(text):
         inner = _balanced(text, match.end())
         if inner is not None and inner.strip():
-            found = inner.strip()
-    if found is None and fallback is Fallback.LAST_NUMBER:
+            answer = inner.strip()
+    if answer is None and fallback is Fallback.LAST_NUMBER:
         numbers = _NUMBER.findall(text)
         return numbers[-1] if numbers else None
-    return found
+    return answer
 
 
 def plain(expression: str) -> str:
     """The expression in one spelling."""
-    found = _STOP.sub("", _undelimited(expression.strip()))
+    spelling = _STOP.sub("", _undelimited(expression.strip()))
     for pattern, replacement in _SPELLINGS:
-        found = pattern.sub(replacement, found)
-    scientific = _SCIENTIFIC.fullmatch(found.strip())
+        spelling = pattern.sub(replacement, spelling)
+    scientific = _SCIENTIFIC.fullmatch(spelling.strip())
     if scientific is not None:
         return rf"{scientific[1]} \times 10^{{{int(scientific[2])}}}"
-    return _undelimited(found.strip())
+    return _undelimited(spelling.strip())
 
 
 def number(expression: str) -> Fraction | None:

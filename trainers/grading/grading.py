@@ -18,8 +18,6 @@ from math_verify import parse, verify
 
 from nprdsl.trainers.grading.answers import Fallback, answer_of, number, plain, words
 
-__all__ = ["Fallback", "answer_of", "is_right", "same", "same_choice"]
-
 SECONDS: Final = 5  # for one expression; only the main thread can be interrupted
 _CHOICE: Final = re.compile(r"\(?([A-Za-z])(?:\)|[.:](?!\d)|$)")  # `B`, `(B) 42`, `B. 42`
 _WORDS: Final = re.compile(r"[a-z][a-z' -]+")
@@ -28,10 +26,7 @@ logging.getLogger("math_verify").setLevel(logging.CRITICAL)
 
 
 def is_right(
-    text: str,
-    wanted: str,
-    fallback: Fallback = Fallback.NONE,
-    choices: Sequence[str] = (),
+    text: str, wanted: str, fallback: Fallback = Fallback.NONE, choices: Sequence[str] = ()
 ) -> bool:
     """Whether the answer of `text` equals `wanted`, which stands as the benchmark has it.
 

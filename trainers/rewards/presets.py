@@ -53,17 +53,13 @@ def zero(trace: GradedTrace) -> Reward:
     return format_reward(trace.grammar, trace.text, trace.violations, NPR)
 
 
-def papo(trace: GradedTrace) -> Reward:
-    """±1."""
-    return answer_reward(trace)
-
-
 def threadweaver(trace: GradedTrace) -> Reward:
     """1 or 0 for the answer, and 0.5 min(1 - longest path / tokens, 0.2) where it is right; nothing
     for an illegal trace."""
     graph = trace.graph
     if graph is None:
-        return Reward(0.0, (Reason("illegal", 0.0, trace.violations[0].message),))
+        fault = trace.violations[0].message if trace.violations else "it does not come to its end"
+        return Reward(0.0, (Reason("illegal", 0.0, fault),))
     answer = answer_reward(trace, wrong=0.0)
     if not trace.right or not graph.tokens:
         return answer
@@ -93,5 +89,5 @@ def _blocks(trace: GradedTrace) -> Reward:
 
 
 PRESETS: Final[Mapping[str, Callable[[GradedTrace], Reward]]] = MappingProxyType(
-    {"zero": zero, "papo": papo, "threadweaver": threadweaver, "parallel_r1": parallel_r1}
+    {"zero": zero, "papo": answer_reward, "threadweaver": threadweaver, "parallel_r1": parallel_r1}
 )

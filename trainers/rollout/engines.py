@@ -32,12 +32,12 @@ def rollout_engine(section: EngineSection, session: Session) -> RolloutEngine:
     """
     if section.address != LOCAL:
         return _server(section.address, session)
-    model = session.model
+    model, tokenizer = session.setup.model, session.setup.tokenizer
     trained = model.config._attn_implementation
     model.eval()
     model.set_attn_implementation("sdpa")  # the probe runs the model's own forward
     engine = LocalEngine(
-        model, session.tokenizer, max_kv_tokens=section.max_kv_tokens, max_rows=section.max_rows
+        model, tokenizer, max_kv_tokens=section.max_kv_tokens, max_rows=section.max_rows
     )
     model.set_attn_implementation(trained)
 
@@ -48,13 +48,13 @@ def rollout_engine(section: EngineSection, session: Session) -> RolloutEngine:
 
 
 def _server(address: str, session: Session) -> RolloutEngine:
-    engine = SGLangEngine(address, tokenizer=session.tokenizer)
+    engine = SGLangEngine(address, tokenizer=session.setup.tokenizer)
 
     def refresh() -> None:
         """All processes gather the weights, one of them sends them."""
         weights = session.accelerator.get_state_dict(session.wrapped)
         if session.accelerator.is_main_process:
-            tied = set(session.model.all_tied_weights_keys)
+            tied = set(session.setup.model.all_tied_weights_keys)
             engine.weights.put((name, t) for name, t in weights.items() if name not in tied)
         session.accelerator.wait_for_everyone()
 

@@ -50,7 +50,7 @@ class Roller:
         batch decide what is drawn. Requests that failed are missing."""
         section, prompt = self.config.rollout, self.config.prompt
         numbers = list(problems)
-        found = rollouts(
+        finished = rollouts(
             self.engine,
             self.schema,
             [problems[number].prompt for number in numbers],
@@ -66,10 +66,10 @@ class Roller:
             chat=prompt.chat,
             instructions=prompt.instructions,
         )
-        groups = [numbers[rollout.group] for rollout in found]
+        groups = [numbers[rollout.group] for rollout in finished]
         return [
             self._graded(group, problems[group], rollout, batch)
-            for group, rollout in zip(groups, found, strict=True)
+            for group, rollout in zip(groups, finished, strict=True)
         ]
 
     def _graded(self, group: int, problem: Problem, rollout: Rollout, batch: int) -> Episode:

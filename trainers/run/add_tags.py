@@ -9,7 +9,6 @@ starts from what it knows of the word (arXiv:2512.07461, section 2.3; arXiv:2506
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -19,27 +18,20 @@ MULTIPLE: Final = 64  # rows of an embedding, for the matrix units of GPUs
 _BRACKETS: Final = "<>[]⟨⟩"
 
 
-@dataclass(frozen=True, slots=True)
-class AddedTags:
-    """tag -> id of the tags that were new, and of those that the tokenizer had as single tokens."""
-
-    new: dict[str, int]
-    known: dict[str, int]
-
-
 def add_tags(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     tags: Sequence[str],
     *,
     multiple: int = MULTIPLE,
-) -> AddedTags:
-    """Makes every tag a special token and gives new ones an embedding; changes both in place.
+) -> dict[str, int]:
+    """Makes every tag a special token and gives new ones an embedding; changes model and tokenizer
+    in place. Gives tag -> id of the new ones, those that were no single token before.
 
     Raises ValueError for a tag whose word the tokenizer has no tokens for.
     """
     words = {tag: _word_ids(tokenizer, tag) for tag in tags}
-    known = {tag: ids[0] for tag in tags if len(ids := _own_ids(tokenizer, tag)) == 1}
+    known = {tag for tag in tags if len(_own_ids(tokenizer, tag)) == 1}
     tokenizer.add_special_tokens(
         {"additional_special_tokens": list(tags)}, replace_extra_special_tokens=False
     )
@@ -52,7 +44,7 @@ def add_tags(
         with torch.no_grad():
             for tag, token in new.items():
                 matrix[token] = matrix[words[tag]].float().mean(0).to(matrix.dtype)
-    return AddedTags(new, known)
+    return new
 
 
 def _matrices(model: PreTrainedModel) -> list[torch.Tensor]:

@@ -77,7 +77,7 @@ class RunDirectory:
     def latest(self) -> tuple[int, Path] | None:
         """Step and folder of the last checkpoint."""
         steps = self._steps()
-        return (steps[-1], self._checkpoint(steps[-1])) if steps else None
+        return (steps[-1], self._folder(steps[-1])) if steps else None
 
     def unfinished(self, name: str | int) -> Path:
         """An empty folder in which the checkpoint of a step, or the model, is written."""
@@ -92,18 +92,16 @@ class RunDirectory:
         os.replace(self._unfinished(folder), folder)
         if isinstance(name, int):
             for step in self._steps()[:-keep]:
-                shutil.rmtree(self._checkpoint(step))
+                shutil.rmtree(self._folder(step))
         return folder
 
     def _folder(self, name: str | int) -> Path:
-        return self._checkpoint(name) if isinstance(name, int) else self.path / name
+        step = isinstance(name, int)
+        return self.path / _CHECKPOINTS / f"{_STEP}{name:06}" if step else self.path / str(name)
 
     @staticmethod
     def _unfinished(folder: Path) -> Path:
         return folder.with_name(folder.name + _UNFINISHED)
-
-    def _checkpoint(self, step: int) -> Path:
-        return self.path / _CHECKPOINTS / f"{_STEP}{step:06}"
 
     def _steps(self) -> list[int]:
         folders = (self.path / _CHECKPOINTS).glob(f"{_STEP}*")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,14 +20,16 @@ from accelerate.utils import broadcast_object_list
 from torch import distributed
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, get_scheduler
 
+import nprdsl
 from nprdsl.runtime.local.loading import load_model, quiet
+from nprdsl.runtime.prompts import PromptEncoder
 from nprdsl.schema import Schema
+from nprdsl.tokens.vocabulary import Vocabulary
 from nprdsl.trainers.attention.segments import register
 from nprdsl.trainers.batch.training_rows import TrainingRow
 from nprdsl.trainers.batch.update import Check, Loss, Updater, UpdateResult, unchecked
 from nprdsl.trainers.config.stages import (
     Attention,
-    ModelSection,
     OptimizerKind,
     OptimizerSection,
     Schedule,
@@ -53,22 +56,57 @@ def no_notice(message: str) -> None:
     """Nobody is told."""
 
 
-def load(section: ModelSection, schema: Schema) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """The model to train and its tokenizer, with the schema's tags as tokens if that is asked for.
+@dataclass(frozen=True, slots=True, eq=False)
+class Setup:
+    """What a run has before its first step: everything but the optimizer."""
 
-    Raises ModelNotFoundError, ValueError.
+    config: TrainingConfig
+    accelerator: Accelerator
+    directory: RunDirectory
+    schema: Schema
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    vocabulary: Vocabulary
+    encoder: PromptEncoder
+
+    def encode(self, prompt: str) -> tuple[int, ...]:
+        """The ids of a prompt. Raises PromptError."""
+        section = self.config.prompt
+        return self.encoder.read(
+            self.schema, prompt, chat=section.chat, instructions=section.instructions
+        )
+
+
+def prepare(config: TrainingConfig, *, restart: bool) -> Setup:
+    """Opens the run's folder and loads schema and model, the schema's tags as tokens of it if that
+    is asked for.
+
+    Raises RunError, ModelNotFoundError, SchemaNotFoundError, SchemaError, ValueError.
     """
-    model, tokenizer = load_model(section.path, "cpu", section.dtype)
-    match section.attention:
+    schema, run = nprdsl.load(config.language), config.run
+    # Without a GPU, processes find each other only if this says so.
+    accelerator = Accelerator(
+        mixed_precision=run.precision, cpu=not torch.accelerator.is_available()
+    )
+    settings = config.model_dump(mode="json", by_alias=True)
+    del settings["run"]["output"]  # a folder may be moved
+    if accelerator.is_main_process:
+        RunDirectory.open(Path(run.output), settings, restart=restart)
+    accelerator.wait_for_everyone()
+    directory = RunDirectory.open(Path(run.output), settings)
+    model, tokenizer = load_model(config.model.path, "cpu", config.model.dtype)
+    match config.model.attention:
         case Attention.DENSE:
             model.set_attn_implementation("sdpa")
         case Attention.BLOCKS:
             model.set_attn_implementation("flex_attention")
         case Attention.SEGMENTS:
             model.set_attn_implementation(register())
-    if section.add_tags:
+    if config.model.add_tags:
         add_tags(model, tokenizer, schema.tags)
-    return model, tokenizer
+    vocabulary = Vocabulary.from_tokenizer(tokenizer)
+    encoder = PromptEncoder(tokenizer, vocabulary)
+    return Setup(config, accelerator, directory, schema, model, tokenizer, vocabulary, encoder)
 
 
 def leave_group() -> None:
@@ -79,36 +117,24 @@ def leave_group() -> None:
 
 
 class Session:
-    """A run of `total` steps in `directory`, at its last checkpoint or its beginning.
+    """A run of `total` steps, at its last checkpoint or its beginning.
 
     A step is what a stage repeats: an update of the weights, or a batch of rollouts with its
     updates, `updates` of them in the whole run. `step` counts those that were made. `progress` is
     what a stage keeps besides: JSON values, written with every checkpoint.
     """
 
-    def __init__(
-        self,
-        accelerator: Accelerator,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerFast,
-        directory: RunDirectory,
-        config: TrainingConfig,
-        *,
-        total: int,
-        updates: int,
-        watch: Watch = unwatched,
-    ) -> None:
+    def __init__(self, setup: Setup, *, total: int, updates: int, watch: Watch = unwatched) -> None:
+        config, accelerator = setup.config, setup.accelerator
+        self.setup = setup
         self.accelerator = accelerator
-        self.model = model
-        self.tokenizer = tokenizer
-        self.directory = directory
         self.total = total
         self.step = 0
         self.progress: dict[str, Any] = {}
         self._run = config.run
         self._watch = watch
-        optimizers = _optimizers(model, config.optimizer)
-        self.wrapped, *prepared = accelerator.prepare(model, *optimizers)
+        optimizers = _optimizers(setup.model, config.optimizer)
+        self.wrapped, *prepared = accelerator.prepare(setup.model, *optimizers)
         self._schedulers = [_scheduler(one, config.optimizer, updates) for one in optimizers]
         accelerator.register_for_checkpointing(*self._schedulers)
         self._updater = Updater(
@@ -121,11 +147,11 @@ class Session:
             attention=config.model.attention,
         )
         self._restore()
-        self._board = None
+        self._board: Any = None
         if config.run.tensorboard and accelerator.is_main_process:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(directory.path / "tensorboard"))
+            self._board = SummaryWriter(str(self.setup.directory.path / "tensorboard"))
 
     @property
     def learning_rate(self) -> float:
@@ -158,7 +184,7 @@ class Session:
         if not self.accelerator.is_main_process:
             return
         rounded = {name: float(f"{value:.8g}") for name, value in metrics.items()}
-        self.directory.log(self.step, rounded)
+        self.setup.directory.log(self.step, rounded)
         if self._board is not None:
             for name, value in rounded.items():
                 self._board.add_scalar(name, value, self.step)
@@ -167,7 +193,7 @@ class Session:
     def save(self) -> None:
         """Saves everything that going on needs."""
         main = self.accelerator.is_main_process
-        folder = self.directory.unfinished(self.step) if main else Path()
+        folder = self.setup.directory.unfinished(self.step) if main else Path()
         names = [str(folder)]
         broadcast_object_list(names)  # the main process's
         folder = Path(names[0])
@@ -177,7 +203,7 @@ class Session:
             (folder / _PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
         self.accelerator.wait_for_everyone()
         if main:
-            self.directory.finish(self.step, self._run.keep)
+            self.setup.directory.finish(self.step, self._run.keep)
         self.accelerator.wait_for_everyone()
 
     def finish(self) -> Path:
@@ -185,25 +211,25 @@ class Session:
         main = self.accelerator.is_main_process
         state = self.accelerator.get_state_dict(self.wrapped)
         if main:
-            folder = self.directory.unfinished("model")
+            folder = self.setup.directory.unfinished("model")
             with quiet():
-                self.model.save_pretrained(folder, state_dict=state)
-                self.tokenizer.save_pretrained(folder)
-            self.directory.finish("model")
+                self.setup.model.save_pretrained(folder, state_dict=state)
+                self.setup.tokenizer.save_pretrained(folder)
+            self.setup.directory.finish("model")
             if self._board is not None:
                 self._board.close()
         self.accelerator.wait_for_everyone()
-        return self.directory.model
+        return self.setup.directory.model
 
     def _restore(self) -> None:
-        latest = self.directory.latest()
+        latest = self.setup.directory.latest()
         if latest is not None:
             self.step, folder = latest
             self.accelerator.load_state(str(folder))
             text = (folder / _PROGRESS).read_text(encoding="utf-8")
             self.progress = json.loads(text)["progress"]
         if self.accelerator.is_main_process:
-            self.directory.forget_after(self.step)
+            self.setup.directory.forget_after(self.step)
         self.accelerator.wait_for_everyone()
 
 

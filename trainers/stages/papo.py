@@ -17,6 +17,7 @@ from nprdsl.trainers.config.stages import PapoConfig
 from nprdsl.trainers.objective.advantages import batch_normalised
 from nprdsl.trainers.objective.losses import papo
 from nprdsl.trainers.run.session import Notify, Watch, no_notice, unwatched
+from nprdsl.trainers.stages.data import own_share
 from nprdsl.trainers.stages.reinforcement import (
     Guard,
     Rounds,
@@ -24,19 +25,14 @@ from nprdsl.trainers.stages.reinforcement import (
     teaching,
     train_in_rounds,
 )
-from nprdsl.trainers.stages.setup import own_share
 
 
 def train_papo(
-    config: PapoConfig,
-    *,
-    restart: bool = False,
-    watch: Watch = unwatched,
-    tell: Notify = no_notice,
+    config: PapoConfig, *, restart: bool = False, watch: Watch = unwatched, tell: Notify = no_notice
 ) -> Path:
     """Trains to the end, from the last checkpoint on; gives the folder of the model.
 
-    Raises what `setup.prepare` raises, SourceError, MismatchError, and errors of the engine.
+    Raises what `prepare` raises, SourceError, MismatchError, and errors of the engine.
     """
     return train_in_rounds(config, _round, updates=1, restart=restart, watch=watch, notify=tell)
 

@@ -25,9 +25,8 @@ from nprdsl.trainers.objective.advantages import Floats
 from nprdsl.trainers.rollout.engines import RolloutEngine, rollout_engine
 from nprdsl.trainers.rollout.episodes import OFF, Episode, Roller, figures
 from nprdsl.trainers.rollout.rollout import Mismatch, mismatch
-from nprdsl.trainers.run.session import Notify, Session, Watch
-from nprdsl.trainers.stages.order import Order
-from nprdsl.trainers.stages.setup import prepare, rollout_problems
+from nprdsl.trainers.run.session import Notify, Session, Watch, prepare
+from nprdsl.trainers.stages.data import Order, rollout_problems
 from nprdsl.trainers.stages.validation import Validation
 
 NO_TOKENS: Final = Mismatch(0.0, 0.0, 0)
@@ -101,11 +100,11 @@ def train_in_rounds(
     problems = rollout_problems(setup, config, notify)
     order = Order(len(problems), config.rollout.prompts, config.run.seed, config.shuffle)
     total = config.steps or order.batches(1.0)
-    session = setup.session(total, total * updates, watch)
+    session = Session(setup, total=total, updates=total * updates, watch=watch)
     engine = rollout_engine(config.engine, session)
     roller = Roller(engine.engine, setup.schema, config, overlong)
     rounds = Rounds(session, engine, roller, problems, order)
-    validation = Validation(setup, session, engine)
+    validation = Validation(session, engine)
     while session.step < total:
         metrics = validation.metrics()
         session.end_step(metrics | play(rounds))

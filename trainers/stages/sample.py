@@ -30,7 +30,7 @@ from nprdsl.trainers.rollout.episodes import seed_of
 from nprdsl.trainers.rollout.rollout import Purpose, Rollout, rollouts
 from nprdsl.trainers.run.directory import RunError, differences
 from nprdsl.trainers.run.session import Watch, unwatched
-from nprdsl.trainers.stages.setup import section_problems
+from nprdsl.trainers.stages.data import section_problems
 
 _TRIALS: Final = ".trials.jsonl"
 _OTHER: Final = "no file of trials; begin anew with --restart"
@@ -145,7 +145,7 @@ def _try(
     engine: Engine, schema: Schema, config: SampleConfig, problems: Sequence[Problem], number: int
 ) -> Iterator[Trial]:
     """Trial `number` of each problem, in order; one that failed is a trial too."""
-    found = rollouts(
+    finished = rollouts(
         engine,
         schema,
         [problem.prompt for problem in problems],
@@ -158,7 +158,7 @@ def _try(
         chat=config.prompt.chat,
         instructions=config.prompt.instructions,
     )
-    by_problem = {rollout.group: rollout for rollout in found}
+    by_problem = {rollout.group: rollout for rollout in finished}
     for group, problem in enumerate(problems):
         rollout = by_problem.get(group)
         why = "failed" if rollout is None else _why_not(rollout, problem)

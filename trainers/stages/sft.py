@@ -23,30 +23,19 @@ from nprdsl.trainers.config.stages import SftConfig, TrainingLayout
 from nprdsl.trainers.data.problems import TraceExample
 from nprdsl.trainers.data.sources import RejectedRow
 from nprdsl.trainers.objective.losses import sft
-from nprdsl.trainers.run.session import Notify, Watch, no_notice, unwatched
-from nprdsl.trainers.stages.order import Order
-from nprdsl.trainers.stages.setup import (
-    REJECTED,
-    Setup,
-    own_share,
-    prepare,
-    section_traces,
-)
+from nprdsl.trainers.run.session import Notify, Session, Setup, Watch, no_notice, prepare, unwatched
+from nprdsl.trainers.stages.data import Order, list_rejected, own_share, section_traces
 from nprdsl.trainers.stages.validation import Validation
 
 ToRow = Callable[[BoundSchema, Ids, str], TrainingRow]  # from a prompt's ids and a trace
 
 
 def train_sft(
-    config: SftConfig,
-    *,
-    restart: bool = False,
-    watch: Watch = unwatched,
-    tell: Notify = no_notice,
+    config: SftConfig, *, restart: bool = False, watch: Watch = unwatched, tell: Notify = no_notice
 ) -> Path:
     """Trains to the end, from the last checkpoint on; gives the folder of the model.
 
-    Raises what `setup.prepare` raises, SourceError, and ValueError where no trace can be used.
+    Raises what `prepare` raises, SourceError, and ValueError where no trace can be used.
     """
     setup = prepare(config, restart=restart)
     if setup.directory.complete:
@@ -54,8 +43,8 @@ def train_sft(
     rows = _rows(config, setup, tell)
     order = Order(len(rows), config.batch, config.run.seed, config.shuffle)
     total = order.batches(config.epochs)
-    session = setup.session(total, total, watch)
-    validation = Validation(setup, session)
+    session = Session(setup, total=total, updates=total, watch=watch)
+    validation = Validation(session)
     while session.step < total:
         started = time.perf_counter()
         metrics = validation.metrics()
@@ -79,12 +68,10 @@ def _rows(config: SftConfig, setup: Setup, notify: Notify) -> list[TrainingRow]:
     examples, rejected = section_traces(config.data)
     longest = min(config.run.room, setup.model.config.get_text_config().max_position_embeddings)
     rows, untrainable = to_rows(examples, setup, _to_row(config), longest)
-    count = setup.reject([*rejected, *untrainable])
+    list_rejected(setup, [*rejected, *untrainable], "rows not trained on", notify)
     if not rows:
         first = (*untrainable, *rejected)[0]
         raise ValueError(f"no trace of `{config.data.source}` can be trained on; {first}")
-    if count:
-        notify(f"rows not trained on: {count}; {setup.directory.path / REJECTED}")
     return rows
 
 

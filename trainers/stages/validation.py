@@ -8,7 +8,7 @@ from nprdsl.trainers.config.stages import EngineSection, EvaluationSection
 from nprdsl.trainers.evaluate.runner import evaluate
 from nprdsl.trainers.rollout.engines import RolloutEngine, rollout_engine
 from nprdsl.trainers.run.session import Session
-from nprdsl.trainers.stages.setup import Setup, section_problems
+from nprdsl.trainers.stages.data import section_problems
 
 
 class Validation:
@@ -17,11 +17,11 @@ class Validation:
     `engine`: that of a stage's rollouts; else one is made when it is first needed.
     """
 
-    def __init__(self, setup: Setup, session: Session, engine: RolloutEngine | None = None) -> None:
-        self._setup = setup
+    def __init__(self, session: Session, engine: RolloutEngine | None = None) -> None:
+        self._setup = session.setup
         self._session = session
         self._engine = engine
-        self._section = setup.config.evaluation
+        self._section = session.setup.config.evaluation
         if self._section is not None:
             self._problems, _ = section_problems(self._section.data)
 

@@ -29,15 +29,11 @@ _DRAWN = "drawn"  # in a session's progress: problems that were drawn so far
 
 
 def train_zero(
-    config: ZeroConfig,
-    *,
-    restart: bool = False,
-    watch: Watch = unwatched,
-    tell: Notify = no_notice,
+    config: ZeroConfig, *, restart: bool = False, watch: Watch = unwatched, tell: Notify = no_notice
 ) -> Path:
     """Trains to the end, from the last checkpoint on; gives the folder of the model.
 
-    Raises what `setup.prepare` raises, SourceError, MismatchError, and errors of the engine.
+    Raises what `prepare` raises, SourceError, MismatchError, and errors of the engine.
     """
     return train_in_rounds(
         config,

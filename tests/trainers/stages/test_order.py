@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nprdsl.trainers.stages.order import Order
+from nprdsl.trainers.stages.data import Order
 
 sizes = st.integers(1, 9)
 

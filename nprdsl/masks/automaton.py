@@ -8,14 +8,18 @@ kept on the state.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from itertools import accumulate
 from typing import Final
 
 from nprdsl.grammar.ir import Grammar, Literal, TerminalKind
 from nprdsl.masks.completion_cost import Costing, Costs
-from nprdsl.masks.fields import Completed, FieldState
-from nprdsl.masks.mask_rows import FieldRow
+from nprdsl.masks.fields import Completed, FieldMachine, FieldState, tag_scan
+from nprdsl.masks.mask_cache import CrossingKey, MaskCache
+from nprdsl.masks.mask_rows import FieldRow, MaskTable
 from nprdsl.masks.parts import (
     AnyGluePart,
     FieldRest,
@@ -25,14 +29,6 @@ from nprdsl.masks.parts import (
     TextPart,
     part_of,
 )
-from nprdsl.masks.states import (
-    NO_TOKENS,
-    FieldStart,
-    FieldTokens,
-    GlueMode,
-    SharedTables,
-    TokenState,
-)
 from nprdsl.regular.aho_corasick import ROOT
 from nprdsl.regular.dfa import compile_regex
 from nprdsl.structure.events import EnterBranch, EnterFork, EnterJoin, LeaveBranch
@@ -40,11 +36,113 @@ from nprdsl.structure.field_content import field_of
 from nprdsl.structure.stack import UNBOUNDED, Bound, Bounds, BoundValue, Capture, Cell, Symbol
 from nprdsl.structure.tag_machine import END, Arc, Mode, TagMachine, TagState
 from nprdsl.tokens.bitmask import Mask, set_bit
-from nprdsl.tokens.spelling import NEVER
+from nprdsl.tokens.spelling import NEVER, Spelling
+from nprdsl.tokens.vocabulary import Vocabulary
 from nprdsl.trace.lexemes import TagMode
 
 MAX_STATES: Final = 500_000
 _ALIGNED: Final = (LeaveBranch, EnterFork, EnterJoin, EnterBranch)
+
+
+class GlueMode(StrEnum):
+    """How the automaton takes glue."""
+
+    EXACT = "exact"  # as the runtime emits it
+    ANY = "any"  # any white space, or none, as the checker takes it
+
+
+@dataclass(frozen=True, slots=True)
+class FieldTokens:
+    """What a matcher holds of a field whose values a branch repeats: the bytes with which the token
+    that completed the last tag went on, and the tokens since."""
+
+    head: bytes = b""
+    tokens: tuple[int, ...] = ()
+
+
+NO_TOKENS: Final = FieldTokens()
+
+
+@dataclass(frozen=True, eq=False)
+class FieldStart:
+    """What may stand right behind a tag: the field state, the tags that may come next, and what
+    finishing costs behind each of them (worked out when a budget first asks)."""
+
+    structure: TagState
+    field: FieldState
+    tags: frozenset[str]
+    costs: Callable[[], Costs]
+
+    @cached_property
+    def capturing(self) -> bool:
+        """Whether the field holds values that a branch repeats."""
+        return any(arc.captures for arc in self.structure.arcs.values())
+
+    @cached_property
+    def closings(self) -> dict[str, int]:
+        """tag -> the fewest tokens that finish everything behind it."""
+        arcs, costs = self.structure.arcs, self.costs()
+        return {tag: costs.stack(arcs[tag].cell, arcs[tag].frame) for tag in self.tags}
+
+
+class TokenState:
+    """One place in a trace. `mask`, `cost`, `forced` and `chooses` are None until asked for; `next`
+    holds moves that depend on nothing but this state."""
+
+    __slots__ = (
+        *("capturing", "chooses", "cost", "counted", "field", "forced", "mask", "next", "prose"),
+        *("start", "structure", "tight"),
+    )
+
+    def __init__(self, start: FieldStart, field: FieldState) -> None:
+        self.start = start
+        self.field = field
+        self.structure = start.structure
+        self.capturing = start.capturing
+        self.counted = start.capturing and field.is_counted
+        self.next: dict[int, TokenState] = {}
+        self.prose: TokenState | None = None  # where clean prose leads, see `MaskTable.clean`
+        self.mask: Mask | None = None
+        self.cost: int | None = None
+        self.forced: tuple[int, ...] | None = None
+        self.chooses: bool | None = None
+        self.tight: dict[int, Mask] = {}
+
+
+class SharedTables:
+    """What does not depend on bounds: field states and rows, shared by all automata of a bound
+    schema."""
+
+    def __init__(self, grammar: Grammar, vocabulary: Vocabulary, glue: GlueMode) -> None:
+        self.mode = tag_mode(grammar, vocabulary)
+        self.glue = glue
+        self.vocabulary = vocabulary
+        self.spelling = Spelling(vocabulary)
+        self.fields = FieldMachine(tag_scan(grammar.tags), self.mode, self.spelling)
+        self.table = MaskTable(self.fields, vocabulary)
+        self.crossings: dict[CrossingKey, Mask] = {}
+        self.known_fields: dict[tuple[tuple[Symbol, ...], str], FieldRest] = {}
+        self.store: MaskCache | None = None
+
+    @property
+    def kept(self) -> int:
+        """How many field states are kept."""
+        return len(self.fields.known)
+
+    def crossed(self, key: CrossingKey) -> Mask | None:
+        """The row of a state whose tokens may run past a tag, if it is known or on disk."""
+        row = self.crossings.get(key)
+        if row is None and self.store is not None:
+            row = self.store.find_crossed(key)
+            if row is not None:
+                self.crossings[key] = row
+        return row
+
+
+def tag_mode(grammar: Grammar, vocabulary: Vocabulary) -> TagMode:
+    """Special-token tags if the vocabulary has every tag of the schema as a special token."""
+    special = all(tag in vocabulary.special for tag in grammar.tags)
+    return TagMode.SPECIAL if special and grammar.tags else TagMode.TEXT
 
 
 class Automaton:
@@ -110,7 +208,7 @@ class Automaton:
                 state.cost = self.costs.stack(structure.cell, structure.frame)
             else:
                 costs = self.fields.costs(state.field).items()
-                ways = (cost + state.closings[tag] for tag, cost in costs)
+                ways = (cost + state.start.closings[tag] for tag, cost in costs)
                 state.cost = min(ways, default=NEVER)
         return state.cost
 

@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from nprdsl.grammar.diagnostics import SchemaError
 from nprdsl.grammar.ir import Grammar
-from nprdsl.masks.automaton import Automaton
+from nprdsl.masks.automaton import Automaton, GlueMode, SharedTables
 from nprdsl.masks.bind_checks import bind_faults
 from nprdsl.masks.mask_cache import MaskCache
 from nprdsl.masks.matcher import Matcher
-from nprdsl.masks.states import GlueMode, SharedTables
 from nprdsl.structure.stack import Bounds
 from nprdsl.structure.tag_machine import Mode
 from nprdsl.structure.violations import TraceError, Violation, ViolationCode

@@ -12,10 +12,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nprdsl.masks.automaton import Automaton
+from nprdsl.masks.automaton import Automaton, TokenState
 from nprdsl.masks.fields import Completed, FieldState
 from nprdsl.masks.parts import U8_START
-from nprdsl.masks.states import TokenState
 from nprdsl.tokens.bitmask import Mask, clear_bit, pack, set_bit, unpack
 from nprdsl.tokens.spelling import NEVER
 from nprdsl.trace.lexemes import TagMode
@@ -71,15 +70,15 @@ def _cost_after(automaton: Automaton, state: TokenState, token: int) -> int:
 def _cost_within(automaton: Automaton, state: TokenState, field: FieldState) -> int:
     """The cost in another state of the same field."""
     costs = automaton.fields.costs(field).items()
-    cost = min((c + state.closings[t] for t, c in costs), default=NEVER)
+    cost = min((c + state.start.closings[t] for t, c in costs), default=NEVER)
     return cost + 1 if state.field.is_counted else cost
 
 
 def _cost_behind(automaton: Automaton, state: TokenState, tag: str, last: FieldState) -> int:
     """The cost behind a tag that is completed from `last`."""
-    if tag not in state.closings or not automaton.may_complete(state, tag):
+    if tag not in state.start.closings or not automaton.may_complete(state, tag):
         return NEVER
-    return state.closings[tag] + automaton.fields.owed(last, tag)
+    return state.start.closings[tag] + automaton.fields.owed(last, tag)
 
 
 def _in_text(automaton: Automaton, state: TokenState, start: int, limit: int) -> Mask:
@@ -133,7 +132,7 @@ def _by_table(
     """Of many legal tokens, those that may be cheap enough by how short the value's ending is."""
     spelling, rests = automaton.spelling, automaton.fields.rests
     keep = np.zeros(automaton.vocabulary.size, bool)
-    closing = min(state.closings.values(), default=NEVER)
+    closing = min(state.start.closings.values(), default=NEVER)
     for rest, progress in state.field.cursors:
         value = rest.part.value(progress, rests)
         if value is None:

@@ -72,8 +72,7 @@ class Costs:
     ) -> None:
         self._grammar = grammar
         self._spelling = rests.spelling
-        parts = {name: part_of(terminal) for name, terminal in grammar.terminals.items()}
-        self._terminals = {name: part.cost(part.start, rests) for name, part in parts.items()}
+        self._terminals = {n: part_of(t).whole_cost(rests) for n, t in grammar.terminals.items()}
         self._tags = {tag: rests.tag_cost(tag) for tag in grammar.tags}
         self._bounds = bounds
         self._costing = costing

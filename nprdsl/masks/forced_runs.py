@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nprdsl.masks.automaton import Automaton
+from nprdsl.masks.automaton import Automaton, TokenState
 from nprdsl.masks.fields import FieldState
-from nprdsl.masks.states import TokenState
 from nprdsl.structure.tag_machine import END
 from nprdsl.trace.lexemes import TagMode
 

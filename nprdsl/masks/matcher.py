@@ -5,10 +5,9 @@ A matcher is three references; `fork` copies them. Rolling back is keeping the f
 
 from __future__ import annotations
 
-from nprdsl.masks.automaton import Automaton
+from nprdsl.masks.automaton import NO_TOKENS, Automaton, FieldTokens, TokenState
 from nprdsl.masks.budget_masks import tight_mask
 from nprdsl.masks.forced_runs import forced_run
-from nprdsl.masks.states import NO_TOKENS, FieldTokens, TokenState
 from nprdsl.structure.stack import Cell
 from nprdsl.structure.tag_machine import TagState
 from nprdsl.tokens.bitmask import Mask

@@ -162,6 +162,10 @@ class Part(ABC):
     def cost(self, progress: Progress, rests: FieldRests) -> int:
         """The fewest tokens that finish the part; what a branch must repeat counts twice."""
 
+    def whole_cost(self, rests: FieldRests) -> int:
+        """The fewest tokens of the part."""
+        return self.cost(self.start, rests)
+
     def own_cost(self, progress: Progress, rests: FieldRests) -> int:
         """As `cost`, without what a branch repeats."""
         return self.cost(progress, rests)
@@ -308,10 +312,7 @@ class TextPart(Part):
         state = _UTF8_ROWS[progress - _U8_STATES if filled else progress][byte]
         if not state:
             return ()
-        if not filled and byte in BLANK_BYTES:
-            return ((here, state),)
-        cursor = (here, state + _U8_STATES)
-        return (cursor,) if self.counted or state != U8_START else (cursor, *here.after)
+        return self._at(state, here, filled or byte not in BLANK_BYTES, self.counted)
 
     def cost(self, progress: int, rests: FieldRests) -> int:
         state = self.text_state(progress)
@@ -344,12 +345,14 @@ class TextPart(Part):
     def behind_text(
         self, progress: int, state: int, here: FieldRest, *, filled: bool
     ) -> Iterable[Cursor]:
-        if progress == _WAITS:
-            return ()
+        return () if progress == _WAITS else self._at(state, here, filled, counted=False)
+
+    def _at(self, state: int, here: FieldRest, filled: bool, counted: bool) -> tuple[Cursor, ...]:
+        """The cursors within the text and, where it may end, behind it."""
         if not filled:
             return ((here, state),)
         cursor = (here, state + _U8_STATES)
-        return (cursor, *here.after) if state == U8_START else (cursor,)
+        return (cursor,) if counted or state != U8_START else (cursor, *here.after)
 
 
 @dataclass(frozen=True, slots=True)

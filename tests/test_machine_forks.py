@@ -24,7 +24,7 @@ from nprdsl.structure.events import (
     BranchReason,
     EndReason,
 )
-from nprdsl.structure.tag_machine import Bounds, Mode
+from nprdsl.structure.tag_machine import Bounds, ForkMode
 from nprdsl.testing import byte_vocabulary
 from tests.machines import (
     PROMPT,
@@ -252,7 +252,7 @@ join: "<j>" TEXT "</j>"
 def test_no_token_goes_on_where_branches_begin_and_at_the_end(source: str, text: str) -> None:
     bound = schema_of(source).bind(byte_vocabulary(merges=["><", "><b>", ">x", ">\n", "> "]))
     automaton = bound.automaton()
-    matcher = Matcher(automaton, automaton.enter(automaton.machine(Mode.FORKING).initial))
+    matcher = Matcher(automaton, automaton.enter(automaton.machine(ForkMode.FORKING).initial))
     for token in text.encode():
         matcher.advance(token)
     assert allowed(matcher.mask(), bound.vocabulary.size) == [ord(">")]

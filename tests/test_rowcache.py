@@ -12,9 +12,9 @@ from nprdsl.masks.mask_rows import MaskTable
 from nprdsl.masks.matcher import Matcher
 from nprdsl.masks.parts import (
     AnyGluePart,
+    FieldPart,
     FreshPart,
     LiteralPart,
-    Part,
     RegularPart,
     TagPart,
     TextPart,
@@ -95,7 +95,7 @@ def close(reserve: int = 0, *, counted: bool = False) -> TagPart:
 
 
 VALUE = compile_regex("[1-9]|1[0-9]")
-PARTS: tuple[Part, ...] = (
+PARTS: tuple[FieldPart, ...] = (
     LiteralPart(b"x1"),
     AnyGluePart(),
     TextPart(),
@@ -108,7 +108,7 @@ PARTS: tuple[Part, ...] = (
 TWINS = (LiteralPart(b"x1", (120, 49)), LiteralPart(b"x1", (300,)), close(3, counted=True))
 
 
-def between_tokens(machine: FieldMachine, part: Part) -> list[FieldState]:
+def between_tokens(machine: FieldMachine, part: FieldPart) -> list[FieldState]:
     """Every state between two tokens of a field that begins with the part."""
     rests, words = machine.rests, machine.rests.spelling.vocabulary
     rest = None if isinstance(part, TagPart) else rests.link(close(), None)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from nprdsl.machine.budget import Account
 from nprdsl.masks.matcher import Matcher
 from nprdsl.structure.events import BranchReason, EnterRule, LeaveRule
-from nprdsl.structure.stack import Cell, Leave
+from nprdsl.structure.stack import Cell, RuleEnd
 from nprdsl.structure.tag_machine import TagState
 
 
@@ -85,7 +85,7 @@ def _open_uses(state: TagState, capped: frozenset[str]) -> list[tuple[Cell, str]
     """The open uses of capped rules on the stack, outermost first."""
     uses, cell = [], state.cell
     while cell is not None:
-        if isinstance(cell.entry, Leave) and cell.entry.rule in capped:
+        if isinstance(cell.entry, RuleEnd) and cell.entry.rule in capped:
             uses.append((cell, cell.entry.rule))
         cell = cell.below
     return uses[::-1]

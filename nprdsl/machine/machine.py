@@ -40,7 +40,7 @@ from nprdsl.structure.events import (
     JoinEvent,
     TokenEvent,
 )
-from nprdsl.structure.tag_machine import Mode, TagState
+from nprdsl.structure.tag_machine import ForkMode, TagState
 from nprdsl.tokens.bitmask import Mask, unpack
 from nprdsl.tokens.spelling import NEVER
 from nprdsl.trace.trace import TokenTrace
@@ -69,7 +69,7 @@ class Machine:
         self.ended: EndReason | None = None
         self._join = join
         self._automaton = self.bound.automaton()
-        self._tags = self._automaton.machine(Mode.FORKING)
+        self._tags = self._automaton.machine(ForkMode.FORKING)
         self._caps = frozenset(limits.rule_tokens)
         self._rule_tokens = dict(limits.rule_tokens)
         self.transcript: Transcript[WrittenToken] = Transcript()

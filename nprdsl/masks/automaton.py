@@ -22,10 +22,10 @@ from nprdsl.masks.mask_cache import CrossingKey, MaskCache
 from nprdsl.masks.mask_rows import FieldRow, MaskTable
 from nprdsl.masks.parts import (
     AnyGluePart,
+    FieldPart,
     FieldRest,
     FreshPart,
     LiteralPart,
-    Part,
     TextPart,
     part_of,
 )
@@ -33,8 +33,16 @@ from nprdsl.regular.aho_corasick import ROOT
 from nprdsl.regular.dfa import compile_regex
 from nprdsl.structure.events import EnterBranch, EnterFork, EnterJoin, LeaveBranch
 from nprdsl.structure.field_content import field_of
-from nprdsl.structure.stack import UNBOUNDED, Bound, Bounds, BoundValue, Capture, Cell, Symbol
-from nprdsl.structure.tag_machine import END, Arc, Mode, TagMachine, TagState
+from nprdsl.structure.stack import (
+    UNBOUNDED,
+    BoundField,
+    Bounds,
+    BoundValue,
+    CapturedField,
+    Cell,
+    Symbol,
+)
+from nprdsl.structure.tag_machine import END, Arc, ForkMode, TagMachine, TagState
 from nprdsl.tokens.bitmask import Mask, set_bit
 from nprdsl.tokens.spelling import NEVER, Spelling
 from nprdsl.tokens.vocabulary import Vocabulary
@@ -166,14 +174,14 @@ class Automaton:
         self._states: dict[tuple[FieldStart, FieldState], TokenState] = {}
         self._starts: dict[TagState, FieldStart] = {}
         self._aligned: dict[Arc, bool] = {}
-        self._machines: dict[Mode, TagMachine] = {}
+        self._machines: dict[ForkMode, TagMachine] = {}
 
     @property
     def kept(self) -> int:
         """How many states are kept, those of tags included."""
         return len(self._states) + sum(machine.kept for machine in self._machines.values())
 
-    def machine(self, mode: Mode) -> TagMachine:
+    def machine(self, mode: ForkMode) -> TagMachine:
         """The tag machine behind the states, one for each mode."""
         machine = self._machines.get(mode)
         if machine is None:
@@ -272,22 +280,22 @@ class Automaton:
             self.tables.known_fields[symbols, tag] = field
         return field
 
-    def _part(self, symbol: Symbol) -> Part:
+    def _part(self, symbol: Symbol) -> FieldPart:
         if isinstance(symbol, Literal):
             return LiteralPart(symbol.text.encode())
-        if isinstance(symbol, Bound):
+        if isinstance(symbol, BoundField):
             return LiteralPart(symbol.value.text.encode(), self._exactly(symbol))
         terminal = field_of(symbol).terminal
         if terminal.kind is TerminalKind.GLUE and self.tables.glue is GlueMode.ANY:
             return AnyGluePart()
-        if isinstance(symbol, Capture) and terminal.kind is TerminalKind.TEXT:
+        if isinstance(symbol, CapturedField) and terminal.kind is TerminalKind.TEXT:
             return TextPart(counted=True)
-        if isinstance(symbol, Capture) and terminal.kind is TerminalKind.REGULAR:
+        if isinstance(symbol, CapturedField) and terminal.kind is TerminalKind.REGULAR:
             taken = frozenset(text.encode() for text in symbol.taken)
             return FreshPart(compile_regex(terminal.pattern), taken)
         return part_of(terminal)
 
-    def _exactly(self, symbol: Bound) -> tuple[int, ...]:
+    def _exactly(self, symbol: BoundField) -> tuple[int, ...]:
         """The tokens by which a branch repeats a free text; none for labels."""
         tokens, data = symbol.value.tokens, symbol.value.text.encode()
         text = symbol.field.terminal.kind is TerminalKind.TEXT
@@ -398,13 +406,13 @@ class Automaton:
         if self.mode is TagMode.TEXT:
             data = data.removesuffix(tag.encode())
         values = arc.content.captured(data.decode())
-        captures = [symbol for symbol in arc.fields[0] if isinstance(symbol, Capture)]
+        captures = [symbol for symbol in arc.fields[0] if isinstance(symbol, CapturedField)]
         return tuple(
             BoundValue(value.text, self._repeat(value.text, symbol, field.tokens))
             for value, symbol in zip(values, captures, strict=True)
         )
 
-    def _repeat(self, text: str, symbol: Capture, field: tuple[int, ...]) -> tuple[int, ...]:
+    def _repeat(self, text: str, symbol: CapturedField, field: tuple[int, ...]) -> tuple[int, ...]:
         """The model's own tokens for free text, which begins and ends between tokens; the fewest
         that spell it for a label."""
         data, bytes_of = text.encode(), self.vocabulary.bytes_of

@@ -13,7 +13,7 @@ from nprdsl.masks.automaton import Automaton
 from nprdsl.masks.parts import part_of
 from nprdsl.regular.dfa import compile_regex
 from nprdsl.structure.stack import UNBOUNDED
-from nprdsl.structure.tag_machine import Mode
+from nprdsl.structure.tag_machine import ForkMode
 from nprdsl.tokens.spelling import NEVER
 
 
@@ -27,7 +27,7 @@ def bind_faults(grammar: Grammar, automaton: Automaton) -> list[Diagnostic]:
                 faults.setdefault((fault.code, fault.message), fault)
     if faults or automaton.bounds == UNBOUNDED:  # a valid schema has an end that can be spelled
         return list(faults.values())
-    start = automaton.machine(Mode.LINEAR).initial
+    start = automaton.machine(ForkMode.LINEAR).initial
     if automaton.costs.stack(start.cell, start.frame) < NEVER:
         return []
     span = grammar.rules[grammar.start].span

@@ -21,7 +21,7 @@ from nprdsl.masks.bind_checks import bind_faults
 from nprdsl.masks.mask_cache import MaskCache
 from nprdsl.masks.matcher import Matcher
 from nprdsl.structure.stack import Bounds
-from nprdsl.structure.tag_machine import Mode
+from nprdsl.structure.tag_machine import ForkMode
 from nprdsl.structure.violations import TraceError, Violation, ViolationCode
 from nprdsl.tokens.vocabulary import Vocabulary
 from nprdsl.trace.encoding import spell_trace
@@ -101,7 +101,7 @@ class BoundSchema:
     def matcher(self, glue: GlueMode = GlueMode.EXACT) -> Matcher:
         """A matcher at the beginning of a trace, branches one after another."""
         automaton = self.automaton(glue)
-        return Matcher(automaton, automaton.enter(automaton.machine(Mode.LINEAR).initial))
+        return Matcher(automaton, automaton.enter(automaton.machine(ForkMode.LINEAR).initial))
 
     @cached_property
     def minimum(self) -> int:

@@ -32,18 +32,18 @@ from nprdsl.masks.parts import FieldRests, part_of
 from nprdsl.regular.dfa import compile_regex
 from nprdsl.structure.stack import (
     PENDING,
-    Again,
     Bounds,
     BoundValue,
-    Branch,
     BranchEnd,
-    Branches,
     BranchFrame,
     Cell,
     Frame,
     MapEnd,
     MapFrame,
-    Opened,
+    OpenFork,
+    PendingBranch,
+    PendingBranches,
+    Repeating,
 )
 from nprdsl.tokens.spelling import NEVER
 
@@ -91,16 +91,16 @@ class Costs:
         own, block = 0, _open_block(frame)  # own: of the innermost branch
         while cell is not until and cell is not None:
             entry, left = cell.entry, self._left(frame)
-            if isinstance(entry, Again):
+            if isinstance(entry, Repeating):
                 turns = max(entry.node.low - entry.count, 0)
                 own += turns * self._node(entry.node.node, block, left) if turns else 0
-            elif isinstance(entry, Branches):
+            elif isinstance(entry, PendingBranches):
                 total += self._branches(entry, left)
-            elif isinstance(entry, Branch):
+            elif isinstance(entry, PendingBranch):
                 total += self.branch(entry.block, entry.values, left)
             elif isinstance(entry, MapEnd):
                 block = None
-            elif isinstance(entry, Opened):
+            elif isinstance(entry, OpenFork):
                 total += entry.fork.block.low * self.branch(entry.fork.block, (), left)
             elif isinstance(entry, BranchEnd):
                 total, own = total + self._tokens(own, frame), 0
@@ -158,7 +158,7 @@ class Costs:
             frame = frame.below
         return self._bounds.depth - (frame.depth if frame is not None else 0)
 
-    def _branches(self, entry: Branches, left: _DepthLeft) -> int:
+    def _branches(self, entry: PendingBranches, left: _DepthLeft) -> int:
         if entry.items is None:
             return max(entry.block.low - entry.index, 0) * self.branch(entry.block, (), left)
         return sum(self.branch(entry.block, v, left) for v in entry.items[entry.index :])

@@ -117,10 +117,10 @@ class MaskTable:
         if text is None and len(state.cursors) != 1:
             return self._union(state)
         if text is not None:
-            draft = _Draft(self, state, self.text.mask(text).copy())
+            draft = _RowDraft(self, state, self.text.mask(text).copy())
             draft.judge(self.text_candidates(state))
         else:
-            draft = _Draft(self, state, np.zeros(self.width, np.int32))
+            draft = _RowDraft(self, state, np.zeros(self.width, np.int32))
             ((rest, progress),) = state.cursors
             value = rest.part.value(progress, self.machine.rests)
             if value is not None:
@@ -176,7 +176,7 @@ class MaskTable:
         return table, leave
 
 
-class _Draft:
+class _RowDraft:
     """The row of one state while it is being made."""
 
     def __init__(self, table: MaskTable, state: FieldState, bits: Mask) -> None:

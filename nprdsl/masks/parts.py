@@ -2,7 +2,7 @@
 
 A field is what may stand between two tags. The byte automaton (`nprdsl.masks.fields`) walks it part
 by part, one byte at a time; masks, costs, forced runs and the cache on disk ask the parts what they
-need to know. Each kind of part is one class: a new kind is a new subclass of `Part`.
+need to know. Each kind of part is one class: a new kind is a new subclass of `FieldPart`.
 
 A *cursor* is a place in a field: a `FieldRest` (a part and all that follows it) and the progress
 within its first part.
@@ -45,7 +45,7 @@ class FieldRest:
 
     __slots__ = ("cost", "made_by", "part", "rest", "starts", "tag")
 
-    def __init__(self, made_by: FieldRests, part: Part, rest: FieldRest | None) -> None:
+    def __init__(self, made_by: FieldRests, part: FieldPart, rest: FieldRest | None) -> None:
         self.made_by = made_by
         self.part = part
         self.rest = rest
@@ -102,13 +102,13 @@ class FieldRests:
     def __init__(self, mode: TagMode, spelling: Spelling) -> None:
         self.mode = mode
         self.spelling = spelling
-        self._known: dict[tuple[Part, FieldRest | None], FieldRest] = {}
+        self._known: dict[tuple[FieldPart, FieldRest | None], FieldRest] = {}
 
     def tag_cost(self, tag: str) -> int:
         """The tokens of a tag."""
         return 1 if self.mode is TagMode.SPECIAL else self.spelling.tokens(tag.encode())
 
-    def link(self, part: Part, rest: FieldRest | None) -> FieldRest:
+    def link(self, part: FieldPart, rest: FieldRest | None) -> FieldRest:
         """The part with that rest behind it; None where the part is the tag."""
         key = (part, rest)
         known = self._known.get(key)
@@ -116,7 +116,7 @@ class FieldRests:
             known = self._known[key] = FieldRest(self, part, rest)
         return known
 
-    def field(self, parts: tuple[Part, ...], tag: str) -> FieldRest:
+    def field(self, parts: tuple[FieldPart, ...], tag: str) -> FieldRest:
         """A whole field: the parts, and the tag behind them."""
         counted = any(part.is_counted for part in parts)
         rest = self.link(TagPart(tag, tag.encode(), counted=counted), None)
@@ -125,7 +125,7 @@ class FieldRests:
         return rest
 
 
-class Part(ABC):
+class FieldPart(ABC):
     """What one kind of part answers. `progress` is how far it is written; `rests` hold the
     vocabulary's spelling; `here` is the rest whose first part this is."""
 
@@ -224,13 +224,13 @@ class Part(ABC):
         """Tokens owed behind a tag, to repeat what stood before it."""
         return 0
 
-    def owing(self, tokens: int) -> Part:
+    def owing(self, tokens: int) -> FieldPart:
         """The part with more tokens owed behind it, if it is a tag."""
         return self
 
 
 @dataclass(frozen=True, slots=True)
-class LiteralPart(Part):
+class LiteralPart(FieldPart):
     """Fixed bytes; `tokens` where they must be these, as a branch repeats a text."""
 
     data: bytes
@@ -261,7 +261,7 @@ class LiteralPart(Part):
 
 
 @dataclass(frozen=True, slots=True)
-class AnyGluePart(Part):
+class AnyGluePart(FieldPart):
     """Any white space, or none."""
 
     @property
@@ -283,7 +283,7 @@ class AnyGluePart(Part):
 
 
 @dataclass(frozen=True, slots=True)
-class TextPart(Part):
+class TextPart(FieldPart):
     """Free text; `counted` if a branch repeats it, token by token.
 
     Its progress is the state of the UTF-8 automaton, plus the number of such states once something
@@ -356,7 +356,7 @@ class TextPart(Part):
 
 
 @dataclass(frozen=True, slots=True)
-class ValuePart(Part):
+class ValuePart(FieldPart):
     """A value of a terminal that has a pattern."""
 
     dfa: Dfa
@@ -447,7 +447,7 @@ class FreshPart(ValuePart):
 
 
 @dataclass(frozen=True, slots=True)
-class TagPart(Part):
+class TagPart(FieldPart):
     """The tag that ends a field. `reserve` tokens are owed behind it: a branch's repeat of a label.
 
     A spelled tag behind a counted text is `counted` too: its tokens might still be text, and are
@@ -499,11 +499,11 @@ class TagPart(Part):
     def owed(self) -> int:
         return self.reserve + self.inside
 
-    def owing(self, tokens: int) -> Part:
+    def owing(self, tokens: int) -> FieldPart:
         return replace(self, reserve=self.reserve + tokens)
 
 
-def part_of(terminal: Terminal) -> Part:
+def part_of(terminal: Terminal) -> FieldPart:
     """The part of a terminal whose value no branch repeats; glue as the runtime emits it."""
     if terminal.kind is TerminalKind.GLUE:
         return LiteralPart(terminal.literal.encode())

@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 from typing import Final
 
 from nprdsl.grammar.ir import Field, Literal, TerminalKind
-from nprdsl.structure.stack import Bound, BoundValue, Capture, Symbol
+from nprdsl.structure.stack import BoundField, BoundValue, CapturedField, Symbol
 from nprdsl.structure.violations import ViolationCode
 
 BLANKS: Final = " \t\n\r\f\v"
@@ -22,10 +22,10 @@ _TEXT: Final = r"(?s:.*)"
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class FieldValue:
     """A terminal found in a field: offsets count from the start of the field."""
 
-    symbol: Field | Capture | Bound
+    symbol: Field | CapturedField | BoundField
     start: int
     end: int
     value: object
@@ -44,7 +44,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.ASCII)
 
 
-def field_of(symbol: Field | Capture | Bound) -> Field:
+def field_of(symbol: Field | CapturedField | BoundField) -> Field:
     return symbol if isinstance(symbol, Field) else symbol.field
 
 
@@ -54,7 +54,7 @@ def is_glue(symbol: Symbol) -> bool:
 
 def is_text(symbol: Symbol) -> bool:
     """Free text that is not bound to a value."""
-    if isinstance(symbol, (Literal, Bound)):
+    if isinstance(symbol, (Literal, BoundField)):
         return False
     return field_of(symbol).terminal.kind is TerminalKind.TEXT
 
@@ -65,7 +65,7 @@ def describe(symbols: tuple[Symbol, ...]) -> str:
     for symbol in symbols:
         if isinstance(symbol, Literal):
             words.append(f'"{symbol.text}"')
-        elif isinstance(symbol, Bound):
+        elif isinstance(symbol, BoundField):
             words.append(f'"{symbol.value.text}"')
         elif not is_glue(symbol):
             words.append(field_of(symbol).terminal.name)
@@ -110,7 +110,7 @@ class FieldContent:
             return bool(content.strip(BLANKS)) and _valid(content)
         return self.match(content) is not None
 
-    def match(self, content: str) -> list[Piece] | None:
+    def match(self, content: str) -> list[FieldValue] | None:
         """The terminals in order, or None if the content is not legal."""
         found = self._regex.fullmatch(content)
         if found is None or not _valid(content):
@@ -121,20 +121,20 @@ class FieldContent:
             text = content[start:end]
             if is_text(symbol) and not text.strip(BLANKS):
                 return None
-            if isinstance(symbol, Capture) and text in symbol.taken:
+            if isinstance(symbol, CapturedField) and text in symbol.taken:
                 return None
             convert = field_of(symbol).terminal.convert
             try:
                 value = convert(text) if convert is not None else text
             except ValueError:
                 return None
-            pieces.append(Piece(symbol, start, end, value))
+            pieces.append(FieldValue(symbol, start, end, value))
         return pieces
 
     def captured(self, content: str) -> tuple[BoundValue, ...]:
         """The values that the branch of this item must repeat; empty text where they cannot be
         read."""
-        captures = [s for s in self.symbols if isinstance(s, Capture)]
+        captures = [s for s in self.symbols if isinstance(s, CapturedField)]
         if not captures:
             return ()
         found = self._loose.fullmatch(content)
@@ -143,7 +143,7 @@ class FieldContent:
         return tuple(
             BoundValue(found[f"_{number}"])
             for number, symbol in enumerate(self._named)
-            if isinstance(symbol, Capture)
+            if isinstance(symbol, CapturedField)
         )
 
     def fault(self, content: str) -> ContentFault:
@@ -175,11 +175,11 @@ class FieldContent:
             name = field_of(symbol).terminal.name
             if is_text(symbol) and not text.strip(BLANKS):
                 return ContentFault(ViolationCode.EMPTY_TEXT, at, f"{name} is blank")
-            if isinstance(symbol, Capture) and text in symbol.taken:
+            if isinstance(symbol, CapturedField) and text in symbol.taken:
                 return ContentFault(
                     ViolationCode.DUPLICATE_LABEL, at, f"{name} `{text}` is used twice in this list"
                 )
-            if isinstance(symbol, Bound) and symbol.value.text not in ("", text):
+            if isinstance(symbol, BoundField) and symbol.value.text not in ("", text):
                 return ContentFault(
                     ViolationCode.LABEL_MISMATCH,
                     at,
@@ -214,7 +214,7 @@ def _part(symbol: Symbol, *, strict: bool) -> str:
         return re.escape(symbol.text)
     if is_glue(symbol):
         return _GLUE
-    if isinstance(symbol, Bound) and strict and symbol.value.text:
+    if isinstance(symbol, BoundField) and strict and symbol.value.text:
         return re.escape(symbol.value.text)
     terminal = field_of(symbol).terminal
     if terminal.kind is TerminalKind.TEXT or (terminal.kind is TerminalKind.TYPED and not strict):
@@ -240,7 +240,7 @@ class ArcContent:
         """Whether the content is legal in one of the fields."""
         return any(field.accepts(content) for field in self._fields)
 
-    def match(self, content: str) -> tuple[int, list[Piece]] | None:
+    def match(self, content: str) -> tuple[int, list[FieldValue]] | None:
         """The number of the field that takes the content, and its terminals."""
         for number, field in enumerate(self._fields):
             pieces = field.match(content)

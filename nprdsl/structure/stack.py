@@ -31,6 +31,7 @@ class BoundValue:
     tokens: tuple[int, ...] = ()
 
 
+Items = tuple[tuple[BoundValue, ...], ...]  # the values of every item of a list
 PENDING: Final = BoundValue("\0pending")  # stands for a value of the field that is being read
 
 
@@ -38,7 +39,7 @@ PENDING: Final = BoundValue("\0pending")  # stands for a value of the field that
 
 
 @dataclass(frozen=True, slots=True)
-class Capture:
+class CapturedField:
     """A terminal of an item whose value its branch repeats; it may not be one of `taken`."""
 
     field: Field
@@ -46,21 +47,21 @@ class Capture:
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
+class BoundField:
     """A terminal of a branch that must repeat the item's value."""
 
     field: Field
     value: BoundValue
 
 
-Symbol = Literal | Field | Capture | Bound
+Symbol = Literal | Field | CapturedField | BoundField
 
 
 # the stack
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class Repeating:
     """A repetition of which `count` turns were taken (counted up to the lower bound if endless)."""
 
     node: Repeat
@@ -68,32 +69,34 @@ class Again:
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
+class RuleEnd:
+    """Behind all of a rule."""
+
     rule: str
 
 
 @dataclass(frozen=True, slots=True)
 class ItemEnd:
-    pass
+    """Behind an item of a list."""
 
 
 @dataclass(frozen=True, slots=True)
 class MapEnd:
-    pass
+    """Behind the list of a map."""
 
 
 @dataclass(frozen=True, slots=True)
-class Branches:
+class PendingBranches:
     """Branches `index` and following of a fork are still to be read, in linear order."""
 
     block: Block
     branch: Ref
-    items: tuple[tuple[BoundValue, ...], ...] | None  # None: by count
+    items: Items | None  # None: by count
     index: int
 
 
 @dataclass(frozen=True, slots=True)
-class Branch:
+class PendingBranch:
     """One branch, not yet begun."""
 
     block: Block
@@ -104,28 +107,29 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class BranchEnd:
+    """Behind a branch."""
+
     block: Block
     index: int
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenFork:
     """A fork by count that is counted among the blocks of its branch: its branches begin here."""
 
     fork: ForkNode
 
 
-Entry = Node | Again | Leave | ItemEnd | MapEnd | Branches | Branch | BranchEnd | Opened
+_Ends = RuleEnd | ItemEnd | MapEnd | BranchEnd
+StackEntry = Node | Repeating | PendingBranches | PendingBranch | OpenFork | _Ends
 
 
+@dataclass(slots=True, eq=False)
 class Cell:
     """One stack cell, shared: equal stacks are the same object."""
 
-    __slots__ = ("below", "entry")
-
-    def __init__(self, entry: Entry, below: Cell | None) -> None:
-        self.entry = entry
-        self.below = below
+    entry: StackEntry
+    below: Cell | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,7 @@ class MapFrame:
     """An open map: the items listed so far and, inside an item, the values captured so far."""
 
     block: Block
-    items: tuple[tuple[BoundValue, ...], ...]
+    items: Items
     open: tuple[BoundValue, ...] | None
     below: Frame | None
 

@@ -48,23 +48,24 @@ from nprdsl.structure.field_content import ArcContent
 from nprdsl.structure.stack import (
     PENDING,
     UNBOUNDED,
-    Again,
-    Bound,
+    BoundField,
     Bounds,
     BoundValue,
-    Branch,
     BranchEnd,
-    Branches,
     BranchFrame,
-    Capture,
+    CapturedField,
     Cell,
-    Entry,
     Frame,
     ItemEnd,
-    Leave,
+    Items,
     MapEnd,
     MapFrame,
-    Opened,
+    OpenFork,
+    PendingBranch,
+    PendingBranches,
+    Repeating,
+    RuleEnd,
+    StackEntry,
     Symbol,
     branch_of,
     texts,
@@ -74,6 +75,7 @@ from nprdsl.structure.stack import (
 MAX_INTERNED: Final = 200_000
 END: Final = ""  # the key of the end among the arcs: no tag is empty
 Trail = tuple[StructureEvent | Symbol, ...]
+Step = tuple[Cell | None, Frame | None, tuple[StructureEvent, ...]]  # and what happened on it
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +95,7 @@ class Arc:
 
     @property
     def captures(self) -> bool:
-        return any(isinstance(s, Capture) for s in self.trails[0])
+        return any(isinstance(s, CapturedField) for s in self.trails[0])
 
     @cached_property
     def content(self) -> ArcContent:
@@ -144,7 +146,7 @@ class TagState:
 
     def after_any(self, tag: str) -> TagState:
         """The state behind `tag`, whatever the field before it captures."""
-        captures = sum(isinstance(s, Capture) for s in self.arcs[tag].trails[0])
+        captures = sum(isinstance(s, CapturedField) for s in self.arcs[tag].trails[0])
         return self.after(tag, (BoundValue(""),) * captures)
 
     @property
@@ -152,20 +154,20 @@ class TagState:
         """The innermost rule that is being read."""
         cell = self.cell
         while cell is not None:
-            if isinstance(cell.entry, Leave):
+            if isinstance(cell.entry, RuleEnd):
                 return cell.entry.rule
             cell = cell.below
         return self._machine.grammar.start
 
 
-def _fork(entry: Entry | None) -> ForkNode | None:
+def _fork(entry: StackEntry | None) -> ForkNode | None:
     """The fork whose branches begin where this entry stands on top; by count only once opened."""
-    if isinstance(entry, Opened):
+    if isinstance(entry, OpenFork):
         return entry.fork
     return entry if isinstance(entry, ForkNode) and entry.block.item is not None else None
 
 
-class Mode(StrEnum):
+class ForkMode(StrEnum):
     LINEAR = "linear"
     FORKING = "forking"
 
@@ -174,11 +176,11 @@ class TagMachine:
     """All states of one grammar in one mode under one set of bounds; states are shared and
     memoised."""
 
-    def __init__(self, grammar: Grammar, mode: Mode, bounds: Bounds = UNBOUNDED) -> None:
+    def __init__(self, grammar: Grammar, mode: ForkMode, bounds: Bounds = UNBOUNDED) -> None:
         self.grammar = grammar
         self.mode = mode
         self.bounds = bounds
-        self._cells: dict[tuple[Entry, Cell | None], Cell] = {}
+        self._cells: dict[tuple[StackEntry, Cell | None], Cell] = {}
         self._states: dict[tuple[Cell | None, Frame | None, object], TagState] = {}
         start = self.push(Ref(grammar.start, grammar.rules[grammar.start].span), None)
         self.initial = self.settle(start, BranchFrame((), 0, 0, None))
@@ -200,7 +202,7 @@ class TagMachine:
         return self.settle(arc.cell, frame)
 
     def arcs_of(self, state: TagState) -> dict[str, Arc]:
-        if state.fork is not None and self.mode is Mode.FORKING:
+        if state.fork is not None and self.mode is ForkMode.FORKING:
             return {}
         found: dict[str, Arc] = {}
         for arc in self._paths(state.cell, state.frame, ()):
@@ -227,9 +229,7 @@ class TagMachine:
             frame = frame.below
         return self.settle(state.cell.below, frame)
 
-    def fork_items(
-        self, state: TagState
-    ) -> tuple[ForkNode, tuple[tuple[BoundValue, ...], ...] | None]:
+    def fork_items(self, state: TagState) -> tuple[ForkNode, Items | None]:
         """The fork of a state and the bound values of its branches, None if it is by count."""
         assert state.fork is not None
         if state.fork.block.item is None:
@@ -239,7 +239,7 @@ class TagMachine:
 
     # unfolding
 
-    def push(self, entry: Entry, below: Cell | None) -> Cell:
+    def push(self, entry: StackEntry, below: Cell | None) -> Cell:
         key = (entry, below)
         cell = self._cells.get(key)
         if cell is None:
@@ -269,16 +269,16 @@ class TagMachine:
             state = self._states[key] = TagState(self, cell, frame, events)
         return state
 
-    def _waits(self, entry: Entry) -> bool:
-        if isinstance(entry, Again):
+    def _waits(self, entry: StackEntry) -> bool:
+        if isinstance(entry, Repeating):
             return entry.count >= entry.node.low and entry.count != entry.node.high
         if isinstance(entry, Repeat):
             return entry.low == 0
-        if isinstance(entry, Branches):
+        if isinstance(entry, PendingBranches):
             return entry.items is None and entry.index >= entry.block.low
         if isinstance(entry, ForkNode) and entry.block.item is not None:
-            return self.mode is Mode.FORKING
-        return isinstance(entry, (Tag, Literal, Field, Alt, Opened))
+            return self.mode is ForkMode.FORKING
+        return isinstance(entry, (Tag, Literal, Field, Alt, OpenFork))
 
     def _paths(
         self, cell: Cell | None, frame: Frame | None, trail: tuple[StructureEvent | Symbol, ...]
@@ -311,13 +311,13 @@ class TagMachine:
         if isinstance(entry, Alt):
             for option in entry.options:
                 yield self.push(option, below)
-        elif isinstance(entry, (Repeat, Again)):
-            node, count = (entry.node, entry.count) if isinstance(entry, Again) else (entry, 0)
+        elif isinstance(entry, (Repeat, Repeating)):
+            node, count = (entry.node, entry.count) if isinstance(entry, Repeating) else (entry, 0)
             if node.high is None or count < node.high:
                 yield self._turn(node, count, below)
             if count >= node.low:
                 yield below
-        elif isinstance(entry, Branches):  # by count
+        elif isinstance(entry, PendingBranches):  # by count
             high = entry.block.high
             if high is None or entry.index < high:
                 yield self._branch_cell(entry, below)
@@ -325,17 +325,15 @@ class TagMachine:
 
     def _turn(self, node: Repeat, count: int, below: Cell | None) -> Cell:
         taken = count + 1 if node.high is not None else min(count + 1, node.low)
-        return self.push(node.node, self.push(Again(node, taken), below))
+        return self.push(node.node, self.push(Repeating(node, taken), below))
 
-    def _branch_cell(self, entry: Branches, below: Cell | None) -> Cell:
+    def _branch_cell(self, entry: PendingBranches, below: Cell | None) -> Cell:
         """The next branch, and the others behind it."""
-        rest = self.push(Branches(entry.block, entry.branch, entry.items, entry.index + 1), below)
+        rest = self.push(replace(entry, index=entry.index + 1), below)
         values = entry.items[entry.index] if entry.items is not None else ()
-        return self.push(Branch(entry.block, entry.branch, entry.index, values), rest)
+        return self.push(PendingBranch(entry.block, entry.branch, entry.index, values), rest)
 
-    def _unfold(
-        self, cell: Cell, frame: Frame | None
-    ) -> tuple[Cell | None, Frame | None, tuple[StructureEvent, ...]] | None:
+    def _unfold(self, cell: Cell, frame: Frame | None) -> Step | None:
         """One step that needs no choice; None where a bound forbids it."""
         entry, below = cell.entry, cell.below
         match entry:
@@ -345,11 +343,11 @@ class TagMachine:
                 return below, frame, ()
             case Ref():
                 return self._enter(entry, below, frame)
-            case Leave():
+            case RuleEnd():
                 return below, frame, (LeaveRule(entry.rule),)
             case Repeat():
                 return self._turn(entry, 0, below), frame, ()
-            case Again():
+            case Repeating():
                 if entry.count == entry.node.high:
                     return below, frame, ()
                 return self._turn(entry.node, entry.count, below), frame, ()
@@ -365,11 +363,11 @@ class TagMachine:
                 return self.push(entry.node, below), frame, (EnterJoin(entry.block),)
             case ForkNode():
                 return self._open_fork(entry, below, frame)
-            case Branches():
+            case PendingBranches():
                 if entry.items is not None and entry.index == len(entry.items):
                     return below, frame, ()
                 return self._branch_cell(entry, below), frame, ()
-            case Branch():
+            case PendingBranch():
                 return self._begin_branch(entry, below, frame)
             case BranchEnd():
                 assert isinstance(frame, BranchFrame)
@@ -377,47 +375,41 @@ class TagMachine:
             case _:
                 raise AssertionError(f"{entry!r} needs a choice or a tag")
 
-    def _enter(
-        self, ref: Ref, below: Cell | None, frame: Frame | None
-    ) -> tuple[Cell | None, Frame | None, tuple[StructureEvent, ...]] | None:
+    def _enter(self, ref: Ref, below: Cell | None, frame: Frame | None) -> Step | None:
         if isinstance(frame, MapFrame) and frame.open is None and frame.block.item == ref.rule:
             limit = self.bounds.branches
             if limit is not None and len(frame.items) >= limit:
                 return None
             below = self.push(ItemEnd(), below)
             frame = MapFrame(frame.block, frame.items, (), frame.below)
-        below = self.push(Leave(ref.rule), below)
+        below = self.push(RuleEnd(ref.rule), below)
         return self.push(self.grammar.rules[ref.rule].node, below), frame, (EnterRule(ref.rule),)
 
-    def _open_map(
-        self, entry: MapNode, below: Cell | None, frame: Frame | None
-    ) -> tuple[Cell | None, Frame | None, tuple[StructureEvent, ...]] | None:
+    def _open_map(self, entry: MapNode, below: Cell | None, frame: Frame | None) -> Step | None:
         counted = self._count_block(frame)
         if counted is None:
             return None
         below = self.push(entry.node, self.push(MapEnd(), below))
         return below, MapFrame(entry.block, (), None, counted), (EnterBlock(entry.block),)
 
-    def _open_fork(
-        self, entry: ForkNode, below: Cell | None, frame: Frame | None
-    ) -> tuple[Cell | None, Frame | None, tuple[StructureEvent, ...]] | None:
+    def _open_fork(self, entry: ForkNode, below: Cell | None, frame: Frame | None) -> Step | None:
         events: tuple[StructureEvent, ...] = (EnterFork(entry.block),)
-        items: tuple[tuple[BoundValue, ...], ...] | None = None
+        items: Items | None = None
         if entry.block.item is None:
             frame = self._count_block(frame)
             if frame is None:
                 return None
             events = (EnterBlock(entry.block), *events)
-            if self.mode is Mode.FORKING:
-                return self.push(Opened(entry), below), frame, events[:1]
+            if self.mode is ForkMode.FORKING:
+                return self.push(OpenFork(entry), below), frame, events[:1]
         else:
             assert isinstance(frame, MapFrame)
             items, frame = frame.items, frame.below
-        return self.push(Branches(entry.block, entry.branch, items, 0), below), frame, events
+        return self.push(PendingBranches(entry.block, entry.branch, items, 0), below), frame, events
 
     def _begin_branch(
-        self, entry: Branch, below: Cell | None, frame: Frame | None
-    ) -> tuple[Cell | None, Frame | None, tuple[StructureEvent, ...]] | None:
+        self, entry: PendingBranch, below: Cell | None, frame: Frame | None
+    ) -> Step | None:
         limit = self.bounds.branches
         if limit is not None and entry.index >= limit:
             return None
@@ -459,10 +451,10 @@ class TagMachine:
                 if slot == 0 and field.terminal.kind is TerminalKind.REGULAR:
                     taken = frozenset(item[0].text for item in frame.items)
                 opened = (*frame.open, PENDING)
-                return Capture(field, taken), MapFrame(
+                return CapturedField(field, taken), MapFrame(
                     frame.block, frame.items, opened, frame.below
                 )
         if isinstance(frame, BranchFrame) and frame.pending and frame.pending[0][0] == name:
             rest = BranchFrame(frame.pending[1:], frame.depth, frame.blocks, frame.below)
-            return Bound(field, frame.pending[0][1]), rest
+            return BoundField(field, frame.pending[0][1]), rest
         return field, frame

@@ -1,8 +1,12 @@
-"""Where the author of a field had no choice: the stretches that a generation would have forced.
+"""Which stretches of a text its author could not have written otherwise.
 
-Headers, glue and repeated values are forced; so is what stands behind a value that cannot go on,
-and what a value must spell. Characters count; non-goals: fields that may be written in several ways
-(see `nprdsl.trace.parser`), which tokens lie in a stretch (see `nprdsl.masks.bound_schema`).
+A generation emits such stretches without asking the model, so they are no training targets, and a
+token ends on both sides of each. Given the content of a field and the values found in it, this
+module finds the spans (first character, character behind the last): literals, glue and repeated
+values; the characters that a value must have where they stand (the `x` of `/[0-9]x/`); and the tag,
+behind a value that cannot go on. It is the counterpart of `nprdsl.masks.forced_runs` for texts that
+nobody may have generated: there bytes are found from a state of the automaton, with glue as the
+runtime emits it; here any legal text is read, with whatever glue and tokens it has.
 """
 
 from __future__ import annotations
@@ -12,18 +16,24 @@ from functools import cache
 
 import numpy as np
 
-from nprdsl.grammar.ir import Field, Literal
-from nprdsl.regular.dfa import Dfa, compile_regex
-from nprdsl.structure.field_content import BLANKS, Piece, field_of, is_glue, is_text
-from nprdsl.structure.stack import Bound, Symbol
+from nprdsl.grammar.ir import Literal
+from nprdsl.regular.dfa import compile_regex
+from nprdsl.structure.field_content import BLANKS, FieldValue, field_of, is_glue, is_text
+from nprdsl.structure.stack import BoundField, Symbol
 
 Span = tuple[int, int]
 
 
-def forced_spans(content: str, pieces: Sequence[Piece], end: int) -> list[Span]:
-    """The stretches of a field that may be written in one way only, from its start to the `end` of
-    the tag behind it."""
-    return _joined(_spans(content, pieces, end))
+def forced_spans(content: str, values: Sequence[FieldValue], end: int) -> list[Span]:
+    """The forced stretches of a field, from its start to the `end` of the tag behind it, neighbours
+    joined."""
+    spans: list[Span] = []
+    for start, stop in _spans(content, values, end):
+        if stop > start and spans and spans[-1][1] == start:
+            spans[-1] = (spans[-1][0], stop)
+        elif stop > start:
+            spans.append((start, stop))
+    return spans
 
 
 def shared_symbols(ways: Sequence[Sequence[Symbol]]) -> Sequence[Symbol]:
@@ -37,10 +47,16 @@ def shared_symbols(ways: Sequence[Sequence[Symbol]]) -> Sequence[Symbol]:
     return first[:count]
 
 
-def shared_spans(content: str, pieces: Sequence[Piece], shared: Sequence[Symbol]) -> list[Span]:
-    """The stretches of a field that has several ways, as far as they are the same."""
-    named = [number for number, symbol in enumerate(shared) if _is_named(symbol)]
-    common = pieces[: len(named)]
+def shared_spans(
+    content: str, values: Sequence[FieldValue], shared: Sequence[Symbol]
+) -> list[Span]:
+    """The forced stretches of a field that has several ways, as far as they are the same."""
+    named = [
+        number
+        for number, symbol in enumerate(shared)
+        if not isinstance(symbol, Literal) and not is_glue(symbol)
+    ]
+    common = values[: len(named)]
     end = common[-1].end if common else 0
     for symbol in shared[named[-1] + 1 if named else 0 :]:
         if isinstance(symbol, Literal):
@@ -49,11 +65,6 @@ def shared_spans(content: str, pieces: Sequence[Piece], shared: Sequence[Symbol]
             rest = content[end:]
             end += len(rest) - len(rest.lstrip(BLANKS))
     return forced_spans(content, common, end)
-
-
-def _is_named(symbol: Symbol) -> bool:
-    """Whether it is a piece of its own."""
-    return not isinstance(symbol, Literal) and not is_glue(symbol)
 
 
 def _kind(symbol: Symbol) -> tuple[str, object]:
@@ -72,71 +83,50 @@ def decided_at(tag: str, tags: Iterable[str]) -> int:
     return 1 + max(undecided, default=-1)
 
 
-def _spans(content: str, pieces: Sequence[Piece], end: int) -> Iterator[Span]:
+def _spans(content: str, values: Sequence[FieldValue], end: int) -> Iterator[Span]:
     at, choice = 0, False  # choice: a value may go on where the next stretch begins
-    for piece in pieces:
-        if piece.start > at:
-            yield at + choice, piece.start
+    for value in values:
+        if value.start > at:
+            yield at + choice, value.start
             choice = False
-        if is_text(piece.symbol) and not isinstance(piece.symbol, Bound):
-            return  # a text may always go on, and its tag follows
-        if isinstance(piece.symbol, Bound) or _is_glue(piece):
-            if piece.end > piece.start:
-                yield piece.start + choice, piece.end
+        if isinstance(value.symbol, BoundField):
+            if value.end > value.start:
+                yield value.start + choice, value.end
                 choice = False
+        elif is_text(value.symbol):
+            return  # a text may always go on, and its tag follows
         else:
-            pattern = field_of(piece.symbol).terminal.pattern
-            value = content[piece.start : piece.end]
-            for start, stop in _value_spans(pattern, value, choice):
-                yield piece.start + start, piece.start + stop
-            choice = _goes_on(pattern, value)
-        at = piece.end
+            pattern, text = (
+                field_of(value.symbol).terminal.pattern,
+                content[value.start : value.end],
+            )
+            single, goes_on = _walk(pattern, text)
+            for number in range(int(choice), len(text)):
+                if single[number]:
+                    yield value.start + number, value.start + number + 1
+            choice = goes_on
+        at = value.end
     yield at + choice, end
 
 
-def _is_glue(piece: Piece) -> bool:
-    return isinstance(piece.symbol, Field) and is_glue(piece.symbol)
-
-
-def _value_spans(pattern: str, value: str, choice: bool) -> Iterator[Span]:
-    """The characters of a value that it must have where they stand."""
+def _walk(pattern: str, text: str) -> tuple[list[bool], bool]:
+    """Whether each character of a value is the only one that may stand there, and whether more
+    could follow behind the whole value."""
     dfa, single = compile_regex(pattern), _single(pattern)
-    state = int(dfa.start)
-    for number, character in enumerate(value):
-        forced = not (choice and not number)
+    state, forced = int(dfa.start), []
+    for character in text:
+        ways = []
         for byte in character.encode():
-            forced = forced and bool(single[state])
+            ways.append(single[state])
             state = int(dfa.table[state, byte])
-        if forced:
-            yield number, number + 1
-
-
-def _goes_on(pattern: str, value: str) -> bool:
-    """Whether more could follow behind a whole value."""
-    dfa = compile_regex(pattern)
-    state = int(dfa.start)
-    for byte in value.encode():
-        state = int(dfa.table[state, byte])
-    return bool(dfa.table[state].any())
+        forced.append(all(ways))
+    return forced, bool(dfa.table[state].any())
 
 
 @cache
 def _single(pattern: str) -> list[bool]:
     """For every state: exactly one byte leads on, and the value cannot end there."""
-    dfa: Dfa = compile_regex(pattern)
+    dfa = compile_regex(pattern)
     ways = np.count_nonzero(dfa.table, axis=1)
-    found: list[bool] = ((ways == 1) & ~dfa.accepting).tolist()
-    return found
-
-
-def _joined(spans: Iterator[Span]) -> list[Span]:
-    """The spans with neighbours joined and empty ones left out."""
-    found: list[Span] = []
-    for start, end in spans:
-        if end <= start:
-            continue
-        if found and found[-1][1] == start:
-            found[-1] = (found[-1][0], end)
-        else:
-            found.append((start, end))
-    return found
+    single: list[bool] = ((ways == 1) & ~dfa.accepting).tolist()
+    return single

@@ -17,7 +17,7 @@ from enum import StrEnum
 
 from nprdsl.grammar import ir
 from nprdsl.structure.events import EnterBranch, EnterFork, EnterJoin, StructureEvent
-from nprdsl.structure.field_content import Piece
+from nprdsl.structure.field_content import FieldValue
 
 # The end of a block's last branch is where its join begins, that of another where the next begins.
 GraphEvent = EnterFork | EnterBranch | EnterJoin
@@ -29,7 +29,7 @@ class Mark:
     """A structural event, or a piece of a field's content, at its place in a trace: `at` is the
     index of the first unit that follows the event, or of the piece."""
 
-    what: StructureEvent | Piece
+    what: StructureEvent | FieldValue
     at: int
 
 
@@ -194,7 +194,7 @@ class _OpenBranch:
 
 
 @dataclass(slots=True)
-class _OpenBlock:
+class _OpenInstance:
     """A block that is open. Its branches begin at `position` and `step`; the farthest so far ends
     at `end_position` and `end_step`."""
 
@@ -236,7 +236,7 @@ class _GraphBuilder:
         self._segments: list[Segment] = []
         self._forks: list[Fork] = []
         self._joins: list[Join] = []
-        self._blocks: list[_OpenBlock] = []
+        self._blocks: list[_OpenInstance] = []
         self._branches = [_OpenBranch((), "")]
         self._open: _OpenSegment | None = _OpenSegment(0, (), Role.TRUNK, "", "", 0, 0)
         self._count = 0
@@ -262,7 +262,7 @@ class _GraphBuilder:
         self._open = None
         parent = self._branches[-1]
         ends = (position, step, position, step)
-        self._blocks.append(_OpenBlock(self._count, block, at, parent.blocks, before, *ends))
+        self._blocks.append(_OpenInstance(self._count, block, at, parent.blocks, before, *ends))
         self._count += 1
         parent.blocks += 1
 
@@ -298,7 +298,7 @@ class _GraphBuilder:
             parents, position = (self._close(copy, at),), begin + at - block.at
         self._open = _OpenSegment(at, parents, Role.JOIN, rule, "", position, step)
 
-    def _open_block(self, event: EnterBranch | EnterJoin, at: int) -> _OpenBlock:
+    def _open_block(self, event: EnterBranch | EnterJoin, at: int) -> _OpenInstance:
         if not self._blocks:
             raise ValueError(f"the {event_name(event)} at {at} stands outside any block")
         if self._blocks[-1].block is not event.block:

@@ -15,9 +15,9 @@ from functools import cached_property
 
 from nprdsl.grammar.ir import Grammar
 from nprdsl.structure.events import StructureEvent
-from nprdsl.structure.field_content import ContentFault, Piece, is_glue, is_text
-from nprdsl.structure.stack import Bounds, Capture
-from nprdsl.structure.tag_machine import Arc, Mode, TagMachine, TagState, Trail
+from nprdsl.structure.field_content import ContentFault, FieldValue, is_glue, is_text
+from nprdsl.structure.stack import Bounds, CapturedField
+from nprdsl.structure.tag_machine import Arc, ForkMode, TagMachine, TagState, Trail
 from nprdsl.structure.violations import Violation
 from nprdsl.trace.forced_spans import Span, decided_at, forced_spans, shared_spans, shared_symbols
 from nprdsl.trace.graph import GraphEvent, Mark
@@ -55,7 +55,7 @@ class Parser:
     def __init__(self, grammar: Grammar, bounds: Bounds) -> None:
         self.grammar = grammar
         self.bounds = bounds
-        self.machine = TagMachine(grammar, Mode.LINEAR, bounds)
+        self.machine = TagMachine(grammar, ForkMode.LINEAR, bounds)
 
     def legal(self, text: str, lexemes: Sequence[Lexeme]) -> bool:
         """Whether there is no violation; the quick way."""
@@ -122,14 +122,14 @@ class _Pass:
         if arc.captures:
             ends = [lexeme.tag_end]
             for piece in pieces:
-                if isinstance(piece.symbol, Capture) and is_text(piece.symbol):
+                if isinstance(piece.symbol, CapturedField) and is_text(piece.symbol):
                     ends += [start + piece.start, start + piece.end]
             self._parsed.token_ends += ((at, state.rule) for at in ends)
         after = state.after(lexeme.tag, arc.content.captured(content))
         self._happen(after.events, lexeme.tag_end)
         return after
 
-    def _mark(self, trail: Trail, lexeme: Lexeme, pieces: list[Piece]) -> None:
+    def _mark(self, trail: Trail, lexeme: Lexeme, pieces: list[FieldValue]) -> None:
         at, by_symbol = lexeme.start, {id(piece.symbol): piece for piece in pieces}
         for step in trail:
             if isinstance(step, StructureEvent):
@@ -140,7 +140,7 @@ class _Pass:
                 self._parsed.marks.append(Mark(piece, lexeme.start + piece.start))
                 at = lexeme.start + piece.end
 
-    def _forced(self, state: TagState, lexeme: Lexeme, pieces: list[Piece]) -> list[Span]:
+    def _forced(self, state: TagState, lexeme: Lexeme, pieces: list[FieldValue]) -> list[Span]:
         """The stretches of a field, from its start, that left no choice."""
         content = self._text[lexeme.start : lexeme.end]
         ways = [symbols for arc in state.arcs.values() for symbols in arc.fields]

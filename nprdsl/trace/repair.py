@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from nprdsl.grammar.ir import ForkNode, Grammar, Node, Repeat, Rule
 from nprdsl.grammar.walk import all_nodes, children, rebuilt
 from nprdsl.structure.events import EnterBranch, LeaveBranch
-from nprdsl.structure.stack import UNBOUNDED, Branch, BranchEnd, Branches, BranchFrame
-from nprdsl.structure.tag_machine import END, Mode, TagMachine, TagState
+from nprdsl.structure.stack import UNBOUNDED, BranchEnd, BranchFrame, PendingBranch, PendingBranches
+from nprdsl.structure.tag_machine import END, ForkMode, TagMachine, TagState
 from nprdsl.structure.violations import ViolationCode
 from nprdsl.trace.lexemes import Lexeme
 
@@ -36,8 +36,8 @@ class Looser:
     between traces."""
 
     def __init__(self, grammar: Grammar) -> None:
-        self.unbounded = TagMachine(grammar, Mode.LINEAR)
-        self.relaxed = TagMachine(_relaxed(grammar), Mode.LINEAR)
+        self.unbounded = TagMachine(grammar, ForkMode.LINEAR)
+        self.relaxed = TagMachine(_relaxed(grammar), ForkMode.LINEAR)
 
 
 def repair(
@@ -68,7 +68,7 @@ def _too_few(state: TagState, machine: TagMachine, tag: str) -> Repair | None:
         return None
     end, rest = cell.entry, cell.below.entry
     assert isinstance(end, BranchEnd)
-    if not isinstance(rest, Branches):
+    if not isinstance(rest, PendingBranches):
         return None
     after = machine.settle(cell.below.below, frame.below)
     if tag not in after.arcs:
@@ -96,7 +96,7 @@ def _surplus(state: TagState, machine: TagMachine, tag: str) -> Repair | None:
         return None
     block, count = left[-1].block, left[-1].index + 1
     fork = _fork_of(machine.grammar, block.index)
-    cell = machine.push(Branch(block, fork.branch, count, ()), state.cell)
+    cell = machine.push(PendingBranch(block, fork.branch, count, ()), state.cell)
     again = machine.settle(cell, state.frame)
     if tag not in again.arcs:
         return None

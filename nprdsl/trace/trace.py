@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nprdsl.structure.events import EnterRule, LeaveRule
-from nprdsl.structure.field_content import Piece, field_of
+from nprdsl.structure.field_content import FieldValue, field_of
 from nprdsl.trace.graph import ExecutionGraph, Mark, build_graph
 from nprdsl.trace.layout import Layout
 
@@ -53,7 +53,7 @@ def element_tree(text: str, marks: Iterable[Mark]) -> Element:
                 name, start, children = stack.pop()
                 span = text[start : mark.at]
                 stack[-1][2].append(Element(name, span, start, mark.at, None, tuple(children)))
-            case Piece(symbol, start, end, value):
+            case FieldValue(symbol, start, end, value):
                 stop, name = mark.at + end - start, field_of(symbol).terminal.name
                 stack[-1][2].append(Element(name, text[mark.at : stop], mark.at, stop, value))
             case _:

@@ -21,17 +21,17 @@ PASS: Final = "\0"
 END: Final = "\0\0"
 
 Symbols = dict[object, int]
-Leaf = Tag | Literal | Field
+LeafNode = Tag | Literal | Field
 
 
-def by_tag(leaf: Leaf) -> Symbols:
+def by_tag(leaf: LeafNode) -> Symbols:
     """Symbols are the texts of tags; all else is content."""
     if isinstance(leaf, Tag):
         return {leaf.text: BLANK}
     return {PASS: BLANK if is_blank(leaf) else FULL}
 
 
-def by_leaf(leaf: Leaf) -> Symbols:
+def by_leaf(leaf: LeafNode) -> Symbols:
     """Symbols are the leaves themselves; only glue is passed."""
     glue = isinstance(leaf, Field) and leaf.terminal.kind is Kind.GLUE
     return {PASS if glue else leaf: BLANK}
@@ -76,7 +76,7 @@ class FirstFollow:
     `follow[node]` is what may come behind a node, wherever its rule is used.
     """
 
-    def __init__(self, rules: Bodies, start: str, leaf: Callable[[Leaf], Symbols]) -> None:
+    def __init__(self, rules: Bodies, start: str, leaf: Callable[[LeafNode], Symbols]) -> None:
         self._leaf = leaf
         self._firsts: dict[str, Symbols] = {name: {} for name in rules}
         changed = True

@@ -116,8 +116,8 @@ class _Glushkov:
         self.pattern = pattern
         self.bytes, self.follow = [0], [0]
         whole = self.part(parse(pattern))
-        for place in _bits(whole.last):
-            self.follow[place] |= _END
+        for position in _bits(whole.last):
+            self.follow[position] |= _END
         self.first = whole.first | (_END if whole.nullable else 0)
 
     def part(self, regex: Regex) -> _Fragment:
@@ -161,12 +161,12 @@ class _Glushkov:
             raise RegexError(TOO_LARGE, self.pattern)
         self.bytes.append(members)
         self.follow.append(0)
-        place = 1 << len(self.bytes) - 1
-        return _Fragment(False, place, place)
+        position = 1 << len(self.bytes) - 1
+        return _Fragment(False, position, position)
 
     def join(self, left: _Fragment, right: _Fragment) -> _Fragment:
-        for place in _bits(left.last):
-            self.follow[place] |= right.first
+        for position in _bits(left.last):
+            self.follow[position] |= right.first
         return _Fragment(
             left.nullable and right.nullable,
             left.first | right.first if left.nullable else left.first,
@@ -174,8 +174,8 @@ class _Glushkov:
         )
 
     def loop(self, part: _Fragment) -> _Fragment:
-        for place in _bits(part.last):
-            self.follow[place] |= part.first
+        for position in _bits(part.last):
+            self.follow[position] |= part.first
         return part
 
 
@@ -201,14 +201,14 @@ def _determinise(pattern: str, regex: _Glushkov) -> tuple[list[list[int]], list[
     Returns per state its targets by byte class, whether it accepts, and the classes as byte sets.
     """
     matching: dict[int, int] = {}
-    for place, members in enumerate(regex.bytes):
+    for position, members in enumerate(regex.bytes):
         if members:
-            matching[members] = matching.get(members, 0) | 1 << place
+            matching[members] = matching.get(members, 0) | 1 << position
     classes = _byte_classes(matching)
     # (positions that take a byte of the set, the classes that make up the set)
     groups = [
-        (places, [c for c, members in enumerate(classes) if members & taken])
-        for taken, places in matching.items()
+        (positions, [c for c, members in enumerate(classes) if members & taken])
+        for taken, positions in matching.items()
     ]
     number = {0: 0, regex.first: 1}
     states = [0, regex.first]
@@ -216,8 +216,8 @@ def _determinise(pattern: str, regex: _Glushkov) -> tuple[list[list[int]], list[
     known: dict[int, int] = {}
     while len(rows) < len(states):
         targets = [0] * len(classes)
-        for places, hit in groups:
-            here = states[len(rows)] & places
+        for positions, hit in groups:
+            here = states[len(rows)] & positions
             if not here:
                 continue
             if here not in known:

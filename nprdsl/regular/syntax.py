@@ -56,8 +56,8 @@ class RegexError(ValueError):
 
     def __init__(self, message: str, pattern: str, position: int | None = None) -> None:
         self.message, self.pattern, self.position = message, pattern, position
-        place = "" if position is None else f" at position {position}"
-        super().__init__(f"{message}{place} of /{pattern}/")
+        where = "" if position is None else f" at position {position}"
+        super().__init__(f"{message}{where} of /{pattern}/")
 
 
 # -- values -----------------------------------------------------------------------------------
@@ -216,8 +216,8 @@ def _reject_irregular(tree: Any, pattern: str) -> None:
             ends = at_end and (not solid or i >= solid[-1])
             if kind in _REFUSED:
                 spelling, name, way_out = _REFUSED[kind]
-                place = next(_places(pattern, spelling), None)
-                raise RegexError(f"{name} is not supported: {way_out}", pattern, place)
+                position = next(_places(pattern, spelling), None)
+                raise RegexError(f"{name} is not supported: {way_out}", pattern, position)
             if kind is op.AT:
                 _check_anchor(value, begins, ends, pattern, next(anchors, None))
             elif kind is op.BRANCH:
@@ -232,19 +232,19 @@ def _reject_irregular(tree: Any, pattern: str) -> None:
     visit(tree, at_start=True, at_end=True)
 
 
-def _check_anchor(kind: Any, begins: bool, ends: bool, pattern: str, place: int | None) -> None:
+def _check_anchor(kind: Any, begins: bool, ends: bool, pattern: str, position: int | None) -> None:
     if kind in _BOUNDARIES:
         raise RegexError(
             "a word boundary is not supported: write out which characters stand there",
             pattern,
-            place,
+            position,
         )
     if (kind in _STARTS and not begins) or (kind in _ENDS and not ends):
         raise RegexError(
             "an anchor inside a pattern never matches there: drop it, or escape it "
             "(a pattern matches the whole text without anchors)",
             pattern,
-            place,
+            position,
         )
 
 

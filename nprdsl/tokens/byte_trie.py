@@ -39,12 +39,12 @@ class ByteTrie:
         self.blob = b"".join([tokens[i] for i in by_bytes.tolist()])
         lengths = np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens))[by_bytes]
         self.offsets = np.concatenate(([0], np.cumsum(lengths)))
-        self.rank: Int32s = np.full(size, -1, dtype=np.int32)
-        self.rank[self.order] = np.arange(len(tokens), dtype=np.int32)
+        rank = np.full(size, -1, dtype=np.int32)
+        rank[self.order] = np.arange(len(tokens), dtype=np.int32)
         first = np.frombuffer(self.blob, dtype=np.uint8)[self.offsets[:-1]]
         self._heads: list[int] = np.searchsorted(first, np.arange(257)).tolist()
         self._offsets_view = self.offsets.data
-        self._rank_view = self.rank.data
+        self._rank_view = rank.data
         self._build(np.frombuffer(self.blob, dtype=np.uint8), lengths)
 
     def _build(self, blob: NDArray[np.uint8], lengths: NDArray[np.int64]) -> None:
@@ -153,23 +153,6 @@ class ByteTrie:
                         end_of[token[child]] = end
                     stack.append((child, end))
 
-    def walk_ids(self, table: Int32s, start: int, ids: Int32s) -> Int32s:
-        """As `walk`, but only for `ids`; all others are 0."""
-        ends = np.zeros(self.size, dtype=np.int32)
-        rank = self.rank[ids]
-        ids, rank = ids[rank >= 0], rank[rank >= 0]
-        blob = np.frombuffer(self.blob, dtype=np.uint8)
-        place, stop = self.offsets[rank], self.offsets[rank + 1]
-        states = np.full(len(ids), start, dtype=np.int32)
-        while len(ids):
-            states = table.take((states << 8) | blob[place])
-            place = place + 1
-            done = (place == stop) & (states != 0)
-            ends[ids[done]] = states[done]
-            left = (place != stop) & (states != 0)
-            ids, states, place, stop = ids[left], states[left], place[left], stop[left]
-        return ends
-
     def bytes_of(self, token: int) -> bytes:
         """The bytes of an id; empty for ids without any."""
         rank = self._rank_view[token]
@@ -186,8 +169,8 @@ class ByteTrie:
 
     def with_byte(self, byte: int) -> Int32s:
         """The ids whose bytes contain `byte`, ascending."""
-        places = np.flatnonzero(np.frombuffer(self.blob, dtype=np.uint8) == byte)
-        rank = np.searchsorted(self.offsets, places, side="right") - 1
+        offsets = np.flatnonzero(np.frombuffer(self.blob, dtype=np.uint8) == byte)
+        rank = np.searchsorted(self.offsets, offsets, side="right") - 1
         return np.unique(self.order[rank])
 
     def ranks(self, prefix: bytes) -> tuple[int, int]:
@@ -208,18 +191,18 @@ class ByteTrie:
         low = bisect_left(range(high), prefix, lo=low, key=head)
         return low, bisect_left(range(high), True, lo=low, key=past)
 
-    def tokens_at(self, text: bytes, place: int) -> list[tuple[int, int]]:
-        """(length, id) of every token that is a prefix of `text[place:]`, shortest first."""
+    def tokens_at(self, text: bytes, offset: int) -> list[tuple[int, int]]:
+        """(length, id) of every token that is a prefix of `text[offset:]`, shortest first."""
         tokens: list[tuple[int, int]] = []
         node = 0
-        for end in range(place, min(len(text), place + self._longest)):
+        for end in range(offset, min(len(text), offset + self._longest)):
             node = self._label_bytes.find(
                 text[end], self._first_view[node], self._first_view[node + 1]
             )
             if node < 0:
                 break
             if self._token_view[node] >= 0:
-                tokens.append((end + 1 - place, self._token_view[node]))
+                tokens.append((end + 1 - offset, self._token_view[node]))
         return tokens
 
 

@@ -80,25 +80,25 @@ class Spelling:
         live = np.arange(len(dfa.table)) != 0
         return int(dfa.distance[live].max(initial=0))
 
-    def fresh(self, dfa: Dfa, begun: bytes, taken: frozenset[bytes]) -> bytes | None:
-        """The shortest ending of `begun` that makes a label not in `taken`."""
-        key = (dfa, begun, taken)
+    def fresh(self, dfa: Dfa, prefix: bytes, taken: frozenset[bytes]) -> bytes | None:
+        """The shortest ending of `prefix` that makes a label not in `taken`."""
+        key = (dfa, prefix, taken)
         if key not in self._fresh:
-            self._fresh[key] = self._find_fresh(dfa, begun, taken)
+            self._fresh[key] = self._find_fresh(dfa, prefix, taken)
         return self._fresh[key]
 
-    def _find_fresh(self, dfa: Dfa, begun: bytes, taken: frozenset[bytes]) -> bytes | None:
-        state = self.state(dfa, begun)
+    def _find_fresh(self, dfa: Dfa, prefix: bytes, taken: frozenset[bytes]) -> bytes | None:
+        state = self.state(dfa, prefix)
         if not state:
             return None
-        if not any(label.startswith(begun) for label in taken):
+        if not any(label.startswith(prefix) for label in taken):
             return self.completion(dfa, state)
         queue = deque([(b"", state)])
         looked = 0
         while queue and looked < 4096:
             ending, at = queue.popleft()
             looked += 1
-            if dfa.accepting[at] and begun + ending not in taken and self.tokens(ending) < NEVER:
+            if dfa.accepting[at] and prefix + ending not in taken and self.tokens(ending) < NEVER:
                 return ending
             for byte in np.flatnonzero(dfa.table[at] * self._usable):
                 queue.append((ending + bytes((int(byte),)), int(dfa.table[at, byte])))

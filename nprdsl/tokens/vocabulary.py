@@ -168,19 +168,19 @@ class Vocabulary:
     def _spell(self, text: bytes) -> tuple[int, ...] | None:
         # best[i]: (tokens needed for text[i:], length and id of the first of them)
         best: list[tuple[int, int, int] | None] = [None] * len(text) + [(0, 0, -1)]
-        for place in range(len(text) - 1, -1, -1):
-            for length, token in reversed(self.trie.tokens_at(text, place)):
-                rest, here = best[place + length], best[place]
+        for offset in range(len(text) - 1, -1, -1):
+            for length, token in reversed(self.trie.tokens_at(text, offset)):
+                rest, here = best[offset + length], best[offset]
                 if rest is not None and (here is None or rest[0] + 1 < here[0]):
-                    best[place] = (rest[0] + 1, length, token)
+                    best[offset] = (rest[0] + 1, length, token)
         spelling: list[int] = []
-        place = 0
-        while place < len(text):
-            step = best[place]
+        offset = 0
+        while offset < len(text):
+            step = best[offset]
             if step is None:
                 return None
             spelling.append(step[2])
-            place += step[1]
+            offset += step[1]
         return tuple(spelling)
 
     def encode(self, text: str) -> tuple[int, ...]:
@@ -203,21 +203,24 @@ class Vocabulary:
     def _furthest(self, text: bytes) -> int:
         """The last offset that tokens can reach from the start, where spelling is stuck."""
         reached = {0}
-        for place in range(len(text)):
-            if place in reached:
-                reached.update(place + length for length, _ in self.trie.tokens_at(text, place))
+        for offset in range(len(text)):
+            if offset in reached:
+                reached.update(offset + length for length, _ in self.trie.tokens_at(text, offset))
         return max(reached)
 
     def walk(self, table: Int32s, start: int, *, ids: Int32s | None = None) -> Int32s:
         """End state of every token from state `start` of a byte DFA.
 
-        `table` is int32, C-contiguous, (S, 256); state 0 is dead (its row is 0). Returns int32
-        (size,); 0 for tokens on which the DFA dies, for special and for unused ids, and, where
-        `ids` is given, for all other ids.
+        `table` is int32, C-contiguous, [S, 256]; state 0 is dead (its row is 0). Returns int32 [V];
+        0 for tokens on which the DFA dies, for special and for unused ids, and, where `ids` is
+        given, for all other ids.
         """
+        ends = self.trie.walk(table, start)
         if ids is None:
-            return self.trie.walk(table, start)
-        return self.trie.walk_ids(table, start, ids)
+            return ends
+        chosen = np.zeros_like(ends)
+        chosen[ids] = ends[ids]
+        return chosen
 
 
 def _check_ids(

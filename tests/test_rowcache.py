@@ -11,13 +11,13 @@ from nprdsl.masks.mask_cache import MaskCache
 from nprdsl.masks.mask_rows import MaskTable
 from nprdsl.masks.matcher import Matcher
 from nprdsl.masks.parts import (
-    AnyGluePart,
     FieldPart,
     FreshPart,
     LiteralPart,
     RegularPart,
     TagPart,
     TextPart,
+    any_glue,
 )
 from nprdsl.regular.dfa import compile_regex
 from nprdsl.tokens.spelling import Spelling
@@ -97,7 +97,7 @@ def close(reserve: int = 0, *, counted: bool = False) -> TagPart:
 VALUE = compile_regex("[1-9]|1[0-9]")
 PARTS: tuple[FieldPart, ...] = (
     LiteralPart(b"x1"),
-    AnyGluePart(),
+    any_glue(),
     TextPart(),
     TextPart(counted=True),
     RegularPart(VALUE),

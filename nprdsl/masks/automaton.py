@@ -21,12 +21,12 @@ from nprdsl.masks.fields import Completed, FieldMachine, FieldState, tag_scan
 from nprdsl.masks.mask_cache import CrossingKey, MaskCache
 from nprdsl.masks.mask_rows import FieldRow, MaskTable
 from nprdsl.masks.parts import (
-    AnyGluePart,
     FieldPart,
     FieldRest,
     FreshPart,
     LiteralPart,
     TextPart,
+    any_glue,
     part_of,
 )
 from nprdsl.regular.aho_corasick import ROOT
@@ -131,11 +131,6 @@ class SharedTables:
         self.crossings: dict[CrossingKey, Mask] = {}
         self.known_fields: dict[tuple[tuple[Symbol, ...], str], FieldRest] = {}
         self.store: MaskCache | None = None
-
-    @property
-    def kept(self) -> int:
-        """How many field states are kept."""
-        return len(self.fields.known)
 
     def crossed(self, key: CrossingKey) -> Mask | None:
         """The row of a state whose tokens may run past a tag, if it is known or on disk."""
@@ -287,7 +282,7 @@ class Automaton:
             return LiteralPart(symbol.value.text.encode(), self._exactly(symbol))
         terminal = field_of(symbol).terminal
         if terminal.kind is TerminalKind.GLUE and self.tables.glue is GlueMode.ANY:
-            return AnyGluePart()
+            return any_glue()
         if isinstance(symbol, CapturedField) and terminal.kind is TerminalKind.TEXT:
             return TextPart(counted=True)
         if isinstance(symbol, CapturedField) and terminal.kind is TerminalKind.REGULAR:
@@ -340,7 +335,7 @@ class Automaton:
         inside: bytes,
         rest: bytes,
     ) -> TokenState | None:
-        after = self._complete(state, tag, so_far, inside, rest)
+        after = self.complete(state, tag, so_far, inside, rest)
         if after is not None and not state.capturing:
             state.next[token] = after
         return after
@@ -361,14 +356,7 @@ class Automaton:
             END in state.start.tags and self.may_complete(state, END)
         )
 
-    def complete_uncaptured(self, state: TokenState, tag: str, rest: bytes) -> TokenState | None:
-        """The state behind a tag and the bytes a token goes on with, where no value is captured."""
-        arc = state.structure.arcs.get(tag)
-        if arc is None or arc.captures:
-            return None
-        return self._complete(state, tag, NO_TOKENS, b"", rest)
-
-    def _complete(
+    def complete(
         self, state: TokenState, tag: str, so_far: FieldTokens, inside: bytes, rest: bytes
     ) -> TokenState | None:
         """The state behind a complete tag and the bytes that a token goes on with."""
@@ -392,7 +380,7 @@ class Automaton:
         led = self.fields.walk(after.field, rest)
         if isinstance(led, Completed):
             inside = rest[: len(rest) - len(led.rest)]
-            return self._complete(after, led.tag, NO_TOKENS, inside, led.rest)
+            return self.complete(after, led.tag, NO_TOKENS, inside, led.rest)
         if led is None or not self.fields.can_end(led):
             return None
         return self._share(after.start, led)
@@ -477,7 +465,7 @@ class Automaton:
                     led = self.fields.walk(after.field, crossing.rest)
                     if isinstance(led, Completed):
                         shared = False
-                        legal = self._complete(after, led.tag, NO_TOKENS, b"", led.rest) is not None
+                        legal = self.complete(after, led.tag, NO_TOKENS, b"", led.rest) is not None
                     else:
                         legal = led is not None and self.fields.can_end(led)
                     if legal:

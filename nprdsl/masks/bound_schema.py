@@ -14,15 +14,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nprdsl.grammar.diagnostics import SchemaError
-from nprdsl.grammar.ir import Grammar
+from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, SchemaError
+from nprdsl.grammar.ir import Field, Grammar, Literal, Node, Tag, Terminal, TerminalKind
+from nprdsl.grammar.walk import nodes
 from nprdsl.masks.automaton import Automaton, GlueMode, SharedTables
-from nprdsl.masks.bind_checks import bind_faults
 from nprdsl.masks.mask_cache import MaskCache
 from nprdsl.masks.matcher import Matcher
-from nprdsl.structure.stack import Bounds
+from nprdsl.masks.parts import part_of
+from nprdsl.regular.dfa import compile_regex
+from nprdsl.structure.stack import UNBOUNDED, Bounds
 from nprdsl.structure.tag_machine import ForkMode
 from nprdsl.structure.violations import TraceError, Violation, ViolationCode
+from nprdsl.tokens.spelling import NEVER
 from nprdsl.tokens.vocabulary import Vocabulary
 from nprdsl.trace.encoding import spell_trace
 from nprdsl.trace.graph import GraphEvent, event_name
@@ -52,7 +55,7 @@ class BoundSchema:
         self._automata: dict[GlueMode, Automaton] = {}
         self._cache = cache
         self._bounded: dict[Bounds, BoundSchema] = {bounds: self}
-        faults = bind_faults(grammar, self.automaton())
+        faults = _faults(grammar, self.automaton())
         if faults:
             raise SchemaError(faults, grammar.source)
 
@@ -68,7 +71,7 @@ class BoundSchema:
     def kept(self) -> int:
         """How many states are kept so far, those under other limits included: about a kilobyte
         each. Only what is written into labels, repeated texts and limits makes it grow for ever."""
-        tables = sum(table.kept for table in self._tables.values())
+        tables = sum(len(table.fields.known) for table in self._tables.values())
         automata = (a for bound in self._bounded.values() for a in bound._automata.values())
         return tables + sum(automaton.kept for automaton in automata)
 
@@ -173,3 +176,56 @@ def _sampled(read: TokenText, parsed: ParsedText) -> NDArray[np.uint8]:
         last = int(np.searchsorted(ends, end, side="right"))
         sampled[first:last] = 0
     return sampled
+
+
+# what a vocabulary cannot do for a schema
+
+
+def _faults(grammar: Grammar, automaton: Automaton) -> list[Diagnostic]:
+    """Everything in the grammar that the automaton's vocabulary cannot write."""
+    faults: dict[tuple[str, str], Diagnostic] = {}
+    for rule in grammar.rules.values():
+        for node in nodes(rule.node):
+            fault = _fault(node, automaton, rule.name)
+            if fault is not None:
+                faults.setdefault((fault.code, fault.message), fault)
+    if faults or automaton.bounds == UNBOUNDED:  # a valid schema has an end that can be spelled
+        return list(faults.values())
+    start = automaton.machine(ForkMode.LINEAR).initial
+    if automaton.costs.stack(start.cell, start.frame) < NEVER:
+        return []
+    span = grammar.rules[grammar.start].span
+    message = f"no trace can be finished under the limits {automaton.bounds}"
+    return [Diagnostic(DiagnosticCode.DEAD_END, span, message, "raise the limits")]
+
+
+def _fault(node: Node, automaton: Automaton, rule: str) -> Diagnostic | None:
+    rests, code = automaton.fields.rests, DiagnosticCode.DEAD_END
+    if isinstance(node, Tag) and rests.tag_cost(node.text) >= NEVER:
+        code = DiagnosticCode.UNSPELLABLE_TAG
+        message = f"the vocabulary cannot spell the tag `{node.text}` of rule `{rule}`"
+        way = f"add `{node.text}` to the tokenizer as a special token, or choose other tags"
+    elif isinstance(node, Literal) and rests.spelling.tokens(node.text.encode()) >= NEVER:
+        message = f"the vocabulary cannot spell {node.text!r} of rule `{rule}`"
+        way = "use another literal"
+    elif isinstance(node, Field) and part_of(node.terminal).whole_cost(rests) >= NEVER:
+        message, way = _unwritable(node.terminal, rule)
+    else:
+        return None
+    return Diagnostic(code, node.span, message, way)
+
+
+def _unwritable(terminal: Terminal, rule: str) -> tuple[str, str]:
+    """What cannot be written of a terminal, and the way out."""
+    if terminal.kind is TerminalKind.GLUE:
+        message = f"the vocabulary cannot spell the glue {terminal.literal!r} of rule `{rule}`"
+        return message, "use other glue"
+    if terminal.kind is TerminalKind.TEXT:
+        return (
+            f"no token spells a text for {terminal.name} of rule `{rule}`",
+            "check the vocabulary",
+        )
+    shortest = compile_regex(terminal.pattern).completion().decode()
+    message = f"the vocabulary cannot spell any {terminal.name} of rule `{rule}`: "
+    way = "add the missing characters to the vocabulary, or change the terminal"
+    return f"{message}its shortest value would be {shortest!r}", way

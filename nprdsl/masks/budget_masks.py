@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nprdsl.masks.automaton import Automaton, TokenState
+from nprdsl.masks.automaton import NO_TOKENS, Automaton, TokenState
 from nprdsl.masks.fields import Completed, FieldState
 from nprdsl.masks.parts import U8_START
 from nprdsl.tokens.bitmask import Mask, clear_bit, pack, set_bit, unpack
@@ -57,7 +57,7 @@ def _cost_after(automaton: Automaton, state: TokenState, token: int) -> int:
     if not isinstance(after, Completed):
         return NEVER if after is None else _cost_within(automaton, state, after)
     if after.rest:
-        entered = automaton.complete_uncaptured(state, after.tag, after.rest)
+        entered = automaton.complete(state, after.tag, NO_TOKENS, b"", after.rest)
         return NEVER if entered is None else automaton.cost(entered)
     last = state.field
     for byte in data[:-1]:

@@ -66,10 +66,6 @@ class MaskCache:
         self._crossings: dict[str, dict[str, str]] = {}
         self._load()
 
-    @property
-    def file(self) -> Path:
-        return self._file
-
     def find(self, state: FieldState) -> FieldRow | None:
         """The row of a field state, if it is on disk."""
         if not self._known:

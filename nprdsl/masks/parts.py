@@ -261,28 +261,6 @@ class LiteralPart(FieldPart):
 
 
 @dataclass(frozen=True, slots=True)
-class AnyGluePart(FieldPart):
-    """Any white space, or none."""
-
-    @property
-    def may_be_empty(self) -> bool:
-        return True
-
-    @property
-    def name(self) -> str:
-        return "G"
-
-    def step(self, progress: int, byte: int, here: FieldRest) -> Iterable[Cursor]:
-        return here.starts if byte in BLANK_BYTES else ()
-
-    def cost(self, progress: int, rests: FieldRests) -> int:
-        return 0
-
-    def next_bytes(self, progress: int, rests: FieldRests) -> Set[int]:
-        return BLANK_BYTES
-
-
-@dataclass(frozen=True, slots=True)
 class TextPart(FieldPart):
     """Free text; `counted` if a branch repeats it, token by token.
 
@@ -510,3 +488,8 @@ def part_of(terminal: Terminal) -> FieldPart:
     if terminal.kind is TerminalKind.TEXT:
         return TextPart()
     return RegularPart(compile_regex(terminal.pattern))
+
+
+def any_glue() -> FieldPart:
+    """Any white space, or none."""
+    return RegularPart(compile_regex(f"[{BLANKS}]*"))

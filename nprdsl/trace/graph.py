@@ -157,12 +157,10 @@ class ExecutionGraph:
             "max_width": self.max_width,
             "segments": [_segment_dict(segment) for segment in self.segments],
             "forks": [
-                {**_block_dict(f.index, f.block, f.at), "before": f.before, "after": list(f.after)}
-                for f in self.forks
+                {**_block_dict(f), "before": f.before, "after": list(f.after)} for f in self.forks
             ],
             "joins": [
-                {**_block_dict(j.index, j.block, j.at), "before": list(j.before), "after": j.after}
-                for j in self.joins
+                {**_block_dict(j), "before": list(j.before), "after": j.after} for j in self.joins
             ],
         }
 
@@ -178,7 +176,7 @@ def build_graph(
     """
     builder = _GraphBuilder(prompt)
     for mark in marks:
-        if isinstance(mark.what, GraphEvent):
+        if isinstance(mark.what, (EnterFork, EnterBranch, EnterJoin)):
             builder.add(mark.what, mark.at)
     return builder.finish(length, unit)
 
@@ -245,19 +243,17 @@ class _GraphBuilder:
         if at < self._at:
             raise ValueError(f"the {event_name(event)} at {at} comes after a mark at {self._at}")
         self._at = at
-        match event:
-            case EnterFork(block):
-                self._fork(block, at)
-            case EnterBranch():
-                self._branch(event, at)
-            case EnterJoin():
-                self._join(event, at)
+        if isinstance(event, EnterFork):
+            self._fork(event.block, at)
+        elif isinstance(event, EnterBranch):
+            self._branch(event, at)
+        else:
+            self._join(event, at)
 
     def _fork(self, block: ir.Block, at: int) -> None:
         if self._open is None:
             raise ValueError(f"the fork at {at} stands where a branch must begin")
-        before = self._close(self._open, at)
-        size = at - self._open.at
+        before, size = self._close(self._open, at), at - self._open.at
         position, step = self._open.position + size, self._open.step + size
         self._open = None
         parent = self._branches[-1]
@@ -307,18 +303,18 @@ class _GraphBuilder:
 
     def _close(self, segment: _OpenSegment, at: int) -> int:
         """Append the segment that ends at `at`; its index."""
-        index, start = len(self._segments), self._entries
-        self._entries += at - segment.at
+        index, start, size = len(self._segments), self._entries, at - segment.at
+        self._entries += size
         self._segments.append(
             Segment(
-                index=index,
-                start=start,
-                end=self._entries,
-                parents=segment.parents,
-                path=self._branches[-1].path,
-                role=segment.role,
-                rule=segment.rule,
-                label=segment.label,
+                index,
+                start,
+                start + size,
+                segment.parents,
+                self._branches[-1].path,
+                segment.role,
+                segment.rule,
+                segment.label,
                 source_start=segment.at,
                 source_end=at,
                 position=segment.position,
@@ -329,12 +325,11 @@ class _GraphBuilder:
 
     def _end_branch(self, at: int) -> None:
         block = self._blocks[-1]
-        segment = self._open
-        if segment is not None:
-            size = at - segment.at
-            block.lasts.append(self._close(segment, at))
-            block.end_position = max(block.end_position, segment.position + size)
-            block.end_step = max(block.end_step, segment.step + size)
+        if self._open is not None:
+            size = at - self._open.at
+            block.lasts.append(self._close(self._open, at))
+            block.end_position = max(block.end_position, self._open.position + size)
+            block.end_step = max(block.end_step, self._open.step + size)
             self._open = None
         block.width += self._branches.pop().width
 
@@ -342,16 +337,8 @@ class _GraphBuilder:
         block = self._blocks.pop()
         branch = self._branches[-1]
         branch.width = max(branch.width, block.width)
-        self._forks.append(
-            Fork(
-                index=block.index,
-                block=block.block,
-                at=block.at,
-                before=block.before,
-                after=tuple(block.firsts),
-                stop=len(self._segments),
-            )
-        )
+        firsts, stop = tuple(block.firsts), len(self._segments)
+        self._forks.append(Fork(block.index, block.block, block.at, block.before, firsts, stop))
 
     def finish(self, length: int, unit: str) -> ExecutionGraph:
         if length < self._at:
@@ -384,11 +371,12 @@ def _segment_dict(segment: Segment) -> dict[str, object]:
     }
 
 
-def _block_dict(index: int, block: ir.Block, at: int) -> dict[str, object]:
+def _block_dict(place: Fork | Join) -> dict[str, object]:
+    block = place.block
     return {
-        "index": index,
+        "index": place.index,
         "rule": block.rule,
         "branch": block.branch,
         "join": str(block.join),
-        "at": at,
+        "at": place.at,
     }

@@ -35,7 +35,7 @@ from nprdsl import Limits, Machine, Schema, Vocabulary
 from nprdsl.grammar.resolve import read_grammar
 from nprdsl.runtime.local import LocalEngine
 from nprdsl.runtime.local.forward import Forward
-from nprdsl.runtime.local.requests import Decoding, Job, ScheduledRequest
+from nprdsl.runtime.local.requests import Decoding, ScheduledRequest
 from nprdsl.runtime.local.scheduler import Scheduler
 from nprdsl.runtime.sampling import Sampling
 
@@ -117,8 +117,8 @@ def speedup(model: PreTrainedModel, branches: int, repeats: int) -> Speedup:
         requests = {}
         for decoding, scheduler in schedulers.items():
             machine = Machine(bound, prompt=prompt, limits=limits)
-            job = Job(machine, prompt, slots, Sampling(seed=repeat), decoding)
-            requests[decoding] = scheduler.submit(job)
+            request = ScheduledRequest(machine, prompt, slots, Sampling(seed=repeat), decoding)
+            requests[decoding] = scheduler.submit(request)
             scheduler.round()  # prompt and first tokens
         found = interleave(schedulers, requests, branches)
         for decoding in Decoding:

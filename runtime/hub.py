@@ -1,5 +1,8 @@
-"""Whether the hub has a model or a dataset, asked once: the libraries behind it repeat a question
-that fails for a minute, each in turn.
+"""Asks the Hugging Face hub whether it has a model or a dataset, before anything is loaded from it.
+
+The libraries that load them answer a name that does not exist, or a hub that cannot be reached, by
+trying again for up to a minute each, and then with a message of their own. Here the question is
+asked once, with a limit of ten seconds, and the answer is a sentence for the user.
 """
 
 from __future__ import annotations
@@ -19,20 +22,22 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
 SECONDS: Final = 10  # for the answer
 
 
-class Kind(StrEnum):
-    """What is asked for."""
+class RepoKind(StrEnum):
+    """What kind of repository on the hub, by the hub's own names."""
 
     MODEL = "model"
     DATASET = "dataset"
 
 
-_A_FILE: Final = {Kind.MODEL: "config.json", Kind.DATASET: "README.md"}  # that a copy on disk has
+# A file that every repository of the kind has: if the cache has it, there is a copy on disk.
+_ALWAYS_THERE: Final = {RepoKind.MODEL: "config.json", RepoKind.DATASET: "README.md"}
 
 
-def why_not(name: str, kind: Kind = Kind.MODEL) -> str | None:
-    """Why nothing of that name can be had; None where a copy is on disk or the hub has it."""
+def why_not(name: str, kind: RepoKind = RepoKind.MODEL) -> str | None:
+    """Why `name` cannot be loaded, as the end of a sentence; None where a copy is on disk or the
+    hub has it."""
     try:
-        if isinstance(try_to_load_from_cache(name, _A_FILE[kind], repo_type=kind), str):
+        if isinstance(try_to_load_from_cache(name, _ALWAYS_THERE[kind], repo_type=kind), str):
             return None
         HfApi().repo_info(name, repo_type=kind, timeout=SECONDS)
     except OfflineModeIsEnabled:

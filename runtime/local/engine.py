@@ -9,7 +9,6 @@ not wait busily.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from nprdsl.runtime.kv_reservation import most_fed
 from nprdsl.runtime.local.forward import Forward
 from nprdsl.runtime.local.loading import load_model
 from nprdsl.runtime.local.probe import probe
-from nprdsl.runtime.local.requests import Decoding, FreeRun, Job, ScheduledRequest, any_token
+from nprdsl.runtime.local.requests import Decoding, FreeRun, ScheduledRequest, any_token
 from nprdsl.runtime.local.scheduler import Scheduler, Timings
 from nprdsl.runtime.prompts import Ids, PromptEncoder
 from nprdsl.runtime.results import Completion, Ending, Result, result_of
@@ -32,12 +31,6 @@ from nprdsl.tokens.vocabulary import Vocabulary
 
 MAX_KV_TOKENS = 65_536
 MAX_ROWS = 512
-
-
-@dataclass(frozen=True, slots=True)
-class _Running:
-    request: ScheduledRequest
-    machine: Machine
 
 
 class LocalEngine(Engine):
@@ -68,7 +61,7 @@ class LocalEngine(Engine):
         self.model = model
         forward = Forward(model, max_kv_tokens)
         self._scheduler = Scheduler(forward, self._width, max_rows=max_rows)
-        self._open: dict[int, _Running] = {}
+        self._open: dict[int, ScheduledRequest[Machine]] = {}
         self._any_token = any_token(self._width)
 
     @classmethod
@@ -112,80 +105,78 @@ class LocalEngine(Engine):
 
     def _begin(self, submission: Submission, *, events: bool) -> int:
         machine = submission.machine
-        job = Job(
-            machine=machine,
-            prompt=machine.prompt,
-            slots=most_fed(submission.schema.grammar, submission.limits, len(machine.prompt)),
-            sampling=submission.sampling,
-            decoding=Decoding.PARALLEL if submission.parallel else Decoding.IN_TURN,
+        request = ScheduledRequest(
+            machine,
+            machine.prompt,
+            most_fed(submission.schema.grammar, submission.limits, len(machine.prompt)),
+            submission.sampling,
+            Decoding.PARALLEL if submission.parallel else Decoding.IN_TURN,
         )
         with self._lock:
-            request = self._scheduler.submit(job)
-            self._open[request.number] = _Running(request, machine)
+            self._scheduler.submit(request)
+            self._open[request.number] = request
             return request.number
 
     def _events(self, number: int) -> Iterator[Event]:
-        running = self._open[number]
-        while running.request.ended is None:
-            self._round(running)
+        request = self._open[number]
+        while request.ended is None:
+            self._round(request)
             with self._lock:
-                events = running.machine.drain_events()
+                events = request.machine.drain_events()
             yield from events
 
     def wait(self, number: int) -> Result:
         with self._lock:
             if number not in self._open:
                 raise KeyError(f"there is no open request {number}: results are given once")
-            running = self._open[number]
-        while running.request.ended is None:
-            self._round(running)
+            request = self._open[number]
+        while request.ended is None:
+            self._round(request)
         self._forget(number)
-        return _result(running)
+        return _result(request)
 
     def abort(self, number: int) -> None:
         with self._lock:
-            running = self._open.get(number)
-            if running is not None and running.request.ended is None:
-                self._scheduler.abort(running.request)
+            if number in self._open:
+                self._scheduler.abort(self._open[number])
 
     def _complete(
         self, prompts: Sequence[Ids], budgets: Sequence[int], sampling: Sequence[Sampling]
     ) -> list[Completion]:
-        runs = [FreeRun(self._any_token, budget, self.vocabulary.eos_id) for budget in budgets]
-        with self._lock:
-            requests = [
-                self._scheduler.submit(Job(run, ids, len(ids) + budget, settings))
-                for run, ids, budget, settings in zip(runs, prompts, budgets, sampling, strict=True)
-            ]
+        requests: list[ScheduledRequest[FreeRun]] = []
         try:
+            for ids, budget, settings in zip(prompts, budgets, sampling, strict=True):
+                run = FreeRun(self._any_token, budget, self.vocabulary.eos_id)
+                request = ScheduledRequest(run, ids, len(ids) + budget, settings)
+                with self._lock:
+                    self._scheduler.submit(request)
+                requests.append(request)
             for request in requests:
                 while request.ended is None:
-                    with self._lock:
-                        self._scheduler.round()
+                    self._round(request)
         finally:
             with self._lock:
                 for request in requests:
                     self._scheduler.abort(request)
-        pairs = zip(requests, runs, strict=True)
-        return [_completion(request, run, self.vocabulary) for request, run in pairs]
+        return [_completion(request, self.vocabulary) for request in requests]
 
     def _forget(self, number: int) -> None:
         with self._lock:
             self._open.pop(number, None)
 
-    def _round(self, running: _Running) -> None:
+    def _round(self, request: ScheduledRequest[Any]) -> None:
         with self._lock:
-            if running.request.ended is None:  # another thread may have run the last one
+            if request.ended is None:  # another thread may have run the last round
                 self._scheduler.round()
 
 
-def _completion(request: ScheduledRequest, run: FreeRun, vocabulary: Vocabulary) -> Completion:
-    finish = request.ended
+def _completion(request: ScheduledRequest[FreeRun], vocabulary: Vocabulary) -> Completion:
+    run, finish = request.machine, request.ended
     assert finish is not None, "the request has not ended"
-    ended = run.token_ids[-1:] == [vocabulary.eos_id]
+    has_end_token = run.token_ids[-1:] == [vocabulary.eos_id]
     return Completion(
-        prompt_ids=request.job.prompt,
-        text=vocabulary.text(run.token_ids[: len(run.token_ids) - ended]),
+        prompt_ids=request.prompt,
+        text=vocabulary.text(run.token_ids[: len(run.token_ids) - has_end_token]),
         token_ids=tuple(run.token_ids),
         logprobs=tuple(run.logprobs),
         finish=finish,
@@ -193,9 +184,8 @@ def _completion(request: ScheduledRequest, run: FreeRun, vocabulary: Vocabulary)
     )
 
 
-def _result(running: _Running) -> Result:
-    request, machine = running.request, running.machine
-    finish = request.ended
+def _result(request: ScheduledRequest[Machine]) -> Result:
+    machine, finish = request.machine, request.ended
     assert finish is not None, "the request has not ended"
     ending = Ending(
         request_id=request.number,
@@ -208,9 +198,9 @@ def _result(running: _Running) -> Result:
     return result_of(machine.bound, machine.prompt, machine.written, ending)
 
 
-def _longest(request: ScheduledRequest) -> int:
+def _longest(request: ScheduledRequest[Machine]) -> int:
     """Tokens of the longest path so far, by positions."""
     log = request.log
     if not log.used:
         return 0
-    return int(log.positions[: log.used].max()) + 1 - len(request.job.prompt)
+    return int(log.positions[: log.used].max()) + 1 - len(request.prompt)

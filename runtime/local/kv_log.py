@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+_LARGE = 16  # extents that a pool must hold before much of it is spent on making them equal
+
 
 @dataclass(frozen=True, slots=True)
 class Extent:
@@ -48,12 +50,15 @@ class SlotPool:
     def allocate(self, owner: int, length: int) -> Extent | None:
         """The lowest free extent of `length` slots or a few more, or None while there is no room.
 
-        Where there is room, lengths are rounded up by an eighth at most, so that extents of
-        requests that want nearly as much are equal, and such requests attend together (see
-        `nprdsl.runtime.local.attention`).
+        Where there is room, lengths are rounded up, by a quarter at most in a pool that is large
+        for them, else by an eighth: requests that want nearly as much get equal extents, and attend
+        together (see `nprdsl.runtime.local.attention`).
         """
         assert owner not in self._owned and length > 0
-        for wanted in (_rounded(length), length):
+        rounded = _rounded(length, 4)
+        if _LARGE * rounded > self.total:
+            rounded = _rounded(length, 8)
+        for wanted in (rounded, length):
             for i, (start, room) in enumerate(self._free):
                 if room >= wanted:
                     rest = [(start + wanted, room - wanted)] if room > wanted else []
@@ -84,9 +89,9 @@ class SlotPool:
         assert end == self.total, f"free + owned = {end} slots, but the pool has {self.total}"
 
 
-def _rounded(length: int) -> int:
-    """The next multiple of an eighth of the power of two below."""
-    step = max(1, (1 << length.bit_length() - 1) // 8)
+def _rounded(length: int, steps: int) -> int:
+    """Up to one of `steps` lengths between each power of two and the next."""
+    step = max(1, (1 << length.bit_length() - 1) // steps)
     return -(-length // step) * step
 
 

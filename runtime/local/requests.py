@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -29,39 +29,43 @@ class Decoding(StrEnum):
     IN_TURN = "in-turn"  # the first one alone, until it ends: the autoregressive baseline
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A request as it is submitted. `slots`: the most tokens it can ever feed, prompt included."""
-
-    machine: Driver
-    prompt: tuple[int, ...]
-    slots: int
-    sampling: Sampling = DEFAULT
-    decoding: Decoding = Decoding.PARALLEL
+DriverT = TypeVar("DriverT", bound=Driver)
 
 
-class ScheduledRequest:
-    """A submitted job: waiting until `begin`, then running until `ended`. `forwards` counts the
-    model calls that it took part in; times are those of `time.perf_counter`."""
+class ScheduledRequest(Generic[DriverT]):
+    """One request: it waits until `begin`, then runs until `ended`.
 
-    def __init__(self, number: int, job: Job) -> None:
-        self.number = number
-        self.job = job
-        self.machine = job.machine
-        self.draws = BranchDraws(job.machine, job.sampling, job.sampling.seed)
+    `slots` is the most tokens that it can ever feed, prompt included. `number` is given by the
+    scheduler; `forwards` counts the model calls that it took part in; times are those of
+    `time.perf_counter`.
+    """
+
+    def __init__(
+        self,
+        machine: DriverT,
+        prompt: tuple[int, ...],
+        slots: int,
+        sampling: Sampling = DEFAULT,
+        decoding: Decoding = Decoding.PARALLEL,
+    ) -> None:
+        self.number = 0
+        self.machine = machine
+        self.prompt = prompt
+        self.slots = slots
+        self.draws = BranchDraws(machine, sampling, sampling.seed)
         self.extent = Extent(0, 0)
         self.log = TraceLog(0)
         self.forwards = 0
         self.error = ""
         self.submitted_s = time.perf_counter()
         self.ended_s = self.submitted_s
-        self._in_turn = job.decoding is Decoding.IN_TURN
+        self._in_turn = decoding is Decoding.IN_TURN
 
     def begin(self, extent: Extent) -> None:
         """Feeds the prompt into the slots of `extent` and starts the machine."""
         self.extent = extent
         self.log = TraceLog(extent.length)
-        self.log.apply([FeedAction(ROOT, self.job.prompt)])
+        self.log.apply([FeedAction(ROOT, self.prompt)])
         self.apply(self.machine.start())
 
     @property

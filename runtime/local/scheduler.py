@@ -15,12 +15,13 @@ from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from nprdsl.runtime.drawing.sampler import Draw, Sampler
 from nprdsl.runtime.errors import CapacityError, ErrorBoundary
 from nprdsl.runtime.local.forward import Forward, arrange
 from nprdsl.runtime.local.kv_log import SlotPool
-from nprdsl.runtime.local.requests import Job, ScheduledRequest
+from nprdsl.runtime.local.requests import ScheduledRequest
 from nprdsl.runtime.local.trace_log import TokenRun
 
 
@@ -40,18 +41,20 @@ class Timings:
         return 1.0 - self.model_s / self.round_s if self.round_s else 0.0
 
 
+AnyRequest = ScheduledRequest[Any]
+
+
 @dataclass(frozen=True, slots=True)
 class _Fed:
-    request: ScheduledRequest
+    request: AnyRequest
     runs: list[TokenRun]
 
 
-_LARGE = 16  # extents that a pool must hold before some of it is spent on making them equal
-_Picks = tuple[ScheduledRequest, list[int]]  # the branches of a request that draw in this round
+_Picks = tuple[AnyRequest, list[int]]  # the branches of a request that draw in this round
 
 
 class Scheduler:
-    """Runs jobs on one model. `max_rows` bounds a forward: longer prompts are fed in pieces."""
+    """Runs requests on one model. `max_rows` bounds a forward: longer prompts are fed in pieces."""
 
     def __init__(self, forward: Forward, width: int, *, max_rows: int = 512) -> None:
         self.forward = forward
@@ -59,27 +62,28 @@ class Scheduler:
         self.timings = Timings()
         self._max_rows = max_rows
         self._sampler = Sampler(width, forward.device)
-        self._waiting: deque[ScheduledRequest] = deque()
-        self._running: list[ScheduledRequest] = []
+        self._waiting: deque[AnyRequest] = deque()
+        self._running: list[AnyRequest] = []
         self._submitted = 0
 
     @property
     def busy(self) -> bool:
         return bool(self._waiting or self._running)
 
-    def submit(self, job: Job) -> ScheduledRequest:
-        """Queues the job. Raises CapacityError when it needs more slots than there are at all."""
-        if job.slots > self.pool.total:
+    def submit(self, request: AnyRequest) -> AnyRequest:
+        """Queues it, and gives it back with its number. Raises CapacityError where it needs more
+        slots than there are at all."""
+        if request.slots > self.pool.total:
             raise CapacityError(
-                f"the request may feed {job.slots:,} tokens (prompt, budget, reread copies), but "
-                f"max_kv_tokens is {self.pool.total:,}: lower Limits.max_tokens or raise it"
+                f"the request may feed {request.slots:,} tokens (prompt, budget, reread copies), "
+                f"but max_kv_tokens is {self.pool.total:,}: lower Limits.max_tokens or raise it"
             )
         self._submitted += 1
-        request = ScheduledRequest(self._submitted, job)
+        request.number = self._submitted
         self._waiting.append(request)
         return request
 
-    def abort(self, request: ScheduledRequest) -> None:
+    def abort(self, request: AnyRequest) -> None:
         """Ends a request that waits or runs, with all its branches; its slots are free at once."""
         if request in self._waiting:
             self._waiting.remove(request)
@@ -90,7 +94,7 @@ class Scheduler:
         request.machine.abort()
         request.ended_s = time.perf_counter()
 
-    def round(self) -> list[ScheduledRequest]:
+    def round(self) -> list[AnyRequest]:
         """One forward, or none if nothing needs one; gives the requests that ended."""
         begin, model_s = time.perf_counter(), self.forward.model_s
         self._admit()
@@ -112,7 +116,7 @@ class Scheduler:
         self.pool.check()
         assert self.pool.owners == {request.number for request in self._running}
         for request in self._running:
-            assert request.log.used <= request.job.slots <= request.extent.length
+            assert request.log.used <= request.slots <= request.extent.length
             assert request.log.rows == sum(len(run.tokens) for run in request.log.waiting)
 
     # -- the steps of a round ----------------------------------------------------------------------
@@ -121,18 +125,12 @@ class Scheduler:
         """Starts waiting requests, in order, while there is memory."""
         while self._waiting:
             request = self._waiting[0]
-            extent = self.pool.allocate(request.number, self._rounded(request.job.slots))
+            extent = self.pool.allocate(request.number, request.slots)
             if extent is None:
                 break
             self._running.append(self._waiting.popleft())
             with self._boundary(request):
                 request.begin(extent)
-
-    def _rounded(self, slots: int) -> int:
-        """Up by a quarter at most, where the pool is large: equal extents attend in one call."""
-        step = 1 << max(0, slots.bit_length() - 3)
-        rounded = -(-slots // step) * step
-        return rounded if _LARGE * rounded <= self.pool.total else slots
 
     def _collect(self) -> list[_Fed]:
         """The runs of the coming forward. Where not all fit, requests with few rows go first."""
@@ -213,11 +211,11 @@ class Scheduler:
 
     # -- leaving -----------------------------------------------------------------------------------
 
-    def _leave(self, request: ScheduledRequest) -> None:
+    def _leave(self, request: AnyRequest) -> None:
         self._running.remove(request)
         self.pool.release(request.number)
 
-    def _fail(self, request: ScheduledRequest, error: Exception) -> None:
+    def _fail(self, request: AnyRequest, error: Exception) -> None:
         request.error = f"{type(error).__name__}: {error}"
         request.machine.fail()
         self.forward.log.clear(request.extent)
@@ -228,13 +226,11 @@ class Scheduler:
             if request.ended is None:
                 self._fail(request, RuntimeError("there is nothing to feed and nothing to draw"))
 
-    def _boundary(self, request: ScheduledRequest) -> ErrorBoundary:
+    def _boundary(self, request: AnyRequest) -> ErrorBoundary:
         return ErrorBoundary(lambda error: self._fail(request, error))
 
 
-def _advance(
-    request: ScheduledRequest, branches: list[int], drawn: list[tuple[int, float]]
-) -> None:
+def _advance(request: AnyRequest, branches: list[int], drawn: list[tuple[int, float]]) -> None:
     """Tells the machine. A branch may have ended meanwhile, when a sibling has won the join."""
     machine = request.machine
     for branch, (token, logprob) in zip(branches, drawn, strict=True):

@@ -19,7 +19,7 @@ from nprdsl.runtime.local.attention import (
     plan_attention,
 )
 from nprdsl.runtime.local.forward import Forward
-from nprdsl.runtime.local.requests import Job, ScheduledRequest
+from nprdsl.runtime.local.requests import ScheduledRequest
 from nprdsl.runtime.local.scheduler import Scheduler
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.structure.events import EndReason
@@ -129,4 +129,4 @@ def _submitted(scheduler: Scheduler, seed: int) -> tuple[ScriptedMachine, Schedu
     plan = (Sample(rng.randint(1, 5)), Split(branches), Force((7, 8)), Sample(2))
     prompt = tuple(rng.choices(range(WIDTH), k=rng.randint(1, 8)))
     machine = ScriptedMachine(plan, prompt, WIDTH)
-    return machine, scheduler.submit(Job(machine, prompt, 60, Sampling(seed=seed)))
+    return machine, scheduler.submit(ScheduledRequest(machine, prompt, 60, Sampling(seed=seed)))

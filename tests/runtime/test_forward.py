@@ -11,7 +11,7 @@ import torch
 from nprdsl.machine.actions import FeedAction, ForkAction, JoinAction
 from nprdsl.runtime.local.forward import Forward, arrange
 from nprdsl.runtime.local.kv_log import Extent
-from nprdsl.runtime.local.requests import Decoding, Job, ScheduledRequest
+from nprdsl.runtime.local.requests import Decoding, ScheduledRequest
 from nprdsl.runtime.local.scheduler import Scheduler, _Fed, _steady
 from nprdsl.runtime.local.trace_log import TraceLog
 from nprdsl.runtime.sampling import Sampling
@@ -34,9 +34,9 @@ def run(
         prompt = tuple(rng.choices(range(WIDTH), k=rng.randint(1, 25)))
         machine = ScriptedMachine(plan, prompt, WIDTH, random_masks(rng, WIDTH))
         sampling = Sampling(seed=i, rules={"step": {"repetition_penalty": 1.3}})
-        job = Job(machine, prompt, len(prompt) + size(plan), sampling, decoding)
+        request = ScheduledRequest(machine, prompt, len(prompt) + size(plan), sampling, decoding)
         machines.append(machine)
-        requests.append(scheduler.submit(job))
+        requests.append(scheduler.submit(request))
     finish(scheduler, requests)
     return machines
 
@@ -147,7 +147,7 @@ def test_two_runs_of_one_branch_do_not_grow() -> None:
 
 
 def _request(log: TraceLog, extent: Extent) -> ScheduledRequest:
-    request = ScheduledRequest(1, Job(ScriptedMachine((), (), WIDTH), (), 32))
+    request = ScheduledRequest(ScriptedMachine((), (), WIDTH), (), 32)
     request.log, request.extent = log, extent
     return request
 

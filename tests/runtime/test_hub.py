@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from huggingface_hub import constants
 
-from nprdsl.runtime.hub import Kind, why_not
+from nprdsl.runtime.hub import RepoKind, why_not
 
 
 class _Hub(BaseHTTPRequestHandler):
@@ -58,7 +58,7 @@ def test_what_the_hub_answers(name: str, said: str, asked: list[str]) -> None:
 
 
 def test_a_dataset(asked: list[str]) -> None:
-    reason = why_not("Missing/problems", Kind.DATASET)
+    reason = why_not("Missing/problems", RepoKind.DATASET)
     assert reason is not None
     assert "no such dataset on the hub" in reason
     assert asked == ["Missing/problems"]

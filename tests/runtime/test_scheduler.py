@@ -15,7 +15,7 @@ from nprdsl.machine.actions import Action
 from nprdsl.runtime.errors import CapacityError
 from nprdsl.runtime.local.attention_mask import RequestRows
 from nprdsl.runtime.local.forward import Forward
-from nprdsl.runtime.local.requests import Decoding, Job, ScheduledRequest
+from nprdsl.runtime.local.requests import Decoding, ScheduledRequest
 from nprdsl.runtime.local.scheduler import Scheduler
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.structure.events import EndReason
@@ -31,12 +31,14 @@ from tests.runtime.scripted import (
 from tests.runtime.tiny_models import WIDTH, model
 
 
-def job(seed: int, *, depth: int = 1, decoding: Decoding = Decoding.PARALLEL) -> Job:
+def job(seed: int, *, depth: int = 1, decoding: Decoding = Decoding.PARALLEL) -> ScheduledRequest:
     rng = random.Random(seed)
     plan = random_plan(rng, WIDTH, depth, reread=True)
     prompt = tuple(rng.choices(range(WIDTH), k=rng.randint(1, 8)))
     machine = ScriptedMachine(plan, prompt, WIDTH, random_masks(rng, WIDTH))
-    return Job(machine, prompt, len(prompt) + size(plan), Sampling(seed=seed), decoding)
+    return ScheduledRequest(
+        machine, prompt, len(prompt) + size(plan), Sampling(seed=seed), decoding
+    )
 
 
 def scheduler(total: int = 2000, max_rows: int = 1024) -> Scheduler:
@@ -73,7 +75,7 @@ def test_first_come_first_served() -> None:
     plan = (Force((1,)), Sample(3))
 
     def request(slots: int) -> ScheduledRequest:
-        return one.submit(Job(ScriptedMachine(plan, (1,), WIDTH), (1,), slots))
+        return one.submit(ScheduledRequest(ScriptedMachine(plan, (1,), WIDTH), (1,), slots))
 
     large, small = [request(90), request(90)], request(5)
     one.round()
@@ -85,14 +87,14 @@ def test_first_come_first_served() -> None:
 def test_what_can_never_fit_is_refused_at_once() -> None:
     one = scheduler(100)
     with pytest.raises(CapacityError, match=r"101 tokens .* max_kv_tokens is 100"):
-        one.submit(Job(ScriptedMachine((Sample(1),), (1,), WIDTH), (1,), 101))
+        one.submit(ScheduledRequest(ScriptedMachine((Sample(1),), (1,), WIDTH), (1,), 101))
     assert not one.busy
 
 
 @pytest.mark.parametrize(("total", "length"), [(640, 40), (639, 36)])
 def test_extents_are_made_equal_where_the_pool_holds_sixteen(total: int, length: int) -> None:
     one = scheduler(total)
-    request = one.submit(Job(ScriptedMachine((Sample(2),), (1,), WIDTH), (1,), 33))
+    request = one.submit(ScheduledRequest(ScriptedMachine((Sample(2),), (1,), WIDTH), (1,), 33))
     one.round()
     assert request.extent.length == length
 
@@ -101,7 +103,9 @@ def test_a_small_pool_admits_what_fits() -> None:
     """40 slots each, as in a large pool, would let one of the two wait."""
     one = scheduler(72)
     plan = (Force((1,)), Sample(3))
-    requests = [one.submit(Job(ScriptedMachine(plan, (1,), WIDTH), (1,), 33)) for _ in range(2)]
+    requests = [
+        one.submit(ScheduledRequest(ScriptedMachine(plan, (1,), WIDTH), (1,), 33)) for _ in range(2)
+    ]
     one.round()
     assert one.pool.owners == {request.number for request in requests}
 
@@ -128,7 +132,7 @@ def test_another_seed_draws_other_tokens() -> None:
     for seed in (1, 1, 2):
         one = scheduler()
         machine = ScriptedMachine((Sample(20),), (1,), WIDTH)
-        one.submit(Job(machine, (1,), 21, Sampling(seed=seed)))
+        one.submit(ScheduledRequest(machine, (1,), 21, Sampling(seed=seed)))
         run(one)
         drawn.append([f.token for f in machine.fed])
     assert drawn[0] == drawn[1] != drawn[2]
@@ -139,7 +143,9 @@ def test_in_turn_feeds_one_live_branch() -> None:
     rounds = {}
     for decoding in Decoding:
         one = scheduler()
-        request = one.submit(Job(ScriptedMachine(plan, (1,), WIDTH), (1,), 40, decoding=decoding))
+        request = one.submit(
+            ScheduledRequest(ScriptedMachine(plan, (1,), WIDTH), (1,), 40, decoding=decoding)
+        )
         run(one)
         rounds[decoding] = request.forwards
     assert rounds == {Decoding.PARALLEL: 4 + 2, Decoding.IN_TURN: 3 * 4 + 2}
@@ -152,7 +158,7 @@ def test_children_without_a_token_of_their_own() -> None:
     for decoding in Decoding:
         one = scheduler()
         request = one.submit(
-            Job(ScriptedMachine(plan, (1, 2), WIDTH), (1, 2), 30, Sampling(), decoding)
+            ScheduledRequest(ScriptedMachine(plan, (1, 2), WIDTH), (1, 2), 30, Sampling(), decoding)
         )
         run(one)
         assert request.ended is EndReason.COMPLETED, request.error
@@ -230,7 +236,7 @@ def test_what_failed_leaves_nothing_behind() -> None:
     assert "not finite" in broken.error
     plan = (Split(tuple((Force((5, 6)), Sample(4)) for _ in range(3))), Force((7,)), Sample(2))
     machine = ScriptedMachine(plan, (1,), WIDTH)
-    next_one = one.submit(Job(machine, (1,), 40, decoding=Decoding.IN_TURN))
+    next_one = one.submit(ScheduledRequest(machine, (1,), 40, decoding=Decoding.IN_TURN))
     run(one)
     assert next_one.ended is EndReason.COMPLETED, next_one.error
 
@@ -244,7 +250,7 @@ class Brittle(ScriptedMachine):
 
 def test_a_machine_that_raises_fails_its_request_only() -> None:
     one = scheduler()
-    bad = one.submit(Job(Brittle((Sample(2),), (1,), WIDTH), (1,), 9))
+    bad = one.submit(ScheduledRequest(Brittle((Sample(2),), (1,), WIDTH), (1,), 9))
     good = one.submit(job(1))
     run(one)
     assert bad.ended is EndReason.FAILED and "no such state" in bad.error
@@ -261,14 +267,14 @@ class Idle(ScriptedMachine):
 
 def test_a_machine_that_wants_nothing_does_not_hang() -> None:
     one = scheduler()
-    request = one.submit(Job(Idle((Sample(2),), (1,), WIDTH), (1,), 9))
+    request = one.submit(ScheduledRequest(Idle((Sample(2),), (1,), WIDTH), (1,), 9))
     run(one)
     assert "nothing to feed and nothing to draw" in request.error
 
 
 def test_more_tokens_than_reserved_fail() -> None:
     one = scheduler()
-    request = one.submit(Job(ScriptedMachine((Sample(9),), (1,), WIDTH), (1,), 5))
+    request = one.submit(ScheduledRequest(ScriptedMachine((Sample(9),), (1,), WIDTH), (1,), 5))
     run(one)
     assert "5 slots that were reserved" in request.error
 

@@ -214,10 +214,10 @@ def _why_not(name: str) -> str | None:
     """Why the hub's dataset cannot be had; None where it can, also from the cache."""
     import datasets
 
-    from nprdsl.runtime.hub import Kind, why_not
+    from nprdsl.runtime.hub import RepoKind, why_not
 
     cached = Path(datasets.config.HF_DATASETS_CACHE) / name.replace("/", "___")
-    return None if cached.is_dir() else why_not(name, Kind.DATASET)
+    return None if cached.is_dir() else why_not(name, RepoKind.DATASET)
 
 
 def _split(name: str, known: Sequence[str], wanted: str) -> str:

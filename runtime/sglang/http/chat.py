@@ -116,7 +116,9 @@ class ChatEndpoint:
         vocabulary = Vocabulary.from_tokenizer(self._manager.tokenizer)
         self._prompts = PromptEncoder(self._manager.tokenizer, vocabulary)
         self._library = SchemaLibrary(vocabulary, info.outputs)
-        self._worker = ThreadPoolExecutor(1)  # compiles and parses, lest the event loop waits
+        self._worker = ThreadPoolExecutor(
+            1
+        )  # compiles and parses, so that the event loop never waits
 
     async def answer(self, request: Any, body: Mapping[str, Any], raw: Any) -> Any:
         """The response to one chat. `request` is SGLang's reading of it, `body` its JSON, `raw` the

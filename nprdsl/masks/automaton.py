@@ -71,7 +71,7 @@ class FieldTokens:
 NO_TOKENS: Final = FieldTokens()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class FieldStart:
     """What may stand right behind a tag: the field state, the tags that may come next, and what
     finishing costs behind each of them (worked out when a budget first asks)."""
@@ -80,17 +80,17 @@ class FieldStart:
     field: FieldState
     tags: frozenset[str]
     costs: Callable[[], Costs]
+    capturing: bool = False  # the field holds values that a branch repeats
+    _closings: dict[str, int] | None = None
 
-    @cached_property
-    def capturing(self) -> bool:
-        """Whether the field holds values that a branch repeats."""
-        return any(arc.captures for arc in self.structure.arcs.values())
-
-    @cached_property
+    @property
     def closings(self) -> dict[str, int]:
         """tag -> the fewest tokens that finish everything behind it."""
-        arcs, costs = self.structure.arcs, self.costs()
-        return {tag: costs.stack(arcs[tag].cell, arcs[tag].frame) for tag in self.tags}
+        if self._closings is None:
+            arcs, costs = self.structure.arcs, self.costs()
+            ways = {tag: costs.stack(arcs[tag].cell, arcs[tag].frame) for tag in self.tags}
+            self._closings = ways
+        return self._closings
 
 
 class TokenState:
@@ -244,7 +244,8 @@ class Automaton:
                 fields += (self._field(symbols, tag) for symbols in arc.fields)
                 tags.append(tag)
         field = self.fields.start(tuple(f for f in fields if f.cost < NEVER))
-        return FieldStart(structure, field, frozenset(tags), lambda: self.costs)
+        capturing = any(arc.captures for arc in structure.arcs.values())
+        return FieldStart(structure, field, frozenset(tags), lambda: self.costs, capturing)
 
     def _hopeless(self, structure: TagState, arc: Arc) -> bool:
         """Whether a bound forbids what must follow the tag, now or later."""
@@ -367,7 +368,9 @@ class Automaton:
             return None
         if tag == END:  # nothing may follow it
             nothing = self.fields.start(())
-            over = FieldStart(state.structure.after(END), nothing, frozenset(), lambda: self.costs)
+            over = FieldStart(
+                state.structure.after(END), nothing, frozenset(), lambda: self.costs, False
+            )
             return TokenState(over, nothing)
         captured: tuple[BoundValue, ...] = ()
         if arc.captures:

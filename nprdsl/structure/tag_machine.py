@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cached_property
 from typing import Final
 
 from nprdsl.grammar.ir import (
@@ -78,7 +77,7 @@ Trail = tuple[StructureEvent | Symbol, ...]
 Step = tuple[Cell | None, Frame | None, tuple[StructureEvent, ...]]  # and what happened on it
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Arc:
     """One way on: up to `tag`, then `cell` and `frame`. `trails` are the fields that may stand
     before the tag (events and symbols, in order); more than one only where text is optional."""
@@ -87,8 +86,9 @@ class Arc:
     trails: tuple[Trail, ...]
     cell: Cell | None
     frame: Frame | None
+    _content: ArcContent | None = None
 
-    @cached_property
+    @property
     def fields(self) -> tuple[tuple[Symbol, ...], ...]:
         """The symbols of every field that may stand before the tag."""
         return tuple(tuple(s for s in t if isinstance(s, Symbol)) for t in self.trails)
@@ -97,10 +97,12 @@ class Arc:
     def captures(self) -> bool:
         return any(isinstance(s, CapturedField) for s in self.trails[0])
 
-    @cached_property
+    @property
     def content(self) -> ArcContent:
         """What may stand before the tag, to be matched with texts."""
-        return ArcContent(self.fields)
+        if self._content is None:
+            self._content = ArcContent(self.fields)
+        return self._content
 
 
 class TagState:

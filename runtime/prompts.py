@@ -1,7 +1,8 @@
-"""Prompts to token ids, so that what a user writes can never become structure.
+"""Turns prompts into token ids, such that nothing a user writes can become structure.
 
-A tag that a prompt spells is cut before tokenizing: it reaches the model as text, never as the
-special token. In a chat the same holds for every special token that a message spells.
+Where a prompt spells a tag, the text is cut inside the spelling before it is tokenized: the model
+reads the tag as text, never as the special token. In a chat the same holds for every special token
+that a message spells.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 
     from nprdsl.schema import Schema
 
-Message = Mapping[str, str]
+ChatMessage = Mapping[str, str]
 Ids = tuple[int, ...]
-Prompt = str | Sequence[int] | Sequence[Message]
+Prompt = str | Sequence[int] | Sequence[ChatMessage]
 
 _PRIVATE_USE = range(0xE000, 0xF900)
 
@@ -30,9 +31,8 @@ class PromptError(ValueError):
 
 
 class PromptEncoder:
-    """Text, chats and ids to ids, by the model's tokenizer, or by its
-    vocabulary where it has none.
-    """
+    """Text, chats and ids to ids, by the model's tokenizer, or by its vocabulary where it has
+    none."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast | None, vocabulary: Vocabulary) -> None:
         self._tokenizer = tokenizer
@@ -62,7 +62,7 @@ class PromptEncoder:
                     "a prompt of token ids is taken as it is: no chat, no instructions"
                 )
             return self.ids(cast(Sequence[int], prompt))
-        return self.chat(cast(Sequence[Message], prompt), lead)
+        return self.chat(cast(Sequence[ChatMessage], prompt), lead)
 
     def ids(self, ids: Sequence[int]) -> Ids:
         """A prompt that is tokens already."""
@@ -75,18 +75,17 @@ class PromptEncoder:
         return _not_empty(tuple(ids))
 
     def text(self, text: str, tags: Iterable[str]) -> Ids:
-        """Text as it is; a spelled tag stays text. Other special tokens
-        may be spelled on purpose.
-        """
+        """Text as it is. What spells one of the tags stays text; other special tokens may be
+        spelled on purpose."""
         if self._tokenizer is None:
             return _not_empty(self._vocabulary.encode(text))
         special = [tag for tag in tags if tag in self._vocabulary.special]
-        cut = _separator(text)
-        ids = self._pieces(_cut(text, special, cut).split(cut), text)
-        start = self._beginning()
-        return _not_empty(ids if ids[: len(start)] == start else start + ids)
+        separator = _unused_character(text)
+        ids = self._encode(_separate(text, special, separator), separator)
+        prefix = self._prefix()
+        return _not_empty(ids if ids[: len(prefix)] == prefix else prefix + ids)
 
-    def chat(self, messages: Sequence[Message], lead: str = "") -> Ids:
+    def chat(self, messages: Sequence[ChatMessage], lead: str = "") -> Ids:
         """Messages by the tokenizer's chat template, up to where the assistant begins.
 
         `lead` is put before the first message of the user.
@@ -102,30 +101,26 @@ class PromptEncoder:
                 raise PromptError(
                     f'a message is {{"role": …, "content": …}}, not {dict(message)!r}'
                 )
-        users = [i for i, m in enumerate(messages) if m["role"] == "user"]
-        if lead and not users:
-            raise PromptError('instructions need a message with "role": "user" to stand in')
         if lead:
-            messages = list(messages)
-            led = {**messages[users[0]], "content": lead + messages[users[0]]["content"]}
-            messages[users[0]] = led
-        written = "".join(message["content"] for message in messages)
-        cut = _separator(written)
+            messages = _with_lead(messages, lead)
+        separator = _unused_character("".join(message["content"] for message in messages))
         special = [*tokenizer.added_tokens_encoder, *self._vocabulary.special]
-        safe = [{**m, "content": _cut(m["content"], special, cut)} for m in messages]
+        safe = [{**m, "content": _separate(m["content"], special, separator)} for m in messages]
         rendered = tokenizer.apply_chat_template(safe, tokenize=False, add_generation_prompt=True)
         assert isinstance(rendered, str)
-        return _not_empty(self._pieces(rendered.split(cut), rendered.replace(cut, "")))
+        return _not_empty(self._encode(rendered, separator))
 
-    def _pieces(self, pieces: Sequence[str], text: str) -> Ids:
+    def _encode(self, text: str, separator: str) -> Ids:
+        """Ids of a text whose pieces between separators are tokenized one by one."""
         ids: list[int] = []
-        for piece in filter(None, pieces):
-            ids += self._encoded(piece, text)
+        whole = text.replace(separator, "")
+        for piece in filter(None, text.split(separator)):
+            ids += self._encode_piece(piece, whole)
         return tuple(ids)
 
-    def _encoded(self, piece: str, text: str) -> list[int]:
-        """Ids of a piece. A tokenizer without unknown token drops what it cannot spell: refused,
-        but for white space."""
+    def _encode_piece(self, piece: str, prompt: str) -> list[int]:
+        """A tokenizer without an unknown token drops what it cannot spell: refused, but for white
+        space."""
         assert self._tokenizer is not None
         encoded = self._tokenizer(piece, add_special_tokens=False, return_offsets_mapping=True)
         ids: list[int] = encoded["input_ids"]
@@ -135,22 +130,23 @@ class PromptEncoder:
         if all(covered):
             return ids
         # Offsets behind a dropped character are wrong, so it is looked for by itself.
-        for c in dict.fromkeys(self._typed(piece)):
+        for c in dict.fromkeys(self._without_special(piece)):
             if not c.isspace() and not self._tokenizer(c, add_special_tokens=False).input_ids:
+                shown = prompt if len(prompt) <= 60 else f"{prompt[:57]}..."
                 raise PromptError(
                     f"the vocabulary has no token for {c!r} (U+{ord(c):04X}) of the prompt "
-                    f"{_short(text)!r}; write the prompt without it"
+                    f"{shown!r}; write the prompt without it"
                 )
         return ids
 
-    def _typed(self, piece: str) -> str:
+    def _without_special(self, piece: str) -> str:
         """A piece without its special tokens, whose characters need no tokens of their own."""
         assert self._tokenizer is not None
-        longer = sorted(self._tokenizer.added_tokens_encoder, key=len, reverse=True)
-        return re.sub("|".join(map(re.escape, longer)), "", piece) if longer else piece
+        pattern = _any_of(self._tokenizer.added_tokens_encoder)
+        return re.sub(pattern, "", piece) if pattern else piece
 
-    def _beginning(self) -> Ids:
-        """What the tokenizer puts before every text: most often nothing, or its beginning mark."""
+    def _prefix(self) -> Ids:
+        """What the tokenizer puts before every text: most often nothing, or its BOS token."""
         assert self._tokenizer is not None
         ids: list[int] = self._tokenizer("").input_ids
         ends = [i for i, token in enumerate(ids) if token == self._tokenizer.eos_token_id]
@@ -158,18 +154,29 @@ class PromptEncoder:
         return tuple(ids[: ends[-1]] if ends and not same else ids)
 
 
-def _cut(text: str, spellings: Iterable[str], separator: str) -> str:
+def _with_lead(messages: Sequence[ChatMessage], lead: str) -> list[ChatMessage]:
+    first = next((i for i, m in enumerate(messages) if m["role"] == "user"), None)
+    if first is None:
+        raise PromptError('instructions need a message with "role": "user" to stand in')
+    message = {**messages[first], "content": lead + messages[first]["content"]}
+    return [*messages[:first], message, *messages[first + 1 :]]
+
+
+def _separate(text: str, spellings: Iterable[str], separator: str) -> str:
     """Puts the separator behind the first character of every spelling, overlapping ones too."""
-    longer = sorted((s for s in set(spellings) if len(s) > 1), key=len, reverse=True)
-    if not longer:
+    pattern = _any_of(spelling for spelling in spellings if len(spelling) > 1)
+    if not pattern:
         return text
-    found = re.compile(f"(?=({'|'.join(map(re.escape, longer))}))")
-    places = [match.start() + 1 for match in found.finditer(text)]
-    edges = [0, *places, len(text)]
-    return separator.join(text[a:b] for a, b in pairwise(edges))
+    inside = [match.start() + 1 for match in re.finditer(f"(?=({pattern}))", text)]
+    return separator.join(text[a:b] for a, b in pairwise([0, *inside, len(text)]))
 
 
-def _separator(text: str) -> str:
+def _any_of(spellings: Iterable[str]) -> str:
+    """A regular expression for the longest of the spellings; "" without any."""
+    return "|".join(map(re.escape, sorted(set(spellings), key=len, reverse=True)))
+
+
+def _unused_character(text: str) -> str:
     """A private-use character that the text does not have."""
     return next(chr(point) for point in _PRIVATE_USE if chr(point) not in text)
 
@@ -178,7 +185,3 @@ def _not_empty(ids: Ids) -> Ids:
     if not ids:
         raise PromptError("the prompt is empty; the model needs one token at least to go on from")
     return ids
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,7 +1,7 @@
-"""How tokens are drawn: one `Sampling` for a request, with overrides for single rules of the
-schema.
+"""The sampling settings of a request, with overrides for single rules of the schema.
 
-Checked once, at birth; every message names the setting, its value and the range that is allowed.
+They are checked when a `Sampling` is made; every message names the setting, its value and the range
+that is allowed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,14 @@ from nprdsl.grammar.diagnostics import did_you_mean
 Overrides = Mapping[str, float]
 _NO_RULES: Mapping[str, Overrides] = MappingProxyType({})
 _WHOLE_REQUEST = ("seed", "rules")  # settings that a single rule cannot change
+_RANGES = {  # lowest, highest, and what a message calls that
+    "temperature": (0.0, math.inf, "0 (greedy) or more"),
+    "top_p": (0.0, 1.0, "above 0, at most 1 (off)"),
+    "min_p": (0.0, 1.0, "0 (off) to 1"),
+    "repetition_penalty": (0.0, math.inf, "above 0"),
+    "frequency_penalty": (-2.0, 2.0, "-2 to 2; 0 is off"),
+    "presence_penalty": (-2.0, 2.0, "-2 to 2; 0 is off"),
+}
 
 
 @dataclass(frozen=True)
@@ -95,18 +103,12 @@ class Sampling:
             raise ValueError(f"sampling of the rule `{rule}`: {error}") from None
 
     def _check_numbers(self) -> None:
-        _check("temperature", self.temperature, low=0.0, high=math.inf, text="0 (greedy) or more")
-        _check("top_p", self.top_p, low=0.0, high=1.0, text="above 0, at most 1 (off)")
+        for name, (low, high, text) in _RANGES.items():
+            _check(name, getattr(self, name), low, high, text)
         if self.top_p == 0.0:
             raise ValueError("`top_p` is 0, which keeps no token; use temperature=0 for greedy")
-        _check("min_p", self.min_p, low=0.0, high=1.0, text="0 (off) to 1")
-        _check(
-            "repetition_penalty", self.repetition_penalty, low=0.0, high=math.inf, text="above 0"
-        )
         if self.repetition_penalty == 0.0:
             raise ValueError("`repetition_penalty` is 0, it must be above 0; 1 is off")
-        for name in ("frequency_penalty", "presence_penalty"):
-            _check(name, getattr(self, name), low=-2.0, high=2.0, text="-2 to 2; 0 is off")
         for name in ("top_k", "seed"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int):
@@ -119,17 +121,17 @@ SETTINGS = tuple(f.name for f in fields(Sampling) if f.init)
 PER_RULE = tuple(name for name in SETTINGS if name not in _WHOLE_REQUEST)
 
 
-def _check(name: str, value: object, *, low: float, high: float, text: str) -> None:
+def _check(name: str, value: object, low: float, high: float, text: str) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"`{name}` is {value!r}, it must be a number: {text}")
     if not (low <= value <= high and math.isfinite(value)):
         raise ValueError(f"`{name}` is {value}, it must be {text}")
 
 
-def _unknown(key: str, known: Iterable[str], place: str) -> str:
+def _unknown(key: str, known: Iterable[str], owner: str) -> str:
     names = list(known)
     hint = did_you_mean(key, names) or f"known settings: {', '.join(names)}"
-    return f"unknown setting `{key}` for {place}; {hint}"
+    return f"unknown setting `{key}` for {owner}; {hint}"
 
 
 DEFAULT = Sampling()

@@ -1,8 +1,9 @@
-"""Schemas bound to one vocabulary: kept for later requests, and kept from growing without end.
+"""Keeps schemas bound to one vocabulary for later requests, within bounds on memory.
 
 What a model writes into labels, and into texts that branches repeat, becomes states of the schema's
-automaton, so a server that runs for long meets ever new ones. A binding that has grown too large is
-made anew, at the price of a first trace; requests that run keep the old one until they end.
+automaton, so on a server that runs for long it grows without end. A binding that has grown too
+large is therefore bound anew: the next trace computes its masks again, and requests that run keep
+the old binding until they end.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ class Bindings:
     def get(self, schema: Schema) -> BoundSchema:
         """The schema over the vocabulary. Raises SchemaError where it cannot be bound."""
         key = schema.grammar.digest
-        found = self._bound.pop(key, None)
-        if found is not None and found.kept > self._states:
-            found = None
-        bound = self._bound[key] = schema.bind(self.vocabulary) if found is None else found
+        bound = self._bound.pop(key, None)
+        if bound is None or bound.kept > self._states:
+            bound = schema.bind(self.vocabulary)
+        self._bound[key] = bound
         while len(self._bound) > 1 and self._overfull:
             self._bound.popitem(last=False)
         return bound

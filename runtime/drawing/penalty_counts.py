@@ -1,7 +1,7 @@
-"""The tokens that each branch of a request has in its own visible trace, and how often, for
-penalties.
+"""Counts, for penalties, how often each token stands in the part of the trace that a branch sees.
 
-Kept only for requests that have a penalty.
+A fork copies the parent's counts, a join adds what the branches have seen since. Kept only for
+requests that have a penalty.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ class Seen(NamedTuple):
 
 
 class History:
-    """What one branch has seen, ids in order of first appearance."""
+    """What one branch has seen; ids in order of first appearance."""
 
-    __slots__ = ("_counts", "_ids", "_places")
+    __slots__ = ("_counts", "_ids", "_index")
 
     def __init__(self) -> None:
         self._ids: Numbers = np.empty(64, dtype=np.int64)
         self._counts: Numbers = np.empty(64, dtype=np.int64)
-        self._places: dict[int, int] = {}
+        self._index: dict[int, int] = {}
 
     @property
     def seen(self) -> Seen:
-        count = len(self._places)
+        count = len(self._index)
         return Seen(self._ids[:count], self._counts[:count])
 
     def add(self, token: int, times: int = 1) -> None:
-        place = self._places.get(token)
-        if place is None:
-            place = self._places[token] = len(self._places)
-            if place == len(self._ids):
+        index = self._index.get(token)
+        if index is None:
+            index = self._index[token] = len(self._index)
+            if index == len(self._ids):
                 self._ids = np.concatenate([self._ids, np.empty_like(self._ids)])
                 self._counts = np.concatenate([self._counts, np.empty_like(self._counts)])
-            self._ids[place] = token
-            self._counts[place] = 0
-        self._counts[place] += times
+            self._ids[index] = token
+            self._counts[index] = 0
+        self._counts[index] += times
 
     def copy(self) -> History:
         twin = History()
         twin._ids, twin._counts = self._ids.copy(), self._counts.copy()
-        twin._places = dict(self._places)
+        twin._index = dict(self._index)
         return twin
 
     def merge(self, branches: Iterable[History]) -> None:

@@ -53,7 +53,7 @@ class Forward:
         """
         groups = [rows.group for rows in fed]
         tokens, positions, slots = self._rows(fed)
-        self.log.place(slots, max([group.start + group.length for group in groups]))
+        self.log.write_to(slots, max([group.start + group.length for group in groups]))
         chosen = None if keep == list(range(groups[-1].last)) else self._tensor(keep)
         options = {} if chosen is None or not self._keeps else {"logits_to_keep": chosen}
         if key is None or key != self._key:
@@ -111,10 +111,10 @@ class Forward:
                 positions.extend(range(run.position, run.position + count))
                 slots.extend(range(column, column + count))
         if slots[-1] - slots[0] == len(slots) - 1 and slots == list(range(slots[0], slots[-1] + 1)):
-            place: slice | torch.Tensor = slice(slots[0], slots[-1] + 1)
+            where: slice | torch.Tensor = slice(slots[0], slots[-1] + 1)
         else:
-            place = self._tensor(slots)
-        return self._tensor(tokens)[None], self._tensor(positions)[None], place
+            where = self._tensor(slots)
+        return self._tensor(tokens)[None], self._tensor(positions)[None], where
 
     def _tensor(self, numbers: list[int]) -> torch.Tensor:
         return torch.from_numpy(np.array(numbers, dtype=np.int64)).to(self.device)

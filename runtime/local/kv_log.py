@@ -1,9 +1,10 @@
-"""The append-only KV log: one pool of slots for all requests, and the account of who owns which.
+"""The KV log of a model: one pool of slots for all requests, and the account of who owns which.
 
 A request owns one extent: adjacent slots, reserved when it is admitted, given back when it ends.
-Inside its extent a request only appends; forks, joins and branch ends never move or copy an entry
-(who sees what is a mask, see `nprdsl.runtime.local.trace_log`). Adjacent slots let attention read a
-request's entries as one slice, so its cost does not depend on what the other requests hold.
+Inside its extent a request only appends; forks, joins and ends of branches never move or copy keys
+and values, since who sees what is a mask (see `nprdsl.runtime.local.trace_log`). Adjacent slots let
+attention read all that a request has as one slice, so its cost does not depend on what the others
+hold.
 """
 
 from __future__ import annotations
@@ -59,9 +60,9 @@ class SlotPool:
         if _LARGE * rounded > self.total:
             rounded = _rounded(length, 8)
         for wanted in (rounded, length):
-            for i, (start, room) in enumerate(self._free):
-                if room >= wanted:
-                    rest = [(start + wanted, room - wanted)] if room > wanted else []
+            for i, (start, free) in enumerate(self._free):
+                if free >= wanted:
+                    rest = [(start + wanted, free - wanted)] if free > wanted else []
                     self._free[i : i + 1] = rest
                     extent = self._owned[owner] = Extent(start, wanted)
                     return extent
@@ -173,7 +174,7 @@ class KvLog(Cache):  # type: ignore[misc]
         self._layers = [LogLayer(self) for _ in range(num_layers)]
         super().__init__(layers=list(self._layers))
 
-    def place(self, slots: slice | torch.Tensor, high: int) -> None:
+    def write_to(self, slots: slice | torch.Tensor, high: int) -> None:
         """The coming forward writes to `slots`, all below `high`; memory doubles when it must."""
         assert high <= self.total
         while self.capacity < high:

@@ -1,4 +1,5 @@
-"""A model and its tokenizer from a folder or a hub name, with clear errors."""
+"""Loads a model and its tokenizer from a folder or by a name on the hub, with errors that say what
+to do."""
 
 from __future__ import annotations
 
@@ -42,8 +43,7 @@ def load_model(
     `dtype` "auto" is the checkpoint's own. Raises ModelNotFoundError, and ValueError for a device,
     dtype or tokenizer that cannot be used.
     """
-    place = _device(device)
-    kind = _dtype(dtype)
+    target, kind = _device(device), _dtype(dtype)
     name = model_folder(str(path))
     if _looks_local(name) and not Path(name).is_dir():
         raise ModelNotFoundError(f"no model at `{name}`: there is no such folder")
@@ -62,12 +62,12 @@ def load_model(
             f"`{name}` has a {type(tokenizer).__name__}; the engine needs a fast tokenizer (a "
             "tokenizer.json), because only its tokens' bytes are known"
         )
-    return model.to(place).eval(), tokenizer
+    return model.to(target).eval(), tokenizer
 
 
 def _device(device: str | torch.device) -> torch.device:
     try:
-        place = torch.device(device)
+        target = torch.device(device)
     except RuntimeError as error:
         raise ValueError(f"`{device}` is no device; use cpu, cuda, cuda:1 or mps") from error
     available = {
@@ -75,9 +75,9 @@ def _device(device: str | torch.device) -> torch.device:
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
     }
-    if not available.get(place.type, True):
+    if not available.get(target.type, True):
         raise ValueError(f"the device `{device}` is not available on this machine; use device=cpu")
-    return place
+    return target
 
 
 def _dtype(dtype: str | torch.dtype) -> torch.dtype | None:

@@ -1,9 +1,9 @@
-"""Does a model honour masks and positions? Two branches are tried before anything is generated.
+"""Tests, before anything is generated, whether a model honours attention masks and positions.
 
-Branch 1 and branch 2 follow one prefix. Branch 2 must not change when branch 1's tokens do (the
-mask), must change when its positions do, must equal the model's own plain forward over prefix and
-branch 2, and what follows the join must see both. Differences are measured against what one changed
-prefix token does.
+Some models accept both and ignore them; their branches would silently be wrong. So two branches are
+tried behind one prefix: branch 2 must not change when branch 1's tokens do (the mask), must change
+when its positions do, must equal the model's own plain forward over prefix and branch 2, and what
+follows the join must see both. Differences are measured against what one changed prefix token does.
 """
 
 from __future__ import annotations

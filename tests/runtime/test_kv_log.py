@@ -95,10 +95,10 @@ TestPool.settings = settings(max_examples=60, stateful_step_count=30, deadline=N
 def test_growth_keeps_what_was_written() -> None:
     log = KvLog(1, 64, first_capacity=4)
     first, second = torch.randn(1, 2, 3, 5), torch.randn(1, 2, 2, 5)
-    log.place(slice(0, 3), 3)
+    log.write_to(slice(0, 3), 3)
     log.layers[0].update(first, -first)
     assert log.capacity == 4
-    log.place(torch.tensor([9, 20]), 21)
+    log.write_to(torch.tensor([9, 20]), 21)
     keys, values = log.layers[0].update(second, -second)
     assert log.capacity == 32
     assert torch.equal(keys[:, :, :3], first)
@@ -108,7 +108,7 @@ def test_growth_keeps_what_was_written() -> None:
 
 def test_a_cleared_extent_is_finite() -> None:
     log = KvLog(1, 16, first_capacity=16)
-    log.place(slice(4, 6), 6)
+    log.write_to(slice(4, 6), 6)
     log.layers[0].update(torch.full((1, 1, 2, 3), torch.nan), torch.ones(1, 1, 2, 3))
     log.clear(Extent(4, 2))
     assert torch.isfinite(log.layers[0].keys).all()
@@ -116,6 +116,6 @@ def test_a_cleared_extent_is_finite() -> None:
 
 def test_two_rows_of_a_batch_are_refused() -> None:
     log = KvLog(1, 16)
-    log.place(slice(0, 1), 1)
+    log.write_to(slice(0, 1), 1)
     with pytest.raises(ValueError, match="one row"):
         log.layers[0].update(torch.zeros(2, 1, 1, 3), torch.zeros(2, 1, 1, 3))

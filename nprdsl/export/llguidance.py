@@ -1,8 +1,10 @@
-"""The linear language as a grammar in llguidance's dialect of Lark (llguidance 1.9).
+"""Writes a linear grammar in llguidance's dialect of Lark (as llguidance 1.9 reads it).
 
-Its lexer takes the longest lexeme, so all content before a tag is one lexeme, together with the tag
-where the tag is text. Special tags are `<[id]>`; no text lexeme ever matches a special token. Free
-text is not blank, without tags, and valid UTF-8.
+The lexer of llguidance takes the longest lexeme, so free text alone would run on over the tag that
+ends it. Therefore all content before a tag is one lexeme, and the tag is part of it where it is
+spelled as text (see `nprdsl.export.units`). A tag that is a special token is written `<[id]>`: no
+lexeme of text ever matches such a token, so it may stand alone. Free text is valid UTF-8 and not
+blank, and holds no tag that is spelled as text.
 """
 
 from __future__ import annotations
@@ -13,10 +15,10 @@ from typing import Final
 
 from nprdsl.export.exported import Export, ExportError, ExportLimits, Special, Target
 from nprdsl.export.linear import LinearGrammar
-from nprdsl.export.rust_regex import escape, quantifier, to_rust
+from nprdsl.export.rust_regex import escape, to_rust
 from nprdsl.export.units import Unit, Units, conflicting, gather, head
 from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, TerminalKind
-from nprdsl.regular.syntax import parse
+from nprdsl.regular.syntax import parse, quantifier
 
 _HEADER: Final = "%llguidance {}"
 _TEXT: Final = r"(?s:.)*[^ \t\n\r\x0b\x0c](?s:.)*"

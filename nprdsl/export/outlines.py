@@ -1,12 +1,15 @@
-"""The linear language as one regular expression for outlines-core (0.2.14).
+"""Writes a linear grammar as one regular expression (as outlines-core 0.2.14 reads it).
 
-The tags that are special tokens are written as private-use characters (U+E000 …): outlines-core has
-no notion of special tokens, but takes any bytes for a token. Free text is a regular expression that
-follows the trie of the tags, because there is no lookahead. Blocks inside blocks are written out to
-a fixed depth, and an upper bound of a repetition is dropped where it would repeat too much.
+A regular expression cannot refer to itself, so blocks inside blocks are written out to a fixed
+depth. An upper bound of a repetition is dropped where it would take too many copies. There is no
+lookahead either, so free text is the expression of an automaton that follows the letters of the
+tags (see `nprdsl.export.freetext`). outlines-core has no notion of special tokens, but takes any
+bytes for a token: a tag that is a special token is written as a private-use character (from U+E000
+on), which whoever uses the export gives to that token as its bytes.
 
-outlines-core up to 0.2.14 refuses some tokens that the expression allows (its automaton stops one
-byte behind a state that could end), and compiles a large vocabulary for minutes with tags as text.
+Two faults of outlines-core up to 0.2.14 remain. It refuses some tokens that the expression allows,
+since its automaton stops one byte behind a state that could end; and where tags are text, it
+compiles a large vocabulary for minutes.
 """
 
 from __future__ import annotations

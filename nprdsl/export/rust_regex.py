@@ -6,10 +6,11 @@ written out as ranges.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
-from nprdsl.regular.codepoints import EVERYTHING, Ranges
-from nprdsl.regular.syntax import Chars, Concat, Regex, Times, Union, complement
+from nprdsl.regular.codepoints import EVERYTHING
+from nprdsl.regular.syntax import Chars, Concat, Regex, Times, Union, complement, quantifier
 
 _SYNTAX: Final = frozenset(r"\.+*?()|[]{}^$#&-~/")
 _CONTROL: Final = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "\f": r"\x0c", "\v": r"\x0b"}
@@ -20,8 +21,12 @@ def to_rust(regex: Regex) -> str:
     match regex:
         case Chars(ranges=((low, high),)) if low == high:
             return escape(chr(low))
+        case Chars(ranges=()):
+            return r"[^\x{0}-\x{10ffff}]"
+        case Chars() if regex.ranges == EVERYTHING:
+            return r"(?s:.)"
         case Chars():
-            return _rust_class(regex)
+            return bracketed(regex, escape)
         case Concat(parts=parts):
             return "".join(
                 f"(?:{to_rust(p)})" if isinstance(p, Union) else to_rust(p) for p in parts
@@ -42,29 +47,10 @@ def escape(letter: str) -> str:
     return letter if letter.isprintable() else f"\\x{{{ord(letter):x}}}"
 
 
-def quantifier(low: int, high: int | None) -> str:
-    match low, high:
-        case 0, 1:
-            return "?"
-        case 0, None:
-            return "*"
-        case 1, None:
-            return "+"
-        case _:
-            return f"{{{low}}}" if low == high else f"{{{low},{'' if high is None else high}}}"
-
-
-def compact(chars: Chars) -> tuple[bool, Ranges]:
-    """Whether the class is shorter when negated, and the ranges to write."""
-    if chars.ranges and chars.ranges[-1][1] == _LAST:
-        return True, complement(chars).ranges
-    return False, chars.ranges
-
-
-def _rust_class(chars: Chars) -> str:
-    negated, ranges = compact(chars)
-    if not ranges:
-        return r"(?s:.)" if negated else r"[^\x{0}-\x{10ffff}]"
+def bracketed(chars: Chars, escape: Callable[[str], str]) -> str:
+    """The class in brackets, negated where that is shorter; `escape` writes one character."""
+    negated = bool(chars.ranges) and chars.ranges[-1][1] == _LAST
+    ranges = complement(chars).ranges if negated else chars.ranges
     members = (
         escape(chr(low)) if low == high else f"{escape(chr(low))}-{escape(chr(high))}"
         for low, high in ranges

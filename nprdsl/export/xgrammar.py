@@ -1,8 +1,9 @@
-"""The linear language as a grammar in xgrammar's EBNF (xgrammar 0.2.8).
+"""Writes a linear grammar in xgrammar's EBNF (as xgrammar 0.2.8 reads it).
 
-Every plan and step is a rule of its own, which xgrammar masks faster than one structural tag. Free
-text is `TagDispatch` with the tags excluded, or, on request, right-linear rules that are exact.
-Special tags are `Token(id)`.
+Every rule stays a rule of its own: xgrammar computes masks faster for these than for a structural
+tag, its own format for tagged text. Free text becomes a `TagDispatch`, xgrammar's construct for
+text without certain strings, which allows blank text too; with `exact_text` it becomes right-linear
+rules that state free text exactly. A tag that is a special token is written `Token(id)`.
 
 Compile with `cache_enabled=False` where several grammars differ in token ids only: the cache of
 xgrammar 0.2.8 takes them for one.
@@ -15,9 +16,9 @@ from collections.abc import Iterator, Mapping
 from nprdsl.export.exported import Export, ExportLimits, Special, Target
 from nprdsl.export.freetext import START, FreeTextState, free_text
 from nprdsl.export.linear import LinearGrammar
-from nprdsl.export.rust_regex import compact, quantifier
+from nprdsl.export.rust_regex import bracketed
 from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag, TerminalKind
-from nprdsl.regular.syntax import Chars, Concat, Regex, Times, Union, parse
+from nprdsl.regular.syntax import Chars, Concat, Regex, Times, Union, parse, quantifier
 
 _TEXT = "TEXT"
 _ROOT = "root"
@@ -111,7 +112,7 @@ def _ebnf(regex: Regex) -> str:
         case Chars(ranges=((low, high),)) if low == high:
             return quoted(chr(low))
         case Chars():
-            return _class(regex)
+            return bracketed(regex, _letter)
         case Concat(parts=parts):
             return " ".join(_runs(parts)) or '""'
         case Union(options=options):
@@ -136,26 +137,18 @@ def _runs(parts: tuple[Regex, ...]) -> Iterator[str]:
         yield quoted(run)
 
 
-def _class(chars: Chars) -> str:
-    negated, ranges = compact(chars)
-    members = (
-        _letter(low) if low == high else f"{_letter(low)}-{_letter(high)}" for low, high in ranges
-    )
-    return f"[{'^' if negated else ''}{''.join(members)}]"
-
-
-def _letter(code: int) -> str:
-    letter = chr(code)
+def _letter(letter: str) -> str:
     if letter in _CONTROL:
         return _CONTROL[letter]
     if letter in _SYNTAX:
         return "\\" + letter
     if letter.isascii() and letter.isprintable():
         return letter
+    code = ord(letter)
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def quoted(text: str) -> str:
     """A string literal of the EBNF."""
-    escaped = "".join(c if c in "[]^-" else _letter(ord(c)) for c in text)
+    escaped = "".join(c if c in "[]^-" else _letter(c) for c in text)
     return f'"{escaped}"'

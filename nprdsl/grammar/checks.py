@@ -14,7 +14,15 @@ from itertools import combinations, pairwise
 from typing import TypeGuard
 
 from nprdsl.grammar import ir
-from nprdsl.grammar.declarations import ConstructKind, Declare, Definition, Import, NameUse, inside
+from nprdsl.grammar.declarations import (
+    ConstructKind,
+    Declare,
+    Definition,
+    Import,
+    NameUse,
+    inside,
+    is_terminal_name,
+)
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Span, did_you_mean
 from nprdsl.grammar.first_follow import FirstFollow, by_leaf, by_tag, is_blank
 from nprdsl.grammar.namespaces import Linked
@@ -53,8 +61,8 @@ def _unused(linked: Linked, start: str) -> Iterator[Diagnostic]:
 
 
 def _never_used(name: str, span: Span, start: str, *, is_rule: bool) -> Diagnostic:
-    upper = name.lstrip("_")[:1].isupper()
-    code = DiagnosticCode.UNUSED_TERMINAL if upper else DiagnosticCode.UNUSED_RULE
+    terminal = is_terminal_name(name)
+    code = DiagnosticCode.UNUSED_TERMINAL if terminal else DiagnosticCode.UNUSED_RULE
     message = f"`{name}` is not reached from `{start}`" if is_rule else f"`{name}` is not used"
     return Diagnostic(code, span, message, "use it, or remove it")
 

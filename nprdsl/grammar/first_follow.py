@@ -124,14 +124,12 @@ class FirstFollow:
                 for item in reversed(node.items):
                     self._visit(item, after)
                     after = then(self.first(item), after)
-            case Repeat(node=inner) | ForkNode(branch=inner) if not _is_once(node):
+            case Repeat(node=inner, high=1):
+                self._visit(inner, after)
+            case Repeat(node=inner) | ForkNode(branch=inner):
                 again = then(self.first(inner), after)
                 _add(again, after)
                 self._visit(inner, again)
             case _:
                 for inner in children(node):
                     self._visit(inner, after)
-
-
-def _is_once(node: Node) -> bool:
-    return isinstance(node, Repeat) and node.high == 1

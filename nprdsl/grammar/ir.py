@@ -178,6 +178,6 @@ class Grammar:
     terminals: dict[str, Terminal]
     tags: tuple[str, ...]
     blocks: tuple[Block, ...]
-    digest: str = field(default="")  # hash of the source, its imports and the types
+    digest: str = ""  # hash of the source, its imports and the types
     types: Mapping[str, TerminalType] = field(default_factory=dict)
     imports: Mapping[str, str] = field(default_factory=dict)

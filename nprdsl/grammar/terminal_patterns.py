@@ -28,6 +28,7 @@ from nprdsl.grammar.diagnostics import DiagnosticCode, Span, did_you_mean
 from nprdsl.grammar.ir import Terminal, TerminalKind
 from nprdsl.grammar.namespaces import Linked
 from nprdsl.grammar.terminal_types import TerminalType
+from nprdsl.regular.syntax import quantifier
 
 WHITESPACE = frozenset(" \t\n\r\f\v")
 FREE_TEXT = frozenset({"TEXT", "GOAL"})  # free text where declared without a type
@@ -129,7 +130,8 @@ class Terminals:
         span = definition.span if definition is not None else use.span
         parts = inside(definition.body) if definition is not None else iter(())
         literal = next((p.value for p in parts if isinstance(p, StringLiteral)), "")
-        if (not literal or set(literal) - WHITESPACE) and not self._undefined(use.name):
+        undefined = definition is None and use.name not in self.linked.declared
+        if (not literal or set(literal) - WHITESPACE) and not undefined:
             self.linked.unsupported(
                 span,
                 f"the glue `{use.name}` has no literal of white space to write",
@@ -137,9 +139,6 @@ class Terminals:
                 "a terminal that is not glue has a name without `_` in front",
             )
         return Terminal(use.name, TerminalKind.GLUE, span, "[ \\t\\n\\r\\f\\v]*", literal)
-
-    def _undefined(self, name: str) -> bool:
-        return name not in self.linked.terminals and name not in self.linked.declared
 
     def _definition_pattern(self, definition: Definition) -> str:
         name = definition.name
@@ -170,7 +169,7 @@ class Terminals:
             case Alternatives():
                 return "|".join(self.pattern(o) for o in node.options)
             case Repetition():
-                return self._grouped(node.node, in_sequence=False) + _quantifier(node)
+                return self._grouped(node.node, in_sequence=False) + quantifier(node.low, node.high)
             case NameUse():
                 return self._used(node)
             case TemplateUse() | Construct():
@@ -221,10 +220,3 @@ class Terminals:
 
 def _class_member(character: str) -> str:
     return "\\" + character if character in "\\]^-[" else _CONTROL.get(character, character)
-
-
-def _quantifier(node: Repetition) -> str:
-    named = {(0, 1): "?", (0, None): "*", (1, None): "+"}
-    if (node.low, node.high) in named:
-        return named[node.low, node.high]
-    return f"{{{node.low}}}" if node.low == node.high else f"{{{node.low},{node.high}}}"

@@ -1,4 +1,8 @@
-"""Types of declared terminals: what Python value a text stands for, and the regex of such texts.
+"""The types that a program gives to the terminals which a schema declares.
+
+`%declare SCORE` leaves open what a `SCORE` is, and whoever loads the schema says so with a type.
+`typed` makes two things of it: a regular expression of the texts that are allowed, which constrains
+generation, and a function that converts such a text to its Python value.
 
 A pydantic model (or any type that pydantic understands) and a JSON schema stand for compact JSON:
 properties in their order, at most one blank where JSON allows white space, no line breaks. An Enum

@@ -1,6 +1,9 @@
-"""Sets of code points as sorted ranges, and their UTF-8 spelling as a tree of byte sets.
+"""Sets of Unicode code points, and the bytes by which UTF-8 encodes their members.
 
-Surrogates have no UTF-8 spelling and belong to no set.
+A set is a sorted tuple of ranges (first, last). `union`, `complement` and `ignore_case` compute
+with such sets, and `byte_tree` gives the byte sequences that encode a set's members: an automaton
+over bytes is built from these. UTF-8 cannot encode surrogates (U+D800 to U+DFFF), so they belong to
+no set.
 """
 
 from __future__ import annotations

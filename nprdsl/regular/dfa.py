@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import or_
 from typing import NamedTuple
 
 import numpy as np
@@ -221,7 +222,7 @@ def _determinise(pattern: str, regex: _Glushkov) -> tuple[list[list[int]], list[
             if not here:
                 continue
             if here not in known:
-                known[here] = _union(regex.follow, here)
+                known[here] = reduce(or_, (regex.follow[position] for position in _bits(here)))
             for c in hit:
                 targets[c] |= known[here]
         for target in targets:
@@ -236,13 +237,6 @@ def _determinise(pattern: str, regex: _Glushkov) -> tuple[list[list[int]], list[
             )
         rows.append([number[target] for target in targets])
     return rows, [bool(state & _END) for state in states], classes
-
-
-def _union(sets: list[int], members: int) -> int:
-    whole = 0
-    for member in _bits(members):
-        whole |= sets[member]
-    return whole
 
 
 def _byte_classes(byte_sets: Iterable[int]) -> list[int]:
@@ -277,8 +271,8 @@ def _trimmed(pattern: str, rows: list[list[int]], accepts: list[bool], classes: 
     number[kept] = np.arange(len(kept))
     class_of = np.zeros(256, dtype=np.intp)
     for c, members in enumerate(classes):
-        class_of[_members(members)] = c
-    letters = [min(_members(members), key=_plainness) for members in classes]
+        class_of[list(_bits(members))] = c
+    letters = [min(_bits(members), key=_plainness) for members in classes]
     next_byte = np.full(len(kept), -1, dtype=np.int16)
     for i, state in enumerate(kept):
         if 0 < distance[state] < FAR:
@@ -291,12 +285,6 @@ def _trimmed(pattern: str, rows: list[list[int]], accepts: list[bool], classes: 
         distance=np.array(distance, dtype=np.int32)[kept],
         next_byte=next_byte,
     )
-
-
-def _members(members: int) -> list[int]:
-    packed = np.frombuffer(members.to_bytes(32, "little"), dtype=np.uint8)
-    values: list[int] = np.unpackbits(packed, bitorder="little").nonzero()[0].tolist()
-    return values
 
 
 def _plainness(byte: int) -> tuple[bool, bool, bool, int]:

@@ -140,6 +140,19 @@ def union(*options: Regex) -> Regex:
     return Times(whole, 0, 1) if EMPTY in options else whole
 
 
+def quantifier(low: int, high: int | None) -> str:
+    """`?`, `*`, `+` or `{low,high}`, which all dialects write alike."""
+    match low, high:
+        case 0, 1:
+            return "?"
+        case 0, None:
+            return "*"
+        case 1, None:
+            return "+"
+        case _:
+            return f"{{{low}}}" if low == high else f"{{{low},{'' if high is None else high}}}"
+
+
 # -- reading ----------------------------------------------------------------------------------
 
 

@@ -160,13 +160,6 @@ class ByteTrie:
             return b""
         return self.blob[self._offsets_view[rank] : self._offsets_view[rank + 1]]
 
-    def single_bytes(self) -> NDArray[np.bool_]:
-        """bool [256]: the bytes that are tokens of their own."""
-        heads = np.array(self._heads)
-        shortest = np.append(np.diff(self.offsets), 0)[heads[:-1]]
-        single: NDArray[np.bool_] = (heads[:-1] < heads[1:]) & (shortest == 1)
-        return single
-
     def with_byte(self, byte: int) -> Int32s:
         """The ids whose bytes contain `byte`, ascending."""
         offsets = np.flatnonzero(np.frombuffer(self.blob, dtype=np.uint8) == byte)

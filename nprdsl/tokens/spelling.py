@@ -26,6 +26,7 @@ class Spelling:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
+        self._usable_bytes = vocabulary.single_bytes
         self._tokens: dict[bytes, int] = {b"": 0}
         self._endings: dict[Dfa, NDArray[np.int16]] = {}
         self._completions: dict[tuple[Dfa, int], bytes | None] = {}
@@ -75,7 +76,7 @@ class Spelling:
 
     def longest(self, dfa: Dfa) -> int:
         """No ending that `completion` gives takes more tokens than this."""
-        if not self._usable.all():
+        if not self._usable_bytes.all():
             return len(dfa.table)
         live = np.arange(len(dfa.table)) != 0
         return int(dfa.distance[live].max(initial=0))
@@ -100,18 +101,14 @@ class Spelling:
             looked += 1
             if dfa.accepting[at] and prefix + ending not in taken and self.tokens(ending) < NEVER:
                 return ending
-            for byte in np.flatnonzero(dfa.table[at] * self._usable):
+            for byte in np.flatnonzero(dfa.table[at] * self._usable_bytes):
                 queue.append((ending + bytes((int(byte),)), int(dfa.table[at, byte])))
         return None
-
-    @property
-    def _usable(self) -> NDArray[np.bool_]:
-        return self.vocabulary.single_bytes
 
     def _ending(self, dfa: Dfa) -> NDArray[np.int16]:
         """The next byte towards acceptance for every state, of bytes that the vocabulary has."""
         if dfa not in self._endings:
-            usable = bool(self._usable.all())
+            usable = bool(self._usable_bytes.all())
             self._endings[dfa] = dfa.next_byte if usable else self._spellable_tree(dfa)
         return self._endings[dfa]
 
@@ -120,7 +117,7 @@ class Spelling:
         suffice."""
         tree = dfa.next_byte.copy()
         known = dfa.accepting.copy()
-        columns = np.flatnonzero(self._usable)
+        columns = np.flatnonzero(self._usable_bytes)
         moves = dfa.table[:, columns]
         while True:
             ways = known[moves] & (moves != 0)

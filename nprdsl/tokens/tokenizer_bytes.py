@@ -1,7 +1,10 @@
-"""The bytes of each token of a Hugging Face fast tokenizer, read from its decoder.
+"""The bytes that each token of a Hugging Face fast tokenizer stands for.
 
-Works on `transformers.PreTrainedTokenizerFast` and on `tokenizers.Tokenizer` through protocols;
-neither package is imported. A decoder that adds text between tokens (WordPiece, CTC) is refused.
+A tokenizer lists its tokens as pieces in a spelling of its own (`Ġthe`, `▁the`, `<0x0A>`), and its
+decoder says how pieces become text again. `read_tokenizer` follows the decoder and gives what a
+`Vocabulary` is made of. A decoder that puts text between tokens (WordPiece, CTC) is refused, for
+such tokens have no bytes of their own. Neither `transformers` nor `tokenizers` is imported: the
+protocols below name the few members that are used.
 """
 
 from __future__ import annotations
@@ -91,11 +94,11 @@ def read_tokenizer(tokenizer: object) -> TokenBytes:
     if byte_fallback:
         # Last, so that `A` rather than `<0x41>` spells the letter.
         tokens = _bytes_last(tokens, pieces)
-    return TokenBytes(tokens, special, eos, _encoder(backend))
 
+    def encode(text: str) -> Sequence[int]:
+        return backend.encode(text, add_special_tokens=False).ids
 
-def _encoder(backend: Backend) -> Callable[[str], Sequence[int]]:
-    return lambda text: backend.encode(text, add_special_tokens=False).ids
+    return TokenBytes(tokens, special, eos, encode)
 
 
 def _bytes_last(tokens: dict[int, bytes], pieces: Mapping[int, str]) -> dict[int, bytes]:

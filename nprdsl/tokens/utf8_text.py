@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from nprdsl.regular.dfa import utf8_dfa
+from nprdsl.regular.dfa import WHITESPACE, utf8_dfa
 from nprdsl.tokens.bitmask import Mask, pack
 from nprdsl.tokens.spelling import Spelling
 from nprdsl.tokens.vocabulary import Vocabulary
@@ -37,7 +37,7 @@ class TextTables:
         self._masks: dict[int, Mask] = {}
         self.mask(START)
         white_space = np.zeros((2, 256), np.int32)
-        white_space[1, list(b" \t\n\r\f\v")] = 1
+        white_space[1, list(WHITESPACE)] = 1
         self.blank: NDArray[np.bool_] = self._trie.walk(white_space, 1) == 1
 
     def ends(self, state: int) -> NDArray[np.int32]:

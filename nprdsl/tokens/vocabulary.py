@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import takewhile
 from types import MappingProxyType
 
 import numpy as np
@@ -126,25 +127,20 @@ class Vocabulary:
     @cached_property
     def single_bytes(self) -> NDArray[np.bool_]:
         """bool [256]: the bytes that are tokens of their own."""
-        return self.trie.single_bytes()
+        return np.array([bool(self.exactly(bytes((byte,)))) for byte in range(256)])
 
     def prefixed(self, prefix: bytes) -> Int32s:
-        """Int32s of the tokens whose bytes start with `prefix`, ascending."""
+        """Ids of the tokens whose bytes start with `prefix`, ascending."""
         low, high = self.trie.ranks(prefix)
         return np.sort(self.trie.order[low:high])
 
     def exactly(self, data: bytes) -> list[int]:
-        """Int32s of the tokens with just these bytes."""
-        trie, ids = self.trie, []
-        low, high = trie.ranks(data)
-        for rank in range(low, high):
-            if trie.offsets[rank + 1] - trie.offsets[rank] != len(data):
-                break
-            ids.append(int(trie.order[rank]))
-        return ids
+        """Ids of the tokens with just these bytes."""
+        ids = map(int, self.trie.order[slice(*self.trie.ranks(data))])
+        return list(takewhile(lambda token: self.bytes_of(token) == data, ids))
 
     def containing(self, part: bytes) -> Int32s:
-        """Int32s of the tokens whose bytes contain `part`, ascending."""
+        """Ids of the tokens whose bytes contain `part`, ascending."""
         if not part:
             return np.sort(self.trie.order)
         tokens = self._with_byte(part[0])
@@ -184,7 +180,7 @@ class Vocabulary:
         return tuple(spelling)
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Int32s that spell `text`: the tokenizer's own where they are exact, else the fewest.
+        """Ids that spell `text`: the tokenizer's own where they are exact, else the fewest.
 
         Raises UnspellableError where the vocabulary has no tokens for it.
         """

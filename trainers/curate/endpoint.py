@@ -300,18 +300,13 @@ class Endpoint:
     ) -> str | openai.OpenAIError:
         """Errors are values here: a later one must not carry an earlier one, whose words are the
         endpoint's, into a log."""
+        messages: Any = [dict(message) for message in request.messages]
         try:
-            return await self._call(request, cost, form)
+            response = await self._client.chat.completions.with_raw_response.create(
+                model=request.model, messages=messages, extra_body={**request.sampling, **form}
+            )
         except openai.OpenAIError as error:
             return error
-
-    async def _call(self, request: ReplyRequest, cost: StepCost, form: Mapping[str, Any]) -> str:
-        messages: Any = [dict(message) for message in request.messages]
-        response = await self._client.chat.completions.with_raw_response.create(
-            model=request.model,
-            messages=messages,
-            extra_body={**request.sampling, **form},
-        )
         cost.retries += response.retries_taken
         return response.text
 
@@ -345,8 +340,6 @@ class Endpoint:
 
 
 def _format(request: ReplyRequest) -> dict[str, object]:
-    schema = {
-        "name": str(request.json_schema.get("title", "reply")),
-        "schema": dict(request.json_schema),
-    }
-    return {"response_format": {"type": "json_schema", "json_schema": {**schema, "strict": True}}}
+    name, schema = str(request.json_schema.get("title", "reply")), dict(request.json_schema)
+    json_schema = {"name": name, "schema": schema, "strict": True}
+    return {"response_format": {"type": "json_schema", "json_schema": json_schema}}

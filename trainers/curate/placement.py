@@ -18,7 +18,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from itertools import chain
 from typing import Final, Generic, TypeVar
 
@@ -205,8 +205,8 @@ class SequenceDeriver(Deriver[SequenceState]):
         self._wraps = around is None or around.kind is not BlockKind.ALONE
         self._path = path
         self._labels = labels
-        self._opened: dict[tuple[ir.Block, int, int, BlockKind], OpenBlock | None] = {}
-        self._branches: dict[tuple[ir.ForkNode, OpenBlock], Derivation | None] = {}
+        self._open = cache(self._opened)  # blocks are compared by identity: each is made once
+        self._branches = cache(self._write_branches)
 
     def whole(
         self, node: ir.Node, forced: tuple[tuple[str, FormPart], ...] = ()
@@ -271,17 +271,13 @@ class SequenceDeriver(Deriver[SequenceState]):
             if opened := self._open(construct, state.passage, end, block):
                 yield _written(BlockMark(opened.path, block), cost=cost), opened
 
-    def _open(
+    def _opened(
         self, construct: ir.Block, start: int, end: int, block: DocumentBlock
     ) -> OpenBlock | None:
-        """The block, made once; None where its labels cannot be made."""
-        key = (construct, start, end, block.kind)
-        if key not in self._opened:
-            path, count = (*self._path, start), len(block.branches)
-            bound = _bound_parts(self._grammar, construct, path, count, self._labels)
-            opened = None if bound is None else OpenBlock(construct, path, block, end, bound)
-            self._opened[key] = opened
-        return self._opened[key]
+        """The block; None where its labels cannot be made."""
+        path, count = (*self._path, start), len(block.branches)
+        bound = _bound_parts(self._grammar, construct, path, count, self._labels)
+        return None if bound is None else OpenBlock(construct, path, block, end, bound)
 
     def _map(self, node: ir.MapNode, state: SequenceState) -> Derivations[SequenceState]:
         derivations: Derivations[SequenceState] = {}
@@ -306,16 +302,10 @@ class SequenceDeriver(Deriver[SequenceState]):
         else:
             return derivations
         for mark, opened in candidates:
-            branches = self._all_branches(node, opened)
+            branches = self._branches(node, opened)
             if branches is not None:
                 _keep(derivations, SequenceState(state.passage, opened), mark.then(branches))
         return derivations
-
-    def _all_branches(self, node: ir.ForkNode, opened: OpenBlock) -> Derivation | None:
-        key = (node, opened)
-        if key not in self._branches:
-            self._branches[key] = self._write_branches(node, opened)
-        return self._branches[key]
 
     def _write_branches(self, node: ir.ForkNode, opened: OpenBlock) -> Derivation | None:
         branches = Derivation()

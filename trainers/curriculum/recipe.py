@@ -143,9 +143,8 @@ def speed(folder: CurriculumFolder) -> Task:
 def _train(folder: CurriculumFolder, stage: str, name: str, model: Path, data: Path) -> Task:
     config = folder.configs / f"{name}.toml"
     changes = {"run.output": folder.path / name, "model.path": model, "data.source": data}
-    return Task(
-        name, ("train", stage, *_config(config, changes)), folder.model(name), (model, data)
-    )  # fmt: skip
+    arguments = ("train", stage, *_config(config, changes))
+    return Task(name, arguments, folder.model(name), (model, data))
 
 
 def _sample(folder: CurriculumFolder, model: Path) -> Task:

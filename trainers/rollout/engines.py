@@ -22,7 +22,7 @@ class RolloutEngine:
     """An engine, and what must be called before it samples."""
 
     engine: Engine
-    refresh: Callable[[], None]
+    refresh: Callable[[], object]
 
 
 def rollout_engine(section: EngineSection, session: Session) -> RolloutEngine:
@@ -40,11 +40,7 @@ def rollout_engine(section: EngineSection, session: Session) -> RolloutEngine:
         model, tokenizer, max_kv_tokens=section.max_kv_tokens, max_rows=section.max_rows
     )
     model.set_attn_implementation(trained)
-
-    def refresh() -> None:
-        model.eval()
-
-    return RolloutEngine(engine, refresh)
+    return RolloutEngine(engine, model.eval)
 
 
 def _server(address: str, session: Session) -> RolloutEngine:

@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 from nprdsl.trainers.config.stages import PapoConfig
-from nprdsl.trainers.objective.advantages import batch_normalised
 from nprdsl.trainers.objective.losses import papo
 from nprdsl.trainers.run.session import Notify, Watch, no_notice, unwatched
 from nprdsl.trainers.stages.data import own_share
@@ -46,7 +45,7 @@ def _round(rounds: Rounds) -> dict[str, float]:
     own = dict(own_share(batch, session.accelerator))
     episodes = rounds.roller.episodes(own, session.step)
     rolled_out = time.perf_counter()
-    values = advantages(episodes, batch_normalised, session.accelerator)
+    values = advantages(episodes, session.accelerator)
     taught, rows, omitted = teaching(episodes, values)
     rate = session.learning_rate
     update = session.update(

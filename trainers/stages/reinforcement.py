@@ -21,7 +21,7 @@ from nprdsl.trainers.batch.training_rows import TrainingRow
 from nprdsl.trainers.batch.update import Check
 from nprdsl.trainers.config.stages import OverlongSection, ReinforcementConfig
 from nprdsl.trainers.data.problems import Problem
-from nprdsl.trainers.objective.advantages import Floats
+from nprdsl.trainers.objective.advantages import Floats, batch_normalised
 from nprdsl.trainers.rollout.engines import RolloutEngine, rollout_engine
 from nprdsl.trainers.rollout.episodes import OFF, Episode, Roller, figures
 from nprdsl.trainers.rollout.rollout import Mismatch, mismatch
@@ -31,7 +31,6 @@ from nprdsl.trainers.stages.validation import Validation
 
 NO_TOKENS: Final = Mismatch(0.0, 0.0, 0)
 _Value = TypeVar("_Value")
-Advantages = Callable[[Sequence[float], Sequence[int]], Floats]  # of rewards and groups
 
 
 @dataclass(slots=True)
@@ -118,14 +117,11 @@ def of_all(value: _Value, accelerator: Accelerator) -> list[_Value]:
     return values
 
 
-def advantages(
-    episodes: Sequence[Episode], normalised: Advantages, accelerator: Accelerator
-) -> Floats:
-    """float64 [N]: the advantages of this process's episodes; `normalised` sees the rewards of
-    all."""
+def advantages(episodes: Sequence[Episode], accelerator: Accelerator) -> Floats:
+    """float64 [N]: the advantages of this process's episodes in the batch of all processes."""
     parts = of_all([(e.reward.score, e.group) for e in episodes], accelerator)
     every = [pair for part in parts for pair in part]
-    values = normalised([score for score, _ in every], [group for _, group in every])
+    values = batch_normalised([score for score, _ in every], [group for _, group in every])
     first = sum(map(len, parts[: accelerator.process_index]))
     return values[first : first + len(episodes)]
 

@@ -20,12 +20,7 @@ from nprdsl.trainers.curate.document import (
     nest,
 )
 from nprdsl.trainers.curate.placement import Room
-from nprdsl.trainers.curate.steps.group import (
-    Groups,
-    crossing_needs,
-    leaf_ranges,
-    unknown_labels,
-)
+from nprdsl.trainers.curate.steps.group import Groups, crossing_needs, leaf_ranges, unknown_labels
 from nprdsl.trainers.curate.steps.parse import Outline
 
 TASK: Final = """\

@@ -287,8 +287,8 @@ def _missing(answer: Wording, given: Draft) -> Iterator[str]:
         if len(words.items) != count:
             yield f"block {words.block} has {len(words.items)} items for {count} branches"
     texts = [text.text for text in answer.texts]
-    if sorted(texts) != [*range(1, given.form.extras + 1)]:
-        wanted = [*range(1, given.form.extras + 1)]
+    wanted = [*range(1, given.form.extras + 1)]
+    if sorted(texts) != wanted:
         yield f"`texts` has {_list(texts)}; it must have {_list(wanted)}, once each"
 
 

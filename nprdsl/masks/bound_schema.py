@@ -61,11 +61,13 @@ class BoundSchema:
 
     def under(self, bounds: Bounds) -> BoundSchema:
         """The same language under other limits on its structure; rows are shared."""
-        found = self._bounded.get(bounds)
-        if found is None:
-            found = BoundSchema(self.grammar, self.vocabulary, self._parsers, bounds, self._tables)
-            self._bounded[bounds] = found
-        return found
+        bounded = self._bounded.get(bounds)
+        if bounded is None:
+            bounded = BoundSchema(
+                self.grammar, self.vocabulary, self._parsers, bounds, self._tables
+            )
+            self._bounded[bounds] = bounded
+        return bounded
 
     @property
     def kept(self) -> int:
@@ -82,14 +84,14 @@ class BoundSchema:
 
     def automaton(self, glue: GlueMode = GlueMode.EXACT) -> Automaton:
         """The token automaton, taking glue exactly or as any white space."""
-        found = self._automata.get(glue)
-        if found is None:
+        automaton = self._automata.get(glue)
+        if automaton is None:
             tables = self._tables.get(glue)
             if tables is None:
                 tables = self._tables[glue] = SharedTables(self.grammar, self.vocabulary, glue)
                 self._attach(tables)
-            found = self._automata[glue] = Automaton(self.grammar, tables, self.bounds)
-        return found
+            automaton = self._automata[glue] = Automaton(self.grammar, tables, self.bounds)
+        return automaton
 
     def _attach(self, tables: SharedTables) -> None:
         if self._cache is not None:

@@ -246,10 +246,10 @@ class Costs:
     def _label(self, block: Block, name: str) -> int:
         """A bound value not yet chosen: enough for as many distinct labels as must be listed."""
         key = (block.index, name)
-        found = self._labels.get(key)
-        if found is None:
-            found = self._labels[key] = self._find_label(block, name)
-        return found
+        cost = self._labels.get(key)
+        if cost is None:
+            cost = self._labels[key] = self._find_label(block, name)
+        return cost
 
     def _find_label(self, block: Block, name: str) -> int:
         terminal = self._grammar.terminals[name]

@@ -29,12 +29,12 @@ class TagScan:
 
     def last(self, data: bytes, node: int = ROOT) -> tuple[str, bytes] | None:
         """The last tag complete in `data`, and what of `data` stands behind it."""
-        found = None
+        last = None
         for at, byte in enumerate(data):
             node = self.moves[node].get(byte, ROOT)
             if self.ends[node]:
-                found, node = (self.ends[node], data[at + 1 :]), ROOT
-        return found
+                last, node = (self.ends[node], data[at + 1 :]), ROOT
+        return last
 
 
 def tag_scan(tags: Sequence[str]) -> TagScan:

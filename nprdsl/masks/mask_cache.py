@@ -33,21 +33,21 @@ class StoredCrossings(Mapping[str, tuple[Crossing, ...]]):
     """The crossings of a row by tag, read when asked for: seldom, as the rows behind them are on
     disk too."""
 
-    def __init__(self, written: dict[str, str]) -> None:
-        self._written = written
+    def __init__(self, encoded: dict[str, str]) -> None:
+        self._encoded = encoded
 
     def __getitem__(self, tag: str) -> tuple[Crossing, ...]:
-        found = json.loads(self._written[tag])
-        return tuple(Crossing(token, tag, bytes.fromhex(rest)) for token, rest in found)
+        pairs = json.loads(self._encoded[tag])
+        return tuple(Crossing(token, tag, bytes.fromhex(rest)) for token, rest in pairs)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._written)
+        return iter(self._encoded)
 
     def __len__(self) -> int:
-        return len(self._written)
+        return len(self._encoded)
 
 
-def _written(crossings: tuple[Crossing, ...]) -> str:
+def _encoded(crossings: tuple[Crossing, ...]) -> str:
     return json.dumps([(c.token, c.rest.hex()) for c in crossings])
 
 
@@ -97,7 +97,7 @@ class MaskCache:
         for state, row in computed.items():
             key = self._key(state)
             if row.crossings and key in new:
-                crossings[key] = {tag: _written(found) for tag, found in row.crossings.items()}
+                crossings[key] = {tag: _encoded(group) for tag, group in row.crossings.items()}
         self._write(keys, bits, crossings)
         self._known = {key: at for at, key in enumerate(keys)}
         self._bits, self._crossings = bits, crossings

@@ -23,7 +23,8 @@ _TEXT: Final = r"(?s:.*)"
 
 @dataclass(frozen=True, slots=True)
 class FieldValue:
-    """A terminal found in a field: offsets count from the start of the field."""
+    """The value of one terminal in a field, converted to its type; `start` and `end` count
+    characters from the start of the field."""
 
     symbol: Field | CapturedField | BoundField
     start: int
@@ -112,12 +113,12 @@ class FieldContent:
 
     def match(self, content: str) -> list[FieldValue] | None:
         """The terminals in order, or None if the content is not legal."""
-        found = self._regex.fullmatch(content)
-        if found is None or not _valid(content):
+        matched = self._regex.fullmatch(content)
+        if matched is None or not _valid(content):
             return None
-        pieces = []
+        values = []
         for number, symbol in enumerate(self._named):
-            start, end = found.span(f"_{number}")
+            start, end = matched.span(f"_{number}")
             text = content[start:end]
             if is_text(symbol) and not text.strip(BLANKS):
                 return None
@@ -128,8 +129,8 @@ class FieldContent:
                 value = convert(text) if convert is not None else text
             except ValueError:
                 return None
-            pieces.append(FieldValue(symbol, start, end, value))
-        return pieces
+            values.append(FieldValue(symbol, start, end, value))
+        return values
 
     def captured(self, content: str) -> tuple[BoundValue, ...]:
         """The values that the branch of this item must repeat; empty text where they cannot be
@@ -137,11 +138,11 @@ class FieldContent:
         captures = [s for s in self.symbols if isinstance(s, CapturedField)]
         if not captures:
             return ()
-        found = self._loose.fullmatch(content)
-        if found is None:
+        matched = self._loose.fullmatch(content)
+        if matched is None:
             return tuple(BoundValue("") for _ in captures)
         return tuple(
-            BoundValue(found[f"_{number}"])
+            BoundValue(matched[f"_{number}"])
             for number, symbol in enumerate(self._named)
             if isinstance(symbol, CapturedField)
         )
@@ -158,9 +159,9 @@ class FieldContent:
             return ContentFault(
                 ViolationCode.STRAY_TEXT, at, f"`{stray}` stands where no text may stand"
             )
-        found = self._loose.fullmatch(content)
-        if found is not None:
-            return self._wrong_value(found)
+        matched = self._loose.fullmatch(content)
+        if matched is not None:
+            return self._wrong_value(matched)
         if not content.strip(BLANKS) and any(is_text(s) for s in self.symbols):
             return ContentFault(ViolationCode.EMPTY_TEXT, 0, f"{describe(self.symbols)} is missing")
         return ContentFault(
@@ -169,9 +170,9 @@ class FieldContent:
             f"`{content.strip()[:30]}` is not of the form {describe(self.symbols)}",
         )
 
-    def _wrong_value(self, found: re.Match[str]) -> ContentFault:
+    def _wrong_value(self, matched: re.Match[str]) -> ContentFault:
         for number, symbol in enumerate(self._named):
-            text, at = found[f"_{number}"], found.start(f"_{number}")
+            text, at = matched[f"_{number}"], matched.start(f"_{number}")
             name = field_of(symbol).terminal.name
             if is_text(symbol) and not text.strip(BLANKS):
                 return ContentFault(ViolationCode.EMPTY_TEXT, at, f"{name} is blank")
@@ -243,9 +244,9 @@ class ArcContent:
     def match(self, content: str) -> tuple[int, list[FieldValue]] | None:
         """The number of the field that takes the content, and its terminals."""
         for number, field in enumerate(self._fields):
-            pieces = field.match(content)
-            if pieces is not None:
-                return number, pieces
+            values = field.match(content)
+            if values is not None:
+                return number, values
         return None
 
     def captured(self, content: str) -> tuple[BoundValue, ...]:

@@ -206,14 +206,14 @@ class TagMachine:
     def arcs_of(self, state: TagState) -> dict[str, Arc]:
         if state.fork is not None and self.mode is ForkMode.FORKING:
             return {}
-        found: dict[str, Arc] = {}
+        arcs: dict[str, Arc] = {}
         for arc in self._paths(state.cell, state.frame, ()):
-            known = found.get(arc.tag)
+            known = arcs.get(arc.tag)
             if known is None:
-                found[arc.tag] = arc
+                arcs[arc.tag] = arc
             elif (known.cell, known.frame) == (arc.cell, arc.frame):
-                found[arc.tag] = replace(known, trails=known.trails + arc.trails)
-        return found
+                arcs[arc.tag] = replace(known, trails=known.trails + arc.trails)
+        return arcs
 
     def branch(self, state: TagState, index: int) -> TagState:
         """The state at the beginning of branch `index` of a fork (FORKING mode)."""

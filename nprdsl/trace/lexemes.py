@@ -47,9 +47,9 @@ def tag_pattern(tags: tuple[str, ...]) -> re.Pattern[str]:
 
 def text_lexemes(text: str, pattern: re.Pattern[str]) -> list[Lexeme]:
     lexemes, at = [], 0
-    for found in pattern.finditer(text):
-        start, end = found.span()
-        lexemes.append(Lexeme(at, start, found[0], end))
+    for tag in pattern.finditer(text):
+        start, end = tag.span()
+        lexemes.append(Lexeme(at, start, tag[0], end))
         at = end
     lexemes.append(Lexeme(at, len(text), END, len(text)))
     return lexemes
@@ -58,11 +58,11 @@ def text_lexemes(text: str, pattern: re.Pattern[str]) -> list[Lexeme]:
 def spelled_tag_fault(content: str, pattern: re.Pattern[str]) -> ContentFault | None:
     """The fault of prose that spells a tag where tags are special tokens: prose is never
     structure."""
-    found = pattern.search(content)
-    if found is None:
+    tag = pattern.search(content)
+    if tag is None:
         return None
-    message = f"`{found[0]}` is spelled as text; a tag must be its special token"
-    return ContentFault(ViolationCode.TAG_OUT_OF_PLACE, found.start(), message)
+    message = f"`{tag[0]}` is spelled as text; a tag must be its special token"
+    return ContentFault(ViolationCode.TAG_OUT_OF_PLACE, tag.start(), message)
 
 
 @dataclass(frozen=True, slots=True)

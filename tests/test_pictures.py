@@ -129,11 +129,11 @@ def test_text_needs_room() -> None:
 def test_nothing_overlaps_in_a_lane() -> None:
     for graph in small_graphs():
         drawn, axis = lanes(graph), time_axis(graph, width=60, junction=2, least=len)
-        assert max(drawn.lane) + 1 == drawn.count == graph.max_width
+        assert max(drawn) + 1 == graph.max_width
         taken: set[tuple[int, int]] = set()
         for segment in graph.segments:
             begin, end = axis.begin[segment.index], axis.end[segment.index]
-            cells = {(drawn.lane[segment.index], column) for column in range(begin, end)}
+            cells = {(drawn[segment.index], column) for column in range(begin, end)}
             assert not cells & taken
             taken |= cells
             for parent in segment.parents:

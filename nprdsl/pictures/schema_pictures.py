@@ -244,31 +244,30 @@ class _Pills(_Box):
 
 
 @dataclass(frozen=True)
-class _RuleName(_Box):
-    """The name of a rule that is drawn elsewhere."""
-
-    item: OutlineItem
-
-    def draw(self, drawing: Drawing, x: float, y: float) -> None:
-        drawing.rect(x, y, self.width, self.height, fill=PAPER, stroke=FAINT, radius=6, dashed=True)
-        _heading(drawing, x + PAD, y, f"↑ {self.item.name}", self.item.note)
-
-
-@dataclass(frozen=True)
 class _Container(_Box):
-    """A frame with a heading and its parts below one another."""
+    """A frame with a heading and its parts below one another; a rule drawn elsewhere has none."""
 
     item: OutlineItem
     parts: tuple[_Box, ...]
     tint: tuple[str, str]
     copies: int = 0  # of the frame, drawn behind it
+    dashed: bool = False
 
     def draw(self, drawing: Drawing, x: float, y: float) -> None:
         fill, stroke = self.tint
         width, height = self.width - self.copies * SHADOW, self.height - self.copies * SHADOW
         for copy in range(self.copies, -1, -1):
             at = copy * SHADOW
-            drawing.rect(x + at, y + at, width, height, fill=fill, stroke=stroke, radius=6)
+            drawing.rect(
+                x + at,
+                y + at,
+                width,
+                height,
+                fill=fill,
+                stroke=stroke,
+                radius=6,
+                dashed=self.dashed,
+            )
         _heading(drawing, x + PAD, y, self.item.name, self.item.note)
         y += HEAD if _has_heading(self.item) else PAD
         for part in self.parts:
@@ -323,8 +322,9 @@ def _box(item: OutlineItem) -> _Box:
         width = sum(_pill_width(word.text) + 6 for word in item.words) - 6
         return _Pills(width + (text_width(item.note, 11) + 10 if item.note else 0), PILL, item)
     if item.kind is OutlineKind.AGAIN:
-        width = _heading_width(f"↑ {item.name}", item.note) + 2 * PAD
-        return _RuleName(width, PILL, item)
+        named = replace(item, name=f"↑ {item.name}")
+        width = _heading_width(named.name, named.note) + 2 * PAD
+        return _Container(width, PILL, named, (), (PAPER, FAINT), dashed=True)
     copies = 2 if item.kind is OutlineKind.FORK else 0
     parts = _parts(item.children)
     inside = max((part.width for part in parts), default=0)

@@ -34,15 +34,8 @@ MARGIN, TOP, JUNCTION, GAP = 20, 58, 14, 10
 PROMPT = 92  # width of the prompt, which is not to scale
 
 
-@dataclass(frozen=True, slots=True)
-class Lanes:
-    """The lane of each segment, counted from the top, and how many lanes there are."""
-
-    lane: tuple[int, ...]
-    count: int
-
-
-def lanes(graph: ExecutionGraph) -> Lanes:
+def lanes(graph: ExecutionGraph) -> tuple[int, ...]:
+    """The lane of each segment, counted from the top."""
     branches = _branches(graph)
     height = dict.fromkeys(branches, 1)
     for fork in reversed(graph.forks):
@@ -54,7 +47,7 @@ def lanes(graph: ExecutionGraph) -> Lanes:
         for first in fork.after:
             lane[first] = free
             free += height[first]
-    return Lanes(tuple(lane[branch] for branch in branches), height[0])
+    return tuple(lane[branch] for branch in branches)
 
 
 def _branches(graph: ExecutionGraph) -> list[int]:
@@ -173,10 +166,10 @@ def to_text(graph: ExecutionGraph, width: int = 80) -> str:
     if width < 20:
         raise ValueError(f"a picture of a trace needs 20 columns, not {width}")
     lane_of, axis = lanes(graph), time_axis(graph, width=width, junction=1, least=_least_columns)
-    grid = [[" "] * max(1, axis.width) for _ in range(lane_of.count)]
+    grid = [[" "] * max(1, axis.width) for _ in range(max(lane_of) + 1)]
     for segment in graph.segments:
-        _draw_segment(grid[lane_of.lane[segment.index]], segment, axis)
-    _draw_junctions(grid, graph, lane_of.lane, axis)
+        _draw_segment(grid[lane_of[segment.index]], segment, axis)
+    _draw_junctions(grid, graph, lane_of, axis)
     lines = [*textwrap.wrap(figures(graph), width), *_panels(grid, width)]
     if graph.joins:
         lines += textwrap.wrap(_legend(graph), width)
@@ -273,7 +266,7 @@ class _TraceDrawing:
                 self._segment(segment)
         self._junctions()
         self._clock()
-        bottom = self._y(self.lanes.count) + 14
+        bottom = self._y(max(self.lanes) + 1) + 14
         self._legend(bottom)
         width = self.left + self.axis.width + MARGIN
         return drawing.document(max(width, 420), bottom + 26, f"Trace of {figures(graph)}")
@@ -284,7 +277,7 @@ class _TraceDrawing:
     def _segment(self, segment: Segment) -> None:
         x = self.left + self.axis.begin[segment.index]
         width = self.axis.end[segment.index] - self.axis.begin[segment.index]
-        y = self._y(self.lanes.lane[segment.index])
+        y = self._y(self.lanes[segment.index])
         fill, stroke = self._tint(segment)
         copy = segment.role is Role.REREAD
         fill = self.drawing.hatch(stroke) if copy else fill
@@ -332,7 +325,7 @@ class _TraceDrawing:
 
     def _waits(self, lasts: tuple[int, ...], x: int) -> None:
         for last in lasts:
-            y = self._y(self.lanes.lane[last]) + self.height / 2
+            y = self._y(self.lanes[last]) + self.height / 2
             end = self.axis.end[last]
             if end < x:
                 self.drawing.line(
@@ -358,11 +351,11 @@ class _TraceDrawing:
 
     def _junctions(self) -> None:
         for fork in self.graph.forks:
-            below = [self.lanes.lane[first] for first in fork.after]
+            below = [self.lanes[first] for first in fork.after]
             step = self.graph.segments[fork.before].end_step
             self._junction(self.axis.fork[fork.index], below, step)
         for join in self.graph.joins:
-            below = [self.lanes.lane[last] for last in join.before]
+            below = [self.lanes[last] for last in join.before]
             step = self.graph.segments[join.after].step
             self._junction(self.axis.join[join.index], below, step)
 

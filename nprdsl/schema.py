@@ -55,10 +55,10 @@ class Schema:
 
     def parser(self, bounds: Bounds = UNBOUNDED) -> Parser:
         """The reader of this language under run-time limits on its structure."""
-        found = self._parsers.get(bounds)
-        if found is None:
-            found = self._parsers[bounds] = Parser(self.grammar, bounds)
-        return found
+        parser = self._parsers.get(bounds)
+        if parser is None:
+            parser = self._parsers[bounds] = Parser(self.grammar, bounds)
+        return parser
 
     def check(self, text: str, bounds: Bounds = UNBOUNDED) -> list[Violation]:
         """Everything that makes `text` illegal, in order; empty exactly if it is legal."""
@@ -141,9 +141,9 @@ def _types(terminals: Mapping[str, object], file: str, source: str) -> dict[str,
 def _declaration(name: str, file: str, source: str) -> Span:
     """Where the schema declares a terminal; its first line if it does not."""
     for number, line in enumerate(source.splitlines(), 1):
-        found = re.search(rf"%declare\b.*?\b({re.escape(name)})\b", line)
-        if found:
-            return Span(file, number, found.start(1) + 1, number, found.end(1) + 1)
+        declared = re.search(rf"%declare\b.*?\b({re.escape(name)})\b", line)
+        if declared:
+            return Span(file, number, declared.start(1) + 1, number, declared.end(1) + 1)
     return Span(file, 1, 1, 1, 1)
 
 

@@ -1,5 +1,5 @@
-"""The command line: `nprdsl run`, `check`, `show`, `fuzz`, `schemas`.
+"""The command line: `nprdsl run`, `eval`, `check`, `show`, `train` and the other commands.
 
-A command reads its options, calls the library, and writes to a terminal, to a pipe, or as JSON.
-Only `run` needs torch, and imports it when it is called.
+A command takes its options as one value (`options`), calls the library, and writes to a terminal,
+to a pipe, or as JSON. Engines and trainers, and torch with them, are imported when a command runs.
 """

@@ -11,52 +11,87 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import click
 
-from nprdsl.cli.chains import Fields, read_chains
-from nprdsl.cli.curation_options import curation_options
-from nprdsl.cli.declared import load_schema
-from nprdsl.cli.failures import Command, ExitCode, Failure, told
-from nprdsl.cli.figures import lines
-from nprdsl.cli.progress import progress
+from nprdsl.cli.console import aligned, print_json, progress
+from nprdsl.cli.failures import ExitCode, Failure, as_failure, requiring
+from nprdsl.cli.files import read_chains
+from nprdsl.cli.options import (
+    AT_LEAST_0,
+    AT_LEAST_1,
+    Parsed,
+    argument,
+    command,
+    option,
+    required_option,
+)
+from nprdsl.cli.terminals import load_schema
 from nprdsl.journal import json_line, replacing
 
 if TYPE_CHECKING:
     from nprdsl.trainers.curate import Chain, CostAccount, Curator, Endpoint, Outcome, Summary
 
 
-class Given(TypedDict):
-    """The values of the options as click reads them."""
-
-    input: str
-    schema: str
-    endpoint: str
-    model: str
-    out: str
-    rejected: str | None
-    cache: str | None
-    prompt_field: str
-    thought_field: str
-    id_field: str
-    depth: int
-    limit: float
-    attempts: int
-    judge: str | None
-    in_flight: int
-    retries: int
-    timeout: float
-    structured: str
-    sampling: tuple[tuple[str, Any], ...]
-    api_key_env: str
-    as_json: bool
+def _read_parameter(text: str) -> tuple[str, Any]:
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise ValueError(f"`{text}` is not NAME=VALUE, such as temperature=0.6")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
-@click.command(cls=Command, short_help="Turn chains of thought into parallel traces.")
-@curation_options
-def curate(**given: Unpack[Given]) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurationOptions:
+    input: str = argument("INPUT.jsonl")
+    schema: str = required_option("The schema of the traces: a name or .lark path.")
+    endpoint: str = required_option(
+        "An OpenAI-compatible endpoint, such as http://127.0.0.1:30000.", metavar="URL"
+    )
+    model: str = required_option("The model there.")
+    out: str = required_option("The traces, as `nprdsl train` reads them.", metavar="OUT.jsonl")
+    rejected: str | None = option(None, "The rest.  [default: OUT.rejected.jsonl]", metavar="FILE")
+    cache: str | None = option(
+        None, "Replies that were paid for.  [default: curate-cache beside OUT]", metavar="FOLDER"
+    )
+    prompt_field: str = option("prompt")
+    thought_field: str = option("solution")
+    id_field: str = option("id")
+    depth: int = option(2, "How many blocks may lie inside each other.", type=AT_LEAST_1)
+    limit: float = option(
+        0.2,
+        "How far rewritten sentences may be from the chain: edits per character.",
+        type=click.FloatRange(0, 1),
+    )
+    attempts: int = option(3, "Answers of a step before a chain is rejected.", type=AT_LEAST_1)
+    judge: str | None = option(
+        None, "A model that looks for branches that use a sibling's results.", metavar="MODEL"
+    )
+    in_flight: int = option(8, type=AT_LEAST_1)
+    retries: int = option(5, type=AT_LEAST_0)
+    timeout: float = option(600, metavar="SECONDS", type=click.FloatRange(0, min_open=True))
+    structured: Literal["auto", "always", "never"] = option(
+        "auto", "JSON schemas in requests; auto sends them until the endpoint refuses one."
+    )
+    sampling: tuple[tuple[str, Any], ...] = option(
+        (),
+        "A parameter of the requests, such as temperature=0.6.",
+        flag="--param",
+        type=Parsed("NAME=VALUE", _read_parameter),
+    )
+    api_key_env: str = option(
+        "OPENAI_API_KEY", "The environment variable that holds the secret.", metavar="NAME"
+    )
+    as_json: bool = option(False, "The figures as one JSON object.", flag="--json")
+
+
+@command(CurationOptions, short_help="Turn chains of thought into parallel traces.")
+def curate(options: CurationOptions) -> None:
     """Turn the sequential chains of thought in INPUT into legal parallel traces of a schema.
 
     INPUT is JSONL with a problem and its chain of thought in every row; - reads stdin. A model
@@ -64,26 +99,25 @@ def curate(**given: Unpack[Given]) -> None:
     again with the reason. The secret of the endpoint comes from the environment. A run that was
     interrupted goes on where it was when the same command is given again.
     """
-    try:
+    with requiring("curate", user="`nprdsl curate`"):
         from nprdsl.trainers.curate import CostAccount, Summary, UnusableEndpointError
-    except ModuleNotFoundError as error:
-        raise Failure(
-            f"`nprdsl curate` needs {error.name}; install it with: pip install 'nprdsl[curate]'"
-        ) from error
     chains = read_chains(
-        given["input"], Fields(given["prompt_field"], given["thought_field"], given["id_field"])
+        options.input,
+        prompt=options.prompt_field,
+        thought=options.thought_field,
+        id=options.id_field,
     )
     account, summary = CostAccount(), Summary()
-    with told(ValueError):
-        curator, endpoint = _curator(given, account)
-    with told(UnusableEndpointError), told(OSError, about="cannot write the results"):
-        _run(given, curator, endpoint, chains, summary)
-    _tell(given, summary, account)
+    with as_failure(ValueError):
+        curator, endpoint = _curator(options, account)
+    with as_failure(UnusableEndpointError), as_failure(OSError, about="cannot write the results"):
+        _run(options, curator, endpoint, chains, summary)
+    _show(options, summary, account)
     if summary.unanswered or not summary.curated:
         sys.exit(ExitCode.BAD)
 
 
-def _curator(given: Given, account: CostAccount) -> tuple[Curator, Endpoint]:
+def _curator(options: CurationOptions, account: CostAccount) -> tuple[Curator, Endpoint]:
     """What the options say, checked before anything is asked."""
     from nprdsl.trainers.curate import (
         Asker,
@@ -96,37 +130,41 @@ def _curator(given: Given, account: CostAccount) -> tuple[Curator, Endpoint]:
         room_of,
     )
 
-    schema = load_schema(given["schema"], None)
+    schema = load_schema(options.schema, None)
     service = Service(
-        given["endpoint"],
-        Secret.from_environment(given["api_key_env"]),
-        Structured(given["structured"]),
-        given["retries"],
-        given["timeout"],
+        options.endpoint,
+        Secret.from_environment(options.api_key_env),
+        Structured(options.structured),
+        options.retries,
+        options.timeout,
     )
-    folder = Path(given["cache"] or Path(given["out"]).parent / "curate-cache")
+    folder = Path(options.cache or Path(options.out).parent / "curate-cache")
     endpoint = Endpoint(service, Cache(folder), account)
-    sampling, attempts = dict(given["sampling"]), given["attempts"]
-    asker = Asker(endpoint, account, given["model"], sampling, attempts)
-    judges = () if given["judge"] is None else (given["judge"],)
+    sampling, attempts = dict(options.sampling), options.attempts
+    asker = Asker(endpoint, account, options.model, sampling, attempts)
+    judges = () if options.judge is None else (options.judge,)
     curator = Curator(
         schema,
-        given["schema"],
-        room_of(schema, given["depth"]),
+        options.schema,
+        room_of(schema, options.depth),
         asker,
         tuple(Asker(endpoint, account, model, sampling, attempts) for model in judges),
-        given["limit"],
+        options.limit,
     )
     return curator, endpoint
 
 
 def _run(
-    given: Given, curator: Curator, endpoint: Endpoint, chains: list[Chain], summary: Summary
+    options: CurationOptions,
+    curator: Curator,
+    endpoint: Endpoint,
+    chains: list[Chain],
+    summary: Summary,
 ) -> None:
     from nprdsl.trainers.curate import Curated, curate_all
 
-    out = given["out"]
-    rejected = given["rejected"] or str(Path(out).with_suffix(".rejected.jsonl"))
+    out = options.out
+    rejected = options.rejected or str(Path(out).with_suffix(".rejected.jsonl"))
     if Path(rejected) == Path(out):
         raise Failure(f"`{out}` cannot hold both the traces and the rejected chains")
     with (
@@ -143,7 +181,7 @@ def _run(
 
         async def work() -> None:
             try:
-                await curate_all(curator, chains, take, in_flight=given["in_flight"])
+                await curate_all(curator, chains, take, in_flight=options.in_flight)
             finally:
                 await endpoint.close()
 
@@ -154,17 +192,16 @@ def _run(
 def _whole(name: str) -> Iterator[BinaryIO]:
     """A file that takes the place of `name` when all of it is written, and only then."""
     with ExitStack() as stack:
-        with told(OSError, about=f"cannot write `{name}`"):
+        with as_failure(OSError, about=f"cannot write `{name}`"):
             file = stack.enter_context(replacing(Path(name)))
         yield file
 
 
-def _tell(given: Given, summary: Summary, account: CostAccount) -> None:
-    if given["as_json"]:
-        figures = {**summary.to_dict(), "cost": account.to_dict()}
-        click.echo(json.dumps(figures, ensure_ascii=False))
+def _show(options: CurationOptions, summary: Summary, account: CostAccount) -> None:
+    if options.as_json:
+        print_json({**summary.to_dict(), "cost": account.to_dict()})
         return
-    click.echo("\n".join(lines(_figures(summary))))
+    click.echo("\n".join(aligned(_figures(summary))))
     click.echo()
     click.echo("\n".join(_costs(account)))
     if summary.unanswered:
@@ -172,23 +209,23 @@ def _tell(given: Given, summary: Summary, account: CostAccount) -> None:
 
 
 def _figures(summary: Summary) -> list[tuple[str, str]]:
-    """Name and value of everything that is told of the traces."""
-    told = summary.to_dict()
-    rows = [("traces", f"{told['curated']} of {told['chains']} chains")]
-    for entry in told["reasons"]:
+    """Names and values of everything that is shown of the traces."""
+    values = summary.to_dict()
+    rows = [("traces", f"{values['curated']} of {values['chains']} chains")]
+    for entry in values["reasons"]:
         step = f" in {entry['step']}" if entry["step"] else ""
         rows.append(("rejected", f"{entry['chains']} {entry['reason']}{step}"))
-    if not told["curated"]:
+    if not values["curated"]:
         return rows
-    kinds = ", ".join(f"{count} {kind}" for kind, count in told["kinds"].items())
-    depths = ", ".join(f"{count} of depth {depth}" for depth, count in told["depths"].items())
+    kinds = ", ".join(f"{count} {kind}" for kind, count in values["kinds"].items())
+    depths = ", ".join(f"{count} of depth {depth}" for depth, count in values["depths"].items())
     return [
         *rows,
-        ("blocks", f"{told['blocks']} ({kinds}), {told['blocks_per_trace']:.2f} a trace"),
-        ("branches", f"{told['branches_per_trace']:.2f} a trace"),
+        ("blocks", f"{values['blocks']} ({kinds}), {values['blocks_per_trace']:.2f} a trace"),
+        ("branches", f"{values['branches_per_trace']:.2f} a trace"),
         ("nesting", depths),
-        ("degree of parallelism", f"{told['degree']:.2f}, in characters"),
-        ("distance", f"{told['distance']:.3f} of {told['curated']} chains, on average"),
+        ("degree of parallelism", f"{values['degree']:.2f}, in characters"),
+        ("distance", f"{values['distance']:.3f} of {values['curated']} chains, on average"),
     ]
 
 

@@ -5,97 +5,96 @@ Suites, pictures and files are checked before the model is loaded.
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Unpack
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
-from click.core import ParameterSource
 
-from nprdsl.cli.evalfile import check_out
-from nprdsl.cli.evalrun import EvalOptions, evaluated, prepared
-from nprdsl.cli.evaltables import figures_table, pair_table, show
-from nprdsl.cli.failures import Command, ExitCode, Failure, told
-from nprdsl.cli.models import check_model_options
-from nprdsl.cli.settings import Decorator, generation_options
+from nprdsl.cli.console import print_json, progress, tell_progress
+from nprdsl.cli.failures import BadResult, ExitCode, as_failure, requiring
+from nprdsl.cli.figures import figures_table, pair_table, print_table
+from nprdsl.cli.generation import (
+    GenerationOptions,
+    Generator,
+    LimitOptions,
+    SamplingOptions,
+    check_model_options,
+    engine_errors,
+    open_generator,
+)
+from nprdsl.cli.options import AT_LEAST_1, argument, command, first_given, option
+from nprdsl.cli.resumed import EvaluationFile, weights_digest
 
 if TYPE_CHECKING:
-    from nprdsl.trainers.evaluate.reports import EvaluationReport
+    from nprdsl.trainers.evaluate.reports import EvaluationReport, SuiteReport
+    from nprdsl.trainers.evaluate.samples import Mode, Sample
     from nprdsl.trainers.evaluate.suites import Suite
 
-_PUBLISHED: Final[Mapping[str, float]] = {"temperature": 1.0, "top_p": 0.7}
-_SHOWN: Final = {"temperature": "1", "top_p": "0.7", "top_k": "off", "min_p": "off"}
-_CONSTRAINED: Final = (
-    "baseline",
-    "parallel",
-    "branch_tokens",
-    "rule_tokens",
-    "depth",
-    "branches",
-    "blocks",
-    "spawn",
-    "join",
-    "per_rule",
-)
-_option = click.option
+_LISTED: Final = 5  # failed samples that are named one by one
+_LIMITS: Final = tuple(one.name for one in fields(LimitOptions) if one.name != "max_tokens")
+_CONSTRAINED: Final = ("baseline", "parallel", *_LIMITS, "join", "per_rule")
 
 
-class _Given(EvalOptions):
-    """The values of all options of `nprdsl eval`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceOptions:
+    """How a source that --suite names is read."""
 
-    results: tuple[str, ...]
-    suite: tuple[str, ...]
-    split: str
-    subset: str
-    prompt_field: str
-    answer_field: str
-    id_field: str
-    limit: int | None
-    compare: bool
-    plot: str | None
-    as_json: bool
+    split: str = option("auto", "The split of a dataset that --suite names.")
+    subset: str = option("auto", "The subset of a dataset that --suite names.")
+    prompt_field: str = option("auto", "Where the prompt stands in rows that --suite names.")
+    answer_field: str = option("auto", "Where the answer stands in rows that --suite names.")
+    id_field: str = option("auto", "Where the id stands in rows that --suite names.")
 
 
-def _reading(name: str, about: str) -> Decorator:
-    return _option(name, default="auto", show_default=True, help=about)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationSampling(SamplingOptions):
+    """Sampling as for the published figures: nothing is left to the model's own settings."""
+
+    temperature: float = option(1.0, "0 is greedy [1].", show_default=False)
+    top_p: float = option(0.7, "[0.7]", show_default=False)
+    top_k: int = option(0, "[off]", show_default=False)
+    min_p: float = option(0.0, "[off]", show_default=False)
+    repetition_penalty: float = option(1.0, "[off]", show_default=False)
+    frequency_penalty: float = option(0.0, "[off]", show_default=False)
+    presence_penalty: float = option(0.0, "[off]", show_default=False)
 
 
-@click.command("eval", cls=Command, short_help="Evaluate a model on suites of problems.")
-@click.argument("results", nargs=-1, metavar="[RESULTS]...")
-@_option("--suite", multiple=True, metavar="NAME[=PATH]", help="Suites; commas between several.")
-@_reading("--split", "The split of a dataset that --suite names.")
-@_reading("--subset", "The subset of a dataset that --suite names.")
-@_reading("--prompt-field", "Where the prompt stands in rows that --suite names.")
-@_reading("--answer-field", "Where the answer stands in rows that --suite names.")
-@_reading("--id-field", "Where the id stands in rows that --suite names.")
-@_option("--limit", type=click.IntRange(1), help="The first problems of each suite only.")
-@_option("--samples", type=click.IntRange(1), default=1, show_default=True, help="Of each problem.")
-@_option(
-    "--concurrency",
-    type=click.IntRange(1),
-    default=64,
-    show_default=True,
-    help="Requests at once; 1 measures the time to an answer alone.",
-)
-@_option("--baseline", is_flag=True, help="The same with one branch after another, interleaved.")
-@_option("--free", is_flag=True, help="Without the schema's constraint, one token after another.")
-@_option(
-    "--answer",
-    type=click.Choice(["last-number", "boxed"]),
-    default="last-number",
-    show_default=True,
-    help="What counts where nothing is boxed: the last number, or nothing.",
-)
-@_option("--compare", is_flag=True, help="Compare RESULTS: the first with each other.")
-@_option("--out", metavar="FILE.json", help="Settings, figures, samples; the same command goes on.")
-@_option("--plot", metavar="FILE.png|FILE.svg", help="A picture of the figures.")
-@_option("--json", "as_json", is_flag=True, help="One JSON object, without the samples.")
-@generation_options(_SHOWN)
-def evaluate(**given: Unpack[_Given]) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationGeneration(GenerationOptions):
+    sampling: EvaluationSampling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationOptions:
+    results: tuple[str, ...] = argument("[RESULTS]...", default=())
+    suite: tuple[str, ...] = option((), "Suites; commas between several.", metavar="NAME[=PATH]")
+    source: SourceOptions
+    limit: int | None = option(None, "The first problems of each suite only.", type=AT_LEAST_1)
+    samples: int = option(1, "Of each problem.", type=AT_LEAST_1)
+    concurrency: int = option(
+        64, "Requests at once; 1 measures the time to an answer alone.", type=AT_LEAST_1
+    )
+    baseline: bool = option(False, "The same with one branch after another, interleaved.")
+    free: bool = option(False, "Without the schema's constraint, one token after another.")
+    answer: Literal["last-number", "boxed"] = option(
+        "last-number", "What counts where nothing is boxed: the last number, or nothing."
+    )
+    compare: bool = option(False, "Compare RESULTS: the first with each other.")
+    out: str | None = option(
+        None, "Settings, figures, samples; the same command goes on.", metavar="FILE.json"
+    )
+    plot: str | None = option(None, "A picture of the figures.", metavar="FILE.png|FILE.svg")
+    as_json: bool = option(False, "One JSON object, without the samples.", flag="--json")
+    generation: EvaluationGeneration
+
+
+@command(EvaluationOptions, "eval", short_help="Evaluate a model on suites of problems.")
+def evaluate(options: EvaluationOptions) -> None:
     """Put the problems of suites to a model, several samples each, and grade the answers.
 
     Suites that ship: aime25, amc23, hmmt25, math500, arith and arith-long. Others are NAME=PATH, a
@@ -103,144 +102,243 @@ def evaluate(**given: Unpack[_Given]) -> None:
 
     `nprdsl eval --compare A.json B.json` tells what differs, and whether it is more than noise.
     """
-    _check_usage(given)
-    with _requirements():
-        if given["compare"]:
-            _compare(given)
+    _check_usage(options)
+    with requiring("train", user="`nprdsl eval`"):
+        if options.compare:
+            _compare(options)
             return
-        suites = _suites(given)
-        _check_plot(given["plot"])
-    if given["out"] is not None:
-        check_out(given["out"])
-    for name, value in _PUBLISHED.items():
-        if given[name] is None:  # type: ignore[literal-required]
-            given[name] = value  # type: ignore[literal-required]
-    report = evaluated(prepared(given, suites), given["out"])
-    _tell(report, given)
+        suites = _suites(options)
+        _check_plot(options.plot)
+    if options.out is not None:
+        EvaluationFile.check_name(options.out)
+    generator = open_generator(options.generation)
+    if not options.free:
+        generator.check_limits()
+    report = _report(options, generator, suites)
+    _show(report, options)
     if any(suite.figures.failed for suite in report.suites.values()):
         sys.exit(ExitCode.BAD)
 
 
-def _check_usage(given: _Given) -> None:
-    if given["compare"]:
-        if given["suite"] or given["out"] is not None:
+def _check_usage(options: EvaluationOptions) -> None:
+    if options.compare:
+        if options.suite or options.out is not None:
             raise click.UsageError("--compare reads RESULTS; it takes no --suite and no --out")
-        if len(given["results"]) < 2:
+        if len(options.results) < 2:
             raise click.UsageError("--compare needs two RESULTS or more, as --out wrote them")
         return
-    if given["results"]:
+    if options.results:
         raise click.UsageError("RESULTS are for --compare; problems are named by --suite")
-    if not given["suite"]:
+    if not options.suite:
         raise click.UsageError("give a --suite, such as arith, or --compare and RESULTS")
-    if given["baseline"] and not given["parallel"]:
+    if options.baseline and not options.generation.parallel:
         raise click.UsageError("--baseline adds what --no-parallel gives; give one of them")
-    if given["free"]:
-        _check_free()
-    if given["samples"] > 1 and given["temperature"] == 0 and not given["per_rule"]:
+    option = first_given(_CONSTRAINED) if options.free else None
+    if option is not None:
+        raise click.UsageError(f"{option} is of the schema's constraint; --free has none")
+    sampling = options.generation.sampling
+    if options.samples > 1 and sampling.temperature == 0 and not sampling.per_rule:
         raise click.UsageError(
-            f"at temperature 0 all {given['samples']} samples of a problem are the same; give "
+            f"at temperature 0 all {options.samples} samples of a problem are the same; give "
             "--samples 1, or a --temperature above 0"
         )
-    if given["seed"] < 0:
-        raise click.UsageError(f"--seed must be 0 or more, not {given['seed']}")
-    check_model_options(given)
+    if sampling.seed < 0:
+        raise click.UsageError(f"--seed must be 0 or more, not {sampling.seed}")
+    check_model_options(options.generation)
 
 
-def _check_free() -> None:
-    """What only the schema's constraint gives a meaning is refused."""
-    context = click.get_current_context()
-    for name in _CONSTRAINED:
-        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
-            option = "no-parallel" if name == "parallel" else name.replace("_", "-")
-            raise click.UsageError(f"--{option} is of the schema's constraint; --free has none")
-
-
-@contextmanager
-def _requirements() -> Iterator[None]:
-    """What an extra installs is named."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise Failure(
-            f"`nprdsl eval` needs {error.name}; install it with: pip install 'nprdsl[train]'"
-        ) from error
-
-
-def _suites(given: _Given) -> list[Suite]:
-    """The suites that are named, each once; rows that are no problems are told."""
+def _suites(options: EvaluationOptions) -> list[Suite]:
+    """The suites that are named, each once; rows that are no problems are counted on stderr."""
     from nprdsl.trainers.evaluate import suites
 
-    found: dict[str, Suite] = {}
-    for spec in [part.strip() for option in given["suite"] for part in option.split(",")]:
-        name, named, source = spec.partition("=")
-        if not name or (named and not source):
+    by_name: dict[str, Suite] = {}
+    for spec in [part.strip() for specs in options.suite for part in specs.split(",")]:
+        name, separator, source = spec.partition("=")
+        if not name or (separator and not source):
             raise click.UsageError(f"`{spec}` is no suite; give NAME or NAME=PATH")
-        if name in found:
+        if name in by_name:
             raise click.UsageError(f"--suite names `{name}` twice")
-        with told(ValueError):
-            suite = _from_source(name, source, given) if named else suites.named(name)
+        with as_failure(ValueError):
+            if separator:
+                suite = suites.from_source(name, source, **asdict(options.source))
+            else:
+                suite = suites.named(name)
         if suite.rejected:
             click.echo(suite.account(), err=True)
-        found[name] = suite if given["limit"] is None else suite.first(given["limit"])
-    return list(found.values())
+        by_name[name] = suite if options.limit is None else suite.first(options.limit)
+    return list(by_name.values())
 
 
-def _from_source(name: str, source: str, given: _Given) -> Suite:
-    from nprdsl.trainers.evaluate.suites import from_source
+# the run
 
-    return from_source(
-        name,
-        source,
-        split=given["split"],
-        subset=given["subset"],
-        prompt_field=given["prompt_field"],
-        answer_field=given["answer_field"],
-        id_field=given["id_field"],
-    )
+
+def _modes(options: EvaluationOptions) -> tuple[Mode, ...]:
+    from nprdsl.trainers.evaluate.samples import Mode
+
+    if options.free:
+        return (Mode.FREE,)
+    own = Mode.PARALLEL if options.generation.parallel else Mode.IN_TURN
+    return (own, Mode.IN_TURN) if options.baseline else (own,)
+
+
+def _described(
+    options: EvaluationOptions, generator: Generator, suites: Sequence[Suite]
+) -> dict[str, Any]:
+    """All that the samples depend on, as JSON values."""
+    from nprdsl.runtime.bundled import ARITH, model_folder
+    from nprdsl.runtime.sampling import PER_RULE
+
+    given, sampling = options.generation, generator.sampling
+    is_local = given.engine is None
+    model = given.model or ARITH if is_local else generator.model
+    rules = {rule: dict(overrides) for rule, overrides in sampling.rules.items()}
+    return {
+        "model": model,
+        "weights": weights_digest(Path(model_folder(model))) if is_local else "",
+        "device": given.device if is_local else "server",
+        "dtype": given.dtype if is_local else "server",
+        "schema": generator.schema_name,
+        "schema_digest": generator.schema.grammar.digest,
+        "suites": {
+            s.name: {"source": s.source, "problems": len(s.problems), "digest": s.digest}
+            for s in suites
+        },
+        "samples": options.samples,
+        "seed": sampling.seed,
+        "sampling": {name: getattr(sampling, name) for name in PER_RULE} | {"rules": rules},
+        "limits": asdict(generator.limits),
+        "join": generator.join.quorum or "all",
+        "modes": [str(mode) for mode in _modes(options)],
+        "answer": options.answer,
+        "concurrency": options.concurrency,
+        **generator.prompting,
+    }
+
+
+def _report(
+    options: EvaluationOptions, generator: Generator, suites: Sequence[Suite]
+) -> EvaluationReport:
+    """All samples, those of an earlier run included, and their figures; written to --out."""
+    from nprdsl.trainers.evaluate.reports import EvaluationReport
+
+    described = _described(options, generator, suites)
+    file = None if options.out is None else EvaluationFile(options.out, described)
+    problems = sum(len(suite.problems) for suite in suites)
+    total = problems * options.samples * len(_modes(options))
+    before = 0 if file is None else file.count
+    done = 0
+    reports: dict[str, SuiteReport] = {}
+    try:
+        with progress("samples", total, before) as advance, engine_errors():
+
+            def keep(name: str, sample: Sample) -> None:
+                nonlocal done
+                if file is not None and not sample.failed:
+                    file.write(name, sample)
+                done += not sample.failed
+                advance()
+
+            for suite in suites:
+                earlier = () if file is None else file.done.get(suite.name, ())
+                reports[suite.name] = _suite_report(
+                    options, generator, suite, earlier, partial(keep, suite.name)
+                )
+    finally:
+        tell_progress("samples", total, before, done, resumable=file is not None)
+    report = EvaluationReport(_version(), described, reports)
+    if file is not None:
+        file.finish(report)
+    return report
+
+
+def _suite_report(
+    options: EvaluationOptions,
+    generator: Generator,
+    suite: Suite,
+    earlier: Sequence[Sample],
+    keep: Callable[[Sample], None],
+) -> SuiteReport:
+    from nprdsl.trainers.evaluate import evaluate
+    from nprdsl.trainers.evaluate.reports import SuiteReport
+    from nprdsl.trainers.evaluate.runner import EvaluationError, NoSampleError
+    from nprdsl.trainers.grading.answers import Fallback
+
+    no_sample = as_failure(NoSampleError, about=suite.name, kind=BadResult)
+    with as_failure(EvaluationError), no_sample:
+        evaluation = evaluate(
+            generator.engine,
+            generator.schema,
+            suite.problems,
+            samples=options.samples,
+            sampling=generator.sampling,
+            limits=generator.limits,
+            join=generator.join,
+            seed=generator.sampling.seed,
+            fallback=Fallback.NONE if options.answer == "boxed" else Fallback.LAST_NUMBER,
+            modes=_modes(options),
+            concurrency=options.concurrency,
+            done=earlier,
+            keep=keep,
+            **generator.prompting,
+        )
+    failed = [sample for sample in evaluation.samples if sample.failed]
+    for sample in failed[:_LISTED]:
+        click.echo(f"error: {suite.name}: `{sample.problem}`: {sample.error}", err=True)
+    if len(failed) > _LISTED:
+        click.echo(f"error: {suite.name}: {len(failed) - _LISTED} more samples failed", err=True)
+    rejected = tuple(str(row) for row in suite.rejected)
+    return SuiteReport(suite.source, suite.digest, rejected, evaluation.figures, evaluation.samples)
+
+
+def _version() -> str:
+    try:
+        return version("nprdsl")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+# what is shown
+
+
+def _show(report: EvaluationReport, options: EvaluationOptions) -> None:
+    from nprdsl.trainers.evaluate.reports import summary
+
+    _plot([(str(report.settings["model"]), report)], options.plot)
+    if options.as_json:
+        print_json(summary(report))
+    else:
+        print_table(figures_table(report))
+
+
+def _compare(options: EvaluationOptions) -> None:
+    """Results side by side."""
+    from nprdsl.trainers.evaluate.comparing import compare
+    from nprdsl.trainers.evaluate.reports import read_report
+
+    _check_plot(options.plot)
+    with as_failure(ValueError):
+        reports = [(name, read_report(Path(name))) for name in options.results]
+        pairs = compare(reports)
+    _plot(reports, options.plot)
+    first = reports[0][0]
+    if options.as_json:
+        print_json({"first": first, "pairs": [asdict(pair) for pair in pairs]})
+    else:
+        for pair in pairs:
+            print_table(pair_table(first, pair))
 
 
 def _check_plot(name: str | None) -> None:
     from nprdsl.trainers.evaluate.plots import check_plot
 
     if name is not None:
-        with told(ValueError):
+        with as_failure(ValueError):
             check_plot(Path(name))
 
 
-# -- what is told ----------------------------------------------------------------------------------
-
-
-def _tell(report: EvaluationReport, given: _Given) -> None:
-    from nprdsl.trainers.evaluate.reports import summary
-
-    _plot([(str(report.settings["model"]), report)], given["plot"])
-    if given["as_json"]:
-        click.echo(json.dumps(summary(report), ensure_ascii=False))
-    else:
-        show(figures_table(report))
-
-
-def _compare(given: _Given) -> None:
-    """Results side by side."""
-    from nprdsl.trainers.evaluate.comparing import compare
-    from nprdsl.trainers.evaluate.reports import read_report
-
-    _check_plot(given["plot"])
-    with told(ValueError):
-        named = [(name, read_report(Path(name))) for name in given["results"]]
-        pairs = compare(named)
-    _plot(named, given["plot"])
-    if given["as_json"]:
-        record: dict[str, Any] = {"first": named[0][0], "pairs": [asdict(pair) for pair in pairs]}
-        click.echo(json.dumps(record, ensure_ascii=False))
-    else:
-        for pair in pairs:
-            show(pair_table(named[0][0], pair))
-
-
-def _plot(named: list[tuple[str, EvaluationReport]], name: str | None) -> None:
+def _plot(reports: list[tuple[str, EvaluationReport]], name: str | None) -> None:
     from nprdsl.trainers.evaluate.plots import plot
 
     if name is not None:
-        with told(OSError, about=f"cannot write `{name}`"):
-            plot(named, Path(name))
+        with as_failure(OSError, about=f"cannot write `{name}`"):
+            plot(reports, Path(name))

@@ -35,22 +35,22 @@ class Failure(click.ClickException):
         click.echo(text.rstrip("\n"), err=True)
 
 
-class Rejected(Failure):
+class BadResult(Failure):
     """What the command examined is bad, or its work failed."""
 
     exit_code = ExitCode.BAD
 
 
 @contextmanager
-def told(
+def as_failure(
     *errors: type[Exception], about: str = "", kind: type[Failure] = Failure
 ) -> Iterator[None]:
-    """The message of these errors, behind `about`, is all that is told of them."""
+    """These errors become a `kind` that has their message, behind `about`, and nothing else."""
     try:
         yield
     except errors as error:
-        said = reason(error)
-        raise kind(f"{about}: {said}" if about else said) from error
+        message = reason(error)
+        raise kind(f"{about}: {message}" if about else message) from error
 
 
 def reason(error: Exception) -> str:
@@ -58,6 +58,17 @@ def reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror  # without the number and the name, which `about` has
     return str(error).strip() or type(error).__name__
+
+
+@contextmanager
+def requiring(extra: str, *, user: str) -> Iterator[None]:
+    """A library that is not installed is named, with the extra of this package that has it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise Failure(
+            f"{user} needs {error.name}; install it with: pip install 'nprdsl[{extra}]'"
+        ) from error
 
 
 @contextmanager
@@ -71,9 +82,9 @@ def boundary() -> Iterator[None]:
         raise Failure(str(error)) from error
     except RecursionError as error:
         message = "the input is nested too deeply to be read; give a --depth, or cut it"
-        raise Rejected(message) from error
+        raise BadResult(message) from error
     except MemoryError as error:
-        raise Rejected("there is not enough memory") from error
+        raise BadResult("there is not enough memory") from error
 
 
 @contextmanager
@@ -82,12 +93,4 @@ def examining() -> Iterator[None]:
     try:
         yield
     except SchemaError as error:
-        raise Rejected(render_schema_error(error)) from error
-
-
-class Command(click.Command):
-    """A command behind the boundary."""
-
-    def invoke(self, ctx: click.Context) -> object:
-        with boundary():
-            return super().invoke(ctx)
+        raise BadResult(render_schema_error(error)) from error

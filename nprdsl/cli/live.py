@@ -1,28 +1,42 @@
-"""A running generation on a terminal: one panel for each branch, side by side.
+"""A running generation from its events: as text in the order of the trace, or on a terminal.
 
-What is settled on the trunk (text before a fork, a block that has joined) is printed once and
-scrolls; below it the part that is being written is drawn again and again. Panels that do not fit
-show the end of what their branch has written.
+`LiveTrace` follows the events. `Screen` draws it with one panel for each branch, side by side: what
+is settled on the trunk (text before a fork, a block that has joined) is printed once and scrolls;
+below it the part that is being written is drawn again and again. Panels that do not fit show the
+end of what their branch has written.
 """
 
 from __future__ import annotations
 
+import codecs
 import re
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.panel import Panel
-from rich.segment import Segment
+from rich.segment import Segment, SegmentLines
 from rich.table import Table
 from rich.text import Text
 
 from nprdsl.cli.console import clean
-from nprdsl.cli.lanes import ROOT, Block, Board, Lane, Piece
-from nprdsl.structure.events import BranchReason, Event, ForkEvent, JoinEvent
+from nprdsl.machine.actions import ROOT
+from nprdsl.machine.transcript import Transcript
+from nprdsl.structure.events import (
+    BranchEndEvent,
+    BranchReason,
+    EndEvent,
+    EndReason,
+    Event,
+    ForkEvent,
+    JoinEvent,
+    TokenEvent,
+)
+from nprdsl.tokens.vocabulary import Vocabulary
 
 _NARROWEST: Final = 30  # columns of a panel
 _FRAME_S: Final = 1 / 15
@@ -36,16 +50,109 @@ _MARKS: Final[dict[object, str]] = {
 }
 
 
-class Screen:
-    """Draws a board; a context manager, so that the terminal is left in order."""
+@dataclass(frozen=True, slots=True)
+class TextPiece:
+    text: str
+    forced: bool
 
-    def __init__(self, console: Console, board: Board, tags: re.Pattern[str]) -> None:
+
+@dataclass(slots=True)
+class ForkPoint:
+    """Where a branch forked. `joined` is set when it goes on."""
+
+    children: tuple[BranchText, ...]
+    joined: bool = False
+
+
+@dataclass(slots=True)
+class BranchText:
+    """What a branch has written, and where it forked, in order. `title` names its rule and its
+    item; `ended` says why, None while it runs."""
+
+    title: str
+    items: list[TextPiece | ForkPoint] = field(default_factory=list)
+    tokens: int = 0
+    ended: BranchReason | EndReason | None = None
+    decoder: codecs.IncrementalDecoder = field(
+        default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace")
+    )
+
+
+class LiveTrace:
+    """The branches of one generation."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self.root = BranchText("")
+        self._branches = {ROOT: self.root}
+        self._forks: dict[int, ForkPoint] = {}
+        self._transcript: Transcript[str] = Transcript()
+
+    @property
+    def live(self) -> int:
+        """How many branches are being written."""
+        waiting = sum(not fork.joined for fork in self._forks.values())
+        return sum(branch.ended is None for branch in self._branches.values()) - waiting
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens were written so far, on all branches."""
+        return sum(branch.tokens for branch in self._branches.values())
+
+    def settled(self) -> str:
+        """What has been settled since the last call: no branch before it is being written."""
+        return "".join(self._transcript.settled())
+
+    def follow(self, event: Event) -> None:
+        """Take the next event."""
+        match event:
+            case TokenEvent():
+                self._write(event)
+            case ForkEvent():
+                self._fork(event)
+            case JoinEvent():
+                self._forks[event.parent].joined = True
+            case BranchEndEvent():
+                self._branches[event.branch].ended = event.reason
+                self._transcript.end(event.branch)
+            case EndEvent():
+                self.root.ended = event.reason
+                self._transcript.end(ROOT)
+
+    def _write(self, event: TokenEvent) -> None:
+        branch = self._branches[event.branch]
+        branch.tokens += len(event.tokens)
+        text = "".join(self._spelled(branch, token) for token in event.tokens)
+        if text:
+            branch.items.append(TextPiece(text, event.forced))
+            self._transcript.write(event.branch, text)
+
+    def _spelled(self, branch: BranchText, token: int) -> str:
+        """The text that `token` completes: a character may be spelled over several tokens."""
+        vocabulary = self._vocabulary
+        if token == vocabulary.eos_id:
+            return ""
+        special = vocabulary.special_text.get(token)
+        return branch.decoder.decode(vocabulary.bytes_of(token)) if special is None else special
+
+    def _fork(self, event: ForkEvent) -> None:
+        children = tuple(BranchText(f"{event.rule} {label}") for label in event.labels)
+        self._branches.update(zip(event.children, children, strict=True))
+        self._forks[event.parent] = fork = ForkPoint(children)
+        self._branches[event.parent].items.append(fork)
+        self._transcript.fork(event.parent, event.children)
+
+
+class Screen:
+    """Draws a trace; a context manager, so that the terminal is left in order."""
+
+    def __init__(self, console: Console, trace: LiveTrace, tags: re.Pattern[str]) -> None:
         self._console = console
-        self._board = board
+        self._trace = trace
         self._tags = tags
         self._printed = 0  # items of the trunk
         self._drawn_s = 0.0
-        self._began_s = time.perf_counter()
+        self._started_s = time.perf_counter()
         self._live = Live(console=console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> Screen:
@@ -60,30 +167,30 @@ class Screen:
         trace: TracebackType | None,
     ) -> None:
         self._live.update(Text(""))
-        self._print(len(self._board.root.items))
+        self._print(len(self._trace.root.items))
         self._live.stop()
 
     def follow(self, event: Event) -> None:
         """Take an event; draws at most 15 times a second."""
-        self._board.follow(event)
+        self._trace.follow(event)
         if isinstance(event, ForkEvent | JoinEvent) and event.parent == ROOT:
-            self._print(self._settled())
+            self._print(self._unchanging())
         now = time.perf_counter()
         if now - self._drawn_s >= _FRAME_S:
             self._drawn_s = now
             self._live.update(self.frame(), refresh=True)
 
-    def _settled(self) -> int:
+    def _unchanging(self) -> int:
         """How many items of the trunk change no more."""
-        items = self._board.root.items
+        items = self._trace.root.items
         for at in range(len(items) - 1, self._printed - 1, -1):
             item = items[at]
-            if isinstance(item, Block):
+            if isinstance(item, ForkPoint):
                 return at + 1 if item.joined else at
         return self._printed
 
     def _print(self, until: int) -> None:
-        items = self._board.root.items[self._printed : until]
+        items = self._trace.root.items[self._printed : until]
         if items:
             self._printed = until
             for part in body(items, self._tags):
@@ -91,44 +198,44 @@ class Screen:
 
     def frame(self) -> RenderableType:
         """What is being written now."""
-        items = self._board.root.items[self._printed :]
-        room = max(3, self._console.height - 2)
-        if items and isinstance(items[0], Block):
-            running: RenderableType = Panels(items[0], self._tags, room)
+        items = self._trace.root.items[self._printed :]
+        height = max(3, self._console.height - 2)
+        if items and isinstance(items[0], ForkPoint):
+            running: RenderableType = Panels(items[0], self._tags, height)
         else:
-            recent = _recent(items, room * self._console.width)
-            running = Tail(Group(*body(recent, self._tags)), room)
+            recent = _recent(items, height * self._console.width)
+            running = Tail(Group(*body(recent, self._tags)), height)
         return Group(running, self._status())
 
     def _status(self) -> Text:
-        tokens = self._board.tokens
+        tokens = self._trace.tokens
         if not tokens:
             return Text("reading the prompt", style="dim")
-        seconds = time.perf_counter() - self._began_s
-        live = "1 branch" if self._board.live == 1 else f"{self._board.live} branches"
+        seconds = time.perf_counter() - self._started_s
+        live = "1 branch" if self._trace.live == 1 else f"{self._trace.live} branches"
         return Text(f"{live} at once, {tokens} tokens, {tokens / seconds:.0f}/s", style="dim")
 
 
-def _recent(items: list[Piece | Block], enough: int) -> list[Piece | Block]:
+def _recent(items: list[TextPiece | ForkPoint], enough: int) -> list[TextPiece | ForkPoint]:
     """The last `enough` items and some more, so that a long branch is not drawn from its beginning
     in every frame; where they begin moves in steps of `enough`, so that lines do not jump."""
     return items[max(0, len(items) // enough - 1) * enough :]
 
 
-def body(items: Iterable[Piece | Block], tags: re.Pattern[str]) -> Iterator[RenderableType]:
-    """Text and blocks of a branch, in order."""
+def body(items: Iterable[TextPiece | ForkPoint], tags: re.Pattern[str]) -> Iterator[RenderableType]:
+    """Text and forks of a branch, in order."""
     text = Text()
     for item in items:
-        if isinstance(item, Piece):
+        if isinstance(item, TextPiece):
             text.append(clean(item.text), style="dim" if item.forced else "")
         else:
-            yield from _finished(text, tags)
+            yield from _without_blank_ends(text, tags)
             yield Panels(item, tags)
             text = Text()
-    yield from _finished(text, tags)
+    yield from _without_blank_ends(text, tags)
 
 
-def _finished(text: Text, tags: re.Pattern[str]) -> Iterator[Text]:
+def _without_blank_ends(text: Text, tags: re.Pattern[str]) -> Iterator[Text]:
     first = len(text.plain) - len(text.plain.lstrip("\n"))
     text = text[first : len(text.plain.rstrip("\n"))] if text.plain.strip("\n") else Text()
     if text:
@@ -137,64 +244,64 @@ def _finished(text: Text, tags: re.Pattern[str]) -> Iterator[Text]:
 
 
 class Tail:
-    """The last `room` lines of something."""
+    """The last `height` lines of something."""
 
-    def __init__(self, shown: RenderableType, room: int) -> None:
-        self._shown = shown
-        self._room = room
+    def __init__(self, whole: RenderableType, height: int) -> None:
+        self._whole = whole
+        self._height = height
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        lines = console.render_lines(self._shown, options.update(height=None), pad=False)
-        yield from _segments(lines[-self._room :])
+        lines = console.render_lines(self._whole, options.update(height=None), pad=False)
+        yield SegmentLines(lines[-self._height :], new_lines=True)
 
 
 class Panels:
-    """The branches of a block: side by side, in rows where they do not fit beside each other.
+    """The branches of a fork: side by side, in rows where they do not fit beside each other.
 
-    `room` is how many lines there are for all of them; None is without limit.
+    `height` is how many lines there are for all of them; None is without limit.
     """
 
-    def __init__(self, block: Block, tags: re.Pattern[str], room: int | None = None) -> None:
-        self._block = block
+    def __init__(self, fork: ForkPoint, tags: re.Pattern[str], height: int | None = None) -> None:
+        self._fork = fork
         self._tags = tags
-        self._room = room
+        self._height = height
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        lanes = self._block.children
-        beside = max(1, min(len(lanes), options.max_width // _NARROWEST))
-        rows = -(-len(lanes) // beside)
-        beside = -(-len(lanes) // rows)
+        branches = self._fork.children
+        beside = max(1, min(len(branches), options.max_width // _NARROWEST))
+        rows = -(-len(branches) // beside)
+        beside = -(-len(branches) // rows)
         width = options.max_width // beside
-        room = None if self._room is None else max(1, self._room // rows - _BORDER)
-        for row in range(rows):
+        most = None if self._height is None else max(1, self._height // rows - _BORDER)
+        inner = options.update(width=max(1, width - 2 * _BORDER), height=None)
+        for first in range(0, len(branches), beside):
             grid = Table.grid()
-            first = row * beside
-            shown = range(first, min(first + beside, len(lanes)))
-            inner = options.update(width=max(1, width - 2 * _BORDER), height=None)
-            written = [self._lines(console, inner, lanes[i], room) for i in shown]
-            height = max(len(lines) for lines in written)
-            panels = [
-                _panel(lanes[i], lines, width, height, _COLOURS[i % len(_COLOURS)])
-                for i, lines in zip(shown, written, strict=True)
-            ]
-            grid.add_row(*panels)
+            row = branches[first : first + beside]
+            lines = [self._lines(console, inner, branch, most) for branch in row]
+            height = max(map(len, lines))
+            grid.add_row(
+                *(
+                    _panel(branch, own, width, height, _COLOURS[index % len(_COLOURS)])
+                    for index, (branch, own) in enumerate(zip(row, lines, strict=True), first)
+                )
+            )
             yield grid
 
     def _lines(
-        self, console: Console, options: ConsoleOptions, lane: Lane, room: int | None
+        self, console: Console, options: ConsoleOptions, branch: BranchText, most: int | None
     ) -> list[list[Segment]]:
-        items = lane.items if room is None else _recent(lane.items, room * options.max_width)
+        items = branch.items if most is None else _recent(branch.items, most * options.max_width)
         lines = console.render_lines(Group(*body(items, self._tags)), options, pad=False)
-        return lines if room is None else lines[-room:]
+        return lines if most is None else lines[-most:]
 
 
 def _panel(
-    lane: Lane, lines: list[list[Segment]], width: int, height: int, colour: str
+    branch: BranchText, lines: list[list[Segment]], width: int, height: int, colour: str
 ) -> RenderableType:
-    tokens = "1 token" if lane.tokens == 1 else f"{lane.tokens} tokens"
+    tokens = "1 token" if branch.tokens == 1 else f"{branch.tokens} tokens"
     return Panel(
-        _Lines(lines),
-        title=Text(f"{clean(lane.title)}{_MARKS[lane.ended]}", style="bold"),
+        SegmentLines(lines, new_lines=True),
+        title=Text(f"{clean(branch.title)}{_MARKS[branch.ended]}", style="bold"),
         subtitle=Text(tokens, style="dim"),
         title_align="left",
         subtitle_align="right",
@@ -202,19 +309,3 @@ def _panel(
         height=height + _BORDER,
         border_style=colour,
     )
-
-
-class _Lines:
-    """Lines that are rendered already."""
-
-    def __init__(self, lines: list[list[Segment]]) -> None:
-        self._lines = lines
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from _segments(self._lines)
-
-
-def _segments(lines: list[list[Segment]]) -> Iterator[Segment]:
-    for line in lines:
-        yield from line
-        yield Segment.line()

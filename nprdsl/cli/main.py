@@ -54,8 +54,8 @@ def cli() -> None:
     """
 
 
-for command in (run, serve, evaluate, check, show, fuzz, schemas, curate, sample, train):
-    cli.add_command(command)
+for _command in (run, serve, evaluate, check, show, fuzz, schemas, curate, sample, train):
+    cli.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

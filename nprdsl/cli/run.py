@@ -1,49 +1,275 @@
-"""`nprdsl run`: a prompt goes in, a model reasons in parallel, a checked trace comes out."""
+"""`nprdsl run`: a prompt goes in, a model reasons in parallel, a checked trace comes out.
+
+On a terminal the branches of one prompt stream side by side; in a pipe its trace comes as plain
+text, in linear order; with --json nothing comes before the end.
+
+Many prompts are submitted ahead, so that the engine is always full, and their results are taken in
+order: the file is the same however often the run was interrupted, times apart. A prompt that fails
+is named on stderr and left out, so that a later run tries it again.
+"""
 
 from __future__ import annotations
 
-from typing import Unpack
+import hashlib
+import json
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
+from rich.text import Text
 
-from nprdsl.cli.batch import run_many
-from nprdsl.cli.failures import Command
-from nprdsl.cli.files import STDIN
-from nprdsl.cli.models import check_model_options, open_engine
-from nprdsl.cli.prompts import read_prompts
-from nprdsl.cli.settings import Given, run_options
-from nprdsl.cli.single import run_one
+from nprdsl import pictures
+from nprdsl.cli.console import (
+    aligned,
+    clean,
+    console,
+    is_terminal,
+    print_json,
+    progress,
+    tell_progress,
+    working,
+)
+from nprdsl.cli.failures import ExitCode
+from nprdsl.cli.figures import (
+    Comparison,
+    compare,
+    comparison_figures,
+    result_figures,
+    result_record,
+)
+from nprdsl.cli.files import STDIN, NumberedPrompt, read_prompts
+from nprdsl.cli.generation import (
+    GenerationOptions,
+    Generator,
+    check_model_options,
+    engine_errors,
+    open_generator,
+)
+from nprdsl.cli.live import LiveTrace, Screen
+from nprdsl.cli.options import argument, command, option
+from nprdsl.cli.resumed import ResultFile
+from nprdsl.machine.budget import LimitError
+from nprdsl.structure.events import EndReason
+
+if TYPE_CHECKING:
+    from nprdsl.runtime.engine import Engine
+    from nprdsl.runtime.results import Result
+    from nprdsl.structure.events import Event
+
+_AHEAD = 256  # prompts submitted before the first result is taken
 
 
-@click.command(cls=Command, short_help="Run a prompt, or many, in parallel.")
-@run_options
-def run(**given: Unpack[Given]) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    prompt: str | None = argument(default=None)
+    file: str | None = option(
+        None, "Many prompts: a line each, or .jsonl; `-` is stdin.", metavar="FILE"
+    )
+    field: str = option("prompt", "The field of .jsonl prompts.")
+    out: str | None = option(
+        None, "Results of --file, JSONL; what is there is kept.", metavar="FILE"
+    )
+    generation: GenerationOptions
+    stats: bool = option(False, "Measure it against one branch after another.")
+    as_json: bool = option(False, "One JSON object.", flag="--json")
+
+
+@command(RunOptions, short_help="Run a prompt, or many, in parallel.")
+def run(options: RunOptions) -> None:
     """Reason about PROMPT in parallel, and show the trace, the answer and the figures.
 
     Without --model the bundled model `arith` adds up products such as '37*42+85*19?'.
     Many prompts come from --file, or from stdin if PROMPT is `-`.
     """
-    prompt, file = given["prompt"], given["file"]
+    prompt, file = options.prompt, options.file
     if prompt == STDIN:
         prompt, file = None, file or STDIN
-    _check_usage(given, prompt, file)
-    check_model_options(given)
-    rows = None if file is None else read_prompts(file, given["field"])
-    engine, settings, named = open_engine(given)
-    if rows is not None:
-        run_many(engine, settings, rows, model=named, out=given["out"])
+    _check_usage(options, prompt, file)
+    check_model_options(options.generation)
+    prompts = None if file is None else read_prompts(file, options.field)
+    generator = open_generator(options.generation)
+    if prompts is not None:
+        _run_many(generator, prompts, options.out)
     elif prompt is not None:
-        run_one(engine, settings, prompt, stats=given["stats"], as_json=given["as_json"])
+        _run_one(generator, prompt, options)
 
 
-def _check_usage(given: Given, prompt: str | None, file: str | None) -> None:
+def _check_usage(options: RunOptions, prompt: str | None, file: str | None) -> None:
     if prompt is not None and file is not None:
         raise click.UsageError("give a PROMPT or --file, not both")
     if prompt is None and file is None:
         raise click.UsageError("give a PROMPT, --file, or - for prompts from stdin")
     if prompt is not None and not prompt.strip():
         raise click.UsageError("the PROMPT is empty")
-    if given["out"] is not None and file is None:
+    if options.out is not None and file is None:
         raise click.UsageError("--out is for the results of --file; use --json > FILE for one")
-    if given["stats"] and file is not None:
+    if options.stats and file is not None:
         raise click.UsageError("--stats is for one PROMPT; see benchmarks/ for many")
+
+
+# one prompt
+
+
+def _run_one(generator: Generator, prompt: str, options: RunOptions) -> None:
+    def generate(*, parallel: bool) -> Result:
+        arguments = generator.arguments(parallel=parallel)
+        result: Result = generator.engine.generate(generator.schema, prompt, **arguments)
+        return result
+
+    parallel = generator.parallel
+    comparison = None
+    with engine_errors():
+        if options.as_json:
+            result = generate(parallel=parallel)
+        elif is_terminal(sys.stdout):
+            result = _on_screen(generator, prompt)
+        else:
+            result = _as_text(generator, prompt)
+        if options.stats:
+            with working("measuring against one branch after another"):
+                comparison = compare(
+                    result if parallel else generate(parallel=True),
+                    partial(generate, parallel=True),
+                    partial(generate, parallel=False),
+                )
+    if options.as_json:
+        print_json(_record(result, comparison))
+    else:
+        _show(result, comparison)
+
+
+def _on_screen(generator: Generator, prompt: str) -> Result:
+    tags = generator.schema.tag_pattern
+    with Screen(console(), LiveTrace(generator.engine.vocabulary), tags) as screen:
+        return _streamed(generator, prompt, screen.follow)
+
+
+def _as_text(generator: Generator, prompt: str) -> Result:
+    trace = LiveTrace(generator.engine.vocabulary)
+    any_text = False
+
+    def follow(event: Event) -> None:
+        nonlocal any_text
+        trace.follow(event)
+        if text := trace.settled():
+            any_text = True
+            click.echo(clean(text), nl=False)
+
+    try:
+        return _streamed(generator, prompt, follow)
+    finally:
+        if any_text:
+            click.echo()
+
+
+def _streamed(generator: Generator, prompt: str, follow: Callable[[Event], None]) -> Result:
+    from nprdsl.runtime.results import Result
+
+    schema, arguments = generator.schema, generator.arguments()
+    for event in generator.engine.stream(schema, prompt, **arguments):
+        if isinstance(event, Result):
+            return event
+        follow(event)
+    raise AssertionError("a stream ends with its result")
+
+
+def _show(result: Result, comparison: Comparison | None) -> None:
+    """The graph and the figures, below the trace."""
+    rows = result_figures(result)
+    if comparison is not None:
+        rows += comparison_figures(comparison)
+    out = console()
+    out.print()
+    if result.trace is not None:
+        _, _, lanes = pictures.to_text(result.trace.graph, min(80, out.width)).partition("\n\n")
+        out.print(Text(clean(lanes)), soft_wrap=True)
+    for (name, _), line in zip(rows, aligned(rows), strict=True):
+        style = "bold green" if name in ("answer", "speed-up") else ""
+        out.print(Text(line, style=style), soft_wrap=True)
+
+
+def _record(result: Result, comparison: Comparison | None) -> dict[str, Any]:
+    record = result_record(result)
+    record["token_ids"] = list(result.token_ids)
+    record["logprobs"] = list(result.logprobs)
+    record["graph"] = None if result.trace is None else result.trace.graph.to_dict()
+    if comparison is not None:
+        record["comparison"] = comparison.record()
+    return record
+
+
+# many prompts
+
+
+def _run_many(generator: Generator, prompts: list[NumberedPrompt], out: str | None) -> None:
+    """Run all prompts that have no result yet; results go to `out`, or to stdout."""
+    generator.check_limits()
+    keys = [_key(prompt, generator) for prompt in prompts]
+    file = None if out is None else ResultFile(out, prompts, keys)
+    todo = prompts if file is None else file.todo
+    before = len(prompts) - len(todo)
+    done = failed = 0
+    try:
+        with progress("prompts", len(prompts), before) as advance, engine_errors():
+            for prompt, result in _results(generator, todo):
+                if isinstance(result, str):
+                    failed += 1
+                    click.echo(f"error: {prompt.place}: {result}", err=True)
+                else:
+                    given = {"index": prompt.index, "key": keys[prompt.index]}
+                    record = {**given, "prompt": prompt.prompt, **result_record(result)}
+                    (print_json if file is None else file.write)(record)
+                    done += 1
+                advance()
+    finally:
+        resumable = out is not None
+        tell_progress("prompts", len(prompts), before, done, failed, resumable=resumable)
+    if failed:
+        sys.exit(ExitCode.BAD)
+
+
+def _key(prompt: NumberedPrompt, generator: Generator) -> str:
+    """A digest of a prompt and of all that its result depends on."""
+    identity = (generator.schema.grammar.digest, generator.limits, generator.join)
+    prompting = sorted(generator.prompting.items())
+    settings = (generator.model, (*identity, generator.parallel), generator.sampling, prompting)
+    described = json.dumps([prompt.prompt, repr(settings)])
+    return hashlib.sha256(described.encode()).hexdigest()[:16]
+
+
+def _results(
+    generator: Generator, prompts: list[NumberedPrompt]
+) -> Iterator[tuple[NumberedPrompt, Result | str]]:
+    """Every prompt with its result, or with what went wrong, in order."""
+    submitted: deque[tuple[NumberedPrompt, int | str]] = deque()
+    for prompt in prompts:
+        submitted.append((prompt, _submit(generator, prompt)))
+        if len(submitted) == _AHEAD:
+            yield _first(generator.engine, submitted)
+    while submitted:
+        yield _first(generator.engine, submitted)
+
+
+def _submit(generator: Generator, prompt: NumberedPrompt) -> int | str:
+    from nprdsl.runtime.errors import CapacityError, UnsupportedServerError
+    from nprdsl.runtime.prompts import PromptError
+
+    schema = generator.schema
+    try:
+        return generator.engine.submit(schema, prompt.prompt, **generator.arguments())
+    except (CapacityError, LimitError, PromptError, UnsupportedServerError) as error:
+        return str(error)
+
+
+def _first(
+    engine: Engine, submitted: deque[tuple[NumberedPrompt, int | str]]
+) -> tuple[NumberedPrompt, Result | str]:
+    prompt, number = submitted.popleft()
+    if isinstance(number, str):
+        return prompt, number
+    result = engine.wait(number)
+    return prompt, result.error if result.finish is EndReason.FAILED else result

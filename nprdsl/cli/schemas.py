@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.resources
-import json
 import re
 import sys
 from dataclasses import asdict, dataclass
@@ -11,8 +10,8 @@ from dataclasses import asdict, dataclass
 import click
 from rich.table import Table
 
-from nprdsl.cli.console import console, is_terminal
-from nprdsl.cli.failures import Command
+from nprdsl.cli.console import borderless_table, console, is_terminal, print_json
+from nprdsl.cli.options import command, option
 from nprdsl.grammar import ir
 from nprdsl.grammar.diagnostics import DiagnosticCode, SchemaError
 from nprdsl.grammar.terminal_types import FreeText
@@ -20,7 +19,7 @@ from nprdsl.schema import load, shipped
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SchemaSummary:
     """One schema: `declares` names the terminals that need a type."""
 
     name: str
@@ -31,19 +30,13 @@ class Entry:
     about: str
 
 
-def entries() -> list[Entry]:
-    """All schemas of the package, by name."""
-    return [_entry(name) for name in shipped()]
-
-
-def _entry(name: str) -> Entry:
+def _summary(name: str) -> SchemaSummary:
     source = (importlib.resources.files("nprdsl.grammars") / f"{name}.lark").read_text("utf-8")
     grammar, declares = _grammar(name)
-    forks = {"spawn" if block.item is None else "map" for block in grammar.blocks}
-    joins = {str(block.join) for block in grammar.blocks}
-    return Entry(
-        name, grammar.tags, tuple(sorted(forks)), tuple(sorted(joins)), declares, about(source)
-    )
+    forks = sorted({"spawn" if block.item is None else "map" for block in grammar.blocks})
+    joins = sorted({str(block.join) for block in grammar.blocks})
+    tags = grammar.tags
+    return SchemaSummary(name, tags, tuple(forks), tuple(joins), declares, about(source))
 
 
 def _grammar(name: str) -> tuple[ir.Grammar, tuple[str, ...]]:
@@ -70,44 +63,38 @@ def about(source: str) -> str:
     return re.split(r"(?<=[a-z)\d])\.\s", f"{text} ", maxsplit=1)[0].strip().rstrip(".")
 
 
-@click.command(cls=Command)
-@click.option("--json", "as_json", is_flag=True, help="One JSON array.")
-def schemas(as_json: bool) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchemasOptions:
+    as_json: bool = option(False, "One JSON array.", flag="--json")
+
+
+@command(SchemasOptions)
+def schemas(options: SchemasOptions) -> None:
     """List the schemas that come with the package."""
-    found = entries()
-    if as_json:
-        click.echo(json.dumps([asdict(entry) for entry in found], ensure_ascii=False))
+    summaries = [_summary(name) for name in shipped()]
+    if options.as_json:
+        print_json([asdict(summary) for summary in summaries])
     elif is_terminal(sys.stdout):
-        console().print(_table(found))
+        console().print(_table(summaries))
     else:
-        for entry in found:
-            click.echo(_plain(entry))
+        for summary in summaries:
+            click.echo("\n  ".join(_cells(summary)) + "\n")
 
 
-def _table(found: list[Entry]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 1, 0))
+def _table(summaries: list[SchemaSummary]) -> Table:
+    table = borderless_table(below=1)
     table.add_column("schema", style="cyan", no_wrap=True)
     table.add_column("fork and join", no_wrap=True)
     table.add_column("tags", ratio=2)
     table.add_column("about", ratio=3)
-    for entry in found:
-        table.add_row(entry.name, _kind(entry), " ".join(_opening(entry)), _about(entry))
+    for summary in summaries:
+        table.add_row(*_cells(summary))
     return table
 
 
-def _plain(entry: Entry) -> str:
-    tags = " ".join(_opening(entry))
-    return f"{entry.name}\n  {_kind(entry)}\n  {tags}\n  {_about(entry)}\n"
-
-
-def _kind(entry: Entry) -> str:
-    return f"{', '.join(entry.forks)} / {', '.join(entry.joins)}"
-
-
-def _opening(entry: Entry) -> list[str]:
-    return [tag for tag in entry.tags if not tag.startswith("</")]
-
-
-def _about(entry: Entry) -> str:
-    needs = f" (needs types for {', '.join(entry.declares)})" if entry.declares else ""
-    return entry.about + needs
+def _cells(summary: SchemaSummary) -> tuple[str, str, str, str]:
+    """Name, fork and join, opening tags, what it is."""
+    kind = f"{', '.join(summary.forks)} / {', '.join(summary.joins)}"
+    tags = " ".join(tag for tag in summary.tags if not tag.startswith("</"))
+    needs = f" (needs types for {', '.join(summary.declares)})" if summary.declares else ""
+    return summary.name, kind, tags, summary.about + needs

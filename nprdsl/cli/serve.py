@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 import sys
+from dataclasses import dataclass
 from types import FrameType
 
 import click
 
 from nprdsl.cli.console import working
-from nprdsl.cli.failures import Command, Rejected, told
+from nprdsl.cli.failures import BadResult, as_failure
+from nprdsl.cli.options import argument, command
 
 _SETTINGS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
@@ -18,9 +20,15 @@ class _Stopped(Exception):
     """The command was asked to end."""
 
 
-@click.command(cls=Command, short_help="Serve a model with SGLang.", context_settings=_SETTINGS)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[MODEL] [OPTIONS]...")
-def serve(arguments: tuple[str, ...]) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    arguments: tuple[str, ...] = argument(
+        "[MODEL] [OPTIONS]...", default=(), type=click.UNPROCESSED
+    )
+
+
+@command(ServeOptions, short_help="Serve a model with SGLang.", context_settings=_SETTINGS)
+def serve(options: ServeOptions) -> None:
     """Serve MODEL, a folder or a hub name, with SGLang and all schemas; without MODEL the bundled
     model `arith`.
 
@@ -29,24 +37,25 @@ def serve(arguments: tuple[str, ...]) -> None:
     """
     from nprdsl.runtime.sglang import cpu, launch
 
-    model, options = None, list(arguments)
-    if options and not options[0].startswith("-"):
-        model = options.pop(0)
-    with told(launch.CannotServeError):
-        found = launch.check_installed()
-        made = launch.command(model, options, cuda=cpu.has_cuda())
-        launch.check_port(made.host, made.port)
-    click.echo(f"SGLang {found}: {' '.join(made.chosen)}", err=True)
-    if not made.cuda:
+    model, arguments = None, list(options.arguments)
+    if arguments and not arguments[0].startswith("-"):
+        model = arguments.pop(0)
+    with as_failure(launch.CannotServeError):
+        version = launch.check_installed()
+        server_command = launch.command(model, arguments, cuda=cpu.has_cuda())
+        launch.check_port(server_command.host, server_command.port)
+    click.echo(f"SGLang {version}: {' '.join(server_command.chosen)}", err=True)
+    if not server_command.cuda:
         click.echo("no CUDA: plain torch on the CPU, for tests and small models", err=True)
     signal.signal(signal.SIGTERM, _stop)
-    server = launch.Server(made)
+    server = launch.Server(server_command)
     try:
-        with told(launch.CannotServeError, kind=Rejected), working("starting SGLang"):
+        with as_failure(launch.CannotServeError, kind=BadResult), working("starting SGLang"):
             info = server.ready(lambda: None)
-        click.echo(f"ready: {made.url} (OpenAI: {made.url}/v1), {info.capacity:,} tokens of KV")
+        url = server_command.url
+        click.echo(f"ready: {url} (OpenAI: {url}/v1), {info.capacity:,} tokens of KV")
         code = server.wait()
-        raise Rejected(f"SGLang ended with exit code {code}")
+        raise BadResult(f"SGLang ended with exit code {code}")
     except _Stopped:
         sys.exit(0)
     finally:

@@ -1,8 +1,8 @@
-"""Types of declared terminals from the command line: `--terminals module:name` or a JSON file.
+"""Schemas by name or path, with the types of their declared terminals from `--terminals`.
 
-A JSON file maps terminals to types: a string is a regex, an object a JSON schema, a list the texts
-that are allowed. A module is imported with the working directory on the path; the name is a mapping
-as `nprdsl.load` takes it.
+`--terminals FILE.json` maps terminals to types: a string is a regex, an object a JSON schema, a
+list the texts that are allowed. `--terminals MODULE:NAME` is a mapping as `nprdsl.load` takes it;
+the module is imported with the working directory on the path.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import click
-
-from nprdsl.cli.failures import Failure, reason, told
+from nprdsl.cli.failures import Failure, as_failure, reason
 from nprdsl.cli.files import read_text
 from nprdsl.schema import Schema, SchemaNotFoundError, load
 
 # What the import of somebody's module may raise.
-_RAISED = (
+_IMPORT_ERRORS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -33,12 +31,6 @@ _RAISED = (
     SyntaxError,
     TypeError,
     ValueError,
-)
-
-terminals_option = click.option(
-    "--terminals",
-    metavar="MODULE:NAME|FILE.json",
-    help="Types of the terminals that the schema declares.",
 )
 
 
@@ -65,7 +57,7 @@ def read_types(given: str) -> Mapping[str, object]:
 
 def _from_json(file: str) -> dict[str, object]:
     text = read_text(file)
-    with told(ValueError, about=f"`{file}` is not JSON"):
+    with as_failure(ValueError, about=f"`{file}` is not JSON"):
         types = json.loads(text)
     if not isinstance(types, dict):
         raise Failure(f"`{file}` must be an object that maps terminals to types")
@@ -86,7 +78,7 @@ def _from_module(module: str, name: str) -> Mapping[str, object]:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    with told(*_RAISED, about=f"cannot import `{module}`"):
+    with as_failure(*_IMPORT_ERRORS, about=f"cannot import `{module}`"):
         imported = importlib.import_module(module)
     if name not in vars(imported):
         raise Failure(f"the module `{module}` has no `{name}`")

@@ -1,4 +1,4 @@
-"""The live display, without a model: lanes from events, the linear text, what is on the screen."""
+"""The live display, without a model: its branches, its linear text, what is on the screen."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from rich.console import Console
 
-from nprdsl.cli.lanes import Board, Linear
-from nprdsl.cli.live import Screen
+from nprdsl.cli.live import LiveTrace, Screen
 from nprdsl.structure.events import (
     BranchEndEvent,
     BranchReason,
@@ -84,43 +83,40 @@ def nested() -> list[Event]:
     ],
 )
 def test_the_linear_text_comes_in_order_and_whole(events: list[Event], text: str) -> None:
-    board = Board(VOCABULARY)
-    linear = Linear(board)
+    trace = LiveTrace(VOCABULARY)
     taken = ""
     for event in events:
-        board.follow(event)
-        taken += linear.take()
+        trace.follow(event)
+        taken += trace.settled()
         assert text.startswith(taken)
     assert taken == text
 
 
 def test_the_first_branch_streams_and_the_others_wait() -> None:
-    board = Board(VOCABULARY)
-    linear = Linear(board)
+    trace = LiveTrace(VOCABULARY)
     for event in [fork(0, 1, 2), *write(2, "second"), *write(1, "fi")]:
-        board.follow(event)
-    assert linear.take() == "fi"
+        trace.follow(event)
+    assert trace.settled() == "fi"
     for event in [*write(1, "rst"), done(1)]:
-        board.follow(event)
-    assert linear.take() == "rstsecond"
+        trace.follow(event)
+    assert trace.settled() == "rstsecond"
 
 
 def test_characters_over_several_tokens_are_put_together() -> None:
-    board = Board(VOCABULARY)
-    linear = Linear(board)
+    trace = LiveTrace(VOCABULARY)
     shown = []
     for event in write(0, "é"):
-        board.follow(event)
-        shown.append(linear.take())
+        trace.follow(event)
+        shown.append(trace.settled())
     assert shown == ["", "é"]
 
 
 def test_how_many_branches_are_written_at_once() -> None:
-    board = Board(VOCABULARY)
+    trace = LiveTrace(VOCABULARY)
     live = []
     for event in nested():
-        board.follow(event)
-        live.append(board.live)
+        trace.follow(event)
+        live.append(trace.live)
     assert (max(live), live[-1]) == (3, 0)
 
 
@@ -131,7 +127,7 @@ def screen(events: list[Event], width: int, height: int, every: int = 1) -> tupl
         file=file, width=width, height=height, color_system=None, legacy_windows=False
     )
     frames = []
-    with Screen(console, Board(VOCABULARY), PATTERN) as shown:
+    with Screen(console, LiveTrace(VOCABULARY), PATTERN) as shown:
         for number, event in enumerate(events):
             shown.follow(event)
             if number % every and number < len(events) - 1:
@@ -192,7 +188,7 @@ def test_control_characters_of_a_model_do_not_reach_the_terminal() -> None:
 def test_an_interrupt_leaves_what_was_written() -> None:
     file = io.StringIO()
     console = Console(file=file, width=80, height=20, color_system=None)
-    with pytest.raises(KeyboardInterrupt), Screen(console, Board(VOCABULARY), PATTERN) as shown:
+    with pytest.raises(KeyboardInterrupt), Screen(console, LiveTrace(VOCABULARY), PATTERN) as shown:
         for event in [*write(0, "begun "), fork(0, 1, 2), *write(1, "half a branch")]:
             shown.follow(event)
         raise KeyboardInterrupt
@@ -201,7 +197,7 @@ def test_an_interrupt_leaves_what_was_written() -> None:
 
 def test_a_frame_of_a_long_branch_costs_no_more_than_of_a_short_one() -> None:
     console = Console(file=io.StringIO(), width=80, height=20, color_system=None)
-    with Screen(console, Board(VOCABULARY), PATTERN) as shown:
+    with Screen(console, LiveTrace(VOCABULARY), PATTERN) as shown:
         for event in [fork(0, 1, 2), *write(1, "x " * 20_000)]:
             shown.follow(event)
         seconds = []

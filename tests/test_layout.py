@@ -166,6 +166,16 @@ def test_modules_have_one_subject() -> None:
     assert [entry for entry in long if entry.split(":")[0] not in LONG_MODULES] == []
 
 
+def test_a_public_class_name_stands_once() -> None:
+    """One word, one meaning: `docs/glossary.md`."""
+    homes: dict[str, list[str]] = {}
+    for path in FILES:
+        for node in tree(path).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(str(path))
+    assert {name: paths for name, paths in homes.items() if len(paths) > 1} == {}
+
+
 def test_functions_are_short() -> None:
     functions: list[tuple[Path, ast.FunctionDef | ast.AsyncFunctionDef]] = []
     functions += [*found(ast.FunctionDef), *found(ast.AsyncFunctionDef)]

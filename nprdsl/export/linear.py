@@ -9,8 +9,9 @@ What a context-free grammar cannot say is in `lost`, a sentence each.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from operator import is_
 
 from nprdsl.export.exported import ExportLimits
 from nprdsl.grammar.ir import (
@@ -181,7 +182,8 @@ class _Lineariser:
                     if not over:
                         item, over = self._fix(item, label, value, bound)
                     fixed.append(item)
-                return (node if _same(fixed, items) else Seq(tuple(fixed), span)), over
+                same = all(map(is_, fixed, items))
+                return (node if same else Seq(tuple(fixed), span)), over
             case Ref(rule=rule, span=span):
                 body, over = self._fix(self.sources[rule], label, value, bound)
                 if body is self.sources[rule]:
@@ -328,10 +330,6 @@ def _prune(node: Node, finite: Collection[str]) -> Node | None:
     if isinstance(node, Repeat) and not kept:
         return Seq((), node.span) if node.low == 0 else None
     return rebuilt(node, kept) if len(kept) == len(inner) else None
-
-
-def _same(left: Iterable[Node], right: Iterable[Node]) -> bool:
-    return all(one is other for one, other in zip(left, right, strict=True))
 
 
 def _choice(ways: list[Node], node: Node) -> Node | None:

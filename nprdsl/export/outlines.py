@@ -24,25 +24,14 @@ from nprdsl.export.linear import LinearGrammar
 from nprdsl.export.rust_regex import to_rust
 from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag, TerminalKind
 from nprdsl.grammar.walk import below
-from nprdsl.regular.syntax import (
-    Concat,
-    Regex,
-    Times,
-    Union,
-    concat,
-    literal,
-    parse,
-    union,
-)
+from nprdsl.regular.syntax import Concat, Regex, Times, Union, concat, literal, parse, union
 
 _FIRST_STAND_IN: Final = 0xE000
 _LONGEST: Final = 1_000_000  # characters; outlines-core needs gigabytes for more
 
 
 def to_outlines(
-    linear: Callable[[ExportLimits], LinearGrammar],
-    special: Special,
-    limits: ExportLimits,
+    linear: Callable[[ExportLimits], LinearGrammar], special: Special, limits: ExportLimits
 ) -> Export:
     """`special`: the tags that are special tokens; `Export.stand_ins` names their characters.
 

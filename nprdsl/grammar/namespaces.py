@@ -161,7 +161,7 @@ class Namespaces:
 
     def _load(self, file: Path, imported: Import) -> Namespace | None:
         try:
-            source = _read_cached(file.read_text(encoding="utf-8"), str(file))
+            source = read(file.read_text(encoding="utf-8"), str(file))
         except SchemaError as error:
             self.result.diagnostics.update(dict.fromkeys(error.diagnostics))
             return None
@@ -203,11 +203,6 @@ class Namespaces:
             way = did_you_mean(imported.name, known) or f"`{file}` has " + ", ".join(known)
             self.result.report(code, imported.span, message, way)
         return referent
-
-
-@lru_cache(maxsize=64)
-def _read_cached(text: str, file: str) -> SourceFile:
-    return read(text, file)
 
 
 @lru_cache(maxsize=4)

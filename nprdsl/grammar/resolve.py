@@ -24,10 +24,7 @@ from nprdsl.grammar.terminal_types import TerminalType
 from nprdsl.grammar.walk import children
 
 START = "start"
-_JOINS = {
-    ConstructKind.REDUCE: ir.JoinKind.REDUCE,
-    ConstructKind.REREAD: ir.JoinKind.REREAD,
-}
+_JOINS = {ConstructKind.REDUCE: ir.JoinKind.REDUCE, ConstructKind.REREAD: ir.JoinKind.REREAD}
 # What is wrong with a construct that has no partner in its sequence, and the way out.
 _UNPAIRED = {
     DiagnosticCode.JOIN_WITHOUT_FORK: (

@@ -13,18 +13,7 @@ from itertools import combinations
 
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Span
 from nprdsl.grammar.first_follow import BLANK, END, PASS, FirstFollow, Symbols, then
-from nprdsl.grammar.ir import (
-    Alt,
-    Field,
-    ForkNode,
-    Literal,
-    MapNode,
-    Node,
-    Ref,
-    Repeat,
-    Seq,
-    Tag,
-)
+from nprdsl.grammar.ir import Alt, Field, ForkNode, Literal, MapNode, Node, Ref, Repeat, Seq, Tag
 from nprdsl.grammar.walk import Rules, all_nodes, bodies, children, references, rule_heights
 
 

@@ -207,11 +207,7 @@ def _head(item: OutlineItem) -> str:
 
 PAD, GAP, HEAD, PILL, BAR, SHADOW = 10, 8, 24, 24, 28, 5
 STAGES = {OutlineKind.MAP: TINTS[0], OutlineKind.FORK: TINTS[1], OutlineKind.JOIN: TINTS[2]}
-WORDS = {
-    WordKind.TAG: TINTS[4],
-    WordKind.LITERAL: PLAIN,
-    WordKind.TERMINAL: (PAPER, LINE),
-}
+WORDS = {WordKind.TAG: TINTS[4], WordKind.LITERAL: PLAIN, WordKind.TERMINAL: (PAPER, LINE)}
 
 
 @dataclass(frozen=True)

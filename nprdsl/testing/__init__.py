@@ -19,13 +19,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from nprdsl.testing.fuzzing import FuzzFailure, FuzzReport, Property, PropertyError, fuzz
-from nprdsl.testing.mutations import (
-    Mutation,
-    MutationKind,
-    all_mutations,
-    mutated,
-    mutations,
-)
+from nprdsl.testing.mutations import Mutation, MutationKind, all_mutations, mutated, mutations
 from nprdsl.testing.reference import ReferenceReading, derive
 from nprdsl.testing.schemas import schemas
 from nprdsl.testing.tokens import byte_vocabulary, straddling_merges, token_traces, tokenise

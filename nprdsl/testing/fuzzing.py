@@ -71,11 +71,7 @@ class FuzzReport:
 
 
 def fuzz(
-    schema: Schema,
-    examples: int = 1000,
-    progress: FuzzProgress | None = None,
-    *,
-    start: int = 0,
+    schema: Schema, examples: int = 1000, progress: FuzzProgress | None = None, *, start: int = 0
 ) -> FuzzReport:
     """Run all properties of `schema` on that many random traces; the first failure is shrunk.
 

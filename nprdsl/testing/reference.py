@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -135,16 +135,19 @@ class ReferenceReading:
                 inner = [t for o in node.options for t in self._read(o, start, before, depth)]
                 return _distinct(Tree(node, start, tree.end, (tree,)) for tree in inner)
             case ir.Repeat():
-                return self._repeat(node, start, before, depth)
-            case ir.MapNode():
-                inner = self._read(node.node, start, before, depth)
-                trees = [Tree(node, start, tree.end, (tree,)) for tree in inner]
-                return [tree for tree in trees if self._labels_differ(node.block, tree)]
+
+                def turn(at: int, _: int) -> list[Tree]:
+                    return self._read(node.node, at, before, depth)
+
+                return self._turns(node, start, node.low, node.high, turn)
             case ir.ForkNode():
                 return self._fork(node, start, before, depth)
-            case ir.JoinNode():
+            case ir.MapNode() | ir.JoinNode():
                 inner = self._read(node.node, start, before, depth)
-                return [Tree(node, start, tree.end, (tree,)) for tree in inner]
+                trees = [Tree(node, start, tree.end, (tree,)) for tree in inner]
+                if isinstance(node, ir.JoinNode):
+                    return trees
+                return [tree for tree in trees if self._labels_differ(node.block, tree)]
 
     def _leaf_ends(self, node: ir.Tag | ir.Literal | ir.Field, start: int) -> list[int]:
         """Where the leaf can end, longest first; notes a refusal when it cannot stand here."""
@@ -185,24 +188,33 @@ class ReferenceReading:
             )
         return partial
 
-    def _repeat(
-        self, node: ir.Repeat, start: int, before: tuple[Tree, ...], depth: int
+    def _turns(
+        self,
+        node: ir.Repeat | ir.ForkNode,
+        start: int,
+        low: int,
+        high: int | None,
+        read: Callable[[int, int], list[Tree]],
     ) -> list[Tree]:
+        """Every reading of `low` to `high` turns; `read` reads one at an offset, by its number."""
         results: list[Tree] = []
         partial = [Tree(node, start, start)]
         while partial:
             count = len(partial[0].children)
-            if count >= node.low:
+            if count >= low:
                 results = partial + results
-            if count == node.high:
-                self._note_surplus(node.node, partial)
+            if count == high:
                 break
             partial = _distinct(
                 so_far.followed_by(tree)
                 for so_far in partial
-                for tree in self._read(node.node, so_far.end, before, depth)
-                if tree.end > so_far.end or count < node.low
+                for tree in read(so_far.end, count)
+                if tree.end > so_far.end or count < low
             )
+        turn = node.branch if isinstance(node, ir.ForkNode) else node.node
+        for tree in partial:  # with `high` turns
+            if self._opens(turn, tree.end):
+                self._surplus.add(self._after_blank(tree.end))
         return _distinct(results)
 
     def _fork(
@@ -212,8 +224,13 @@ class ReferenceReading:
             self._refuse(start)
             return []
         block = node.block
-        if block.item is None:
-            return self._spread(node, start, depth)
+        if block.item is None:  # as many branches as there are, within the bounds
+
+            def branch(at: int, count: int) -> list[Tree]:
+                read = self._branch if count < block.low else self._read_branch
+                return read(node, at, depth)
+
+            return self._turns(node, start, block.low, block.high, branch)
         partial = [Tree(node, start, start)]
         for values in bound_of_items(self._text, block, before):
             partial = [
@@ -227,32 +244,8 @@ class ReferenceReading:
                 self._miscounted.add(self._after_blank(tree.end))
         return partial
 
-    def _spread(self, node: ir.ForkNode, start: int, depth: int) -> list[Tree]:
-        """A fork by count: as many branches as there are, within its bounds."""
-        block = node.block
-        results: list[Tree] = []
-        partial = [Tree(node, start, start)]
-        for count in range(len(self._tag_starts) + 1):
-            if count >= block.low:
-                results = partial + results
-            if count == block.high:
-                self._note_surplus(node.branch, partial)
-                break
-            read = self._branch if count < block.low else self._read_branch
-            partial = _distinct(
-                so_far.followed_by(tree)
-                for so_far in partial
-                for tree in read(node, so_far.end, depth)
-            )
-        return _distinct(results)
-
     def _read_branch(self, node: ir.ForkNode, start: int, depth: int) -> list[Tree]:
         return self._read(node.branch, start, (), depth + 1)
-
-    def _note_surplus(self, node: ir.Node, complete: list[Tree]) -> None:
-        for tree in complete:
-            if self._opens(node, tree.end):
-                self._surplus.add(self._after_blank(tree.end))
 
     def _branch(self, node: ir.ForkNode, start: int, depth: int) -> list[Tree]:
         trees = self._read_branch(node, start, depth)

@@ -122,11 +122,8 @@ class _SchemaAuthor:
         kind = self._pick("element", "block", "optional", "repeat", "choice", "spawn")
         match kind:
             case "optional":
-                return (
-                    f"[{self._element(depth - 1)}]"
-                    if self._one_in(2)
-                    else (f"{self._element(depth - 1)}?")
-                )
+                form = "[{}]" if self._one_in(2) else "{}?"
+                return form.format(self._element(depth - 1))
             case "repeat":
                 repeat = self._pick("*", "+", "~1..3", "~2", "~0..2")
                 return f"{self._element(depth - 1)}{repeat}"

@@ -10,27 +10,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from random import Random
-from typing import Protocol
 
 from hypothesis import reject
 from hypothesis import strategies as st
 
 from nprdsl.grammar import ir
+from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.testing.reference import Tree, bound_fields, derive, items_of, tag_pattern
 from nprdsl.testing.traces import Spacing, traces
 from nprdsl.tokens.vocabulary import Vocabulary
 
 END_OF_SEQUENCE = "<|end|>"
-
-
-class HasVocabulary(Protocol):
-    """A bound schema, as far as this module needs one."""
-
-    @property
-    def grammar(self) -> ir.Grammar: ...
-
-    @property
-    def vocabulary(self) -> Vocabulary: ...
 
 
 def byte_vocabulary(special: Iterable[str] = (), merges: Iterable[str | bytes] = ()) -> Vocabulary:
@@ -57,7 +47,7 @@ def straddling_merges(tags: Iterable[str]) -> tuple[str, ...]:
 
 
 def token_traces(
-    bound: HasVocabulary,
+    bound: BoundSchema,
     *,
     max_items: int = 4,
     max_depth: int = 2,
@@ -88,11 +78,7 @@ def token_traces(
 
 
 def tokenise(
-    grammar: ir.Grammar,
-    vocabulary: Vocabulary,
-    text: str,
-    *,
-    seed: int = 0,
+    grammar: ir.Grammar, vocabulary: Vocabulary, text: str, *, seed: int = 0
 ) -> tuple[int, ...] | None:
     """Ids of a text; None where the vocabulary cannot spell it. Seed 0 cuts where it must only.
 

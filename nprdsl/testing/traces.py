@@ -64,7 +64,7 @@ def traces(
     bounds. `text` replaces the built-in free text; texts that hold a tag, or are blank, are not
     used.
     """
-    facts = _facts_of(schema.grammar)
+    facts = _GrammarFacts(schema.grammar)
     if text is None:
         text = free_text(schema.grammar.tags)
     else:
@@ -78,34 +78,28 @@ def traces(
     return legal()
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class _GrammarFacts:
     """What all traces of one grammar are drawn with: a pattern of its tags, the heights of its
     rules (see `rule_heights`), the rules that can reach a fork or themselves, and a strategy for
     each regular or typed terminal."""
 
-    grammar: ir.Grammar
-    tags: re.Pattern[str]
-    heights: dict[str, int]
-    deepening: frozenset[str]
-    values: dict[str, st.SearchStrategy[str]]
+    def __init__(self, grammar: ir.Grammar) -> None:
+        rules = bodies(grammar.rules)
+        reached = {name: below(name, rules) for name in rules}
+        opening = {n for n, used in reached.items() if n in used or holds_fork(rules[n])}
+        self.grammar = grammar
+        self.tags = tag_pattern(grammar.tags)
+        self.heights = rule_heights(rules)
+        self.deepening = {name for name, used in reached.items() if opening & {name, *used}}
+        self.values = {
+            name: _values(terminal, grammar.tags)
+            for name, terminal in grammar.terminals.items()
+            if terminal.kind in (ir.TerminalKind.REGULAR, ir.TerminalKind.TYPED)
+        }
 
     def deepens(self, node: ir.Node) -> bool:
         """Whether the node can open a fork, or a rule that can hold itself."""
         return holds_fork(node) or not self.deepening.isdisjoint(references(node))
-
-
-def _facts_of(grammar: ir.Grammar) -> _GrammarFacts:
-    rules = bodies(grammar.rules)
-    reached = {name: below(name, rules) for name in rules}
-    opening = {name for name, used in reached.items() if name in used or holds_fork(rules[name])}
-    deepening = frozenset(name for name, used in reached.items() if opening & {name, *used})
-    values = {
-        name: _values(terminal, grammar.tags)
-        for name, terminal in grammar.terminals.items()
-        if terminal.kind in (ir.TerminalKind.REGULAR, ir.TerminalKind.TYPED)
-    }
-    return _GrammarFacts(grammar, tag_pattern(grammar.tags), rule_heights(rules), deepening, values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,6 @@ from nprdsl.trainers.data.problems import Problem
 
 LARGEST: Final = 99_999
 _WITH_CARRY: Final = "0123456789ABCDEFGHIJ"
-MOST: Final = 8  # parts of a flat question that are trained
 _PRODUCT: Final = ":"  # between the number of a step and its result
 _MULTIPLE: Final = ";"
 
@@ -329,43 +328,36 @@ class DocumentKind(StrEnum):
     FLAWED = "flawed"
 
 
-@dataclass(frozen=True, slots=True)
-class CorpusWeights:
-    """How often a document is of each kind. The first `short` of all have two parts."""
-
-    drill: float = 0.4
-    plain: float = 0.15
-    legal: float = 0.2
-    flawed: float = 0.25
-    short: float = 0.3
+_WEIGHTS: Final = {
+    DocumentKind.DRILL: 0.4,
+    DocumentKind.PLAIN: 0.15,
+    DocumentKind.LEGAL: 0.2,
+    DocumentKind.FLAWED: 0.25,
+}
+_SHORT: Final = 0.3  # of all documents, the first, have questions of two parts
 
 
-def write_corpus(
-    file: Path, count: int, seed: int, weights: CorpusWeights = CorpusWeights()
-) -> None:
+def write_corpus(file: Path, count: int, seed: int) -> None:
     """`count` documents as rows of prompt and trace: what the model reads before any stage.
 
     Drills in adding, solutions without tags, traces, and traces with a flaw, as a half-taught
     writer makes them; short ones first. So the base model can do some of the arithmetic, and writes
     the format wrong half of the time: what the stages are there to mend.
     """
-    rows = enumerate(_documents(count, seed, weights))
+    rows = enumerate(_documents(count, seed))
     write_json_lines(
         file, ({"id": f"{kind}-{n}", "prompt": p, "trace": t} for n, (kind, p, t) in rows)
     )
 
 
-def _documents(
-    count: int, seed: int, weights: CorpusWeights
-) -> Iterator[tuple[DocumentKind, str, str]]:
+def _documents(count: int, seed: int) -> Iterator[tuple[DocumentKind, str, str]]:
     rng = random.Random(seed)
-    kinds = [weights.drill, weights.plain, weights.legal, weights.flawed]
     for number in range(count):
-        (kind,) = rng.choices(list(DocumentKind), weights=kinds)
+        (kind,) = rng.choices(list(_WEIGHTS), weights=list(_WEIGHTS.values()))
         if kind is DocumentKind.DRILL:
             yield kind, *_drill(rng)
             continue
-        asked = flat(rng, 2) if number < weights.short * count else question(rng, TRAINED)
+        asked = flat(rng, 2) if number < _SHORT * count else question(rng, TRAINED)
         match kind:
             case DocumentKind.PLAIN:
                 yield kind, asked.prompt, asked.plain

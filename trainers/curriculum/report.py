@@ -21,10 +21,9 @@ from nprdsl.trainers.curriculum.recipe import (
     CurriculumFolder,
     StageModel,
 )
-from nprdsl.trainers.evaluate.comparing import Difference, compare
+from nprdsl.trainers.evaluate.comparing import compare
 from nprdsl.trainers.evaluate.figures import Figures, figures
 from nprdsl.trainers.evaluate.reports import EvaluationReport, read_report
-from nprdsl.trainers.evaluate.samples import Sample
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,15 +97,11 @@ def _differences(reports: Mapping[str, Sequence[EvaluationReport]]) -> Iterator[
     yield "| accuracy | from | to | difference | 95 % interval (paired bootstrap) |"
     yield "|---|---:|---:|---:|---:|"
     for one, other in _COMPARED:
-        gap = _accuracy_gap(reports[one][0], reports[other][0])
+        (pair,) = compare(((one, reports[one][0]), (other, reports[other][0])))
+        gap = next(d for d in pair.differences if d.figure == "accuracy")
         low, high = 100 * gap.gap.low, 100 * gap.gap.high
         cells = f"{100 * gap.first:.1f} | {100 * gap.other:.1f} | {100 * gap.gap.value:+.1f}"
         yield f"| {one} to {other} | {cells} | {low:+.1f} to {high:+.1f} |"
-
-
-def _accuracy_gap(one: EvaluationReport, other: EvaluationReport) -> Difference:
-    (pair,) = compare((("one", one), ("other", other)))
-    return next(d for d in pair.differences if d.figure == "accuracy")
 
 
 def _by_parts(folder: CurriculumFolder) -> Iterator[str]:
@@ -122,15 +117,11 @@ def _by_parts(folder: CurriculumFolder) -> Iterator[str]:
     kinds = {f"{n} parts": f"flat-{n}-" for n in _PARTS}
     for title, kind in {**kinds, "dependent": "dependent-", "nested": "nested-"}.items():
         if samples := [s for s in every if s.problem.startswith(kind)]:
-            yield f"| {title} | {_figures_line(samples)} |"
-
-
-def _figures_line(samples: Sequence[Sample]) -> str:
-    f = figures(samples)
-    return (
-        f"{100 * f.accuracy.value:.1f} | {f.tokens.value:.0f} | "
-        f"{f.critical_path.value:.0f} | {f.degree.value:.2f} | {f.problems}"
-    )
+            f = figures(samples)
+            yield (
+                f"| {title} | {100 * f.accuracy.value:.1f} | {f.tokens.value:.0f} | "
+                f"{f.critical_path.value:.0f} | {f.degree.value:.2f} | {f.problems} |"
+            )
 
 
 def _speed(folder: CurriculumFolder) -> Iterator[str]:

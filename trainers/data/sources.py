@@ -85,10 +85,10 @@ def excerpt(value: Any) -> str:
     """How a row begins, on one line."""
     if isinstance(value, bytes):
         text = value.decode("utf-8", "replace")
+    elif isinstance(value, str):
+        text = value
     else:
-        text = (
-            value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-        )
+        text = json.dumps(value, ensure_ascii=False, default=str)
     line = " ".join(text.split())
     return line if len(line) <= EXCERPT else line[: EXCERPT - 1] + "…"
 
@@ -165,10 +165,6 @@ def _numbered(name: str, values: Iterable[Any]) -> RawRows:
 # -- datasets --------------------------------------------------------------------------------------
 
 
-def _was_saved(path: Path) -> bool:
-    return any((path / name).exists() for name in _SAVED)
-
-
 def _dataset(name: str, location: str | Path, split: str, subset: str) -> RawRows:
     try:
         import datasets
@@ -178,7 +174,7 @@ def _dataset(name: str, location: str | Path, split: str, subset: str) -> RawRow
         raise SourceError(f"cannot load `{name}`: {reason}")
     try:
         with _quiet():
-            if isinstance(location, Path) and _was_saved(location):
+            if isinstance(location, Path) and any((location / name).exists() for name in _SAVED):
                 dataset = datasets.load_from_disk(str(location))
             else:
                 dataset = datasets.load_dataset(str(location), None if subset == AUTO else subset)
@@ -195,19 +191,15 @@ def _dataset(name: str, location: str | Path, split: str, subset: str) -> RawRow
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No progress bars of `datasets` inside the block."""
-    from datasets.utils import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
+    from datasets import utils
 
-    hidden = are_progress_bars_disabled()
-    disable_progress_bars()
+    hidden = utils.are_progress_bars_disabled()
+    utils.disable_progress_bars()
     try:
         yield
     finally:
         if not hidden:
-            enable_progress_bars()
+            utils.enable_progress_bars()
 
 
 def _why_not(name: str) -> str | None:

@@ -87,8 +87,7 @@ def judged(
 ) -> Sample:
     """A result as a sample of the problem."""
     graph = None if result.trace is None else result.trace.graph
-    legal = result.trace is not None
-    return _sample(problem, number, mode, result, graph, result.usage, legal, wall_s, fallback)
+    return _sample(problem, number, mode, result, graph, result.usage, wall_s, fallback)
 
 
 def judged_freely(
@@ -108,16 +107,15 @@ def judged_freely(
         graph: ExecutionGraph | None = bound.parse((*prompt, *ids), prompt=len(prompt)).graph
     except TraceError:
         graph = None
-    legal = graph is not None and completion.finish is EndReason.COMPLETED
     usage = Usage(len(prompt), len(ids), 0, len(ids), len(ids), time_s)
-    return _sample(problem, number, Mode.FREE, completion, graph, usage, legal, wall_s, fallback)
+    return _sample(problem, number, Mode.FREE, completion, graph, usage, wall_s, fallback)
 
 
 def unanswered(problem: Problem, number: int, mode: Mode, error: str) -> Sample:
     """A sample that could not be run."""
     nothing = Completion((), "", (), (), EndReason.FAILED, error)
     usage = Usage(0, 0, 0, 0, 0, 0.0)
-    return _sample(problem, number, mode, nothing, None, usage, False, 0.0, Fallback.NONE)
+    return _sample(problem, number, mode, nothing, None, usage, 0.0, Fallback.NONE)
 
 
 def _sample(
@@ -127,18 +125,18 @@ def _sample(
     written: Result | Completion,
     graph: ExecutionGraph | None,
     usage: Usage,
-    legal: bool,
     wall_s: float,
     fallback: Fallback,
 ) -> Sample:
     text, ids, error = written.text, written.token_ids, written.error
+    whole = mode is not Mode.FREE or written.finish is EndReason.COMPLETED
     return Sample(
         problem=problem.id,
         number=number,
         mode=mode,
         answer=answer_of(text, fallback) or "",
         right=not error and is_right(text, problem.answer, fallback, problem.choices),
-        legal=legal,
+        legal=whole and graph is not None,
         forks=wide_forks(graph),
         tokens=usage.total,
         sampled_tokens=usage.sampled_tokens,

@@ -6,7 +6,7 @@ batch, computed once (arXiv:2512.07461, eq. 5); GRPO and DAPO divide by the grou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -29,20 +29,13 @@ def batch_normalised(rewards: Sequence[float], groups: Sequence[int]) -> Floats:
 def group_normalised(rewards: Sequence[float], groups: Sequence[int]) -> Floats:
     """(R - mean of the group) / std of the group: arXiv:2503.14476, eq. 9; [N]."""
     values, means = _means(rewards, groups)
-    spreads = np.empty(len(values))
-    for members in _members(groups):
-        spreads[members] = values[members].std()
-    return _divided(values - means, spreads)
+    return _divided(values - means, _by_group(values, groups, np.std))
 
 
 def informative(rewards: Sequence[float], groups: Sequence[int]) -> NDArray[np.bool_]:
     """Dynamic sampling (arXiv:2503.14476, eq. 11): the samples of groups whose rewards are not all
     equal; the others teach nothing. bool [N]."""
-    values = np.asarray(rewards, np.float64)
-    kept = np.zeros(len(values), np.bool_)
-    for members in _members(groups):
-        kept[members] = np.ptp(values[members]) > EPSILON
-    return kept
+    return _by_group(np.asarray(rewards, np.float64), groups, np.ptp) > EPSILON
 
 
 def overlong(length: int, limit: int, buffer: int, factor: float = 1.0) -> float:
@@ -60,20 +53,19 @@ def _means(rewards: Sequence[float], groups: Sequence[int]) -> tuple[Floats, Flo
         raise ValueError(f"there are {len(values)} rewards, but {len(groups)} group numbers")
     if not np.isfinite(values).all():
         raise ValueError(f"reward {int(np.flatnonzero(~np.isfinite(values))[0])} is not finite")
-    means = np.empty(len(values))
-    for members in _members(groups):
-        means[members] = values[members].mean()
-    return values, means
+    return values, _by_group(values, groups, np.mean)
 
 
-def _members(groups: Sequence[int]) -> list[NDArray[np.intp]]:
-    numbers = np.asarray(groups)
-    return [np.flatnonzero(numbers == group) for group in np.unique(numbers)]
+def _by_group(values: Floats, groups: Sequence[int], of: Callable[[Floats], np.float64]) -> Floats:
+    """For every sample what `of` gives for the values of its group, [N]."""
+    numbers, figures = np.asarray(groups), np.empty(len(values))
+    for group in np.unique(numbers):
+        members = numbers == group
+        figures[members] = of(values[members])
+    return figures
 
 
 def _divided(differences: Floats, spreads: Floats) -> Floats:
     """0 where nothing differs, rather than rounding errors blown up."""
-    quotients: Floats = np.where(
-        spreads > EPSILON, differences / np.maximum(spreads, EPSILON), np.zeros_like(differences)
-    )
-    return quotients
+    zeros = np.zeros_like(differences)
+    return np.divide(differences, spreads, out=zeros, where=spreads > EPSILON)

@@ -115,12 +115,9 @@ class Order:
     def span(self, begin: int, count: int) -> list[int]:
         """`count` rows from place `begin` of all passes on."""
         places = range(begin, begin + count)
-        return [self._pass(at // self.rows)[at % self.rows] for at in places]
-
-    def _pass(self, number: int) -> tuple[int, ...]:
         if not self.shuffled:
-            return tuple(range(self.rows))
-        return _shuffled(self.rows, self.seed, number)
+            return [at % self.rows for at in places]
+        return [_shuffled(self.rows, self.seed, at // self.rows)[at % self.rows] for at in places]
 
 
 @lru_cache(maxsize=4)

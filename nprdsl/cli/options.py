@@ -33,16 +33,16 @@ AT_LEAST_0: Final = click.IntRange(0)
 AT_LEAST_1: Final = click.IntRange(1)
 
 
-class Parsed(click.ParamType[Value]):
+class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
     """A value that `read` makes from its text; a ValueError of `read` says what is wrong."""
 
-    def __init__(self, name: str, read: Callable[[str], Value]) -> None:
+    def __init__(self, name: str, read: Callable[[str], object]) -> None:
         self.name = name
         self._read = read
 
-    def convert(self, value: Any, param: object, ctx: object) -> Value:
+    def convert(self, value: Any, param: object, ctx: object) -> Any:
         if not isinstance(value, str):  # a default, which is a value already
-            return value  # type: ignore[no-any-return]
+            return value
         try:
             return self._read(value)
         except ValueError as error:
@@ -137,6 +137,8 @@ def _parameter(
     else:  # for click even None is a default
         given |= {"required": False, "default": default}
     if kind is click.Argument:
+        if many:
+            given.pop("default", None)  # click's own is ()
         return kind([name], nargs=-1 if many else 1, **given)
     flag = given.pop("flag", f"--{name.replace('_', '-')}")
     if value_type is bool:

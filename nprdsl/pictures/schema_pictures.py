@@ -253,17 +253,8 @@ class _Container(_Box):
         fill, stroke = self.tint
         width, height = self.width - self.copies * SHADOW, self.height - self.copies * SHADOW
         for copy in range(self.copies, -1, -1):
-            at = copy * SHADOW
-            drawing.rect(
-                x + at,
-                y + at,
-                width,
-                height,
-                fill=fill,
-                stroke=stroke,
-                radius=6,
-                dashed=self.dashed,
-            )
+            corner, dashed = (x + copy * SHADOW, y + copy * SHADOW), self.dashed
+            drawing.rect(*corner, width, height, fill=fill, stroke=stroke, radius=6, dashed=dashed)
         _heading(drawing, x + PAD, y, self.item.name, self.item.note)
         y += HEAD if _has_heading(self.item) else PAD
         for part in self.parts:

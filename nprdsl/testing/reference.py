@@ -280,7 +280,8 @@ class ReferenceReading:
         if index == len(self._tag_starts):
             return False
         at = self._tag_starts[index]
-        return self._text[at : self._tag_end[at]] in first_tags(self._grammar, node)
+        tags, _ = _first(self._grammar, node, frozenset())
+        return self._text[at : self._tag_end[at]] in tags
 
     def _after_blank(self, start: int) -> int:
         rest = self._text[start:]
@@ -299,14 +300,10 @@ def tag_pattern(tags: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(spelled) or r"(?!)")
 
 
-_PATTERNS: dict[str, re.Pattern[str]] = {}
-
-
+@lru_cache
 def value_pattern(terminal: ir.Terminal) -> re.Pattern[str]:
     """The compiled pattern of a regular or typed terminal."""
-    if terminal.pattern not in _PATTERNS:
-        _PATTERNS[terminal.pattern] = re.compile(terminal.pattern, re.ASCII)
-    return _PATTERNS[terminal.pattern]
+    return re.compile(terminal.pattern, re.ASCII)
 
 
 def value_of(text: str, leaf: Tree) -> str:
@@ -366,16 +363,10 @@ def is_field(node: ir.Node, *kinds: ir.TerminalKind) -> bool:
     return isinstance(node, ir.Field) and node.terminal.kind in kinds
 
 
-def first_tags(grammar: ir.Grammar, node: ir.Node) -> frozenset[str]:
-    """The tags that can come first in `node`, past glue and fields."""
-    tags, _ = _first(grammar, node, frozenset())
-    return tags
-
-
 def _first(
     grammar: ir.Grammar, node: ir.Node, inside: frozenset[str]
 ) -> tuple[frozenset[str], bool]:
-    """First tags, and whether the node can stand without any tag."""
+    """The tags that can come first in `node`, past glue and fields, and whether it needs none."""
     none: frozenset[str] = frozenset()
     match node:
         case ir.Tag():

@@ -165,6 +165,6 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        place = Span(str(path), 1, 1, 1, 1)
+        span = Span(str(path), 1, 1, 1, 1)
         message = f"the file is not UTF-8 text (byte {error.start})"
-        raise SchemaError([Diagnostic(DiagnosticCode.SYNTAX, place, message)]) from error
+        raise SchemaError([Diagnostic(DiagnosticCode.SYNTAX, span, message)]) from error

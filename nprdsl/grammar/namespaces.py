@@ -99,7 +99,9 @@ class Namespaces:
         for declaration in source.declarations:
             if isinstance(declaration, Directive):
                 if not stem:
-                    self._refuse_directive(declaration)
+                    message = f"`{declaration.keyword}` has no meaning in a schema"
+                    way = _REFUSED_DIRECTIVES[declaration.keyword]
+                    self.result.unsupported(declaration.span, message, way)
                 continue
             name = declaration.alias if isinstance(declaration, Import) else declaration.name
             if name in names:
@@ -118,10 +120,6 @@ class Namespaces:
         if not stem:
             self.result.declared.update(namespace.declared)
         return namespace
-
-    def _refuse_directive(self, directive: Directive) -> None:
-        message = f"`{directive.keyword}` has no meaning in a schema"
-        self.result.unsupported(directive.span, message, _REFUSED_DIRECTIVES[directive.keyword])
 
     def _duplicate(self, name: str, span: Span, first: Span) -> None:
         self.result.report(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -44,12 +44,7 @@ def render_diagnostic(diagnostic: Diagnostic, sources: Mapping[str, str]) -> str
 
 def render_trace_error(error: TraceError, text: str, *, file: str = "trace") -> str:
     """Every violation of `error` in the trace `text`, and their number."""
-    return render_violations(error.violations, text, file=file)
-
-
-def render_violations(violations: Iterable[Violation], text: str, *, file: str = "trace") -> str:
-    """Violations one after another, and their number."""
-    return _counted([render_violation(v, text, file=file) for v in violations])
+    return _counted([render_violation(v, text, file=file) for v in error.violations])
 
 
 def render_violation(violation: Violation, text: str, *, file: str = "trace") -> str:

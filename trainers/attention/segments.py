@@ -162,18 +162,15 @@ def flash(
     return attended
 
 
-def fastest() -> Kernel:
-    """The best kernel that is installed."""
-    return flash if importlib.util.find_spec("flash_attn") is not None else in_turn
-
-
 # -- a model's attention ---------------------------------------------------------------------------
 
 
 def register(kernel: Kernel | None = None) -> str:
     """Makes this attention known to Hugging Face models; gives its name, for
-    `attn_implementation`. The forward of such a model needs the argument `segments`, the plan."""
-    run = kernel or fastest()
+    `attn_implementation`. The forward of such a model needs the argument `segments`, the plan. By
+    default the kernel is the fastest that is installed."""
+    installed = flash if importlib.util.find_spec("flash_attn") is not None else in_turn
+    run = kernel or installed
 
     def attention(
         module: torch.nn.Module,

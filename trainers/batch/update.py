@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -92,8 +91,9 @@ class Updater:
         self.model.train()
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        for number, rows in enumerate(forwards):
-            with self._synchronised(last=number == len(forwards) - 1):
+        for number, rows in enumerate(forwards, 1):
+            last = number == len(forwards)  # with it gradients travel between processes, once
+            with self.accelerator.accumulate() if last else self.accelerator.no_sync(self.model):
                 value += self._backward(batch, rows, loss, total, logprobs)
         check(logprobs)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip)
@@ -132,12 +132,6 @@ class Updater:
         for index, part in zip(order, parts, strict=True):
             logprobs[index] = part
         return float(value.detach())
-
-    def _synchronised(self, *, last: bool) -> Any:
-        """Gradients travel between processes once, with the last forward."""
-        if last:
-            return self.accelerator.accumulate()
-        return self.accelerator.no_sync(self.model)
 
     def _sum(self, value: float) -> float:
         """The sum over all processes."""

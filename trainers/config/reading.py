@@ -7,7 +7,7 @@ every fault at once with a way out of each.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -34,20 +34,12 @@ def read_config(kind: type[Config], path: Path, changes: Sequence[str] = ()) -> 
         raise ConfigError(f"`{path}` is not TOML: {error}") from error
     for change in changes:
         _change(data, change)
-    return checked(kind, data, str(path))
-
-
-def checked(kind: type[Config], data: Mapping[str, Any], name: str) -> Config:
-    """The configuration that some values are; `name` is told with the faults.
-
-    Raises ConfigError.
-    """
     try:
         return kind.model_validate(data)
     except ValidationError as error:
         faults = [_fault(kind, fault) for fault in error.errors()]
         lines = "".join(f"\n  {fault}" for fault in faults)
-        raise ConfigError(f"`{name}` cannot be used:{lines}") from error
+        raise ConfigError(f"`{path}` cannot be used:{lines}") from error
 
 
 def _change(data: dict[str, Any], change: str) -> None:

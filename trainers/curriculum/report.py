@@ -47,19 +47,10 @@ _COLUMNS: Final[Mapping[str, tuple[_Column, str]]] = {
 def write_report(folder: CurriculumFolder, seconds: float) -> tuple[Path, Path]:
     """Writes `report.md` and `curves.svg` into the folder of the curriculum."""
     reports = {stage.name: _reports(folder, stage) for stage in STAGES}
-    parts = [
-        *_table(reports),
-        "",
-        *_differences(reports),
-        "",
-        *_by_parts(folder),
-        "",
-        *_speed(folder),
-        "",
-        f"All of it took {seconds / 60:.0f} minutes.",
-    ]
+    took = [f"All of it took {seconds / 60:.0f} minutes."]
+    parts = (_table(reports), _differences(reports), _by_parts(folder), _speed(folder), took)
     table, picture = folder.path / "report.md", folder.path / "curves.svg"
-    table.write_text("\n".join(parts) + "\n", encoding="utf-8")
+    table.write_text("\n\n".join(map("\n".join, parts)) + "\n", encoding="utf-8")
     draw(folder, picture)
     return table, picture
 

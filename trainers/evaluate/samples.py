@@ -6,7 +6,6 @@ A sample that could not be run, or that failed, is a sample too: it is wrong, an
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -144,7 +143,7 @@ def _sample(
         time_s=usage.time_s,
         wall_s=wall_s,
         finish=written.finish,
-        trace=_digest(ids) if ids else "",
+        trace=hashlib.sha256(repr(tuple(ids)).encode()).hexdigest()[:16] if ids else "",
         text=text,
         error=error,
     )
@@ -160,7 +159,3 @@ def seeded(sampling: Sampling, seed: int, problem: Problem, number: int) -> Samp
 def wide_forks(graph: ExecutionGraph | None) -> int:
     """Forks into two or more branches (arXiv:2512.07461, eq. 8)."""
     return 0 if graph is None else sum(len(fork.after) >= 2 for fork in graph.forks)
-
-
-def _digest(ids: Sequence[int]) -> str:
-    return hashlib.sha256(repr(tuple(ids)).encode()).hexdigest()[:16]

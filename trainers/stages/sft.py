@@ -10,7 +10,7 @@ reason.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from nprdsl.masks.bound_schema import BoundSchema
@@ -26,8 +26,6 @@ from nprdsl.trainers.objective.losses import sft
 from nprdsl.trainers.run.session import Notify, Session, Setup, Watch, no_notice, prepare, unwatched
 from nprdsl.trainers.stages.data import Order, list_rejected, own_share, section_traces
 from nprdsl.trainers.stages.validation import Validation
-
-ToRow = Callable[[BoundSchema, Ids, str], TrainingRow]  # from a prompt's ids and a trace
 
 
 def train_sft(
@@ -67,7 +65,7 @@ def _rows(config: SftConfig, setup: Setup, notify: Notify) -> list[TrainingRow]:
     """All rows to train on; what is none is listed in the run's folder."""
     examples, rejected = section_traces(config.data)
     longest = min(config.run.room, setup.model.config.get_text_config().max_position_embeddings)
-    rows, untrainable = to_rows(examples, setup, _to_row(config), longest)
+    rows, untrainable = _to_rows(examples, setup, config, longest)
     list_rejected(setup, [*rejected, *untrainable], "rows not trained on", notify)
     if not rows:
         first = (*untrainable, *rejected)[0]
@@ -75,8 +73,8 @@ def _rows(config: SftConfig, setup: Setup, notify: Notify) -> list[TrainingRow]:
     return rows
 
 
-def to_rows(
-    examples: Sequence[TraceExample], setup: Setup, to_row: ToRow, longest: int
+def _to_rows(
+    examples: Sequence[TraceExample], setup: Setup, config: SftConfig, longest: int
 ) -> tuple[list[TrainingRow], list[RejectedRow]]:
     """The rows of all examples, of `longest` entries at most, and the examples that give none."""
     bound: BoundSchema = setup.schema.bind(setup.vocabulary)
@@ -84,7 +82,7 @@ def to_rows(
     rejected: list[RejectedRow] = []
     for example in examples:
         try:
-            row = to_row(bound, setup.encode(example.prompt), example.trace)
+            row = _row(config, bound, setup.encode(example.prompt), example.trace)
             if len(row) > longest:
                 raise ValueError(f"it has {len(row)} tokens, prompt included; {longest} fit")
             rows.append(row)
@@ -101,31 +99,16 @@ def _reason(error: Exception) -> str:
     return f"line {first.line}, column {first.column}: {first.message}{others}"
 
 
-def _to_row(config: SftConfig) -> ToRow:
-    if config.layout is TrainingLayout.PARALLEL:
-        return graph_row
-    return sequence_row if config.legal else text_row
-
-
-def graph_row(bound: BoundSchema, prompt: Ids, trace: str) -> TrainingRow:
-    """The trace with branches that do not see each other. Raises TraceError, UnspellableError."""
-    ids = (*prompt, *_ended(bound, bound.encode(trace)))
-    return training_row(ids, bound.parse(ids, prompt=len(prompt)).layout)
-
-
-def sequence_row(bound: BoundSchema, prompt: Ids, trace: str) -> TrainingRow:
-    """The trace as causal text, every token of it chosen. Raises TraceError, UnspellableError."""
-    return causal_row(prompt, _ended(bound, bound.encode(trace)))
-
-
-def text_row(bound: BoundSchema, prompt: Ids, trace: str) -> TrainingRow:
-    """Like `sequence_row`, legal or not. Raises UnspellableError."""
-    return causal_row(
-        prompt, _ended(bound, spell_text(bound.vocabulary, trace, bound.grammar.tags))
-    )
-
-
-def _ended(bound: BoundSchema, ids: Ids) -> Ids:
-    """With the end token, if the model has one."""
-    end = bound.vocabulary.eos_id
-    return ids if end is None else (*ids, end)
+def _row(config: SftConfig, bound: BoundSchema, prompt: Ids, trace: str) -> TrainingRow:
+    """The trace, and the end token if the model has one: with branches that do not see each other,
+    or as causal text, every token of it chosen. Raises TraceError, unless `config.legal` is False,
+    and UnspellableError."""
+    vocabulary, end = bound.vocabulary, bound.vocabulary.eos_id
+    tags = bound.grammar.tags
+    ids = bound.encode(trace) if config.legal else spell_text(vocabulary, trace, tags)
+    if end is not None:
+        ids = (*ids, end)
+    if config.layout is TrainingLayout.CAUSAL:
+        return causal_row(prompt, ids)
+    whole = (*prompt, *ids)
+    return training_row(whole, bound.parse(whole, prompt=len(prompt)).layout)

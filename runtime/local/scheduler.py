@@ -35,11 +35,6 @@ class Timings:
     sampling_s: float = 0.0
     round_s: float = 0.0
 
-    @property
-    def overhead(self) -> float:
-        """Share of the time that is not spent in the model."""
-        return 1.0 - self.model_s / self.round_s if self.round_s else 0.0
-
 
 AnyRequest = ScheduledRequest[Any]
 

@@ -50,10 +50,8 @@ def to_outlines(
 
 def _lowered(limits: ExportLimits) -> Iterator[ExportLimits]:
     for depth in range(limits.depth, -1, -1):
-        items = limits.items
-        while items >= min(limits.items, 3):
+        for items in range(limits.items, min(limits.items, 3) - 1, -1):
             yield replace(limits, depth=depth, items=items)
-            items -= 1
 
 
 def _export(linear: LinearGrammar, special: Special, limits: ExportLimits) -> Export | None:

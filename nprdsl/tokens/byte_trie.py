@@ -124,7 +124,6 @@ class ByteTrie:
         level = np.zeros(high - low, dtype=np.int32)
         level[nodes - low] = states
         reached = np.zeros(len(self._label), dtype=np.int32)
-        alive = len(level)
         while True:
             low, high = self._levels[depth]
             # mode="clip" is twice as fast as the default, and all indices are in range.
@@ -133,8 +132,8 @@ class ByteTrie:
             level = table.take(index, mode="clip")
             reached[low:high] = level
             depth += 1
-            alive = int(np.count_nonzero(level))
-            if depth == len(self._levels) or alive <= max(_NARROW, len(level) // _WIDE):
+            few = np.count_nonzero(level) <= max(_NARROW, len(level) // _WIDE)
+            if few or depth == len(self._levels):
                 break
         ends += reached.take(self._node_of, mode="clip")
         nodes = level.nonzero()[0]
@@ -167,7 +166,7 @@ class ByteTrie:
         return np.unique(self.order[rank])
 
     def ranks(self, prefix: bytes) -> tuple[int, int]:
-        """The tokens that start with `prefix`, as a half-open range of places in `order`."""
+        """The tokens that start with `prefix`, as a half-open range of indices into `order`."""
         if not prefix:
             return 0, len(self.order)
         low, high = self._heads[prefix[0]], self._heads[prefix[0] + 1]

@@ -18,7 +18,6 @@ from nprdsl.regular.dfa import Dfa, utf8_dfa
 from nprdsl.tokens.vocabulary import Vocabulary
 
 NEVER: Final = 1 << 28  # more tokens than any budget: cannot be finished
-_FILLERS: Final = b".x-0aA*#1"
 
 
 class Spelling:
@@ -44,10 +43,8 @@ class Spelling:
     @cached_property
     def filler(self) -> int:
         """The tokens of the shortest text that is not blank: 1 in any usable vocabulary."""
-        if any(self.tokens(bytes((b,))) == 1 for b in _FILLERS):
-            return 1
-        nonblank = (i for i in range(self.vocabulary.size) if self.vocabulary.bytes_of(i).strip())
-        return 1 if next(nonblank, None) is not None else NEVER
+        ids = range(self.vocabulary.size)
+        return 1 if any(self.vocabulary.bytes_of(token).strip() for token in ids) else NEVER
 
     def utf8_tail(self, state: int) -> int:
         """The tokens that finish a character begun, from a state of the UTF-8 automaton."""
@@ -78,8 +75,7 @@ class Spelling:
         """No ending that `completion` gives takes more tokens than this."""
         if not self._usable_bytes.all():
             return len(dfa.table)
-        live = np.arange(len(dfa.table)) != 0
-        return int(dfa.distance[live].max(initial=0))
+        return int(dfa.distance[1:].max(initial=0))  # state 0 is dead
 
     def fresh(self, dfa: Dfa, prefix: bytes, taken: frozenset[bytes]) -> bytes | None:
         """The shortest ending of `prefix` that makes a label not in `taken`."""

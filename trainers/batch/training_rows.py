@@ -121,19 +121,18 @@ def causal_row(prompt: Sequence[int], ids: Sequence[int]) -> TrainingRow:
     """The row of a plain sequence: every entry sees all before it, all behind the prompt are
     sampled."""
     length = len(prompt) + len(ids)
-    order, zeros = np.arange(length, dtype=np.int32), np.zeros(length, np.int32)
-    return TrainingRow(
-        ids=np.asarray([*prompt, *ids], np.int32),
+    order = np.arange(length, dtype=np.int32)
+    layout = Layout(
         position=order,
+        order=order,
         mirror=order,
         until=np.full(length, length, np.int32),
-        segment=zeros,
+        segment=np.zeros(length, np.int32),
         sampled=order >= len(prompt),
-        trace=zeros,
         token=order,
-        weights=np.ones(len(ids)),
-        logprobs=np.zeros(len(ids)),
+        prompt=len(prompt),
     )
+    return training_row([*prompt, *ids], layout)
 
 
 def pack(rows: Iterable[TrainingRow]) -> TrainingRow:

@@ -41,8 +41,7 @@ class Estimate:
 
 def mean(values: Sequence[float]) -> Estimate:
     """The mean of one value for each problem."""
-    ones = np.ones(len(values))
-    return ratio(values, ones.tolist())
+    return ratio(values, [1.0] * len(values))
 
 
 def ratio(over: Sequence[float], under: Sequence[float]) -> Estimate:

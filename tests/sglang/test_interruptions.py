@@ -39,7 +39,7 @@ from tests.sglang.tight import all_is_back as all_is_back
 
 
 def test_an_abort_ends_all_branches(tight: Server, local: LocalEngine) -> None:
-    case = spawning("Stop", 4, length=60)
+    case = spawning("Stop", 4, length=180)
 
     async def stopped() -> Answer:
         followed = tight.follow(ids_of(local, case.prompt), case.request, rid="stopped")
@@ -51,7 +51,7 @@ def test_an_abort_ends_all_branches(tight: Server, local: LocalEngine) -> None:
     assert answer.finish["type"] == "abort"
     assert answer.final.finish is EndReason.ABORTED
     assert answer.ids == answer.final.ids
-    assert 0 < len(answer.ids) < 4 * 62
+    assert 0 < len(answer.ids) < 4 * 182
     tight.settle()
     all_agree(tight, local, [case])
 

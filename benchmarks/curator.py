@@ -16,14 +16,14 @@ from pathlib import Path
 
 import nprdsl
 from nprdsl.trainers.curate import (
+    Account,
     Asker,
     Cache,
     Chain,
-    CostAccount,
     Curated,
     Curator,
     Endpoint,
-    RejectedChain,
+    Rejected,
     Service,
     curate_all,
     room_of,
@@ -31,7 +31,7 @@ from nprdsl.trainers.curate import (
 from tests.curate.oracle import MATH, math_chains, math_oracle
 from tests.curate.server import scripted
 
-Outcome = Curated | RejectedChain
+Outcome = Curated | Rejected
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def _blocks(outcome: Outcome) -> int:
 
 async def _curated() -> list[Outcome]:
     """The sample as traces of `multiverse`, whose blocks nest."""
-    schema, account, found = nprdsl.load("multiverse"), CostAccount(), list[Outcome]()
+    schema, account, found = nprdsl.load("multiverse"), Account(), list[Outcome]()
     chains = [Chain(row["id"], row["prompt"], row["solution"]) for row in math_chains()]
     with scripted(math_oracle()) as server, tempfile.TemporaryDirectory() as folder:
         endpoint = Endpoint(Service(server.url), Cache(Path(folder)), account)

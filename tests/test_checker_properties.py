@@ -20,7 +20,7 @@ from nprdsl.structure.violations import TraceError, ViolationCode
 from nprdsl.testing import (
     Mutation,
     MutationKind,
-    ReferenceReading,
+    Reading,
     Spacing,
     byte_vocabulary,
     derive,
@@ -171,7 +171,7 @@ def test_forks_deeper_than_the_limit_are_too_deep() -> None:
     @settings(QUICK, max_examples=40)
     @given(traces(schema, max_depth=3, max_items=2))
     def run(text: str) -> None:
-        reading = ReferenceReading(schema.grammar, text, max_depth=1)
+        reading = Reading(schema.grammar, text, max_depth=1)
         violations = schema.check(text, Bounds(depth=1))
         assert bool(violations) == (reading.tree is None)
         assert not violations or violations[0].code is ViolationCode.TOO_DEEP

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nprdsl.machine.actions import FIRST, ForkAction
-from nprdsl.machine.budget import Account, LimitError, Limits, share_out
+from nprdsl.machine.budget import LimitError, Limits, TokenAccount, share_out
 from nprdsl.machine.machine import Machine
 from nprdsl.schema import load
 from nprdsl.structure.events import TokenEvent
@@ -42,7 +42,7 @@ def test_limits_give_bounds_on_structure() -> None:
 
 
 def test_an_account_never_goes_below_zero() -> None:
-    account = Account(3)
+    account = TokenAccount(3)
     account.spend(2)
     assert (account.left, account.spent) == (1, 2)
     with pytest.raises(AssertionError, match="2 tokens spent of 1"):

@@ -17,7 +17,7 @@ from nprdsl.testing import (
     Mutation,
     MutationKind,
     Property,
-    ReferenceReading,
+    Reading,
     Spacing,
     all_mutations,
     byte_vocabulary,
@@ -87,7 +87,7 @@ def test_the_reference_gives_the_tree_of_a_legal_text() -> None:
 )
 def test_the_reference_refuses_what_is_not_legal(old: str, new: str) -> None:
     text = LEGAL.replace(old, new)
-    reading = ReferenceReading(grammar(), text)
+    reading = Reading(grammar(), text)
     assert reading.tree is None
     assert reading.refusal is not None
     assert (
@@ -102,12 +102,12 @@ def test_the_reference_takes_any_white_space_for_glue(glue: str) -> None:
 
 
 def test_the_refusal_says_where_and_what_was_wanted() -> None:
-    refusal = ReferenceReading(grammar(), LEGAL.removesuffix("</j>")).refusal
+    refusal = Reading(grammar(), LEGAL.removesuffix("</j>")).refusal
     assert refusal is not None
     assert (refusal.offset, refusal.unread) == (len(LEGAL) - 4, Unread.END)
-    short = ReferenceReading(grammar(), LEGAL.replace("<b>2:d</b>", "")).refusal
+    short = Reading(grammar(), LEGAL.replace("<b>2:d</b>", "")).refusal
     assert short is not None and short.miscounted
-    wrong = ReferenceReading(grammar(), LEGAL.replace("<b>2", "<b>3")).refusal
+    wrong = Reading(grammar(), LEGAL.replace("<b>2", "<b>3")).refusal
     assert wrong is not None and wrong.mislabelled
 
 
@@ -123,7 +123,7 @@ def test_bounds_of_traces_are_kept(name: str) -> None:
     @SMALL
     @given(traces(schema, max_items=3, max_depth=1, max_blocks=2))
     def run(text: str) -> None:
-        reading = ReferenceReading(schema.grammar, text, max_depth=1)
+        reading = Reading(schema.grammar, text, max_depth=1)
         assert reading.tree is not None, reading.refusal
         assert len(forks(reading.tree)) <= 2
         assert all(len(fork.children) <= 3 for fork in forks(reading.tree))

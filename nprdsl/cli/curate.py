@@ -33,7 +33,7 @@ from nprdsl.cli.terminals import load_schema
 from nprdsl.journal import json_line, replacing
 
 if TYPE_CHECKING:
-    from nprdsl.trainers.curate import Chain, CostAccount, Curator, Endpoint, Outcome, Summary
+    from nprdsl.trainers.curate import Account, Chain, Curator, Endpoint, Outcome, Summary
 
 
 def _read_parameter(text: str) -> tuple[str, Any]:
@@ -100,14 +100,14 @@ def curate(options: CurationOptions) -> None:
     interrupted goes on where it was when the same command is given again.
     """
     with requiring("curate", user="`nprdsl curate`"):
-        from nprdsl.trainers.curate import CostAccount, Summary, UnusableEndpointError
+        from nprdsl.trainers.curate import Account, Summary, UnusableEndpointError
     chains = read_chains(
         options.input,
         prompt=options.prompt_field,
         thought=options.thought_field,
         id=options.id_field,
     )
-    account, summary = CostAccount(), Summary()
+    account, summary = Account(), Summary()
     with as_failure(ValueError):
         curator, endpoint = _curator(options, account)
     with as_failure(UnusableEndpointError), as_failure(OSError, about="cannot write the results"):
@@ -117,7 +117,7 @@ def curate(options: CurationOptions) -> None:
         sys.exit(ExitCode.BAD)
 
 
-def _curator(options: CurationOptions, account: CostAccount) -> tuple[Curator, Endpoint]:
+def _curator(options: CurationOptions, account: Account) -> tuple[Curator, Endpoint]:
     """What the options say, checked before anything is asked."""
     from nprdsl.trainers.curate import (
         Asker,
@@ -197,7 +197,7 @@ def _whole(name: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def _show(options: CurationOptions, summary: Summary, account: CostAccount) -> None:
+def _show(options: CurationOptions, summary: Summary, account: Account) -> None:
     if options.as_json:
         print_json({**summary.to_dict(), "cost": account.to_dict()})
         return
@@ -229,7 +229,7 @@ def _figures(summary: Summary) -> list[tuple[str, str]]:
     ]
 
 
-def _costs(account: CostAccount) -> list[str]:
+def _costs(account: Account) -> list[str]:
     """The account as a table."""
     head = ("step", "calls", "cached", "asked again", "retries", "prompt tokens", "reply tokens")
     table: list[tuple[str, ...]] = [head]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass, field
 
-from nprdsl.machine.budget import Account
+from nprdsl.machine.budget import TokenAccount
 from nprdsl.masks.matcher import Matcher
 from nprdsl.structure.events import BranchReason, EnterRule, LeaveRule
 from nprdsl.structure.stack import Cell, RuleEnd
@@ -35,7 +35,7 @@ class BranchState:
     number: int
     path: tuple[int, ...]
     matcher: Matcher
-    account: Account
+    account: TokenAccount
     parent: int | None
     children: tuple[int, ...] = ()
     forks: int = 0

@@ -63,7 +63,7 @@ DEFAULT_LIMITS: Final = Limits()
 
 
 @dataclass(slots=True)
-class Account:
+class TokenAccount:
     """What a branch may still spend. Invariant: `left` is at least the cost of a legal end."""
 
     left: int

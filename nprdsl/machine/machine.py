@@ -26,7 +26,7 @@ from nprdsl.machine.actions import (
     JoinPolicy,
 )
 from nprdsl.machine.branch_state import BranchState, cap_slack, follow_caps, open_caps
-from nprdsl.machine.budget import DEFAULT_LIMITS, Account, LimitError, Limits, share_out
+from nprdsl.machine.budget import DEFAULT_LIMITS, LimitError, Limits, TokenAccount, share_out
 from nprdsl.machine.transcript import Transcript, WrittenToken, parse_written
 from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.masks.matcher import Matcher
@@ -76,7 +76,7 @@ class Machine:
         self._events: list[Event | _PendingTokens] = []
         self._actions: list[Action] = []
         self._check_limits()
-        account = Account(self.limits.max_tokens)
+        account = TokenAccount(self.limits.max_tokens)
         root = BranchState(ROOT, (), self._matcher(self._tags.initial), account, None)
         open_caps(root, self._caps)
         self._branches = [root]
@@ -252,7 +252,7 @@ class Machine:
         first = len(self._branches)
         for index, (matcher, share) in enumerate(zip(starts, shares, strict=True)):
             path = (*parent.path, parent.forks, index)
-            child = BranchState(first + index, path, matcher, Account(share), parent.number)
+            child = BranchState(first + index, path, matcher, TokenAccount(share), parent.number)
             open_caps(child, self._caps)
             self._branches.append(child)
         parent.forks += 1

@@ -20,7 +20,7 @@ except ModuleNotFoundError as error:
 
 from nprdsl.testing.fuzzing import FuzzFailure, FuzzReport, Property, PropertyError, fuzz
 from nprdsl.testing.mutations import Mutation, MutationKind, all_mutations, mutated, mutations
-from nprdsl.testing.reference import ReferenceReading, derive
+from nprdsl.testing.reference import Reading, derive
 from nprdsl.testing.schemas import schemas
 from nprdsl.testing.tokens import byte_vocabulary, straddling_merges, token_traces, tokenise
 from nprdsl.testing.traces import Spacing, traces
@@ -32,7 +32,7 @@ __all__ = [
     "MutationKind",
     "Property",
     "PropertyError",
-    "ReferenceReading",
+    "Reading",
     "Spacing",
     "all_mutations",
     "byte_vocabulary",

@@ -21,7 +21,7 @@ from nprdsl.grammar.walk import all_nodes
 from nprdsl.structure.violations import ViolationCode as Code
 from nprdsl.testing.reference import (
     WHITE_SPACE,
-    ReferenceReading,
+    Reading,
     Refusal,
     Tree,
     Unread,
@@ -192,7 +192,7 @@ def _legal(schema: HasGrammar, text: str, max_depth: int | None) -> LegalTrace:
 def _made(legal: LegalTrace, kind: MutationKind, candidate: Candidate) -> Mutation | None:
     """The mutation, or None when the edited text is legal all the same."""
     text = apply(legal.text, candidate.edits)
-    refusal = ReferenceReading(legal.grammar, text, legal.max_depth).refusal
+    refusal = Reading(legal.grammar, text, legal.max_depth).refusal
     if refusal is None:
         return None
     codes = candidate.codes

@@ -66,7 +66,7 @@ class Refusal:
     mislabelled: bool  # values that should be equal, or distinct, are not
 
 
-class ReferenceReading:
+class Reading:
     """One text read by one grammar. `tree` is None when the text is not legal, `refusal` then says
     why.
 
@@ -291,7 +291,7 @@ class ReferenceReading:
 @lru_cache(maxsize=64)
 def derive(grammar: ir.Grammar, text: str) -> Tree | None:
     """The tree of a legal text, or None."""
-    return ReferenceReading(grammar, text).tree
+    return Reading(grammar, text).tree
 
 
 def tag_pattern(tags: Iterable[str]) -> re.Pattern[str]:

@@ -15,14 +15,14 @@ from typing import Any
 import nprdsl
 from nprdsl.schema import Schema
 from nprdsl.trainers.curate import (
+    Account,
     Asker,
     Cache,
     Chain,
-    CostAccount,
     Curated,
     Curator,
     Endpoint,
-    RejectedChain,
+    Rejected,
     Room,
     Service,
     curate_all,
@@ -47,12 +47,12 @@ class Curating:
     in_flight: int = 4
 
     def __post_init__(self) -> None:
-        self.account = CostAccount()
+        self.account = Account()
 
-    def __call__(self, chains: Iterable[Chain]) -> list[Curated | RejectedChain]:
+    def __call__(self, chains: Iterable[Chain]) -> list[Curated | Rejected]:
         return asyncio.run(self._run(list(chains)))
 
-    async def _run(self, chains: list[Chain]) -> list[Curated | RejectedChain]:
+    async def _run(self, chains: list[Chain]) -> list[Curated | Rejected]:
         service = Service(self.server.url, retries=2)
         endpoint = Endpoint(service, Cache(self.folder / "cache"), self.account)
         askers = [
@@ -67,7 +67,7 @@ class Curating:
             tuple(askers[1:]),
             self.limit,
         )
-        found: list[Curated | RejectedChain] = []
+        found: list[Curated | Rejected] = []
         try:
             await curate_all(curator, chains, found.append, in_flight=self.in_flight)
         finally:

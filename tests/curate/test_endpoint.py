@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from nprdsl.trainers.curate.endpoint import (
+    Account,
     Cache,
-    CostAccount,
     Endpoint,
     EndpointError,
     Reply,
@@ -49,7 +49,7 @@ class Asking:
     """An endpoint of the curator against a script, in one place."""
 
     def __init__(self, folder: Path, server: Scripted, **options: object) -> None:
-        self.account = CostAccount()
+        self.account = Account()
         self.cache = Cache(folder / "cache")
         self._service = Service(server.url, **{"retries": 3, **options})  # type: ignore[arg-type]
 
@@ -158,7 +158,7 @@ def test_the_schema_of_the_reply_is_sent(tmp_path: Path) -> None:
 
 def test_an_endpoint_without_schemas_is_asked_without(tmp_path: Path) -> None:
     async def work() -> list[str]:
-        account, cache = CostAccount(), Cache(tmp_path)
+        account, cache = Account(), Cache(tmp_path)
         endpoint = Endpoint(Service(server.url), cache, account)
         replies = [await endpoint.ask("parse", request(text)) for text in "abc"]
         await endpoint.close()
@@ -181,7 +181,7 @@ def test_a_refusal_that_comes_late_is_one_too(tmp_path: Path) -> None:
         return no_schemas(asked)
 
     async def work() -> list[str]:
-        endpoint = Endpoint(Service(server.url), Cache(tmp_path), CostAccount())
+        endpoint = Endpoint(Service(server.url), Cache(tmp_path), Account())
         first = asyncio.create_task(endpoint.ask("parse", request("first")))
         others = [await endpoint.ask("parse", request(text)) for text in ("second", "third")]
         replies = [await first, *others]
@@ -216,7 +216,7 @@ def test_what_the_user_says_counts(
 
 def test_a_schema_that_worked_is_kept_when_a_request_is_refused(tmp_path: Path) -> None:
     async def work() -> None:
-        endpoint = Endpoint(Service(server.url), Cache(tmp_path), CostAccount())
+        endpoint = Endpoint(Service(server.url), Cache(tmp_path), Account())
         await endpoint.ask("parse", request("a"))
         with pytest.raises(EndpointError, match="too long"):
             await endpoint.ask("parse", request("b"))

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 import nprdsl
-from nprdsl.trainers import curate
-from nprdsl.trainers.curate import Chain, Curated, RejectedChain, RejectReason, Summary
+from nprdsl.trainers.curate import Chain, Curated, Rejected, RejectReason, Summary
 from nprdsl.trainers.curate.sentences import distance, sentences
 from tests.curate.curating import Curating, chain
 from tests.curate.oracle import Annotated, Oracle, math_chains, math_oracle, step_of
@@ -60,7 +59,7 @@ def test_real_chains_become_legal_traces(schema: nprdsl.Schema, tmp_path: Path) 
     assert [outcome.chain for outcome in outcomes] == CHAINS
     assert server.most <= curating.in_flight
     for outcome in outcomes:
-        if isinstance(outcome, RejectedChain):
+        if isinstance(outcome, Rejected):
             assert outcome.reason is RejectReason.NOTHING_PARALLEL
             continue
         assert schema.check(outcome.trace) == []
@@ -103,7 +102,7 @@ def test_blocks_nest_only_to_the_depth_asked_for(tmp_path: Path) -> None:
 def test_a_chain_without_independent_parts_is_reported(tmp_path: Path) -> None:
     with scripted(math_oracle()) as server:
         (outcome, one) = Curating(server, tmp_path)([SEQUENTIAL, Chain("1", "a", "One sentence.")])
-    assert isinstance(outcome, RejectedChain) and isinstance(one, RejectedChain)
+    assert isinstance(outcome, Rejected) and isinstance(one, Rejected)
     assert (outcome.reason, outcome.step) == (RejectReason.NOTHING_PARALLEL, "group")
     assert one.faults == ("the chain of thought is one sentence",)
     assert {step_of(asked) for asked in server.asked} == {"parse", "group"}
@@ -112,7 +111,7 @@ def test_a_chain_without_independent_parts_is_reported(tmp_path: Path) -> None:
 def test_a_tag_in_the_chain_costs_nothing(tmp_path: Path) -> None:
     with scripted(math_oracle()) as server:
         (outcome,) = Curating(server, tmp_path)([Chain("1", "a", "I write <Path>. Then more.")])
-    assert isinstance(outcome, RejectedChain)
+    assert isinstance(outcome, Rejected)
     assert (outcome.reason, server.asked) == (RejectReason.TAG_IN_TEXT, [])
     assert outcome.faults == ("the chain of thought holds the tag `<Path>`",)
 
@@ -164,7 +163,7 @@ def test_answers_that_stay_bad_are_reported(
 ) -> None:
     with scripted(Erring(step, spoil, 99)) as server:
         outcome, other = Curating(server, tmp_path)([CASES, SEQUENTIAL])
-    assert isinstance(outcome, RejectedChain) and isinstance(other, RejectedChain)
+    assert isinstance(outcome, Rejected) and isinstance(other, Rejected)
     assert (outcome.reason, outcome.step) == (RejectReason.STEP_FAILED, step)
     assert any(told in fault for fault in outcome.faults)
     row = outcome.row()
@@ -187,7 +186,7 @@ def test_an_opening_that_leans_on_a_sibling_is_rewritten(tmp_path: Path) -> None
 def test_the_limit_of_the_distance_is_the_users(tmp_path: Path) -> None:
     with scripted(math_oracle()) as server:
         (outcome,) = Curating(server, tmp_path, limit=0.01)([SIMILAR])
-    assert isinstance(outcome, RejectedChain)
+    assert isinstance(outcome, Rejected)
     assert "0.01 is the limit" in outcome.faults[0]
 
 
@@ -228,7 +227,7 @@ def test_the_judge_sends_branches_back(tmp_path: Path) -> None:
 def test_what_the_judge_never_accepts_is_reported(tmp_path: Path) -> None:
     with scripted(Judging("nothing pleases it")) as server:
         (outcome,) = Curating(server, tmp_path, judges=("strict",), attempts=2)([CASES])
-    assert isinstance(outcome, RejectedChain)
+    assert isinstance(outcome, Rejected)
     assert outcome.faults == ("sentence 10 leans on a sibling: as before",)
 
 
@@ -241,7 +240,7 @@ def test_an_endpoint_that_fails_one_chain_does_not_fail_the_others(tmp_path: Pat
 
     with scripted(script) as server:
         outcome, other = Curating(server, tmp_path)([CASES, SIMILAR])
-    assert isinstance(outcome, RejectedChain) and isinstance(other, Curated)
+    assert isinstance(outcome, Rejected) and isinstance(other, Curated)
     assert (outcome.reason, outcome.step) == (RejectReason.ENDPOINT_FAILED, "group")
     assert outcome.faults == ("HTTP 500: boom",)
 
@@ -326,13 +325,3 @@ def test_selective_blocks_are_counted_as_such(tmp_path: Path) -> None:
         (outcome,) = Curating(server, tmp_path)([Chain("1", "Q", thought)])
     assert isinstance(outcome, Curated)
     assert outcome.row()["curated"]["blocks"] == [{"kind": "selective", "branches": 2}]
-
-
-@pytest.mark.parametrize(
-    ("old", "new"), [("Account", "CostAccount"), ("Rejected", "RejectedChain")]
-)
-def test_an_old_name_still_works_and_warns(old: str, new: str) -> None:
-    with pytest.warns(DeprecationWarning, match=f"{old}` is `{new}` now"):
-        assert getattr(curate, old) is getattr(curate, new)
-    with pytest.raises(AttributeError, match="has no attribute `Nothing`"):
-        getattr(curate, "Nothing")  # noqa: B009

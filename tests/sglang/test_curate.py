@@ -16,13 +16,13 @@ from tests.sglang.served import Served
 pytest.importorskip("rapidfuzz")
 
 from nprdsl.trainers.curate import (
+    Account,
     Asker,
     Cache,
     Chain,
-    CostAccount,
     Curator,
     Endpoint,
-    RejectedChain,
+    Rejected,
     RejectReason,
     Service,
     Structured,
@@ -32,7 +32,7 @@ from nprdsl.trainers.curate import (
 
 @pytest.mark.parametrize("structured", [Structured.AUTO, Structured.NEVER])
 def test_a_model_that_cannot_do_it(structured: Structured, served: Served, tmp_path: Path) -> None:
-    account, schema = CostAccount(), nprdsl.load("multiverse")
+    account, schema = Account(), nprdsl.load("multiverse")
 
     async def work() -> object:
         endpoint = Endpoint(
@@ -49,7 +49,7 @@ def test_a_model_that_cannot_do_it(structured: Structured, served: Served, tmp_p
             await endpoint.close()
 
     outcome = asyncio.run(work())
-    assert isinstance(outcome, RejectedChain)
+    assert isinstance(outcome, Rejected)
     assert (outcome.reason, outcome.step) == (RejectReason.STEP_FAILED, "parse")
     cost = account.of("parse")
     assert (cost.calls, cost.again, cost.uncounted) == (2, 1, 0)

@@ -4,13 +4,10 @@ Five steps, each a question to a model behind an OpenAI-compatible endpoint: par
 refill, write (`steps`). Needs no torch; `pip install 'nprdsl[curate]'`.
 """
 
-import warnings
-from typing import TYPE_CHECKING, Final
-
 from nprdsl.trainers.curate.asking import Asker
 from nprdsl.trainers.curate.endpoint import (
+    Account,
     Cache,
-    CostAccount,
     Endpoint,
     Secret,
     Service,
@@ -21,7 +18,7 @@ from nprdsl.trainers.curate.outcomes import (
     Chain,
     Curated,
     Outcome,
-    RejectedChain,
+    Rejected,
     RejectReason,
     Summary,
 )
@@ -29,16 +26,16 @@ from nprdsl.trainers.curate.pipeline import Curator, curate_all
 from nprdsl.trainers.curate.placement import Room, room_of
 
 __all__ = [
+    "Account",
     "Asker",
     "Cache",
     "Chain",
-    "CostAccount",
     "Curated",
     "Curator",
     "Endpoint",
     "Outcome",
     "RejectReason",
-    "RejectedChain",
+    "Rejected",
     "Room",
     "Secret",
     "Service",
@@ -48,14 +45,3 @@ __all__ = [
     "curate_all",
     "room_of",
 ]
-_RENAMED: Final = {"Account": "CostAccount", "Rejected": "RejectedChain"}
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        """The names of before still work in this version, with a DeprecationWarning."""
-        if name not in _RENAMED:
-            raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
-        message = f"`{__name__}.{name}` is `{_RENAMED[name]}` now"
-        warnings.warn(message, DeprecationWarning, stacklevel=2)
-        return globals()[_RENAMED[name]]

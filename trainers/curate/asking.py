@@ -23,8 +23,8 @@ import json_repair
 import pydantic
 
 from nprdsl.trainers.curate.endpoint import (
+    Account,
     ChatMessage,
-    CostAccount,
     Endpoint,
     EndpointError,
     Reply,
@@ -123,7 +123,7 @@ class Asker:
     into the request as it is: `{"temperature": 0.6}`."""
 
     endpoint: Endpoint
-    account: CostAccount
+    account: Account
     model: str
     sampling: Mapping[str, object]
     attempts: int

@@ -120,7 +120,7 @@ class StepCost:
     completion_tokens: int = 0
 
 
-class CostAccount:
+class Account:
     """The costs of one run, step by step."""
 
     def __init__(self) -> None:
@@ -217,7 +217,7 @@ class _ChatCompletion(pydantic.BaseModel):
 class Endpoint:
     """Asks one service; replies go through `cache`, costs into `account`."""
 
-    def __init__(self, service: Service, cache: Cache, account: CostAccount) -> None:
+    def __init__(self, service: Service, cache: Cache, account: Account) -> None:
         self._service = service
         self._cache = cache
         self._account = account

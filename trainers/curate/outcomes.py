@@ -1,6 +1,6 @@
 """Chains of thought that come in, what becomes of each, and the figures of a whole run.
 
-A chain becomes a `Curated` trace or is `RejectedChain` with the reason. The row of a trace is what
+A chain becomes a `Curated` trace or is `Rejected` with the reason. The row of a trace is what
 `nprdsl train sft` reads: `prompt`, `trace`, `schema`, `id`, and whatever else the chain's row had.
 """
 
@@ -69,7 +69,7 @@ class Curated:
 
 
 @dataclass(frozen=True, slots=True)
-class RejectedChain:
+class Rejected:
     """A chain that became no trace. `step` is where, empty before the first; `faults` say why."""
 
     chain: Chain
@@ -82,7 +82,7 @@ class RejectedChain:
         return self.chain.row(thought=self.chain.thought, rejected=why)
 
 
-Outcome = Curated | RejectedChain
+Outcome = Curated | Rejected
 
 
 @dataclass(slots=True)
@@ -98,7 +98,7 @@ class Summary:
     distances: float = 0.0
 
     def add(self, outcome: Outcome) -> None:
-        if isinstance(outcome, RejectedChain):
+        if isinstance(outcome, Rejected):
             self.rejected[outcome.reason, outcome.step] += 1
             return
         self.curated += 1

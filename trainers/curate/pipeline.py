@@ -17,7 +17,7 @@ from typing import Final
 from nprdsl.schema import Schema
 from nprdsl.trainers.curate.asking import Asker, Review, StepFailedError, UnansweredError
 from nprdsl.trainers.curate.document import depth_of
-from nprdsl.trainers.curate.outcomes import Chain, Curated, Outcome, RejectedChain, RejectReason
+from nprdsl.trainers.curate.outcomes import Chain, Curated, Outcome, Rejected, RejectReason
 from nprdsl.trainers.curate.placement import Room, form_of
 from nprdsl.trainers.curate.sentences import distance, sentences
 from nprdsl.trainers.curate.steps import arrange, group, judge, parse, refill, write
@@ -49,13 +49,13 @@ class Curator:
         tag = self.schema.tag_pattern.search(chain.thought)
         if tag is not None:
             fault = f"the chain of thought holds the tag `{tag[0]}`"
-            return RejectedChain(chain, RejectReason.TAG_IN_TEXT, "", (fault,))
+            return Rejected(chain, RejectReason.TAG_IN_TEXT, "", (fault,))
         try:
             return await self._steps(chain)
         except StepFailedError as error:
-            return RejectedChain(chain, RejectReason.STEP_FAILED, error.step, tuple(error.faults))
+            return Rejected(chain, RejectReason.STEP_FAILED, error.step, tuple(error.faults))
         except UnansweredError as error:
-            return RejectedChain(chain, RejectReason.ENDPOINT_FAILED, error.step, (error.fault,))
+            return Rejected(chain, RejectReason.ENDPOINT_FAILED, error.step, (error.fault,))
 
     async def _steps(self, chain: Chain) -> Outcome:
         split, solve = sentences(chain.thought), self.asker.solve
@@ -116,8 +116,8 @@ class Curator:
         return review
 
 
-def _sequential(chain: Chain, step: str, fault: str) -> RejectedChain:
-    return RejectedChain(chain, RejectReason.NOTHING_PARALLEL, step, (fault,))
+def _sequential(chain: Chain, step: str, fault: str) -> Rejected:
+    return Rejected(chain, RejectReason.NOTHING_PARALLEL, step, (fault,))
 
 
 async def curate_all(

@@ -28,7 +28,7 @@ from nprdsl.schema import Schema
 from nprdsl.structure.events import EndReason
 from nprdsl.structure.stack import Bounds
 from nprdsl.testing import schemas
-from tests.sglang.cases import all_agree, ids_of, own_schema, plain, spawning
+from tests.sglang.cases import TOLERANCE, all_agree, ids_of, own_schema, plain, spawning
 from tests.sglang.models import SCHEMAS
 from tests.sglang.server import POOL, Answer, Server
 
@@ -194,11 +194,28 @@ def judge(job: Job, end: Answer | str) -> str:
     return str(final.finish)
 
 
+def same_but_for_ties(answer: Answer, alone: Answer) -> bool:
+    """Whether they are equal up to a token for which the two likeliest lie within rounding: on some
+    processors a row's sums depend on the rows beside it."""
+    differ = (n for n, (a, b) in enumerate(zip(answer.ids, alone.ids, strict=True)) if a != b)
+    if (first := next(differ, None)) is None:
+        return True
+    (best, _, _), (second, other, _) = alone.meta["output_top_logprobs"][first]
+    return answer.ids[first] == other and best - second < TOLERANCE
+
+
 def test_three_hundred_requests_at_once(server: Server, local: LocalEngine) -> None:
     work = list(jobs(local))
     assert sum(job.wanted for job in work) >= 4 * POOL
     ordinary = [ids_of(local, f"ordinary {n}") for n in range(PLAIN)]
-    alone = server.generate(ordinary, [plain(40)] * PLAIN)
+
+    async def by_themselves() -> list[Answer]:
+        best = {"return_logprob": True, "top_logprobs_num": 2}
+        return list(
+            await asyncio.gather(*(server.send(prompt, plain(40), **best) for prompt in ordinary))
+        )
+
+    alone = server.run(by_themselves())
 
     async def together() -> tuple[list[Answer | str], list[Answer]]:
         ended = Ended()
@@ -215,6 +232,7 @@ def test_three_hundred_requests_at_once(server: Server, local: LocalEngine) -> N
     assert counts["refused"] == sum(job.refused for job in work) > 0
     assert 0 < counts["aborted"] <= sum(job.abort_after is not None for job in work)
     assert counts["completed"] + counts["budget"] > REQUESTS // 2
-    assert [answer.ids for answer in beside] == [answer.ids for answer in alone]
+    assert all(same_but_for_ties(a, b) for a, b in zip(beside, alone, strict=True))
+    assert sum(a.ids == b.ids for a, b in zip(beside, alone, strict=True)) > PLAIN // 2
     server.settle()
     all_agree(server, local, [spawning(f"After {n}", 6, length=60) for n in range(20)])

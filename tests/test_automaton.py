@@ -18,14 +18,13 @@ from hypothesis import strategies as st
 
 from nprdsl.grammar.diagnostics import SchemaError
 from nprdsl.masks.automaton import GlueMode
-from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.masks.bound_schema import BoundSchema, TagMode
 from nprdsl.masks.fields import FieldState
 from nprdsl.masks.matcher import IllegalTokenError, Matcher
 from nprdsl.schema import Schema, load
 from nprdsl.structure.tag_machine import Bounds
 from nprdsl.structure.violations import ViolationCode
 from nprdsl.testing import Spacing, byte_vocabulary, schemas, token_traces, tokenise, traces
-from nprdsl.trace.lexemes import TagMode
 from tests.walks import (
     GOAL,
     allowed,

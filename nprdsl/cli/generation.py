@@ -22,8 +22,8 @@ from nprdsl.cli.terminals import load_schema
 from nprdsl.machine.actions import ALL, FIRST, JoinPolicy
 from nprdsl.machine.budget import Limits
 from nprdsl.machine.machine import Machine
+from nprdsl.masks.bound_schema import TagMode
 from nprdsl.schema import Schema
-from nprdsl.trace.lexemes import TagMode
 
 if TYPE_CHECKING:
     from nprdsl.runtime.engine import Engine

@@ -46,7 +46,6 @@ from nprdsl.structure.tag_machine import END, Arc, ForkMode, TagMachine, TagStat
 from nprdsl.tokens.bitmask import Mask, set_bit
 from nprdsl.tokens.spelling import NEVER, Spelling
 from nprdsl.tokens.vocabulary import Vocabulary
-from nprdsl.trace.lexemes import TagMode
 
 MAX_STATES: Final = 500_000
 _ALIGNED: Final = (LeaveBranch, EnterFork, EnterJoin, EnterBranch)
@@ -122,11 +121,11 @@ class SharedTables:
     schema."""
 
     def __init__(self, grammar: Grammar, vocabulary: Vocabulary, glue: GlueMode) -> None:
-        self.mode = tag_mode(grammar, vocabulary)
+        self.tag_tokens = vocabulary.tag_tokens(grammar.tags)
         self.glue = glue
         self.vocabulary = vocabulary
         self.spelling = Spelling(vocabulary)
-        self.fields = FieldMachine(tag_scan(grammar.tags), self.mode, self.spelling)
+        self.fields = FieldMachine(tag_scan(grammar.tags), self.tag_tokens, self.spelling)
         self.table = MaskTable(self.fields, vocabulary)
         self.crossings: dict[CrossingKey, Mask] = {}
         self.known_fields: dict[tuple[tuple[Symbol, ...], str], FieldRest] = {}
@@ -142,12 +141,6 @@ class SharedTables:
         return row
 
 
-def tag_mode(grammar: Grammar, vocabulary: Vocabulary) -> TagMode:
-    """Special-token tags if the vocabulary has every tag of the schema as a special token."""
-    special = all(tag in vocabulary.special for tag in grammar.tags)
-    return TagMode.SPECIAL if special and grammar.tags else TagMode.TEXT
-
-
 class Automaton:
     """All states of a grammar over a vocabulary under bounds, for one way to take glue."""
 
@@ -156,14 +149,12 @@ class Automaton:
         self.tables = tables
         self.bounds = bounds
         self.vocabulary = tables.vocabulary
-        self.mode = tables.mode
+        self.tag_tokens = tables.tag_tokens
         self.spelling = tables.spelling
         self.fields = tables.fields
         self.table = tables.table
         self.clean = tables.table.clean
-        self._specials: dict[int, str] = {}
-        if self.mode is TagMode.SPECIAL:
-            self._specials = {self.vocabulary.special[tag]: tag for tag in grammar.tags}
+        self._specials = {token: tag for tag, token in self.tag_tokens.items()}
         if self.vocabulary.eos_id is not None:
             self._specials.setdefault(self.vocabulary.eos_id, END)
         self._states: dict[tuple[FieldStart, FieldState], TokenState] = {}
@@ -346,8 +337,8 @@ class Automaton:
         return self._specials.get(token)
 
     def may_complete(self, state: TokenState, tag: str) -> bool:
-        """Whether the field before `tag` may end here; text tags have shown it by their bytes."""
-        if self.mode is TagMode.TEXT and tag != END:
+        """Whether the field before `tag` may end here; a spelled tag has shown it by its bytes."""
+        if tag != END and tag not in self.tag_tokens:
             return True
         return bool(self.fields.completing(state.field, tag))
 
@@ -394,7 +385,7 @@ class Automaton:
         """The values of a complete field that a branch repeats, and the tokens by which it repeats
         them; `inside` are the bytes of the token that completes the tag, up to the tag's end."""
         data = field.head + b"".join(map(self.vocabulary.bytes_of, field.tokens)) + inside
-        if self.mode is TagMode.TEXT:
+        if tag not in self.tag_tokens:
             data = data.removesuffix(tag.encode())
         values = arc.content.captured(data.decode())
         captures = [symbol for symbol in arc.fields[0] if isinstance(symbol, CapturedField)]
@@ -423,7 +414,7 @@ class Automaton:
         tag = self.tag_of(token)
         if tag is not None:
             return tag, b""
-        if self.mode is TagMode.SPECIAL:
+        if len(self.tag_tokens) == len(self.grammar.tags):
             return None
         return self.fields.scan.last(self.vocabulary.bytes_of(token), state.field.node)
 

@@ -7,9 +7,11 @@ vocabulary cannot spell or could never finish.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +31,17 @@ from nprdsl.tokens.spelling import NEVER
 from nprdsl.tokens.vocabulary import Vocabulary
 from nprdsl.trace.encoding import spell_trace
 from nprdsl.trace.graph import GraphEvent, event_name
-from nprdsl.trace.lexemes import TagMode, TokenText, tag_pattern, text_lexemes, token_text
+from nprdsl.trace.lexemes import TokenText, tag_pattern, text_lexemes, token_text
 from nprdsl.trace.parser import ParsedText, Parser
 from nprdsl.trace.trace import TokenTrace, element_tree
+
+
+class TagMode(StrEnum):
+    """How the tags of a schema stand among the tokens of a vocabulary."""
+
+    SPECIAL = "special"  # every tag is one special token
+    MIXED = "mixed"  # some are, the others are spelled
+    TEXT = "text"  # all tags are spelled
 
 
 class BoundSchema:
@@ -78,9 +88,17 @@ class BoundSchema:
         return tables + sum(automaton.kept for automaton in automata)
 
     @property
+    def tag_tokens(self) -> Mapping[str, int]:
+        """The ids of the tags that are special tokens of the vocabulary; all others are spelled."""
+        return MappingProxyType(self.automaton().tag_tokens)
+
+    @property
     def mode(self) -> TagMode:
-        """Whether the tags are special tokens or spelled."""
-        return self.automaton().mode
+        """Whether all tags are special tokens, some, or none."""
+        tokens = len(self.tag_tokens)
+        if not tokens:
+            return TagMode.TEXT
+        return TagMode.SPECIAL if tokens == len(self.grammar.tags) else TagMode.MIXED
 
     def automaton(self, glue: GlueMode = GlueMode.EXACT) -> Automaton:
         """The token automaton, taking glue exactly or as any white space."""
@@ -120,7 +138,8 @@ class BoundSchema:
         return self._read(ids[prompt:])[1].violations
 
     def _read(self, ids: Sequence[int]) -> tuple[TokenText, ParsedText]:
-        read = token_text(ids, self.vocabulary, self.grammar.tags, self.mode)
+        ended = bool(ids) and ids[-1] == self.vocabulary.eos_id
+        read = token_text(ids, self.vocabulary, self.grammar.tags, ended=ended)
         parsed = self._parser.read(read.text, read.lexemes)
         if not parsed.violations:
             parsed.violations += _misaligned(read, parsed)

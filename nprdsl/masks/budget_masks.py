@@ -17,7 +17,6 @@ from nprdsl.masks.fields import Completed, FieldState
 from nprdsl.masks.parts import U8_START
 from nprdsl.tokens.bitmask import Mask, clear_bit, pack, set_bit, unpack
 from nprdsl.tokens.spelling import NEVER
-from nprdsl.trace.lexemes import TagMode
 
 _MANY: Final = 4096  # tokens: where more are legal, values are judged by table
 
@@ -86,8 +85,7 @@ def _in_text(automaton: Automaton, state: TokenState, start: int, limit: int) ->
     mask = _by_class(automaton, state, start, limit)
     candidates = table.text_candidates(state.field)
     candidates.update(_closing_tokens(automaton, state.field))
-    if automaton.mode is TagMode.SPECIAL:
-        candidates.update(table.tag_tokens(state.field))
+    candidates.update(table.tag_tokens(state.field))
     if vocabulary.eos_id is not None:
         candidates.add(vocabulary.eos_id)
     for token in candidates:

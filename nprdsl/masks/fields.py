@@ -8,13 +8,12 @@ its field and tag, so that a legal end can always be reserved.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nprdsl.masks.parts import U8_START, Cursor, FieldRest, FieldRests
 from nprdsl.regular.aho_corasick import NO_WORD, ROOT, aho_corasick
 from nprdsl.tokens.spelling import NEVER, Spelling
-from nprdsl.trace.lexemes import TagMode
 
 
 @dataclass(frozen=True)
@@ -92,10 +91,10 @@ class Completed:
 class FieldMachine:
     """All states of fields of one schema over one vocabulary; they are shared and memoised."""
 
-    def __init__(self, scan: TagScan, mode: TagMode, spelling: Spelling) -> None:
+    def __init__(self, scan: TagScan, tag_tokens: Mapping[str, int], spelling: Spelling) -> None:
         self.scan = scan
-        self.mode = mode
-        self.rests = FieldRests(mode, spelling)
+        self.tag_tokens = tag_tokens
+        self.rests = FieldRests(tag_tokens, spelling)
         self.known: dict[tuple[int, frozenset[Cursor]], FieldState] = {}
         self._starts: dict[tuple[FieldRest, ...], FieldState] = {}
         self._behind: dict[FieldState, FieldState] = {}  # see `prose_behind`
@@ -166,7 +165,7 @@ class FieldMachine:
         node = self.scan.moves[state.node].get(byte, ROOT)
         tag = self.scan.ends[node]
         if tag:
-            written = self.mode is TagMode.TEXT and self.completing(state, tag)
+            written = tag not in self.tag_tokens and self.completing(state, tag)
             return tag if written else None
         cursors: set[Cursor] = set()
         for rest, progress in state.cursors:
@@ -204,7 +203,7 @@ class FieldMachine:
     def completing(self, state: FieldState, tag: str) -> list[FieldRest]:
         """The rests that are nothing but `tag`, which the next byte, or special token, completes;
         empty if the tag may not be completed here."""
-        last = len(tag.encode()) - 1 if tag and self.mode is TagMode.TEXT else 0
+        last = len(tag.encode()) - 1 if tag and tag not in self.tag_tokens else 0
         return [
             rest
             for rest, progress in state.cursors

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from nprdsl.masks.automaton import Automaton, TokenState
 from nprdsl.masks.fields import FieldState
 from nprdsl.structure.tag_machine import END
-from nprdsl.trace.lexemes import TagMode
 
 
 def forced_run(automaton: Automaton, state: TokenState) -> tuple[int, ...]:
@@ -113,11 +112,11 @@ def _only_tag(state: FieldState) -> tuple[str, bytes] | None:
 
 def _with_tag(automaton: Automaton, run: _ForcedBytes, tag: str, missing: bytes) -> tuple[int, ...]:
     cost = automaton.spelling.tokens
-    if automaton.mode is TagMode.TEXT:
-        reserved = cost(run.tail) + cost(missing)
-        return (*run.tokens, *_spelled(automaton, run.tail + missing, reserved))
-    spelled = _spelled(automaton, run.tail, cost(run.tail))
-    return (*run.tokens, *spelled, automaton.vocabulary.special[tag])
+    token = automaton.tag_tokens.get(tag)
+    if token is not None:
+        return (*run.tokens, *_spelled(automaton, run.tail, cost(run.tail)), token)
+    reserved = cost(run.tail) + cost(missing)
+    return (*run.tokens, *_spelled(automaton, run.tail + missing, reserved))
 
 
 def _affordable(automaton: Automaton, state: TokenState, run: _ForcedBytes) -> tuple[int, ...]:

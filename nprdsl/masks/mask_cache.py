@@ -1,6 +1,6 @@
 """Masks kept on disk: a schema bound again to the same vocabulary starts with its masks ready.
 
-One file for each vocabulary, set of tags and tag mode; rows are found by what their field state is,
+One file for each vocabulary and set of tags; rows are found by what their field state is,
 so that schemas which share tags share rows. Writing is atomic; a file that cannot be read is
 ignored and written anew.
 """
@@ -22,7 +22,7 @@ from nprdsl.masks.mask_rows import Crossing, FieldRow, MaskTable
 from nprdsl.masks.parts import FieldRest
 from nprdsl.tokens.bitmask import Mask
 
-VERSION: Final = 2
+VERSION: Final = 3
 _MAGIC: Final = b"NPRROWS1"
 CrossingKey = tuple[
     FieldState, tuple[tuple[str, FieldState], ...]
@@ -56,8 +56,9 @@ class MaskCache:
 
     def __init__(self, folder: Path, rows: MaskTable, tags: tuple[str, ...]) -> None:
         self._rows = rows
+        tokens = rows.machine.tag_tokens
         name = hashlib.sha256(
-            repr((VERSION, rows.vocabulary.digest, tags, rows.machine.mode)).encode()
+            repr((VERSION, rows.vocabulary.digest, tags, sorted(tokens.items()))).encode()
         ).hexdigest()
         self._file = folder / f"rows-{name[:32]}.bin"
         self._names: dict[FieldRest, str] = {}

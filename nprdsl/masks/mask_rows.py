@@ -23,7 +23,6 @@ from nprdsl.structure.tag_machine import END
 from nprdsl.tokens.bitmask import Mask, clear_bit, pack, set_bit, set_bits
 from nprdsl.tokens.utf8_text import text_tables
 from nprdsl.tokens.vocabulary import Vocabulary
-from nprdsl.trace.lexemes import TagMode
 
 _WIDE: Final = 64  # tokens: where more share a prefix it pays to walk by prefix
 _ValueKey = tuple[Dfa, frozenset[int]]  # a value, and the bytes that may follow it
@@ -105,9 +104,8 @@ class MaskTable:
     def tag_tokens(self, state: FieldState) -> list[int]:
         """The special tokens that may come next: tags, or the end of the sequence."""
         tags = {rest.tag for rest, progress in state.cursors if rest.is_tag and progress == 0}
-        tokens = []
-        if self.machine.mode is TagMode.SPECIAL:
-            tokens = [self.vocabulary.special[tag] for tag in tags if tag != END]
+        of_tags = self.machine.tag_tokens
+        tokens = [of_tags[tag] for tag in tags if tag in of_tags]
         if END in tags and self.vocabulary.eos_id is not None:
             tokens.append(self.vocabulary.eos_id)
         return tokens

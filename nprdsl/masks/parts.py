@@ -11,7 +11,7 @@ within its first part.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, ClassVar, Final
@@ -23,7 +23,6 @@ from nprdsl.regular.dfa import Dfa, compile_regex, utf8_dfa
 from nprdsl.structure.field_content import BLANKS
 from nprdsl.structure.tag_machine import END
 from nprdsl.tokens.spelling import NEVER, Spelling
-from nprdsl.trace.lexemes import TagMode
 
 BLANK_BYTES: Final = frozenset(BLANKS.encode())
 _ALL_BYTES: Final = frozenset(range(256))
@@ -85,7 +84,7 @@ class FieldRest:
 
     def opening(self) -> bytes:
         """The bytes with which all of it must begin, as far as its parts are fixed."""
-        data = self.part.fixed(self.made_by.mode)
+        data = self.part.fixed()
         if data is None:
             return b""
         return data + self.rest.opening() if self.rest is not None else data
@@ -99,14 +98,14 @@ class FieldRest:
 class FieldRests:
     """All rests of fields over one vocabulary; equal ones are the same object."""
 
-    def __init__(self, mode: TagMode, spelling: Spelling) -> None:
-        self.mode = mode
+    def __init__(self, tag_tokens: Mapping[str, int], spelling: Spelling) -> None:
+        self.tag_tokens = tag_tokens
         self.spelling = spelling
         self._known: dict[tuple[FieldPart, FieldRest | None], FieldRest] = {}
 
     def tag_cost(self, tag: str) -> int:
         """The tokens of a tag."""
-        return 1 if self.mode is TagMode.SPECIAL else self.spelling.tokens(tag.encode())
+        return 1 if tag in self.tag_tokens else self.spelling.tokens(tag.encode())
 
     def link(self, part: FieldPart, rest: FieldRest | None) -> FieldRest:
         """The part with that rest behind it; None where the part is the tag."""
@@ -119,7 +118,8 @@ class FieldRests:
     def field(self, parts: tuple[FieldPart, ...], tag: str) -> FieldRest:
         """A whole field: the parts, and the tag behind them."""
         counted = any(part.is_counted for part in parts)
-        rest = self.link(TagPart(tag, tag.encode(), counted=counted), None)
+        data = b"" if tag in self.tag_tokens else tag.encode()
+        rest = self.link(TagPart(tag, data, counted=counted), None)
         for part in reversed(parts):
             rest = self.link(part, rest)
         return rest
@@ -211,7 +211,7 @@ class FieldPart(ABC):
         """The tag, if the part is the tag that ends a field."""
         return END
 
-    def fixed(self, mode: TagMode) -> bytes | None:
+    def fixed(self) -> bytes | None:
         """The bytes that the part must consist of; None if there is a choice."""
         return None
 
@@ -253,7 +253,7 @@ class LiteralPart(FieldPart):
     def next_bytes(self, progress: int, rests: FieldRests) -> Set[int]:
         return {self.data[progress]}
 
-    def fixed(self, mode: TagMode) -> bytes:
+    def fixed(self) -> bytes:
         return self.data
 
     def dictated(self, progress: int) -> tuple[int, ...]:
@@ -426,7 +426,8 @@ class FreshPart(ValuePart):
 
 @dataclass(frozen=True, slots=True)
 class TagPart(FieldPart):
-    """The tag that ends a field. `reserve` tokens are owed behind it: a branch's repeat of a label.
+    """The tag that ends a field, or the end; `data` are the bytes that spell it, none where it is
+    one special token. `reserve` tokens are owed behind it: a branch's repeat of a label.
 
     A spelled tag behind a counted text is `counted` too: its tokens might still be text, and are
     counted as such, so each of them takes one off the reserve; `inside` while one is being read.
@@ -447,7 +448,7 @@ class TagPart(FieldPart):
         return self.tag
 
     def step(self, progress: int, byte: int, here: FieldRest) -> Iterable[Cursor]:
-        if here.made_by.mode is TagMode.SPECIAL or not self.data or self.data[progress] != byte:
+        if not self.data or self.data[progress] != byte:
             return ()
         if self.counted and not self.inside:
             begun = replace(self, reserve=self.reserve - 1, inside=True)
@@ -458,20 +459,20 @@ class TagPart(FieldPart):
         return self.own_cost(progress, rests) + (self.reserve if self.tag != END else 0)
 
     def own_cost(self, progress: int, rests: FieldRests) -> int:
-        if self.tag == END or rests.mode is TagMode.SPECIAL:
+        if not self.data:
             return int(self.tag != END)
         return rests.spelling.tokens(self.data[progress:])
 
     def next_bytes(self, progress: int, rests: FieldRests) -> Set[int]:
-        return {*self.fixed(rests.mode)[progress : progress + 1]}
+        return {*self.data[progress : progress + 1]}
 
     def settle(self, progress: int, here: FieldRest) -> Iterable[Cursor]:
         if self.inside:
             here = here.made_by.link(replace(self, inside=False), None)
         return ((here, progress),)
 
-    def fixed(self, mode: TagMode) -> bytes:
-        return self.data if mode is TagMode.TEXT else b""
+    def fixed(self) -> bytes:
+        return self.data
 
     @property
     def owed(self) -> int:

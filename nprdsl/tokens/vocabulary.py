@@ -92,6 +92,10 @@ class Vocabulary:
     def __repr__(self) -> str:
         return f"<Vocabulary: {self.size} ids, {len(self.special)} special>"
 
+    def tag_tokens(self, tags: Iterable[str]) -> dict[str, int]:
+        """The ids of those of `tags` that are special tokens; all others are spelled."""
+        return {tag: self.special[tag] for tag in tags if tag in self.special}
+
     def bytes_of(self, token: int) -> bytes:
         """The bytes that `token` spells; empty for special and unused ids."""
         return self.trie.bytes_of(token)

@@ -1,17 +1,17 @@
 """Cutting a trace into lexemes: the content of a field and the tag behind it.
 
-Text is cut at the leftmost occurrence of a tag. Tokens are cut at special tokens, and prose that
-spells a tag is a fault; where the vocabulary has no special tokens for tags they are cut as text,
-with the character at which each token begins. Bytes that are not UTF-8 become lone surrogates,
-which the matcher of contents reports. The last lexeme of a trace has the tag `END`.
+Text is cut at the leftmost occurrence of a tag. Tokens are cut at the special tokens that are tags,
+and where they spell a tag that has no special token; prose that spells one that has is a fault.
+Each token is known by the character at which it begins. Bytes that are not UTF-8 become lone
+surrogates, which the matcher of contents reports. The last lexeme of a trace has the tag `END`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import numpy as np
 
@@ -19,13 +19,6 @@ from nprdsl.structure.field_content import ContentFault
 from nprdsl.structure.tag_machine import END
 from nprdsl.structure.violations import ViolationCode
 from nprdsl.tokens.vocabulary import Vocabulary
-
-
-class TagMode(StrEnum):
-    """How tags stand among the tokens of a vocabulary."""
-
-    SPECIAL = "special"  # every tag is one special token
-    TEXT = "text"  # tags are spelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +39,25 @@ def tag_pattern(tags: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def text_lexemes(text: str, pattern: re.Pattern[str]) -> list[Lexeme]:
-    lexemes, at = [], 0
-    for tag in pattern.finditer(text):
-        start, end = tag.span()
-        lexemes.append(Lexeme(at, start, tag[0], end))
-        at = end
-    lexemes.append(Lexeme(at, len(text), END, len(text)))
-    return lexemes
+    """The lexemes of a text whose tags are all spelled."""
+    return list(_cut(text, Lexeme(0, len(text), END, len(text)), pattern, frozenset()))
 
 
-def spelled_tag_fault(content: str, pattern: re.Pattern[str]) -> ContentFault | None:
-    """The fault of prose that spells a tag where tags are special tokens: prose is never
-    structure."""
-    tag = pattern.search(content)
-    if tag is None:
-        return None
-    message = f"`{tag[0]}` is spelled as text; a tag must be its special token"
-    return ContentFault(ViolationCode.TAG_OUT_OF_PLACE, tag.start(), message)
+def _cut(
+    text: str, last: Lexeme, pattern: re.Pattern[str], tokens: Collection[str]
+) -> Iterator[Lexeme]:
+    """The lexemes of the content of `last`, which is cut at the tags that it spells. A spelled tag
+    of `tokens` is no structure but a fault: prose never is."""
+    at, fault = last.start, None
+    for found in pattern.finditer(text, last.start, last.end):
+        tag, start = found[0], found.start()
+        if tag not in tokens:
+            yield Lexeme(at, start, tag, found.end(), fault)
+            at, fault = found.end(), None
+        elif fault is None:
+            message = f"`{tag}` is spelled as text; a tag must be its special token"
+            fault = ContentFault(ViolationCode.TAG_OUT_OF_PLACE, start - at, message)
+    yield replace(last, start=at, fault=fault)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +70,16 @@ class TokenText:
 
 
 def token_text(
-    ids: Sequence[int], vocabulary: Vocabulary, tags: tuple[str, ...], mode: TagMode
+    ids: Sequence[int], vocabulary: Vocabulary, tags: tuple[str, ...], *, ended: bool
 ) -> TokenText:
-    """Read the ids of a trace, without its prompt; an end token at the end is no part of the
-    text."""
-    ended = bool(ids) and ids[-1] == vocabulary.eos_id
+    """Read the ids of a trace, without its prompt. `ended`: the last one is the end, which is no
+    part of the text."""
     body = ids[:-1] if ended else ids
     pieces = [_piece(token, vocabulary) for token in body]
     text, starts = _decode(pieces)
     if ended:
         starts.append(len(text))
-    if mode is TagMode.TEXT:
-        lexemes = text_lexemes(text, tag_pattern(tags))
-    else:
-        lexemes = _special_lexemes(body, text, starts, vocabulary, tags)
+    lexemes = list(_token_lexemes(body, text, starts, vocabulary, tags))
     return TokenText(text, tuple(_with_foreign(body, lexemes, starts, vocabulary, tags)), starts)
 
 
@@ -113,22 +104,19 @@ def _decode(pieces: list[bytes]) -> tuple[str, list[int]]:
     return text, begins.tolist()
 
 
-def _special_lexemes(
+def _token_lexemes(
     ids: Sequence[int], text: str, starts: list[int], vocabulary: Vocabulary, tags: tuple[str, ...]
-) -> list[Lexeme]:
-    by_id = {vocabulary.special[tag]: tag for tag in tags}
-    pattern = tag_pattern(tags)
-    lexemes, at = [], 0
+) -> Iterator[Lexeme]:
+    """Cut at the tokens of tags, and between them at the tags that have no token."""
+    tokens, pattern = vocabulary.tag_tokens(tags), tag_pattern(tags)
+    by_id, at = {token: tag for tag, token in tokens.items()}, 0
     for number, token in enumerate(ids):
         tag = by_id.get(token)
         if tag is not None:
-            start = starts[number]
-            fault = spelled_tag_fault(text[at:start], pattern)
-            lexemes.append(Lexeme(at, start, tag, start + len(tag), fault))
-            at = start + len(tag)
-    fault = spelled_tag_fault(text[at:], pattern)
-    lexemes.append(Lexeme(at, len(text), END, len(text), fault))
-    return lexemes
+            start, end = starts[number], starts[number] + len(tag)
+            yield from _cut(text, Lexeme(at, start, tag, end), pattern, tokens)
+            at = end
+    yield from _cut(text, Lexeme(at, len(text), END, len(text)), pattern, tokens)
 
 
 def _with_foreign(
@@ -139,17 +127,16 @@ def _with_foreign(
     tags: tuple[str, ...],
 ) -> list[Lexeme]:
     """Special tokens that are no tags may stand nowhere in a trace."""
-    foreign = [
-        (starts[n], vocabulary.special_text[t])
-        for n, t in enumerate(ids)
-        if t in vocabulary.special_text and vocabulary.special_text[t] not in tags
-    ]
-    for at, text in foreign:
-        for number, lexeme in enumerate(lexemes):
-            if lexeme.start <= at <= lexeme.end and lexeme.fault is None:
-                message = f"the special token `{text}` may not stand in a trace"
-                code = ViolationCode.TAG_OUT_OF_PLACE
-                fault = ContentFault(code, at - lexeme.start, message)
-                lexemes[number] = replace(lexeme, fault=fault)
-                break
+    ends = [lexeme.tag_end for lexeme in lexemes[:-1]]
+    for number, token in enumerate(ids):
+        name = vocabulary.special_text.get(token)
+        if name is None or name in tags:
+            continue
+        at = bisect_right(ends, starts[number])  # the lexeme that it stands in, its tag included
+        lexeme = lexemes[at]
+        if lexeme.fault is None:
+            message = f"the special token `{name}` may not stand in a trace"
+            code = ViolationCode.TAG_OUT_OF_PLACE
+            fault = ContentFault(code, starts[number] - lexeme.start, message)
+            lexemes[at] = replace(lexeme, fault=fault)
     return lexemes

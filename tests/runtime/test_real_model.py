@@ -18,11 +18,11 @@ import nprdsl
 from benchmarks import smollm2
 from examples import own_schema, triage
 from nprdsl import Limits, Schema
+from nprdsl.masks.bound_schema import TagMode
 from nprdsl.runtime.local import LocalEngine
 from nprdsl.runtime.results import Result
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.structure.events import EndReason
-from nprdsl.trace.lexemes import TagMode
 from tests.runtime.tiny_models import dense
 
 pytestmark = pytest.mark.slow

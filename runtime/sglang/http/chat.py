@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sglang.srt.managers.io_struct import GenerateReqInput
 
 from nprdsl.grammar.diagnostics import did_you_mean
+from nprdsl.masks.bound_schema import TagMode
 from nprdsl.prompting.instructions import instructions
 from nprdsl.runtime.prompts import PromptEncoder
 from nprdsl.runtime.results import Ending, Result, result_of
@@ -41,7 +42,6 @@ from nprdsl.runtime.sglang.protocol import (
 )
 from nprdsl.structure.events import EndReason
 from nprdsl.tokens.vocabulary import Vocabulary
-from nprdsl.trace.lexemes import TagMode
 
 T = TypeVar("T")
 

@@ -88,6 +88,27 @@ def utf8_dfa() -> Dfa:
     return compile_regex(r"(?s:.*)")
 
 
+def narrowed(dfa: Dfa, allowed: NDArray[np.bool_]) -> Dfa:
+    """The automaton of the words that consist of allowed bytes, bool [256]; its states are numbered
+    as they were, those that are dead now (`distance` FAR) among them."""
+    columns = [byte for byte in PLAINEST_FIRST if allowed[byte]]
+    moves = dfa.table[:, columns]
+    distance = np.where(dfa.accepting, 0, FAR).astype(np.int32)
+    next_byte = np.full(len(distance), -1, dtype=np.int16)
+    steps, known = 0, dfa.accepting.copy()
+    while True:
+        ways = known[moves] & ~known[:, None]
+        new = ways.any(axis=1)
+        if not new.any():
+            break
+        steps += 1
+        distance[new], next_byte[new] = steps, np.take(columns, ways[new].argmax(axis=1))
+        known |= new
+    table = np.zeros_like(dfa.table)
+    table[:, columns] = np.where(known[moves], moves, 0)
+    return Dfa(table, dfa.start, dfa.accepting, distance, next_byte)
+
+
 # -- positions ----------------------------------------------------------------------------------
 
 
@@ -311,14 +332,14 @@ def whitespace_loop(dfa: Dfa) -> bytes | None:
         if _holds_content(dfa.table, blank, state):
             continue
         turn = _path(dfa.table, state, state, WHITESPACE)
-        lead = _path(dfa.table, dfa.start, state, _PLAINEST_FIRST) if state != dfa.start else b""
+        lead = _path(dfa.table, dfa.start, state, PLAINEST_FIRST) if state != dfa.start else b""
         if turn is not None and lead is not None:
             witnesses.append(lead + turn)
     return min(witnesses, key=lambda w: (len(w), w), default=None)
 
 
 _EVERY_BYTE: list[int] = sorted(range(256), key=_plainness)
-_PLAINEST_FIRST = bytes(_EVERY_BYTE)
+PLAINEST_FIRST = bytes(_EVERY_BYTE)
 
 
 def beyond(dfa: Dfa, other: Dfa) -> bytes | None:
@@ -339,7 +360,7 @@ def beyond(dfa: Dfa, other: Dfa) -> bytes | None:
             target = (pair >> 32, pair & 0xFFFFFFFF)
             if target[0] and target not in seen:
                 seen.add(target)
-                queue.append((*target, text + _PLAINEST_FIRST[at : at + 1]))
+                queue.append((*target, text + PLAINEST_FIRST[at : at + 1]))
     return best
 
 

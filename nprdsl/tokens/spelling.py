@@ -7,14 +7,11 @@ of an earlier one: tokens that were once put aside for ending stay enough.
 
 from __future__ import annotations
 
-from collections import deque
 from functools import cached_property
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from nprdsl.regular.dfa import Dfa, utf8_dfa
+from nprdsl.regular.dfa import FAR, Dfa, narrowed, utf8_dfa
+from nprdsl.regular.words import words_of
 from nprdsl.tokens.vocabulary import Vocabulary
 
 NEVER: Final = 1 << 28  # more tokens than any budget: cannot be finished
@@ -27,7 +24,7 @@ class Spelling:
         self.vocabulary = vocabulary
         self._usable_bytes = vocabulary.single_bytes
         self._tokens: dict[bytes, int] = {b"": 0}
-        self._endings: dict[Dfa, NDArray[np.int16]] = {}
+        self._narrowed: dict[Dfa, Dfa] = {}
         self._completions: dict[tuple[Dfa, int], bytes | None] = {}
         self._fresh: dict[tuple[Dfa, bytes, frozenset[bytes]], bytes | None] = {}
         self._states: dict[tuple[Dfa, bytes], int] = {}
@@ -63,11 +60,12 @@ class Spelling:
         """The shortest ending that the vocabulary spells; None if there is none."""
         key = (dfa, state)
         if key not in self._completions:
-            ending, at, tree = bytearray(), state, self._ending(dfa)
-            while at and not dfa.accepting[at] and tree[at] >= 0:
-                ending.append(int(tree[at]))
-                at = int(dfa.table[at, tree[at]])
-            done = bool(at) and bool(dfa.accepting[at]) and self.tokens(bytes(ending)) < NEVER
+            ending, at, usable = bytearray(), state, self._usable(dfa)
+            while at and not dfa.accepting[at]:
+                ways = usable if usable.distance[at] < FAR else dfa  # longer tokens may spell it
+                ending.append(int(ways.next_byte[at]))
+                at = int(dfa.table[at, ending[-1]])
+            done = bool(at) and self.tokens(bytes(ending)) < NEVER
             self._completions[key] = bytes(ending) if done else None
         return self._completions[key]
 
@@ -88,38 +86,17 @@ class Spelling:
         state = self.state(dfa, prefix)
         if not state:
             return None
-        if not any(label.startswith(prefix) for label in taken):
+        begun = [label[len(prefix) :] for label in taken if label.startswith(prefix)]
+        if not begun:
             return self.completion(dfa, state)
-        queue = deque([(b"", state)])
-        looked = 0
-        while queue and looked < 4096:
-            ending, at = queue.popleft()
-            looked += 1
-            if dfa.accepting[at] and prefix + ending not in taken and self.tokens(ending) < NEVER:
-                return ending
-            for byte in np.flatnonzero(dfa.table[at] * self._usable_bytes):
-                queue.append((ending + bytes((int(byte),)), int(dfa.table[at, byte])))
-        return None
+        usable = self._usable(dfa)
+        return words_of(usable).first(state, [end for end in begun if usable.run(end, state)])
 
-    def _ending(self, dfa: Dfa) -> NDArray[np.int16]:
-        """The next byte towards acceptance for every state, of bytes that the vocabulary has."""
-        if dfa not in self._endings:
-            usable = bool(self._usable_bytes.all())
-            self._endings[dfa] = dfa.next_byte if usable else self._spellable_tree(dfa)
-        return self._endings[dfa]
-
-    def _spellable_tree(self, dfa: Dfa) -> NDArray[np.int16]:
-        """`dfa.next_byte` recomputed over the usable bytes; kept as it is where they do not
-        suffice."""
-        tree = dfa.next_byte.copy()
-        known = dfa.accepting.copy()
-        columns = np.flatnonzero(self._usable_bytes)
-        moves = dfa.table[:, columns]
-        while True:
-            ways = known[moves] & (moves != 0)
-            new = ways.any(axis=1) & ~known
-            new[0] = False
-            if not new.any():
-                return tree
-            tree[new] = columns[ways[new].argmax(axis=1)]
-            known |= new
+    def _usable(self, dfa: Dfa) -> Dfa:
+        """The automaton without the bytes that are no tokens of their own."""
+        if self._usable_bytes.all():
+            return dfa
+        usable = self._narrowed.get(dfa)
+        if usable is None:
+            usable = self._narrowed[dfa] = narrowed(dfa, self._usable_bytes)
+        return usable

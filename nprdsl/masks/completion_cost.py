@@ -38,12 +38,14 @@ from nprdsl.structure.stack import (
     BranchFrame,
     Cell,
     Frame,
+    ListedFrame,
     MapEnd,
     MapFrame,
     OpenFork,
     PendingBranch,
     PendingBranches,
     Repeating,
+    branch_of,
 )
 from nprdsl.tokens.spelling import NEVER
 
@@ -89,29 +91,37 @@ class Costs:
         """The cost of everything on the stack, or of what lies above `until`."""
         total = self._frames(frame) if until is None else 0
         own, block = 0, _open_block(frame)  # own: of the innermost branch
+        unlisted: Block | None = None  # its map is still to come, so that no frame is open for it
+        listed = _listed(frame)  # items of the open map, those that it must still list included
         while cell is not until and cell is not None:
             entry, left = cell.entry, self._left(frame)
             if isinstance(entry, Repeating):
                 turns = max(entry.node.low - entry.count, 0)
+                listed += turns * self._least_items(entry.node.node, block)
                 own += turns * self._node(entry.node.node, block, left) if turns else 0
             elif isinstance(entry, PendingBranches):
                 total += self._branches(entry, left)
             elif isinstance(entry, PendingBranch):
                 total += self.branch(entry.block, entry.values, left)
             elif isinstance(entry, MapEnd):
+                total += self._refused(listed)
                 block = None
             elif isinstance(entry, OpenFork):
                 total += entry.fork.block.low * self.branch(entry.fork.block, (), left)
             elif isinstance(entry, BranchEnd):
                 total, own = total + self._tokens(own, frame), 0
                 frame = frame.below if frame is not None else None
-                block = _open_block(frame)
+                block, listed = _open_block(frame), _listed(frame)
             elif isinstance(entry, ForkNode) and entry.block.item is not None:
-                assert frame is not None
-                frame = frame.below
-                block = _open_block(frame)
+                if entry.block is not unlisted:
+                    assert isinstance(frame, (MapFrame, ListedFrame))
+                    frame = frame.below
+                    block, listed = _open_block(frame), _listed(frame)
+                unlisted = None
             elif isinstance(entry, Node):
                 own += self._node(entry, block, left)
+                listed += self._least_items(entry, block)
+                unlisted = entry.block if isinstance(entry, MapNode) else unlisted
             cell = cell.below
         return min(total + self._tokens(own, frame), NEVER)
 
@@ -120,9 +130,7 @@ class Costs:
         limit = self._bounds.blocks
         if limit is None or cost >= NEVER:
             return cost
-        while isinstance(frame, MapFrame):
-            frame = frame.below
-        used = frame.blocks if frame is not None else 0
+        used = branch_of(frame).blocks if frame is not None else 0
         return cost % _FEE if cost // _FEE <= limit - used else NEVER
 
     def branch(self, block: Block, values: tuple[BoundValue, ...], left: _DepthLeft) -> int:
@@ -154,9 +162,7 @@ class Costs:
     def _left(self, frame: Frame | None) -> _DepthLeft:
         if self._bounds.depth is None:
             return None
-        while isinstance(frame, MapFrame):
-            frame = frame.below
-        return self._bounds.depth - (frame.depth if frame is not None else 0)
+        return self._bounds.depth - (branch_of(frame).depth if frame is not None else 0)
 
     def _branches(self, entry: PendingBranches, left: _DepthLeft) -> int:
         if entry.items is None:
@@ -166,13 +172,13 @@ class Costs:
     def _frames(self, frame: Frame | None) -> int:
         total = 0
         while frame is not None:
-            if isinstance(frame, MapFrame):
+            if isinstance(frame, BranchFrame):
+                total += self._pending(frame)
+            else:
                 left = self._left(frame)
                 total += sum(self.branch(frame.block, values, left) for values in frame.items)
-                if frame.open is not None:
+                if isinstance(frame, MapFrame) and frame.open is not None:
                     total += self.branch(frame.block, frame.open, left)
-            else:
-                total += self._pending(frame)
             frame = frame.below
         return total
 
@@ -231,15 +237,14 @@ class Costs:
 
     def _construct(self, node: MapNode | ForkNode, left: _DepthLeft) -> int:
         """A map or a fork by count; NEVER where the bounds forbid it."""
-        limit = self._bounds.branches
         fee = _FEE if self._bounds.blocks is not None else 0
         if isinstance(node, ForkNode):
             if node.block.item is not None:
                 return 0  # counted with the items
-            if left == 0 or (limit is not None and node.block.low > limit):
+            if left == 0 or self._refused(node.block.low):
                 return NEVER
             return fee + node.block.low * self.branch(node.block, (), left)
-        if left == 0 or (limit is not None and self._items(node.block) > limit):
+        if left == 0 or self._refused(self._items(node.block)):
             return NEVER
         return fee + self._node(node.node, node.block, left)
 
@@ -263,6 +268,17 @@ class Costs:
             taken |= {label}
             cost = max(cost, self._spelling.tokens(label))
         return cost
+
+    def _refused(self, branches: int) -> int:
+        """NEVER where a fork has more branches than the bounds allow, else 0."""
+        limit = self._bounds.branches
+        return NEVER if limit is not None and branches > limit else 0
+
+    def _least_items(self, node: Node, block: Block | None) -> int:
+        """How many items of an open map `node` lists at least; only a bound on branches asks."""
+        if block is None or self._bounds.branches is None:
+            return 0
+        return self._count(node, block, ())
 
     def _items(self, block: Block) -> int:
         """How many items the map of a block must list at least."""
@@ -289,3 +305,10 @@ class Costs:
 
 def _open_block(frame: Frame | None) -> Block | None:
     return frame.block if isinstance(frame, MapFrame) else None
+
+
+def _listed(frame: Frame | None) -> int:
+    """The items that the innermost map has listed, the one that is open included."""
+    if not isinstance(frame, MapFrame):
+        return 0
+    return len(frame.items) + (frame.open is not None)

@@ -227,7 +227,7 @@ class _Skeleton(TraceWriter):
         block = self.listing
         if self.item is None or block is None or terminal.name not in block.bound:
             return example_value(terminal)
-        listed = (zip(block.bound, item, strict=True) for item in self.items[block.index])
+        listed = (zip(block.bound, item, strict=True) for item in self.items[block.index][-1])
         taken = [value for item in listed for name, value in item if name == terminal.name]
         return example_value(terminal, taken)
 

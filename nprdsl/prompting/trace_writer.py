@@ -16,8 +16,9 @@ class TraceWriter(ABC):
     """Writes one trace, whose text is that of `parts`.
 
     `rules` are the rules that are being written, the outermost first, and `numbers` those of the
-    items and branches. `items` holds the bound values of the items that each block has listed, by
-    its index; `item` those of the item that is being written, in the map of the block `listing`.
+    items and branches. `items` holds the bound values of the items that wait for their branches:
+    for each block, by its index, one list for every map of it that is open, the innermost last.
+    `item` are those of the item that is being written, in the map of the block `listing`.
     """
 
     def __init__(self, grammar: ir.Grammar) -> None:
@@ -25,7 +26,7 @@ class TraceWriter(ABC):
         self.parts: list[str] = []
         self.rules: list[str] = []
         self.numbers: list[str] = []
-        self.items: dict[int, list[tuple[str, ...]]] = {}
+        self.items: dict[int, list[list[tuple[str, ...]]]] = {}
         self.item: list[str] | None = None
         self.listing: ir.Block | None = None
         self._repeated: list[tuple[str, str]] = []  # names and values that the branch must repeat
@@ -105,10 +106,10 @@ class TraceWriter(ABC):
         block = self.listing if self.item is None else None
         if block is not None and block.item == name:
             item = self.item = []
-            self.numbers.append(str(len(self.items[block.index]) + 1))
+            self.numbers.append(str(len(self.items[block.index][-1]) + 1))
             self._body(name)
             self.numbers.pop()
-            self.items[block.index].append(tuple(item))
+            self.items[block.index][-1].append(tuple(item))
             self.item = None
         else:
             self._body(name)
@@ -121,14 +122,14 @@ class TraceWriter(ABC):
     def map(self, node: ir.MapNode) -> None:
         outer = self.listing, self.item
         self.listing, self.item = node.block, None
-        self.items[node.block.index] = []
+        self.items.setdefault(node.block.index, []).append([])
         self.write(node.node)
         self.listing, self.item = outer
 
     def fork(self, node: ir.ForkNode) -> None:
         block = node.block
         listed = block.item is not None
-        items = self.items[block.index] if listed else [()] * self.branches(block)
+        items = self.items[block.index].pop() if listed else [()] * self.branches(block)
         outer = self.listing, self.item, self._repeated
         self.listing = self.item = None
         for number, item in enumerate(items, 1):

@@ -5,6 +5,7 @@ All of it is immutable and shared: equal stacks are the same object.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -143,6 +144,15 @@ class MapFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedFrame:
+    """A map that is complete: these items wait for their branches."""
+
+    block: Block
+    items: Items
+    below: Frame | None
+
+
+@dataclass(frozen=True, slots=True)
 class BranchFrame:
     """A branch (or the trunk): values still to be repeated, its depth, blocks begun on it."""
 
@@ -152,7 +162,7 @@ class BranchFrame:
     below: Frame | None
 
 
-Frame = MapFrame | BranchFrame
+Frame = MapFrame | ListedFrame | BranchFrame
 
 
 def texts(values: tuple[BoundValue, ...]) -> tuple[str, ...]:
@@ -160,13 +170,25 @@ def texts(values: tuple[BoundValue, ...]) -> tuple[str, ...]:
 
 
 def branch_of(frame: Frame | None) -> BranchFrame:
-    while isinstance(frame, MapFrame):
+    while frame is not None and not isinstance(frame, BranchFrame):
         frame = frame.below
     assert frame is not None
     return frame
 
 
 def with_branch(frame: Frame | None, branch: BranchFrame) -> Frame:
-    if isinstance(frame, MapFrame):
-        return replace(frame, below=with_branch(frame.below, branch))
-    return branch
+    if frame is None or isinstance(frame, BranchFrame):
+        return branch
+    return replace(frame, below=with_branch(frame.below, branch))
+
+
+def filled(frame: Frame | None, captured: Iterator[BoundValue]) -> Frame | None:
+    """The frames with the values of the field that was read, those of an outer item first: a map
+    may begin in the field that names the item around it."""
+    if frame is None or isinstance(frame, BranchFrame):
+        return frame
+    below = filled(frame.below, captured)
+    if isinstance(frame, ListedFrame) or frame.open is None:
+        return replace(frame, below=below)
+    opened = tuple(next(captured) if value is PENDING else value for value in frame.open)
+    return MapFrame(frame.block, frame.items, opened, below)

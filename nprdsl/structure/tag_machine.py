@@ -57,6 +57,7 @@ from nprdsl.structure.stack import (
     Frame,
     ItemEnd,
     Items,
+    ListedFrame,
     MapEnd,
     MapFrame,
     OpenFork,
@@ -67,6 +68,7 @@ from nprdsl.structure.stack import (
     StackEntry,
     Symbol,
     branch_of,
+    filled,
     texts,
     with_branch,
 )
@@ -195,12 +197,7 @@ class TagMachine:
     # moving
 
     def follow(self, arc: Arc, captured: tuple[BoundValue, ...]) -> TagState:
-        frame = arc.frame
-        if captured:
-            assert isinstance(frame, MapFrame) and frame.open is not None
-            values = iter(captured)
-            opened = tuple(next(values) if v is PENDING else v for v in frame.open)
-            frame = MapFrame(frame.block, frame.items, opened, frame.below)
+        frame = filled(arc.frame, iter(captured)) if captured else arc.frame
         return self.settle(arc.cell, frame)
 
     def arcs_of(self, state: TagState) -> dict[str, Arc]:
@@ -227,7 +224,8 @@ class TagMachine:
         """The state behind the branches of a fork: its join begins (FORKING mode)."""
         assert state.fork is not None and state.cell is not None
         frame = state.frame
-        if isinstance(frame, MapFrame) and state.fork.block.item is not None:
+        if state.fork.block.item is not None:
+            assert isinstance(frame, ListedFrame)
             frame = frame.below
         return self.settle(state.cell.below, frame)
 
@@ -236,7 +234,7 @@ class TagMachine:
         assert state.fork is not None
         if state.fork.block.item is None:
             return state.fork, None
-        assert isinstance(state.frame, MapFrame)
+        assert isinstance(state.frame, ListedFrame)
         return state.fork, state.frame.items
 
     # unfolding
@@ -360,7 +358,8 @@ class TagMachine:
                 items = (*frame.items, frame.open)
                 return below, MapFrame(frame.block, items, None, frame.below), ()
             case MapEnd():
-                return below, frame, ()
+                assert isinstance(frame, MapFrame)
+                return below, ListedFrame(frame.block, frame.items, frame.below), ()
             case JoinNode():
                 return self.push(entry.node, below), frame, (EnterJoin(entry.block),)
             case ForkNode():
@@ -405,7 +404,7 @@ class TagMachine:
             if self.mode is ForkMode.FORKING:
                 return self.push(OpenFork(entry), below), frame, events[:1]
         else:
-            assert isinstance(frame, MapFrame)
+            assert isinstance(frame, ListedFrame)
             items, frame = frame.items, frame.below
         return self.push(PendingBranches(entry.block, entry.branch, items, 0), below), frame, events
 

@@ -78,6 +78,8 @@ class Reading:
         self._grammar = grammar
         self._text = text
         self._max_depth = max_depth
+        self._bound = {name for block in grammar.blocks for name in block.bound}
+        self._values: dict[str, str] = {}  # of the item whose branch is being read
         tags = [(m.start(), m.end()) for m in tag_pattern(grammar.tags).finditer(text)]
         self._tag_end = dict(tags)
         self._tag_starts = [start for start, _ in tags]
@@ -169,6 +171,12 @@ class Reading:
             case ir.TerminalKind.GLUE:
                 blank = len(content) - len(content.lstrip(WHITE_SPACE))
                 return list(range(start + blank, start - 1, -1))
+            case ir.TerminalKind.TEXT if node.terminal.name in self._bound:
+                # a literal may stand behind a repeated text; of two readings the fitting one counts
+                value = self._values.get(node.terminal.name)
+                lengths = [n for n in range(len(content), 0, -1) if content[:n].strip(WHITE_SPACE)]
+                lengths.sort(key=lambda n: content[:n].strip(WHITE_SPACE) != value)
+                return [start + length for length in lengths]
             case ir.TerminalKind.TEXT:
                 return [limit] if content.strip(WHITE_SPACE) else []
             case ir.TerminalKind.REGULAR | ir.TerminalKind.TYPED:
@@ -232,13 +240,16 @@ class Reading:
 
             return self._turns(node, start, block.low, block.high, branch)
         partial = [Tree(node, start, start)]
+        outer = self._values
         for values in bound_of_items(self._text, block, before):
+            self._values = dict(zip(block.bound, values, strict=False))
             partial = [
                 so_far.followed_by(tree)
                 for so_far in partial
                 for tree in self._branch(node, so_far.end, depth)
                 if self._agrees(block, tree, values)
             ]
+        self._values = outer
         for tree in partial:
             if self._opens(node.branch, tree.end):
                 self._miscounted.add(self._after_blank(tree.end))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
 from hypothesis import HealthCheck, Phase, assume, given, reject, settings
 from hypothesis import strategies as st
@@ -168,7 +168,7 @@ class _DrawnTrace(TraceWriter):
         kinds = [self.grammar.terminals[name].kind for name in block.bound[: len(item)]]
         if terminal.kind is not ir.TerminalKind.REGULAR or ir.TerminalKind.REGULAR in kinds:
             return self._free(terminal)
-        return self._label(terminal, {values[len(item)] for values in self.items[block.index]})
+        return self._label(terminal, {values[len(item)] for values in self.items[block.index][-1]})
 
     def _free(self, terminal: ir.Terminal) -> str:
         if terminal.kind is not ir.TerminalKind.TEXT:
@@ -203,7 +203,9 @@ class _DrawnTrace(TraceWriter):
 
     def repeat(self, node: ir.Repeat) -> None:
         for index in range(self.turns(node)):
-            lists = (self.parts, self.rules, self.numbers)
+            listing = self.listing
+            lists: tuple[list[Any], ...] = (self.parts, self.rules, self.numbers)
+            lists += tuple(self.items.values())
             lengths = [len(written) for written in lists]
             try:
                 self.write(node.node)
@@ -212,7 +214,7 @@ class _DrawnTrace(TraceWriter):
                     reject()
                 for written, length in zip(lists, lengths, strict=True):
                     del written[length:]
-                self.item = None
+                self.listing, self.item = listing, None
                 return
 
     def turns(self, node: ir.Repeat) -> int:

@@ -23,6 +23,7 @@ from nprdsl.runtime.results import GenerationError, Result
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.structure.events import EndEvent, EndReason, Event, ForkEvent, JoinEvent, TokenEvent
 from tests.runtime.tiny_models import byte_tokenizer, dense, model
+from tests.walks import schema_of
 
 ARITH = Path(nprdsl.__file__).parent / "runtime" / "models" / "arith"
 SUM = "37*42+85*19?"
@@ -39,6 +40,16 @@ TYPES: dict[str, dict[str, object]] = {
     "triage": {"VERDICT": r"(yes|no): [a-z ]{1,20}", "DECISION": Decision}
 }
 SCHEMAS = nprdsl.shipped()
+SEVERAL = """
+%import .parallel (map, process, reduce)
+start: "<s>" map{l} process{i, b} reduce{j} map{l} process{i, b} reduce{j} TEXT
+l: "<l>" i~2..3 "</l>"
+i: "<i>" L ":" TEXT "</i>"
+b: "<b>" L ":" TEXT "</b>"
+j: "<j>" TEXT "</j>"
+L: /[a-z]/
+%declare TEXT
+"""
 
 
 @cache
@@ -91,6 +102,16 @@ def test_train_is_inference(name: str, kind: str) -> None:
         assert max(abs(a - b) for a, b in pairs) <= 1e-4
         assert len(pairs) == result.usage.sampled_tokens
     assert len({result.token_ids for result in results}) > 1
+
+
+def test_train_is_inference_where_blocks_follow_one_another() -> None:
+    several = schema_of(SEVERAL)
+    tokenizer = byte_tokenizer(several.tags)
+    one = LocalEngine(model("qwen3", len(tokenizer)), tokenizer, max_kv_tokens=2048)
+    result = one.generate(several, "hello", limits=SHORT, sampling=Sampling(seed=1))
+    assert several.check(result.text) == []
+    assert max(abs(a - b) for a, b in both(one, result)) <= 1e-4
+    assert result.trace is not None and len(result.trace.graph.joins) == 2
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

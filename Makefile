@@ -6,7 +6,7 @@ export GOMP_SPINCOUNT := 0
 export OMP_WAIT_POLICY := passive
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test lint types docs test-slow curriculum sglang-env test-sglang bench clean
+.PHONY: demo test lint types docs test-slow fuzz curriculum sglang-env test-sglang bench clean
 
 demo: .venv/engine
 	$(BIN)/nprdsl run '37*42+85*19+60*23?' --stats
@@ -17,6 +17,10 @@ test: lint types
 
 test-slow: .venv/tests
 	$(BIN)/python -m pytest -q -m slow
+
+# 20,000 random schemas; goes on where it was stopped (build/fuzz.jsonl).
+fuzz: .venv/tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m nprdsl.testing.campaign --count 20000
 
 lint: .venv/tests
 	$(BIN)/ruff check .

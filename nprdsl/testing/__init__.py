@@ -18,8 +18,17 @@ except ModuleNotFoundError as error:
         name="hypothesis",
     ) from error
 
-from nprdsl.testing.fuzzing import FuzzFailure, FuzzReport, Property, PropertyError, fuzz
+from nprdsl.testing.fuzzing import FuzzReport, fuzz
 from nprdsl.testing.mutations import Mutation, MutationKind, all_mutations, mutated, mutations
+from nprdsl.testing.properties import (
+    FuzzFailure,
+    Property,
+    PropertyError,
+    SchemaVerdict,
+    judge,
+    property_failure,
+)
+from nprdsl.testing.random_schemas import RandomSchema, random_schema
 from nprdsl.testing.reference import Reading, derive
 from nprdsl.testing.schemas import schemas
 from nprdsl.testing.tokens import byte_vocabulary, straddling_merges, token_traces, tokenise
@@ -32,14 +41,19 @@ __all__ = [
     "MutationKind",
     "Property",
     "PropertyError",
+    "RandomSchema",
     "Reading",
+    "SchemaVerdict",
     "Spacing",
     "all_mutations",
     "byte_vocabulary",
     "derive",
     "fuzz",
+    "judge",
     "mutated",
     "mutations",
+    "property_failure",
+    "random_schema",
     "schemas",
     "straddling_merges",
     "token_traces",

@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
 
 from nprdsl.grammar import ir
 from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.schema import Schema
 from nprdsl.testing.mutations import Mutation, MutationKind, mutations
+from nprdsl.testing.properties import FuzzFailure, Property, PropertyError, raising
 from nprdsl.testing.reference import WHITE_SPACE, Tree, derive
 from nprdsl.testing.tokens import byte_vocabulary, straddling_merges, tokenise
 from nprdsl.testing.traces import Spacing, traces
@@ -27,31 +28,6 @@ from nprdsl.trace.lexemes import text_lexemes
 from nprdsl.trace.trace import Element
 
 FuzzProgress = Callable[[int, int], None]
-
-
-class Property(StrEnum):
-    ACCEPTED = "accepted"  # a legal trace has no violations
-    READ_BACK = "read-back"  # parsing gives the fields that were written
-    REFUSED = "refused"  # a mutation is refused with a code that fits
-    TOKENS = "tokens"  # the checker of token ids agrees with that of texts
-    AUTOMATON = "automaton"  # generation can write what the checker accepts, and nothing else
-
-
-class PropertyError(AssertionError):
-    """A property that does not hold for one text."""
-
-    def __init__(self, broken: Property, text: str, message: str) -> None:
-        self.broken, self.text, self.message = broken, text, message
-        super().__init__(f"{broken}: {message}\n{text!r}")
-
-
-@dataclass(frozen=True, slots=True)
-class FuzzFailure:
-    """The smallest text found for which a property does not hold."""
-
-    broken: Property
-    text: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +71,17 @@ def fuzz(
     @given(st.data())
     def one(data: st.DataObject) -> None:
         text = data.draw(strategy)
-        run.example(text, data.draw(mutations(schema, text)), data.draw(st.integers(0, 99)))
+        with raising(Property.ACCEPTED, text):
+            mutation = data.draw(mutations(schema, text))
+        run.example(text, mutation, data.draw(st.integers(0, 99)))
 
     failure = None
     try:
         one()
     except PropertyError as error:
         failure = FuzzFailure(error.broken, error.text, error.message)
+    except Unsatisfiable:  # no trace of the language is short enough, or can have a fault
+        pass
     return FuzzReport(schema.name, run.done, run.characters, dict(run.refused), failure)
 
 
@@ -124,14 +104,16 @@ class _FuzzRun:
 
     def example(self, text: str, mutation: Mutation, number: int) -> None:
         try:
-            accepted(self._schema, text)
-            read_back(self._schema, text)
-            refused(self._schema, mutation)
+            with raising(Property.ACCEPTED, text):
+                accepted(self._schema, text)
+                read_back(self._schema, text)
+            with raising(Property.REFUSED, mutation.text):
+                refused(self._schema, mutation)
             for bound in self._bound:
-                tokens_agree(self._schema, bound, text, number)
-                tokens_agree(self._schema, bound, mutation.text, number)
-                automaton_agrees(self._schema, bound, text, number)
-                automaton_agrees(self._schema, bound, mutation.text, number)
+                for read in (text, mutation.text):
+                    with raising(Property.TOKENS, read):
+                        tokens_agree(self._schema, bound, read, number)
+                        automaton_agrees(self._schema, bound, read, number)
         except PropertyError:
             self._failed = True
             raise
@@ -148,7 +130,7 @@ def accepted(schema: Schema, text: str) -> None:
     violations = schema.check(text)
     if violations:
         message = f"a legal trace is refused: {violations[0].message} [{violations[0].code}]"
-        raise PropertyError(Property.ACCEPTED, text, message)
+        raise PropertyError(Property.ACCEPTED, message, text)
 
 
 def read_back(schema: Schema, text: str) -> None:
@@ -159,7 +141,7 @@ def read_back(schema: Schema, text: str) -> None:
     wanted, read = _fields(text, tree), _leaves(trace.root)
     if trace.text != text or wanted != read:
         message = f"the fields read are {read}, those written are {wanted}"
-        raise PropertyError(Property.READ_BACK, text, message)
+        raise PropertyError(Property.READ_BACK, message, text)
 
 
 def _fields(text: str, tree: Tree) -> list[tuple[str, str]]:
@@ -184,13 +166,13 @@ def refused(schema: Schema, mutation: Mutation) -> None:
     violations = schema.check(mutation.text)
     if not violations:
         message = f"the mutation {mutation.kind} is accepted"
-        raise PropertyError(Property.REFUSED, mutation.text, message)
+        raise PropertyError(Property.REFUSED, message, mutation.text)
     if violations[0].code not in mutation.expected:
         message = (
             f"the mutation {mutation.kind} is refused with {violations[0].code} "
             f"({violations[0].message}), not with {' or '.join(sorted(mutation.expected))}"
         )
-        raise PropertyError(Property.REFUSED, mutation.text, message)
+        raise PropertyError(Property.REFUSED, message, mutation.text)
 
 
 def tokens_agree(schema: Schema, bound: BoundSchema, text: str, number: int) -> None:
@@ -200,9 +182,9 @@ def tokens_agree(schema: Schema, bound: BoundSchema, text: str, number: int) -> 
     legal, violations = _legal(schema, text), bound.check(list(ids))
     if legal == bool(violations):
         message = f"the text is {'legal' if legal else 'refused'}, its tokens {ids} are not"
-        raise PropertyError(Property.TOKENS, text, message)
+        raise PropertyError(Property.TOKENS, message, text)
     if legal and bound.parse(list(ids)).text != text:
-        raise PropertyError(Property.TOKENS, text, f"its tokens {ids} are read as another text")
+        raise PropertyError(Property.TOKENS, f"its tokens {ids} are read as another text", text)
 
 
 def automaton_agrees(schema: Schema, bound: BoundSchema, text: str, number: int) -> None:
@@ -213,11 +195,11 @@ def automaton_agrees(schema: Schema, bound: BoundSchema, text: str, number: int)
     legal = _legal(schema, text)
     if not legal and index is None:
         message = f"the automaton writes {ids}, which is not legal"
-        raise PropertyError(Property.AUTOMATON, text, message)
+        raise PropertyError(Property.AUTOMATON, message, text)
     if legal and index is not None and canonical(schema.grammar, text):
         before, token = bound.vocabulary.text(ids[:index]), bound.vocabulary.text(ids[index:][:1])
         message = f"the automaton refuses the legal {token!r} behind {before!r}: {ids}"
-        raise PropertyError(Property.AUTOMATON, text, message)
+        raise PropertyError(Property.AUTOMATON, message, text)
 
 
 def _legal(schema: Schema, text: str) -> bool:

@@ -17,7 +17,7 @@ from itertools import combinations
 
 from nprdsl.export.linear import trim
 from nprdsl.grammar.diagnostics import Span
-from nprdsl.grammar.first_follow import FirstFollow, Symbols, by_leaf, undefined
+from nprdsl.grammar.first_follow import FirstFollow, Symbols, Undefined, by_leaf
 from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag
 from nprdsl.grammar.walk import Bodies, below, children, nodes
 
@@ -260,10 +260,10 @@ def _confused(units: Units, one: str, other: str) -> bool:
 def _alternatives(units: Units) -> list[set[str]]:
     """The sets of units that may come next: at the start, and behind each unit."""
     sets = FirstFollow(units.rules, units.start, by_leaf)
-    symbols = {undefined(name): name for name in units.units}
 
     def named(first: Symbols) -> set[str]:
-        return {symbols[symbol] for symbol in first if symbol in symbols}
+        symbols = sets.named(first.any)
+        return {s.rule for s in symbols if isinstance(s, Undefined) and s.rule in units.units}
 
     behind: dict[str, set[str]] = {name: set() for name in units.units}
     for node, after in sets.follow.items():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import combinations, pairwise
+from itertools import pairwise
 from typing import TypeGuard
 
 from nprdsl.grammar import ir
@@ -27,7 +27,17 @@ from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Span, did_you
 from nprdsl.grammar.first_follow import FirstFollow, by_leaf, by_tag, is_blank
 from nprdsl.grammar.namespaces import Linked
 from nprdsl.grammar.tag_decisions import decisions
-from nprdsl.grammar.walk import Bodies, Rules, all_nodes, bodies, nodes, reachable, references
+from nprdsl.grammar.walk import (
+    Bodies,
+    Rules,
+    all_nodes,
+    bodies,
+    nodes,
+    reach,
+    reachable,
+    references,
+)
+from nprdsl.regular.aho_corasick import words_inside
 from nprdsl.regular.dfa import compile_regex, whitespace_loop
 from nprdsl.regular.syntax import RegexError
 
@@ -79,14 +89,15 @@ def _reached(linked: Linked, start: str) -> set[str]:
 
 
 def _not_listed(rules: Bodies) -> Iterator[Diagnostic]:
+    reached = reach(rules)
     for body in rules.values():
         maps = {n.block: n for n in nodes(body) if isinstance(n, ir.MapNode)}
         for node in nodes(body):
             if not isinstance(node, ir.ForkNode) or node.block not in maps:
                 continue
             item, listing = node.block.item or "", maps[node.block]
-            listed = reachable(references(listing), rules)
-            if item not in listed:
+            if not reached(listing, item):
+                listed = reachable(references(listing), rules)
                 yield Diagnostic(
                     DiagnosticCode.ITEM_NOT_LISTED,
                     node.span,
@@ -104,19 +115,17 @@ def _tag_overlaps(rules: Rules) -> Iterator[Diagnostic]:
             tags.setdefault(node.text, node)
         elif isinstance(node, ir.Literal):
             literals.setdefault(node.text, node)
-    pairs: list[tuple[ir.Tag, ir.Tag | ir.Literal]] = [
-        (a, b) if a.text in b.text else (b, a) for a, b in combinations(tags.values(), 2)
-    ]
-    pairs += [(tag, literal) for tag in tags.values() for literal in literals.values()]
-    for small, large in pairs:
-        if small.text in large.text:
-            yield Diagnostic(
-                DiagnosticCode.TAG_OVERLAP,
-                large.span,
-                f"`{large.text}` contains the tag `{small.text}`",
-                "rename one: a tag is found wherever its text stands",
-                ((small.span, f"`{small.text}` is a tag here"),),
-            )
+    names = list(tags)
+    places: list[ir.Tag | ir.Literal] = [*tags.values(), *literals.values()]
+    for index, found in words_inside(names, [place.text for place in places]):
+        large, small = places[index], tags[names[found]]
+        yield Diagnostic(
+            DiagnosticCode.TAG_OVERLAP,
+            large.span,
+            f"`{large.text}` contains the tag `{small.text}`",
+            "rename one: a tag is found wherever its text stands",
+            ((small.span, f"`{small.text}` is a tag here"),),
+        )
 
 
 def _patterns(grammar: ir.Grammar) -> Iterator[Diagnostic]:
@@ -172,29 +181,31 @@ def _free_texts(rules: Rules, sets: FirstFollow) -> Iterator[Diagnostic]:
     """Every free text that something other than a tag may follow. `sets` are by leaf."""
     yield from _beside_glue(rules)
     bound = set(_bound(rules))
+    texts = sets.bits(_is_text)
+    open_ends = texts | sets.bits(lambda symbol: isinstance(symbol, (ir.Literal, ir.Field)))
     for node in all_nodes(rules):
         if not _is_text(node) or node in bound:
             continue
-        for follower in sets.follow.get(node, {}):
-            if _is_text(follower):
-                yield _next_to(node, follower)
-                break
-            if isinstance(follower, (ir.Literal, ir.Field)):
-                yield _not_closed(node, follower)
-                break
+        after = sets.after(node).any
+        follower = next(sets.named(after & texts or after & open_ends), None)
+        if _is_text(follower):
+            yield _next_to(node, follower)
+        elif isinstance(follower, (ir.Literal, ir.Field)):
+            yield _not_closed(node, follower)
 
 
 def _beside_glue(rules: Rules) -> Iterator[Diagnostic]:
     """Glue beside a text that a branch repeats: nothing shows which blanks belong to the text."""
-    blocks = [node.block for node in all_nodes(rules) if isinstance(node, ir.ForkNode)]
-    for block in blocks:
-        if block.item is None or block.item not in rules:
-            continue
-        for node in nodes(rules[block.item].node):
+    bound: dict[str, set[str]] = {}
+    for fork in all_nodes(rules):
+        if isinstance(fork, ir.ForkNode) and fork.block.item in rules:
+            bound.setdefault(fork.block.item or "", set()).update(fork.block.bound)
+    for item, names in bound.items():
+        for node in nodes(rules[item].node):
             for pair in pairwise(node.items) if isinstance(node, ir.Seq) else ():
                 texts = [n for n in pair if _is_text(n)]
                 glue = [n for n in pair if isinstance(n, ir.Field) and is_blank(n)]
-                if texts and glue and texts[0].terminal.name in block.bound:
+                if texts and glue and texts[0].terminal.name in names:
                     yield _glued(texts[0], glue[0])
 
 
@@ -241,23 +252,27 @@ def _bound(rules: Rules) -> Iterator[ir.Field]:
     for node in all_nodes(rules):
         if isinstance(node, ir.ForkNode):
             pending = set(node.block.bound)
-            for field in _leading(node.branch, rules, frozenset()):
+            for field in _leading(node.branch, rules):
                 if field.terminal.name in pending:
                     pending.discard(field.terminal.name)
                     yield field
 
 
-def _leading(node: ir.Node, rules: Rules, inside: frozenset[str]) -> Iterator[ir.Field]:
-    """The fields that always stand at the beginning of `node`."""
-    match node:
-        case ir.Field():
-            yield node
-        case ir.Ref() if node.rule in rules and node.rule not in inside:
-            yield from _leading(rules[node.rule].node, rules, inside | {node.rule})
-        case ir.Seq():
-            for item in node.items:
-                yield from _leading(item, rules, inside)
-                if not isinstance(item, (ir.Tag, ir.Literal, ir.Field, ir.Ref, ir.Seq)):
-                    return
-        case _:
-            pass
+def _leading(node: ir.Node, rules: Rules) -> Iterator[ir.Field]:
+    """The fields that always stand at the beginning of `node`, those of each rule once."""
+    entered: set[str] = set()
+    pending = [node]
+    while pending:
+        node = pending.pop()
+        match node:
+            case ir.Field():
+                yield node
+            case ir.Ref() if node.rule in rules and node.rule not in entered:
+                entered.add(node.rule)
+                pending.append(rules[node.rule].node)
+            case ir.Seq():
+                pending.extend(reversed(node.items))
+            case ir.Tag() | ir.Literal() | ir.Ref():
+                pass
+            case _:
+                return

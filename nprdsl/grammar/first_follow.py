@@ -1,40 +1,94 @@
 """FIRST and FOLLOW sets: what may begin a node of a grammar, and what may come behind it.
 
 They are the sets of LL(1) parsing, over any alphabet: a function says what each leaf of a rule
-contributes, so that the same sets serve the checks of tags, of free text, and the exports. A set
-maps each symbol to the kinds of content that may stand before it: `BLANK`, `FULL`, or both. `PASS`
-is the empty word of theory: the node may hold no symbol at all. `END` is the end of the trace.
+contributes, so that the same sets serve the checks of tags, of free text, and the exports. With
+each symbol a set says which content may stand before it: blank, full, or both. `PASS` is the
+empty word of theory: the node may hold no symbol at all. `END` is the end of the trace.
+
+Symbols are numbered, and a set is two integers with a bit for each symbol: thousands of sets over
+thousands of symbols stay small.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 
 from nprdsl.grammar.ir import Field, ForkNode, Literal, Node, Ref, Repeat, Seq, Tag
 from nprdsl.grammar.ir import TerminalKind as Kind
-from nprdsl.grammar.walk import Bodies, children
+from nprdsl.grammar.walk import Bodies, children, nodes, settled
 
-BLANK: Final = 1  # content is glue, or nothing
-FULL: Final = 2  # content holds more than white space
-PASS: Final = "\0"
-END: Final = "\0\0"
-
-Symbols = dict[object, int]
 LeafNode = Tag | Literal | Field
 
 
-def by_tag(leaf: LeafNode) -> Symbols:
+class Edge(StrEnum):
+    """What stands in a set and is no symbol of the grammar."""
+
+    PASS = "pass"
+    END = "the end"
+
+
+@dataclass(frozen=True, slots=True)
+class Symbols:
+    """A set: the symbols before which content may be blank (glue, or nothing), and those before
+    which it may be full (more than white space), one bit for each."""
+
+    blank: int = 0
+    full: int = 0
+
+    @property
+    def any(self) -> int:
+        """All symbols, whatever stands before them."""
+        return self.blank | self.full
+
+    @property
+    def passes(self) -> bool:
+        """Whether there may be no symbol at all."""
+        return bool(self.any & _PASS)
+
+    @property
+    def passes_blank(self) -> bool:
+        """Whether there may be neither symbol nor content."""
+        return bool(self.blank & _PASS)
+
+    @property
+    def passes_full(self) -> bool:
+        """Whether there may be content without a symbol."""
+        return bool(self.full & _PASS)
+
+    def __or__(self, other: Symbols) -> Symbols:
+        return Symbols(self.blank | other.blank, self.full | other.full)
+
+    def then(self, after: Symbols) -> Symbols:
+        """The set of what this one begins, before what `after` begins."""
+        if not self.passes:
+            return self
+        blank, full = self.blank & ~_PASS, self.full & ~_PASS
+        if self.blank & _PASS:
+            blank, full = blank | after.blank, full | after.full
+        if self.full & _PASS:
+            full |= after.any
+        return Symbols(blank, full)
+
+
+_PASS = 1
+EMPTY = Symbols()
+EMPTY_WORD = Symbols(blank=_PASS)
+_AT_END = Symbols(blank=2)
+_FULL_WORD = Symbols(full=_PASS)
+
+
+def by_tag(leaf: LeafNode) -> object:
     """Symbols are the texts of tags; all else is content."""
-    if isinstance(leaf, Tag):
-        return {leaf.text: BLANK}
-    return {PASS: BLANK if is_blank(leaf) else FULL}
+    return leaf.text if isinstance(leaf, Tag) else Edge.PASS
 
 
-def by_leaf(leaf: LeafNode) -> Symbols:
+def by_leaf(leaf: LeafNode) -> object:
     """Symbols are the leaves themselves; only glue is passed."""
     glue = isinstance(leaf, Field) and leaf.terminal.kind is Kind.GLUE
-    return {PASS if glue else leaf: BLANK}
+    return Edge.PASS if glue else leaf
 
 
 def is_blank(leaf: Literal | Field) -> bool:
@@ -44,92 +98,130 @@ def is_blank(leaf: Literal | Field) -> bool:
     return not leaf.text.strip()
 
 
-def undefined(rule: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Undefined:
     """The symbol that stands for a rule without a body."""
-    return f"\0{rule}"
 
-
-def then(first: Symbols, after: Mapping[object, int]) -> Symbols:
-    """The set of a node with `first` that stands before what has `after`."""
-    joined = {symbol: content for symbol, content in first.items() if symbol != PASS}
-    passed = first.get(PASS, 0)
-    if passed:
-        for symbol, content in after.items():
-            blank = content if passed & BLANK else 0
-            joined[symbol] = joined.get(symbol, 0) | blank | (passed & FULL)
-    return joined
-
-
-def _add(into: Symbols, more: Mapping[object, int]) -> bool:
-    changed = False
-    for symbol, content in more.items():
-        old = into.get(symbol, 0)
-        if old | content != old:
-            into[symbol] = old | content
-            changed = True
-    return changed
+    rule: str
 
 
 class FirstFollow:
     """The sets of `rules`, of which `start` is followed by the end.
 
-    `follow[node]` is what may come behind a node, wherever its rule is used.
+    `follow[node]` is what may come behind a node, wherever its rule is used. `leaf` gives the
+    symbol of a leaf, `Edge.PASS` for content.
     """
 
-    def __init__(self, rules: Bodies, start: str, leaf: Callable[[LeafNode], Symbols]) -> None:
-        self._leaf = leaf
-        self._firsts: dict[str, Symbols] = {name: {} for name in rules}
-        changed = True
-        while changed:
-            changed = False
-            for name, node in rules.items():
-                changed |= _add(self._firsts[name], self.first(node))
-        self.follow: dict[Node, Symbols] = {}
-        self._after_rule: dict[str, Symbols] = {name: {} for name in rules}
-        self._changed = True
-        self._after_rule.get(start, {})[END] = BLANK
-        while self._changed:
-            self._changed = False
-            for name, node in rules.items():
-                self._visit(node, self._after_rule[name])
+    def __init__(self, rules: Bodies, start: str, leaf: Callable[[LeafNode], object]) -> None:
+        self._rules = rules
+        self._symbols: list[object] = [Edge.PASS, Edge.END]
+        self._sets: dict[object, Symbols] = {}
+        self._leaves = {
+            inner: self._leaf(inner, leaf)
+            for node in rules.values()
+            for inner in nodes(node)
+            if isinstance(inner, (Tag, Literal, Field))
+        }
+        self._known: dict[Node, Symbols] = {}
+        self._firsts = settled(rules, EMPTY, lambda node, firsts: self._first(node, firsts, {}))
+        behind = self._behind(start)
+        self.follow = {
+            inner: after
+            for name, node in rules.items()
+            for inner, after in self._following(node, behind[name])
+        }
 
     def first(self, node: Node) -> Symbols:
         """What may come first in `node`; a rule without a body is a symbol of its own."""
-        match node:
-            case Ref():
-                return self._firsts.get(node.rule, {undefined(node.rule): BLANK})
-            case Seq():
-                first: Symbols = {PASS: BLANK}
-                for item in node.items:
-                    if PASS not in first:
-                        break
-                    first = then(first, self.first(item))
-                return first
-            case Tag() | Literal() | Field():
-                return self._leaf(node)
-            case _:
-                first = {}
-                for inner in children(node):
-                    _add(first, self.first(inner))
-                if isinstance(node, Repeat) and node.low == 0:
-                    _add(first, {PASS: BLANK})
-                return first
+        return self._first(node, self._firsts, self._known)
 
-    def _visit(self, node: Node, after: Symbols) -> None:
-        _add(self.follow.setdefault(node, {}), after)
-        match node:
-            case Ref() if node.rule in self._after_rule:
-                self._changed |= _add(self._after_rule[node.rule], after)
-            case Seq():
-                for item in reversed(node.items):
-                    self._visit(item, after)
-                    after = then(self.first(item), after)
-            case Repeat(node=inner, high=1):
-                self._visit(inner, after)
-            case Repeat(node=inner) | ForkNode(branch=inner):
-                again = then(self.first(inner), after)
-                _add(again, after)
-                self._visit(inner, again)
-            case _:
+    def after(self, node: Node) -> Symbols:
+        """What may come behind `node`; nothing if it is never reached."""
+        return self.follow.get(node, EMPTY)
+
+    def named(self, bits: int) -> Iterator[object]:
+        """The symbols of some bits, in the order of the rules."""
+        while bits:
+            lowest = bits & -bits
+            yield self._symbols[lowest.bit_length() - 1]
+            bits ^= lowest
+
+    def bits(self, chosen: Callable[[object], bool]) -> int:
+        """The bits of the symbols that are `chosen`."""
+        return sum(1 << n for n, symbol in enumerate(self._symbols) if chosen(symbol))
+
+    def _set_of(self, symbol: object) -> Symbols:
+        if symbol not in self._sets:
+            self._sets[symbol] = Symbols(blank=1 << len(self._symbols))
+            self._symbols.append(symbol)
+        return self._sets[symbol]
+
+    def _leaf(self, leaf: LeafNode, symbol_of: Callable[[LeafNode], object]) -> Symbols:
+        symbol = symbol_of(leaf)
+        if symbol is not Edge.PASS:
+            return self._set_of(symbol)
+        blank = not isinstance(leaf, Tag) and is_blank(leaf)
+        return EMPTY_WORD if blank else _FULL_WORD
+
+    def _first(
+        self, node: Node, firsts: Mapping[str, Symbols], known: dict[Node, Symbols]
+    ) -> Symbols:
+        """`first` under the sets that rules are known to have so far."""
+        if isinstance(node, Ref):
+            found = firsts.get(node.rule)
+            return self._set_of(Undefined(node.rule)) if found is None else found
+        if isinstance(node, (Tag, Literal, Field)):
+            return self._leaves[node]
+        first = known.get(node)
+        if first is None:
+            if isinstance(node, Seq):
+                first = EMPTY_WORD
+                for item in node.items:
+                    if not first.passes:
+                        break
+                    first = first.then(self._first(item, firsts, known))
+            else:
+                first = EMPTY
                 for inner in children(node):
-                    self._visit(inner, after)
+                    first |= self._first(inner, firsts, known)
+                if isinstance(node, Repeat) and node.low == 0:
+                    first |= EMPTY_WORD
+            known[node] = first
+        return first
+
+    def _behind(self, start: str) -> dict[str, Symbols]:
+        """What may come behind each rule."""
+        behind = dict.fromkeys(self._rules, EMPTY)
+        behind[start] = _AT_END
+        pending = deque(reversed(self._firsts))  # a rule before those that it uses
+        queued = set(pending)
+        while pending:
+            name = pending.popleft()
+            queued.discard(name)
+            for inner, after in self._following(self._rules[name], behind[name]):
+                if not isinstance(inner, Ref) or inner.rule not in self._rules:
+                    continue
+                if (new := behind[inner.rule] | after) != behind[inner.rule]:
+                    behind[inner.rule] = new
+                    if inner.rule not in queued:
+                        queued.add(inner.rule)
+                        pending.append(inner.rule)
+        return behind
+
+    def _following(self, node: Node, after: Symbols) -> Iterator[tuple[Node, Symbols]]:
+        """`node` and all inside it, each with what may come behind it."""
+        pending = [(node, after)]
+        while pending:
+            node, after = pending.pop()
+            yield node, after
+            match node:
+                case Seq():
+                    for item in reversed(node.items):
+                        pending.append((item, after))
+                        after = self.first(item).then(after)
+                case Repeat(node=inner, high=high) if high != 1:
+                    pending.append((inner, self.first(inner).then(after) | after))
+                case ForkNode(branch=inner):
+                    pending.append((inner, self.first(inner).then(after) | after))
+                case _:
+                    pending.extend((inner, after) for inner in children(node))

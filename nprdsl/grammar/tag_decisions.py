@@ -8,13 +8,25 @@ and a tag must stand before every fork, since a reader sees nothing else of wher
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
-from itertools import combinations
+from typing import Final
 
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Span
-from nprdsl.grammar.first_follow import BLANK, END, PASS, FirstFollow, Symbols, then
+from nprdsl.grammar.first_follow import EMPTY, EMPTY_WORD, Edge, FirstFollow, Symbols
 from nprdsl.grammar.ir import Alt, Field, ForkNode, Literal, MapNode, Node, Ref, Repeat, Seq, Tag
-from nprdsl.grammar.walk import Rules, all_nodes, bodies, children, references, rule_heights
+from nprdsl.grammar.walk import (
+    Rules,
+    all_nodes,
+    bodies,
+    children,
+    circular,
+    references,
+    rule_heights,
+    settled,
+)
+
+_SHOWN: Final = 8  # rules of a circle that a message names
 
 
 def decisions(rules: Rules, sets: FirstFollow) -> Iterator[Diagnostic]:
@@ -32,41 +44,47 @@ def decisions(rules: Rules, sets: FirstFollow) -> Iterator[Diagnostic]:
                 yield from _turns(node, node.branch, sets)
             case _:
                 pass
-    yield from _forks(rules)
-    yield from _ends(rules)
+    ends = _OpenEnds(rules)
+    yield from _forks(rules, ends)
+    yield from _ends(rules, ends)
 
 
 # -- choices --------------------------------------------------------------------------------------
 
 
 def _choice(node: Alt, sets: FirstFollow) -> Iterator[Diagnostic]:
-    for a, b in combinations(node.options, 2):
-        key = _conflict(sets.first(a), sets.first(b), sets.follow.get(node, {}))
-        if key is not None:
-            yield _undecided(b.span, key, (a.span, b.span))
+    after, before = sets.after(node), EMPTY
+    for option in node.options:
+        first = sets.first(option)
+        if _conflict(before, first, after):
+            other = next(o for o in node.options if _conflict(sets.first(o), first, after))
+            key = _named(sets, _conflict(sets.first(other), first, after))
+            yield _undecided(option.span, key, (other.span, option.span))
             return
+        before |= first
 
 
 def _repeat(node: Repeat, sets: FirstFollow) -> Iterator[Diagnostic]:
     inner = sets.first(node.node)
     if node.high == 1:
         if node.low == 0:
-            yield from _optional(node, inner, sets.follow.get(node, {}))
-    elif PASS in inner and node.low != node.high:
+            yield from _optional(node, inner, sets)
+    elif inner.passes and node.low != node.high:
         yield _empty_loop(node, inner)
     elif node.low != node.high:
         yield from _turns(node, node.node, sets)
 
 
-def _optional(node: Repeat, inner: Symbols, after: Symbols) -> Iterator[Diagnostic]:
-    key = _conflict(inner, {PASS: BLANK}, after)
-    if key is None:
+def _optional(node: Repeat, inner: Symbols, sets: FirstFollow) -> Iterator[Diagnostic]:
+    shared = _conflict(inner, EMPTY_WORD, sets.after(node))
+    if not shared:
         return
-    if inner.get(PASS) == BLANK:
+    key = _named(sets, shared)
+    if inner.passes and not inner.passes_full:
         yield Diagnostic(
             DiagnosticCode.UNDECIDED_CHOICE,
             node.span,
-            f"{_tag(key)} follows whether this is here or not",
+            f"{key} follows whether this is here or not",
             "glue may be missing in a trace anyway: remove the `?` or the brackets",
         )
     else:
@@ -75,48 +93,47 @@ def _optional(node: Repeat, inner: Symbols, after: Symbols) -> Iterator[Diagnost
 
 def _turns(node: Repeat | ForkNode, turn: Node, sets: FirstFollow) -> Iterator[Diagnostic]:
     """Another turn, or what follows?"""
-    after = sets.follow.get(node, {})
-    if shared := [key for key in sets.first(turn) if key in after]:
+    if shared := sets.first(turn).any & sets.after(node).any:
         yield Diagnostic(
             DiagnosticCode.UNDECIDED_CHOICE,
             node.span,
-            f"{_tag(shared[0])} may begin another turn here, and may follow the last one too",
+            f"{_named(sets, shared)} may begin another turn here, and may follow the last one too",
             "the next tag must decide: put a tag around the repetition, or behind it",
         )
 
 
-def _conflict(a: Symbols, b: Symbols, after: Symbols) -> object | None:
-    """A tag (or the end) that the ways of both `a` and `b` reach, if nothing tells them apart."""
-    whole_a, whole_b = then(a, after), then(b, after)
-    for key in whole_a:
-        inside = key in a or key in b
-        if key in whole_b and (inside or whole_a[key] & whole_b[key]):
-            return key
-    return None
+def _conflict(a: Symbols, b: Symbols, after: Symbols) -> int:
+    """The tags (or the end) that the ways of both `a` and `b` reach, if nothing tells them apart:
+    one that stands in a way itself, or that both reach behind like content."""
+    whole_a, whole_b = a.then(after), b.then(after)
+    inside = a.any | b.any
+    alike = (whole_a.blank & whole_b.blank) | (whole_a.full & whole_b.full)
+    return (whole_a.any & whole_b.any & inside) | alike
 
 
-def _undecided(span: Span, key: object, options: tuple[Span, ...]) -> Diagnostic:
+def _named(sets: FirstFollow, shared: int) -> str:
+    symbol = next(sets.named(shared))
+    return str(symbol) if symbol is Edge.END else f"`{symbol}`"
+
+
+def _undecided(span: Span, key: str, options: tuple[Span, ...]) -> Diagnostic:
     words = ("one way", "another way")
     related = tuple((s, w) for s, w in zip(options, words, strict=False))
     return Diagnostic(
         DiagnosticCode.UNDECIDED_CHOICE,
         span,
-        f"two ways lead from here to {_tag(key)}",
+        f"two ways lead from here to {key}",
         "the next tag must decide: begin each way with a tag of its own, or write alternatives "
         "without tags as one terminal",
         related,
     )
 
 
-def _tag(key: object) -> str:
-    return "the end" if key == END else f"`{key}`".replace("\0", "")
-
-
 # -- loops and recursion --------------------------------------------------------------------------
 
 
 def _empty_loop(node: Repeat, inner: Symbols) -> Diagnostic:
-    blank = inner[PASS] & BLANK
+    blank = inner.passes_blank
     what = "may be empty" if blank else "may hold no tag"
     return Diagnostic(
         DiagnosticCode.EMPTY_LOOP,
@@ -128,22 +145,25 @@ def _empty_loop(node: Repeat, inner: Symbols) -> Diagnostic:
 
 
 def _left_recursion(rules: Rules, sets: FirstFollow) -> Iterator[tuple[str, Diagnostic]]:
-    heads = {name: list(_heads(rule.node, sets)) for name, rule in rules.items()}
+    heads = {name: list(dict.fromkeys(_heads(rule.node, sets))) for name, rule in rules.items()}
     seen: set[str] = set()
-    for name, rule in rules.items():
-        cycle = _cycle(name, heads)
-        if cycle and not seen & set(cycle):
-            seen |= set(cycle)
-            way = " -> ".join(f"`{n}`" for n in cycle)
+    for name in circular(heads):
+        if name in seen:
+            continue
+        cycle = _way_back(name, heads)
+        if not seen & set(cycle):
+            shown = cycle if len(cycle) <= _SHOWN else [*cycle[: _SHOWN - 2], "…", cycle[-1]]
+            way = " -> ".join(f"`{n}`" for n in shown)
             yield (
                 name,
                 Diagnostic(
                     DiagnosticCode.LEFT_RECURSION,
-                    rule.span,
+                    rules[name].span,
                     f"`{name}` comes back to itself before any tag: {way}",
                     f"begin `{name}` with a tag, or write the repetition with `+` or `*`",
                 ),
             )
+        seen |= set(cycle)
 
 
 def _heads(node: Node, sets: FirstFollow) -> Iterator[str]:
@@ -152,30 +172,20 @@ def _heads(node: Node, sets: FirstFollow) -> Iterator[str]:
         yield node.rule
     for inner in children(node):
         yield from _heads(inner, sets)
-        if isinstance(node, Seq) and PASS not in sets.first(inner):
+        if isinstance(node, Seq) and not sets.first(inner).passes:
             return
-
-
-def _cycle(start: str, edges: Mapping[str, list[str]]) -> list[str]:
-    """A shortest way from `start` back to itself, or an empty list."""
-    paths = [[start]]
-    seen: set[str] = set()
-    for path in paths:  # grows while we read it
-        for name in edges.get(path[-1], ()):
-            if name == start:
-                return [*path, name]
-            if name not in seen:
-                seen.add(name)
-                paths.append([*path, name])
-    return []
 
 
 def _endless(rules: Rules, recursive: Mapping[str, Diagnostic]) -> Iterator[Diagnostic]:
     heights = rule_heights(bodies(rules))
-    endless = {name for name, height in heights.items() if height > len(rules)}
-    needed = {name: [n for n in references(rules[name].node) if n in endless] for name in endless}
-    for name in rules:
-        if name in endless and name not in recursive and _cycle(name, needed):
+    endless = {name for name in rules if heights[name] > len(rules)}
+    needed = {
+        name: [n for n in references(rules[name].node) if n in endless]
+        for name in rules
+        if name in endless
+    }
+    for name in circular(needed):
+        if name not in recursive:
             yield Diagnostic(
                 DiagnosticCode.ENDLESS_RULE,
                 rules[name].span,
@@ -184,15 +194,28 @@ def _endless(rules: Rules, recursive: Mapping[str, Diagnostic]) -> Iterator[Diag
             )
 
 
+def _way_back(start: str, edges: Mapping[str, list[str]]) -> list[str]:
+    """A shortest way from `start`, which can come back to itself, to itself."""
+    came_from: dict[str, str] = {}
+    pending = deque([start])
+    while start not in came_from:
+        at = pending.popleft()
+        for after in edges.get(at, ()):
+            if after not in came_from:
+                came_from[after] = at
+                pending.append(after)
+    way = [start, came_from[start]]
+    while way[-1] != start:
+        way.append(came_from[way[-1]])
+    return way[::-1]
+
+
 # -- forks and ends -------------------------------------------------------------------------------
 
 
-def _forks(rules: Rules) -> Iterator[Diagnostic]:
-    """Everything but a tag that may stand right before a fork."""
-    search = _BeforeForks(rules)
-    for rule in rules.values():
-        search.visit(rule.node, None)
-    for before, fork in search.pairs:
+def _forks(rules: Rules, ends: _OpenEnds) -> Iterator[Diagnostic]:
+    """What may stand right before a fork and is no tag."""
+    for before, fork in _BeforeForks(rules, ends).pairs:
         yield Diagnostic(
             DiagnosticCode.UNDECIDED_END,
             before.span,
@@ -205,12 +228,17 @@ def _forks(rules: Rules) -> Iterator[Diagnostic]:
 class _BeforeForks:
     """Looks for what stands before forks, across rules: a rule that begins with a fork must stand
     behind a tag wherever it is used. `pairs` holds what may stand there and is no tag, with the
-    fork."""
+    fork; of the uses of one rule the first."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, ends: _OpenEnds) -> None:
         self._rules = rules
-        self._entered: set[tuple[str, Node]] = set()
+        self._ends = ends
+        self._entered: set[str] = set()
         self.pairs: dict[tuple[Node, ForkNode], None] = {}
+        self.pending: list[tuple[str, Node | None]] = [(name, None) for name in list(rules)[::-1]]
+        while self.pending:
+            rule, before = self.pending.pop()
+            self.visit(rules[rule].node, before)
 
     def visit(self, node: Node, before: Node | None) -> None:
         """`before` may stand before `node` and is no tag; None if a tag always does."""
@@ -223,14 +251,15 @@ class _BeforeForks:
                 for item in node.items:
                     self.visit(item, before)
                     is_construct = isinstance(item, (MapNode, ForkNode))
-                    before = None if is_construct else _open_end(item, self._rules)
+                    before = None if is_construct else self._ends.of(item)
             case Alt():
                 for option in node.options:
                     self.visit(option, node if len(node.options) > 1 else before)
             case Repeat():
-                self.visit(node.node, before if node.low == node.high else node)
-                if node.high != 1:
-                    self.visit(node.node, _open_end(node.node, self._rules))
+                before = before if node.low == node.high else node
+                if before is None and node.high != 1:
+                    before = self._ends.of(node.node)
+                self.visit(node.node, before)
             case Ref():
                 self._enter(node.rule, before)
             case _:
@@ -239,19 +268,19 @@ class _BeforeForks:
 
     def _enter(self, rule: str, before: Node | None) -> None:
         """Rules are looked at by themselves; here only for what stands before them."""
-        if before is not None and rule in self._rules and (rule, before) not in self._entered:
-            self._entered.add((rule, before))
-            self.visit(self._rules[rule].node, before)
+        if before is not None and rule in self._rules and rule not in self._entered:
+            self._entered.add(rule)
+            self.pending.append((rule, before))
 
 
-def _ends(rules: Rules) -> Iterator[Diagnostic]:
+def _ends(rules: Rules, ends: _OpenEnds) -> Iterator[Diagnostic]:
     """Branches, items and lists must end with a tag, behind which nothing may follow."""
     seen: set[tuple[str, Node]] = set()
     for node in all_nodes(rules):
         if not isinstance(node, (MapNode, ForkNode)):
             continue
         for what, part in _closed_parts(node, rules):
-            last = _open_end(part, rules)
+            last = ends.of(part)
             if last is not None and (what, last) not in seen:
                 seen.add((what, last))
                 yield _undecided_end(what, last, node)
@@ -276,22 +305,41 @@ def _undecided_end(what: str, last: Node, use: MapNode | ForkNode) -> Diagnostic
     )
 
 
-def _open_end(node: Node, rules: Rules, inside: frozenset[str] = frozenset()) -> Node | None:
-    """The last part of `node` if it is no tag, or more may follow it; None if all is well."""
+class _OpenEnds:
+    """Finds what ends a part of a rule where it is no tag, or where more may follow."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._open = settled(bodies(rules), None, _any_open_end)
+
+    def of(self, node: Node) -> Node | None:
+        """The last part of `node` if it is no tag, or more may follow it; None if all is well."""
+        end, entered = _open_end(node, self._open), set[str]()
+        while isinstance(end, Ref) and end.rule not in entered:
+            entered.add(end.rule)
+            end = _open_end(self._rules[end.rule].node, self._open)
+        return end
+
+
+def _any_open_end(node: Node, open_rules: Mapping[str, Node | None]) -> Node | None:
+    """`node` if it has an open end: which one may depend on the rule that was looked at first."""
+    return None if _open_end(node, open_rules) is None else node
+
+
+def _open_end(node: Node, open_rules: Mapping[str, Node | None]) -> Node | None:
+    """As `_OpenEnds.of`, a rule that ends so standing for its end."""
     match node:
         case Tag():
             return None
         case Literal() | Field():
             return node
         case Ref():
-            if node.rule in inside or node.rule not in rules:
-                return None
-            return _open_end(rules[node.rule].node, rules, inside | {node.rule})
+            return None if open_rules.get(node.rule) is None else node
         case Repeat() if node.low != node.high:
             return node
         case Alt():
-            ends = (_open_end(option, rules, inside) for option in node.options)
-            return next((end for end in ends if end is not None), None)
+            found = (_open_end(option, open_rules) for option in node.options)
+            return next((end for end in found if end is not None), None)
         case _:
             parts = children(node)
-            return _open_end(parts[-1], rules, inside) if parts else node
+            return _open_end(parts[-1], open_rules) if parts else node

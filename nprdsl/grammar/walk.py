@@ -7,13 +7,18 @@ functions; where rules are given, they are given by name, as bodies.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import reduce
+from operator import or_
+from typing import TypeVar
 
 from nprdsl.grammar.ir import Alt, ForkNode, JoinNode, MapNode, Node, Ref, Repeat, Rule, Seq
 
 Rules = Mapping[str, Rule]
 Bodies = Mapping[str, Node]
+Value = TypeVar("Value")
 
 
 def children(node: Node) -> tuple[Node, ...]:
@@ -82,9 +87,83 @@ def reachable(names: Iterable[str], rules: Bodies) -> set[str]:
     return reached
 
 
+def reach(rules: Bodies) -> Callable[[Node, str], bool]:
+    """Says of a node and a rule whether the node uses the rule, directly or through others."""
+    bits = {name: 1 << n for n, name in enumerate(rules)}
+
+    def used(node: Node, found: Mapping[str, int]) -> int:
+        known = (r for r in references(node) if r in bits)
+        return reduce(or_, (bits[r] | found[r] for r in known), 0)
+
+    reached = settled(rules, 0, used)
+    return lambda node, rule: bool(used(node, reached) & bits.get(rule, 0))
+
+
 def below(name: str, rules: Bodies) -> set[str]:
     """The rules that rule `name` uses, directly or through others; itself if it is recursive."""
     return reachable(references(rules[name]), rules)
+
+
+def at_rest(
+    uses: Mapping[str, list[str]], first: Value, step: Callable[[str, Mapping[str, Value]], Value]
+) -> dict[str, Value]:
+    """A value for every name, in the order in which names are used, the used ones first.
+
+    All values begin as `first`; `step` makes a name's value of the values so far, and is asked
+    again where those of the names that it uses have changed. It must come to rest: values only
+    grow, or only fall.
+    """
+    users: dict[str, list[str]] = {name: [] for name in uses}
+    for name, used in uses.items():
+        for other in used:
+            users[other].append(name)
+    order = _used_first(uses)
+    values = dict.fromkeys(order, first)
+    pending, queued = deque(order), set(order)
+    while pending:
+        name = pending.popleft()
+        queued.discard(name)
+        value = step(name, values)
+        if value != values[name]:
+            values[name] = value
+            pending.extend(user for user in users[name] if user not in queued)
+            queued.update(users[name])
+    return values
+
+
+def settled(
+    rules: Bodies, first: Value, step: Callable[[Node, Mapping[str, Value]], Value]
+) -> dict[str, Value]:
+    """As `at_rest`, for rules: `step` makes a rule's value of its body and the values so far."""
+    uses = {name: [r for r in references(node) if r in rules] for name, node in rules.items()}
+    return at_rest(uses, first, lambda name, values: step(rules[name], values))
+
+
+def circular(edges: Mapping[str, list[str]]) -> list[str]:
+    """The names from which edges lead back to themselves, in their order."""
+    bits = {name: 1 << n for n, name in enumerate(edges)}
+    known = {name: [n for n in behind if n in edges] for name, behind in edges.items()}
+
+    def step(name: str, reached: Mapping[str, int]) -> int:
+        return reduce(or_, (bits[n] | reached[n] for n in known[name]), 0)
+
+    reached = at_rest(known, 0, step)
+    return [name for name in edges if reached[name] & bits[name]]
+
+
+def _used_first(uses: Mapping[str, list[str]]) -> list[str]:
+    """The rules, each behind those that it uses, as far as circles allow."""
+    order: dict[str, None] = {}
+    entered: set[str] = set()
+    pending = list(uses)[::-1]
+    while pending:
+        name = pending[-1]
+        if name in entered:
+            order[pending.pop()] = None  # all that it uses is done
+        else:
+            entered.add(name)
+            pending.extend(reversed([rule for rule in uses[name] if rule not in entered]))
+    return list(order)
 
 
 def holds_fork(node: Node) -> bool:
@@ -97,15 +176,8 @@ def rule_heights(rules: Bodies) -> dict[str, int]:
 
     More than `len(rules)` says that it has no finite text.
     """
-    heights = dict.fromkeys(rules, len(rules) + 1)
-    changed = True
-    while changed:
-        changed = False
-        for name, node in rules.items():
-            new = 1 + height(node, heights)
-            if new < heights[name]:
-                heights[name], changed = new, True
-    return heights
+    endless = len(rules) + 1
+    return settled(rules, endless, lambda node, found: min(1 + height(node, found), endless))
 
 
 def height(node: Node, heights: Mapping[str, int]) -> int:

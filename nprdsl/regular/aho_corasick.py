@@ -8,7 +8,7 @@ at each letter finds every word. The words may be bytes, as in `nprdsl.masks`, o
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -34,42 +34,85 @@ class AhoCorasick(Generic[Letter]):
     depths: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Trie(Generic[Letter]):
+    """`children[state]` are the states one letter on, `ends[state]` the index of the word that ends
+    there, `shorter[state]` the state of the next longest word begun. Parents stand before their
+    children."""
+
+    children: list[dict[Letter, int]]
+    ends: list[int]
+    shorter: list[int]
+
+    def after(self, state: int, letter: Letter) -> int:
+        while state != ROOT and letter not in self.children[state]:
+            state = self.shorter[state]
+        return self.children[state].get(letter, ROOT)
+
+
 def aho_corasick(words: Sequence[Sequence[Letter]]) -> AhoCorasick[Letter]:
     """The automaton of `words`, none of which is empty."""
-    children: list[dict[Letter, int]] = [{}]
-    ends, depths = [NO_WORD], [0]
-    rests: list[list[Any]] = [[]]
-    for index, word in enumerate(words):
+    trie = _trie(words)
+    depths = [0] * len(trie.children)
+    rests: list[dict[Any, None]] = [{} for _ in trie.children]
+    for word in words:
         state = ROOT
         for at, letter in enumerate(word):
+            state = trie.children[state][letter]
+            depths[state] = at + 1
+            rests[state][word[at + 1 :]] = None
+    moves = [dict(c) for c in trie.children]
+    for state in _by_depth(trie.children):
+        back = trie.shorter[state]
+        rests[state].update(rests[back])
+        moves[state] = {**moves[back], **trie.children[state]}
+    return AhoCorasick(tuple(moves), tuple(trie.ends), tuple(map(tuple, rests)), tuple(depths))
+
+
+def words_inside(words: Sequence[str], texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """The texts that hold a word, as pairs of indices of a text and of the first word found in it.
+
+    The first texts may be the words themselves: a word does not hold itself.
+    """
+    trie = _trie(words)
+    for index, text in enumerate(texts):
+        state = ROOT
+        for letter in text:
+            state = trie.after(state, letter)
+            found = trie.ends[state]
+            if found == index:
+                found = trie.ends[trie.shorter[state]]
+            if found != NO_WORD:
+                yield index, found
+                break
+
+
+def _trie(words: Sequence[Sequence[Letter]]) -> _Trie[Letter]:
+    children: list[dict[Letter, int]] = [{}]
+    ends = [NO_WORD]
+    for index, word in enumerate(words):
+        state = ROOT
+        for letter in word:
             if letter not in children[state]:
                 children[state][letter] = len(children)
                 children.append({})
                 ends.append(NO_WORD)
-                depths.append(at + 1)
-                rests.append([])
             state = children[state][letter]
-            rests[state].append(word[at + 1 :])
         ends[state] = index
-    moves = _complete(children, ends, rests)
-    return AhoCorasick(moves, tuple(ends), tuple(map(tuple, rests)), tuple(depths))
+    trie = _Trie(children, ends, [ROOT] * len(children))
+    for state in (ROOT, *_by_depth(children)):
+        if ends[state] == NO_WORD:
+            ends[state] = ends[trie.shorter[state]]
+        for letter, child in children[state].items():
+            if state != ROOT:
+                trie.shorter[child] = trie.after(trie.shorter[state], letter)
+    return trie
 
 
-def _complete(
-    children: list[dict[Letter, int]], ends: list[int], rests: list[list[Any]]
-) -> tuple[dict[Letter, int], ...]:
-    """The moves of every state, level by level; adds to each state what shorter words say of it."""
-    shorter = [ROOT] * len(children)  # the state of the next longest word begun
-    moves = [dict(c) for c in children]
+def _by_depth(children: Sequence[Mapping[Letter, int]]) -> Iterator[int]:
+    """The states but `ROOT`, those of shorter beginnings first."""
     queue = deque(children[ROOT].values())
     while queue:
         state = queue.popleft()
-        back = shorter[state]
-        if ends[state] == NO_WORD:
-            ends[state] = ends[back]
-        rests[state] += [rest for rest in rests[back] if rest not in rests[state]]
-        for letter, child in children[state].items():
-            shorter[child] = moves[back].get(letter, ROOT)
-            queue.append(child)
-        moves[state] = {**moves[back], **children[state]}
-    return tuple(moves)
+        yield state
+        queue.extend(children[state].values())

@@ -403,3 +403,13 @@ def test_typed_terminals_are_constrained(special: bool) -> None:
 def test_the_mode_follows_the_vocabulary() -> None:
     assert byte_bound("npr", True).mode is TagMode.SPECIAL
     assert byte_bound("npr", False).mode is TagMode.TEXT
+
+
+@pytest.mark.parametrize("text", ["xx.\n", "xx.\n\n"])
+def test_a_token_of_prose_may_end_with_the_glue_behind_it(text: str) -> None:
+    made = schema_of('start: TEXT _GLUE "<b>"\n_GLUE: "\\n"\n%declare TEXT\n')
+    bound = made.bind(byte_vocabulary(special=["<b>"], merges=[".\n", ".\n\n"]))
+    matcher, vocabulary = bound.matcher(), bound.vocabulary
+    for token in (*vocabulary.encode(text), vocabulary.special["<b>"]):
+        matcher.advance(token)
+    assert matcher.may_end

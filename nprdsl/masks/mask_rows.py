@@ -79,9 +79,9 @@ class MaskTable:
 
     @cached_property
     def clean(self) -> bytes:
-        """One byte for each token: 1 for whole characters, not all blank, none of which begins a
-        tag."""
-        is_clean = (self.text.ends(U8_START) == U8_START) & ~self.text.blank
+        """One byte for each token: 1 for whole characters of which none begins a tag, and the last
+        is not blank, so that it is no glue."""
+        is_clean = (self.text.ends(U8_START) == U8_START) & ~self.text.ends_blank
         for first in {tag[:1] for tag in self._tags}:
             is_clean[self.vocabulary.containing(first)] = False
         flags: bytes = is_clean.tobytes()

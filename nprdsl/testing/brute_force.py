@@ -18,7 +18,7 @@ from nprdsl.grammar.diagnostics import SchemaError
 from nprdsl.grammar.walk import all_nodes
 from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.masks.matcher import Matcher
-from nprdsl.regular.dfa import Dfa, compile_regex
+from nprdsl.regular.dfa import WHITESPACE, Dfa, compile_regex
 from nprdsl.schema import Schema
 from nprdsl.testing.tokens import END_OF_SEQUENCE
 from nprdsl.tokens.bitmask import unpack
@@ -249,8 +249,8 @@ class _Search:
                 if at + 1 == len(data):
                     return todo.rest
                 return _Todo(_Bytes(data, at + 1), todo.rest, todo.cost - 1)
-            case _Text():
-                return self._put(_Text(True), todo.rest)
+            case _Text(filled):
+                return self._put(_Text(filled or byte not in WHITESPACE), todo.rest)
             case _Value(dfa, state) if dfa.table[state, byte]:
                 return self._put(_Value(dfa, int(dfa.table[state, byte])), todo.rest)
             case _:

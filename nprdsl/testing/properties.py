@@ -175,7 +175,7 @@ def _skeleton(schema: Schema) -> None:
 def _exports(schema: Schema) -> None:
     for target in Target:
         for special in ({}, {tag: 1000 + n for n, tag in enumerate(schema.tags)}):
-            with raising(Property.EXPORTED, target):
+            with raising(Property.EXPORTED, target.value):
                 try:
                     export(schema.grammar, target, special=special)
                 except ExportError:

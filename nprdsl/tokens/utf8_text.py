@@ -21,11 +21,16 @@ from nprdsl.tokens.vocabulary import Vocabulary
 
 START: Final = int(utf8_dfa().start)  # between two characters
 
+_BLANK, _FILLED, _ENDS_BLANK = 1, 2, 3  # what was read: only white space, more, more and then that
+_WHITE_SPACE = np.full((4, 256), _FILLED, np.int32)
+_WHITE_SPACE[:, list(WHITESPACE)] = [[0], [_BLANK], [_ENDS_BLANK], [_ENDS_BLANK]]
+
 
 class TextTables:
     """Tables over the tokens of one vocabulary, by state of the UTF-8 automaton.
 
-    `blank` is bool [V]: the tokens of white space only. The vocabulary itself is not kept, only
+    `blank` is bool [V]: the tokens of white space only; `ends_blank`, bool [V], those that end with
+    white space. The vocabulary itself is not kept, only
     its trie, so that the tables live as long as the vocabulary and no longer.
     """
 
@@ -36,9 +41,9 @@ class TextTables:
         self._usable: dict[int, NDArray[np.bool_]] = {}
         self._masks: dict[int, Mask] = {}
         self.mask(START)
-        white_space = np.zeros((2, 256), np.int32)
-        white_space[1, list(WHITESPACE)] = 1
-        self.blank: NDArray[np.bool_] = self._trie.walk(white_space, 1) == 1
+        ends = self._trie.walk(_WHITE_SPACE, _BLANK)
+        self.blank: NDArray[np.bool_] = ends == _BLANK
+        self.ends_blank: NDArray[np.bool_] = self.blank | (ends == _ENDS_BLANK)
 
     def ends(self, state: int) -> NDArray[np.int32]:
         """int32 [V]: the state that each token leads to from `state`, 0 where it is invalid."""

@@ -146,11 +146,18 @@ def _verify_forks(made: Run, trace: TokenTrace) -> None:
     assert told == sorted((s.rule, s.label) for s in segments if s.role is Role.BRANCH)
 
 
+def _has_end(bound: BoundSchema, trace: TokenTrace) -> bool:
+    """Whether the last token is the end of the sequence, and no tag."""
+    end = bound.vocabulary.eos_id
+    tag = next((tag for tag, token in bound.tag_tokens.items() if token == end), None)
+    is_tag = tag is not None and trace.ids.count(end) == trace.text.count(tag)
+    return trace.ids[-1] == end and not is_tag
+
+
 def _verify_cache(made: Run, trace: TokenTrace) -> None:
     """Every token saw what the layout says, at the layout's position: train = inference."""
     layout, entries = trace.layout, made.log.entries
-    end = made.machine.bound.vocabulary.eos_id
-    count = len(layout) - (trace.ids[-1] == end)  # the end token is not fed
+    count = len(layout) - _has_end(made.machine.bound, trace)  # the end token is not fed
     order = linear(made)
     assert len(order) == count == len(entries)
     place = {number: n for n, number in enumerate(order)}

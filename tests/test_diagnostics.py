@@ -12,7 +12,11 @@ from nprdsl.pictures.messages import render_diagnostic
 from tests.schema_chunks import Chunk, chunks, compare
 
 CHUNKS = list(chunks())
-FOUND_ON_BINDING = {DiagnosticCode.UNSPELLABLE_TAG, DiagnosticCode.DEAD_END}
+FOUND_ON_BINDING = {
+    DiagnosticCode.UNSPELLABLE_TAG,
+    DiagnosticCode.END_TOKEN_TAG,
+    DiagnosticCode.DEAD_END,
+}
 FOUND_WITH_TYPES = {DiagnosticCode.BAD_TERMINAL_TYPE}
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import codecs
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final
@@ -79,10 +79,11 @@ class BranchText:
 
 
 class LiveTrace:
-    """The branches of one generation."""
+    """The branches of one generation. The end token is not shown, unless it is one of `tags`."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: Vocabulary, tags: Collection[str] = ()) -> None:
         self._vocabulary = vocabulary
+        self._tags = tags
         self.root = BranchText("")
         self._branches = {ROOT: self.root}
         self._forks: dict[int, ForkPoint] = {}
@@ -130,9 +131,9 @@ class LiveTrace:
     def _spelled(self, branch: BranchText, token: int) -> str:
         """The text that `token` completes: a character may be spelled over several tokens."""
         vocabulary = self._vocabulary
-        if token == vocabulary.eos_id:
-            return ""
         special = vocabulary.special_text.get(token)
+        if token == vocabulary.eos_id and special not in self._tags:
+            return ""
         return branch.decoder.decode(vocabulary.bytes_of(token)) if special is None else special
 
     def _fork(self, event: ForkEvent) -> None:

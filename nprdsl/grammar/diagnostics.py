@@ -55,6 +55,7 @@ class DiagnosticCode(StrEnum):
     EMPTY_LOOP = "empty-loop"
     ENDLESS_RULE = "endless-rule"
     UNSPELLABLE_TAG = "unspellable-tag"
+    END_TOKEN_TAG = "end-token-tag"
     DEAD_END = "dead-end"
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Span
-from nprdsl.grammar.first_follow import EMPTY, EMPTY_WORD, Edge, FirstFollow, Symbols
+from nprdsl.grammar.first_follow import EMPTY, EMPTY_WORD, Edge, FirstFollow, Symbols, by_tag
 from nprdsl.grammar.ir import Alt, Field, ForkNode, Literal, MapNode, Node, Ref, Repeat, Seq, Tag
 from nprdsl.grammar.walk import (
     Rules,
@@ -47,6 +47,16 @@ def decisions(rules: Rules, sets: FirstFollow) -> Iterator[Diagnostic]:
     ends = _OpenEnds(rules)
     yield from _forks(rules, ends)
     yield from _ends(rules, ends)
+
+
+def may_end_instead(rules: Rules, start: str, tag: str) -> bool:
+    """Whether there is a place where `tag` may come next, and the trace may end as well."""
+    trees = bodies(rules)
+    sets = FirstFollow(trees, start, by_tag)
+    behind = [sets.after(node) for node in all_nodes(rules) if isinstance(node, Tag)]
+    at_start = sets.first(trees[start]).then(sets.after(trees[start]))
+    both = sets.bits(lambda symbol: symbol in (tag, Edge.END))
+    return any(both & following.any == both for following in (at_start, *behind))
 
 
 # -- choices --------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ from nprdsl.structure.events import (
     JoinEvent,
     TokenEvent,
 )
-from nprdsl.structure.tag_machine import ForkMode, TagState
+from nprdsl.structure.tag_machine import END, ForkMode, TagState
 from nprdsl.tokens.bitmask import Mask, unpack
 from nprdsl.tokens.spelling import NEVER
 from nprdsl.trace.trace import TokenTrace
@@ -162,13 +162,15 @@ class Machine:
         it."""
         assert branch in self._live, f"branch {branch} does not wait for a token"
         state = self._branches[branch]
+        may_end = token == self.bound.vocabulary.eos_id
+        has_ended = may_end and state.matcher.completes(token) == END
         self._step(state, token)
         self.transcript.write(branch, WrittenToken(token, True, logprob))
         self._events.append((state, (token,), True))
         if state.matcher.chooses and not (branch == ROOT and self._spent(state)):
             return [FeedAction(branch, (token,))]  # it waits where it waited
         self._live.remove(branch)
-        if branch == ROOT and token == self.bound.vocabulary.eos_id:
+        if has_ended:
             self._end(EndReason.COMPLETED)
         else:
             self._run_on(state, (token,))

@@ -155,7 +155,9 @@ class Automaton:
         self.table = tables.table
         self.clean = tables.table.clean
         self._specials = {token: tag for tag, token in self.tag_tokens.items()}
+        self._end_tag: str | None = None  # the tag that is the end token too
         if self.vocabulary.eos_id is not None:
+            self._end_tag = self._specials.get(self.vocabulary.eos_id)
             self._specials.setdefault(self.vocabulary.eos_id, END)
         self._states: dict[tuple[FieldStart, FieldState], TokenState] = {}
         self._starts: dict[TagState, FieldStart] = {}
@@ -297,7 +299,7 @@ class Automaton:
         field = state.field
         after = field.tokens.get(token)
         if after is None:
-            tag = self.tag_of(token)
+            tag = self.tag_of(state, token)
             if tag is not None:
                 return self._remember(state, token, tag, so_far, b"", b"")
             data = self.vocabulary.bytes_of(token)
@@ -332,9 +334,13 @@ class Automaton:
             state.next[token] = after
         return after
 
-    def tag_of(self, token: int) -> str | None:
-        """The tag (or the end) that a special token is."""
-        return self._specials.get(token)
+    def tag_of(self, state: TokenState, token: int) -> str | None:
+        """The tag that a special token is, or the end; a tag that is the end token means the end
+        where it may not come as a tag."""
+        tag = self._specials.get(token)
+        if tag is not None and tag == self._end_tag and tag not in state.start.tags:
+            return END
+        return tag
 
     def may_complete(self, state: TokenState, tag: str) -> bool:
         """Whether the field before `tag` may end here; a spelled tag has shown it by its bytes."""
@@ -411,7 +417,7 @@ class Automaton:
     def last_tag(self, state: TokenState, token: int) -> tuple[str, bytes] | None:
         """The last tag (or the end) that a legal token completes, and the token's bytes behind it;
         None if it completes none."""
-        tag = self.tag_of(token)
+        tag = self.tag_of(state, token)
         if tag is not None:
             return tag, b""
         if len(self.tag_tokens) == len(self.grammar.tags):

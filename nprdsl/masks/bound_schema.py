@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, SchemaError
 from nprdsl.grammar.ir import Field, Grammar, Literal, Node, Tag, Terminal, TerminalKind
-from nprdsl.grammar.walk import nodes
+from nprdsl.grammar.tag_decisions import may_end_instead
+from nprdsl.grammar.walk import all_nodes, nodes
 from nprdsl.masks.automaton import Automaton, GlueMode, SharedTables
 from nprdsl.masks.mask_cache import MaskCache
 from nprdsl.masks.matcher import Matcher
@@ -139,6 +140,19 @@ class BoundSchema:
 
     def _read(self, ids: Sequence[int]) -> tuple[TokenText, ParsedText]:
         ended = bool(ids) and ids[-1] == self.vocabulary.eos_id
+        if ended and self._end_is_tag:  # the tag where it may come, else the end
+            as_tag = self._read_as(ids, ended=False)
+            if not as_tag[1].violations:
+                return as_tag
+            as_end = self._read_as(ids, ended=True)
+            return as_tag if as_end[1].violations else as_end
+        return self._read_as(ids, ended=ended)
+
+    @cached_property
+    def _end_is_tag(self) -> bool:
+        return self.vocabulary.eos_id in self.tag_tokens.values()
+
+    def _read_as(self, ids: Sequence[int], *, ended: bool) -> tuple[TokenText, ParsedText]:
         read = token_text(ids, self.vocabulary, self.grammar.tags, ended=ended)
         parsed = self._parser.read(read.text, read.lexemes)
         if not parsed.violations:
@@ -153,6 +167,23 @@ class BoundSchema:
         if parsed.violations:
             raise TraceError(parsed.violations)
         return spell_trace(self.vocabulary, text, self.grammar.tags, parsed)
+
+    def with_end(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """The ids of a trace as a model learns to write them: the end token behind them, if
+        the vocabulary has one and it is not the last tag, behind which nothing may follow."""
+        end = self.vocabulary.eos_id
+        if end is None or (self._end_is_tag and ids[-1:] == (end,) and self._is_over(ids)):
+            return tuple(ids)
+        return (*ids, end)
+
+    def _is_over(self, ids: Sequence[int]) -> bool:
+        """Whether nothing but the end may follow."""
+        matcher = self.matcher(GlueMode.ANY)
+        for token in ids:
+            if not matcher.accepts(token):  # an illegal trace that ends as it does
+                return True
+            matcher.advance(token)
+        return matcher.finished
 
     def parse(self, ids: Sequence[int], *, prompt: int = 0) -> TokenTrace:
         """The trace that ids[prompt:] is; raises `TraceError` with the violations of `check`."""
@@ -210,6 +241,8 @@ def _faults(grammar: Grammar, automaton: Automaton) -> list[Diagnostic]:
             fault = _fault(node, automaton, rule.name)
             if fault is not None:
                 faults.setdefault((fault.code, fault.message), fault)
+    if fault := _end_fault(grammar, automaton.vocabulary):
+        faults[fault.code, fault.message] = fault
     if faults or automaton.bounds == UNBOUNDED:  # a valid schema has an end that can be spelled
         return list(faults.values())
     start = automaton.machine(ForkMode.LINEAR).initial
@@ -218,6 +251,22 @@ def _faults(grammar: Grammar, automaton: Automaton) -> list[Diagnostic]:
     span = grammar.rules[grammar.start].span
     message = f"no trace can be finished under the limits {automaton.bounds}"
     return [Diagnostic(DiagnosticCode.DEAD_END, span, message, "raise the limits")]
+
+
+def _end_fault(grammar: Grammar, vocabulary: Vocabulary) -> Diagnostic | None:
+    """A tag that is the end token, where it may come and the trace may end as well."""
+    tokens = vocabulary.tag_tokens(grammar.tags)
+    name = next((tag for tag, token in tokens.items() if token == vocabulary.eos_id), None)
+    if name is None or not may_end_instead(grammar.rules, grammar.start, name):
+        return None
+    tags = (node for node in all_nodes(grammar.rules) if isinstance(node, Tag))
+    return Diagnostic(
+        DiagnosticCode.END_TOKEN_TAG,
+        next(tag.span for tag in tags if tag.text == name),
+        f"the tag `{name}` is the end token of the vocabulary, and where it may come the trace may "
+        "end as well: one token cannot say both",
+        "let it come always before the end, or give the vocabulary another end token (`eos=`)",
+    )
 
 
 def _fault(node: Node, automaton: Automaton, rule: str) -> Diagnostic | None:

@@ -48,7 +48,7 @@ def _tight_mask(automaton: Automaton, state: TokenState, slack: int) -> Mask:
 
 def _cost_after(automaton: Automaton, state: TokenState, token: int) -> int:
     """The cost behind a token, tokens owed for a repeated text included; NEVER if it is illegal."""
-    tag = automaton.tag_of(token)
+    tag = automaton.tag_of(state, token)
     if tag is not None:
         return _cost_behind(automaton, state, tag, state.field)
     data, fields = automaton.vocabulary.bytes_of(token), automaton.fields

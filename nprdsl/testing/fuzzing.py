@@ -215,7 +215,7 @@ def refused_at(bound: BoundSchema, ids: tuple[int, ...]) -> int | None:
     for index, token in enumerate((*ids, end)):
         if not allows(matcher.mask(), token):
             return index
-        if token != end:
+        if index < len(ids):
             matcher.advance(token)
     return None
 

@@ -111,6 +111,14 @@ def test_characters_over_several_tokens_are_put_together() -> None:
     assert shown == ["", "é"]
 
 
+def test_the_end_token_is_shown_where_it_is_a_tag() -> None:
+    words = Vocabulary({ord("x"): b"x"}, {"<|im_end|>": 256}, "<|im_end|>")
+    for tags, text in (((), "x"), (("<|im_end|>",), "x<|im_end|>")):
+        trace = LiveTrace(words, tags)
+        trace.follow(TokenEvent(0, (), (ord("x"), 256), "x<|im_end|>", False))
+        assert trace.settled() == text
+
+
 def test_how_many_branches_are_written_at_once() -> None:
     trace = LiveTrace(VOCABULARY)
     live = []

@@ -103,11 +103,9 @@ def _row(config: SftConfig, bound: BoundSchema, prompt: Ids, trace: str) -> Trai
     """The trace, and the end token if the model has one: with branches that do not see each other,
     or as causal text, every token of it chosen. Raises TraceError, unless `config.legal` is False,
     and UnspellableError."""
-    vocabulary, end = bound.vocabulary, bound.vocabulary.eos_id
-    tags = bound.grammar.tags
+    vocabulary, tags = bound.vocabulary, bound.grammar.tags
     ids = bound.encode(trace) if config.legal else spell_text(vocabulary, trace, tags)
-    if end is not None:
-        ids = (*ids, end)
+    ids = bound.with_end(ids)
     if config.layout is TrainingLayout.CAUSAL:
         return causal_row(prompt, ids)
     whole = (*prompt, *ids)

@@ -5,7 +5,8 @@ installed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
 from nprdsl.runtime.results import Completion, GenerationError, Result, Usage
 from nprdsl.runtime.sampling import Sampling
@@ -27,17 +28,14 @@ __all__ = [
 ]
 
 
+_MODULES: Final = {
+    "Engine": "engine",
+    "LocalEngine": "local.engine",
+    "SGLangEngine": "sglang.client.engine",
+}
+
+
 def __getattr__(name: str) -> object:
-    if name == "Engine":
-        from nprdsl.runtime.engine import Engine
-
-        return Engine
-    if name == "LocalEngine":
-        from nprdsl.runtime.local.engine import LocalEngine
-
-        return LocalEngine
-    if name == "SGLangEngine":
-        from nprdsl.runtime.sglang.client.engine import SGLangEngine
-
-        return SGLangEngine
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return vars(import_module(f"{__name__}.{_MODULES[name]}"))[name]

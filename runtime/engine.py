@@ -9,23 +9,27 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict, TypeGuard, Unpack, cast, overload
+from itertools import islice
+from typing import Any, Final, TypedDict, TypeGuard, Unpack, cast, overload
 
 from nprdsl.machine.actions import ALL, JoinPolicy
 from nprdsl.machine.budget import DEFAULT_LIMITS, LimitError, Limits
 from nprdsl.machine.machine import Machine
 from nprdsl.masks.bound_schema import BoundSchema
-from nprdsl.runtime.errors import UnsupportedModelError
-from nprdsl.runtime.prompts import Ids, Prompt, PromptEncoder
+from nprdsl.runtime.errors import CapacityError, UnsupportedModelError, UnsupportedServerError
+from nprdsl.runtime.prompts import Ids, Prompt, PromptEncoder, PromptError
 from nprdsl.runtime.results import Completion, GenerationError, Result
 from nprdsl.runtime.sampling import DEFAULT, Sampling
 from nprdsl.runtime.schema_cache import Bindings
 from nprdsl.schema import Schema
 from nprdsl.structure.events import EndReason, Event
 from nprdsl.tokens.vocabulary import Vocabulary
+
+REFUSALS: Final = (CapacityError, LimitError, PromptError, UnsupportedServerError)  # of one prompt
 
 
 class Options(TypedDict, total=False):
@@ -61,6 +65,7 @@ class Engine(ABC):
         self._prompts = prompts
         self._bindings = Bindings(vocabulary)
         self._lock = threading.RLock()
+        self._open: dict[int, Any] = {}  # the engine's own view of requests, by their numbers
 
     @property
     def chats(self) -> bool:
@@ -160,6 +165,37 @@ class Engine(ABC):
         submission = self._read(schema, prompt, sampling, options)
         return self._begin(submission, events=False)
 
+    def in_order(
+        self,
+        schema: Schema,
+        prompts: Iterable[tuple[Prompt, Sampling]],
+        *,
+        ahead: int,
+        **options: Unpack[Options],
+    ) -> Iterator[Result | str]:
+        """Runs many prompts, `ahead` open at once; yields the result of each in order, or why it
+        was refused. Options as in `generate`. Closing the iterator aborts what is open."""
+        waiting, submitted = iter(prompts), deque[int | str]()
+        try:
+            while True:
+                for prompt, sampling in islice(waiting, ahead - len(submitted)):
+                    try:
+                        number = self.submit(schema, prompt, sampling=sampling, **options)
+                        submitted.append(number)
+                    except REFUSALS as error:
+                        submitted.append(str(error))
+                if not submitted:
+                    return
+                first = submitted[0]
+                result = first if isinstance(first, str) else self.wait(first)
+                submitted.popleft()
+                yield result
+        finally:
+            for one in submitted:
+                if isinstance(one, int):
+                    self.abort(one)
+                    self.wait(one)
+
     def complete(
         self,
         schema: Schema,
@@ -229,11 +265,19 @@ class Engine(ABC):
     def _events(self, number: int) -> Iterator[Event]:
         """What happens to a request, until it has ended."""
 
-    @abstractmethod
+    # -- parts -------------------------------------------------------------------------------------
+
+    def _awaited(self, number: int) -> Any:
+        """What is open under that number. Raises KeyError."""
+        with self._lock:
+            if number not in self._open:
+                raise KeyError(f"there is no open request {number}: results are given once")
+            return self._open[number]
+
     def _forget(self, number: int) -> None:
         """Nobody will wait for the request any more."""
-
-    # -- parts -------------------------------------------------------------------------------------
+        with self._lock:
+            self._open.pop(number, None)
 
     def _read(
         self, schema: Schema, prompt: Prompt, sampling: Sampling, options: Options

@@ -9,7 +9,6 @@ that was accepted and failed while it ran is reported as a `GenerationError` (se
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 
 
 class CapacityError(ValueError):
@@ -43,12 +42,7 @@ class ErrorBoundary:
 
     def __enter__(self) -> None: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         if not isinstance(error, Exception):
             return False
         self._fail(error)

@@ -13,7 +13,6 @@ import re
 import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Final
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -161,12 +160,7 @@ class Screen:
         self._live.update(self.frame(), refresh=True)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         self._live.update(Text(""))
         self._print(len(self._trace.root.items))
         self._live.stop()

@@ -13,8 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -52,11 +51,9 @@ from nprdsl.cli.generation import (
 from nprdsl.cli.live import LiveTrace, Screen
 from nprdsl.cli.options import argument, command, option
 from nprdsl.cli.resumed import ResultFile
-from nprdsl.machine.budget import LimitError
 from nprdsl.structure.events import EndReason
 
 if TYPE_CHECKING:
-    from nprdsl.runtime.engine import Engine
     from nprdsl.runtime.results import Result
     from nprdsl.structure.events import Event
 
@@ -214,12 +211,17 @@ def _run_many(generator: Generator, prompts: list[NumberedPrompt], out: str | No
     todo = prompts if file is None else file.todo
     before = len(prompts) - len(todo)
     done = failed = 0
+    options = generator.arguments()
+    sampling = options.pop("sampling")
+    asked = [(prompt.prompt, sampling) for prompt in todo]
+    results = generator.engine.in_order(generator.schema, asked, ahead=_AHEAD, **options)
     try:
         with progress("prompts", len(prompts), before) as advance, engine_errors():
-            for prompt, result in _results(generator, todo):
-                if isinstance(result, str):
+            for prompt, result in zip(todo, results, strict=True):
+                why = result if isinstance(result, str) else result.error
+                if isinstance(result, str) or result.finish is EndReason.FAILED:
                     failed += 1
-                    click.echo(f"error: {prompt.place}: {result}", err=True)
+                    click.echo(f"error: {prompt.place}: {why}", err=True)
                 else:
                     given = {"index": prompt.index, "key": keys[prompt.index]}
                     record = {**given, "prompt": prompt.prompt, **result_record(result)}
@@ -240,37 +242,3 @@ def _key(prompt: NumberedPrompt, generator: Generator) -> str:
     settings = (generator.model, (*identity, generator.parallel), generator.sampling, prompting)
     described = json.dumps([prompt.prompt, repr(settings)])
     return hashlib.sha256(described.encode()).hexdigest()[:16]
-
-
-def _results(
-    generator: Generator, prompts: list[NumberedPrompt]
-) -> Iterator[tuple[NumberedPrompt, Result | str]]:
-    """Every prompt with its result, or with what went wrong, in order."""
-    submitted: deque[tuple[NumberedPrompt, int | str]] = deque()
-    for prompt in prompts:
-        submitted.append((prompt, _submit(generator, prompt)))
-        if len(submitted) == _AHEAD:
-            yield _first(generator.engine, submitted)
-    while submitted:
-        yield _first(generator.engine, submitted)
-
-
-def _submit(generator: Generator, prompt: NumberedPrompt) -> int | str:
-    from nprdsl.runtime.errors import CapacityError, UnsupportedServerError
-    from nprdsl.runtime.prompts import PromptError
-
-    schema = generator.schema
-    try:
-        return generator.engine.submit(schema, prompt.prompt, **generator.arguments())
-    except (CapacityError, LimitError, PromptError, UnsupportedServerError) as error:
-        return str(error)
-
-
-def _first(
-    engine: Engine, submitted: deque[tuple[NumberedPrompt, int | str]]
-) -> tuple[NumberedPrompt, Result | str]:
-    prompt, number = submitted.popleft()
-    if isinstance(number, str):
-        return prompt, number
-    result = engine.wait(number)
-    return prompt, result.error if result.finish is EndReason.FAILED else result

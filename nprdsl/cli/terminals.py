@@ -18,21 +18,6 @@ from nprdsl.cli.failures import Failure, as_failure, reason
 from nprdsl.cli.files import read_text
 from nprdsl.schema import Schema, SchemaNotFoundError, load
 
-# What the import of somebody's module may raise.
-_IMPORT_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    NameError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-)
-
 
 def load_schema(name: str, terminals: str | None) -> Schema:
     """The schema of that name or path with the types that `--terminals` gives."""
@@ -78,7 +63,8 @@ def _from_module(module: str, name: str) -> Mapping[str, object]:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    with as_failure(*_IMPORT_ERRORS, about=f"cannot import `{module}`"):
+    # somebody's module may raise anything
+    with as_failure(Exception, about=f"cannot import `{module}`"):
         imported = importlib.import_module(module)
     if name not in vars(imported):
         raise Failure(f"the module `{module}` has no `{name}`")

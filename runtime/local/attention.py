@@ -17,7 +17,6 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from types import TracebackType
 from typing import Final
 
 import numpy as np
@@ -168,12 +167,7 @@ class LogAttention:
         for setting in self._settings:
             setting[_NAME] = self.name
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         for setting, name in zip(self._settings, self._before, strict=True):
             setting[_NAME] = name
 

@@ -61,7 +61,6 @@ class LocalEngine(Engine):
         self.model = model
         forward = Forward(model, max_kv_tokens)
         self._scheduler = Scheduler(forward, self._width, max_rows=max_rows)
-        self._open: dict[int, ScheduledRequest[Machine]] = {}
         self._any_token = any_token(self._width)
 
     @classmethod
@@ -118,7 +117,7 @@ class LocalEngine(Engine):
             return request.number
 
     def _events(self, number: int) -> Iterator[Event]:
-        request = self._open[number]
+        request: ScheduledRequest[Machine] = self._open[number]
         while request.ended is None:
             self._round(request)
             with self._lock:
@@ -126,10 +125,7 @@ class LocalEngine(Engine):
             yield from events
 
     def wait(self, number: int) -> Result:
-        with self._lock:
-            if number not in self._open:
-                raise KeyError(f"there is no open request {number}: results are given once")
-            request = self._open[number]
+        request: ScheduledRequest[Machine] = self._awaited(number)
         while request.ended is None:
             self._round(request)
         self._forget(number)
@@ -159,10 +155,6 @@ class LocalEngine(Engine):
                 for request in requests:
                     self._scheduler.abort(request)
         return [_completion(request, self.vocabulary) for request in requests]
-
-    def _forget(self, number: int) -> None:
-        with self._lock:
-            self._open.pop(number, None)
 
     def _round(self, request: ScheduledRequest[Any]) -> None:
         with self._lock:

@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from nprdsl.machine.actions import FeedAction, ForkAction, JoinAction
-from nprdsl.runtime.errors import UnsupportedModelError
+from nprdsl.runtime.errors import ErrorBoundary, UnsupportedModelError
 from nprdsl.runtime.local.forward import Forward, arrange
 from nprdsl.runtime.local.kv_log import Extent
 from nprdsl.runtime.local.trace_log import TraceLog
@@ -23,17 +23,6 @@ _PREFIX, _FIRST, _SECOND, _AFTER = 6, 9, 5, 3  # tokens
 _SLOTS = _PREFIX + _FIRST + _SECOND + _AFTER
 _SHIFT = 5  # positions
 _EXACT, _ROUNDING = 1e-3, 0.2  # shares of the effect of one changed prefix token
-# What a model raises that meets a cache, a mask or an attention function which it does not know.
-_RAISED = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    NotImplementedError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +42,8 @@ def probe(model: PreTrainedModel) -> int:
     vocabulary = model.config.get_text_config().vocab_size
     pieces = _pieces(vocabulary)
     last = pieces.prefix[:-1] + _rotated(pieces.prefix[-1:], vocabulary)
-    try:
+    errors: list[Exception] = []  # of a cache, a mask or an attention that the model does not know
+    with ErrorBoundary(errors.append):
         forward = Forward(model, _SLOTS)
         plain = _plain(model, pieces.prefix + pieces.second)[-_SECOND:]
         second, after = _branched(forward, pieces)
@@ -62,9 +52,9 @@ def probe(model: PreTrainedModel) -> int:
             forward, replace(pieces, first=_rotated(pieces.first, vocabulary))
         )
         other_prefix, _ = _branched(forward, replace(pieces, prefix=last))
-    except UnsupportedModelError:
-        raise
-    except _RAISED as error:
+    for error in errors:
+        if isinstance(error, UnsupportedModelError):
+            raise error
         raise UnsupportedModelError(
             f"{name} does not run over the KV log ({type(error).__name__}: {error})"
         ) from error

@@ -168,8 +168,7 @@ class LimitsForm(_WireModel):
 
     @classmethod
     def of(cls, limits: Limits) -> LimitsForm:
-        values = {f.name: getattr(limits, f.name) for f in dataclasses.fields(limits)}
-        return cls(**values | {"rule_tokens": dict(limits.rule_tokens)})
+        return cls.model_validate(limits, from_attributes=True)
 
     def limits(self) -> Limits:
         """Raises LimitError."""

@@ -304,6 +304,18 @@ def test_impossible_requests_are_refused_at_once() -> None:
     assert not one._open and not one._scheduler.busy
 
 
+def test_prompts_in_order_with_their_refusals_and_no_more_open_than_asked_for() -> None:
+    one, npr = engine("npr"), schema("npr")
+    prompts = [([1] * length, Sampling(seed=length)) for length in (5, 2048, 7, 3)]
+    results = one.in_order(npr, prompts, ahead=2, limits=SHORT)
+    first, refused = next(results), next(results)
+    assert isinstance(first, Result) and first.prompt_ids == (1,) * 5
+    assert refused == "the prompt has 2048 tokens, the model only 2048 positions"
+    assert len(one._open) <= 2 and one._scheduler.busy
+    results.close()  # type: ignore[attr-defined]
+    assert not one._open and not one._scheduler.busy
+
+
 def test_no_prompts_no_results() -> None:
     assert engine("npr").generate(schema("npr"), []) == []
 

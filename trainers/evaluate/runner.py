@@ -10,17 +10,13 @@ and each new one is handed out at once: a run can be interrupted at any time.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final
 
 from nprdsl.machine.actions import ALL, JoinPolicy
-from nprdsl.machine.budget import DEFAULT_LIMITS, LimitError, Limits
-from nprdsl.runtime.engine import Engine
-from nprdsl.runtime.errors import CapacityError, UnsupportedServerError
-from nprdsl.runtime.prompts import PromptError
+from nprdsl.machine.budget import DEFAULT_LIMITS, Limits
+from nprdsl.runtime.engine import REFUSALS, Engine
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.schema import Schema
 from nprdsl.trainers.data.problems import Problem
@@ -31,7 +27,6 @@ from nprdsl.trainers.grading.answers import Fallback
 PUBLISHED: Final = Sampling(temperature=1.0, top_p=0.7)  # arXiv:2512.07461, section 3.2
 CONCURRENCY: Final = 64
 _MODES: Final = ((Mode.PARALLEL,), (Mode.IN_TURN,), (Mode.PARALLEL, Mode.IN_TURN), (Mode.FREE,))
-_OF_ONE_PROMPT: Final = (CapacityError, LimitError, PromptError, UnsupportedServerError)
 _BLOCK: Final = 4  # times the concurrency: the most requests before the other way has its turn
 _BLOCKS: Final = 4  # as many at least, where there are requests enough to keep the concurrency
 
@@ -98,7 +93,7 @@ class _Runner:
                 sampling=[self._seeded(one) for one in requests],
                 **self.prompting,
             )
-        except _OF_ONE_PROMPT as error:
+        except REFUSALS as error:
             if len(requests) == 1:
                 yield unanswered(requests[0].problem, requests[0].number, Mode.FREE, str(error))
                 return
@@ -119,51 +114,30 @@ class _Runner:
             )
 
     def _constrained(self, requests: Sequence[_Request], mode: Mode) -> Iterator[Sample]:
-        submitted: deque[tuple[_Request, int | str]] = deque()
-        waiting = iter(requests)
+        results = self.engine.in_order(
+            self.schema,
+            ((one.problem.prompt, self._seeded(one)) for one in requests),
+            ahead=self.concurrency,
+            limits=self.limits,
+            join=self.join,
+            parallel=mode is Mode.PARALLEL,
+            **self.prompting,
+        )
         last = time.perf_counter()
-        try:
-            while True:
-                for one in islice(waiting, self.concurrency - len(submitted)):
-                    submitted.append((one, self._submit(one, mode)))
-                if not submitted:
-                    return
-                one, number = submitted[0]
-                result = number if isinstance(number, str) else self.engine.wait(number)
-                submitted.popleft()
-                now = time.perf_counter()
-                if isinstance(result, str):
-                    yield unanswered(one.problem, one.number, mode, result)
-                    continue
-                yield judged(
-                    one.problem,
-                    result,
-                    number=one.number,
-                    mode=mode,
-                    wall_s=now - last,
-                    fallback=self.fallback,
-                )
-                last = now
-        finally:
-            for _, number in submitted:
-                if isinstance(number, int):
-                    self.engine.abort(number)
-                    self.engine.wait(number)
-
-    def _submit(self, request: _Request, mode: Mode) -> int | str:
-        """The number of the request, or why there is none."""
-        try:
-            return self.engine.submit(
-                self.schema,
-                request.problem.prompt,
-                sampling=self._seeded(request),
-                limits=self.limits,
-                join=self.join,
-                parallel=mode is Mode.PARALLEL,
-                **self.prompting,
+        for one, result in zip(requests, results, strict=True):
+            if isinstance(result, str):
+                yield unanswered(one.problem, one.number, mode, result)
+                continue
+            now = time.perf_counter()
+            yield judged(
+                one.problem,
+                result,
+                number=one.number,
+                mode=mode,
+                wall_s=now - last,
+                fallback=self.fallback,
             )
-        except _OF_ONE_PROMPT as error:
-            return str(error)
+            last = now
 
     def _seeded(self, request: _Request) -> Sampling:
         return seeded(self.sampling, self.seed, request.problem, request.number)

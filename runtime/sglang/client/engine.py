@@ -70,7 +70,6 @@ class SGLangEngine(Engine):
         self.weights = Weights(self._transport)
         super().__init__(PromptEncoder(self.tokenizer, vocabulary), vocabulary)
         self._numbers = count(1)
-        self._open: dict[int, Call] = {}
         self._pool = ThreadPoolExecutor(MOST_CALLS, thread_name_prefix="nprdsl-call")
         self._branches = ThreadPoolExecutor(MOST_CALLS, thread_name_prefix="nprdsl-branch")
 
@@ -111,13 +110,11 @@ class SGLangEngine(Engine):
         return number
 
     def _events(self, number: int) -> Iterator[Event]:
-        return self._open[number].events()
+        call: Call = self._open[number]
+        return call.events()
 
     def wait(self, number: int) -> Result:
-        with self._lock:
-            if number not in self._open:
-                raise KeyError(f"there is no open request {number}: results are given once")
-            call = self._open[number]
+        call: Call = self._awaited(number)
         result = call.result()
         self._forget(number)
         return result
@@ -142,10 +139,6 @@ class SGLangEngine(Engine):
                 )
         lowered = [min(pair) for pair in zip(budgets, most, strict=True)]
         return completions(self._transport, self.vocabulary, prompts, lowered, sampling)
-
-    def _forget(self, number: int) -> None:
-        with self._lock:
-            self._open.pop(number, None)
 
     def _check_capacity(self, submission: Submission) -> None:
         """Raises CapacityError for a request that the server's KV cache can never hold."""

@@ -316,8 +316,7 @@ class Engine(ABC):
 
     def _check_outputs(self, schema: Schema) -> None:
         """Tags of which the model knows no output cannot be generated."""
-        for tag in schema.tags:
-            token = self.vocabulary.special.get(tag, -1)
+        for tag, token in self.vocabulary.tag_tokens(schema.tags).items():
             if token >= self._outputs:
                 raise UnsupportedModelError(
                     f"the tag {tag} is token {token} of the tokenizer, but the model has only "

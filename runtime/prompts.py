@@ -79,9 +79,9 @@ class PromptEncoder:
         spelled on purpose."""
         if self._tokenizer is None:
             return _not_empty(self._vocabulary.encode(text))
-        special = [tag for tag in tags if tag in self._vocabulary.special]
+        tokens = self._vocabulary.tag_tokens(tags)
         separator = _unused_character(text)
-        ids = self._encode(_separate(text, special, separator), separator)
+        ids = self._encode(_separate(text, tokens, separator), separator)
         prefix = self._prefix()
         return _not_empty(ids if ids[: len(prefix)] == prefix else prefix + ids)
 

@@ -70,24 +70,12 @@ def test_a_machine_writes_each_tag_in_its_way(name: str, number: int) -> None:
 
 def _each_tag_in_its_way(bound: BoundSchema, ids: tuple[int, ...]) -> None:
     vocabulary = bound.vocabulary
-    spelled = b"\0".join(
-        b"".join(map(vocabulary.bytes_of, part)) for part in _between(ids, vocabulary)
-    )
+    own = {*vocabulary.special_text, *bound.tag_tokens.values()}
+    spelled = b"".join(b"\0" if token in own else vocabulary.bytes_of(token) for token in ids)
     assert not any(tag.encode() in spelled for tag in bound.tag_tokens)
     text = vocabulary.text(ids)
     for tag, token in bound.tag_tokens.items():
         assert ids.count(token) == text.count(tag)
-
-
-def _between(ids: tuple[int, ...], vocabulary: Vocabulary) -> list[list[int]]:
-    """The ids between special tokens."""
-    parts: list[list[int]] = [[]]
-    for token in ids:
-        if token in vocabulary.special_text:
-            parts.append([])
-        else:
-            parts[-1].append(token)
-    return parts
 
 
 # -- what a bound schema says of it
@@ -118,7 +106,7 @@ def test_a_tag_with_a_token_may_not_be_spelled() -> None:
     bound = mixed()
     found = bound.check([*b"<v>x</v>"])
     assert [v.code for v in found][:1] == [ViolationCode.TAG_OUT_OF_PLACE]
-    assert "must be its special token" in found[0].message
+    assert "must be its own token" in found[0].message
     assert not allows(bound.matcher().mask(), ord("<"))
     with pytest.raises(IllegalTokenError):
         bound.matcher().advance(ord("<"))
@@ -143,6 +131,49 @@ def test_a_special_token_inside_the_spelling_of_a_tag_is_no_part_of_it() -> None
     assert bound.check(bound.encode("A <|start|>user:x<e>")) == []
     found = bound.check([*b"A ", bound.vocabulary.special["<|start|>"], *b"user:x<e>"])
     assert "the special token `<|start|>` may not stand in a trace" in found[0].message
+
+
+MARKDOWN = """
+start: TAG_PLAN TEXT TAG_STEP TEXT TAG_DONE
+TAG_PLAN: "## Plan "
+TAG_STEP: "\\n## Step "
+TAG_DONE: "\\n\\n"
+%declare TEXT
+"""
+
+
+@pytest.mark.parametrize("named", [("## Plan ",), ("\n\n",), ("## Plan ", "\n## Step ", "\n\n")])
+def test_an_added_token_that_is_no_special_one_is_the_tag_that_it_spells(
+    named: tuple[str, ...],
+) -> None:
+    """A tokenizer never splits it, so a model has seen no other spelling."""
+    tokens = {n: bytes([n]) for n in range(256)} | {300 + n: t for n, t in enumerate(named)}
+    added = {tag: 300 + n for n, tag in enumerate(named)}
+    words = Vocabulary(tokens, {"<eos>": 299}, "<eos>", added=added)
+    bound = schema_of(MARKDOWN).bind(words)
+    assert bound.tag_tokens == added
+    text = "## Plan a\n## Step b\n\n"
+    ids = bound.encode(text)
+    assert set(added.values()) < set(ids)
+    assert refused_at(bound, ids) is None and bound.check(ids) == []
+    assert bound.vocabulary.text(ids) == text
+    assert bound.check([*text.encode()])
+    for seed in range(4):
+        limits = Limits(max_tokens=bound.minimum + 5 * seed)
+        _each_tag_in_its_way(bound, verify(run(bound, limits, seeded(seed)), limits).ids)
+
+
+def test_an_added_token_is_text_where_it_is_no_tag() -> None:
+    tokens = {n: bytes([n]) for n in range(256)} | {300: "## Plan"}
+    words = Vocabulary(tokens, {"<v>": 301, "<eos>": 302}, "<eos>", added={"## Plan": 300})
+    bound = schema_of('start: "<v>" TEXT "</v>"\n%declare TEXT\n').bind(words)
+    assert bound.check([301, 300, *b"</v>"]) == []
+    assert refused_at(bound, (301, 300, *b"</v>")) is None
+
+
+def test_added_tokens_must_be_tokens() -> None:
+    with pytest.raises(ValueError, match="the added token '##' is id 0"):
+        Vocabulary({0: "#"}, added={"##": 0})
 
 
 def test_masks_of_partial_vocabularies_are_kept_apart_on_disk(tmp_path: Path) -> None:

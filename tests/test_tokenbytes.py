@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nprdsl.grammar.terminal_patterns import is_tag
 from nprdsl.tokens.vocabulary import Vocabulary
 
 tokenizers = pytest.importorskip("tokenizers")
@@ -72,6 +73,7 @@ def test_byte_level_added_tokens():
     tokenizer, vocabulary = BYTE_LEVEL
     eos, plan, blanks = (tokenizer.token_to_id(t) for t in ("<eos>", "<plan>", "  "))
     assert vocabulary.special == {"<eos>": eos, "<plan>": plan}
+    assert vocabulary.added == {"  ": blanks}
     assert vocabulary.eos_id == eos
     assert vocabulary.bytes_of(blanks) == b"  "
     assert vocabulary.bytes_of(tokenizer.token_to_id("日")) == "日".encode()
@@ -79,6 +81,17 @@ def test_byte_level_added_tokens():
     spelled = vocabulary.encode("a<plan>")
     assert plan not in spelled
     assert vocabulary.text(spelled) == "a<plan>"
+
+
+@pytest.mark.parametrize("text", ["<a b>", "<a\u3000b>", "<>", "⟨a\xa0⟩", "[é]"])
+def test_an_added_token_has_the_shape_of_a_tag_if_a_schema_takes_it_for_one(text):
+    tokenizer = byte_level()
+    tokenizer.add_tokens([AddedToken(text, special=False)])
+    vocabulary = Vocabulary.from_tokenizer(tokenizer)
+    assert (text in vocabulary.special, text in vocabulary.added) == (
+        is_tag(text),
+        not is_tag(text),
+    )
 
 
 @given(TEXTS)

@@ -32,7 +32,7 @@ from nprdsl.regular.syntax import quantifier
 
 WHITESPACE = frozenset(" \t\n\r\f\v")
 FREE_TEXT = frozenset({"TEXT", "GOAL"})  # free text where declared without a type
-_TAG_SHAPE = re.compile(r"<[^\s<>]+>|\[[^\s\[\]]+\]|⟨[^\s⟨⟩]+⟩", re.ASCII)
+TAG_SHAPE = re.compile(r"<[^\s<>]+>|\[[^\s\[\]]+\]|⟨[^\s⟨⟩]+⟩", re.ASCII)
 _SPECIAL = re.compile(r"[\\.^$*+?{}\[\]|()]")
 _CONTROL = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "\f": r"\f", "\v": r"\v"}
 _LOOK = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|(?P<look>\(\?<?[=!])|(?P<group>\(\?P=)", re.S)
@@ -41,7 +41,7 @@ _BACKREFERENCE = re.compile(r"\\[1-9]")
 
 def is_tag(text: str) -> bool:
     """Whether a literal has the shape of a tag: brackets around text without white space."""
-    return _TAG_SHAPE.fullmatch(text) is not None
+    return TAG_SHAPE.fullmatch(text) is not None
 
 
 def tag_text(definition: Definition) -> str | None:

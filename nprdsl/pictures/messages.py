@@ -7,17 +7,16 @@ terminal columns.
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from nprdsl.grammar.diagnostics import Diagnostic, SchemaError, Span
+from nprdsl.grammar.terminal_patterns import TAG_SHAPE
 from nprdsl.structure.violations import TraceError, Violation
 
 WIDTH: Final = 100  # columns of source that are shown; a longer line is cut around the place
-_TAG = re.compile(r"<[^\s<>]+>|\[[^\s\[\]]+\]|⟨[^\s⟨⟩]+⟩")
 
 
 def render_schema_error(error: SchemaError) -> str:
@@ -51,7 +50,7 @@ def render_violation(violation: Violation, text: str, *, file: str = "trace") ->
     """One violation of the trace `text`; its tag is underlined where it stands at a tag."""
     line, column = violation.line, violation.column
     source = text.split("\n")
-    tag = _TAG.match(source[line - 1], column - 1) if line <= len(source) else None
+    tag = TAG_SHAPE.match(source[line - 1], column - 1) if line <= len(source) else None
     end = tag.end() + 1 if tag else column + 1
     gutter = len(str(line))
     where = f"{file}:{line}:{column}"

@@ -57,7 +57,7 @@ def token_traces(
 ) -> st.SearchStrategy[tuple[int, ...]]:
     """Legal traces of a bound schema as token ids; the bounds are those of `traces`.
 
-    Tags that the vocabulary has as special tokens are these tokens, all others are spelled.
+    Tags that the vocabulary has as tokens are these tokens, all others are spelled.
     """
     texts = traces(
         bound,
@@ -83,15 +83,15 @@ def tokenise(
     """Ids of a text; None where the vocabulary cannot spell it. Seed 0 cuts where it must only.
 
     Cuts are needed where branches begin and end, behind the tag that ends what an item's branch
-    repeats, and around a free text that it repeats. A text that is not legal is cut at its special
-    tags only, as nothing else is known of it.
+    repeats, and around a free text that it repeats. A text that is not legal is cut at the
+    tags that are tokens only, as nothing else is known of it.
     """
-    special = tag_pattern([tag for tag in grammar.tags if tag in vocabulary.special])
+    tokens = vocabulary.tag_tokens(grammar.tags)
     random = Random(seed)
     seams = _seams(grammar, text)
     ids: list[int] = []
     at = 0
-    for tag in (*special.finditer(text), None):
+    for tag in (*tag_pattern(tokens).finditer(text), None):
         end = tag.start() if tag is not None else len(text)
         cuts = [at, *(offset for offset in seams if at < offset < end), end]
         for start, stop in itertools.pairwise(cuts):
@@ -100,7 +100,7 @@ def tokenise(
                 return None
             ids += spelled
         if tag is not None:
-            ids.append(vocabulary.special[tag.group()])
+            ids.append(tokens[tag.group()])
             at = tag.end()
     return tuple(ids)
 

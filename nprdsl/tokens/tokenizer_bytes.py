@@ -19,8 +19,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from nprdsl.grammar.terminal_patterns import is_tag
+
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-_TAG_SHAPE = re.compile(r"<[^\s<>]+>|\[[^\s\[\]]+\]|⟨[^\s⟨⟩]+⟩")
 # Decoders that change only the two ends of a whole text, or nothing at all.
 _NEUTRAL = frozenset({"Fuse", "Strip"})
 
@@ -61,14 +62,17 @@ class FastTokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TokenBytes:
+    """`added`: the ordinary tokens that the tokenizer never splits nor joins with others."""
+
     tokens: dict[int, bytes]
     special: dict[str, int]
+    added: dict[str, int]
     eos: str | None
     encode: Callable[[str], Sequence[int]]
 
 
 def read_tokenizer(tokenizer: object) -> TokenBytes:
-    """Tokens, special tokens, end of sequence and encoder of `tokenizer`; ValueError if unknown."""
+    """What there is to know of `tokenizer`; ValueError if it cannot be read."""
     eos: str | None = None
     if isinstance(tokenizer, FastTokenizer):
         backend, eos = tokenizer.backend_tokenizer, tokenizer.eos_token
@@ -81,16 +85,13 @@ def read_tokenizer(tokenizer: object) -> TokenBytes:
         )
     added = backend.get_added_tokens_decoder()
     special = {
-        token.content: i
-        for i, token in added.items()
-        if token.special or _TAG_SHAPE.fullmatch(token.content)
+        token.content: i for i, token in added.items() if token.special or is_tag(token.content)
     }
+    plain = {token.content: i for i, token in added.items() if token.content not in special}
     to_bytes, byte_fallback = _piece_decoder(backend.decoder)
     pieces = {i: piece for piece, i in backend.get_vocab().items() if i not in added}
     tokens = dict(zip(pieces, to_bytes(list(pieces.values())), strict=True))
-    for i, token in added.items():
-        if token.content not in special:
-            tokens[i] = token.content.encode()
+    tokens |= {i: content.encode() for content, i in plain.items()}
     if byte_fallback:
         # Last, so that `A` rather than `<0x41>` spells the letter.
         tokens = _bytes_last(tokens, pieces)
@@ -98,7 +99,7 @@ def read_tokenizer(tokenizer: object) -> TokenBytes:
     def encode(text: str) -> Sequence[int]:
         return backend.encode(text, add_special_tokens=False).ids
 
-    return TokenBytes(tokens, special, eos, encode)
+    return TokenBytes(tokens, special, plain, eos, encode)
 
 
 def _bytes_last(tokens: dict[int, bytes], pieces: Mapping[int, str]) -> dict[int, bytes]:

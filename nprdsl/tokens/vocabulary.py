@@ -19,7 +19,7 @@ from nprdsl.grammar.diagnostics import did_you_mean
 from nprdsl.tokens.byte_trie import ByteTrie, Int32s
 from nprdsl.tokens.tokenizer_bytes import read_tokenizer
 
-_NO_SPECIAL: Mapping[str, int] = MappingProxyType({})
+_NO_NAMES: Mapping[str, int] = MappingProxyType({})
 _CACHED_SPELLINGS = 4096
 
 
@@ -38,9 +38,10 @@ class UnspellableError(ValueError):
 class Vocabulary:
     """`tokens`: id -> text (UTF-8 encoded) or bytes; `special`: text -> id of tokens without bytes.
 
-    `eos` names the special token that ends a sequence. `size` is the width of the logits (default:
-    highest id + 1). `encode` is the tokenizer's own text -> ids, used where it is exact.
-    Of two tokens with equal bytes the one that comes first in `tokens` is used to spell.
+    `eos` names the special token that ends a sequence. `added` names those of `tokens` that the
+    tokenizer never splits: text, but for a schema of which one is a tag. `size` is the width of the
+    logits (default: highest id + 1). `encode` is the tokenizer's own text -> ids, used where it is
+    exact. Of two tokens with equal bytes the one that comes first in `tokens` is used to spell.
     Raises ValueError for ids that are not integers, repeated, negative or beyond `size`, and for an
     `eos` that is not special.
     """
@@ -48,15 +49,18 @@ class Vocabulary:
     def __init__(
         self,
         tokens: Mapping[int, str | bytes],
-        special: Mapping[str, int] = _NO_SPECIAL,
+        special: Mapping[str, int] = _NO_NAMES,
         eos: str | None = None,
         *,
+        added: Mapping[str, int] = _NO_NAMES,
         size: int | None = None,
         encode: Callable[[str], Sequence[int]] | None = None,
     ) -> None:
         self.special = dict(special)
+        self.added = dict(added)
         self.special_text = {token: text for text, token in special.items()}
         _check_ids(tokens, self.special, self.special_text)
+        _check_added(tokens, self.added)
         highest = max(max(tokens, default=-1), max(self.special_text, default=-1))
         self.size = highest + 1 if size is None else size
         if self.size <= highest:
@@ -84,17 +88,20 @@ class Vocabulary:
 
         Byte-level BPE, SentencePiece style (`▁`, byte fallback) and plain pieces are understood;
         others raise ValueError. Added tokens that are marked special, or that look like a tag
-        (`<…>`, `[…]`, `⟨…⟩`), become special. `eos` overrides the tokenizer's own.
+        (`<…>`, `[…]`, `⟨…⟩`), become special; others are text, and tags where a schema has them
+        as tags. `eos` overrides the tokenizer's own.
         """
         read = read_tokenizer(tokenizer)
-        return cls(read.tokens, read.special, eos or read.eos, size=size, encode=read.encode)
+        end = eos or read.eos
+        return cls(read.tokens, read.special, end, added=read.added, size=size, encode=read.encode)
 
     def __repr__(self) -> str:
         return f"<Vocabulary: {self.size} ids, {len(self.special)} special>"
 
     def tag_tokens(self, tags: Iterable[str]) -> dict[str, int]:
-        """The ids of those of `tags` that are special tokens; all others are spelled."""
-        return {tag: self.special[tag] for tag in tags if tag in self.special}
+        """The ids of those of `tags` that are special or added tokens; all others are spelled."""
+        found = ((tag, self.special.get(tag, self.added.get(tag))) for tag in tags)
+        return {tag: token for tag, token in found if token is not None}
 
     def bytes_of(self, token: int) -> bytes:
         """The bytes that `token` spells; empty for special and unused ids."""
@@ -120,12 +127,13 @@ class Vocabulary:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of the content: tokens, special tokens, end of sequence and size."""
+        """A hash of the content: tokens, special and added tokens, end of sequence and size."""
         trie = self.trie
         content = hashlib.blake2b(trie.blob, digest_size=32)
         content.update(trie.offsets.tobytes())
         content.update(trie.order.tobytes())
-        content.update(repr((sorted(self.special.items()), self.eos_id, self.size)).encode())
+        content.update(repr((self.eos_id, self.size)).encode())
+        content.update(repr((sorted(self.special.items()), sorted(self.added.items()))).encode())
         return content.hexdigest()
 
     @cached_property
@@ -247,3 +255,9 @@ def _check_ids(
                 f"id {token} is in tokens ({tokens[token]!r}) and in special ({text!r}); "
                 "leave it out of tokens"
             )
+
+
+def _check_added(tokens: Mapping[int, str | bytes], added: Mapping[str, int]) -> None:
+    for text, token in added.items():
+        if tokens.get(token) not in (text, text.encode()):
+            raise ValueError(f"the added token {text!r} is id {token}, which spells something else")

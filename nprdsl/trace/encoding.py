@@ -16,7 +16,7 @@ from nprdsl.trace.parser import ParsedText
 
 
 def spell_text(vocabulary: Vocabulary, text: str, tags: tuple[str, ...]) -> tuple[int, ...]:
-    """Any text: tags as special tokens where there are, the rest piece by piece.
+    """Any text: tags as their own tokens where there are, the rest piece by piece.
 
     Raises UnspellableError.
     """
@@ -39,9 +39,10 @@ def _spelled(
     spans = {tag.span() for tag in tag_pattern(tags).finditer(text)}
     inside = {at for start, end in spans for at in range(start + 1, end)}
     edges = {0, len(text), *(at for span in spans for at in span), *seams} - inside
+    tokens = vocabulary.tag_tokens(tags)
     ids: list[int] = []
     for start, end in pairwise(sorted(edges)):
         piece = text[start:end]
-        special = vocabulary.special.get(piece) if (start, end) in spans else None
-        ids += vocabulary.encode(piece) if special is None else (special,)
+        token = tokens.get(piece) if (start, end) in spans else None
+        ids += vocabulary.encode(piece) if token is None else (token,)
     return tuple(ids)

@@ -55,7 +55,7 @@ def _cut(
             yield Lexeme(at, start, tag, found.end(), fault)
             at, fault = found.end(), None
         elif fault is None:
-            message = f"`{tag}` is spelled as text; a tag must be its special token"
+            message = f"`{tag}` is spelled as text; a tag must be its own token"
             fault = ContentFault(ViolationCode.TAG_OUT_OF_PLACE, start - at, message)
     yield replace(last, start=at, fault=fault)
 

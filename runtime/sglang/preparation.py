@@ -106,8 +106,7 @@ class SchemaLibrary:
 
     def _check_outputs(self, schema: Schema) -> None:
         """A tag whose token lies beyond the model's outputs can never be generated."""
-        for tag in schema.tags:
-            token = self.vocabulary.special.get(tag, -1)
+        for tag, token in self.vocabulary.tag_tokens(schema.tags).items():
             if token >= self._outputs:
                 raise RefusedError(
                     f"the tag {tag} is token {token} of the tokenizer, but the model has only "

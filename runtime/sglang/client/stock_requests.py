@@ -144,9 +144,8 @@ class MaskedRuns:
         self._transport = transport
         self._lock = threading.Lock()
         self._numbers = count(1)
-        special = bound.vocabulary.special
         self._size = bound.vocabulary.size
-        self._tags = [special[tag] for tag in bound.grammar.tags if tag in special]
+        self._tags = list(bound.tag_tokens.values())
 
     def draw(self, seen: Sequence[int], mask: Mask, settings: Sampling, left: int) -> list[int]:
         """One to `left` tokens that follow those `seen`; the mask, int32 [ceil(V/32)], holds for

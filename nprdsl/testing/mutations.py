@@ -12,12 +12,14 @@ import string
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from hypothesis import reject
 from hypothesis import strategies as st
 
 from nprdsl.grammar import ir
-from nprdsl.grammar.walk import all_nodes
+from nprdsl.grammar.first_follow import FirstFollow, by_tag
+from nprdsl.grammar.walk import all_nodes, bodies, nodes
 from nprdsl.structure.violations import ViolationCode as Code
 from nprdsl.testing.reference import (
     WHITE_SPACE,
@@ -38,6 +40,7 @@ from nprdsl.testing.traces import HasGrammar, traces
 __all__ = ["Mutation", "MutationKind", "all_mutations", "mutated", "mutations"]
 
 STRAY = "stray words"
+MISPLACED = frozenset(set(Code) - {Code.LABEL_MISMATCH, Code.DUPLICATE_LABEL, Code.TOO_DEEP})
 NUMBERS = tuple(str(n) for n in range(1, 40))
 
 
@@ -57,6 +60,9 @@ class MutationKind(StrEnum):
     ONE_TOO_MANY = "one-too-many"
     BREAK_VALUE = "break-value"
     TOO_DEEP = "too-deep"
+
+
+COUNTED = frozenset({MutationKind.DELETE_ITEM, MutationKind.DELETE_BRANCH})
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +203,33 @@ def _made(legal: LegalTrace, kind: MutationKind, candidate: Candidate) -> Mutati
         return None
     codes = candidate.codes
     explained = refusal.miscounted or refusal.mislabelled
-    if codes is None or (kind is MutationKind.DELETE_ITEM and not explained):
+    if codes is None or (kind in COUNTED and not explained):
         codes = fitting_codes(legal.grammar, refusal)
+    if content_decides(legal.grammar):
+        codes |= fitting_codes(legal.grammar, refusal) | MISPLACED
     return Mutation(text, kind, codes, refusal.offset)
+
+
+@lru_cache(maxsize=64)
+def content_decides(grammar: ir.Grammar) -> bool:
+    """Whether literals or values, not tags alone, tell what is read, so that a fault can be named
+    in several ways: an element begins with them, or as what follows it, or they may be missing."""
+    sets = FirstFollow(bodies(grammar.rules), grammar.start, by_tag)
+    for node in all_nodes(grammar.rules):
+        if isinstance(node, ir.Repeat | ir.ForkNode):
+            first = sets.first(node.node if isinstance(node, ir.Repeat) else node.branch)
+            alike = first.any & sets.after(node).any
+            if alike or (first.full and not first.passes):
+                return True
+        optional = isinstance(node, ir.Repeat | ir.Alt) and sets.first(node).passes_full
+        if optional and any(map(_is_form, nodes(node))):
+            return True
+    return False
+
+
+def _is_form(node: ir.Node) -> bool:
+    values = (ir.TerminalKind.REGULAR, ir.TerminalKind.TYPED)
+    return isinstance(node, ir.Literal) or is_field(node, *values)
 
 
 def apply(text: str, edits: Iterable[TextEdit]) -> str:

@@ -122,12 +122,23 @@ def property_failure(
 ) -> FuzzFailure | None:
     """The first property that does not hold; raises `SchemaError` where no vocabulary will do.
 
-    `end` is a tag that ends a sequence where it is a special token.
+    `traces` are written over each vocabulary. `end` is a tag that ends a sequence where it is a
+    special token.
     """
-    tokens: TagTokens | None = None
     try:
         _skeleton(schema)
         _exports(schema)
+    except PropertyError as error:
+        return FuzzFailure(error.broken, error.text, error.message)
+    return written_failure(schema, seed, traces=traces, end=end)
+
+
+def written_failure(
+    schema: Schema, seed: int = 0, *, traces: int = 4, end: str | None = None
+) -> FuzzFailure | None:
+    """As `property_failure`, of what the seed changes: traces, faults and masks."""
+    tokens: TagTokens | None = None
+    try:
         for tokens in TagTokens:
             _over_vocabulary(schema, Random(f"{tokens} {seed}"), tokens, traces, end)
         tokens = None

@@ -7,6 +7,7 @@ lines, other alphabets.
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -131,8 +132,13 @@ class _DrawnTrace(TraceWriter):
 
     def text(self) -> str:
         text = super().text()
-        written = [part for part in self.parts if part in self.grammar.tags]
-        assume([match.group() for match in self._facts.tags.finditer(text)] == written)
+        ends = itertools.accumulate(map(len, self.parts))
+        written = [
+            (end - len(part), end)
+            for part, end in zip(self.parts, ends, strict=True)
+            if part in self.grammar.tags
+        ]
+        assume([match.span() for match in self._facts.tags.finditer(text)] == written)
         return text
 
     def emit(self, text: str) -> None:

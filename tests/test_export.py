@@ -19,7 +19,7 @@ from nprdsl.export.linear import linearise
 from nprdsl.export.rust_regex import to_rust
 from nprdsl.regular.syntax import Regex, parse
 from nprdsl.schema import Schema
-from nprdsl.structure.field_content import BLANKS
+from nprdsl.structure.field_split import BLANKS
 from tests.linear_samples import sample
 from tests.walks import SUMS
 from tests.walks import schema_of as schema_from

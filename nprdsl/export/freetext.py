@@ -21,7 +21,7 @@ from nprdsl.regular.syntax import (
     one_of,
     union,
 )
-from nprdsl.structure.field_content import BLANKS
+from nprdsl.structure.field_split import BLANKS
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ import numpy as np
 
 from nprdsl.grammar.ir import Terminal, TerminalKind
 from nprdsl.regular.dfa import Dfa, compile_regex, utf8_dfa
-from nprdsl.structure.field_content import BLANKS
+from nprdsl.structure.field_split import BLANKS
 from nprdsl.structure.tag_machine import END
 from nprdsl.tokens.spelling import NEVER, Spelling
 

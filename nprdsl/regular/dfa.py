@@ -54,10 +54,10 @@ class Dfa:
 
     def run(self, text: bytes, state: int | None = None) -> int:
         """The state after `text` from `state` (default: the start)."""
-        state = self.start if state is None else state
+        state, moves = self.start if state is None else state, self.table.reshape(-1).data
         for byte in text:
-            state = int(self.table[state, byte])
-        return state
+            state = moves[state << 8 | byte]
+        return int(state)
 
     def accepts(self, text: bytes) -> bool:
         return bool(self.accepting[self.run(text)])

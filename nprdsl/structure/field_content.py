@@ -1,24 +1,34 @@
 """The content of a field: the text between two tags, matched against the symbols that must stand
 there.
 
-A field's symbols become one regular expression; when it does not match, the fault is named. White
-space is ASCII white space everywhere in the language.
+A content is split among the symbols (`nprdsl.structure.field_split`); when it cannot be, it is read
+once more without regard to values, so that the fault can be named. White space is ASCII white space
+everywhere in the language.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Final
+from functools import cached_property
 
 from nprdsl.grammar.ir import Field, Literal, TerminalKind
+from nprdsl.regular.dfa import compile_regex
+from nprdsl.structure.field_split import (
+    ANY,
+    BLANKS,
+    GLUE,
+    TEXT,
+    FixedPiece,
+    Piece,
+    encoded,
+    split,
+    value_piece,
+)
 from nprdsl.structure.stack import BoundField, BoundValue, CapturedField, Symbol
 from nprdsl.structure.violations import ViolationCode
 
-BLANKS: Final = " \t\n\r\f\v"
-_GLUE: Final = r"[ \t\n\r\f\v]*"
-_TEXT: Final = r"(?s:.*)"
+_Named = Field | CapturedField | BoundField
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +36,7 @@ class FieldValue:
     """The value of one terminal in a field, converted to its type; `start` and `end` count
     characters from the start of the field."""
 
-    symbol: Field | CapturedField | BoundField
+    symbol: _Named
     start: int
     end: int
     value: object
@@ -40,12 +50,7 @@ class ContentFault:
     suggestion: str = ""
 
 
-@lru_cache(maxsize=4096)
-def _compile(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern, re.ASCII)
-
-
-def field_of(symbol: Field | CapturedField | BoundField) -> Field:
+def field_of(symbol: _Named) -> Field:
     return symbol if isinstance(symbol, Field) else symbol.field
 
 
@@ -78,7 +83,12 @@ class FieldContent:
 
     def __init__(self, symbols: tuple[Symbol, ...]) -> None:
         self.symbols = symbols
-        self._named = [s for s in symbols if not isinstance(s, Literal) and not is_glue(s)]
+        self._named = [
+            (number, symbol)
+            for number, symbol in enumerate(symbols)
+            if not isinstance(symbol, Literal) and not is_glue(symbol)
+        ]
+        self._captures = sum(isinstance(symbol, CapturedField) for symbol in symbols)
         self._plain = not symbols
         self._only_glue = bool(symbols) and all(is_glue(s) for s in symbols)
         self._only_text = (
@@ -86,20 +96,17 @@ class FieldContent:
         )
 
     @cached_property
-    def _regex(self) -> re.Pattern[str]:
-        return _compile(self._pattern(strict=True))
+    def _strict(self) -> tuple[Piece, ...]:
+        return tuple(_piece(symbol, strict=True) for symbol in self.symbols)
 
     @cached_property
-    def _loose(self) -> re.Pattern[str]:
-        return _compile(self._pattern(strict=False))
+    def _loose(self) -> tuple[Piece, ...]:
+        return tuple(_piece(symbol, strict=False) for symbol in self.symbols)
 
-    def _pattern(self, *, strict: bool) -> str:
-        numbers = {id(s): n for n, s in enumerate(self._named)}
-        parts = []
-        for symbol in self.symbols:
-            part, number = _part(symbol, strict=strict), numbers.get(id(symbol))
-            parts.append(part if number is None else f"(?P<_{number}>{part})")
-        return "".join(parts)
+    def _named_spans(self, ends: list[int]) -> Iterator[tuple[_Named, int, int]]:
+        """Every symbol that has a name, and the stretch of the content that it takes."""
+        for number, symbol in self._named:
+            yield symbol, ends[number - 1] if number else 0, ends[number]
 
     def accepts(self, content: str) -> bool:
         """Whether the content is legal, without finding out where its parts are."""
@@ -108,20 +115,19 @@ class FieldContent:
         if self._only_glue:
             return not content.strip(BLANKS)
         if self._only_text:
-            return bool(content.strip(BLANKS)) and _valid(content)
+            return bool(content.strip(BLANKS)) and encoded(content) is not None
         return self.match(content) is not None
 
     def match(self, content: str) -> list[FieldValue] | None:
         """The terminals in order, or None if the content is not legal."""
-        matched = self._regex.fullmatch(content)
-        if matched is None or not _valid(content):
+        if self._plain:
+            return None if content else []
+        ends = split(content, self._strict)
+        if ends is None:
             return None
         values = []
-        for number, symbol in enumerate(self._named):
-            start, end = matched.span(f"_{number}")
+        for symbol, start, end in self._named_spans(ends):
             text = content[start:end]
-            if is_text(symbol) and not text.strip(BLANKS):
-                return None
             if isinstance(symbol, CapturedField) and text in symbol.taken:
                 return None
             convert = field_of(symbol).terminal.convert
@@ -135,22 +141,21 @@ class FieldContent:
     def captured(self, content: str) -> tuple[BoundValue, ...]:
         """The values that the branch of this item must repeat; empty text where they cannot be
         read."""
-        captures = [s for s in self.symbols if isinstance(s, CapturedField)]
-        if not captures:
+        if not self._captures:
             return ()
-        matched = self._loose.fullmatch(content)
-        if matched is None:
-            return tuple(BoundValue("") for _ in captures)
+        ends = split(content, self._strict) or split(content, self._loose)
+        if ends is None:
+            return (BoundValue(""),) * self._captures
         return tuple(
-            BoundValue(matched[f"_{number}"])
-            for number, symbol in enumerate(self._named)
+            BoundValue(content[start:end])
+            for symbol, start, end in self._named_spans(ends)
             if isinstance(symbol, CapturedField)
         )
 
     def fault(self, content: str) -> ContentFault:
         """Why the content is not legal."""
         first = len(content) - len(content.lstrip(BLANKS))
-        if not _valid(content):
+        if encoded(content) is None:
             bad = next(i for i, c in enumerate(content) if _broken(c))
             return ContentFault(ViolationCode.NOT_UTF8, bad, "text is not valid UTF-8")
         if self._plain or self._only_glue:
@@ -159,9 +164,9 @@ class FieldContent:
             return ContentFault(
                 ViolationCode.STRAY_TEXT, at, f"`{stray}` stands where no text may stand"
             )
-        matched = self._loose.fullmatch(content)
-        if matched is not None:
-            return self._wrong_value(matched)
+        ends = split(content, self._loose)
+        if ends is not None:
+            return self._wrong_value(content, ends)
         if not content.strip(BLANKS) and any(is_text(s) for s in self.symbols):
             return ContentFault(ViolationCode.EMPTY_TEXT, 0, f"{describe(self.symbols)} is missing")
         return ContentFault(
@@ -170,9 +175,9 @@ class FieldContent:
             f"`{content.strip()[:30]}` is not of the form {describe(self.symbols)}",
         )
 
-    def _wrong_value(self, matched: re.Match[str]) -> ContentFault:
-        for number, symbol in enumerate(self._named):
-            text, at = matched[f"_{number}"], matched.start(f"_{number}")
+    def _wrong_value(self, content: str, ends: list[int]) -> ContentFault:
+        for symbol, at, end in self._named_spans(ends):
+            text = content[at:end]
             name = field_of(symbol).terminal.name
             if is_text(symbol) and not text.strip(BLANKS):
                 return ContentFault(ViolationCode.EMPTY_TEXT, at, f"{name} is blank")
@@ -193,11 +198,10 @@ class FieldContent:
         raise AssertionError("the content is legal")
 
 
-def _conversion_fault(symbol: Symbol, text: str, at: int) -> ContentFault | None:
-    assert not isinstance(symbol, Literal)
+def _conversion_fault(symbol: _Named, text: str, at: int) -> ContentFault | None:
     terminal = field_of(symbol).terminal
     if terminal.kind in (TerminalKind.REGULAR, TerminalKind.TYPED):
-        if _compile(terminal.pattern).fullmatch(text) is None:
+        if not compile_regex(terminal.pattern).accepts(text.encode()):
             message = f"`{text[:30]}` is not a {terminal.name}"
             return ContentFault(ViolationCode.BAD_VALUE, at, message, terminal.description)
         try:
@@ -208,27 +212,24 @@ def _conversion_fault(symbol: Symbol, text: str, at: int) -> ContentFault | None
     return None
 
 
-def _part(symbol: Symbol, *, strict: bool) -> str:
-    """The expression of one symbol; loose ones take any label and leave values to be judged
-    later."""
+def _piece(symbol: Symbol, *, strict: bool) -> Piece:
+    """How a symbol is read; loosely, any label is taken and values are judged later."""
     if isinstance(symbol, Literal):
-        return re.escape(symbol.text)
+        return FixedPiece(symbol.text)
     if is_glue(symbol):
-        return _GLUE
+        return GLUE
     if isinstance(symbol, BoundField) and strict and symbol.value.text:
-        return re.escape(symbol.value.text)
+        return FixedPiece(symbol.value.text)
     terminal = field_of(symbol).terminal
-    if terminal.kind is TerminalKind.TEXT or (terminal.kind is TerminalKind.TYPED and not strict):
-        return _TEXT
-    return terminal.pattern
+    if terminal.kind is TerminalKind.TEXT:
+        return TEXT if strict else ANY
+    if terminal.kind is TerminalKind.TYPED and not strict:
+        return ANY
+    return value_piece(terminal.pattern)
 
 
 def _broken(character: str) -> bool:
     return "\ud800" <= character <= "\udfff"
-
-
-def _valid(content: str) -> bool:
-    return content.isascii() or not any(_broken(c) for c in content)
 
 
 class ArcContent:

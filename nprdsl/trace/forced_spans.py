@@ -18,7 +18,8 @@ import numpy as np
 
 from nprdsl.grammar.ir import Literal
 from nprdsl.regular.dfa import compile_regex
-from nprdsl.structure.field_content import BLANKS, FieldValue, field_of, is_glue, is_text
+from nprdsl.structure.field_content import FieldValue, field_of, is_glue, is_text
+from nprdsl.structure.field_split import BLANKS
 from nprdsl.structure.stack import BoundField, Symbol
 
 Span = tuple[int, int]

@@ -65,6 +65,12 @@ def is_text(symbol: Symbol) -> bool:
     return field_of(symbol).terminal.kind is TerminalKind.TEXT
 
 
+def _is_unknown_text(symbol: _Named) -> bool:
+    """Free text, a repeated one included if its item's could not be read."""
+    known = isinstance(symbol, BoundField) and symbol.value.text
+    return not known and field_of(symbol).terminal.kind is TerminalKind.TEXT
+
+
 def describe(symbols: tuple[Symbol, ...]) -> str:
     """The field as its author would write it, glue left out."""
     words = []
@@ -179,7 +185,7 @@ class FieldContent:
         for symbol, at, end in self._named_spans(ends):
             text = content[at:end]
             name = field_of(symbol).terminal.name
-            if is_text(symbol) and not text.strip(BLANKS):
+            if _is_unknown_text(symbol) and not text.strip(BLANKS):
                 return ContentFault(ViolationCode.EMPTY_TEXT, at, f"{name} is blank")
             if isinstance(symbol, CapturedField) and text in symbol.taken:
                 return ContentFault(

@@ -10,7 +10,7 @@ are read by the automaton from which the masks are made, so both know the same l
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Final
@@ -196,21 +196,17 @@ def _greedy(data: bytes, pieces: Sequence[Piece]) -> list[int] | None:
 def _search(data: bytes, pieces: Sequence[Piece]) -> list[int] | None:
     """All readings side by side, those that the first pieces prefer in front; of two that have come
     to the same place only the preferred one goes on."""
-    last = len(pieces) - 1
-    threads: list[_Thread] = []
-    _add(threads, set(), pieces, (0, pieces[0].start, None), 0)
-    for at, byte in enumerate(data):
-        moved: list[_Thread] = []
-        met: set[tuple[int, int]] = set()
-        for number, state, way in threads:
-            after = pieces[number].step(state, byte)
-            if after:
-                _add(moved, met, pieces, (number, after, way), at + 1)
-        threads = moved
+    threads = list(_ways(pieces, [(0, pieces[0].start, None)], 0))
+    for at, byte in enumerate(data, 1):
+        moved = ((n, pieces[n].step(state, byte), way) for n, state, way in threads)
+        if at < len(data) and data[at] & 0xC0 == 0x80:  # within a character nothing ends
+            threads = [thread for thread in moved if thread[1] != _DEAD]
+        else:
+            threads = list(_ways(pieces, moved, at))
         if not threads:
             return None
     for number, state, way in threads:
-        if number == last and pieces[last].accepts(state):
+        if number == len(pieces) - 1 and pieces[number].accepts(state):
             ends = [len(data)]
             while way is not None:
                 way, end = way
@@ -219,18 +215,13 @@ def _search(data: bytes, pieces: Sequence[Piece]) -> list[int] | None:
     return None
 
 
-def _add(
-    threads: list[_Thread],
-    met: set[tuple[int, int]],
-    pieces: Sequence[Piece],
-    thread: _Thread,
-    at: int,
-) -> None:
-    """The thread and, where its piece may end, those of the pieces behind it."""
-    number, state, way = thread
-    while (number, state) not in met:
-        met.add((number, state))
-        threads.append((number, state, way))
-        if number + 1 == len(pieces) or not pieces[number].accepts(state):
-            return
-        number, state, way = number + 1, pieces[number + 1].start, (way, at)
+def _ways(pieces: Sequence[Piece], threads: Iterable[_Thread], at: int) -> Iterator[_Thread]:
+    """The threads that live and, where the piece of one may end, those of the pieces behind it."""
+    met: set[tuple[int, int]] = {(number, _DEAD) for number in range(len(pieces))}
+    for number, state, way in threads:
+        while (number, state) not in met:
+            met.add((number, state))
+            yield number, state, way
+            if number + 1 == len(pieces) or not pieces[number].accepts(state):
+                break
+            number, state, way = number + 1, pieces[number + 1].start, (way, at)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from nprdsl.grammar.first_follow import FirstFollow, by_tag
 from nprdsl.grammar.ir import ForkNode, Grammar, Node, Repeat, Rule
-from nprdsl.grammar.walk import all_nodes, children, rebuilt
+from nprdsl.grammar.walk import all_nodes, bodies, children, rebuilt
 from nprdsl.structure.events import EnterBranch, LeaveBranch
 from nprdsl.structure.stack import UNBOUNDED, BranchEnd, BranchFrame, PendingBranch, PendingBranches
 from nprdsl.structure.tag_machine import END, ForkMode, TagMachine, TagState
@@ -163,14 +164,17 @@ def _replay(machine: TagMachine, text: str, read: Sequence[Lexeme]) -> TagState 
 
 
 def _relaxed(grammar: Grammar) -> Grammar:
-    """The grammar without upper bounds on repetition."""
-    rules = {n: Rule(n, _unlimited(r.node), r.span) for n, r in grammar.rules.items()}
+    """The grammar without upper bounds on the repetition of what always holds a tag: other turns
+    could follow one another without end."""
+    sets = FirstFollow(bodies(grammar.rules), grammar.start, by_tag)
+
+    def unlimited(node: Node) -> Node:
+        if isinstance(node, Repeat) and not sets.first(node.node).passes:
+            return replace(node, node=unlimited(node.node), high=None)
+        return rebuilt(node, map(unlimited, children(node)))
+
+    rules = {n: Rule(n, unlimited(r.node), r.span) for n, r in grammar.rules.items()}
     return replace(grammar, rules=rules)
-
-
-def _unlimited(node: Node) -> Node:
-    node = rebuilt(node, map(_unlimited, children(node)))
-    return replace(node, high=None) if isinstance(node, Repeat) else node
 
 
 # missing and misplaced tags

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import pytest
 
+from nprdsl.masks import automaton, completion_cost
+from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.masks.fields import tag_scan
+from nprdsl.regular.dfa import Dfa
+from nprdsl.structure.field_content import FieldContent
+from nprdsl.structure.stack import BoundValue
+from nprdsl.structure.violations import Violation
 from nprdsl.testing import fuzz
+from nprdsl.tokens.spelling import Spelling
+from nprdsl.trace import parser
 from tests.walks import schema_of
 
 # An element that begins with a literal; a branch and a join that open with one tag; a tag that
@@ -56,3 +67,94 @@ _NL: " "
 def test_a_fine_schema_is_not_blamed(name: str) -> None:
     report = fuzz(schema_of(FINE[name]), 60)
     assert report.failure is None
+
+
+# -- planted faults: what each patch undoes is one decision of the product
+
+LISTED = """
+%import .parallel (map, process, reduce)
+start: map{list} process{item, step} reduce{end}
+list: "<list>" item~1..4 "</list>"
+item: "<item>" NAME ":" TEXT "</item>"
+step: "<step>" NAME ":" TEXT "</step>"
+end: "<end>" TEXT "</end>"
+NAME: /[a-z]{4,6}/
+%declare TEXT
+"""
+TWO_BLOCKS = """
+%import .parallel (map, process, reduce)
+start: "<s>" map{l} process{i, b} reduce{j} map{k} process{m, n} reduce{o}
+l: "<l>" i+ "</l>"
+i: "<i>" "</i>"
+b: "<b>" "</b>"
+j: "<j>" "</j>"
+k: "<k>" m+ "</k>"
+m: "<m>" "</m>"
+n: "<n>" "</n>"
+o: "<o>" "</o>"
+"""
+OPTIONAL = 'start: "<a>" TEXT? "<b>" "<c>"\n%declare TEXT\n'
+PROSE = 'start: "<a>" TEXT "<b>" TEXT "<c>"\n%declare TEXT\n'
+TURN = 'start: "<|im_start|>" TEXT "<|im_end|>"\n%declare TEXT\n'
+
+
+def no_further_label(patch: pytest.MonkeyPatch) -> None:
+    honest = Spelling.fresh
+
+    def fresh(self: Spelling, dfa: Dfa, prefix: bytes, taken: frozenset[bytes]) -> bytes | None:
+        return None if taken else honest(self, dfa, prefix, taken)
+
+    patch.setattr(Spelling, "fresh", fresh)
+
+
+def no_repair(patch: pytest.MonkeyPatch) -> None:
+    def repair(*_arguments: object) -> None:
+        raise RecursionError
+
+    patch.setattr(parser, "repair", repair)
+
+
+def every_block_is_the_first(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(completion_cost, "_open_block", lambda frame: None)
+
+
+def one_tag_is_overlooked(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(automaton, "tag_scan", lambda tags: tag_scan(tags[1:]))
+
+
+def values_lose_a_letter(patch: pytest.MonkeyPatch) -> None:
+    honest = FieldContent.captured
+
+    def captured(self: FieldContent, content: str) -> tuple[BoundValue, ...]:
+        return tuple(BoundValue(value.text[:-1]) for value in honest(self, content))
+
+    patch.setattr(FieldContent, "captured", captured)
+
+
+def the_end_is_no_tag(patch: pytest.MonkeyPatch) -> None:
+    honest = BoundSchema.check
+
+    def check(self: BoundSchema, ids: Sequence[int], *, prompt: int = 0) -> list[Violation]:
+        cut = ids[:-1] if ids and ids[-1] == self.vocabulary.eos_id else ids
+        return honest(self, cut, prompt=prompt)
+
+    patch.setattr(BoundSchema, "check", check)
+
+
+PLANTED = {
+    no_further_label: LISTED,
+    no_repair: OPTIONAL,
+    every_block_is_the_first: TWO_BLOCKS,
+    one_tag_is_overlooked: PROSE,
+    values_lose_a_letter: LISTED,
+    the_end_is_no_tag: TURN,
+}
+
+
+@pytest.mark.parametrize(("plant", "source"), PLANTED.items(), ids=[p.__name__ for p in PLANTED])
+def test_a_planted_fault_is_found(
+    plant: Callable[[pytest.MonkeyPatch], None], source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch)
+    report = fuzz(schema_of(source), 100)
+    assert report.failure is not None

@@ -43,7 +43,7 @@ def within(seconds: int) -> Iterator[None]:
         raise TooSlowError
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again, if a callback swallowed it
+    signal.setitimer(signal.ITIMER_REAL, seconds, 5.0)  # again, if a callback swallowed it
     try:
         yield
     finally:

@@ -63,7 +63,8 @@ def fuzz(
 
     `progress` is called with the examples done and asked for. `start` seeds the run.
     """
-    failure = property_failure(schema, start)
+    end = next((tag for tag in schema.tags if schema.skeleton().endswith(tag)), None)
+    failure = property_failure(schema, start, end=end)
     if failure is not None:
         return FuzzReport(schema.name, 0, 0, failure=failure)
     run = _FuzzRun(schema, examples, progress)
@@ -96,7 +97,7 @@ def fuzz(
         pass
     seeds = range(start + 1, start + examples // EXAMPLES_A_SEED)
     for number in seeds:
-        failure = failure or written_failure(schema, number)
+        failure = failure or written_failure(schema, number, end=end)
     return FuzzReport(schema.name, run.done, run.characters, dict(run.refused), failure)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-_PIECE = re.compile(r'"(?:\\.|[^"\\\n])*"i?|/(?:\\.|[^/\\\n])+/|%?[\w.]+|~[\d.]+|\n|\S')
+_PIECE = re.compile(r'"(?:\\.|[^"\\\n])*"i?|/(?:\\.|[^/\\\n])+/|%?[\w.]+|~[\d.]+|->|\n|\S')
 _NAMED = re.compile(r"\w+")
 _BRACKETS = {"(": ")", "[": "]"}
 
@@ -74,14 +74,13 @@ def _closing(pieces: list[str], at: int) -> int | None:
 
 
 def _joined(pieces: list[str]) -> str:
-    lines = " ".join(pieces).split("\n")
-    return "\n".join(line.strip() if "%" in line else _close(line) for line in lines).strip() + "\n"
-
-
-def _close(line: str) -> str:
-    """A definition without the blanks that mean nothing."""
-    close = re.sub(r" ?([{}~*+?,:]) ?", lambda m: m[1] + " " * (m[1] in ",:}*+?"), line)
-    return re.sub(r" ([)\]*+?~])|([(\[]) ", lambda m: m[1] or m[2], close).strip()
+    """The pieces as a source, with blanks where they help to read it."""
+    text, before = "", "\n"
+    for piece in pieces:
+        apart = piece not in "){}]*+?:,\n" and piece[0] != "~" and before not in "([{\n"
+        text += " " * (apart or (piece == "(" and before == "import")) + piece
+        before = piece
+    return text.strip() + "\n"
 
 
 def _used(source: str) -> str:

@@ -21,7 +21,7 @@ from typing import Final
 from hypothesis.errors import HypothesisException
 
 from nprdsl.export import ExportError, Target, export
-from nprdsl.grammar.diagnostics import SchemaError
+from nprdsl.grammar.diagnostics import DiagnosticCode, SchemaError
 from nprdsl.machine.actions import ALL, FIRST, JoinPolicy
 from nprdsl.machine.budget import Limits
 from nprdsl.machine.machine import Machine
@@ -208,11 +208,22 @@ def vocabulary_of(schema: Schema, tokens: TagTokens, random: Random, end: str | 
     return Vocabulary(spelled, ids, end if end in special else END_OF_SEQUENCE)
 
 
+def _bound(schema: Schema, tokens: TagTokens, random: Random, end: str | None) -> BoundSchema:
+    """A tag that cannot be told from the end of a sequence is refused as its token; then it is
+    none."""
+    try:
+        return schema.bind(vocabulary_of(schema, tokens, random, end))
+    except SchemaError as error:
+        if {d.code for d in error.diagnostics} != {DiagnosticCode.END_TOKEN_TAG}:
+            raise
+        return schema.bind(vocabulary_of(schema, tokens, random, None))
+
+
 def _over_vocabulary(
     schema: Schema, random: Random, tokens: TagTokens, traces: int, end: str | None
 ) -> None:
     with raising(Property.BOUND):
-        bound = schema.bind(vocabulary_of(schema, tokens, random, end))
+        bound = _bound(schema, tokens, random, end)
     with raising(Property.COSTS):
         least = bound.minimum
     if least > DEAREST:

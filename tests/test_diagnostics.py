@@ -15,7 +15,6 @@ CHUNKS = list(chunks())
 FOUND_ON_BINDING = {
     DiagnosticCode.UNSPELLABLE_TAG,
     DiagnosticCode.END_TOKEN_TAG,
-    DiagnosticCode.DEAD_END,
 }
 FOUND_WITH_TYPES = {DiagnosticCode.BAD_TERMINAL_TYPE}
 

@@ -3,15 +3,29 @@ run out."""
 
 from __future__ import annotations
 
+import itertools
+import re
 from random import Random
+from typing import Literal
 
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
+from nprdsl.grammar.diagnostics import SchemaError
+from nprdsl.grammar.resolve import read_grammar
+from nprdsl.grammar.terminal_types import typed
 from nprdsl.machine.budget import Limits
 from nprdsl.machine.machine import Machine
 from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.masks.matcher import Matcher
+from nprdsl.regular.dfa import compile_regex
+from nprdsl.regular.words import ENDLESS, words_of
 from nprdsl.schema import Schema
 from nprdsl.testing import byte_vocabulary
+from nprdsl.tokens.vocabulary import Vocabulary
+from tests.test_costs import check_state
+from tests.test_words import PATTERNS
 from tests.walks import allowed, schema_of
 
 LIST = """
@@ -72,3 +86,170 @@ def test_a_further_label_is_found_in_wide_languages(pattern: str, special: bool)
     for budget in (bound.minimum, bound.minimum + 1, 2000):
         text = write(bound, budget, Random(budget))
     assert text.count("<i>") == 12, "there was room for all items"
+
+
+# what stands in the list, what an item is, and how many items fit
+RUNNING_OUT = (
+    ("[1-9]", '"<l>" item+ "</l>"', '"<i>" N "</i>"', 9),
+    ("[1-3]|a", '"<l>" item~2..7 "</l>"', '"<i>" N "</i>"', 4),
+    ("[1-3]", '"<l>" ("<x>" item~4 | "<y>" item~1..3) "</l>"', '"<i>" N "</i>"', 3),
+    ("[1-3]", '"<l>" list2 "</l>"\nlist2: item [list2]', '"<i>" N "</i>"', 3),
+    ("[1-3]", '"<l>" item+ "</l>"', '"<i>" "<k>" ["<x>"] "</k>" "<n>" N "</n>" "</i>"', 3),
+    ("a{1,3}b?", '"<l>" item+ "</l>"', '"<i>" N "</i>"', 6),
+)
+
+
+@MODES
+@pytest.mark.parametrize(("pattern", "items", "item", "most"), RUNNING_OUT)
+def test_no_item_is_offered_where_labels_have_run_out(
+    pattern: str, items: str, item: str, most: int, special: bool
+) -> None:
+    bound = bind(listing(pattern, items, item), special)
+    for budget in (bound.minimum, bound.minimum + 9, 400):
+        counts = {write(bound, budget, Random(seed)).count("<i>") for seed in range(6)}
+        assert max(counts) <= most
+    assert most in counts
+
+
+@pytest.mark.parametrize(
+    ("pattern", "items", "labels"),
+    [
+        ("[0-9]|[0-9]{5}", "item~10", 10),
+        ("[0-9]|[0-9]{5}", "item~12", 20),
+        ("[0-9]|[0-9]{5}", "item~11..20", 15),
+        ("a+", "item~40", 820),
+        ("[0-9]{3}|[a-c]", "item~2..6", 2),
+        ("a{1,4}", '(item item item | "<x>" item)', 1),
+        ("a{1,9}", f'("<x>" item~3 | "<{"y" * 30}>" item)', 1),
+        ("a{1,9}", f'("<x>" item~3 | "<{"y" * 50}>" item)', 6),
+    ],
+)
+def test_the_minimum_counts_every_label(pattern: str, items: str, labels: int) -> None:
+    """A label is written twice, in its item and in its branch."""
+    made = listing(pattern, f'"<l>" {items} "</l>"')
+    bound = made.bind(byte_vocabulary())
+    text = write(bound, bound.minimum, Random(0))
+    assert len(text) == bound.minimum
+    assert sum(map(len, re.findall("<i>(.*?)</i>", text))) == labels
+
+
+def test_a_list_that_asks_for_more_items_than_labels_is_refused() -> None:
+    with pytest.raises(SchemaError, match=r"10 items.*`N` has 9 values.*dead-end"):
+        listing("[1-9]", '"<l>" item~10 "</l>"')
+    with pytest.raises(SchemaError, match=r"6 items.*dead-end"):
+        listing("[1-3]", '"<l>" ("<x>" item~7 | "<y>" two~3) "</l>"\ntwo: item item')
+    listing("[1-9]", '"<l>" item~9 "</l>"').bind(byte_vocabulary())
+
+
+def test_a_list_that_no_vocabulary_can_finish_is_refused() -> None:
+    with pytest.raises(SchemaError, match=r"no trace can be finished.*dead-end"):
+        listing("[0-9]{9,99}", '"<l>" item~90000000 "</l>"').bind(byte_vocabulary())
+    digits = Vocabulary(dict(enumerate("12<>/libj")))
+    with pytest.raises(SchemaError, match=r"no trace can be finished.*dead-end"):
+        listing("[1-9]", '"<l>" item~3 "</l>"').bind(digits)
+
+
+@pytest.mark.parametrize(
+    ("bound_terminals", "declared"), [("KIND N", ""), ("GOAL <x> N", "%declare GOAL\n")]
+)
+def test_the_first_regular_value_is_the_label(bound_terminals: str, declared: str) -> None:
+    """It is, though a typed value or a text that a branch repeats stands in front of it."""
+    parts = bound_terminals.replace("<x>", '"<x>"').replace("KIND", 'KIND ":"')
+    source = LIST.format(
+        list='"<l>" item~2..5 "</l>"', item=f'"<i>" {parts} "</i>"', pattern="[1-3]"
+    ).replace('"<b>" N "</b>"', f'"<b>" {parts} "</b>"')
+    source += declared or "%declare KIND\n"
+    types = {} if declared else {"KIND": typed("KIND", Literal["aaaa", "aaaaaaaaaa"])}
+    grammar = read_grammar(source, file="labels.lark", name="labels", types=types)
+    bound = Schema(grammar).bind(byte_vocabulary())
+    for budget in (bound.minimum, bound.minimum + 5, 600):
+        for seed in range(4):
+            assert write(bound, budget, Random(seed)).count("<i>") <= 3
+
+
+# -- against brute force
+
+HORIZON = 8
+STRINGS = [bytes(s) for n in range(1, HORIZON + 1) for s in itertools.product(b"ab-", repeat=n)]
+TAGS = ("<l>", "</l>", "<i>", "</i>", "<b>", "</b>", "<j>")
+MERGES = ("ab", "b-", "a-b", "-")
+
+
+def labels_of(pattern: str) -> list[bytes]:
+    """All labels of a pattern; where there is no end of them, all that can matter in short
+    walks."""
+    labels = [s for s in STRINGS if re.fullmatch(pattern, s.decode())]
+    dfa = compile_regex(pattern)
+    size, far = words_of(dfa).size, int(dfa.distance[1:].max())
+    assume(len(labels) == size or (size == ENDLESS and far <= 3 and len(labels) > 12))
+    return labels
+
+
+def cheapest(left: list[bytes], prefix: bytes, more: int) -> int:
+    """The fewest bytes that finish a label, repeat it, and write `more` others twice."""
+    ways = []
+    for label in left:
+        others = sorted(len(other) for other in left if other != label)
+        if label.startswith(prefix):
+            ways.append(2 * len(label) - len(prefix) + 2 * sum(others[:more]))
+    return min(ways)
+
+
+def check_label(bound: BoundSchema, matcher: Matcher, endings: list[bytes]) -> None:
+    """The tokens that may come next are those that begin an ending, or end the label."""
+    size = bound.vocabulary.size
+    spelled = [(token, bound.vocabulary.bytes_of(token)) for token in range(size)]
+    wanted = {t for t, data in spelled if data and any(e.startswith(data) for e in endings)}
+    closing = {bound.vocabulary.special["</i>"]} if b"" in endings else set()
+    assert set(allowed(matcher.mask(), size)) == wanted | closing
+    check_state(bound, matcher)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=tuple(HealthCheck))
+@given(
+    PATTERNS.filter(lambda p: not re.fullmatch(p, "")),
+    st.integers(1, 4),
+    st.integers(0, 3),
+    st.booleans(),
+    st.integers(0, 99),
+)
+def test_masks_and_costs_are_those_of_brute_force(
+    pattern: str, least: int, optional: int, merges: bool, seed: int
+) -> None:
+    labels, taken, most = labels_of(pattern), list[bytes](), least + optional
+    random = Random(seed)
+    items = f'"<l>" item~{least}..{most} "</l>"'
+    if len(labels) < least:
+        with pytest.raises(SchemaError, match="dead-end"):
+            listing(pattern, items)
+        return
+    made = listing(pattern, items)
+    bound = made.bind(byte_vocabulary(special=TAGS, merges=MERGES if merges else ()))
+    matcher, tags = bound.matcher(), bound.vocabulary.special
+    matcher.advance(tags["<l>"])
+    for number in range(1, most + 1):
+        left, more = [label for label in labels if label not in taken], max(least - number, 0)
+        assert matcher.accepts(tags["</l>"]) == (number > least)
+        assert matcher.accepts(tags["<i>"]) == bool(left)
+        if not left:
+            return
+        matcher.advance(tags["<i>"])
+        behind = sum(2 + len(label) for label in taken) + 4 * more + 5
+        prefix = b""
+        while True:
+            if len(prefix) > 3 and words_of(compile_regex(pattern)).size == ENDLESS:
+                return  # longer labels might matter than those that were tried
+            endings = [label[len(prefix) :] for label in left if label.startswith(prefix)]
+            check_label(bound, matcher, endings)
+            if not merges:
+                assert matcher.cost == cheapest(left, prefix, more) + behind
+            whole = b"" in endings
+            if whole and (len(endings) == 1 or len(prefix) > 1 or random.random() < 0.5):
+                break
+            spelled = ((t, bound.vocabulary.bytes_of(t)) for t in range(bound.vocabulary.size))
+            ways = [t for t, data in spelled if data and any(e.startswith(data) for e in endings)]
+            token = random.choice(ways)
+            matcher.advance(token)
+            prefix += bound.vocabulary.bytes_of(token)
+        matcher.advance(tags["</i>"])
+        taken.append(prefix)

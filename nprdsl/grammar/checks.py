@@ -1,9 +1,10 @@
 """The checks that a resolved schema must pass; every fault of a file is found, not the first only.
 
 Checked here are names that nothing uses, tags that hold other tags, maps that never list their
-item, regular expressions, and free text. Free text has no end of its own: a tag or the end of the
-trace must close it, across the borders of rules too; only a text that a branch repeats from its
-item has a known length. What the next tag decides is checked by `nprdsl.grammar.tag_decisions`.
+item, or more items than there are labels, regular expressions, and free text. Free text has no end
+of its own: a tag or the end of the trace must close it, across the borders of rules too; only a
+text that a branch repeats from its item has a known length. What the next tag decides is checked by
+`nprdsl.grammar.tag_decisions`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from nprdsl.grammar.declarations import (
 )
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Span, did_you_mean
 from nprdsl.grammar.first_follow import FirstFollow, by_leaf, by_tag, is_blank
+from nprdsl.grammar.item_counts import least_items
 from nprdsl.grammar.namespaces import Linked
 from nprdsl.grammar.tag_decisions import decisions
 from nprdsl.grammar.walk import (
@@ -40,6 +42,7 @@ from nprdsl.grammar.walk import (
 from nprdsl.regular.aho_corasick import words_inside
 from nprdsl.regular.dfa import compile_regex, whitespace_loop
 from nprdsl.regular.syntax import RegexError
+from nprdsl.regular.words import words_of
 
 
 def validate(rules: Rules, grammar: ir.Grammar, linked: Linked) -> Iterator[Diagnostic]:
@@ -50,6 +53,7 @@ def validate(rules: Rules, grammar: ir.Grammar, linked: Linked) -> Iterator[Diag
     yield from _not_listed(trees)
     yield from _tag_overlaps(rules)
     yield from _patterns(grammar)
+    yield from _too_few_labels(grammar, trees)
     yield from decisions(rules, FirstFollow(trees, grammar.start, by_tag))
     yield from _free_texts(rules, FirstFollow(trees, grammar.start, by_leaf))
 
@@ -153,6 +157,28 @@ def _bad_regex(terminal: ir.Terminal, message: str) -> Diagnostic:
         f"the regex of `{terminal.name}` cannot be used: {message}",
         f"its pattern is `{terminal.pattern}`",
     )
+
+
+def _too_few_labels(grammar: ir.Grammar, rules: Bodies) -> Iterator[Diagnostic]:
+    """Lists that ask for more items than their label has values."""
+    for block in grammar.blocks:
+        name, least = grammar.label_of(block), least_items(block, rules)
+        if name is None or least < 2:
+            continue
+        label = grammar.terminals[name]
+        try:
+            number = words_of(compile_regex(label.pattern)).size
+        except RegexError:
+            continue  # it is reported where it is defined
+        if number < least:
+            yield Diagnostic(
+                DiagnosticCode.DEAD_END,
+                block.span,
+                f"the list of this block asks for {least:,} items whose `{name}` must differ, and "
+                f"`{name}` has {number:,} value{'s' * (number != 1)}",
+                f"let `{name}` have more values, or ask for fewer items",
+                ((label.span, f"`{name}` is defined here"),),
+            )
 
 
 def _empty_match(terminal: ir.Terminal) -> Diagnostic:

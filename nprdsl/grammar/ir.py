@@ -181,3 +181,9 @@ class Grammar:
     digest: str = ""  # hash of the source, its imports and the types
     types: Mapping[str, TerminalType] = field(default_factory=dict)
     imports: Mapping[str, str] = field(default_factory=dict)
+
+    def label_of(self, block: Block) -> str | None:
+        """The first bound regular terminal of a block: what must differ between the items of one
+        list."""
+        kinds = ((name, self.terminals[name].kind) for name in block.bound)
+        return next((name for name, kind in kinds if kind is TerminalKind.REGULAR), None)

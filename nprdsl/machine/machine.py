@@ -117,7 +117,7 @@ class Machine:
         state = self._branches[branch]
         slack = self._slack(state)
         state.squeezed = slack <= 0
-        if slack >= self._automaton.ample:
+        if slack >= state.matcher.ample:
             return state.matcher.mask()
         return state.matcher.tight(slack)
 

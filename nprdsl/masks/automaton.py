@@ -8,16 +8,19 @@ kept on the state.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from itertools import accumulate
 from typing import Final
 
-from nprdsl.grammar.ir import Grammar, Literal, TerminalKind
+from nprdsl.grammar.ir import Block, Grammar, Literal, TerminalKind
+from nprdsl.grammar.item_counts import most_items
+from nprdsl.grammar.walk import bodies
 from nprdsl.masks.completion_cost import Costing, Costs
 from nprdsl.masks.fields import Completed, FieldMachine, FieldState, tag_scan
+from nprdsl.masks.item_ways import NO_ITEM, Ways
 from nprdsl.masks.mask_cache import CrossingKey, MaskCache
 from nprdsl.masks.mask_rows import FieldRow, MaskTable
 from nprdsl.masks.parts import (
@@ -31,6 +34,7 @@ from nprdsl.masks.parts import (
 )
 from nprdsl.regular.aho_corasick import ROOT
 from nprdsl.regular.dfa import compile_regex
+from nprdsl.regular.words import ENDLESS
 from nprdsl.structure.events import EnterBranch, EnterFork, EnterJoin, LeaveBranch
 from nprdsl.structure.field_content import field_of
 from nprdsl.structure.stack import (
@@ -40,6 +44,8 @@ from nprdsl.structure.stack import (
     BoundValue,
     CapturedField,
     Cell,
+    Frame,
+    MapFrame,
     Symbol,
 )
 from nprdsl.structure.tag_machine import END, Arc, ForkMode, TagMachine, TagState
@@ -80,6 +86,7 @@ class FieldStart:
     tags: frozenset[str]
     costs: Callable[[], Costs]
     capturing: bool = False  # the field holds values that a branch repeats
+    ample: int | None = None  # see `Automaton.ample`
     _closings: dict[str, int] | None = None
 
     @property
@@ -128,7 +135,7 @@ class SharedTables:
         self.fields = FieldMachine(tag_scan(grammar.tags), self.tag_tokens, self.spelling)
         self.table = MaskTable(self.fields, vocabulary)
         self.crossings: dict[CrossingKey, Mask] = {}
-        self.known_fields: dict[tuple[tuple[Symbol, ...], str], FieldRest] = {}
+        self.known_fields: dict[tuple[tuple[Symbol, ...], str, tuple[Ways, ...]], FieldRest] = {}
         self.store: MaskCache | None = None
 
     def crossed(self, key: CrossingKey) -> Mask | None:
@@ -163,6 +170,7 @@ class Automaton:
         self._starts: dict[TagState, FieldStart] = {}
         self._aligned: dict[Arc, bool] = {}
         self._machines: dict[ForkMode, TagMachine] = {}
+        self._counts: dict[Block, tuple[int, int]] = {}
 
     @property
     def kept(self) -> int:
@@ -191,10 +199,31 @@ class Automaton:
     def _costs_of(self, costing: Costing) -> Costs:
         return Costs(self.grammar, self.fields.rests, self.bounds, costing)
 
+    def ample(self, state: TokenState) -> int:
+        """Slack from which on no token has to be refused here for the budget's sake."""
+        start = state.start
+        if start.ample is None:
+            start.ample = self._total + self._label_slack(start.structure.frame)
+        return start.ample
+
     @cached_property
-    def ample(self) -> int:
-        """Slack from which on no token has to be refused for the budget's sake."""
+    def _total(self) -> int:
         return self.costs.total()
+
+    def _label_slack(self, frame: Frame | None) -> int:
+        """More than one token can add to the labels that open lists still need: each is longer than
+        those that are taken by no more than the shortest way to end any."""
+        slack = 0
+        while frame is not None:
+            name = self.grammar.label_of(frame.block) if isinstance(frame, MapFrame) else None
+            if isinstance(frame, MapFrame) and name is not None:
+                slot = frame.block.bound.index(name)
+                used = (len(item[slot].text.encode()) for item in frame.items)
+                dfa = compile_regex(self.grammar.terminals[name].pattern)
+                further = 1 + self._label_counts(frame.block)[0]
+                slack += 2 * (max(used, default=0) + further * (1 + self.spelling.longest(dfa)))
+            frame = frame.below
+        return min(slack, NEVER)
 
     def cost(self, state: TokenState) -> int:
         """The fewest tokens that finish the trace (or branch) legally from here."""
@@ -233,21 +262,56 @@ class Automaton:
         fields: list[FieldRest] = []
         tags: list[str] = []
         for tag, arc in structure.arcs.items():
-            if self.bounds == UNBOUNDED or not self._hopeless(structure, arc):
-                fields += (self._field(symbols, tag) for symbols in arc.fields)
+            if not self._hopeless(structure, arc):
+                later = self._later(arc) if arc.captures else ()
+                fields += (self._field(symbols, tag, later) for symbols in arc.fields)
                 tags.append(tag)
         field = self.fields.start(tuple(f for f in fields if f.cost < NEVER))
         capturing = any(arc.captures for arc in structure.arcs.values())
         return FieldStart(structure, field, frozenset(tags), lambda: self.costs, capturing)
 
     def _hopeless(self, structure: TagState, arc: Arc) -> bool:
-        """Whether a bound forbids what must follow the tag, now or later."""
+        """Whether what must follow the tag, now or later, takes more than a bound allows, or more
+        labels than are left."""
+        if self.bounds == UNBOUNDED and not self._may_run_out(arc.frame):
+            return False
         if self.costs.stack(arc.cell, arc.frame) >= NEVER:
             return True
         if arc.tag == END:
             return False
         after = structure.after_any(arc.tag)
         return not after.finished and after.fork is None and not after.arcs
+
+    def _may_run_out(self, frame: Frame | None) -> bool:
+        """Whether an open list may owe more items than there are labels left."""
+        while frame is not None:
+            if isinstance(frame, MapFrame):
+                most, number = self._label_counts(frame.block)
+                if len(frame.items) + most > number:
+                    return True
+            frame = frame.below
+        return False
+
+    def _label_counts(self, block: Block) -> tuple[int, int]:
+        """The most items that the list of a block may ever owe, and the number of its labels."""
+        counts = self._counts.get(block)
+        if counts is None:
+            most, number = most_items(block, bodies(self.grammar.rules)), ENDLESS
+            name = self.grammar.label_of(block)
+            if name is not None:
+                dfa = compile_regex(self.grammar.terminals[name].pattern)
+                number = self.fields.rests.labels(dfa).left(frozenset())
+            counts = self._counts[block] = most, number
+        return counts
+
+    def _later(self, arc: Arc) -> tuple[Ways, ...]:
+        """For each value before the tag that a branch repeats: what its list still needs behind it,
+        where that depends on the value; empty if it never does."""
+        frame, owing = arc.frame, False
+        while frame is not None:
+            owing |= isinstance(frame, MapFrame) and self._label_counts(frame.block)[0] > 1
+            frame = frame.below
+        return tuple(self.costs.later(arc.cell, arc.frame)) if owing else ()
 
     def _share(self, start: FieldStart, field: FieldState) -> TokenState:
         key = (start, field)
@@ -262,14 +326,16 @@ class Automaton:
                 state.prose = state if prose is field else self._share(start, prose)
         return state
 
-    def _field(self, symbols: tuple[Symbol, ...], tag: str) -> FieldRest:
-        field = self.tables.known_fields.get((symbols, tag))
+    def _field(self, symbols: tuple[Symbol, ...], tag: str, later: tuple[Ways, ...]) -> FieldRest:
+        key = (symbols, tag, later)
+        field = self.tables.known_fields.get(key)
         if field is None:
-            field = self.fields.rests.field(tuple(map(self._part, symbols)), tag)
-            self.tables.known_fields[symbols, tag] = field
+            ways = iter(later)
+            parts = tuple(self._part(symbol, ways) for symbol in symbols)
+            field = self.tables.known_fields[key] = self.fields.rests.field(parts, tag)
         return field
 
-    def _part(self, symbol: Symbol) -> FieldPart:
+    def _part(self, symbol: Symbol, later: Iterator[Ways]) -> FieldPart:
         if isinstance(symbol, Literal):
             return LiteralPart(symbol.text.encode())
         if isinstance(symbol, BoundField):
@@ -277,12 +343,13 @@ class Automaton:
         terminal = field_of(symbol).terminal
         if terminal.kind is TerminalKind.GLUE and self.tables.glue is GlueMode.ANY:
             return any_glue()
-        if isinstance(symbol, CapturedField) and terminal.kind is TerminalKind.TEXT:
+        if not isinstance(symbol, CapturedField):
+            return part_of(terminal)
+        ways = next(later, NO_ITEM)
+        if terminal.kind is TerminalKind.TEXT:
             return TextPart(counted=True)
-        if isinstance(symbol, CapturedField) and terminal.kind is TerminalKind.REGULAR:
-            taken = frozenset(text.encode() for text in symbol.taken)
-            return FreshPart(compile_regex(terminal.pattern), taken)
-        return part_of(terminal)
+        taken = frozenset(text.encode() for text in symbol.taken)
+        return FreshPart(compile_regex(terminal.pattern), taken, ways)
 
     def _exactly(self, symbol: BoundField) -> tuple[int, ...]:
         """The tokens by which a branch repeats a free text; none for labels."""

@@ -243,14 +243,18 @@ def _faults(grammar: Grammar, automaton: Automaton) -> list[Diagnostic]:
                 faults.setdefault((fault.code, fault.message), fault)
     if fault := _end_fault(grammar, automaton.vocabulary):
         faults[fault.code, fault.message] = fault
-    if faults or automaton.bounds == UNBOUNDED:  # a valid schema has an end that can be spelled
+    if faults:
         return list(faults.values())
     start = automaton.machine(ForkMode.LINEAR).initial
     if automaton.costs.stack(start.cell, start.frame) < NEVER:
         return []
     span = grammar.rules[grammar.start].span
-    message = f"no trace can be finished under the limits {automaton.bounds}"
-    return [Diagnostic(DiagnosticCode.DEAD_END, span, message, "raise the limits")]
+    if automaton.bounds != UNBOUNDED:
+        message = f"no trace can be finished under the limits {automaton.bounds}"
+        return [Diagnostic(DiagnosticCode.DEAD_END, span, message, "raise the limits")]
+    message = f"no trace can be finished in less than {NEVER:,} tokens of this vocabulary"
+    way = "ask for fewer elements, or let the labels of lists have more values"
+    return [Diagnostic(DiagnosticCode.DEAD_END, span, message, way)]
 
 
 def _end_fault(grammar: Grammar, vocabulary: Vocabulary) -> Diagnostic | None:

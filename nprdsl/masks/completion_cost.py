@@ -3,12 +3,15 @@
 The cost of a stack is the sum of the costs of its entries; a listed item costs its branch as well.
 Costs are reachable, not only lower bounds: from a state of cost c some token leads to one of cost
 c-1 or less. Where the blocks of a branch are limited, the way with the fewest blocks is taken,
-even if another one had fewer tokens.
+even if another one had fewer tokens. A list is finished by some number of items (`Ways`), whose
+labels are the first that it has not used.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import reduce
+from itertools import chain
 from typing import Final
 
 from nprdsl.grammar.ir import (
@@ -27,7 +30,8 @@ from nprdsl.grammar.ir import (
     Tag,
     TerminalKind,
 )
-from nprdsl.grammar.walk import all_nodes
+from nprdsl.masks import item_ways
+from nprdsl.masks.item_ways import NO_ITEM, Ways
 from nprdsl.masks.parts import FieldRests, part_of
 from nprdsl.regular.dfa import compile_regex
 from nprdsl.structure.stack import (
@@ -38,6 +42,7 @@ from nprdsl.structure.stack import (
     BranchFrame,
     Cell,
     Frame,
+    ItemEnd,
     ListedFrame,
     MapEnd,
     MapFrame,
@@ -47,12 +52,14 @@ from nprdsl.structure.stack import (
     Repeating,
     branch_of,
 )
+from nprdsl.tokens.fresh_labels import FreshLabels
 from nprdsl.tokens.spelling import NEVER
 
 _FEE: Final = 1 << 20  # added for a block where blocks are limited: more than the tokens of any way
 _PATTERNED: Final = (TerminalKind.REGULAR, TerminalKind.TYPED)
 _DepthLeft = int | None  # forks that may still be nested; None is without limit
-_RuleKey = tuple[str, int | None, _DepthLeft]
+_ListKey = tuple[str, int, _DepthLeft]  # a rule, in the list of a block
+_OpenList = tuple[MapFrame, Ways]  # and what is still to come of it
 
 
 class Costing(StrEnum):
@@ -73,57 +80,124 @@ class Costs:
         costing: Costing = Costing.WHOLE,
     ) -> None:
         self._grammar = grammar
+        self._rests = rests
         self._spelling = rests.spelling
         self._terminals = {n: part_of(t).whole_cost(rests) for n, t in grammar.terminals.items()}
         self._tags = {tag: rests.tag_cost(tag) for tag in grammar.tags}
         self._bounds = bounds
         self._costing = costing
         self._blocks = {b.index: b for b in grammar.blocks}
-        self._rules: dict[_RuleKey, int] = {}
-        self._labels: dict[tuple[int, str], int] = {}
-        start = Ref(grammar.start, grammar.rules[grammar.start].span)
-        self._node(start, None, bounds.depth)
+        self._repeats = 2 if costing is Costing.WHOLE else 1  # how often a label is written
+        self._label_names = {b.index: grammar.label_of(b) for b in grammar.blocks}
+        self._rules: dict[tuple[str, _DepthLeft], int] = {}
+        self._lists: dict[_ListKey, Ways] = {}
+        self._met: list[tuple[str, Block | None, _DepthLeft]] = []  # the keys of both
+        self._rule(grammar.start, bounds.depth)
         self._measure()
 
     # states
 
     def stack(self, cell: Cell | None, frame: Frame | None, until: Cell | None = None) -> int:
-        """The cost of everything on the stack, or of what lies above `until`."""
+        """The cost of everything on the stack, or of what lies above `until`; the label that is
+        being read is left out."""
+        return self._sum(cell, frame, until)[0]
+
+    def later(self, cell: Cell | None, frame: Frame | None) -> list[Ways]:
+        """For each value of the field in progress that a branch repeats, outer items first: what
+        its list still needs if the value is a label, else nothing."""
+        ways = []
+        for open_frame, way in reversed(self._sum(cell, frame, None)[1]):
+            names = zip(open_frame.block.bound, open_frame.open or (), strict=False)
+            label = self._label_names[open_frame.block.index]
+            ways += [way if n == label else NO_ITEM for n, value in names if value is PENDING]
+        return ways
+
+    def _sum(
+        self, cell: Cell | None, frame: Frame | None, until: Cell | None
+    ) -> tuple[int, list[_OpenList]]:
         total = self._frames(frame) if until is None else 0
-        own, block = 0, _open_block(frame)  # own: of the innermost branch
+        own, ways = 0, NO_ITEM  # of the innermost branch, of the list that is open on it
+        opened, block = _open_map(frame), _listing(frame)
         unlisted: Block | None = None  # its map is still to come, so that no frame is open for it
-        listed = _listed(frame)  # items of the open map, those that it must still list included
+        lists: list[_OpenList] = []
         while cell is not until and cell is not None:
             entry, left = cell.entry, self._left(frame)
-            if isinstance(entry, Repeating):
-                turns = max(entry.node.low - entry.count, 0)
-                listed += turns * self._least_items(entry.node.node, block)
-                own += turns * self._node(entry.node.node, block, left) if turns else 0
-            elif isinstance(entry, PendingBranches):
+            if isinstance(entry, PendingBranches):
                 total += self._branches(entry, left)
             elif isinstance(entry, PendingBranch):
                 total += self.branch(entry.block, entry.values, left)
+            elif isinstance(entry, ItemEnd):
+                assert opened is not None
+                block = opened.block
             elif isinstance(entry, MapEnd):
-                total += self._refused(listed)
-                block = None
+                assert opened is not None
+                lists.append((opened, self._allowed(opened, ways)))
+                own += self._finish(*lists[-1])
+                ways, opened, block = NO_ITEM, None, None
             elif isinstance(entry, OpenFork):
                 total += entry.fork.block.low * self.branch(entry.fork.block, (), left)
             elif isinstance(entry, BranchEnd):
                 total, own = total + self._tokens(own, frame), 0
                 frame = frame.below if frame is not None else None
-                block, listed = _open_block(frame), _listed(frame)
+                opened, block = _open_map(frame), _listing(frame)
             elif isinstance(entry, ForkNode) and entry.block.item is not None:
                 if entry.block is not unlisted:
                     assert isinstance(frame, (MapFrame, ListedFrame))
                     frame = frame.below
-                    block, listed = _open_block(frame), _listed(frame)
+                    opened, block = _open_map(frame), _listing(frame)
                 unlisted = None
-            elif isinstance(entry, Node):
-                own += self._node(entry, block, left)
-                listed += self._least_items(entry, block)
+            elif isinstance(entry, (Node, Repeating)):
+                if block is None:
+                    own += self._rest(entry, left)
+                else:
+                    ways = item_ways.then(ways, self._rest_of_list(entry, block, left))
                 unlisted = entry.block if isinstance(entry, MapNode) else unlisted
             cell = cell.below
-        return min(total + self._tokens(own, frame), NEVER)
+        if opened is not None:  # cut off within the list
+            own += self._finish(opened, ways)
+        return min(total + self._tokens(own, frame), NEVER), lists
+
+    def _rest(self, entry: Node | Repeating, left: _DepthLeft) -> int:
+        if not isinstance(entry, Repeating):
+            return self._node(entry, left)
+        turns = max(entry.node.low - entry.count, 0)
+        return turns * self._node(entry.node.node, left) if turns else 0
+
+    def _rest_of_list(self, entry: Node | Repeating, block: Block, left: _DepthLeft) -> Ways:
+        if not isinstance(entry, Repeating):
+            return self._list(entry, block, left)
+        turns = max(entry.node.low - entry.count, 0)
+        return (
+            item_ways.times(self._list(entry.node.node, block, left), turns) if turns else NO_ITEM
+        )
+
+    def _allowed(self, frame: MapFrame, ways: Ways) -> Ways:
+        """Those with no more items than the bounds allow."""
+        limit = self._bounds.branches
+        if limit is None:
+            return ways
+        listed = len(frame.items) + (frame.open is not None)
+        return tuple(way for way in ways if listed + way[0] <= limit)
+
+    def _finish(self, frame: MapFrame, ways: Ways) -> int:
+        """The cost of what is still to come of a list, the labels that it needs included."""
+        name, opened = self._label_names[frame.block.index], frame.open
+        if name is None:
+            return min((tokens for _, tokens in ways), default=NEVER)
+        slot = frame.block.bound.index(name)
+        taken = {item[slot].text.encode() for item in frame.items}
+        missing = opened is not None and len(opened) <= slot
+        if opened is not None and not missing and opened[slot] is not PENDING:
+            taken.add(opened[slot].text.encode())
+        if ways == NO_ITEM and not missing:
+            return 0
+        more, counted = (1, self._terminals[name]) if missing else (0, 0)
+        labels, repeats = self._fresh_labels(name), self._repeats
+        cost = item_ways.cost(ways, labels, frozenset(taken), repeats=repeats, more=more)
+        return cost - counted if cost < NEVER else NEVER
+
+    def _fresh_labels(self, name: str) -> FreshLabels:
+        return self._rests.labels(compile_regex(self._grammar.terminals[name].pattern))
 
     def _tokens(self, cost: int, frame: Frame | None) -> int:
         """A cost without fees; NEVER if it takes more blocks than the branch may still have."""
@@ -135,29 +209,38 @@ class Costs:
 
     def branch(self, block: Block, values: tuple[BoundValue, ...], left: _DepthLeft) -> int:
         """The cost of one branch that repeats these values, forked where `left` forks may be
-        nested."""
+        nested; a label that is not yet chosen is counted by its list."""
         inner = None if left is None else left - 1
-        total = self._tokens(self._rule(block.branch, None, inner), None)
+        total = self._tokens(self._rule(block.branch, inner), None)
         if self._costing is Costing.OWN:
             return 0
+        if total >= NEVER:
+            return NEVER
+        label = self._label_names[block.index]
         for slot, name in enumerate(block.bound):
-            known = slot < len(values)
-            cost = self._value(values[slot]) if known else self._label(block, name)
-            total += cost - self._terminals[name]
+            if slot < len(values):
+                total += self._value(values[slot]) - self._terminals[name]
+            elif name == label:
+                total -= self._terminals[name]
         return min(total, NEVER)
 
     def total(self) -> int:
         """More than any one token can add to the cost of a state: the sum over all rules, and the
         longest way out of a value."""
-        rules = sum(cost % _FEE for cost in self._rules.values() if cost < NEVER)
+        ways = (way[-1:] for way in self._lists.values())
+        costs = chain(self._rules.values(), (tokens for way in ways for _, tokens in way))
+        rules = sum(cost % _FEE for cost in costs if cost < NEVER)
         patterns = (t.pattern for t in self._grammar.terminals.values() if t.kind in _PATTERNED)
         values = max((self._spelling.longest(compile_regex(p)) for p in patterns), default=0)
         return 16 + 2 * (rules + values)
 
     def rule(self, name: str) -> int:
         """The least cost of one use of a rule, wherever it stands; 0 if it has no place."""
-        uses = (cost % _FEE for (rule, _, _), cost in self._rules.items() if rule == name)
-        return min(uses, default=0)
+        uses = [cost for (rule, _), cost in self._rules.items() if rule == name]
+        for (rule, index, _), ways in self._lists.items():
+            if rule == name:
+                uses.append(self._finish(MapFrame(self._blocks[index], (), None, None), ways))
+        return min((cost % _FEE for cost in uses), default=0)
 
     def _left(self, frame: Frame | None) -> _DepthLeft:
         if self._bounds.depth is None:
@@ -197,118 +280,111 @@ class Costs:
     # nodes
 
     def _measure(self) -> None:
-        """Least fixed point over rules, the maps that they stand in, and depths."""
-        while True:
-            before = dict(self._rules)
-            for name, index, left in before:
-                block = None if index is None else self._blocks[index]
-                cost = self._node(self._grammar.rules[name].node, block, left)
-                self._rules[name, index, left] = min(cost, NEVER)
-            if self._rules == before:
-                return
+        """Least fixed point over rules, the lists that they stand in, and depths: those that were
+        met last first, as others are made of them."""
+        for met in self._met:  # grows on the way
+            self._update(*met)
+        changed = True
+        while changed:
+            changed = False
+            for met in reversed(self._met):
+                changed |= self._update(*met)
 
-    def _rule(self, name: str, block: Block | None, left: _DepthLeft) -> int:
-        return self._rules.setdefault((name, None if block is None else block.index, left), NEVER)
+    def _update(self, name: str, block: Block | None, left: _DepthLeft) -> bool:
+        """Work out a rule, or a rule in the list of a block, once more; whether it has changed."""
+        node = self._grammar.rules[name].node
+        if block is None:
+            cost, known = min(self._node(node, left), NEVER), self._rules[name, left]
+            self._rules[name, left] = cost
+            return cost != known
+        ways, key = self._list(node, block, left), (name, block.index, left)
+        changed = ways != self._lists[key]
+        self._lists[key] = ways
+        return changed
 
-    def _node(self, node: Node, block: Block | None, left: _DepthLeft) -> int:
+    def _rule(self, name: str, left: _DepthLeft) -> int:
+        cost = self._rules.get((name, left))
+        if cost is None:
+            cost = self._rules[name, left] = NEVER
+            self._met.append((name, None, left))
+        return cost
+
+    def _rule_in_list(self, name: str, block: Block, left: _DepthLeft) -> Ways:
+        key = (name, block.index, left)
+        ways = self._lists.get(key)
+        if ways is None:
+            ways = self._lists[key] = ()
+            self._met.append((name, block, left))
+        return ways
+
+    def _node(self, node: Node, left: _DepthLeft) -> int:
         if isinstance(node, Tag):
             return self._tags[node.text]
         if isinstance(node, Literal):
             return self._spelling.tokens(node.text.encode())
         if isinstance(node, Field):
-            name = node.terminal.name
-            bound = block is not None and name in block.bound
-            return self._label(block, name) if bound and block else self._terminals[name]
+            return self._terminals[node.terminal.name]
         if isinstance(node, Ref):
-            cost = self._rule(node.rule, block, left)
-            if block is not None and block.item == node.rule:
-                cost += self.branch(block, (), left)
-            return min(cost, NEVER)
+            return self._rule(node.rule, left)
         if isinstance(node, Seq):
-            return sum(self._node(item, block, left) for item in node.items)
+            return sum(self._node(item, left) for item in node.items)
         if isinstance(node, Alt):
-            return min(self._node(option, block, left) for option in node.options)
+            return min(self._node(option, left) for option in node.options)
         if isinstance(node, Repeat):
-            turn = self._node(node.node, block, left)  # looked at even if it may be left out
+            turn = self._node(node.node, left)  # looked at even if it may be left out
             return node.low * turn if node.low else 0
         if isinstance(node, JoinNode):
-            return self._node(node.node, block, left)
+            return self._node(node.node, left)
         return self._construct(node, left)
 
     def _construct(self, node: MapNode | ForkNode, left: _DepthLeft) -> int:
         """A map or a fork by count; NEVER where the bounds forbid it."""
-        fee = _FEE if self._bounds.blocks is not None else 0
+        fee, limit = _FEE if self._bounds.blocks is not None else 0, self._bounds.branches
         if isinstance(node, ForkNode):
             if node.block.item is not None:
                 return 0  # counted with the items
-            if left == 0 or self._refused(node.block.low):
+            if left == 0 or (limit is not None and node.block.low > limit):
                 return NEVER
             return fee + node.block.low * self.branch(node.block, (), left)
-        if left == 0 or self._refused(self._items(node.block)):
+        if left == 0:
             return NEVER
-        return fee + self._node(node.node, node.block, left)
+        unopened = MapFrame(node.block, (), None, None)
+        ways = self._allowed(unopened, self._list(node.node, node.block, left))
+        return fee + self._finish(unopened, ways)
 
-    def _label(self, block: Block, name: str) -> int:
-        """A bound value not yet chosen: enough for as many distinct labels as must be listed."""
-        key = (block.index, name)
-        cost = self._labels.get(key)
-        if cost is None:
-            cost = self._labels[key] = self._find_label(block, name)
-        return cost
-
-    def _find_label(self, block: Block, name: str) -> int:
-        terminal = self._grammar.terminals[name]
-        if terminal.kind is not TerminalKind.REGULAR or name != block.bound[0]:
-            return self._terminals[name]
-        dfa, taken, cost = compile_regex(terminal.pattern), frozenset[bytes](), 0
-        for _ in range(self._items(block)):
-            label = self._spelling.fresh(dfa, b"", taken)
-            if label is None:
-                return NEVER
-            taken |= {label}
-            cost = max(cost, self._spelling.tokens(label))
-        return cost
-
-    def _refused(self, branches: int) -> int:
-        """NEVER where a fork has more branches than the bounds allow, else 0."""
-        limit = self._bounds.branches
-        return NEVER if limit is not None and branches > limit else 0
-
-    def _least_items(self, node: Node, block: Block | None) -> int:
-        """How many items of an open map `node` lists at least; only a bound on branches asks."""
-        if block is None or self._bounds.branches is None:
-            return 0
-        return self._count(node, block, ())
-
-    def _items(self, block: Block) -> int:
-        """How many items the map of a block must list at least."""
-        for node in all_nodes(self._grammar.rules):
-            if isinstance(node, MapNode) and node.block is block:
-                return max(self._count(node.node, block, ()), 1)
-        return 1
-
-    def _count(self, node: Node, block: Block, seen: tuple[str, ...]) -> int:
+    def _list(self, node: Node, block: Block, left: _DepthLeft) -> Ways:
+        """The ways of a list, or of a part of one, labels left out."""
         if isinstance(node, Ref):
             if node.rule == block.item:
-                return 1
-            if node.rule in seen:
-                return 0
-            return self._count(self._grammar.rules[node.rule].node, block, (*seen, node.rule))
+                return _only(1, self._item(block, left))
+            return self._rule_in_list(node.rule, block, left)
         if isinstance(node, Seq):
-            return sum(self._count(n, block, seen) for n in node.items)
+            parts = (self._list(item, block, left) for item in node.items)
+            return reduce(item_ways.then, parts, NO_ITEM)
         if isinstance(node, Alt):
-            return min(self._count(n, block, seen) for n in node.options)
+            options = (self._list(option, block, left) for option in node.options)
+            return item_ways.best(chain.from_iterable(options))
         if isinstance(node, Repeat):
-            return node.low * self._count(node.node, block, seen)
-        return 0
+            turn = self._list(node.node, block, left)  # looked at even if it may be left out
+            return item_ways.times(turn, node.low)
+        return _only(0, self._node(node, left))
+
+    def _item(self, block: Block, left: _DepthLeft) -> int:
+        """An item and its branch, without the label."""
+        name = self._label_names[block.index]
+        label = 0 if name is None else self._terminals[name]
+        item, branch = self._rule(block.item or "", left), self.branch(block, (), left)
+        return NEVER if item >= NEVER else item - label + branch
 
 
-def _open_block(frame: Frame | None) -> Block | None:
-    return frame.block if isinstance(frame, MapFrame) else None
+def _only(items: int, tokens: int) -> Ways:
+    return ((items, tokens),) if tokens < NEVER else ()
 
 
-def _listed(frame: Frame | None) -> int:
-    """The items that the innermost map has listed, the one that is open included."""
-    if not isinstance(frame, MapFrame):
-        return 0
-    return len(frame.items) + (frame.open is not None)
+def _open_map(frame: Frame | None) -> MapFrame | None:
+    return frame if isinstance(frame, MapFrame) else None
+
+
+def _listing(frame: Frame | None) -> Block | None:
+    """The block whose items are listed where a frame is on top; none within an item."""
+    return frame.block if isinstance(frame, MapFrame) and frame.open is None else None

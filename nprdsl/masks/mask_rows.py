@@ -8,7 +8,7 @@ a tag is decided by what follows there: it is kept apart as a `Crossing`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -232,16 +232,9 @@ class _RowDraft:
         """Tokens that stay inside a value are legal; those that leave it, spell a tag, or spell a
         value that may not be used are judged."""
         self.bits |= inside
-        forbidden = self._single_tokens(rest.part.forbidden(progress))
-        self.judge({*leaving, *self._table.text_candidates(self._state), *forbidden})
-
-    def _single_tokens(self, endings: Iterable[bytes]) -> Iterator[int]:
-        """Single tokens that spell the beginning of one of these."""
-        for ending in endings:
-            for length in range(1, len(ending) + 1):
-                spelled = self._vocabulary.spell(ending[:length])
-                if spelled is not None and len(spelled) == 1:
-                    yield spelled[0]
+        forbidden = rest.part.forbidden(progress, self._machine.rests)
+        spelled = (token for data in forbidden for token in self._vocabulary.exactly(data))
+        self.judge({*leaving, *self._table.text_candidates(self._state), *spelled})
 
 
 def _by_tag(crossings: Iterable[Crossing]) -> dict[str, tuple[Crossing, ...]]:

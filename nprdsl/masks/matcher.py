@@ -111,6 +111,12 @@ class Matcher:
         None: until this field is left."""
         return self._automaton.cost_until(self._state, cell)
 
+    @property
+    def ample(self) -> int:
+        """Slack from which on `tight` refuses nothing here."""
+        known = self._state.start.ample
+        return self._automaton.ample(self._state) if known is None else known
+
     def tight(self, slack: int) -> Mask:
         """The mask that keeps only tokens after which the trace can still be finished within
         `cost + slack` tokens, the next one included."""

@@ -19,9 +19,12 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from nprdsl.grammar.ir import Terminal, TerminalKind
+from nprdsl.masks import item_ways
+from nprdsl.masks.item_ways import NO_ITEM, Ways
 from nprdsl.regular.dfa import Dfa, compile_regex, utf8_dfa
 from nprdsl.structure.field_split import BLANKS
 from nprdsl.structure.tag_machine import END
+from nprdsl.tokens.fresh_labels import FreshLabels, Taken
 from nprdsl.tokens.spelling import NEVER, Spelling
 
 BLANK_BYTES: Final = frozenset(BLANKS.encode())
@@ -102,6 +105,14 @@ class FieldRests:
         self.tag_tokens = tag_tokens
         self.spelling = spelling
         self._known: dict[tuple[FieldPart, FieldRest | None], FieldRest] = {}
+        self._labels: dict[Dfa, FreshLabels] = {}
+
+    def labels(self, dfa: Dfa) -> FreshLabels:
+        """The labels of a terminal, those that a list has used left out as it asks."""
+        labels = self._labels.get(dfa)
+        if labels is None:
+            labels = self._labels[dfa] = FreshLabels(dfa, self.spelling)
+        return labels
 
     def tag_cost(self, tag: str) -> int:
         """The tokens of a tag."""
@@ -200,8 +211,8 @@ class FieldPart(ABC):
         """The automaton of a value, and its state; None if the part is no value."""
         return None
 
-    def forbidden(self, progress: Progress) -> Iterable[bytes]:
-        """Endings that make a value which may not be used."""
+    def forbidden(self, progress: Progress, rests: FieldRests) -> Iterable[bytes]:
+        """Bytes that belong to the pattern, but lead to values that may not be used alone."""
         return ()
 
     # what must stand there
@@ -386,9 +397,12 @@ class RegularPart(ValuePart):
 
 @dataclass(frozen=True, slots=True)
 class FreshPart(ValuePart):
-    """A label that a branch repeats; none of `taken`. Its progress is the label so far."""
+    """A value that a branch repeats; none of `taken`. Its progress is the value so far. `later` are
+    the ways to go on with its list, where more labels must follow: they cost the more, the cheaper
+    a label is taken here."""
 
-    taken: frozenset[bytes]
+    taken: Taken
+    later: Ways = NO_ITEM
 
     @property
     def start(self) -> bytes:
@@ -402,26 +416,42 @@ class FreshPart(ValuePart):
         return self.dfa, rests.spelling.state(self.dfa, progress)
 
     def step(self, progress: bytes, byte: int, here: FieldRest) -> Iterable[Cursor]:
-        label, spelling = progress + bytes((byte,)), here.made_by.spelling
-        if spelling.fresh(self.dfa, label, self.taken) is None:
+        label, rests = progress + bytes((byte,)), here.made_by
+        if rests.labels(self.dfa).ending(label, self.taken) is None:
             return ()
-        ends = self.dfa.accepting[spelling.state(self.dfa, label)] and label not in self.taken
-        if not ends or here.rest is None:
+        ends = self.dfa.accepting[rests.spelling.state(self.dfa, label)]
+        if not ends or label in self.taken or here.rest is None:
             return ((here, label),)
-        return ((here, label), *here.rest.owing(spelling.tokens(label)).starts)
+        return ((here, label), *here.rest.owing(self._owed(label, rests)).starts)
 
     def cost(self, progress: bytes, rests: FieldRests) -> int:
-        ending = rests.spelling.fresh(self.dfa, progress, self.taken)
+        ending = rests.labels(self.dfa).ending(progress, self.taken)
         if ending is None:
             return NEVER
-        return rests.spelling.tokens(ending) + rests.spelling.tokens(progress + ending)
+        return rests.spelling.tokens(ending) + self._owed(progress + ending, rests)
 
     def own_cost(self, progress: bytes, rests: FieldRests) -> int:
-        ending = rests.spelling.fresh(self.dfa, progress, self.taken)
+        ending = rests.labels(self.dfa).ending(progress, self.taken)
         return NEVER if ending is None else rests.spelling.tokens(ending)
 
-    def forbidden(self, progress: bytes) -> Iterable[bytes]:
-        return (t[len(progress) :] for t in self.taken if t.startswith(progress))
+    def _owed(self, label: bytes, rests: FieldRests) -> int:
+        """The tokens of the branch's repeat, and what the label takes from those that follow."""
+        repeat = rests.spelling.tokens(label)
+        if self.later == NO_ITEM:
+            return repeat
+        labels = rests.labels(self.dfa)
+        before = item_ways.cost(self.later, labels, self.taken, repeats=2)
+        after = item_ways.cost(self.later, labels, self.taken | {label}, repeats=2)
+        return repeat + after - before if after < NEVER else NEVER
+
+    def forbidden(self, progress: bytes, rests: FieldRests) -> Iterable[bytes]:
+        ending = rests.labels(self.dfa).ending
+        for label in self.taken:
+            while len(label) > len(progress) and label.startswith(progress):
+                if ending(label, self.taken) is not None:
+                    break
+                yield label[len(progress) :]
+                label = label[:-1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,7 +150,7 @@ def _block(grammar: ir.Grammar, block: ir.Block) -> str:
         if block.bound:
             names = " and the ".join(block.bound)
             lines.append(f"- A {branch} begins with the {names} of its {item}, copied unchanged.")
-        label = label_of(grammar, block)
+        label = grammar.label_of(block)
         if label is not None:
             lines.append(f"- No two {item} of one list have the same {label}.")
         lines.append(f"- Make each {item} self-contained: it must say all that its {branch} needs.")
@@ -168,14 +168,6 @@ def _joined(grammar: ir.Grammar, block: ir.Block) -> str:
         if isinstance(node, ir.JoinNode) and node.block is block:
             return _phrase(node.node)
     return ""
-
-
-def label_of(grammar: ir.Grammar, block: ir.Block) -> str | None:
-    """The first bound regular terminal of a block: what must differ between the items of one
-    list.
-    """
-    regular = ir.TerminalKind.REGULAR
-    return next((n for n in block.bound if grammar.terminals[n].kind is regular), None)
 
 
 def _values(grammar: ir.Grammar) -> Iterator[str]:

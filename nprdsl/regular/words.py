@@ -141,7 +141,7 @@ class Words:
         """How many words come before this one, up to ENDLESS."""
         state, rank = self._dfa.start, 0
         for length in self._lengths():
-            if length == len(word):
+            if length == len(word) or rank >= ENDLESS:
                 break
             rank += self.count(state, length)
         for at, letter in enumerate(word):

@@ -31,7 +31,6 @@ from nprdsl.grammar.ir import (
     Repeat,
     Seq,
     Tag,
-    TerminalKind,
 )
 from nprdsl.structure.events import (
     EnterBlock,
@@ -449,8 +448,8 @@ class TagMachine:
             slot = len(frame.open)
             if slot < len(frame.block.bound) and frame.block.bound[slot] == name:
                 taken: frozenset[str] = frozenset()
-                if slot == 0 and field.terminal.kind is TerminalKind.REGULAR:
-                    taken = frozenset(item[0].text for item in frame.items)
+                if name == self.grammar.label_of(frame.block):
+                    taken = frozenset(item[slot].text for item in frame.items)
                 opened = (*frame.open, PENDING)
                 return CapturedField(field, taken), MapFrame(
                     frame.block, frame.items, opened, frame.below

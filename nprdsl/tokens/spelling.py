@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Final
 
 from nprdsl.regular.dfa import FAR, Dfa, narrowed, utf8_dfa
-from nprdsl.regular.words import words_of
 from nprdsl.tokens.vocabulary import Vocabulary
 
 NEVER: Final = 1 << 28  # more tokens than any budget: cannot be finished
@@ -26,7 +25,6 @@ class Spelling:
         self._tokens: dict[bytes, int] = {b"": 0}
         self._narrowed: dict[Dfa, Dfa] = {}
         self._completions: dict[tuple[Dfa, int], bytes | None] = {}
-        self._fresh: dict[tuple[Dfa, bytes, frozenset[bytes]], bytes | None] = {}
         self._states: dict[tuple[Dfa, bytes], int] = {}
 
     def tokens(self, data: bytes) -> int:
@@ -60,7 +58,7 @@ class Spelling:
         """The shortest ending that the vocabulary spells; None if there is none."""
         key = (dfa, state)
         if key not in self._completions:
-            ending, at, usable = bytearray(), state, self._usable(dfa)
+            ending, at, usable = bytearray(), state, self.usable(dfa)
             while at and not dfa.accepting[at]:
                 ways = usable if usable.distance[at] < FAR else dfa  # longer tokens may spell it
                 ending.append(int(ways.next_byte[at]))
@@ -75,24 +73,7 @@ class Spelling:
             return len(dfa.table)
         return int(dfa.distance[1:].max(initial=0))  # state 0 is dead
 
-    def fresh(self, dfa: Dfa, prefix: bytes, taken: frozenset[bytes]) -> bytes | None:
-        """The shortest ending of `prefix` that makes a label not in `taken`."""
-        key = (dfa, prefix, taken)
-        if key not in self._fresh:
-            self._fresh[key] = self._find_fresh(dfa, prefix, taken)
-        return self._fresh[key]
-
-    def _find_fresh(self, dfa: Dfa, prefix: bytes, taken: frozenset[bytes]) -> bytes | None:
-        state = self.state(dfa, prefix)
-        if not state:
-            return None
-        begun = [label[len(prefix) :] for label in taken if label.startswith(prefix)]
-        if not begun:
-            return self.completion(dfa, state)
-        usable = self._usable(dfa)
-        return words_of(usable).first(state, [end for end in begun if usable.run(end, state)])
-
-    def _usable(self, dfa: Dfa) -> Dfa:
+    def usable(self, dfa: Dfa) -> Dfa:
         """The automaton without the bytes that are no tokens of their own."""
         if self._usable_bytes.all():
             return dfa

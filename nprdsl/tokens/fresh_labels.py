@@ -1,0 +1,93 @@
+"""The labels that a list has not used yet: the next one, how many there are, what several cost.
+
+Labels of one list must differ. Those that are left are taken in a fixed order (`Words`), short ones
+first, so that a plan to write so many of them stays a plan whatever was written of it; the costs of
+finishing a list are those of this plan.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Final
+
+from nprdsl.regular.dfa import Dfa
+from nprdsl.regular.words import words_of
+from nprdsl.tokens.spelling import NEVER, Spelling
+
+_EXACT: Final = 1024  # labels of which the tokens are counted; of later ones the bytes, no fewer
+Taken = frozenset[bytes]
+
+
+class FreshLabels:
+    """The labels of one terminal over one vocabulary. Every label is counted once here, though its
+    branch repeats it."""
+
+    def __init__(self, dfa: Dfa, spelling: Spelling) -> None:
+        self._dfa = dfa
+        self._usable = spelling.usable(dfa)
+        self._spelling = spelling
+        self._words = words_of(self._usable)
+        self._endings: dict[tuple[bytes, Taken], bytes | None] = {}
+        self._ranks: dict[bytes, int | None] = {}  # None: bytes of it are no tokens
+        self._totals = [0]  # tokens of the first labels
+
+    def ending(self, prefix: bytes, taken: Taken) -> bytes | None:
+        """The shortest ending that makes a label of `prefix` that is not taken."""
+        key = (prefix, taken)
+        if key not in self._endings:
+            self._endings[key] = self._find_ending(prefix, taken)
+        return self._endings[key]
+
+    def _find_ending(self, prefix: bytes, taken: Taken) -> bytes | None:
+        state = self._spelling.state(self._dfa, prefix)
+        begun = [label[len(prefix) :] for label in taken if label.startswith(prefix)]
+        if not begun:
+            return self._spelling.completion(self._dfa, state)
+        used = [ending for ending in begun if self._usable.run(ending, state)]
+        return self._words.first(state, used) if state else None
+
+    def left(self, taken: Taken) -> int:
+        """How many labels are not taken."""
+        return self._words.size - len(self._used(taken))
+
+    def tokens(self, count: int, taken: Taken) -> int:
+        """The tokens of the first `count` labels that are not taken; NEVER if there are not as
+        many."""
+        if not count:
+            return 0
+        if count == 1 and not taken:
+            ending = self._spelling.completion(self._dfa, self._dfa.start)
+            return NEVER if ending is None else self._spelling.tokens(ending)
+        used = self._used(taken)
+        if count > min(self._words.size - len(used), NEVER):
+            return NEVER
+        end = count  # the labels that come before are those that are meant, and taken ones
+        for rank, _ in used:
+            end += rank < end
+        before = used[: bisect_left(used, end, key=lambda pair: pair[0])]
+        return min(self._total(end) - sum(self._one(*pair) for pair in before), NEVER)
+
+    def _used(self, taken: Taken) -> list[tuple[int, bytes]]:
+        """The taken labels that tokens can spell byte by byte, by rank."""
+        ranks = ((self._rank(label), label) for label in taken)
+        return sorted((rank, label) for rank, label in ranks if rank is not None)
+
+    def _rank(self, label: bytes) -> int | None:
+        if label not in self._ranks:
+            known = self._usable.accepts(label)
+            self._ranks[label] = self._words.rank(label) if known else None
+        return self._ranks[label]
+
+    def _one(self, rank: int, label: bytes) -> int:
+        return self._spelling.tokens(label) if rank < _EXACT else len(label)
+
+    def _total(self, count: int) -> int:
+        """The tokens of the first `count` labels."""
+        exact = min(count, _EXACT)
+        while len(self._totals) <= exact:
+            label = self._words.nth(len(self._totals) - 1)
+            self._totals.append(self._totals[-1] + self._spelling.tokens(label))
+        if exact == count:
+            return self._totals[count]
+        longer = self._words.bytes_of_first(count) - self._words.bytes_of_first(exact)
+        return self._totals[exact] + longer

@@ -12,9 +12,9 @@ or `typing.Literal` stands for the text of one of its values, a regex for the te
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, get_args, get_origin
@@ -22,7 +22,10 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
 
-from nprdsl.grammar.json_schema import JsonSchemaError, schema_regex
+from nprdsl.grammar.json_patterns import shape_pattern
+from nprdsl.grammar.json_schema import JsonSchemaReader
+from nprdsl.grammar.json_shapes import JsonSchemaError, JsonShape, sketch
+from nprdsl.grammar.pydantic_types import pydantic_shape
 from nprdsl.regular.dfa import compile_regex
 from nprdsl.regular.syntax import RegexError
 
@@ -40,16 +43,15 @@ class FreeText:
 class TerminalType:
     """`pattern` (Python `re` syntax, `re.ASCII`) is the regex of the terminal's texts.
 
-    `convert` turns a text into its value and raises ValueError where it stands for none; `loose`
-    names the constraints that only `convert` checks, because no regex states them. `description`
-    is a phrase for prompts, such as "one of `yes`, `no`".
+    `convert` turns a text into its value and raises ValueError where it stands for none: exactly
+    where the pattern does not match. `description` is a phrase for prompts, such as "one of `yes`,
+    `no`".
     """
 
     pattern: str
     convert: Callable[[str], object]
     description: str
     free_text: bool = False
-    loose: tuple[str, ...] = ()
 
 
 class TerminalTypeError(ValueError):
@@ -120,14 +122,9 @@ def _choice(name: str, values: Mapping[Any, object]) -> TerminalType:
 
 
 def _json_schema(name: str, schema: Mapping[str, Any]) -> TerminalType:
-    made = _json(name, schema, json.loads)
-    if made.loose:
-        named = ", ".join(f"`{key}`" for key in made.loose)
-        raise TerminalTypeError(
-            f"the JSON schema of {name} has what no regex states and nothing would check: {named}",
-            "leave it out, or give a pydantic model, which checks its values",
-        )
-    return made
+    with _named(name):
+        reader = JsonSchemaReader(schema)
+        return _json(name, reader.shape, reader.convert)
 
 
 def _pydantic(name: str, spec: Any) -> TerminalType:
@@ -140,23 +137,26 @@ def _pydantic(name: str, spec: Any) -> TerminalType:
         raise refused
     try:
         adapter: TypeAdapter[object] = TypeAdapter(spec)
-        schema = adapter.json_schema()
+        core = adapter.core_schema
     except PydanticUserError as error:
         raise refused from error
-    return _json(name, schema, adapter.validate_json)
+    with _named(name):
+        return _json(name, pydantic_shape(core), adapter.validate_json)
 
 
-def _json(name: str, schema: Mapping[str, Any], convert: Callable[[str], object]) -> TerminalType:
+def _json(name: str, shape: JsonShape, convert: Callable[[str], object]) -> TerminalType:
+    pattern = shape_pattern(shape)
+    description = f"JSON on one line: {sketch(shape)}"
+    return TerminalType(pattern, _checked(name, pattern, convert), description)
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Faults of a type of JSON values, told of terminal `name`."""
     try:
-        made = schema_regex(schema)
+        yield
     except JsonSchemaError as error:
         raise TerminalTypeError(f"the type of {name}: {error.message}", error.suggestion) from None
-    return TerminalType(
-        made.pattern,
-        _checked(name, made.pattern, convert),
-        f"JSON on one line: {made.sketch}",
-        loose=made.loose,
-    )
 
 
 def _checked(name: str, pattern: str, convert: Callable[[str], object]) -> Callable[[str], object]:
@@ -164,7 +164,7 @@ def _checked(name: str, pattern: str, convert: Callable[[str], object]) -> Calla
     try:
         compile_regex(pattern)
     except RegexError as error:
-        raise TerminalTypeError(f"the regex of {name}: {error}", "correct it") from None
+        raise TerminalTypeError(f"the regex of {name}: {str(error)[:300]}", "correct it") from None
 
     def checked(text: str) -> object:
         if not compile_regex(pattern).accepts(text.encode()):

@@ -203,7 +203,7 @@ class TagMachine:
         if state.fork is not None and self.mode is ForkMode.FORKING:
             return {}
         arcs: dict[str, Arc] = {}
-        for arc in self._paths(state.cell, state.frame, ()):
+        for arc in self._paths(state.cell, state.frame):
             known = arcs.get(arc.tag)
             if known is None:
                 arcs[arc.tag] = arc
@@ -279,31 +279,33 @@ class TagMachine:
             return self.mode is ForkMode.FORKING
         return isinstance(entry, (Tag, Literal, Field, Alt, OpenFork))
 
-    def _paths(
-        self, cell: Cell | None, frame: Frame | None, trail: tuple[StructureEvent | Symbol, ...]
-    ) -> Iterator[Arc]:
+    def _paths(self, cell: Cell | None, frame: Frame | None) -> Iterator[Arc]:
         """Every way to a next tag: one arc for each, the unfolding of choices included."""
-        while cell is not None:
-            entry = cell.entry
-            if isinstance(entry, Tag):
-                yield Arc(entry.text, (trail,), cell.below, frame)
-                return
-            if isinstance(entry, Literal):
-                trail, cell = (*trail, entry), cell.below
-            elif isinstance(entry, Field):
-                symbol, frame = self._symbol(entry, frame)
-                trail, cell = (*trail, symbol), cell.below
-            elif self._waits(entry):
-                for choice in self._choices(cell):
-                    yield from self._paths(choice, frame, trail)
-                return
+        pending: list[tuple[Cell | None, Frame | None, Trail]] = [(cell, frame, ())]
+        while pending:
+            cell, frame, trail = pending.pop()
+            while cell is not None:
+                entry = cell.entry
+                if isinstance(entry, Tag):
+                    yield Arc(entry.text, (trail,), cell.below, frame)
+                    break
+                if isinstance(entry, Literal):
+                    trail, cell = (*trail, entry), cell.below
+                elif isinstance(entry, Field):
+                    symbol, frame = self._symbol(entry, frame)
+                    trail, cell = (*trail, symbol), cell.below
+                elif self._waits(entry):
+                    ways = list(self._choices(cell))
+                    pending.extend((way, frame, trail) for way in reversed(ways))
+                    break
+                else:
+                    unfolded = self._unfold(cell, frame)
+                    if unfolded is None:
+                        break
+                    cell, frame, events = unfolded
+                    trail += events
             else:
-                unfolded = self._unfold(cell, frame)
-                if unfolded is None:
-                    return
-                cell, frame, events = unfolded
-                trail += events
-        yield Arc(END, (trail,), None, frame)
+                yield Arc(END, (trail,), None, frame)
 
     def _choices(self, cell: Cell) -> Iterator[Cell | None]:
         entry, below = cell.entry, cell.below

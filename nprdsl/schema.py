@@ -15,6 +15,7 @@ from pathlib import Path
 from nprdsl.export import Export, ExportLimits, export
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, SchemaError, Span, did_you_mean
 from nprdsl.grammar.ir import Grammar
+from nprdsl.grammar.reader import is_file, read_text
 from nprdsl.grammar.resolve import read_grammar
 from nprdsl.grammar.terminal_types import TerminalType, TerminalTypeError, typed
 from nprdsl.masks.bound_schema import BoundSchema
@@ -149,10 +150,10 @@ def _declaration(name: str, file: str, source: str) -> Span:
 
 def _source(schema: str | Path) -> tuple[str, str, str]:
     path = Path(schema)
-    if path.suffix == ".lark" or path.exists():
-        if not path.is_file():
-            raise SchemaNotFoundError(f"no schema file at `{path}`")
+    if is_file(path):
         return path.stem, str(path), _read(path)
+    if path.suffix == ".lark":
+        raise SchemaNotFoundError(f"no schema file at `{path}`")
     names = shipped()
     if str(schema) not in names:
         hint = did_you_mean(str(schema), names) or f"shipped: {', '.join(names)}"
@@ -163,7 +164,7 @@ def _source(schema: str | Path) -> tuple[str, str, str]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except UnicodeDecodeError as error:
         span = Span(str(path), 1, 1, 1, 1)
         message = f"the file is not UTF-8 text (byte {error.start})"

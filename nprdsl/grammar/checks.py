@@ -28,6 +28,7 @@ from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Span, did_you
 from nprdsl.grammar.first_follow import FirstFollow, by_leaf, by_tag, is_blank
 from nprdsl.grammar.item_counts import least_items
 from nprdsl.grammar.namespaces import Linked
+from nprdsl.grammar.sizes import too_large_parts
 from nprdsl.grammar.tag_decisions import decisions
 from nprdsl.grammar.walk import (
     Bodies,
@@ -50,6 +51,7 @@ def validate(rules: Rules, grammar: ir.Grammar, linked: Linked) -> Iterator[Diag
     if grammar.start in rules:
         yield from _unused(linked, grammar.start)
     trees = bodies(rules)
+    yield from too_large_parts(rules)
     yield from _not_listed(trees)
     yield from _tag_overlaps(rules)
     yield from _patterns(grammar)

@@ -163,24 +163,32 @@ Declaration = Definition | Import | Declare | Directive
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One file, read."""
+    """One file, read. `words` counts its names, strings and signs."""
 
     file: str
     text: str
     declarations: tuple[Declaration, ...]
+    words: int = 0
+
+
+def parts_of(expression: Expression) -> tuple[Expression, ...]:
+    """What stands directly inside `expression`; of a use of a template, nothing."""
+    match expression:
+        case Expansion(items=parts) | Alternatives(options=parts) | Construct(arguments=parts):
+            return parts
+        case Repetition():
+            return (expression.node,)
+        case _:
+            return ()
 
 
 def inside(expression: Expression) -> Iterator[Expression]:
     """`expression` and all inside it, in the order of the text; uses of templates not entered."""
-    yield expression
-    match expression:
-        case Expansion(items=parts) | Alternatives(options=parts) | Construct(arguments=parts):
-            for part in parts:
-                yield from inside(part)
-        case Repetition():
-            yield from inside(expression.node)
-        case _:
-            pass
+    pending = [expression]
+    while pending:
+        expression = pending.pop()
+        yield expression
+        pending.extend(reversed(parts_of(expression)))
 
 
 def is_terminal_name(name: str) -> bool:

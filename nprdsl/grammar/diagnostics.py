@@ -10,6 +10,9 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
+_COMPARED: Final = 1_000  # names that a misspelt one is compared with
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class DiagnosticCode(StrEnum):
 
     SYNTAX = "syntax"
     UNSUPPORTED = "unsupported"
+    TOO_LARGE = "too-large"
     IMPORT_NOT_FOUND = "import-not-found"
     NO_START = "no-start"
     DUPLICATE_NAME = "duplicate-name"
@@ -88,5 +92,6 @@ def summary(diagnostic: Diagnostic) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``did you mean `x`?`` for the nearest known name, or an empty string."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    likely = [other for other in known if abs(len(other) - len(name)) <= 1 + len(name) // 2]
+    near = difflib.get_close_matches(name, likely[:_COMPARED], n=1, cutoff=0.5)
     return f"did you mean `{near[0]}`?" if near else ""

@@ -8,9 +8,11 @@ diagnostic says that it is not.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from nprdsl.grammar import load_limits
 from nprdsl.grammar.declarations import (
     Alternatives,
     Construct,
@@ -24,8 +26,10 @@ from nprdsl.grammar.declarations import (
     TemplateUse,
     inside,
     is_terminal_name,
+    parts_of,
 )
 from nprdsl.grammar.diagnostics import DiagnosticCode, Span, did_you_mean
+from nprdsl.grammar.load_limits import too_large
 from nprdsl.grammar.namespaces import Linked, Namespace, Namespaces, Referent
 
 _PARAMETERS: Mapping[str, tuple[str, ...]] = {
@@ -38,36 +42,56 @@ _PARAMETERS: Mapping[str, tuple[str, ...]] = {
 Arguments = Mapping[str, Expression]  # of the template that is being applied, by parameter
 
 
-def link(source: SourceFile) -> Linked:
-    """Link the schema `source`; faults are collected in the result."""
-    return _Linker(source).run()
+_LESS = "write repetitions as `x~2..5`, and what occurs several times as a rule, not as a template"
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """Of an expanded expression: how many parts it has, and how deep they stand; kept with it, so
+    that its id is its own."""
+
+    expression: Expression
+    parts: int
+    depth: int
+
+
+def link(source: SourceFile, imports: Mapping[str, str] | None = None) -> Linked:
+    """Link the schema `source`; faults are collected in the result. `imports` are the texts of the
+    files beside it, by their paths from there; None where they are on disk."""
+    return _Linker(source, imports).run()
 
 
 class _Linker:
-    def __init__(self, source: SourceFile) -> None:
+    def __init__(self, source: SourceFile, imports: Mapping[str, str] | None) -> None:
         self.result = Linked()
         self.names: dict[tuple[str, str], str] = {}  # (file, name there) -> unique name
-        self.queue: list[tuple[Namespace, Definition]] = []
+        self.taken: set[str] = set()  # unique names
+        self.queue: deque[tuple[Namespace, Definition]] = deque()
         self.applied: list[tuple[str, str]] = []  # templates that are being applied
-        self.namespaces = Namespaces(source, self.result)
+        self.depth = 0  # of the expression that is being expanded
+        self.sizes: dict[int, _Size] = {}  # by the id of an expanded expression
+        self.parts = 0  # of all bodies
+        self.namespaces = Namespaces(source, self.result, imports)
 
     def run(self) -> Linked:
         main = self.namespaces.main
         for name, imported in main.imports.items():
             referent = self.namespaces.imported(main, imported)
             if isinstance(referent, Referent):
-                self.names.setdefault(_key(referent), name)
+                self.taken.add(self.names.setdefault(_key(referent), name))
         for definition in main.definitions.values():
             if not definition.parameters or is_terminal_name(definition.name):
                 self._enqueue(Referent(main, definition))
         while self.queue:
-            self._link(*self.queue.pop(0))
+            self._link(*self.queue.popleft())
         return self.result
 
     def _enqueue(self, referent: Referent) -> str:
         """The unique name of a definition, whose body is linked later."""
         namespace, definition = referent.namespace, referent.definition
-        name = self.names.setdefault(_key(referent), self._unique(namespace, definition.name))
+        name = self.names.get(_key(referent)) or self._unique(namespace, definition.name)
+        self.names[_key(referent)] = name
+        self.taken.add(name)
         table = self._table(name)
         if name not in table:
             table[name] = replace(definition, name=name)
@@ -84,7 +108,7 @@ class _Linker:
         glue = "_" if name.startswith("_") else ""
         stem = namespace.stem.upper() if is_terminal_name(name) else namespace.stem.lower()
         unique = f"{glue}{stem}__{name.removeprefix('_')}"
-        while unique in self.names.values():
+        while unique in self.taken:
             unique += "_"
         return unique
 
@@ -104,8 +128,38 @@ class _Linker:
             return
         body = self._expand(definition.body, namespace, {}, in_terminal=is_terminal_name(name))
         self._table(name)[name] = replace(definition, name=name, body=body)
+        self.parts += self.sizes[id(body)].parts
+        if self.parts > load_limits.PARTS:
+            what = f"the rules have {self.parts:,} parts"
+            self.result.add(too_large(definition.span, what, load_limits.PARTS, _LESS))
 
     def _expand(
+        self, node: Expression, namespace: Namespace, arguments: Arguments, *, in_terminal: bool
+    ) -> Expression:
+        """`node` with names made unique and templates applied, of a size that is allowed."""
+        self.depth += 1
+        if self.depth > load_limits.DEPTH:
+            self._too_deep(node.span, self.depth)
+        expanded = self._expanded(node, namespace, arguments, in_terminal=in_terminal)
+        self.depth -= 1
+        if id(expanded) not in self.sizes:
+            inner = [self.sizes[id(part)] for part in parts_of(expanded)]
+            parts = 1 + sum(size.parts for size in inner)
+            depth = 1 + max((size.depth for size in inner), default=0)
+            self.sizes[id(expanded)] = _Size(expanded, parts, depth)
+            if depth > load_limits.DEPTH:
+                self._too_deep(node.span, depth)
+            if parts > load_limits.PARTS:
+                what = f"this has {parts:,} parts, templates expanded"
+                self.result.add(too_large(node.span, what, load_limits.PARTS, _LESS))
+        return expanded
+
+    def _too_deep(self, span: Span, depth: int) -> None:
+        what = f"parts stand {depth} deep inside one another, templates expanded"
+        way = "give what stands inside a rule of its own"
+        self.result.add(too_large(span, what, load_limits.DEPTH, way))
+
+    def _expanded(
         self, node: Expression, namespace: Namespace, arguments: Arguments, *, in_terminal: bool
     ) -> Expression:
         def inner(*parts: Expression) -> tuple[Expression, ...]:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
+from nprdsl.grammar import load_limits
 from nprdsl.grammar.declarations import (
     ConstructKind,
     Declare,
@@ -23,7 +24,8 @@ from nprdsl.grammar.declarations import (
     is_terminal_name,
 )
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, SchemaError, Span, did_you_mean
-from nprdsl.grammar.reader import read
+from nprdsl.grammar.load_limits import too_large
+from nprdsl.grammar.reader import is_file, read, read_text
 
 _OWN_NAME = "define the rule under a name of its own"
 _REFUSED_DIRECTIVES = {
@@ -55,7 +57,18 @@ class Linked:
         related: tuple[tuple[Span, str], ...] = (),
     ) -> None:
         """A template that is expanded twice reports its faults once."""
-        self.diagnostics[Diagnostic(code, span, message, suggestion, related)] = None
+        self.add(Diagnostic(code, span, message, suggestion, related))
+
+    def add(self, fault: Diagnostic) -> None:
+        """Add a fault. Raises SchemaError where there are enough of them."""
+        self.diagnostics[fault] = None
+        if len(self.diagnostics) >= load_limits.FAULTS or fault.code is DiagnosticCode.TOO_LARGE:
+            self.refuse()
+
+    def refuse(self) -> None:
+        """Raises SchemaError if there are faults."""
+        if self.diagnostics:
+            raise SchemaError(self.diagnostics, self.sources[0].text)
 
     def unsupported(self, span: Span, message: str, suggestion: str) -> None:
         """Report what Lark allows and a schema does not."""
@@ -87,14 +100,20 @@ class Referent:
 
 
 class Namespaces:
-    """All files that are open, by path; `main` is the schema itself."""
+    """All files that are open, by path, None for one that cannot be read; `main` is the schema
+    itself. `imports` are texts of files by their paths from there, in place of files on disk."""
 
-    def __init__(self, source: SourceFile, result: Linked) -> None:
+    def __init__(
+        self, source: SourceFile, result: Linked, imports: Mapping[str, str] | None
+    ) -> None:
         self.result = result
-        self.by_file: dict[str, Namespace] = {}
+        self.imports = imports
+        self.by_file: dict[str, Namespace | None] = {}
+        self.words = source.words  # of all files
         self.main = self._namespace(source, stem="")
 
     def _namespace(self, source: SourceFile, *, stem: str) -> Namespace:
+        self.result.sources.append(source)
         names: dict[str, Definition | Declare | Import] = {}
         for declaration in source.declarations:
             if isinstance(declaration, Directive):
@@ -115,8 +134,7 @@ class Namespaces:
             {n: d.span for n, d in names.items() if isinstance(d, Declare)},
             {n: d for n, d in names.items() if isinstance(d, Import)},
         )
-        self.by_file[source.file] = namespace
-        self.result.sources.append(source)
+        self.by_file[str(Path(source.file))] = namespace
         if not stem:
             self.result.declared.update(namespace.declared)
         return namespace
@@ -141,14 +159,15 @@ class Namespaces:
         folders = [Path(namespace.source.file).parent, _package_folder("nprdsl.grammars")]
         if not imported.relative:
             folders.append(_package_folder("lark.grammars"))
-        files = [folder / path for folder in folders]
-        for file in files:
+        for file in (folder / path for folder in folders):
             if str(file) in self.by_file:
                 return self.by_file[str(file)]
-            if file.is_file():
-                return self._load(file, imported)
-        near = {f.stem for p in files if p.parent.is_dir() for f in p.parent.glob("*.lark")}
-        hint = did_you_mean(path.stem, sorted(near | {"parallel", "common"}))
+            if self._exists(file):
+                self.by_file[str(file)] = None  # until it is read
+                self.by_file[str(file)] = self._load(file, imported)
+                return self.by_file[str(file)]
+        known = {stem for folder in folders for stem in self._stems((folder / path).parent)}
+        hint = did_you_mean(path.stem, sorted(known | {"parallel", "common"}))
         self.result.report(
             DiagnosticCode.IMPORT_NOT_FOUND,
             imported.span,
@@ -157,50 +176,101 @@ class Namespaces:
         )
         return None
 
+    def _is_given(self, file: Path) -> bool:
+        """Whether the file is one of those that came with the schema's text, not one on disk."""
+        return self.imports is not None and not file.is_absolute()
+
+    def _exists(self, file: Path) -> bool:
+        if self._is_given(file):
+            return file.as_posix() in (self.imports or {})
+        return is_file(file)
+
+    def _stems(self, folder: Path) -> list[str]:
+        """The names of the schemas in a folder."""
+        if self._is_given(folder):
+            return [p.stem for p in map(Path, self.imports or {}) if p.parent == folder]
+        try:
+            return [file.stem for file in folder.glob("*.lark")]
+        except OSError:
+            return []
+
+    def _text(self, file: Path) -> str:
+        if self._is_given(file):
+            return (self.imports or {})[file.as_posix()]
+        return read_text(file)
+
     def _load(self, file: Path, imported: Import) -> Namespace | None:
         try:
-            source = read(file.read_text(encoding="utf-8"), str(file))
+            source = read(self._text(file), str(file))
         except SchemaError as error:
-            self.result.diagnostics.update(dict.fromkeys(error.diagnostics))
+            for fault in error.diagnostics:
+                self.result.add(fault)
             return None
         except (OSError, UnicodeDecodeError) as error:
-            message = f"`{file.name}` cannot be read: {error}"
-            self.result.report(DiagnosticCode.IMPORT_NOT_FOUND, imported.span, message)
+            what = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            message = f"`{file.name}` cannot be read: {what}"
+            way = "an imported file is a schema, as UTF-8 text"
+            self.result.report(DiagnosticCode.IMPORT_NOT_FOUND, imported.span, message, way)
             return None
+        self.words += source.words
+        if self.words > load_limits.WORDS:
+            what = f"the schema and its imports have {self.words:,} names, strings and signs"
+            self.result.add(too_large(imported.span, what, load_limits.WORDS, "import less"))
         return self._namespace(source, stem=file.stem)
 
     def find(self, namespace: Namespace, name: str) -> Referent | ConstructKind | Span | None:
         """What `name` stands for in `namespace`; a `Span` is the place of a `%declare`."""
         if namespace is self.main:
             self.result.used.add(name)
+        if name in namespace.imports:
+            return self.imported(namespace, namespace.imports[name])
+        return self._own(namespace, name)
+
+    def _own(self, namespace: Namespace, name: str) -> Referent | Span | None:
         if name in namespace.definitions:
             return Referent(namespace, namespace.definitions[name])
         if name in namespace.declared:
             self.result.declared.setdefault(name, namespace.declared[name])
             return namespace.declared[name]
-        if name in namespace.imports:
-            return self.imported(namespace, namespace.imports[name])
         return None
 
     def imported(
         self, namespace: Namespace, imported: Import
     ) -> Referent | ConstructKind | Span | None:
         """What an import of `namespace` stands for; None after a diagnostic."""
-        if imported.path[-1:] == ("parallel",) and imported.name in set(ConstructKind):
-            return ConstructKind(imported.name)
-        opened = self._open(namespace, imported)
-        if opened is None:
-            return None
-        referent = self.find(opened, imported.name)
-        if referent is None:
-            terminal = is_terminal_name(imported.name)
-            known = opened.known(terminal=terminal)
-            code = DiagnosticCode.UNDEFINED_TERMINAL if terminal else DiagnosticCode.UNDEFINED_RULE
-            file = Path(opened.source.file).name
-            message = f"`{file}` has no `{imported.name}`"
-            way = did_you_mean(imported.name, known) or f"`{file}` has " + ", ".join(known)
-            self.result.report(code, imported.span, message, way)
-        return referent
+        first, name, entered = imported, imported.name, set[Import]()
+        while imported not in entered:
+            entered.add(imported)
+            name = imported.name
+            if imported.path[-1:] == ("parallel",) and name in set(ConstructKind):
+                return ConstructKind(name)
+            opened = self._open(namespace, imported)
+            if opened is None:
+                return None
+            if opened is self.main:
+                self.result.used.add(name)
+            if name not in opened.imports:
+                found = self._own(opened, name)
+                if found is None:
+                    self._missing(opened, imported)
+                return found
+            namespace, imported = opened, opened.imports[name]
+        self.result.report(
+            DiagnosticCode.IMPORT_NOT_FOUND,
+            first.span,
+            f"`{first.name}` is imported in a circle: no file defines it",
+            f"define `{name}` in one of the files, or import it from the file that does",
+        )
+        return None
+
+    def _missing(self, opened: Namespace, imported: Import) -> None:
+        terminal = is_terminal_name(imported.name)
+        known = opened.known(terminal=terminal)
+        code = DiagnosticCode.UNDEFINED_TERMINAL if terminal else DiagnosticCode.UNDEFINED_RULE
+        file = Path(opened.source.file).name
+        message = f"`{file}` has no `{imported.name}`"
+        way = did_you_mean(imported.name, known) or f"`{file}` has " + ", ".join(known)
+        self.result.report(code, imported.span, message, way)
 
 
 @lru_cache(maxsize=4)

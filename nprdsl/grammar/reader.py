@@ -9,14 +9,18 @@ errors are put into the words of a schema's author.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, lru_cache
 from importlib import resources
 from itertools import pairwise
+from pathlib import Path
 
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
 
+from nprdsl.grammar import load_limits
 from nprdsl.grammar.declarations import (
     Alternatives,
     CharacterRange,
@@ -35,28 +39,115 @@ from nprdsl.grammar.declarations import (
     TemplateUse,
 )
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, SchemaError, Span
+from nprdsl.grammar.load_limits import WAY_OUT_OF_WORDS, too_large
 
-# What plain Lark reads and its published grammar lacks.
+# What plain Lark reads and its published grammar lacks, and line ends found in linear time.
 _ADDITIONS = r"""
 %extend statement: "%extend" (rule | token) -> extend
                  | "%override" token -> override_rule
 %override RULE: /(!\??|\?!?)?_?[a-z][_a-z0-9]*/
 _CONTINUED: /\\[ ]*\r?\n/
+%override _NL: /\r?\n\s*/
+%override _VBAR: /(\r?\n\s*)?\|/
 %ignore _CONTINUED
 """
 _DECLARATION = re.compile(r"^(?:[?!]*_*[A-Za-z][\w]*[ \t]*[.{:=]|%)", re.M)
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.S)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
+_DIGITS = 18  # of a number
 _CONTROL = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", '"': '"', "\\": "\\"}
 
 
-@lru_cache(maxsize=64)
-def read(text: str, file: str) -> SourceFile:
-    """Read a schema's text. Raises `SchemaError` with every fault of syntax."""
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a path that the machine cannot have names none."""
     try:
-        return SourceFile(file, text, _TreeReader(file).declarations(_parser().parse(text)))
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def read_text(path: Path) -> str:
+    """The text of a schema file, not much more of it than `read` takes. Raises OSError and
+    UnicodeDecodeError."""
+    with path.open(encoding="utf-8") as file:
+        return file.read(load_limits.CHARACTERS + 2)  # a byte order mark, and one too many
+
+
+@lru_cache(maxsize=16)
+def read(text: str, file: str) -> SourceFile:
+    """Read a schema's text; a byte order mark is skipped. Raises `SchemaError` with the faults of
+    syntax."""
+    text = text.removeprefix("\ufeff")
+    if (fault := _unreadable(text, file)) is not None:
+        raise SchemaError([fault], text)
+    try:
+        reading = _Reading(file)
+        tree = reading.tree(text)
     except UnexpectedInput as error:
         faults = _faults(text, file) or [_syntax_error(error, text, file)]
         raise SchemaError(faults, text) from None
+    reader = _TreeReader(file)
+    declarations = reader.declarations(tree)
+    if reader.faults:
+        raise SchemaError(reader.faults, text)
+    return SourceFile(file, text, declarations, reading.words)
+
+
+def _unreadable(text: str, file: str) -> Diagnostic | None:
+    """The fault of a text that is not looked into."""
+    if len(text) > load_limits.CHARACTERS:
+        message = f"the text has more than the {load_limits.CHARACTERS:,} characters that are read"
+        way = "leave out what is not grammar, such as data"
+        return Diagnostic(DiagnosticCode.TOO_LARGE, Span(file, 1, 1, 1, 1), message, way)
+    if text.isascii() or (bad := _SURROGATE.search(text)) is None:
+        return None
+    line = text.count("\n", 0, bad.start()) + 1
+    column = bad.start() - text.rfind("\n", 0, bad.start())
+    span = Span(file, line, column, line, column + 1)
+    message = f"U+{ord(bad[0]):04X} is half of a character"
+    return Diagnostic(DiagnosticCode.SYNTAX, span, message, "write the whole character")
+
+
+class _Reading:
+    """Lark's parser at work on a text: it is stopped where the text passes a limit."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.words = 0
+
+    def tree(self, text: str) -> Tree[Token]:
+        """Raises UnexpectedInput, and SchemaError at a limit."""
+        parser, brackets, token = _parser().parse_interactive(text), 0, None
+        for token in parser.iter_parse():
+            self.words += 1
+            if len(token) == 1:
+                brackets += (token in _OPENING) - (token in _CLOSING)
+            fault = self._fault(token, brackets)
+            if fault is not None:
+                raise SchemaError([fault], text)
+        tree: Tree[Token] = parser.feed_eof(token)  # type: ignore[no-untyped-call]
+        return tree
+
+    def _fault(self, token: Token, brackets: int) -> Diagnostic | None:
+        span = _token_span(token, self.file)
+        if len(token) > load_limits.NAME_LENGTH and token.type in ("RULE", "TOKEN"):
+            what = f"this name has {len(token):,} characters"
+            return too_large(span, what, load_limits.NAME_LENGTH, "choose a shorter one")
+        if len(token) > load_limits.WORD_LENGTH and token.type != "_NL":
+            kind = "string" if token[0] == '"' else "regex"
+            what = f"this {kind} has {len(token):,} characters"
+            return too_large(span, what, load_limits.WORD_LENGTH, "cut it into several")
+        if token.type == "NUMBER" and len(token) > _DIGITS:
+            return too_large(span, f"this number has {len(token):,} digits", _DIGITS, "lower it")
+        if brackets > load_limits.BRACKETS:
+            way = "give what stands inside a rule of its own"
+            what = f"{brackets} brackets stand inside one another"
+            return too_large(span, what, load_limits.BRACKETS, way)
+        if self.words > load_limits.WORDS:
+            what = f"the schema has {self.words:,} names, strings and signs"
+            return too_large(span, what, load_limits.WORDS, WAY_OUT_OF_WORDS)
+        return None
 
 
 @cache
@@ -70,13 +161,21 @@ def _parser() -> Lark:
 def _faults(text: str, file: str) -> list[Diagnostic]:
     """Read each declaration alone, so that one fault does not hide the next."""
     starts = [m.start() for m in _DECLARATION.finditer(text)]
-    faults = []
+    faults: list[Diagnostic] = []
+    reading, line, counted = _Reading(file), 0, 0
     for start, end in pairwise([*starts, len(text)]):
-        padding = "\n" * text.count("\n", 0, start)
+        line, counted = line + text.count("\n", counted, start), start
         try:
-            _parser().parse(padding + text[start:end])
+            reading.tree(text[start:end])
         except UnexpectedInput as error:
-            faults.append(_syntax_error(error, text, file))
+            fault = _syntax_error(error, text[start:end], file)
+            at = fault.span
+            span = replace(at, line=line + at.line, end_line=line + at.end_line)
+            faults.append(replace(fault, span=span))
+        except SchemaError:
+            break  # the text is too large as well
+        if len(faults) == load_limits.FAULTS:
+            break
     return faults
 
 
@@ -85,6 +184,7 @@ class _TreeReader:
 
     def __init__(self, file: str) -> None:
         self.file = file
+        self.faults: list[Diagnostic] = []
         self.expressions: dict[str, Callable[[Tree[Token]], Expression]] = {
             "name": self._name,
             "literal": self._literal,
@@ -119,7 +219,7 @@ class _TreeReader:
         priority = next((t for t in _trees(tree) if t.data == "priority"), None)
         body = rest[-1]
         assert isinstance(body, Tree)
-        span = self._token_span(name)
+        span = _token_span(name, self.file)
         expression = Expansion((), span) if body.meta.empty else self._expression(body)
         return Definition(
             str(name).lstrip("?!"),
@@ -155,13 +255,35 @@ class _TreeReader:
     def _literal(self, tree: Tree[Token]) -> Expression:
         text, span = str(tree.children[0]), self._span(tree)
         if text[0] == '"':
-            return StringLiteral(_unquote(text), text[-1] == "i", span)
+            return StringLiteral(self._unquote(text, span), text[-1] == "i", span)
         end = text.rindex("/")
         return RegexLiteral(_regex_text(text[1:end]), text[end + 1 :], span)
 
     def _range(self, tree: Tree[Token]) -> Expression:
-        low, high = (_unquote(str(t)) for t in tree.children)
-        return CharacterRange(low, high, self._span(tree))
+        span = self._span(tree)
+        low, high = (self._unquote(str(t), span) for t in tree.children)
+        if len(low) != 1 or len(high) != 1 or low > high:
+            message = f"the range `{low}` to `{high}` is not one of characters in their order"
+            self._refuse(span, message, 'write it from one character to a later one: `"a".."z"`')
+        return CharacterRange(low, high, span)
+
+    def _unquote(self, text: str, span: Span) -> str:
+        """The value of a string as Lark reads it: an unknown escape keeps its backslash."""
+
+        def value(match: re.Match[str]) -> str:
+            code = match[1]
+            if code[0] not in "xuU" or len(code) == 1:
+                return _CONTROL.get(code, match[0])
+            number = int(code[1:], 16)
+            if number > sys.maxunicode or 0xD800 <= number < 0xE000:
+                self._refuse(span, f"`{match[0]}` is no character", "write the character itself")
+                return ""
+            return chr(number)
+
+        return _ESCAPE.sub(value, text[1 : text.rindex('"')])
+
+    def _refuse(self, span: Span, message: str, way: str) -> None:
+        self.faults.append(Diagnostic(DiagnosticCode.SYNTAX, span, message, way))
 
     def _template(self, tree: Tree[Token]) -> Expression:
         name, *arguments = _trees(tree)
@@ -175,6 +297,9 @@ class _TreeReader:
         node, *marks = tree.children
         assert all(isinstance(m, Token) for m in marks)
         low, high = _bounds([str(m) for m in marks])
+        if low < 0 or (high is not None and high < max(low, 1)):
+            message = f"nothing can be repeated {low} to {high} times"
+            self._refuse(self._span(tree), message, "count up, to 1 at least: `x~2`, `x~2..5`")
         return Repetition(self._expression(node), low, high, self._span(tree))
 
     def _sequence(self, tree: Tree[Token]) -> Expression:
@@ -195,9 +320,10 @@ class _TreeReader:
             return Span(self.file, 1, 1, 1, 1)
         return Span(self.file, m.line, m.column, m.end_line, m.end_column)
 
-    def _token_span(self, token: Token) -> Span:
-        line, column = token.line or 1, token.column or 1
-        return Span(self.file, line, column, token.end_line or line, token.end_column or column)
+
+def _token_span(token: Token, file: str) -> Span:
+    line, column = token.line or 1, token.column or 1
+    return Span(file, line, column, token.end_line or line, token.end_column or column)
 
 
 def _trees(tree: Tree[Token]) -> list[Tree[Token]]:
@@ -209,18 +335,6 @@ def _bounds(marks: list[str]) -> tuple[int, int | None]:
     if marks[0] in signs:
         return signs[marks[0]]
     return int(marks[0]), int(marks[-1])
-
-
-def _unquote(text: str) -> str:
-    """The value of a string as Lark reads it: an unknown escape keeps its backslash."""
-
-    def value(match: re.Match[str]) -> str:
-        code = match[1]
-        if code[0] in "xuU" and len(code) > 1:
-            return chr(int(code[1:], 16))
-        return _CONTROL.get(code, match[0])
-
-    return _ESCAPE.sub(value, text[1 : text.rindex('"')])
 
 
 def _regex_text(text: str) -> str:
@@ -239,7 +353,7 @@ def _syntax_error(error: UnexpectedInput, text: str, file: str) -> Diagnostic:
     if isinstance(error, UnexpectedToken) and error.token.type not in ("$END", "_NL"):
         what, width = f"`{error.token}`", max(1, len(error.token))
     elif isinstance(error, UnexpectedCharacters):
-        what = f"`{error.char}`"
+        what = f"`{error.char}`" if error.char.isprintable() else f"U+{ord(error.char):04X}"
     ends = isinstance(error, UnexpectedEOF) or what == "the text"
     if ends:
         line, column = _last_place(lines, error)

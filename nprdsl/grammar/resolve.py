@@ -15,7 +15,7 @@ from pathlib import Path
 from nprdsl.grammar import declarations, ir
 from nprdsl.grammar.checks import validate
 from nprdsl.grammar.declarations import Construct, ConstructKind, Expression, NameUse
-from nprdsl.grammar.diagnostics import DiagnosticCode, SchemaError, Span, did_you_mean
+from nprdsl.grammar.diagnostics import DiagnosticCode, Span, did_you_mean
 from nprdsl.grammar.linking import link
 from nprdsl.grammar.namespaces import Linked
 from nprdsl.grammar.reader import read
@@ -47,22 +47,26 @@ _UNPAIRED = {
 
 
 def read_grammar(
-    source: str, *, file: str, name: str, types: Mapping[str, TerminalType]
+    source: str,
+    *,
+    file: str,
+    name: str,
+    types: Mapping[str, TerminalType],
+    imports: Mapping[str, str] | None = None,
 ) -> ir.Grammar:
     """Read, link, resolve and validate a schema. Raises `SchemaError` with every diagnostic.
 
-    `file` is the path of the schema (imports are searched beside it), `types` the types of declared
-    terminals by name.
+    `file` is the path of the schema, `types` the types of declared terminals by name. Imports are
+    searched beside the schema; or, where they are given, in `imports`: texts by relative path.
     """
-    linked = link(read(source, file))
+    linked = link(read(source, file), imports)
     terminals = Terminals(linked, types)
     terminals.check_types()
     rules = _Resolver(linked, terminals, types).rules()
     grammar = _grammar(rules, linked, terminals, types, file=file, name=name)
-    for diagnostic in validate(rules, grammar, linked):
-        linked.diagnostics[diagnostic] = None
-    if linked.diagnostics:
-        raise SchemaError(linked.diagnostics, source)
+    for fault in validate(rules, grammar, linked):
+        linked.add(fault)
+    linked.refuse()
     return grammar
 
 

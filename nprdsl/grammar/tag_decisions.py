@@ -228,7 +228,7 @@ def _forks(rules: Rules, ends: _OpenEnds) -> Iterator[Diagnostic]:
     for before, fork in _BeforeForks(rules, ends).pairs:
         yield Diagnostic(
             DiagnosticCode.UNDECIDED_END,
-            before.span,
+            ends.place(before).span,
             "the branches begin behind this, and it is not a tag that says so",
             "put a tag before the fork; glue belongs into the branch",
             ((fork.span, "this fork must stand behind a tag"),),
@@ -290,7 +290,8 @@ def _ends(rules: Rules, ends: _OpenEnds) -> Iterator[Diagnostic]:
         if not isinstance(node, (MapNode, ForkNode)):
             continue
         for what, part in _closed_parts(node, rules):
-            last = ends.of(part)
+            end = ends.of(part)
+            last = None if end is None else ends.place(end)
             if last is not None and (what, last) not in seen:
                 seen.add((what, last))
                 yield _undecided_end(what, last, node)
@@ -323,11 +324,16 @@ class _OpenEnds:
         self._open = settled(bodies(rules), None, _any_open_end)
 
     def of(self, node: Node) -> Node | None:
-        """The last part of `node` if it is no tag, or more may follow it; None if all is well."""
-        end, entered = _open_end(node, self._open), set[str]()
+        """The last part of `node` if it is no tag, or more may follow it; None if all is well. A
+        rule stands for its own end, which `place` finds."""
+        return _open_end(node, self._open)
+
+    def place(self, end: Node) -> Node:
+        """The part behind the rules that `end` stands for."""
+        entered = set[str]()
         while isinstance(end, Ref) and end.rule not in entered:
             entered.add(end.rule)
-            end = _open_end(self._rules[end.rule].node, self._open)
+            end = self.of(self._rules[end.rule].node) or end
         return end
 
 

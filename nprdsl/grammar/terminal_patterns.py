@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from nprdsl.grammar import load_limits
 from nprdsl.grammar.declarations import (
     Alternatives,
     CharacterRange,
@@ -26,6 +27,7 @@ from nprdsl.grammar.declarations import (
 )
 from nprdsl.grammar.diagnostics import DiagnosticCode, Span, did_you_mean
 from nprdsl.grammar.ir import Terminal, TerminalKind
+from nprdsl.grammar.load_limits import too_large
 from nprdsl.grammar.namespaces import Linked
 from nprdsl.grammar.terminal_types import TerminalType
 from nprdsl.regular.syntax import quantifier
@@ -67,7 +69,6 @@ class Terminals:
         self.types = types
         self.made: dict[str, Terminal] = {}
         self._patterns: dict[str, str] = {}
-        self._active: list[str] = []
         self._anonymous: dict[str, Terminal] = {}
 
     def named(self, use: NameUse) -> Terminal:
@@ -141,17 +142,42 @@ class Terminals:
         return Terminal(use.name, TerminalKind.GLUE, span, "[ \\t\\n\\r\\f\\v]*", literal)
 
     def _definition_pattern(self, definition: Definition) -> str:
-        name = definition.name
-        if name in self._active:
-            message = f"the terminal `{name}` uses itself"
-            way = "make it a rule, or a regex with repetition"
-            self.linked.unsupported(definition.span, message, way)
-            return ""
-        if name not in self._patterns:
-            self._active.append(name)
-            self._patterns[name] = self.pattern(definition.body)
-            self._active.pop()
-        return self._patterns[name]
+        """The pattern of a definition; those of the terminals that it uses are made before it."""
+        pending, active = [definition], list[str]()
+        while pending:
+            current = pending[-1]
+            if current.name in self._patterns:
+                pending.pop()
+            elif active[-1:] == [current.name]:
+                active.pop()
+                self._patterns[current.name] = self._bounded(current)
+            else:
+                active.append(current.name)
+                pending += self._used_unmade(current, active)
+        return self._patterns[definition.name]
+
+    def _used_unmade(self, definition: Definition, active: list[str]) -> list[Definition]:
+        unmade = []
+        for part in inside(definition.body):
+            used = self.linked.terminals.get(part.name) if isinstance(part, NameUse) else None
+            if used is None or used.name in self._patterns:
+                continue
+            if used.name in active:
+                message = f"the terminal `{used.name}` uses itself"
+                way = "make it a rule, or a regex with repetition"
+                self.linked.unsupported(used.span, message, way)
+                self._patterns[used.name] = ""
+            else:
+                unmade.append(used)
+        return unmade
+
+    def _bounded(self, definition: Definition) -> str:
+        pattern = self.pattern(definition.body)
+        if len(pattern) > load_limits.PATTERN_LENGTH:
+            what = f"the regex of `{definition.name}` has {len(pattern):,} characters"
+            way = "use fewer terminals inside it; many fixed values are better typed at load"
+            self.linked.add(too_large(definition.span, what, load_limits.PATTERN_LENGTH, way))
+        return pattern
 
     def pattern(self, node: Expression) -> str:
         """One regular expression for `node`."""
@@ -185,7 +211,7 @@ class Terminals:
     def _used(self, use: NameUse) -> str:
         definition = self.linked.terminals.get(use.name)
         if definition is not None:
-            return self._definition_pattern(definition)
+            return self._patterns[definition.name]
         if use.name in self.types and not self.types[use.name].free_text:
             return self.types[use.name].pattern
         if use.name in self.linked.declared:

@@ -24,7 +24,6 @@ import importlib.resources
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
@@ -133,13 +132,9 @@ class SchemaForm(_WireModel):
         """The schema. Raises SchemaError, TerminalTypeError or SchemaNotFoundError."""
         types = {name: form.type(name) for name, form in self.terminals.items()}
         source = self.source or _shipped(self.name)
-        with TemporaryDirectory() as folder:
-            for name, text in self.imports.items():
-                path = Path(folder, name)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text, encoding="utf-8")
-            file = str(Path(folder, f"{self.name}.lark"))
-            return Schema(read_grammar(source, file=file, name=self.name, types=types))
+        file = f"{self.name}.lark"
+        imports = {PurePosixPath(name).as_posix(): text for name, text in self.imports.items()}
+        return Schema(read_grammar(source, file=file, name=self.name, types=types, imports=imports))
 
 
 def _shipped(name: str) -> str:

@@ -1,0 +1,53 @@
+"""Tags that are too long, and fields of too many parts: what would make automata too large.
+
+A field is what stands between two tags, and an automaton holds all of its parts, repetitions
+counted out. So `"1"~1000000000` is refused, while `("<a>" TEXT "</a>")~1000000000`, which is a
+number in a state, is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from nprdsl.grammar import load_limits
+from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode
+from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Tag
+from nprdsl.grammar.load_limits import too_large
+from nprdsl.grammar.walk import Rules, all_nodes, bodies, children, settled
+
+_TAGGED = load_limits.FIELD_PARTS + 2  # in place of a number: a tag may stand inside
+
+
+def too_large_parts(rules: Rules) -> Iterator[Diagnostic]:
+    """Every tag and every field of `rules` that passes a limit."""
+    for node in all_nodes(rules):
+        if isinstance(node, Tag) and len(node.text) > load_limits.TAG_LENGTH:
+            what = f"this tag has {len(node.text):,} characters"
+            way = "choose a shorter tag; what may differ in it is a field"
+            yield too_large(node.span, what, load_limits.TAG_LENGTH, way)
+    counts = settled(bodies(rules), 0, _parts)
+    for node in all_nodes(rules):
+        if not isinstance(node, Ref) and _parts(node, counts) == load_limits.FIELD_PARTS + 1:
+            message = f"more than {load_limits.FIELD_PARTS:,} parts stand here without a tag"
+            way = "lower the count, put tags between the parts, or write them as one terminal"
+            yield Diagnostic(DiagnosticCode.TOO_LARGE, node.span, message, way)
+            return
+
+
+def _parts(node: Node, counts: Mapping[str, int]) -> int:
+    """The most literals and terminals that `node` is written with, one more than allowed where
+    there are too many; `_TAGGED` where tags may stand in it."""
+    match node:
+        case Tag():
+            return _TAGGED
+        case Literal() | Field():
+            return 1
+        case Ref():
+            return counts.get(node.rule, 0)
+    inner = [_parts(part, counts) for part in children(node)]
+    if _TAGGED in inner:
+        return _TAGGED
+    count = max(inner, default=0) if isinstance(node, Alt) else sum(inner)
+    if isinstance(node, Repeat):
+        count *= max(node.low, node.high or 1)
+    return min(count, load_limits.FIELD_PARTS + 1)

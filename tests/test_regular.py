@@ -36,9 +36,10 @@ SETS = st.builds(
     st.lists(MEMBERS, min_size=1, max_size=3),
 )
 COUNTS = st.sampled_from(["*", "+", "?", "{2}", "{0,2}", "{1,3}", "{2,}", "*?", "+?", "{1,2}?"])
-FLAGS = st.sampled_from(["(?:", "(", "(?s:", "(?-i:"])
+FLAGS = st.sampled_from(["(?:", "(", "(?s:", "(?-i:", "(?i:", "(?a:", "(?m:", "(?#x)("])
+ESCAPES = st.sampled_from([r"\101", r"\x41", r"\u65e5", r"\N{DIGIT ZERO}", r"\0", r"[\b\60-\71]"])
 REGEXES = st.recursive(
-    st.one_of(st.sampled_from(LETTERS).map(re.escape), st.sampled_from(CLASSES), SETS),
+    st.one_of(st.sampled_from(LETTERS).map(re.escape), st.sampled_from(CLASSES), SETS, ESCAPES),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3).map("".join),
         st.builds(lambda f, a, b: f"{f}{a}|{b})", FLAGS, inner, inner),
@@ -65,6 +66,15 @@ SHORT = ["".join(letters) for n in range(4) for letters in itertools.product("aA
 def test_accepts_what_fullmatch_accepts(pattern):
     dfa = compiled(pattern)
     oracle = re.compile(pattern, re.ASCII)
+    for text in SHORT:
+        assert (dfa is not None and dfa.accepts(text.encode())) == bool(oracle.fullmatch(text))
+
+
+@given(REGEXES, REGEXES, st.sampled_from(["^{}", "{}$", r"\A{}\Z", "^{}$|^{}$", "^(?:{}|{})$"]))
+@example(r"aa\d", r"aa\d", "^{}$|^{}$")
+def test_anchors_at_the_ends_change_nothing(one, two, form):
+    pattern = form.format(f"(?:{one})", f"(?:{two})")
+    dfa, oracle = compiled(pattern), re.compile(pattern, re.ASCII)
     for text in SHORT:
         assert (dfa is not None and dfa.accepts(text.encode())) == bool(oracle.fullmatch(text))
 
@@ -236,6 +246,13 @@ def test_loops_of_white_space(pattern, witness):
         ("(a", "missing \\)", 0),
         ("x{2,1}", "min repeat greater", 2),
         ("(?u)é", "classes are ASCII", None),
+        (r"a(?u:\w)", "classes are ASCII", None),
+        (r"a[^a--b]", "set operations", 1),
+        (r"[\]a&&b]", "set operations", 0),
+        (r"\[[[:alpha:]]", "set operations and nested classes", 2),
+        (r"\q", r"bad escape \\q", 0),
+        (r"\400", "octal escape", 0),
+        ("x(?i)a", "global flags not at the start", 1),
         ("(?:a{300}){300}", "more than 20,000 states; use smaller counts", None),
         (r"(?:a|b)*a(?:a|b){16}", "more than 20,000 states", None),
         ("(" * 5000 + ")" * 5000, "nested too deeply", None),

@@ -31,6 +31,7 @@ from nprdsl.grammar.ir import (
     TerminalKind,
 )
 from nprdsl.grammar.walk import Bodies, bodies, children, nodes, rebuilt, references, rule_heights
+from nprdsl.regular.dfa import compile_regex
 
 # The labels tried, the first that the label's terminal accepts: 1 2 3, A B C, a b c.
 _SERIES: tuple[Callable[[int], str], ...] = (
@@ -339,9 +340,9 @@ def _choice(ways: list[Node], node: Node) -> Node | None:
 
 
 def _series(label: Terminal, count: int) -> tuple[str, ...] | None:
-    accepts = re.compile(label.pattern, re.ASCII)
+    dfa = compile_regex(label.pattern)
     for series in _SERIES:
         values = tuple(series(index) for index in range(count))
-        if all(accepts.fullmatch(value) for value in values):
+        if all(dfa.accepts(value.encode()) for value in values):
             return values
     return None

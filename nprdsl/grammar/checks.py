@@ -9,7 +9,6 @@ text that a branch repeats from its item has a known length. What the next tag d
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import TypeGuard
@@ -139,14 +138,11 @@ def _patterns(grammar: ir.Grammar) -> Iterator[Diagnostic]:
         if not terminal.pattern or terminal.kind is ir.TerminalKind.GLUE:
             continue  # free text, or a pattern that was refused before
         try:
-            python = re.compile(terminal.pattern, re.ASCII)
             dfa = compile_regex(terminal.pattern)
-        except re.error as error:
-            yield _bad_regex(terminal, error.msg)
         except RegexError as error:
             yield _bad_regex(terminal, error.message)
         else:
-            if python.fullmatch(""):
+            if dfa.accepts(b""):
                 yield _empty_match(terminal)
             if (witness := whitespace_loop(dfa)) is not None:
                 yield _unbounded(terminal, witness)

@@ -37,7 +37,10 @@ FREE_TEXT = frozenset({"TEXT", "GOAL"})  # free text where declared without a ty
 TAG_SHAPE = re.compile(r"<[^\s<>]+>|\[[^\s\[\]]+\]|⟨[^\s⟨⟩]+⟩", re.ASCII)
 _SPECIAL = re.compile(r"[\\.^$*+?{}\[\]|()]")
 _CONTROL = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "\f": r"\f", "\v": r"\v"}
-_LOOK = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|(?P<look>\(\?<?[=!])|(?P<group>\(\?P=)", re.S)
+_LOOK = re.compile(
+    r"\\[0-7]{3}|\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|(?P<look>\(\?<?[=!])|(?P<group>\(\?P=)", re.S
+)
+_WHOLE_FLAGS = re.compile(r"\(\?([a-zA-Z]+)\)")  # for all of a regex
 _BACKREFERENCE = re.compile(r"\\[1-9]")
 
 
@@ -230,8 +233,12 @@ class Terminals:
             flag = min(refused)
             way = "the flags `i` and `s` are understood"
             return self._refuse(node, f"the flag `{flag}`", way)
-        flags = "".join(sorted(set(node.flags) & {"i", "s"}))
-        return f"(?{flags}:{node.pattern})" if flags else node.pattern
+        flags, pattern = set(node.flags), node.pattern
+        while whole := _WHOLE_FLAGS.match(pattern):  # other parts of the terminal keep theirs
+            flags |= set(whole[1])
+            pattern = pattern[whole.end() :]
+        end = "\n" if "x" in flags else ""  # a comment may be open
+        return f"(?{''.join(sorted(flags))}:{pattern}{end})" if flags else pattern
 
     def _refuse(self, node: RegexLiteral, what: str, way: str) -> str:
         """Report `node`; its pattern is empty."""

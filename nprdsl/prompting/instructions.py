@@ -6,7 +6,6 @@ short legal trace with placeholders such as `(text of step 2)` for its texts.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 
 from nprdsl.grammar import ir
@@ -258,12 +257,11 @@ def example_value(terminal: ir.Terminal, taken: Iterable[str] = ()) -> str:
 
     Where all values are taken, one of them.
     """
-    pattern = re.compile(terminal.pattern, re.ASCII)
-    used = set(taken)
+    dfa, used = compile_regex(terminal.pattern), set(taken)
     for value in (*(str(n + 1) for n in range(len(used) + 1)), *SIMPLE_VALUES):
-        if value not in used and pattern.fullmatch(value):
+        if value not in used and dfa.accepts(value.encode()):
             return value
-    words = _words(compile_regex(terminal.pattern))
+    words = _words(dfa)
     return next((value for value in words if value not in used), next(iter(used), ""))
 
 

@@ -39,6 +39,8 @@ _REFUSED: Final[dict[Any, tuple[str, str, str]]] = {
     op.ATOMIC_GROUP: (r"\(\?>", "an atomic group", "use `(?:…)`"),
     op.POSSESSIVE_REPEAT: (r"(?<=[*+?}])\+", "a possessive quantifier", "drop its `+`"),
 }
+# A class that looks like one of Unicode's set operations, which Python reads as plain characters.
+_SET_OPERATION = r"\[\^?(?:\[|\]?(?:\\.|[^\]\\])(?:\\.|[^\]\\])*?(?:--|&&|~~|\|\|))"
 _BOUNDARIES = (op.AT_BOUNDARY, op.AT_NON_BOUNDARY)
 _ANCHOR = r"[\^$]|\\[AZbB]"
 _STARTS = (op.AT_BEGINNING, op.AT_BEGINNING_STRING)
@@ -162,6 +164,7 @@ def parse(pattern: str) -> Regex:
     Raises RegexError for a pattern that is malformed or not regular: lookaround, backreferences,
     anchors inside, which would match nothing.
     """
+    _reject_set_operations(pattern)
     try:
         tree = _parser.parse(pattern, re.ASCII)
         _reject_irregular(tree, pattern)
@@ -189,6 +192,8 @@ def _item(kind: Any, value: Any, flags: int) -> Regex:
         return union(*(_sequence(option, flags) for option in value[1]))
     if kind is op.SUBPATTERN:
         _, added, removed, inner = value
+        if added & re.UNICODE:
+            raise ValueError("the flag `u` is not supported")
         return _sequence(inner, (flags | added) & ~removed)
     if kind in (op.MAX_REPEAT, op.MIN_REPEAT):
         low, high, inner = value
@@ -217,13 +222,23 @@ def _member(kind: Any, value: Any) -> Ranges:
     return ((low, high),)
 
 
+def _reject_set_operations(pattern: str) -> None:
+    position = next(_places(pattern, _SET_OPERATION), None)
+    if position is not None:
+        message = (
+            "set operations and nested classes are not supported: write `\\[`, `\\-`, `\\&`, "
+            "`\\~` or `\\|` for the character itself"
+        )
+        raise RegexError(message, pattern, position)
+
+
 def _reject_irregular(tree: Any, pattern: str) -> None:
     """Raise RegexError for the first construct that is not regular."""
     anchors = _places(pattern, _ANCHOR)
 
     def visit(items: Any, at_start: bool, at_end: bool) -> None:
         items = list(items)
-        solid = [i for i, (kind, _) in enumerate(items) if kind is not op.AT]
+        solid = [i for i, item in enumerate(items) if _takes(*item)]
         for i, (kind, value) in enumerate(items):
             begins = at_start and (not solid or i <= solid[0])
             ends = at_end and (not solid or i >= solid[-1])
@@ -245,6 +260,16 @@ def _reject_irregular(tree: Any, pattern: str) -> None:
     visit(tree, at_start=True, at_end=True)
 
 
+def _takes(kind: Any, value: Any) -> bool:
+    """Whether an item may take a character. (Of `^a$|^a$` Python makes `^a$` and an empty
+    choice.)"""
+    if kind is op.BRANCH:
+        return any(_takes(*item) for option in value[1] for item in option)
+    if kind is op.SUBPATTERN:
+        return any(_takes(*item) for item in value[3])
+    return kind is not op.AT
+
+
 def _check_anchor(kind: Any, begins: bool, ends: bool, pattern: str, position: int | None) -> None:
     if kind in _BOUNDARIES:
         raise RegexError(
@@ -254,7 +279,7 @@ def _check_anchor(kind: Any, begins: bool, ends: bool, pattern: str, position: i
         )
     if (kind in _STARTS and not begins) or (kind in _ENDS and not ends):
         raise RegexError(
-            "an anchor inside a pattern never matches there: drop it, or escape it "
+            "an anchor inside a pattern is not supported: drop it, or escape it "
             "(a pattern matches the whole text without anchors)",
             pattern,
             position,

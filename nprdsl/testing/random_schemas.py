@@ -61,12 +61,20 @@ VALUES = (
     '"yes"i',
     r"/\d\d:\d\d/",
     "/x{20}|y/",
+    "/(a+)+b/",
+    "/(?i:ab?)c/",
+    r"/[0-9]\$/",
+    r"/^a$|^bb$/",
+    r"/[^\n]{1,4}/",
+    '"<" | ">"',
+    r"/[\u4e00-\u4e03]{1,2}/",
 )
+INLINE = ("/[0-9]{1,2}/", '"a".."c"', '"ok"i', '("x" | "y")')  # written where they are used
 FIXED = ("/[0-9]{2}/", "/[A-Z]/", '"ok" | "no"', r"/\([0-9]+\)/")  # none begins another
 SEPARATORS = ('":"', '": "', '")"', '" = "', '"|"', '"a"', '"。"')
 LITERALS = ('"x"', '"<"', '"b>"', '" - "', '"a"', '"ab"', '".\\n"', '"."', '"好"', '"x>"')
 GLUES = (r'"\n"', '" "', r'"\n\n"', r'"\n" | " "')
-REPEATS = ("*", "+", "~1..3", "~2", "~0..2", "~0..1", "~1", "~3")
+REPEATS = ("*", "+", "~1..3", "~2", "~0..2", "~0..1", "~1", "~3", "~0..1000")
 TYPES: Final[Mapping[str, object]] = {
     "YES_NO": Literal["yes", "no"],
     "GRADE": {"enum": ["good", "bad", 3]},
@@ -155,7 +163,8 @@ class _Author:
         return self._random.choice(options)
 
     def _define(self, name: str, *parts: str) -> str:
-        self._rules.append(f"{name}: {' '.join(' '.join(parts).split())}")
+        mark = self._pick("?", "!") if name != "start" and self._one_in(30) else ""
+        self._rules.append(f"{mark}{name}: {' '.join(' '.join(parts).split())}")
         return name
 
     def _name(self, kind: str) -> str:
@@ -201,7 +210,7 @@ class _Author:
 
     def _named_tag(self, text: str) -> str:
         name = f"TAG_{len(self._written)}"
-        self._used[name] = quoted(text)
+        self._used[name] = quoted(text) + (' | "\\n==\\n"' if self._one_in(60) else "")
         self._written.append(text)
         return name
 
@@ -271,9 +280,11 @@ class _Author:
 
     def _field(self) -> str:
         """Content that ends by itself or by the tag behind it: literals, values, glue."""
-        match self._pick("value", "value", "literal", "pair", "fenced", "run"):
+        match self._pick("value", "value", "literal", "pair", "fenced", "run", "inline"):
             case "literal":
                 return self._literal()
+            case "inline":
+                return self._pick(*INLINE)
             case "pair":
                 return f"{self._literal()} {self._value()}"
             case "fenced":
@@ -292,7 +303,17 @@ class _Author:
         return " ".join(self._part(depth) for _ in range(count))
 
     def _part(self, depth: int) -> str:
-        kinds = ("element", "block", "optional", "repeat", "choice", "spawn", "template", "again")
+        kinds = (
+            "element",
+            "block",
+            "optional",
+            "repeat",
+            "choice",
+            "spawn",
+            "template",
+            "again",
+            "imported",
+        )
         match self._pick(*kinds):
             case "optional":
                 form = "[{}]" if self._one_in(2) else "{}?"
@@ -309,6 +330,8 @@ class _Author:
                 return self._template(depth - 1)
             case "again" if self._calls:
                 return self._random.choice(self._calls)
+            case "imported":
+                return self._imported_rule()
             case _:
                 return self._element(depth - 1)
 
@@ -375,6 +398,19 @@ class _Author:
         if self._one_in(3) and "wrap" in self._templates:
             return f"{name}{{wrap{{{inner}}}}}"
         return f"{name}{{{inner}}}"
+
+    def _imported_rule(self) -> str:
+        """An element or a whole block of a schema that ships; each is used once."""
+        wanted = self._pick(
+            ".npr.takeaway", ".arith.takeaway", ".npr.block", ".parallel_r1.summary"
+        )
+        name = f"own_{wanted.split('.')[-1]}"
+        line = f"%import {wanted} -> {name}"
+        if any(name in known for known in self._imports):
+            return self._element(0)
+        self._imports.append(line)
+        self._written += ["<takeaway>", "</takeaway>"]
+        return name
 
     # -- blocks
 

@@ -114,6 +114,31 @@ def test_several_items_a_turn_and_an_optional_item(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("target", Target)
+@pytest.mark.parametrize(
+    ("items", "least"), [("i~9", 9), ("i~10..12", 10), ('i~5 "<x>" i~6', 11), ("(i i i)~4", 12)]
+)
+def test_a_list_of_more_items_than_are_spelled_out(target: Target, items: str, least: int) -> None:
+    schema = schema_from(
+        "%import .parallel (map, process, reduce)\nstart: map{l} process{i, s} reduce{r}\n"
+        f'l: "<l>" {items} "</l>"\ni: "<i>" N "</i>"\ns: "<s>" N "</s>"\nr: "<r>"\n'
+        "N: /[1-9][0-9]*/\n"
+    )
+    exported = schema.export(target)
+    assert f"<s>{least}</s>" in re.sub(r"[\\ \"]", "", exported.text) or str(least) in exported.text
+    assert any("more than" in lost for lost in exported.lost) == (".." in items)
+
+
+def test_a_list_that_is_too_long_to_spell_out() -> None:
+    schema = schema_from(
+        "%import .parallel (map, process, reduce)\nstart: map{l} process{i, s} reduce{r}\n"
+        'l: "<l>" i~1000 "</l>"\ni: "<i>" N "</i>"\ns: "<s>" N "</s>"\nr: "<r>"\n'
+        "N: /[1-9][0-9]*/\n"
+    )
+    with pytest.raises(ExportError, match="1000 items at least"):
+        schema.export(Target.XGRAMMAR)
+
+
 def test_what_a_branch_need_not_repeat_is_said(tmp_path: Path) -> None:
     schema = schema_of(
         """

@@ -19,10 +19,11 @@ class Target(StrEnum):
 class ExportLimits:
     """Bounds that keep an exported grammar small; each that cuts something off is named in `lost`.
 
-    `items`: branches of one map that are spelled out. For outlines only: `depth` of blocks inside
-    blocks, and `repeats`, the highest upper bound of a repetition. `exact_text` states all of what
-    free text is: not blank, valid UTF-8, no tag spelled out where tags are special tokens. It is
-    dear: xgrammar compiles 20 times longer, llguidance masks 10 times slower where a tag may begin.
+    `items`: branches of one map that are spelled out, or as many as its list has at least. For
+    outlines only: `depth` of blocks inside blocks, and `repeats`, the highest upper bound of a
+    repetition. `exact_text` states all of what free text is: not blank, valid UTF-8, no tag spelled
+    out where tags are special tokens. It is dear: xgrammar compiles 20 times longer, llguidance
+    masks 10 times slower where a tag may begin.
     """
 
     items: int = 8

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from operator import is_
 
-from nprdsl.export.exported import ExportLimits
+from nprdsl.export.exported import ExportError, ExportLimits
 from nprdsl.grammar.ir import (
     Alt,
     Block,
@@ -30,6 +30,7 @@ from nprdsl.grammar.ir import (
     Terminal,
     TerminalKind,
 )
+from nprdsl.grammar.item_counts import least_items
 from nprdsl.grammar.walk import Bodies, bodies, children, nodes, rebuilt, references, rule_heights
 from nprdsl.regular.dfa import compile_regex
 
@@ -39,6 +40,7 @@ _SERIES: tuple[Callable[[int], str], ...] = (
     lambda index: chr(ord("A") + index),
     lambda index: chr(ord("a") + index),
 )
+MOST_ITEMS = 64  # that a list may need and still be spelled out
 _Numbers = tuple[Terminal, tuple[str, ...]]  # a label's terminal, and its values in order
 _VALUED = (TerminalKind.REGULAR, TerminalKind.TYPED)
 
@@ -119,23 +121,30 @@ class _Lineariser:
         """For every count n: the list of n items, what stands between, n branches."""
         block, between = listing.block, items[1:-1]
         assert block.item is not None
-        numbers = self._numbers(block)
+        least = max(least_items(block, bodies(self._grammar.rules)), 1)
+        most = max(self._limits.items, least)
+        if least > MOST_ITEMS:
+            raise ExportError(
+                f"the list of `{block.rule}` has {least} items at least; up to {MOST_ITEMS} can be "
+                "spelled out"
+            )
+        numbers = self._numbers(block, most)
         lists = _CountedList(self, block, numbers)
         options = []
-        for count in range(1, self._limits.items + 1):
+        for count in range(least, most + 1):
             listed = lists.exactly(listing.node, 0, count)
             if listed is not None:
                 branches = [self.numbered(block.branch, block, numbers, n) for n in range(count)]
                 options.append(Seq((listed, *between, *branches), listing.span))
-        if lists.exactly(listing.node, 0, self._limits.items + 1) is not None:
-            self._lose(f"more than {self._limits.items} items in `{block.rule}`")
+        if lists.exactly(listing.node, 0, most + 1) is not None:
+            self._lose(f"more than {most} items in `{block.rule}`")
         return Alt(tuple(options), listing.span)
 
-    def _numbers(self, block: Block) -> _Numbers | None:
+    def _numbers(self, block: Block, most: int) -> _Numbers | None:
         """The terminal that is numbered and its values; says what of the binding is lost."""
         terminals = [self._grammar.terminals[name] for name in block.bound]
         label = next((t for t in terminals if t.kind in _VALUED), None)
-        series = None if label is None else _series(label, self._limits.items + 1)
+        series = None if label is None else _series(label, most + 1)
         for terminal in terminals:
             if terminal is not label or series is None:
                 self._lose(

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
+from operator import index
 from pathlib import Path
 from types import MappingProxyType
 
@@ -135,8 +136,9 @@ class BoundSchema:
     # token traces
 
     def check(self, ids: Sequence[int], *, prompt: int = 0) -> list[Violation]:
-        """Everything that makes ids[prompt:] illegal; empty exactly if it is legal."""
-        return self._read(ids[prompt:])[1].violations
+        """Everything that makes ids[prompt:] illegal; empty exactly if it is legal. Raises
+        TypeError for ids that are no integers, ValueError for a prompt longer than the ids."""
+        return self._read(_behind(ids, prompt))[1].violations
 
     def _read(self, ids: Sequence[int]) -> tuple[TokenText, ParsedText]:
         ended = bool(ids) and ids[-1] == self.vocabulary.eos_id
@@ -186,15 +188,26 @@ class BoundSchema:
         return matcher.finished
 
     def parse(self, ids: Sequence[int], *, prompt: int = 0) -> TokenTrace:
-        """The trace that ids[prompt:] is; raises `TraceError` with the violations of `check`."""
-        read, parsed = self._read(ids[prompt:])
+        """The trace that ids[prompt:] is; raises `TraceError` with the violations of `check`, and
+        what `check` raises."""
+        read, parsed = self._read(_behind(ids, prompt))
         if parsed.violations:
             raise TraceError(parsed.violations)
         sampled = np.zeros(len(ids), np.uint8)
         sampled[prompt:] = _sampled(read, parsed)
         marks = parsed.graph_marks(lambda at: prompt + bisect_left(read.starts, at))
         tree = element_tree(read.text, parsed.marks)
-        return TokenTrace(tuple(ids), prompt, read.text, tree, marks, sampled)
+        return TokenTrace(tuple(map(index, ids)), prompt, read.text, tree, marks, sampled)
+
+
+def _behind(ids: Sequence[int], prompt: int) -> list[int]:
+    """The ids behind the prompt, as plain integers."""
+    if not 0 <= prompt <= len(ids):
+        raise ValueError(f"the prompt has {prompt} of {len(ids)} ids; it has 0 to {len(ids)}")
+    kinds = set(map(type, ids))
+    if bool in kinds:
+        raise TypeError("token ids are integers, not bools")
+    return [index(token) for token in ids[prompt:]]
 
 
 def _misaligned(read: TokenText, parsed: ParsedText) -> Iterator[Violation]:

@@ -27,6 +27,7 @@ class ViolationCode(StrEnum):
     TOO_MANY = "too-many"
     TOKEN_BOUNDARY = "token-boundary"
     NOT_UTF8 = "not-utf8"
+    UNKNOWN_TOKEN = "unknown-token"
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,8 +104,9 @@ class Vocabulary:
         return {tag: token for tag, token in found if token is not None}
 
     def bytes_of(self, token: int) -> bytes:
-        """The bytes that `token` spells; empty for special and unused ids."""
-        return self.trie.bytes_of(token)
+        """The bytes that `token` spells; empty for special and unused ids, and for numbers that are
+        none."""
+        return self.trie.bytes_of(token) if 0 <= token < self.size else b""
 
     def text(self, ids: Iterable[int]) -> str:
         """The text of `ids`: special tokens by name, what is not UTF-8 as U+FFFD."""

@@ -126,17 +126,23 @@ def _with_foreign(
     vocabulary: Vocabulary,
     tags: tuple[str, ...],
 ) -> list[Lexeme]:
-    """Special tokens that are no tags may stand nowhere in a trace."""
+    """Special tokens that are no tags, and ids of no token, may stand nowhere in a trace."""
     ends = [lexeme.tag_end for lexeme in lexemes[:-1]]
     for number, token in enumerate(ids):
         name = vocabulary.special_text.get(token)
-        if name is None or name in tags:
+        if name in tags or (name is None and vocabulary.bytes_of(token)):
             continue
         at = bisect_right(ends, starts[number])  # the lexeme that it stands in, its tag included
         lexeme = lexemes[at]
         if lexeme.fault is None:
-            message = f"the special token `{name}` may not stand in a trace"
-            code = ViolationCode.TAG_OUT_OF_PLACE
+            code, message = _foreign(token, name)
             fault = ContentFault(code, starts[number] - lexeme.start, message)
             lexemes[at] = replace(lexeme, fault=fault)
     return lexemes
+
+
+def _foreign(token: int, name: str | None) -> tuple[ViolationCode, str]:
+    if name is None:
+        return ViolationCode.UNKNOWN_TOKEN, f"the id {token} is no token of the vocabulary"
+    message = f"the special token `{name}` may not stand in a trace"
+    return ViolationCode.TAG_OUT_OF_PLACE, message

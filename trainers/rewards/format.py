@@ -84,6 +84,7 @@ NPR: Final = FormatPreset(
         Penalty(_CODE.EMPTY_TEXT, -0.4, None, _EACH),
         Penalty(_CODE.BAD_VALUE, -0.4, None, _EACH),
         Penalty(_CODE.NOT_UTF8, -0.4),
+        Penalty(_CODE.UNKNOWN_TOKEN, -0.4),
         Penalty(_CODE.TOKEN_BOUNDARY, -0.2),
     ),
     empty=-2.0,

@@ -9,20 +9,23 @@ too.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from math import ceil, floor
 
 Bound = int | float | Decimal
 
-DIGITS = 40  # of a whole part without bound; readers refuse some thousands
+# The most digits of a whole part without bound: readers refuse integers of some thousands, and some
+# make no float of an integer beyond 64 bits.
+INTEGER_DIGITS = 40
+WHOLE_DIGITS = 18
 _PLACES = 9  # digits behind the point
 _ONE = 10**_PLACES
 _EXACT = 2**53  # the first whole number that a float may miss
 _MOST_MULTIPLES = 1_000
 # Zero to 99 in the exponent: what is read is never infinite.
-_ANY_NUMBER = rf"-?(?:0|[1-9][0-9]{{0,{DIGITS - 1}}})(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{{1,2}})?"
+_ANY_NUMBER = rf"-?(?:0|[1-9][0-9]{{0,{WHOLE_DIGITS - 1}}})(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{{1,2}})?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,12 @@ class Interval:
         touching = self.high == other.low and (self.high_open or other.low_open)
         return self.high < other.low or touching
 
+    def clipped(self, most: int) -> Interval:
+        """Without bounds that no number below `most` meets."""
+        low = None if self.low is not None and self.low <= -most else self.low
+        high = None if self.high is not None and self.high >= most else self.high
+        return replace(self, low=low, high=high)
+
     def whole(self) -> tuple[int | None, int | None]:
         """The least and the greatest integer inside."""
         low = high = None
@@ -63,18 +72,21 @@ def number_pattern(interval: Interval, step: int | None, places: int = _PLACES) 
     """The numbers of `interval`; of whole ones the multiples of `step`, None for all numbers
     with up to `places` digits behind the point.
 
-    Raises ValueError where there are none, too many to be listed, or a bound is too long.
+    Raises ValueError where there are none, or too many to be listed.
     """
-    bounds = [bound for bound in (interval.low, interval.high) if bound is not None]
-    if any(abs(bound) >= 10**DIGITS for bound in bounds):
-        raise ValueError(f"a bound has more than {DIGITS} digits")
-    if step is None:
-        found = decimals(interval, places) if bounds else _ANY_NUMBER
-    else:
-        found = integers(interval) if step == 1 else multiples(interval, step)
+    most = 10 ** (WHOLE_DIGITS if step is None else INTEGER_DIGITS)
+    found: str | None = None
+    if (interval.low or 0) < most and (interval.high or 0) > -most:
+        within = interval.clipped(most)
+        if step is not None:
+            found = integers(within) if step == 1 else multiples(within, step)
+        elif interval == Interval():
+            found = _ANY_NUMBER
+        else:
+            found = decimals(within, places)
     if found is None:
         kind = "number" if step is None else "integer" if step == 1 else f"multiple of {step}"
-        raise ValueError(f"no {kind} is {interval}")
+        raise ValueError(f"no {kind} that may be written is {interval}")
     return found
 
 
@@ -84,9 +96,11 @@ def integers(interval: Interval) -> str | None:
     options: list[str] = []
     if low is None or low < 0:
         least = 1 if high is None or high >= 0 else -high
-        options.extend(f"-{part}" for part in _naturals(least, None if low is None else -low))
+        options.extend(
+            f"-{part}" for part in _naturals(least, None if low is None else -low, INTEGER_DIGITS)
+        )
     if high is None or high >= 0:
-        options.extend(_naturals(0 if low is None else max(low, 0), high))
+        options.extend(_naturals(0 if low is None else max(low, 0), high, INTEGER_DIGITS))
     return _either(options)
 
 
@@ -152,7 +166,7 @@ def _magnitudes(low: int, high: int | None, places: int) -> Iterator[str]:
     if last is not None and last_rest < _ONE - 1:
         yield from _with_fraction([str(last)], 0, last_rest, places)
         last -= 1
-    yield from _with_fraction(_naturals(first, last), 0, _ONE - 1, places)
+    yield from _with_fraction(_naturals(first, last, WHOLE_DIGITS), 0, _ONE - 1, places)
 
 
 def _with_fraction(wholes: list[str], low: int, high: int, places: int) -> Iterator[str]:
@@ -182,12 +196,12 @@ def _fraction(low: int, high: int, places: int) -> str:
     return "|".join(options)
 
 
-def _naturals(low: int, high: int | None) -> list[str]:
+def _naturals(low: int, high: int | None, most_digits: int) -> list[str]:
     """Options for the natural numbers low..high, by number of digits."""
     if high is None:
         digits = len(str(low))
-        longer = [f"[1-9][0-9]{{{digits},{DIGITS - 1}}}"] if digits < DIGITS else []
-        return [*_naturals(low, 10**digits - 1), *longer]
+        longer = [f"[1-9][0-9]{{{digits},{most_digits - 1}}}"] if digits < most_digits else []
+        return [*_naturals(low, 10**digits - 1, digits), *longer]
     options: list[str] = []
     for digits in range(len(str(low)), len(str(high)) + 1):
         least = max(low, 10 ** (digits - 1) if digits > 1 else 0)

@@ -342,28 +342,6 @@ _EVERY_BYTE: list[int] = sorted(range(256), key=_plainness)
 PLAINEST_FIRST = bytes(_EVERY_BYTE)
 
 
-def beyond(dfa: Dfa, other: Dfa) -> bytes | None:
-    """The shortest text that `dfa` accepts and `other` does not, or None where there is none."""
-    queue = deque([(dfa.start, other.start, b"")])
-    seen = {(dfa.start, other.start)}
-    best: bytes | None = None
-    while queue:
-        state, twin, text = queue.popleft()
-        if best is not None and len(text) + dfa.distance[state] >= len(best):
-            continue
-        if twin == 0 or (dfa.accepting[state] and not other.accepting[twin]):
-            best = text + (dfa.completion(state) if twin == 0 else b"")
-            continue
-        both = dfa.table[state].astype(np.int64) << 32 | other.table[twin]
-        joint, first = np.unique(both[_EVERY_BYTE], return_index=True)
-        for pair, at in zip(joint.tolist(), first.tolist(), strict=True):
-            target = (pair >> 32, pair & 0xFFFFFFFF)
-            if target[0] and target not in seen:
-                seen.add(target)
-                queue.append((*target, text + PLAINEST_FIRST[at : at + 1]))
-    return best
-
-
 def _on_cycles(follow: NDArray[np.int32]) -> NDArray[np.bool_]:
     """States left when those without a successor or predecessor are taken away again and again."""
     left = np.ones(len(follow), dtype=bool)

@@ -256,6 +256,14 @@ def test_a_value_is_validated_when_it_is_parsed(tmp_path: Path, monkeypatch: pyt
     assert violation.message == "`7` is not a VALUE: 7 is not 8 (at $)"
 
 
+def test_a_violation_does_not_print_a_whole_type(tmp_path: Path):
+    path = tmp_path / "typed.lark"
+    path.write_text('start: "<v>" VALUE "</v>"\n%declare VALUE\n')
+    schema = nprdsl.load(path, terminals={"VALUE": {"enum": [f"word {n}" for n in range(500)]}})
+    (violation,) = schema.check("<v>x</v>")
+    assert len(violation.suggestion) <= 300 and violation.suggestion.endswith("…")
+
+
 def test_the_schema_itself_judges_a_parsed_value():
     reader = JsonSchemaReader({"type": "integer", "minimum": 5})
     assert reader.convert("7") == 7

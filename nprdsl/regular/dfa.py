@@ -360,7 +360,7 @@ def _holds_content(table: NDArray[np.int32], blank: NDArray[np.int32], state: in
     """Whether another byte than white space leads back into the white-space loop of `state`."""
     after = _reached(blank, state)
     loop = [s for s in after if state in _reached(blank, s)]
-    other = np.delete(table, list(WHITESPACE), axis=1)[loop]
+    other = np.delete(table[loop], list(WHITESPACE), axis=1)
     return bool(np.isin(other, loop).any())
 
 

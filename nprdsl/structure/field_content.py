@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from textwrap import shorten
 
 from nprdsl.grammar.ir import Field, Literal, TerminalKind
 from nprdsl.regular.dfa import compile_regex
@@ -28,6 +29,7 @@ from nprdsl.structure.field_split import (
 from nprdsl.structure.stack import BoundField, BoundValue, CapturedField, Symbol
 from nprdsl.structure.violations import ViolationCode
 
+_LONGEST_WAY = 300  # characters of what is said of a type
 _Named = Field | CapturedField | BoundField
 
 
@@ -209,7 +211,8 @@ def _conversion_fault(symbol: _Named, text: str, at: int) -> ContentFault | None
     if terminal.kind in (TerminalKind.REGULAR, TerminalKind.TYPED):
         if not compile_regex(terminal.pattern).accepts(text.encode()):
             message = f"`{text[:30]}` is not a {terminal.name}"
-            return ContentFault(ViolationCode.BAD_VALUE, at, message, terminal.description)
+            way = shorten(terminal.description, _LONGEST_WAY, placeholder=" …")
+            return ContentFault(ViolationCode.BAD_VALUE, at, message, way)
         try:
             _ = terminal.convert(text) if terminal.convert is not None else None
         except ValueError as error:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import importlib.resources
 import re
+import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 from nprdsl.export import Export, ExportLimits, export
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, SchemaError, Span, did_you_mean
@@ -18,7 +20,7 @@ from nprdsl.grammar.ir import Grammar
 from nprdsl.grammar.reader import is_file, read_text
 from nprdsl.grammar.resolve import read_grammar
 from nprdsl.grammar.terminal_types import TerminalType, TerminalTypeError, typed
-from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.masks.bound_schema import BoundSchema, SpelledTagsWarning, TagMode
 from nprdsl.prompting.instructions import instructions, skeleton
 from nprdsl.structure.stack import UNBOUNDED, Bounds
 from nprdsl.structure.violations import TraceError, Violation
@@ -26,6 +28,8 @@ from nprdsl.tokens.vocabulary import Vocabulary
 from nprdsl.trace.lexemes import tag_pattern, text_lexemes
 from nprdsl.trace.parser import Parser
 from nprdsl.trace.trace import Trace, element_tree
+
+_NAMED_TAGS: Final = 8  # in a warning
 
 
 class SchemaNotFoundError(FileNotFoundError):
@@ -101,8 +105,25 @@ class Schema:
         self, vocabulary: Vocabulary, bounds: Bounds = UNBOUNDED, *, cache: Path | None = None
     ) -> BoundSchema:
         """The language over token ids. `cache` is a folder for rows: what `save_rows` writes there,
-        the next `bind` finds."""
-        return BoundSchema(self.grammar, vocabulary, self.parser, bounds, cache=cache)
+        the next `bind` finds. Warns (`SpelledTagsWarning`) where some tags
+        are tokens and others must be spelled."""
+        bound = BoundSchema(self.grammar, vocabulary, self.parser, bounds, cache=cache)
+        if bound.mode is TagMode.MIXED:
+            warnings.warn(_some_spelled(bound), SpelledTagsWarning, stacklevel=2)
+        return bound
+
+
+def _some_spelled(bound: BoundSchema) -> str:
+    """What a vocabulary has of the tags of a schema, and how it gets the others."""
+    tags, tokens = bound.grammar.tags, bound.tag_tokens
+    spelled = [f"`{tag}`" for tag in tags if tag not in tokens]
+    more = f" and {len(spelled) - _NAMED_TAGS} more" if len(spelled) > _NAMED_TAGS else ""
+    return (
+        f"the vocabulary has {len(tokens)} of the {len(tags)} tags of `{bound.grammar.name}` as "
+        f"tokens; {', '.join(spelled[:_NAMED_TAGS])}{more} must be spelled. To make them tokens, "
+        "train with `add_tags = true` (`nprdsl train`), or use `tokenizer.add_special_tokens` and "
+        "`model.resize_token_embeddings`"
+    )
 
 
 def shipped() -> tuple[str, ...]:

@@ -18,6 +18,8 @@ from tests.machines import verify
 from tests.runs import run, seeded
 from tests.walks import allowed, schema_of
 
+pytestmark = pytest.mark.filterwarnings("ignore::nprdsl.masks.bound_schema.SpelledTagsWarning")
+
 TURN = 'start: "<|im_start|>" TEXT "<|im_end|>"\n%declare TEXT\n'
 TURNS = 'start: turn~2\nturn: "<|im_start|>" TEXT "<|im_end|>"\n%declare TEXT\n'
 MANY = 'start: turn+\nturn: "<|im_start|>" TEXT "<|im_end|>"\n%declare TEXT\n'

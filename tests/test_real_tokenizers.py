@@ -21,6 +21,8 @@ from nprdsl.testing.fuzzing import refused_at
 from nprdsl.tokens.vocabulary import Vocabulary
 from tests.walks import schema_of
 
+pytestmark = pytest.mark.filterwarnings("ignore::nprdsl.masks.bound_schema.SpelledTagsWarning")
+
 SCHEMA = schema_of("""
 %import .parallel (spawn, reduce)
 start: "<plan>" TEXT "</plan>" spawn{step}~1..3 reduce{join}

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from nprdsl.machine.budget import Limits
 from nprdsl.machine.machine import Machine
-from nprdsl.masks.bound_schema import BoundSchema, TagMode
+from nprdsl.masks.bound_schema import BoundSchema, SpelledTagsWarning, TagMode
 from nprdsl.masks.matcher import IllegalTokenError
+from nprdsl.structure.stack import Bounds
 from nprdsl.structure.violations import ViolationCode
 from nprdsl.testing import byte_vocabulary, straddling_merges
 from nprdsl.testing.fuzzing import refused_at
@@ -23,6 +24,8 @@ from nprdsl.tokens.vocabulary import Vocabulary
 from tests.machines import QUICK, SCHEMAS, schema, verify
 from tests.runs import run, seeded
 from tests.walks import PLAIN, schema_of
+
+pytestmark = pytest.mark.filterwarnings("ignore::nprdsl.masks.bound_schema.SpelledTagsWarning")
 
 VALUE = 'start: "<v>" VALUE "</v>"\nVALUE: /x/\n'
 
@@ -93,6 +96,17 @@ def test_one_tag_is_a_token_and_the_other_is_spelled() -> None:
     assert bound.encode("<v>x</v>") == (token, *b"x</v>")
     assert Machine(bound, limits=Limits(max_tokens=50)).start()[0].tokens == (token, *b"x</v>")
     assert bound.minimum == 6
+
+
+@pytest.mark.filterwarnings("default::nprdsl.masks.bound_schema.SpelledTagsWarning")
+def test_a_partial_vocabulary_is_told_once_when_it_is_bound() -> None:
+    with pytest.warns(SpelledTagsWarning) as caught:
+        schema_of(VALUE).bind(byte_vocabulary(["<v>"])).under(Bounds(depth=3))
+    (warned,) = caught
+    assert warned.filename == __file__
+    assert str(warned.message).startswith(
+        "the vocabulary has 1 of the 2 tags of `random` as tokens; `</v>` must be spelled. To make "
+    )
 
 
 @pytest.mark.parametrize("tags", [(), ("<v>", "</v>")])

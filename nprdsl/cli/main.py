@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import signal
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -22,6 +23,7 @@ from nprdsl.cli.schemas import schemas
 from nprdsl.cli.serve import serve
 from nprdsl.cli.show import show
 from nprdsl.cli.train import sample, train
+from nprdsl.masks.bound_schema import SpelledTagsWarning
 
 # Generations keep many small objects, and none in cycles: by default the collector takes a tenth of
 # the time of hundreds of requests, looking at all of them again and again.
@@ -58,10 +60,23 @@ for _command in (run, serve, evaluate, check, show, fuzz, schemas, curate, sampl
     cli.add_command(_command)
 
 
+def warned(otherwise: Callable[..., None]) -> Callable[..., None]:
+    """Shows warnings of the language as messages, and all others as before."""
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+        if issubclass(category, SpelledTagsWarning):
+            click.echo(f"warning: {message}", err=True)
+        else:
+            otherwise(message, category, *rest)
+
+    return show
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ends the process with an exit code of `nprdsl.cli.failures`."""
     gc.set_threshold(*_COLLECTED)
     tolerate()
+    warnings.showwarning = warned(warnings.showwarning)
     try:
         code = cli.main(args=arguments, prog_name="nprdsl", standalone_mode=False)
     except click.ClickException as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,19 +22,20 @@ from nprdsl.cli.failures import BadResult, Failure, as_failure, examining
 from nprdsl.cli.files import STDIN, read_text, shown_name, without_last_newline
 from nprdsl.cli.options import argument, command, option, terminals_option
 from nprdsl.cli.terminals import load_schema
+from nprdsl.cli.vocabularies import byte_vocabulary, model_vocabulary, tokenizer_vocabulary
 from nprdsl.grammar.diagnostics import did_you_mean
 from nprdsl.grammar.ir import Block, Terminal
+from nprdsl.masks.bound_schema import BoundSchema, SpelledTagsWarning
 from nprdsl.pictures.messages import render_trace_error
 from nprdsl.schema import Schema, shipped
 from nprdsl.structure.violations import TraceError
 from nprdsl.tokens.bitmask import unpack
-from nprdsl.tokens.vocabulary import UnspellableError, Vocabulary
+from nprdsl.tokens.vocabulary import UnspellableError
 from nprdsl.trace.graph import ExecutionGraph
 from nprdsl.trace.layout import Layout
 
 _NARROW, _WIDE = 20, 120  # columns of a picture
 _MASK_CELLS: Final = 64
-_EOS: Final = "<|end|>"  # of a byte-level vocabulary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +49,10 @@ class ShowOptions:
     mask_svg: str | None = option(
         None, "Write a picture of the trace's attention mask.", metavar="FILE"
     )
-    tokenizer: str | None = option(None, "Count tokens of this tokenizer.", metavar="PATH")
+    model: str | None = option(
+        None, "Count tokens of this model; show the ids of the tags.", metavar="PATH|NAME"
+    )
+    tokenizer: str | None = option(None, "As --model, for a tokenizer.", metavar="PATH")
     as_json: bool = option(False, "One JSON object.", flag="--json")
     terminals: str | None = terminals_option()
 
@@ -60,6 +65,8 @@ def show(options: ShowOptions) -> None:
     graph, its lanes, its attention mask.
     """
     what, schema = options.what, options.schema
+    if options.model is not None and options.tokenizer is not None:
+        raise click.UsageError("--model and --tokenizer exclude each other")
     if schema is None and (what in shipped() or what.endswith(".lark")):
         with examining():
             _show_schema(load_schema(what, options.terminals), options)
@@ -93,19 +100,32 @@ def _show_schema(schema: Schema, options: ShowOptions) -> None:
 
 def _schema_text(schema: Schema, options: ShowOptions) -> str:
     grammar = schema.grammar
-    over = "a byte-level vocabulary" if options.tokenizer is None else options.tokenizer
+    over, bound = options.model or options.tokenizer, _bound(schema, options)
+    tags = [" ".join(schema.tags) or "none"] if over is None else _tag_lines(bound)
+    size = f"over {over or 'a byte-level vocabulary'}: {_automaton_size(bound)}"
     parts = [
         pictures.schema_text(grammar).rstrip("\n"),
-        _titled("tags", [" ".join(schema.tags) or "none"]),
+        _titled("tags", tags),
         _titled("terminals", [_terminal(t) for t in grammar.terminals.values()]),
         _titled("forks", [_fork(block) for block in grammar.blocks] or ["none"]),
-        _titled("automaton", [f"over {over}: {_automaton_size(schema, options)}"]),
+        _titled("automaton", [size]),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _titled(title: str, lines: list[str]) -> str:
     return "\n".join([title, *(f"  {line}" for line in lines)])
+
+
+def _tag_lines(bound: BoundSchema) -> list[str]:
+    """Every tag with its token, or with the tokens that spell it."""
+    width = max(map(len, bound.grammar.tags), default=0)
+    lines = []
+    for tag in bound.grammar.tags:
+        token = bound.tag_tokens.get(tag)
+        spelled = " ".join(map(str, bound.vocabulary.encode(tag))) if token is None else ""
+        lines.append(f"{tag:{width}}  {f'spelled: {spelled}' if token is None else token}")
+    return lines or ["none"]
 
 
 def _terminal(terminal: Terminal) -> str:
@@ -128,12 +148,13 @@ def _fork(block: Block) -> str:
 
 
 def _schema_record(schema: Schema, options: ShowOptions) -> dict[str, object]:
-    grammar = schema.grammar
+    grammar, bound = schema.grammar, _bound(schema, options)
     return {
         "name": schema.name,
         "start": grammar.start,
         "rules": list(grammar.rules),
         "tags": list(schema.tags),
+        "tag_tokens": dict(bound.tag_tokens),
         "terminals": {name: str(t.kind) for name, t in grammar.terminals.items()},
         "forks": [
             {
@@ -147,7 +168,7 @@ def _schema_record(schema: Schema, options: ShowOptions) -> dict[str, object]:
             }
             for block in grammar.blocks
         ],
-        "automaton": asdict(_automaton_size(schema, options)),
+        "automaton": asdict(_automaton_size(bound)),
     }
 
 
@@ -170,15 +191,10 @@ class AutomatonSize:
         )
 
 
-def _automaton_size(schema: Schema, options: ShowOptions) -> AutomatonSize:
+def _automaton_size(bound: BoundSchema) -> AutomatonSize:
     """Masks are computed where a generation comes to them, so they are counted on the shortest
-    trace. Raises SchemaError."""
-    if options.tokenizer is None:
-        vocabulary = _byte_vocabulary(schema.tags)
-    else:
-        vocabulary = _tokenizer_vocabulary(options.tokenizer)
-    bound = schema.bind(vocabulary)
-    matcher = bound.matcher()
+    trace."""
+    matcher, vocabulary = bound.matcher(), bound.vocabulary
     masks = {id(matcher.mask())}
     for _ in range(bound.minimum):
         nearer = unpack(matcher.tight(0), vocabulary.size)  # tokens that bring the end nearer
@@ -189,43 +205,17 @@ def _automaton_size(schema: Schema, options: ShowOptions) -> AutomatonSize:
     return AutomatonSize(vocabulary.size, mode, bound.minimum, len(masks), len(masks) * width)
 
 
-def _byte_vocabulary(tags: tuple[str, ...]) -> Vocabulary:
-    """256 bytes, the tags as special tokens, and an end of sequence."""
-    special = {name: 256 + index for index, name in enumerate((*tags, _EOS))}
-    return Vocabulary({byte: bytes([byte]) for byte in range(256)}, special, _EOS)
-
-
-def _tokenizer_vocabulary(path: str) -> Vocabulary:
-    """The vocabulary of a `tokenizer.json`, or of the folder that it lies in."""
-    file = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
-    if not file.is_file():
-        raise Failure(f"no tokenizer at `{path}`; give a tokenizer.json or its folder")
-    try:
-        from tokenizers import Tokenizer
-    except ModuleNotFoundError as error:
-        raise Failure(
-            "--tokenizer needs the tokenizers package; install it with: pip install 'nprdsl[local]'"
-        ) from error
-    text = read_text(str(file))
-    with as_failure(ValueError, about=f"`{file}` is not JSON"):
-        json.loads(text)
-    # `tokenizers` raises bare Exception for a JSON that is no tokenizer, with the reason
-    with as_failure(Exception, about=f"`{file}` is no tokenizer"):
-        tokenizer = Tokenizer.from_str(text)
-    with as_failure(ValueError, about=f"cannot use the tokenizer `{file}`"):
-        return Vocabulary.from_tokenizer(tokenizer, eos=_configured_eos(file.parent))
-
-
-def _configured_eos(folder: Path) -> str | None:
-    """The end of sequence that stands in the configuration beside a tokenizer."""
-    config = folder / "tokenizer_config.json"
-    if not config.is_file():
-        return None
-    with as_failure(ValueError, about=f"`{config}` is not JSON"):
-        values = json.loads(read_text(str(config)))
-    eos = values.get("eos_token") if isinstance(values, dict) else None
-    name = eos.get("content") if isinstance(eos, dict) else eos
-    return name if isinstance(name, str) else None
+def _bound(schema: Schema, options: ShowOptions) -> BoundSchema:
+    """The schema over the vocabulary that was asked for. Raises SchemaError."""
+    if options.model is not None:
+        vocabulary = model_vocabulary(options.model)
+    elif options.tokenizer is not None:
+        vocabulary = tokenizer_vocabulary(options.tokenizer)
+    else:
+        vocabulary = byte_vocabulary(schema.tags)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SpelledTagsWarning)  # each tag is shown
+        return schema.bind(vocabulary)
 
 
 # traces
@@ -243,10 +233,10 @@ class DrawableTrace:
 def _show_trace(schema: Schema, file: str, options: ShowOptions) -> None:
     text = without_last_newline(read_text(file))
     try:
-        if options.tokenizer is None:
+        if options.tokenizer is None and options.model is None:
             trace = _in_characters(schema, text)
         else:
-            trace = _in_tokens(schema, text, options.tokenizer)
+            trace = _in_tokens(schema, text, options)
     except TraceError as error:
         raise BadResult(render_trace_error(error, text, file=shown_name(file))) from error
     if options.svg is not None:
@@ -266,10 +256,10 @@ def _in_characters(schema: Schema, text: str) -> DrawableTrace:
     return DrawableTrace(graph, lambda: Layout.from_graph(graph, sampled), list(text))
 
 
-def _in_tokens(schema: Schema, text: str, tokenizer: str) -> DrawableTrace:
+def _in_tokens(schema: Schema, text: str, options: ShowOptions) -> DrawableTrace:
     schema.parse(text)  # places in the text, where the trace is not legal
-    vocabulary = _tokenizer_vocabulary(tokenizer)
-    bound = schema.bind(vocabulary)
+    bound = _bound(schema, options)
+    vocabulary = bound.vocabulary
     with as_failure(UnspellableError, kind=BadResult):
         trace = bound.parse(bound.encode(text))
     units = [vocabulary.text([token]) for token in trace.ids]

@@ -46,6 +46,10 @@ class TagMode(StrEnum):
     TEXT = "text"  # all tags are spelled
 
 
+class SpelledTagsWarning(UserWarning):
+    """Some tags of a schema are tokens of the vocabulary, and others must be spelled."""
+
+
 class BoundSchema:
     """One language over one vocabulary, under run-time limits on its structure."""
 

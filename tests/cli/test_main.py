@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from nprdsl.cli.failures import ExitCode
-from nprdsl.cli.main import cli
+from nprdsl.cli.main import cli, warned
+from nprdsl.masks.bound_schema import SpelledTagsWarning
 from tests.cli.commands import ROOT, SECONDS, environment, invoke, process
 
 
@@ -94,3 +95,12 @@ def test_arguments_that_are_no_text_are_refused(tmp_path: Path) -> None:
 
 def test_the_root_is_the_package() -> None:
     assert (ROOT / "nprdsl" / "cli" / "main.py").is_file()
+
+
+def test_a_warning_of_the_language_is_a_message(capsys: pytest.CaptureFixture[str]) -> None:
+    others: list[str] = []
+    show = warned(lambda message, *_: others.append(str(message)))
+    show(SpelledTagsWarning("`</v>` must be spelled"), SpelledTagsWarning, "run.py", 1)
+    show(UserWarning("of a library"), UserWarning, "lib.py", 1)
+    assert capsys.readouterr().err == "warning: `</v>` must be spelled\n"
+    assert others == ["of a library"]

@@ -41,6 +41,27 @@ def test_automaton_over_a_tokenizer() -> None:
     assert size["minimum"] == 16 and size["rows"] > 1
 
 
+def test_the_tokens_of_tags() -> None:
+    """Each tag is shown with its id, or with the ids that spell it; nothing is warned of."""
+    tokenizer = pytest.importorskip("tokenizers").Tokenizer.from_file(str(ARITH / "tokenizer.json"))
+    tokenizer.add_tokens(["<v>", "<", ">", "v", "/"])
+    tokenizer.save("some.json")
+    Path("value.lark").write_text('start: "<v>" /[0-9]/ "</v>"\n')
+    ids = {text: tokenizer.token_to_id(text) for text in ("<v>", "<", "/", "v", ">")}
+    result = invoke("show", "value.lark", "--tokenizer", "some.json")
+    spelled = f"{ids['<']} {ids['/']} {ids['v']} {ids['>']}"
+    assert f"tags\n  <v>   {ids['<v>']}\n  </v>  spelled: {spelled}\n" in result.output
+    assert result.stderr == ""
+    record = json.loads(invoke("show", "value.lark", "--tokenizer", "some.json", "--json").output)
+    assert record["tag_tokens"] == {"<v>": ids["<v>"]}
+    assert record["automaton"]["tags"] == "mixed"
+
+
+@pytest.mark.parametrize("model", ["arith", str(ARITH)])
+def test_the_tokens_of_a_model(model: str) -> None:
+    assert "  </takeaway>   10\n" in invoke("show", "arith", "--model", model).output
+
+
 def test_a_schema_as_json() -> None:
     shown = json.loads(invoke("show", "npr", "--json").output)
     assert shown["forks"][0]["bound"] == ["LABEL"] and shown["forks"][0]["join"] == "reduce"
@@ -94,6 +115,8 @@ def test_a_trace_on_stdin() -> None:
         (("npr", "--mask-svg", "m.svg"), ExitCode.USAGE, "a schema has no mask"),
         (("npr", "--svg", "no/such.svg"), ExitCode.USAGE, "cannot write `no/such.svg`"),
         (("npr", "--tokenizer", "none"), ExitCode.USAGE, "no tokenizer at `none`"),
+        (("npr", "--model", "none"), ExitCode.USAGE, "cannot load the tokenizer of `none`"),
+        (("npr", "--model", "a", "--tokenizer", "b"), ExitCode.USAGE, "exclude each other"),
         (("npr", "--tokenizer", "bad.lark"), ExitCode.USAGE, "is not JSON"),
         (("npr", "--tokenizer", "some.json"), ExitCode.USAGE, "is no tokenizer"),
         (("parallel_r1", "--tokenizer", str(ARITH)), ExitCode.BAD, "error[unspellable-tag]"),

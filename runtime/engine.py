@@ -211,7 +211,8 @@ class Engine(ABC):
         Prompts are read as by `generate`; the schema says which tags they cannot spell, and writes
         the instructions. `max_tokens` is lowered to what the model's positions allow. Raises
         ValueError for settings of single rules: without a schema there are none; PromptError.
-        A request that fails has `finish` FAILED and an `error`.
+        A request that fails has `finish` FAILED and an `error`. An end token that is a tag of the
+        schema stands in the text.
         """
         if max_tokens < 1:
             raise LimitError(f"max_tokens must be at least 1, not {max_tokens}")
@@ -223,7 +224,13 @@ class Engine(ABC):
         ids = [self._prompts.read(schema, p, chat=chat, instructions=instructions) for p in prompts]
         limits = Limits(max_tokens=max_tokens)
         budgets = [self._within_positions(limits, len(one)).max_tokens for one in ids]
-        return self._complete(ids, budgets, each)
+        done = self._complete(ids, budgets, each)
+        end = self.vocabulary.eos_id
+        tag = self.vocabulary.special_text[end] if end is not None else ""
+        if tag not in schema.tags:
+            return done
+        ended = (one.token_ids[-1:] == (end,) for one in done)
+        return [replace(c, text=c.text + tag * e) for c, e in zip(done, ended, strict=True)]
 
     @abstractmethod
     def wait(self, number: int) -> Result:

@@ -71,7 +71,8 @@ class Result:
 class Completion:
     """What the model wrote of itself behind a prompt, on one branch, nothing forced.
 
-    `token_ids` holds the end token if it came, `text` does not; special tokens stand in it by name.
+    `token_ids` holds the end token if it came, `text` does not, unless it is a tag of the schema;
+    special tokens stand in it by name.
     `logprobs` has the natural logarithm of every token's probability (temperature 1, unmasked).
     `finish`: COMPLETED at the end token, BUDGET where the budget was spent before it.
     """

@@ -146,24 +146,24 @@ class BoundSchema:
 
     def _read(self, ids: Sequence[int]) -> tuple[TokenText, ParsedText]:
         ended = bool(ids) and ids[-1] == self.vocabulary.eos_id
-        if ended and self._end_is_tag:  # the tag where it may come, else the end
-            as_tag = self._read_as(ids, ended=False)
-            if not as_tag[1].violations:
-                return as_tag
-            as_end = self._read_as(ids, ended=True)
-            return as_tag if as_end[1].violations else as_end
-        return self._read_as(ids, ended=ended)
-
-    @cached_property
-    def _end_is_tag(self) -> bool:
-        return self.vocabulary.eos_id in self.tag_tokens.values()
-
-    def _read_as(self, ids: Sequence[int], *, ended: bool) -> tuple[TokenText, ParsedText]:
-        read = token_text(ids, self.vocabulary, self.grammar.tags, ended=ended)
+        if ended and self._end_is_tag:  # a place where both may come is refused
+            ended = not self._is_legal(ids, ended=False) and self._is_legal(ids, ended=True)
+        read = self._text(ids, ended=ended)
         parsed = self._parser.read(read.text, read.lexemes)
         if not parsed.violations:
             parsed.violations += _misaligned(read, parsed)
         return read, parsed
+
+    def _text(self, ids: Sequence[int], *, ended: bool) -> TokenText:
+        return token_text(ids, self.vocabulary, self.grammar.tags, ended=ended)
+
+    def _is_legal(self, ids: Sequence[int], *, ended: bool) -> bool:
+        read = self._text(ids, ended=ended)
+        return self._parser.legal(read.text, read.lexemes)
+
+    @cached_property
+    def _end_is_tag(self) -> bool:
+        return self.vocabulary.eos_id in self.tag_tokens.values()
 
     def encode(self, text: str) -> tuple[int, ...]:
         """The ids of a legal trace's text, as a generation would have written them, without an end

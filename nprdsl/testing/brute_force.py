@@ -20,7 +20,7 @@ from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.masks.matcher import Matcher
 from nprdsl.regular.dfa import WHITESPACE, Dfa, compile_regex
 from nprdsl.schema import Schema
-from nprdsl.testing.tokens import END_OF_SEQUENCE
+from nprdsl.testing.tokens import END_OF_SEQUENCE, bound_to
 from nprdsl.tokens.bitmask import unpack
 from nprdsl.tokens.vocabulary import Vocabulary
 
@@ -44,7 +44,7 @@ def masks_differ(schema: Schema, random: Random) -> Difference:
     if _repeats_text(schema.grammar):
         return None  # a legal branch may repeat a text with other blanks around it
     try:
-        bound = schema.bind(_small_vocabulary(schema, random))
+        bound = bound_to(schema, _small_vocabulary(schema, random))
         search = _Search(bound)
         traces = search.legal_traces()
     except (SchemaError, TooLargeError):

@@ -29,7 +29,7 @@ from nprdsl.testing.properties import (
     written_failure,
 )
 from nprdsl.testing.reference import WHITE_SPACE, Tree, derive
-from nprdsl.testing.tokens import byte_vocabulary, straddling_merges, tokenise
+from nprdsl.testing.tokens import bound_to, byte_vocabulary, straddling_merges, tokenise
 from nprdsl.testing.traces import Spacing, traces
 from nprdsl.tokens.bitmask import allows
 from nprdsl.trace.lexemes import text_lexemes
@@ -110,9 +110,9 @@ class _FuzzRun:
         self._progress = progress
         tags = schema.tags
         self._bound = (
-            schema.bind(byte_vocabulary(special=tags)),
-            schema.bind(byte_vocabulary(special=tags[::2])),
-            schema.bind(byte_vocabulary(merges=straddling_merges(tags))),
+            bound_to(schema, byte_vocabulary(special=tags)),
+            bound_to(schema, byte_vocabulary(special=tags[::2])),
+            bound_to(schema, byte_vocabulary(merges=straddling_merges(tags))),
         )
         self.done = 0
         self.characters = 0

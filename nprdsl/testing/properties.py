@@ -31,7 +31,7 @@ from nprdsl.structure.stack import UNBOUNDED, Bounds
 from nprdsl.testing.brute_force import masks_differ
 from nprdsl.testing.random_schemas import RandomSchema
 from nprdsl.testing.reference import derive
-from nprdsl.testing.tokens import END_OF_SEQUENCE, straddling_merges
+from nprdsl.testing.tokens import END_OF_SEQUENCE, bound_to, straddling_merges
 from nprdsl.tokens.bitmask import allows, unpack
 from nprdsl.tokens.vocabulary import Vocabulary
 from nprdsl.trace.trace import Element, TokenTrace
@@ -214,11 +214,11 @@ def _bound(schema: Schema, tokens: TagTokens, random: Random, end: str | None) -
     """A tag that cannot be told from the end of a sequence is refused as its token; then it is
     none."""
     try:
-        return schema.bind(vocabulary_of(schema, tokens, random, end))
+        return bound_to(schema, vocabulary_of(schema, tokens, random, end))
     except SchemaError as error:
         if {d.code for d in error.diagnostics} != {DiagnosticCode.END_TOKEN_TAG}:
             raise
-        return schema.bind(vocabulary_of(schema, tokens, random, None))
+        return bound_to(schema, vocabulary_of(schema, tokens, random, None))
 
 
 def _over_vocabulary(

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from nprdsl.grammar import ir
 from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.schema import Schema
+from nprdsl.structure.stack import UNBOUNDED
 from nprdsl.testing.reference import Tree, bound_fields, derive, items_of, tag_pattern
 from nprdsl.testing.traces import Spacing, traces
 from nprdsl.tokens.vocabulary import Vocabulary
@@ -35,6 +37,11 @@ def byte_vocabulary(special: Iterable[str] = (), merges: Iterable[str | bytes] =
         special={name: len(spelled) + n for n, name in enumerate(named)},
         eos=END_OF_SEQUENCE,
     )
+
+
+def bound_to(schema: Schema, vocabulary: Vocabulary) -> BoundSchema:
+    """As `Schema.bind`, without its warning: a vocabulary with some of the tags is meant here."""
+    return BoundSchema(schema.grammar, vocabulary, schema.parser, UNBOUNDED)
 
 
 def straddling_merges(tags: Iterable[str]) -> tuple[str, ...]:

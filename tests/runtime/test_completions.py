@@ -11,8 +11,10 @@ import nprdsl
 from nprdsl.machine.budget import LimitError
 from nprdsl.runtime import LocalEngine, Sampling
 from nprdsl.runtime.local.requests import any_token
+from nprdsl.runtime.results import Completion
 from nprdsl.structure.events import EndReason
 from tests.runtime.tiny_models import byte_tokenizer, model
+from tests.walks import schema_of
 
 GREEDY = Sampling(temperature=0.0)
 SCHEMA = nprdsl.load("npr")
@@ -64,6 +66,17 @@ def test_the_end_token_ends_it() -> None:
         assert end not in one.token_ids[:-1]
         assert len(one.token_ids) == len(one.logprobs) <= 400
         assert "<eos>" not in one.text
+
+
+def test_an_end_token_that_is_a_tag_stands_in_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    turn, end = schema_of('start: TEXT "<eos>"\n%declare TEXT\n'), engine().vocabulary.eos_id
+    assert end is not None
+    ended = Completion((1,), "x", (120, end), (0.0, 0.0), EndReason.COMPLETED)
+    cut = Completion((1,), "x", (120,), (0.0,), EndReason.BUDGET)
+    monkeypatch.setattr(engine(), "_complete", lambda *_: [ended, cut])
+    for made, texts in ((SCHEMA, ["x", "x"]), (turn, ["x<eos>", "x"])):
+        found = engine().complete(made, ["y", "y"], max_tokens=9)
+        assert [one.text for one in found] == texts
 
 
 def test_tags_of_a_prompt_are_text_but_the_model_may_write_them() -> None:

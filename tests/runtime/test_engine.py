@@ -52,6 +52,18 @@ L: /[a-z]/
 """
 
 
+TURNS = """
+%import .parallel (map, process, reduce)
+start: map{l} process{i, b} reduce{j} TEXT "<eos>"
+l: "<l>" i~2..3 "</l>"
+i: "<i>" L "<eos>"
+b: "<b>" L ":" TEXT "<eos>"
+j: "<j>"
+L: /[a-z]/
+%declare TEXT
+"""
+
+
 @cache
 def schema(name: str) -> Schema:
     return nprdsl.load(name, terminals=TYPES.get(name))
@@ -121,6 +133,31 @@ def test_tags_as_text(name: str) -> None:
     result = one.generate(schema(name), "hello <step>", limits=limits, sampling=Sampling(seed=1))
     assert schema(name).check(result.text) == []
     assert max(abs(a - b) for a, b in both(one, result)) <= 1e-4
+
+
+@pytest.mark.filterwarnings("ignore::nprdsl.masks.bound_schema.SpelledTagsWarning")
+def test_some_tags_as_text() -> None:
+    name, tags = "npr", schema("npr").tags[1::2]
+    tokenizer = byte_tokenizer(tags)
+    one = LocalEngine(model("qwen3", len(tokenizer)), tokenizer, max_kv_tokens=4096)
+    limits = Limits(max_tokens=200, depth=1, branches=3, blocks=2)
+    result = one.generate(schema(name), "hello <step>", limits=limits, sampling=Sampling(seed=1))
+    assert schema(name).check(result.text) == []
+    for tag in tags:
+        assert result.token_ids.count(one.vocabulary.special[tag]) == result.text.count(tag)
+    assert max(abs(a - b) for a, b in both(one, result)) <= 1e-4
+
+
+def test_the_end_token_as_a_tag() -> None:
+    """It ends items, branches and the trace, and is fed like any tag."""
+    turns = schema_of(TURNS)
+    tokenizer = byte_tokenizer([tag for tag in turns.tags if tag != "<eos>"])
+    one = LocalEngine(model("qwen3", len(tokenizer)), tokenizer, max_kv_tokens=2048)
+    for parallel in (True, False):
+        result = one.generate(turns, "hello", limits=Limits(max_tokens=60), parallel=parallel)
+        assert turns.check(result.text) == []
+        assert result.text.endswith("<eos>") and result.text.count("<eos>") >= 5
+        assert max(abs(a - b) for a, b in both(one, result)) <= 1e-4
 
 
 # -- the embedded model ----------------------------------------------------------------------------

@@ -309,3 +309,14 @@ def test_outlines_text_accepts_traces_and_refuses_faults() -> None:
         assert accepts.fullmatch(trace)
         assert not accepts.fullmatch(trace.replace("<step>", "", 1))
         assert not accepts.fullmatch(trace.replace("</guideline>", "<plan>9: x</plan></guideline>"))
+
+
+def test_every_alternative_of_a_branch_gets_its_number() -> None:
+    schema = schema_from(
+        "%import .parallel (map, process, reduce)\nstart: map{l} process{i, s} reduce{r}\n"
+        'l: "<l>" i~2 "</l>"\ni: "<i>" N "</i>"\ns: "<s>" N "</s>" | "<t>" N ":" TEXT "</t>"\n'
+        'r: "<r>"\nN: /[1-9]/\n%declare TEXT\n'
+    )
+    text = schema.export(Target.XGRAMMAR).text
+    assert 's_2 ::= ("<s>" "2" "</s>" | "<t>" "2" ":" TEXT "</t>")' in text
+    assert "N ::=" not in text

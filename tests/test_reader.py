@@ -302,14 +302,16 @@ _NL: "\\n"
     [
         ('LABEL ":" TEXT', '_NL LABEL ":" TEXT', ("LABEL",)),
         ('LABEL ":" TEXT', '"step " LABEL', ("LABEL",)),
-        ('KIND LABEL ":" TEXT', 'LABEL KIND ":" TEXT', ("KIND", "LABEL")),
+        ('KIND LABEL ":" TEXT', 'KIND LABEL ":" TEXT', ("KIND", "LABEL")),
         ("head GOAL", 'head GOAL "<t>" TEXT', ("LABEL", "GOAL")),
         ('GOAL "<t>" LABEL', 'TEXT "<t>" GOAL "<u>" LABEL', ()),
         ('GOAL "<t>" LABEL', 'GOAL "<u>" LABEL "<t>" TEXT', ("GOAL", "LABEL")),
         ('TEXT "<t>" LABEL', 'TEXT "<t>" LABEL', ()),
         ("LABEL", '[_NL "<n>"] LABEL', ("LABEL",)),
-        ("LABEL", '[KIND "<n>"] LABEL', ()),
-        ('[LABEL "<n>"] KIND', "LABEL KIND", ()),
+        ("LABEL", '[KIND "<n>"] LABEL', ("LABEL",)),
+        ('LABEL "<n>" KIND', '(LABEL | LABEL "<m>") "<n>" KIND', ("LABEL", "KIND")),
+        ('KIND ":" LABEL', '("<o>" KIND "<n>" LABEL TEXT | "<p>" KIND LABEL)', ("KIND", "LABEL")),
+        ('("<o>" LABEL TEXT | "<p>" LABEL)', "LABEL", ("LABEL",)),
         ('LABEL "<n>" LABEL', "LABEL", ("LABEL",)),
     ],
 )
@@ -326,6 +328,24 @@ def test_terminals_before_the_first_free_text_are_bound(
     text = text.replace("%declare TEXT GOAL", f"%declare {' '.join(declared)}" if declared else "")
     (block,) = grammar(text).blocks
     assert block.bound == bound
+
+
+@pytest.mark.parametrize(
+    ("item", "step"),
+    [
+        ('KIND LABEL ":" TEXT', 'LABEL KIND ":" TEXT'),
+        ('[LABEL "<n>"] KIND', "LABEL KIND"),
+        ("LABEL", '("<o>" LABEL TEXT | "<p>" TEXT)'),
+        ("LABEL", '("<o>" LABEL | "<p>")'),
+        ('("<o>" LABEL | "<p>") KIND', '"<s>" LABEL'),
+        ("LABEL", '[TEXT "<n>"] LABEL'),
+        ('("<o>" KIND "<n>" LABEL | "<p>" LABEL "<n>" KIND)', "KIND LABEL"),
+        ('("<o>" LABEL "<n>")* "<p>"', "LABEL"),
+    ],
+)
+def test_a_terminal_that_some_ways_bind_is_refused(item: str, step: str) -> None:
+    text = BLOCK.format(item=item, step=step)
+    assert DiagnosticCode.UNDECIDED_BINDING in {code for code, _ in faults(text)}
 
 
 def test_spawn_counts() -> None:

@@ -199,8 +199,18 @@ class _Lineariser:
                 if body is self.sources[rule]:
                     return node, over
                 return Ref(self._with_label(rule, label, value, bound), span), over
+            case Alt(options=options, span=span):
+                ways = [self._fix(option, label, value, bound) for option in options]
+                if not any(over for _, over in ways):
+                    return node, False
+                if not all(over for _, over in ways):
+                    return node, True  # some ways find it behind the choice: they are left alone
+                same = all(
+                    fixed is option for (fixed, _), option in zip(ways, options, strict=True)
+                )
+                return (node if same else Alt(tuple(fixed for fixed, _ in ways), span)), True
             case _:
-                return node, isinstance(node, Alt | Repeat | MapNode | ForkNode | JoinNode)
+                return node, isinstance(node, Repeat | MapNode | ForkNode | JoinNode)
 
     def variant(
         self, rule: str, key: tuple[object, ...], suffix: str, make: Callable[[], Node | None]

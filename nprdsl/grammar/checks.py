@@ -9,11 +9,12 @@ text that a branch repeats from its item has a known length. What the next tag d
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from itertools import pairwise
 from typing import TypeGuard
 
 from nprdsl.grammar import ir
+from nprdsl.grammar.bindings import bindings
 from nprdsl.grammar.declarations import (
     ConstructKind,
     Declare,
@@ -56,7 +57,9 @@ def validate(rules: Rules, grammar: ir.Grammar, linked: Linked) -> Iterator[Diag
     yield from _patterns(grammar)
     yield from _too_few_labels(grammar, trees)
     yield from decisions(rules, FirstFollow(trees, grammar.start, by_tag))
-    yield from _free_texts(rules, FirstFollow(trees, grammar.start, by_leaf))
+    bound, faults = bindings(rules)
+    yield from faults
+    yield from _free_texts(rules, FirstFollow(trees, grammar.start, by_leaf), bound)
 
 
 def _unused(linked: Linked, start: str) -> Iterator[Diagnostic]:
@@ -201,10 +204,9 @@ def _unbounded(terminal: ir.Terminal, witness: bytes) -> Diagnostic:
 # -- where free text ends -------------------------------------------------------------------------
 
 
-def _free_texts(rules: Rules, sets: FirstFollow) -> Iterator[Diagnostic]:
+def _free_texts(rules: Rules, sets: FirstFollow, bound: Set[ir.Node]) -> Iterator[Diagnostic]:
     """Every free text that something other than a tag may follow. `sets` are by leaf."""
     yield from _beside_glue(rules)
-    bound = set(_bound(rules))
     texts = sets.bits(_is_text)
     open_ends = texts | sets.bits(lambda symbol: isinstance(symbol, (ir.Literal, ir.Field)))
     for node in all_nodes(rules):
@@ -269,34 +271,3 @@ def _not_closed(text: ir.Field, follower: ir.Literal | ir.Field) -> Diagnostic:
         "close it with a tag; free text ends at a tag or at the end of the trace only",
         ((follower.span, "this may follow it"),),
     )
-
-
-def _bound(rules: Rules) -> Iterator[ir.Field]:
-    """The fields of branches in which a bound terminal repeats the item's value."""
-    for node in all_nodes(rules):
-        if isinstance(node, ir.ForkNode):
-            pending = set(node.block.bound)
-            for field in _leading(node.branch, rules):
-                if field.terminal.name in pending:
-                    pending.discard(field.terminal.name)
-                    yield field
-
-
-def _leading(node: ir.Node, rules: Rules) -> Iterator[ir.Field]:
-    """The fields that always stand at the beginning of `node`, those of each rule once."""
-    entered: set[str] = set()
-    pending = [node]
-    while pending:
-        node = pending.pop()
-        match node:
-            case ir.Field():
-                yield node
-            case ir.Ref() if node.rule in rules and node.rule not in entered:
-                entered.add(node.rule)
-                pending.append(rules[node.rule].node)
-            case ir.Seq():
-                pending.extend(reversed(node.items))
-            case ir.Tag() | ir.Literal() | ir.Ref():
-                pass
-            case _:
-                return

@@ -50,6 +50,7 @@ class DiagnosticCode(StrEnum):
     JOIN_WITHOUT_FORK = "join-without-fork"
     BETWEEN_FORK_AND_JOIN = "between-fork-and-join"
     ITEM_NOT_LISTED = "item-not-listed"
+    UNDECIDED_BINDING = "undecided-binding"
     UNDECIDED_END = "undecided-end"
     TAG_OVERLAP = "tag-overlap"
     TEXT_NEXT_TO_TEXT = "text-next-to-text"

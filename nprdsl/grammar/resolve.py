@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 
 from nprdsl.grammar import declarations, ir
@@ -21,7 +22,7 @@ from nprdsl.grammar.namespaces import Linked
 from nprdsl.grammar.reader import read
 from nprdsl.grammar.terminal_patterns import FREE_TEXT, Terminals, is_tag, tag_text
 from nprdsl.grammar.terminal_types import TerminalType
-from nprdsl.grammar.walk import children
+from nprdsl.grammar.walk import at_rest, children
 
 START = "start"
 _JOINS = {ConstructKind.REDUCE: ir.JoinKind.REDUCE, ConstructKind.REREAD: ir.JoinKind.REREAD}
@@ -79,6 +80,7 @@ class _Resolver:
         self.types = types
         self.rule = ""
         self.count = 0  # of blocks so far
+        self._passed: dict[frozenset[str], Mapping[str, bool]] = {}  # by the terminals that are cut
 
     def rules(self) -> dict[str, ir.Rule]:
         """All rules that are linked, reachable or not."""
@@ -228,43 +230,58 @@ class _Resolver:
     # -- bound terminals --------------------------------------------------------------------
 
     def _bound(self, item: str, branch: str) -> tuple[str, ...]:
-        """Terminals before the first free text that is not itself in both, in the item's order."""
-        listed = [n.name for n in self._leading(NameUse(item, self._span(item)), ())]
-        repeated = [n.name for n in self._leading(NameUse(branch, self._span(branch)), ())]
+        """Terminals before the first free text that is not itself in both, in the item's order.
+        Whether all ways write them is looked at in `nprdsl.grammar.bindings`."""
+        shared: set[str] | None = None
         while True:
-            shared = set(listed) & set(repeated)
-            cut = [self._cut(names, shared) for names in (listed, repeated)]
-            if cut == [listed, repeated]:
-                return tuple(dict.fromkeys(n for n in listed if n in shared))
-            listed, repeated = cut
+            texts = [name for name in self.linked.declared if self._is_text(name)]
+            kept = set(texts) if shared is None else shared
+            cut = frozenset(name for name in texts if name == "TEXT" or name not in kept)
+            listed, repeated = (self._leading(rule, cut) for rule in (item, branch))
+            if shared == (shared := listed.keys() & repeated.keys()):
+                return tuple(name for name in listed if name in shared)
 
-    def _span(self, rule: str) -> Span:
-        return self.linked.rules[rule].span
-
-    def _cut(self, names: list[str], shared: set[str]) -> list[str]:
-        for index, name in enumerate(names):
-            if self._is_text(name) and (name == "TEXT" or name not in shared):
-                return names[:index]
-        return names
+    @cached_property
+    def _uses(self) -> dict[str, list[str]]:
+        """The rules that each rule uses itself."""
+        rules = self.linked.rules
+        parts = {name: declarations.inside(rules[name].body) for name in rules}
+        used = {n: (p.name for p in found if isinstance(p, NameUse)) for n, found in parts.items()}
+        return {n: [r for r in dict.fromkeys(names) if r in rules] for n, names in used.items()}
 
     def _is_text(self, name: str) -> bool:
-        if name not in self.linked.declared:
-            return False
         given = self.types.get(name)
         return given.free_text if given is not None else name in FREE_TEXT
 
-    def _leading(self, node: Expression, inside: tuple[str, ...]) -> Iterator[NameUse]:
-        """The named terminals that always stand at the beginning of `node`, in order."""
-        for part in _flat(node):
-            if isinstance(part, NameUse) and part.is_terminal:
-                if not _is_glue(part) and self._tag(part) is None:
-                    yield part
-            elif isinstance(part, NameUse):
-                if part.name in inside or part.name not in self.linked.rules:
-                    return
-                yield from self._leading(self.linked.rules[part.name].body, (*inside, part.name))
-            elif any(isinstance(p, NameUse) and not _is_glue(p) for p in declarations.inside(part)):
-                return  # what is optional may hold terminals
+    def _leading(self, rule: str, cut: frozenset[str]) -> dict[str, None]:
+        """The named terminals that may stand in a rule before one of those that are `cut`."""
+        if cut not in self._passed:
+            rules = self.linked.rules
+            self._passed[cut] = at_rest(
+                self._uses,
+                first=False,
+                step=lambda name, passed: _passes(rules[name].body, passed, cut),
+            )
+        passed = self._passed[cut]
+        found: dict[str, None] = {}
+        entered: set[str] = set()
+        pending: list[Expression] = [NameUse(rule, self.linked.rules[rule].span)]
+        while pending:
+            node = pending.pop()
+            if isinstance(node, NameUse) and node.is_terminal:
+                if node.name not in cut and not _is_glue(node) and self._tag(node) is None:
+                    found[node.name] = None
+            elif isinstance(node, NameUse):
+                if node.name in self.linked.rules and node.name not in entered:
+                    entered.add(node.name)
+                    pending.append(self.linked.rules[node.name].body)
+            elif isinstance(node, declarations.Expansion):
+                stops = (n for n, i in enumerate(node.items) if not _passes(i, passed, cut))
+                end = next(stops, len(node.items)) + 1
+                pending.extend(reversed(node.items[:end]))
+            elif not isinstance(node, Construct):
+                pending.extend(reversed(declarations.parts_of(node)))
+        return found
 
     # -- faults -----------------------------------------------------------------------------
 
@@ -289,6 +306,21 @@ def _flat(node: Expression) -> Iterator[Expression]:
             yield from _flat(item)
     else:
         yield node
+
+
+def _passes(node: Expression, passed: Mapping[str, bool], cut: frozenset[str]) -> bool:
+    """Whether a way through `node` holds neither a terminal that is `cut` nor a block."""
+    match node:
+        case NameUse():
+            return node.name not in cut if node.is_terminal else passed.get(node.name, True)
+        case declarations.Expansion():
+            return all(_passes(item, passed, cut) for item in node.items)
+        case declarations.Alternatives():
+            return any(_passes(option, passed, cut) for option in node.options)
+        case declarations.Repetition():
+            return node.low == 0 or _passes(node.node, passed, cut)
+        case _:
+            return not isinstance(node, Construct)
 
 
 def _construct(item: Expression) -> Construct | None:

@@ -44,10 +44,19 @@ def times(ways: Ways, count: int) -> Ways:
     return whole
 
 
-def cost(ways: Ways, labels: FreshLabels, taken: Taken, *, repeats: int, more: int = 0) -> int:
-    """The fewest tokens of a way and of its labels, written `repeats` times each; `more` labels are
-    needed besides. NEVER where too few are left."""
+def cost(
+    ways: Ways,
+    labels: FreshLabels,
+    taken: Taken,
+    also: bytes | None = None,
+    *,
+    repeats: int,
+    more: int = 0,
+) -> int:
+    """The fewest tokens of a way and of its labels, written `repeats` times each, none of them
+    taken, or the one that is taken `also`; `more` labels are needed besides. NEVER where too few
+    are left."""
     return min(
-        (tokens + repeats * labels.tokens(items + more, taken) for items, tokens in ways),
+        (tokens + repeats * labels.tokens(items + more, taken, also) for items, tokens in ways),
         default=NEVER,
     )

@@ -212,7 +212,7 @@ class FieldPart(ABC):
         return None
 
     def forbidden(self, progress: Progress, rests: FieldRests) -> Iterable[bytes]:
-        """Bytes that belong to the pattern, but lead to values that may not be used alone."""
+        """Tokens' bytes that the pattern takes here, but behind which all values are taken."""
         return ()
 
     # what must stand there
@@ -417,7 +417,7 @@ class FreshPart(ValuePart):
 
     def step(self, progress: bytes, byte: int, here: FieldRest) -> Iterable[Cursor]:
         label, rests = progress + bytes((byte,)), here.made_by
-        if rests.labels(self.dfa).ending(label, self.taken) is None:
+        if not rests.labels(self.dfa).may_begin(label, self.taken):
             return ()
         ends = self.dfa.accepting[rests.spelling.state(self.dfa, label)]
         if not ends or label in self.taken or here.rest is None:
@@ -441,17 +441,14 @@ class FreshPart(ValuePart):
             return repeat
         labels = rests.labels(self.dfa)
         before = item_ways.cost(self.later, labels, self.taken, repeats=2)
-        after = item_ways.cost(self.later, labels, self.taken | {label}, repeats=2)
+        after = item_ways.cost(self.later, labels, self.taken, label, repeats=2)
         return repeat + after - before if after < NEVER else NEVER
 
     def forbidden(self, progress: bytes, rests: FieldRests) -> Iterable[bytes]:
-        ending = rests.labels(self.dfa).ending
-        for label in self.taken:
-            while len(label) > len(progress) and label.startswith(progress):
-                if ending(label, self.taken) is not None:
-                    break
-                yield label[len(progress) :]
-                label = label[:-1]
+        labels, trie, at = rests.labels(self.dfa), rests.spelling.vocabulary.trie, len(progress)
+        begun = labels.begun(progress, self.taken)
+        ends = {label[: at + n] for label in begun for n, _ in trie.tokens_at(label, at)}
+        return (end[at:] for end in ends if not labels.may_begin(end, self.taken))
 
 
 @dataclass(frozen=True, slots=True)

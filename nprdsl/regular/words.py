@@ -25,6 +25,7 @@ class Words:
 
     def __init__(self, dfa: Dfa) -> None:
         self._dfa = dfa
+        self._far: list[int] = dfa.distance.tolist()
         self._moves: dict[int, tuple[tuple[int, int], ...]] = {}
         self._ways: dict[int, dict[int, int]] = {}
         self._sizes: dict[int, int] = {}
@@ -64,6 +65,9 @@ class Words:
 
     def count(self, state: int, length: int) -> int:
         """How many words of `length` bytes a state has, up to ENDLESS."""
+        known = self._counts.get((state, length))
+        if known is not None:
+            return known
         counts, pending = self._counts, [(state, length)]
         while pending:
             key = at, left = pending[-1]
@@ -74,7 +78,7 @@ class Words:
                 counts[key] = int(self._dfa.accepting[at])
                 continue
             ways = self._ways_from(at)
-            near = [t for t in ways if self._dfa.distance[t] < left]
+            near = [t for t in ways if self._far[t] < left]
             missing = [(t, left - 1) for t in near if (t, left - 1) not in counts]
             if missing:
                 pending += missing
@@ -100,7 +104,7 @@ class Words:
         if self.size_from(state) <= len(taken):
             return None
         used = Counter(map(len, taken))
-        length = int(self._dfa.distance[state])
+        length = self._far[state]
         while self.count(state, length) <= used[length]:
             length += 1
         left = [word for word in taken if len(word) == length]
@@ -164,11 +168,11 @@ class Words:
         return total
 
     def _count_behind(self, state: int, length: int) -> int:
-        return self.count(state, length) if self._dfa.distance[state] <= length else 0
+        return self.count(state, length) if self._far[state] <= length else 0
 
     def _lengths(self) -> Iterator[int]:
         """The lengths that words may have, and some between them."""
-        length = int(self._dfa.distance[self._dfa.start])
+        length = self._far[self._dfa.start]
         while True:
             yield length
             length += 1

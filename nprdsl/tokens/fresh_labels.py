@@ -15,6 +15,7 @@ from nprdsl.regular.words import words_of
 from nprdsl.tokens.spelling import NEVER, Spelling
 
 _EXACT: Final = 1024  # labels of which the tokens are counted; of later ones the bytes, no fewer
+_KEPT: Final = 64
 Taken = frozenset[bytes]
 
 
@@ -29,6 +30,8 @@ class FreshLabels:
         self._words = words_of(self._usable)
         self._endings: dict[tuple[bytes, Taken], bytes | None] = {}
         self._ranks: dict[bytes, int | None] = {}  # None: bytes of it are no tokens
+        self._in_order: dict[Taken, list[bytes]] = {}
+        self._by_rank: dict[Taken, list[tuple[int, bytes]]] = {}
         self._totals = [0]  # tokens of the first labels
 
     def ending(self, prefix: bytes, taken: Taken) -> bytes | None:
@@ -39,47 +42,73 @@ class FreshLabels:
         return self._endings[key]
 
     def _find_ending(self, prefix: bytes, taken: Taken) -> bytes | None:
-        state = self._spelling.state(self._dfa, prefix)
-        begun = [label[len(prefix) :] for label in taken if label.startswith(prefix)]
+        state, begun = self._spelling.state(self._dfa, prefix), self.begun(prefix, taken)
         if not begun:
             return self._spelling.completion(self._dfa, state)
-        used = [ending for ending in begun if self._usable.run(ending, state)]
+        endings = [label[len(prefix) :] for label in begun]
+        used = [ending for ending in endings if self._usable.run(ending, state)]
         return self._words.first(state, used) if state else None
+
+    def may_begin(self, prefix: bytes, taken: Taken) -> bool:
+        """Whether some label that is not taken begins so."""
+        state, begun = self._spelling.state(self._dfa, prefix), self.begun(prefix, taken)
+        if not begun or not state:
+            return self._spelling.completion(self._dfa, state) is not None
+        used = sum(self._rank(label) is not None for label in begun)
+        return self._words.size_from(state) > used
+
+    def begun(self, prefix: bytes, taken: Taken) -> list[bytes]:
+        """The taken labels that begin so."""
+        if taken not in self._in_order:
+            if len(self._in_order) >= _KEPT:
+                self._in_order.clear()
+            self._in_order[taken] = sorted(taken)
+        labels = self._in_order[taken]
+        first = bisect_left(labels, prefix)
+        return labels[first : bisect_left(labels, prefix + b"\xff", first)]  # no label has 0xFF
 
     def left(self, taken: Taken) -> int:
         """How many labels are not taken."""
         return self._words.size - len(self._used(taken))
 
-    def tokens(self, count: int, taken: Taken) -> int:
-        """The tokens of the first `count` labels that are not taken; NEVER if there are not as
-        many."""
+    def tokens(self, count: int, taken: Taken, also: bytes | None = None) -> int:
+        """The tokens of the first `count` labels that are not taken, nor the one that is `also` to
+        be left out; NEVER if there are not as many."""
         if not count:
             return 0
-        if count == 1 and not taken:
+        if count == 1 and not taken and also is None:
             ending = self._spelling.completion(self._dfa, self._dfa.start)
             return NEVER if ending is None else self._spelling.tokens(ending)
         used = self._used(taken)
+        rank = None if also is None else self._rank(also)
+        if also is not None and rank is not None:
+            used = sorted((*used, (rank, also)))
         if count > min(self._words.size - len(used), NEVER):
             return NEVER
-        end = count  # the labels that come before are those that are meant, and taken ones
-        for rank, _ in used:
-            end += rank < end
-        before = used[: bisect_left(used, end, key=lambda pair: pair[0])]
-        return min(self._total(end) - sum(self._one(*pair) for pair in before), NEVER)
+        end, before = count, 0  # labels up to the last one meant; tokens of those taken among them
+        for rank, label in used:
+            if rank >= end:
+                break
+            end += 1
+            before += self._spelling.tokens(label) if rank < _EXACT else len(label)
+        return min(self._total(end) - before, NEVER)
 
     def _used(self, taken: Taken) -> list[tuple[int, bytes]]:
         """The taken labels that tokens can spell byte by byte, by rank."""
-        ranks = ((self._rank(label), label) for label in taken)
-        return sorted((rank, label) for rank, label in ranks if rank is not None)
+        used = self._by_rank.get(taken)
+        if used is None:
+            if len(self._by_rank) >= _KEPT:
+                self._by_rank.clear()
+            ranks = ((self._rank(label), label) for label in taken)
+            used = sorted((rank, label) for rank, label in ranks if rank is not None)
+            self._by_rank[taken] = used
+        return used
 
     def _rank(self, label: bytes) -> int | None:
         if label not in self._ranks:
             known = self._usable.accepts(label)
             self._ranks[label] = self._words.rank(label) if known else None
         return self._ranks[label]
-
-    def _one(self, rank: int, label: bytes) -> int:
-        return self._spelling.tokens(label) if rank < _EXACT else len(label)
 
     def _total(self, count: int) -> int:
         """The tokens of the first `count` labels."""

@@ -133,6 +133,7 @@ def test_what_no_mask_holds_is_refused_by_its_place(schema, place):
         ({"type": "number", "multipleOf": 1}, ["1", "-7"], ["1.5"]),
         ({"type": "integer", "multipleOf": 4, "minimum": 0, "maximum": 9}, ["0", "4", "8"], ["2"]),
         ({"type": "string", "format": "time"}, ['"00:00:00Z"'], ['"00:00:00"']),
+        ({"type": "string", "format": "uri"}, ['"http://a/b?c?d#e"'], ['"http://a#b#c"', '"a"']),
         ({"type": "string", "format": "ipv6"}, ['"::1"', '"1:2:3:4:5:6:7:8"'], ['"1:2"', '":::"']),
         ({"type": "string", "format": "duration"}, ['"P1DT2H"', '"PT3M4S"'], ['"P"', '"PT"']),
         ({"type": "integer", "maxLength": 1, "format": "int64"}, ["12"], ['"a"']),

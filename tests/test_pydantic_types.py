@@ -52,6 +52,14 @@ class Dog(BaseModel):
         return 1
 
 
+class Lion(Cat):
+    k: Literal["lion"] = Field("lion", alias="kind")
+
+
+class Bear(Dog):
+    k: Literal["bear"] = Field("bear", alias="kind")
+
+
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     day: dt.date
@@ -128,6 +136,7 @@ HELD: list[Any] = [
     Cat,
     Dog,
     Annotated[Cat | Dog, Field(discriminator="k")],
+    list[Annotated[Lion | Bear, Field(discriminator="k")]],
     Cat | Dog | None,
     Strict,
     Eager,
@@ -173,6 +182,7 @@ def test_every_text_is_a_value(spec_and_pattern, choices):
         (Annotated[str, Text(strip_whitespace=True, min_length=1)], ['"a b"'], ['" a"', '""']),
         (Cat, ['{"X":1,"name":"Tom"}'], ['{"x":1}', '{"X":1,"name":"Thomas"}', '{"X":0.5}']),
         (Annotated[Cat | Dog, Field(discriminator="k")], ['{"k":"wolf"}'], ["{}", '{"X":1}']),
+        (Annotated[Lion | Bear, Field(discriminator="k")], ['{"kind":"bear"}'], ["{}"]),
         (Eager, ['{"x":1}'], ["{}"]),
         (Named, ['[1,"x"]'], ["[1]", "[]"]),
         (Point, ['{"a":1}', '{"a":1,"b":"y"}'], ['{"a":1,"b":"y","c":2}']),

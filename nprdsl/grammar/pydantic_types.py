@@ -109,8 +109,16 @@ class _Reader:
         for key in core:
             if key not in rule.known and key not in _HARMLESS:
                 raise _refused(path, f"has the constraint `{key}`")
-        within = replace(self, config=core["config"]) if "config" in core else self
-        return rule.read(within, core, path)
+        return rule.read(self.within(core, path), core, path)
+
+    def within(self, core: Core, path: str) -> _Reader:
+        """The reader of what lies inside `core`: a model has a configuration of its own."""
+        if "config" not in core:
+            return self
+        for key in core["config"]:
+            if key not in _CONFIG_KEYS:
+                raise _refused(path, f"has the setting `{key}`")
+        return replace(self, config=core["config"])
 
     def inner(self, core: Core, path: str) -> JsonShape:
         return self.read(core["schema"], path)
@@ -146,14 +154,14 @@ class _Reader:
 
     def tagged_union(self, core: Core, path: str) -> JsonShape:
         """Each choice with its tag written out: a default does not tell which choice is meant."""
-        name = _plain_name(core["discriminator"])
-        if name is None:
+        names = _plain_names(core["discriminator"])
+        if not names:
             raise _refused(path, "has a discriminator that is not the name of a field")
         tags: dict[int, tuple[JsonShape, list[Any]]] = {}
         for tag, choice in core["choices"].items():
             shape = self.read(choice, path)
             tags.setdefault(id(shape), (shape, []))[1].append(_as_json(tag))
-        options = (_with_tag(shape, name, marks, path) for shape, marks in tags.values())
+        options = (_with_tag(shape, names, marks, path) for shape, marks in tags.values())
         return JsonUnion(tuple(options))
 
     def null(self, core: Core, path: str) -> JsonShape:
@@ -333,10 +341,10 @@ class _Reader:
             if key not in _FIELD_KEYS and key not in _HARMLESS:
                 raise _refused(_below(path, name), f"has the setting `{key}`")
         alias = field.get("validation_alias")
-        written = name if alias is None or not self.by_alias() else _plain_name(alias)
-        if written is None:
+        names = [name] if alias is None or not self.by_alias() else _plain_names(alias)
+        if not names:
             raise _refused(_below(path, name), "has an alias that is no name")
-        schema = field["schema"]
+        written, schema = names[0], field["schema"]
         omitted = schema["type"] == "default" and not schema.get(
             "validate_default", self.config.get("validate_default")
         )
@@ -397,30 +405,26 @@ def _array(
     return JsonArray(prefix, rest, low, high)
 
 
-def _with_tag(shape: JsonShape, name: str, tags: list[Any], path: str) -> JsonShape:
-    """`shape` with its field `name` required, and with one of `tags` in it."""
+def _with_tag(shape: JsonShape, names: list[str], tags: list[Any], path: str) -> JsonShape:
+    """`shape` with its field of one of `names` required, and with one of `tags` in it."""
     if isinstance(shape, JsonUnion):
-        return JsonUnion(tuple(_with_tag(o, name, tags, path) for o in shape.options))
-    if not isinstance(shape, JsonObject) or name not in {field.name for field in shape.fields}:
-        raise _refused(path, f"has a choice without the field `{name}`")
-    fields = []
-    for field in shape.fields:
-        if field.name == name:
-            values = field.shape.values if isinstance(field.shape, JsonChoice) else ()
-            kept = tuple(value for value in values if value in tags)
-            if not kept:
-                raise _refused(path, f"has a choice whose `{name}` is none of {tags}")
-            field = JsonField(name, JsonChoice(kept), True)
-        fields.append(field)
-    return replace(shape, fields=tuple(fields))
+        return JsonUnion(tuple(_with_tag(o, names, tags, path) for o in shape.options))
+    fields = list(shape.fields) if isinstance(shape, JsonObject) else []
+    for i, field in enumerate(fields):
+        if field.name in names and isinstance(field.shape, JsonChoice):
+            marks = {(type(tag), tag) for tag in tags}
+            kept = tuple(value for value in field.shape.values if (type(value), value) in marks)
+            if kept:
+                fields[i] = JsonField(field.name, JsonChoice(kept), True)
+                return JsonObject(tuple(fields))
+    raise _refused(path, f"has a choice whose `{names[0]}` is none of {tags}")
 
 
-def _plain_name(alias: Any) -> str | None:
-    """The first of several names that is one key, not a path through values."""
+def _plain_names(alias: Any) -> list[str]:
+    """Those of the names that are one key, not a path through values."""
     paths = [alias] if isinstance(alias, str) or not isinstance(alias, list) else alias
     paths = [paths] if paths and not isinstance(paths[0], list) else paths
-    plain = (p[0] for p in paths if len(p) == 1 and isinstance(p[0], str))
-    return next(plain, None)
+    return [p[0] for p in paths if len(p) == 1 and isinstance(p[0], str)]
 
 
 def _as_json(value: Any) -> Any:
@@ -455,10 +459,22 @@ class _Rule:
     known: frozenset[str]
 
 
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 def _rule(read: Callable[[_Reader, Core, str], JsonShape], known: str = "") -> _Rule:
-    return _Rule(read, frozenset(known.split()))
+    return _Rule(read, _words(known))
 
 
+_CONFIG_KEYS: Final = _words(
+    "title strict extra_fields_behavior from_attributes loc_by_alias revalidate_instances "
+    "validate_default validate_by_alias validate_by_name populate_by_name serialize_by_alias "
+    "typed_dict_total str_min_length str_max_length str_strip_whitespace str_to_lower str_to_upper "
+    "coerce_numbers_to_str regex_engine allow_inf_nan cache_strings hide_input_in_errors "
+    "validation_error_cause val_json_bytes val_temporal_unit ser_json_bytes ser_json_inf_nan "
+    "ser_json_temporal ser_json_timedelta polymorphic_serialization url_preserve_empty_path"
+)
 _BOUNDS: Final = "ge gt le lt"
 _COUNTS: Final = "items_schema min_length max_length fail_fast"
 _MODEL: Final = (

@@ -29,7 +29,9 @@ from tests.rivals import Allowed, LLGuidance, Outlines, Rival, XGrammar, unpack 
 from tests.walks import SUMS, schema_of  # noqa: E402
 
 SCHEMAS = ("arith", "multiverse", "npr", "parallel_r1", "threadweaver")
-MODES = ("special", "text")
+MODES = ("special", "some", "text")
+PANICS = ("arith", "some")  # what llguidance 1.9 does where a special tag follows a spelled one
+pytestmark = pytest.mark.filterwarnings("ignore::nprdsl.masks.bound_schema.SpelledTagsWarning")
 ITEM = {"arith": "<plan>", "npr": "<plan>", "multiverse": "<Outline>", "threadweaver": "<Outline>"}
 WORDS = (
     " Let", "Let", " if", " a", "3$", " and", ": ", ":1", ": L", "12", "\n\n", "<s", "pla", "/p",
@@ -68,7 +70,7 @@ class Setting:
 
 def setting(name: str, mode: str) -> Setting:
     schema = schema_of(SUMS) if name == "sums" else nprdsl.load(name)
-    special = schema.tags if mode == "special" else ()
+    special = {"special": schema.tags, "some": schema.tags[::2], "text": ()}[mode]
     merges = dict.fromkeys(m for m in (*straddling_merges(schema.tags), *WORDS))
     vocabulary = byte_vocabulary(special, merges)
     return Setting(schema, vocabulary, vocabulary.special if special else None)
@@ -136,7 +138,9 @@ def test_xgrammar_accepts_legal_texts_and_refuses_faults(exact: bool) -> None:
 def test_default_exports_allow_every_legal_token(name: str, mode: str) -> None:
     found = setting(name, mode)
     limits = ExportLimits(items=3)
-    rivals = (found.xgrammar(limits), found.llguidance(limits))
+    rivals: list[Rival] = [found.xgrammar(limits)]
+    if (name, mode) != PANICS:
+        rivals.append(found.llguidance(limits))
     for text in found.texts(2):
         for rival in rivals:
             rival.restart()
@@ -304,12 +308,14 @@ def compare_with_llguidance(found: Setting, rival: LLGuidance, texts: list[str])
 @pytest.mark.parametrize("name", SCHEMAS)
 @pytest.mark.parametrize("mode", MODES)
 def test_masks_equal_llguidance(name: str, mode: str) -> None:
+    if (name, mode) == PANICS:
+        pytest.skip("llguidance 1.9 panics at a special token right behind a spelled tag")
     found = setting(name, mode)
     compare_with_llguidance(found, found.llguidance(), found.texts(4))
 
 
 @pytest.mark.parametrize("real", ["gpt2", "mistral", "deepseek"])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["special", "text"])
 def test_masks_over_real_vocabularies(real: str, mode: str) -> None:
     found, tokenizer = real_setting("npr", real, mode)
     compare_with_llguidance(found, found.llguidance(EXACT, tokenizer), found.texts(1))
@@ -320,7 +326,7 @@ def test_what_loose_free_text_adds_is_announced(mode: str) -> None:
     found = setting("npr", mode)
     loose = ExportLimits(items=6)
     assert added(found, found.xgrammar(loose), found.xgrammar()) == {"not UTF-8", "blank"}
-    spelled = {"a tag in letters"} if mode == "special" else set()
+    spelled = set() if mode == "text" else {"a tag in letters"}
     assert added(found, found.llguidance(loose), found.llguidance()) == spelled
 
 
@@ -349,8 +355,8 @@ def reason(found: Setting, step: Step, token: int) -> str:
     tag = max((step.read.rfind(t.encode()) + len(t) for t in found.schema.tags), default=0)
     field = step.read[tag:]
     special = token in found.vocabulary.special_text
-    spelled = any(t.encode() in field + piece for t in found.schema.tags)
-    if found.special and not special and spelled:
+    spelled = any(t.encode() in field + piece for t in found.special or ())
+    if not special and spelled:
         return "a tag in letters"
     if not field.split(b":")[-1].strip() and (special or not piece.split(b"<")[0].strip()):
         return "blank"

@@ -32,6 +32,8 @@ def to_llguidance(linear: LinearGrammar, special: Special, limits: ExportLimits)
     lost = list(linear.lost)
     if writer.uses_text and len(spelled) < len(linear.tags):
         lost.append("free text may spell a special tag in letters (`exact_text` forbids it)")
+    if 0 < sum(tag in special for tag in linear.tags) < len(linear.tags):
+        lost.append("llguidance 1.9 fails where a special tag stands right behind a spelled one")
     return Export(text, Target.LLGUIDANCE, tuple(lost))
 
 

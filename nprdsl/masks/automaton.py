@@ -307,7 +307,8 @@ class Automaton:
     def _later(self, arc: Arc) -> tuple[Ways, ...]:
         """For each value before the tag that a branch repeats: what its list still needs behind it,
         where that depends on the value; empty if it never does."""
-        frame, owing = arc.frame, False
+        frame: Frame | None = arc.frame
+        owing = False
         while frame is not None:
             owing |= isinstance(frame, MapFrame) and self._label_counts(frame.block)[0] > 1
             frame = frame.below

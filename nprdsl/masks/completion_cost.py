@@ -36,6 +36,7 @@ from nprdsl.masks.parts import FieldRests, part_of
 from nprdsl.regular.dfa import compile_regex
 from nprdsl.structure.stack import (
     PENDING,
+    TRUNK,
     Bounds,
     BoundValue,
     BranchEnd,
@@ -43,6 +44,7 @@ from nprdsl.structure.stack import (
     Cell,
     Frame,
     ItemEnd,
+    Items,
     ListedFrame,
     MapEnd,
     MapFrame,
@@ -50,7 +52,6 @@ from nprdsl.structure.stack import (
     PendingBranch,
     PendingBranches,
     Repeating,
-    branch_of,
 )
 from nprdsl.tokens.fresh_labels import FreshLabels
 from nprdsl.tokens.spelling import NEVER
@@ -204,7 +205,7 @@ class Costs:
         limit = self._bounds.blocks
         if limit is None or cost >= NEVER:
             return cost
-        used = branch_of(frame).blocks if frame is not None else 0
+        used = frame.branch.blocks if frame is not None else 0
         return cost % _FEE if cost // _FEE <= limit - used else NEVER
 
     def branch(self, block: Block, values: tuple[BoundValue, ...], left: _DepthLeft) -> int:
@@ -239,13 +240,13 @@ class Costs:
         uses = [cost for (rule, _), cost in self._rules.items() if rule == name]
         for (rule, index, _), ways in self._lists.items():
             if rule == name:
-                uses.append(self._finish(MapFrame(self._blocks[index], (), None, None), ways))
+                uses.append(self._finish(_unopened(self._blocks[index]), ways))
         return min((cost % _FEE for cost in uses), default=0)
 
     def _left(self, frame: Frame | None) -> _DepthLeft:
         if self._bounds.depth is None:
             return None
-        return self._bounds.depth - (branch_of(frame).depth if frame is not None else 0)
+        return self._bounds.depth - (frame.branch.depth if frame is not None else 0)
 
     def _branches(self, entry: PendingBranches, left: _DepthLeft) -> int:
         if entry.items is None:
@@ -348,7 +349,7 @@ class Costs:
             return fee + node.block.low * self.branch(node.block, (), left)
         if left == 0:
             return NEVER
-        unopened = MapFrame(node.block, (), None, None)
+        unopened = _unopened(node.block)
         ways = self._allowed(unopened, self._list(node.node, node.block, left))
         return fee + self._finish(unopened, ways)
 
@@ -388,3 +389,8 @@ def _open_map(frame: Frame | None) -> MapFrame | None:
 def _listing(frame: Frame | None) -> Block | None:
     """The block whose items are listed where a frame is on top; none within an item."""
     return frame.block if isinstance(frame, MapFrame) and frame.open is None else None
+
+
+def _unopened(block: Block) -> MapFrame:
+    """The list of a block before its first item."""
+    return MapFrame(block, Items(), None, TRUNK)

@@ -1,13 +1,13 @@
 """The data of the tag machine: run-time bounds, symbols of fields, stack cells, frames.
 
-All of it is immutable and shared: equal stacks are the same object.
+All of it is immutable and shared: equal stacks, and equal lists of frames, are the same object.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Final
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, overload
 
 from nprdsl.grammar.ir import Block, Field, ForkNode, Literal, Node, Ref, Repeat
 
@@ -32,7 +32,71 @@ class BoundValue:
     tokens: tuple[int, ...] = ()
 
 
-Items = tuple[tuple[BoundValue, ...], ...]  # the values of every item of a list
+class Items(Sequence[tuple[BoundValue, ...]]):
+    """The values of every item of a list. A list that goes on shares what it holds with the shorter
+    one, so that a further item takes no longer however many there are."""
+
+    __slots__ = ("_all", "_count", "_first")
+
+    def __init__(self) -> None:
+        self._all: list[tuple[BoundValue, ...]] = []  # those of longer lists too
+        self._first: dict[str, int] = {}  # label -> the first item that has it
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[BoundValue, ...]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[tuple[BoundValue, ...]]: ...
+    def __getitem__(
+        self, index: int | slice
+    ) -> tuple[BoundValue, ...] | list[tuple[BoundValue, ...]]:
+        if isinstance(index, slice):
+            return self._all[: self._count][index]
+        if not -self._count <= index < self._count:
+            raise IndexError(index)
+        return self._all[index % self._count]
+
+    def then(self, values: tuple[BoundValue, ...], label: str | None) -> Items:
+        """The list with one item more; `label` is its label, if it has one."""
+        longer = Items()
+        longer._all, longer._first = self._all, self._first
+        if len(self._all) > self._count:  # another list went on from here
+            longer._all = self._all[: self._count]
+            longer._first = {text: at for text, at in self._first.items() if at < self._count}
+        if label is not None:
+            longer._first.setdefault(label, self._count)
+        longer._all.append(values)
+        longer._count = self._count + 1
+        return longer
+
+    def has(self, label: str) -> bool:
+        """Whether an item has this label."""
+        return self._first.get(label, self._count) < self._count
+
+    def labels(self) -> Iterator[str]:
+        """All labels, in order."""
+        return (text for text, at in self._first.items() if at < self._count)
+
+
+@dataclass(frozen=True, slots=True)
+class TakenLabels(Collection[str]):
+    """The labels that a list has used."""
+
+    items: Items
+
+    def __contains__(self, label: object) -> bool:
+        return isinstance(label, str) and self.items.has(label)
+
+    def __iter__(self) -> Iterator[str]:
+        return self.items.labels()
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self.items.labels())
+
+
 PENDING: Final = BoundValue("\0pending")  # stands for a value of the field that is being read
 
 
@@ -44,7 +108,7 @@ class CapturedField:
     """A terminal of an item whose value its branch repeats; it may not be one of `taken`."""
 
     field: Field
-    taken: frozenset[str]
+    taken: Collection[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,26 +197,37 @@ class Cell:
     below: Cell | None
 
 
-@dataclass(frozen=True, slots=True)
+# frames: `branch` is the branch around, itself for a branch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class MapFrame:
     """An open map: the items listed so far and, inside an item, the values captured so far."""
 
     block: Block
     items: Items
     open: tuple[BoundValue, ...] | None
-    below: Frame | None
+    below: Frame
+    branch: BranchFrame = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "branch", self.below.branch)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ListedFrame:
     """A map that is complete: these items wait for their branches."""
 
     block: Block
     items: Items
-    below: Frame | None
+    below: Frame
+    branch: BranchFrame = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "branch", self.below.branch)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class BranchFrame:
     """A branch (or the trunk): values still to be repeated, its depth, blocks begun on it."""
 
@@ -161,34 +236,14 @@ class BranchFrame:
     blocks: int
     below: Frame | None
 
+    @property
+    def branch(self) -> BranchFrame:
+        return self
+
 
 Frame = MapFrame | ListedFrame | BranchFrame
+TRUNK: Final = BranchFrame((), 0, 0, None)
 
 
 def texts(values: tuple[BoundValue, ...]) -> tuple[str, ...]:
     return tuple(v.text for v in values)
-
-
-def branch_of(frame: Frame | None) -> BranchFrame:
-    while frame is not None and not isinstance(frame, BranchFrame):
-        frame = frame.below
-    assert frame is not None
-    return frame
-
-
-def with_branch(frame: Frame | None, branch: BranchFrame) -> Frame:
-    if frame is None or isinstance(frame, BranchFrame):
-        return branch
-    return replace(frame, below=with_branch(frame.below, branch))
-
-
-def filled(frame: Frame | None, captured: Iterator[BoundValue]) -> Frame | None:
-    """The frames with the values of the field that was read, those of an outer item first: a map
-    may begin in the field that names the item around it."""
-    if frame is None or isinstance(frame, BranchFrame):
-        return frame
-    below = filled(frame.below, captured)
-    if isinstance(frame, ListedFrame) or frame.open is None:
-        return replace(frame, below=below)
-    opened = tuple(next(captured) if value is PENDING else value for value in frame.open)
-    return MapFrame(frame.block, frame.items, opened, below)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeVar, cast
 
 from nprdsl.grammar.ir import (
     Alt,
@@ -45,6 +45,7 @@ from nprdsl.structure.events import (
 from nprdsl.structure.field_content import ArcContent
 from nprdsl.structure.stack import (
     PENDING,
+    TRUNK,
     UNBOUNDED,
     BoundField,
     Bounds,
@@ -66,16 +67,16 @@ from nprdsl.structure.stack import (
     RuleEnd,
     StackEntry,
     Symbol,
-    branch_of,
-    filled,
+    TakenLabels,
     texts,
-    with_branch,
 )
 
-MAX_INTERNED: Final = 200_000
+MAX_KEPT: Final = 10_000  # states, cells and frames: about a kilobyte each
+MAX_CHARACTERS: Final = 4_000_000  # of values that they hold
 END: Final = ""  # the key of the end among the arcs: no tag is empty
+AnyFrame = TypeVar("AnyFrame", bound=Frame)
 Trail = tuple[StructureEvent | Symbol, ...]
-Step = tuple[Cell | None, Frame | None, tuple[StructureEvent, ...]]  # and what happened on it
+Step = tuple[Cell | None, Frame, tuple[StructureEvent, ...]]  # and what happened on it
 
 
 @dataclass(eq=False, slots=True)
@@ -86,7 +87,7 @@ class Arc:
     tag: str
     trails: tuple[Trail, ...]
     cell: Cell | None
-    frame: Frame | None
+    frame: Frame
     _content: ArcContent | None = None
 
     @property
@@ -116,7 +117,7 @@ class TagState:
         self,
         machine: TagMachine,
         cell: Cell | None,
-        frame: Frame | None,
+        frame: Frame,
         events: tuple[StructureEvent, ...],
     ) -> None:
         self._machine = machine
@@ -183,20 +184,36 @@ class TagMachine:
         self.grammar = grammar
         self.mode = mode
         self.bounds = bounds
+        self._label_slots = {block: _label_slot(grammar, block) for block in grammar.blocks}
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin anew; states that are in use go on as before."""
         self._cells: dict[tuple[StackEntry, Cell | None], Cell] = {}
-        self._states: dict[tuple[Cell | None, Frame | None, object], TagState] = {}
-        start = self.push(Ref(grammar.start, grammar.rules[grammar.start].span), None)
-        self.initial = self.settle(start, BranchFrame((), 0, 0, None))
+        self._frames: dict[tuple[object, ...], Frame] = {}
+        self._items: dict[tuple[Items, tuple[BoundValue, ...]], Items] = {}
+        self._states: dict[tuple[Cell | None, Frame, object], TagState] = {}
+        self._nothing = Items()
+        self._characters = 0  # of captured values
+        start = self.push(
+            Ref(self.grammar.start, self.grammar.rules[self.grammar.start].span), None
+        )
+        self.initial = self.settle(start, self._keep(TRUNK))
 
     @property
     def kept(self) -> int:
-        """How many states, and cells of their stacks, are kept."""
-        return len(self._states) + len(self._cells)
+        """How many states, cells of their stacks and frames are kept."""
+        return len(self._states) + len(self._cells) + len(self._frames)
 
     # moving
 
     def follow(self, arc: Arc, captured: tuple[BoundValue, ...]) -> TagState:
-        frame = filled(arc.frame, iter(captured)) if captured else arc.frame
+        """The state behind an arc. What is kept is bounded here, between two tags: what long traces
+        and their values leave behind is used once at most."""
+        self._characters += sum(len(value.text) for value in captured)
+        if self.kept > MAX_KEPT or self._characters > MAX_CHARACTERS:
+            self._forget()
+        frame = self._filled(arc.frame, captured) if captured else arc.frame
         return self.settle(arc.cell, frame)
 
     def arcs_of(self, state: TagState) -> dict[str, Arc]:
@@ -216,7 +233,7 @@ class TagMachine:
         fork, items = self.fork_items(state)
         values = items[index] if items is not None else ()
         cell = self.push(fork.branch, self.push(BranchEnd(fork.block, index), None))
-        frame = self._branch_frame(fork.block, values, state.frame, None)
+        frame = self._branch_frame(fork.block, values, state.frame.branch.depth, None)
         return self.settle(cell, frame, (EnterBranch(fork.block, index, texts(values)),))
 
     def joined(self, state: TagState) -> TagState:
@@ -242,16 +259,13 @@ class TagMachine:
         key = (entry, below)
         cell = self._cells.get(key)
         if cell is None:
-            if len(self._cells) > MAX_INTERNED:
-                self._cells.clear()
-                self._states.clear()
             cell = self._cells[key] = Cell(entry, below)
         return cell
 
     def settle(
         self,
         cell: Cell | None,
-        frame: Frame | None,
+        frame: Frame,
         events: tuple[StructureEvent, ...] = (),
     ) -> TagState:
         """Do at once all that needs no choice, so that ends and forks are known without
@@ -279,9 +293,9 @@ class TagMachine:
             return self.mode is ForkMode.FORKING
         return isinstance(entry, (Tag, Literal, Field, Alt, OpenFork))
 
-    def _paths(self, cell: Cell | None, frame: Frame | None) -> Iterator[Arc]:
+    def _paths(self, cell: Cell | None, frame: Frame) -> Iterator[Arc]:
         """Every way to a next tag: one arc for each, the unfolding of choices included."""
-        pending: list[tuple[Cell | None, Frame | None, Trail]] = [(cell, frame, ())]
+        pending: list[tuple[Cell | None, Frame, Trail]] = [(cell, frame, ())]
         while pending:
             cell, frame, trail = pending.pop()
             while cell is not None:
@@ -334,7 +348,7 @@ class TagMachine:
         values = entry.items[entry.index] if entry.items is not None else ()
         return self.push(PendingBranch(entry.block, entry.branch, entry.index, values), rest)
 
-    def _unfold(self, cell: Cell, frame: Frame | None) -> Step | None:
+    def _unfold(self, cell: Cell, frame: Frame) -> Step | None:
         """One step that needs no choice; None where a bound forbids it."""
         entry, below = cell.entry, cell.below
         match entry:
@@ -355,12 +369,11 @@ class TagMachine:
             case MapNode():
                 return self._open_map(entry, below, frame)
             case ItemEnd():
-                assert isinstance(frame, MapFrame) and frame.open is not None
-                items = (*frame.items, frame.open)
-                return below, MapFrame(frame.block, items, None, frame.below), ()
+                return below, self._listed(frame), ()
             case MapEnd():
                 assert isinstance(frame, MapFrame)
-                return below, ListedFrame(frame.block, frame.items, frame.below), ()
+                listed = ListedFrame(frame.block, frame.items, frame.below)
+                return below, self._keep(listed), ()
             case JoinNode():
                 return self.push(entry.node, below), frame, (EnterJoin(entry.block),)
             case ForkNode():
@@ -373,34 +386,37 @@ class TagMachine:
                 return self._begin_branch(entry, below, frame)
             case BranchEnd():
                 assert isinstance(frame, BranchFrame)
-                return below, frame.below, (LeaveBranch(entry.block, entry.index),)
+                outer = TRUNK if frame.below is None else frame.below  # complete, if FORKING
+                return below, outer, (LeaveBranch(entry.block, entry.index),)
             case _:
                 raise AssertionError(f"{entry!r} needs a choice or a tag")
 
-    def _enter(self, ref: Ref, below: Cell | None, frame: Frame | None) -> Step | None:
+    def _enter(self, ref: Ref, below: Cell | None, frame: Frame) -> Step | None:
         if isinstance(frame, MapFrame) and frame.open is None and frame.block.item == ref.rule:
             limit = self.bounds.branches
             if limit is not None and len(frame.items) >= limit:
                 return None
             below = self.push(ItemEnd(), below)
-            frame = MapFrame(frame.block, frame.items, (), frame.below)
+            frame = self._keep(MapFrame(frame.block, frame.items, (), frame.below))
         below = self.push(RuleEnd(ref.rule), below)
         return self.push(self.grammar.rules[ref.rule].node, below), frame, (EnterRule(ref.rule),)
 
-    def _open_map(self, entry: MapNode, below: Cell | None, frame: Frame | None) -> Step | None:
+    def _open_map(self, entry: MapNode, below: Cell | None, frame: Frame) -> Step | None:
         counted = self._count_block(frame)
         if counted is None:
             return None
         below = self.push(entry.node, self.push(MapEnd(), below))
-        return below, MapFrame(entry.block, (), None, counted), (EnterBlock(entry.block),)
+        opened = self._keep(MapFrame(entry.block, self._nothing, None, counted))
+        return below, opened, (EnterBlock(entry.block),)
 
-    def _open_fork(self, entry: ForkNode, below: Cell | None, frame: Frame | None) -> Step | None:
+    def _open_fork(self, entry: ForkNode, below: Cell | None, frame: Frame) -> Step | None:
         events: tuple[StructureEvent, ...] = (EnterFork(entry.block),)
         items: Items | None = None
         if entry.block.item is None:
-            frame = self._count_block(frame)
-            if frame is None:
+            counted = self._count_block(frame)
+            if counted is None:
                 return None
+            frame = counted
             events = (EnterBlock(entry.block), *events)
             if self.mode is ForkMode.FORKING:
                 return self.push(OpenFork(entry), below), frame, events[:1]
@@ -409,54 +425,110 @@ class TagMachine:
             items, frame = frame.items, frame.below
         return self.push(PendingBranches(entry.block, entry.branch, items, 0), below), frame, events
 
-    def _begin_branch(
-        self, entry: PendingBranch, below: Cell | None, frame: Frame | None
-    ) -> Step | None:
+    def _begin_branch(self, entry: PendingBranch, below: Cell | None, frame: Frame) -> Step | None:
         limit = self.bounds.branches
         if limit is not None and entry.index >= limit:
             return None
         below = self.push(BranchEnd(entry.block, entry.index), below)
-        opened = self._branch_frame(entry.block, entry.values, frame, frame)
+        opened = self._branch_frame(entry.block, entry.values, frame.branch.depth, frame)
         event = EnterBranch(entry.block, entry.index, texts(entry.values))
         return self.push(entry.branch, below), opened, (event,)
 
     # frames
 
-    def _count_block(self, frame: Frame | None) -> Frame | None:
+    def _keep(self, frame: AnyFrame) -> AnyFrame:
+        """The frame, or the one that is its equal: equal frames are the same object."""
+        key: tuple[object, ...]
+        if isinstance(frame, BranchFrame):
+            key = (frame.pending, frame.depth, frame.blocks, frame.below)
+        elif isinstance(frame, MapFrame):
+            key = (frame.block, frame.items, frame.open, frame.below)
+        else:
+            key = (frame.block, frame.items, frame.below)
+        return cast(AnyFrame, self._frames.setdefault(key, frame))
+
+    def _count_block(self, frame: Frame) -> Frame | None:
         """One more block on this branch; None where depth or number of blocks forbids it."""
-        trunk = branch_of(frame)
-        limits = self.bounds
+        trunk, limits = frame.branch, self.bounds
         if limits.depth is not None and trunk.depth >= limits.depth:
             return None
         if limits.blocks is None:
             return frame
         if trunk.blocks >= limits.blocks:
             return None
-        return with_branch(frame, replace(trunk, blocks=trunk.blocks + 1))
+        counted: Frame = self._keep(replace(trunk, blocks=trunk.blocks + 1))
+        for above in reversed(_maps(frame)):
+            counted = self._keep(replace(above, below=counted))
+        return counted
 
     def _branch_frame(
-        self,
-        block: Block,
-        values: tuple[BoundValue, ...],
-        parent: Frame | None,
-        below: Frame | None,
+        self, block: Block, values: tuple[BoundValue, ...], depth: int, below: Frame | None
     ) -> BranchFrame:
+        """A branch inside `depth` others."""
         pending = tuple(zip(block.bound, values, strict=True)) if values else ()
-        return BranchFrame(pending, branch_of(parent).depth + 1, 0, below)
+        return self._keep(BranchFrame(pending, depth + 1, 0, below))
 
-    def _symbol(self, field: Field, frame: Frame | None) -> tuple[Symbol, Frame | None]:
+    def _listed(self, frame: Frame) -> Frame:
+        """The map behind its open item."""
+        assert isinstance(frame, MapFrame) and frame.open is not None
+        key = (frame.items, frame.open)
+        items = self._items.get(key)
+        if items is None:
+            slot = self._label_slots[frame.block]
+            label = None if slot is None else frame.open[slot].text
+            items = self._items[key] = frame.items.then(frame.open, label)
+        return self._keep(MapFrame(frame.block, items, None, frame.below))
+
+    def _filled(self, frame: Frame, captured: tuple[BoundValue, ...]) -> Frame:
+        """The frames with the values of the field that was read, those of an outer item first: a
+        map may begin in the field that names the item around it."""
+        above: list[MapFrame | ListedFrame] = []
+        missing = len(captured)
+        while missing:
+            assert not isinstance(frame, BranchFrame)
+            above.append(frame)
+            missing -= _pending_values(frame)
+            frame = frame.below
+        values = iter(captured)
+        for one in reversed(above):
+            made = replace(one, below=frame)
+            if isinstance(made, MapFrame) and made.open is not None:
+                opened = tuple(next(values) if v is PENDING else v for v in made.open)
+                made = replace(made, open=opened)
+            frame = self._keep(made)
+        return frame
+
+    def _symbol(self, field: Field, frame: Frame) -> tuple[Symbol, Frame]:
         name = field.terminal.name
         if isinstance(frame, MapFrame) and frame.open is not None:
             slot = len(frame.open)
             if slot < len(frame.block.bound) and frame.block.bound[slot] == name:
-                taken: frozenset[str] = frozenset()
-                if name == self.grammar.label_of(frame.block):
-                    taken = frozenset(item[slot].text for item in frame.items)
-                opened = (*frame.open, PENDING)
-                return CapturedField(field, taken), MapFrame(
-                    frame.block, frame.items, opened, frame.below
-                )
+                is_label = slot == self._label_slots[frame.block]
+                symbol = CapturedField(field, TakenLabels(frame.items) if is_label else ())
+                return symbol, self._keep(replace(frame, open=(*frame.open, PENDING)))
         if isinstance(frame, BranchFrame) and frame.pending and frame.pending[0][0] == name:
-            rest = BranchFrame(frame.pending[1:], frame.depth, frame.blocks, frame.below)
+            rest = self._keep(replace(frame, pending=frame.pending[1:]))
             return BoundField(field, frame.pending[0][1]), rest
         return field, frame
+
+
+def _label_slot(grammar: Grammar, block: Block) -> int | None:
+    """Which of the values that a branch repeats is the label of its item."""
+    name = grammar.label_of(block)
+    return None if name is None else block.bound.index(name)
+
+
+def _maps(frame: Frame) -> list[MapFrame | ListedFrame]:
+    """The frames above the branch, the innermost first."""
+    frames = []
+    while not isinstance(frame, BranchFrame):
+        frames.append(frame)
+        frame = frame.below
+    return frames
+
+
+def _pending_values(frame: MapFrame | ListedFrame) -> int:
+    """How many values of the field that is being read belong to this map's open item."""
+    if isinstance(frame, ListedFrame) or frame.open is None:
+        return 0
+    return sum(value is PENDING for value in frame.open)

@@ -67,11 +67,11 @@ def _too_few(state: TagState, machine: TagMachine, tag: str) -> Repair | None:
         cell = cell.below
     if cell is None or not isinstance(frame, BranchFrame) or cell.below is None:
         return None
-    end, rest = cell.entry, cell.below.entry
+    end, rest, outer = cell.entry, cell.below.entry, frame.below
     assert isinstance(end, BranchEnd)
-    if not isinstance(rest, PendingBranches):
+    if not isinstance(rest, PendingBranches) or outer is None:
         return None
-    after = machine.settle(cell.below.below, frame.below)
+    after = machine.settle(cell.below.below, outer)
     if tag not in after.arcs:
         return None
     if rest.items is None:

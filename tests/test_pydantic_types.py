@@ -265,7 +265,7 @@ class Tree(BaseModel):
         (pydantic.PastDate, "`now_op`"),
         (Annotated[str, Text(pattern="^a", strip_whitespace=True)], "`strip_whitespace`"),
         (Annotated[str, Text(pattern=re.compile("a", re.IGNORECASE))], "`pattern` with flags"),
-        (Annotated[str, Text(pattern="a", max_length=3)], "beside bounds of the length"),
+        (Annotated[str, Text(pattern="a", max_length=3)], "beside bounds of its length"),
         (Annotated[set[int], Field(min_length=2)], "`min_length`"),
         (Annotated[dict[str, int], Field(min_length=2)], "`min_length`"),
         (dict[float, int], "`$.keys` are no strings"),

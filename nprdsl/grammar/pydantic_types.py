@@ -105,10 +105,10 @@ class _Reader:
         kind = core["type"]
         rule = _RULES.get(kind)
         if rule is None:
-            raise _refused(path, _function(core) or f"is of pydantic's type `{kind}`")
+            raise _not_held(path, _function(core) or f"is of pydantic's type `{kind}`")
         for key in core:
             if key not in rule.known and key not in _HARMLESS:
-                raise _refused(path, f"has the constraint `{key}`")
+                raise _not_held(path, f"has the constraint `{key}`")
         return rule.read(self.within(core, path), core, path)
 
     def within(self, core: Core, path: str) -> _Reader:
@@ -117,7 +117,7 @@ class _Reader:
             return self
         for key in core["config"]:
             if key not in _CONFIG_KEYS:
-                raise _refused(path, f"has the setting `{key}`")
+                raise _not_held(path, f"has the setting `{key}`")
         return replace(self, config=core["config"])
 
     def inner(self, core: Core, path: str) -> JsonShape:
@@ -156,7 +156,7 @@ class _Reader:
         """Each choice with its tag written out: a default does not tell which choice is meant."""
         names = _plain_names(core["discriminator"])
         if not names:
-            raise _refused(path, "has a discriminator that is not the name of a field")
+            raise _not_held(path, "has a discriminator that is not the name of a field")
         tags: dict[int, tuple[JsonShape, list[Any]]] = {}
         for tag, choice in core["choices"].items():
             shape = self.read(choice, path)
@@ -196,7 +196,7 @@ class _Reader:
     def real(self, core: Core, path: str) -> JsonShape:
         step, interval = core.get("multiple_of"), _interval(core)
         if step is not None and (step != int(step) or _beyond(interval, _EXACT)):
-            raise _refused(path, "has the constraint `multiple_of`")
+            raise _not_held(path, "has the constraint `multiple_of`")
         return _number(interval, None if step is None else int(step), path)
 
     def decimal(self, core: Core, path: str) -> JsonShape:
@@ -221,10 +221,10 @@ class _Reader:
         if pattern is None:
             return JsonString(_stripped(low, high) if strips else _counted(low, high))
         if strips:
-            raise _refused(path, "has `strip_whitespace` beside `pattern`")
+            raise _not_held(path, "has `strip_whitespace` beside `pattern`")
         if isinstance(pattern, re.Pattern):
             if pattern.flags & ~re.UNICODE or not isinstance(pattern.pattern, str):
-                raise _refused(path, "has a `pattern` with flags")
+                raise _not_held(path, "has a `pattern` with flags")
             pattern = pattern.pattern
         try:
             fitting = bounded(searched(pattern), low, high)
@@ -232,31 +232,33 @@ class _Reader:
             raise _refused(path, f"has a `pattern` that cannot be used: {error}") from None
         if fitting is None:
             way = "put the length into an anchored `pattern`: `^[a-z]{2,8}$`"
-            raise _refused(path, "has `pattern` beside bounds of the length", way)
+            raise _refused(
+                path, "has a `pattern` beside bounds of its length, and no mask holds both", way
+            )
         return JsonString(encoded(fitting))
 
     def url(self, core: Core, path: str) -> JsonShape:
         schemes = tuple(s for s in _SCHEMES if s in core.get("allowed_schemes", _SCHEMES[:2]))
         if not schemes:
-            raise _refused(path, f"has none of the schemes {', '.join(_SCHEMES)}")
+            raise _not_held(path, f"has none of the schemes {', '.join(_SCHEMES)}")
         pattern = url(schemes)
         longest = width(parse(pattern))[1]
         if longest is None or longest > core.get("max_length", longest):
-            raise _refused(path, "has the constraint `max_length`")
+            raise _not_held(path, "has the constraint `max_length`")
         return JsonString(pattern, "uri")
 
     def wrapped(self, core: Core, path: str) -> JsonShape:
         """pydantic wraps a function around its own URLs, which refuses nothing."""
         if core["schema"]["type"] == "url" and core["function"]["function"].__module__ == _NETWORKS:
             return self.inner(core, path)
-        raise _refused(path, _function(core))
+        raise _not_held(path, _function(core))
 
     def address(self, core: Core, path: str) -> JsonShape:
         """IP addresses: a function of the class itself is all that their core schema has."""
         strict = core["strict_schema"]
         function = strict.get("json_schema", {}).get("function", {}).get("function")
         if function not in (IPv4Address, IPv6Address):
-            raise _refused(path, "is of a type that a function of pydantic validates")
+            raise _not_held(path, "is of a type that a function of pydantic validates")
         pattern, name = _ADDRESSES[function]
         return JsonString(pattern, name)
 
@@ -267,7 +269,7 @@ class _Reader:
     def clock(self, core: Core, path: str) -> JsonShape:
         zone = {None: f"{ZONE}?", "aware": ZONE, "naive": ""}.get(core.get("tz_constraint"))
         if zone is None:
-            raise _refused(path, "has the constraint `tz_constraint`")
+            raise _not_held(path, "has the constraint `tz_constraint`")
         is_time = core["type"] == "time"
         return JsonString(
             (TIME if is_time else f"{DATE}T{TIME}") + zone, "time" if is_time else "date-time"
@@ -282,7 +284,7 @@ class _Reader:
         if (
             core["type"] in ("set", "frozenset") and low > 1
         ):  # an item that is written twice counts once
-            raise _refused(path, "has the constraint `min_length`")
+            raise _not_held(path, "has the constraint `min_length`")
         return _array((), self.read(core["items_schema"], f"{path}[*]"), low, high, path)
 
     def tuple(self, core: Core, path: str) -> JsonShape:
@@ -291,7 +293,7 @@ class _Reader:
         if variadic is None:
             return _array(tuple(items), None, 0, None, path)
         if variadic != len(items) - 1:
-            raise _refused(path, "has items behind those without limit")
+            raise _not_held(path, "has items behind those without limit")
         low, high = core.get("min_length") or 0, core.get("max_length")
         return _array(tuple(items[:-1]), items[-1], low, high, path)
 
@@ -304,7 +306,7 @@ class _Reader:
             raise _refused(path, "allows any object", "name the properties in a model")
         low, high = core.get("min_length") or 0, core.get("max_length")
         if low > 1:  # a name that is written twice counts once
-            raise _refused(path, "has the constraint `min_length`")
+            raise _not_held(path, "has the constraint `min_length`")
         names = self.read(core["keys_schema"], f"{path}.keys")
         if isinstance(names, JsonNumber) and names.step is not None:
             names = JsonString(number_pattern(names.interval, names.step), "integer")
@@ -339,11 +341,11 @@ class _Reader:
     def field(self, name: str, field: Core, path: str) -> JsonField:
         for key in field:
             if key not in _FIELD_KEYS and key not in _HARMLESS:
-                raise _refused(_below(path, name), f"has the setting `{key}`")
+                raise _not_held(_below(path, name), f"has the setting `{key}`")
         alias = field.get("validation_alias")
         names = [name] if alias is None or not self.by_alias() else _plain_names(alias)
         if not names:
-            raise _refused(_below(path, name), "has an alias that is no name")
+            raise _not_held(_below(path, name), "has an alias that is no name")
         written, schema = names[0], field["schema"]
         omitted = schema["type"] == "default" and not schema.get(
             "validate_default", self.config.get("validate_default")
@@ -448,7 +450,11 @@ def _below(path: str, name: str) -> str:
 
 def _refused(path: str, fault: str, way: str = "") -> JsonSchemaError:
     way = way or "leave it out of the type, and check the value after parsing"
-    return JsonSchemaError(f"`{path}` {fault}, which no mask holds", way)
+    return JsonSchemaError(f"`{path}` {fault}", way)
+
+
+def _not_held(path: str, what: str) -> JsonSchemaError:
+    return _refused(path, f"{what}, which no mask holds")
 
 
 @dataclass(frozen=True, slots=True)

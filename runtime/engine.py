@@ -176,25 +176,18 @@ class Engine(ABC):
         """Runs many prompts, `ahead` open at once; yields the result of each in order, or why it
         was refused. Options as in `generate`. Closing the iterator aborts what is open."""
         waiting, submitted = iter(prompts), deque[int | str]()
-        try:
+        with self._closing([]) as numbers:
             while True:
                 for prompt, sampling in islice(waiting, ahead - len(submitted)):
                     try:
-                        number = self.submit(schema, prompt, sampling=sampling, **options)
-                        submitted.append(number)
+                        numbers.append(self.submit(schema, prompt, sampling=sampling, **options))
+                        submitted.append(numbers[-1])
                     except REFUSALS as error:
                         submitted.append(str(error))
                 if not submitted:
                     return
-                first = submitted[0]
-                result = first if isinstance(first, str) else self.wait(first)
-                submitted.popleft()
-                yield result
-        finally:
-            for one in submitted:
-                if isinstance(one, int):
-                    self.abort(one)
-                    self.wait(one)
+                first = submitted.popleft()
+                yield first if isinstance(first, str) else self.wait(first)
 
     def complete(
         self,

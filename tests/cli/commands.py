@@ -1,22 +1,22 @@
-"""The command line as a process of its own, and in this one."""
+"""The command line as a process of its own, from scratch or forked, and in this one."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from click.testing import CliRunner, Result
 
 import nprdsl
 from nprdsl.cli.main import cli
+from tests.forked import SECONDS, Forked, command, forked
 
 ROOT = Path(nprdsl.__file__).parents[1]
 MAIN = "from nprdsl.cli.main import main; main()"
-SECONDS = 300  # for one process
 
 
 def invoke(*arguments: object, stdin: str | bytes | None = None) -> Result:
@@ -38,9 +38,9 @@ def process(
     before: str = "",
     env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command as a process; `before` is Python that runs first."""
+    """Run a command as a process from scratch; `before` is Python that runs first."""
     return subprocess.run(
-        _command(arguments, before),
+        [sys.executable, "-c", before + MAIN, *(str(a) for a in arguments)],
         cwd=cwd,
         env=environment(env or {}),
         capture_output=True,
@@ -51,23 +51,18 @@ def process(
     )
 
 
-@contextmanager
-def started(*arguments: object, cwd: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A command that is running; it is killed in the end."""
-    running = subprocess.Popen(
-        _command(arguments, ""),
-        cwd=cwd,
-        env=environment({}),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        yield running
-    finally:
-        running.kill()
-        running.communicate(timeout=SECONDS)
+def quick(
+    *arguments: object, cwd: Path, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """As `process`, forked."""
+    with started(*arguments, cwd=cwd, env=env) as running:
+        out, err = (said.decode("utf-8", "replace") for said in running.communicate())
+        return subprocess.CompletedProcess(arguments, running.wait(), out, err)
 
 
-def _command(arguments: tuple[object, ...], before: str) -> list[str]:
-    return [sys.executable, "-c", before + MAIN, *(str(a) for a in arguments)]
+def started(
+    *arguments: object, cwd: Path, env: Mapping[str, str] | None = None, terminal: str | None = None
+) -> AbstractContextManager[Forked]:
+    """A command that is running, forked; it is killed in the end."""
+    variables = environment(env or {})
+    return forked(command, *arguments, cwd=cwd, env=variables, terminal=terminal)

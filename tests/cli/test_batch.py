@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ import pytest
 
 import nprdsl
 from nprdsl.cli.failures import ExitCode
-from tests.cli.commands import SECONDS, invoke, started
+from tests.cli.commands import invoke, started
+from tests.forked import SECONDS, Forked
 
 pytest.importorskip("torch")
 
@@ -95,7 +95,7 @@ def test_an_interrupt_keeps_the_rows_and_says_so() -> None:
     assert records(out.read_text())
 
 
-def _wait_for_rows(out: Path, rows: int, running: subprocess.Popen[bytes]) -> None:
+def _wait_for_rows(out: Path, rows: int, running: Forked) -> None:
     until = time.monotonic() + SECONDS
     while not out.exists() or out.read_bytes().count(b"\n") < rows:
         assert running.poll() is None and time.monotonic() < until

@@ -15,9 +15,10 @@ import pytest
 
 import nprdsl
 from nprdsl.cli.failures import ExitCode
-from tests.cli.commands import ROOT, SECONDS, environment, invoke, process, started
+from tests.cli.commands import ROOT, environment, invoke, process, quick, started
 from tests.curate.oracle import MATH, math_chains, math_oracle, step_of
 from tests.curate.server import Asked, Failed, Response, Said, Scripted, Silent, scripted
+from tests.forked import SECONDS, Forked
 
 CHAINS = MATH / "chains.jsonl"
 KEY = "sk-very-secret-0123456789"
@@ -130,7 +131,7 @@ def test_an_interrupt_is_no_traceback(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["curate-cache"]
 
 
-def _wait(there: Any, running: subprocess.Popen[bytes]) -> None:
+def _wait(there: Any, running: Forked) -> None:
     pause = threading.Event()
     for _ in range(SECONDS * 20):
         if there():
@@ -159,8 +160,8 @@ def test_the_secret_comes_from_the_environment_and_goes_nowhere_else(
         return Said(said.text.replace("Found", f"Found {told}") if is_write else said.text)
 
     with scripted(script) as server:
-        done = process(*arguments(server), cwd=tmp_path, env={"OPENAI_API_KEY": KEY})
-        named = process(
+        done = quick(*arguments(server), cwd=tmp_path, env={"OPENAI_API_KEY": KEY})
+        named = quick(
             *arguments(server, "--api-key-env", "MINE", "--cache", "c"),
             cwd=tmp_path,
             env={"MINE": KEY},

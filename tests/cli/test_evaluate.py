@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 
 from nprdsl.cli.failures import ExitCode
-from tests.cli.commands import SECONDS, invoke, process, started
+from tests.cli.commands import invoke, process, quick, started
+from tests.forked import SECONDS
 
 pytest.importorskip("torch")
 
-ARITH = ("eval", "--suite", "arith", "--dtype", "fp32")
+SHORT = Path(__file__).parent / "short.json"  # problems of two parts, a third of the usual length
+ARITH = ("eval", "--suite", f"arith={SHORT}", "--dtype", "fp32")
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 FIGURES = (
     "problems",
@@ -40,7 +42,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `a.json` and `b.json`: the same problems, other samples."""
     folder = tmp_path_factory.mktemp("results")
-    for name, more in (("a", ()), ("b", ("--temperature", "1.8", "--top-p", "1"))):
+    for name, more in (("a", ()), ("b", ("--temperature", "1.8", "--max-tokens", 400))):
         out = folder / f"{name}.json"
         done = invoke(*ARITH, "--limit", 3, "--samples", 2, "--out", out, *more)
         assert done.exit_code == 0, done.output
@@ -64,7 +66,7 @@ def rows(report: dict[str, Any], suite: str = "arith") -> list[dict[str, Any]]:
 def test_a_pipe_gets_a_plain_table(tmp_path: Path) -> None:
     colours = {"FORCE_COLOR": "1", "CLICOLOR_FORCE": "1", "TERM": "xterm-256color"}
     more = ("--limit", 2, "--samples", 2, "--baseline", "--plot", "p.png")
-    ran = process(*ARITH, *more, cwd=tmp_path, env=colours)
+    ran = quick(*ARITH, *more, cwd=tmp_path, env=colours)
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr == "8 of 8 samples done\n"
     assert not CONTROL.search(ran.stdout)
@@ -145,7 +147,8 @@ def test_a_model_may_write_without_the_schema() -> None:
 
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
-    command = (*ARITH, "--limit", 8, "--samples", 2, "--temperature", "1.5", "--concurrency", 2)
+    budget = ("--max-tokens", 400, "--concurrency", 2)
+    command = (*ARITH, "--limit", 8, "--samples", 2, "--temperature", "1.5", *budget)
     out, lines = Path("r.json"), Path("r.rows.jsonl")
     with started(*command, "--out", out, cwd=tmp_path) as running:
         until = time.monotonic() + SECONDS
@@ -170,7 +173,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_keeps_the_samples_and_says_so(tmp_path: Path) -> None:
-    command = (*ARITH, "--limit", 200, "--concurrency", 2, "--out", "r.json")
+    command = (*ARITH, "--samples", 100, "--concurrency", 2, "--out", "r.json")
     lines = Path("r.rows.jsonl")
     with started(*command, cwd=tmp_path) as running:
         until = time.monotonic() + SECONDS
@@ -179,7 +182,7 @@ def test_an_interrupt_keeps_the_samples_and_says_so(tmp_path: Path) -> None:
             time.sleep(0.01)
         running.send_signal(signal.SIGINT)
         _, said = running.communicate(timeout=SECONDS)
-    assert running.returncode == ExitCode.INTERRUPTED
+    assert running.returncode == ExitCode.INTERRUPTED, said.decode()
     told = [line for line in said.decode().split("\n") if line]
     assert told[-1] == "interrupted" and "the same command again does the rest" in told[-2]
     assert len(told) == 2 and lines.exists()

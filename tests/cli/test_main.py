@@ -13,7 +13,8 @@ import pytest
 from nprdsl.cli.failures import ExitCode
 from nprdsl.cli.main import cli, warned
 from nprdsl.masks.bound_schema import SpelledTagsWarning
-from tests.cli.commands import ROOT, SECONDS, environment, invoke, process
+from tests.cli.commands import ROOT, environment, invoke, process
+from tests.forked import SECONDS
 
 
 def test_version() -> None:

@@ -6,16 +6,16 @@ import json
 import os
 import pty
 import re
+import select
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import nprdsl
 from nprdsl.cli.failures import ExitCode
-from tests.cli.commands import MAIN, ROOT, SECONDS, environment, invoke, process
+from tests.cli.commands import ROOT, invoke, quick, started
+from tests.forked import SECONDS
 
 pytest.importorskip("torch")
 
@@ -32,7 +32,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_pipe_gets_the_trace_and_the_figures_without_control_codes(tmp_path: Path) -> None:
     colours = {"FORCE_COLOR": "1", "CLICOLOR_FORCE": "1", "TERM": "xterm-256color"}
-    ran = process("run", PROMPT, cwd=tmp_path, env=colours)
+    ran = quick("run", PROMPT, cwd=tmp_path, env=colours)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert not CONTROL.search(ran.stdout)
     trace, _, rest = ran.stdout.partition("\n\n")
@@ -44,17 +44,11 @@ def test_a_pipe_gets_the_trace_and_the_figures_without_control_codes(tmp_path: P
 
 def test_a_terminal_sees_the_branches_side_by_side(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-c", MAIN, "run", PROMPT],
-        cwd=tmp_path,
-        env=environment({"TERM": "xterm", "COLUMNS": "100", "LINES": "30"}),
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
-    ) as running:
-        os.close(theirs)
-        shown = _read_all(ours)
-        assert running.wait(SECONDS) == 0
+    env = {"TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
+    terminal = os.ttyname(theirs)
+    with started("run", PROMPT, cwd=tmp_path, env=env, terminal=terminal) as running:
+        shown = _read_all(ours, theirs)
+        assert running.wait() == 0, shown
     assert "\x1b[2K" in shown  # a frame was drawn over another
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
     assert re.search(r"╭─ step 1 ✓ ─+╮╭─ step 2 ✓ ─+╮", plain)
@@ -62,8 +56,10 @@ def test_a_terminal_sees_the_branches_side_by_side(tmp_path: Path) -> None:
     assert shown.rstrip().endswith("completed") or "\x1b[?25h" in shown  # the cursor is back
 
 
-def _read_all(terminal: int) -> str:
-    parts = []
+def _read_all(terminal: int, other_end: int) -> str:
+    assert select.select([terminal], [], [], SECONDS)[0], "nothing was shown"
+    parts = [os.read(terminal, 65536)]
+    os.close(other_end)  # now that the command has it open
     while True:
         try:
             part = os.read(terminal, 65536)
@@ -97,7 +93,8 @@ def test_one_branch_after_another_gives_the_same_trace() -> None:
 WAYS = ("parallel", "no-parallel")
 
 
-def test_stats_are_told() -> None:
+def test_stats_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nprdsl.cli.figures._ROUNDS", 1)
     output = invoke("run", PROMPT, "--stats").output
     assert re.search(r"^speed-up +\d+\.\d\d x \(the same trace\)$", output, re.MULTILINE)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-import subprocess
-import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +19,9 @@ from nprdsl.trainers.batch.update import Check, LossInputs, Updater, UpdateResul
 from nprdsl.trainers.config.stages import Attention
 from nprdsl.trainers.objective.losses import papo, sft
 from nprdsl.trainers.rollout.rollout import MismatchError
+from nprdsl.trainers.run.session import leave_group
+from tests.cli.commands import ROOT, environment
+from tests.forked import forked, ranks
 from tests.trainers.test_scoring import engine, rollout, row_of
 
 LARGE = 10_000
@@ -129,45 +131,35 @@ def test_weights_must_fit_the_sampled_tokens() -> None:
         replace(weighted(1)[0], weights=np.ones(3))
 
 
-PROGRAM = """
-import json, sys, torch
-from accelerate import Accelerator
-from nprdsl.trainers.objective.losses import papo
-from nprdsl.trainers.batch.update import Updater
-from tests.trainers.test_scoring import engine
-from tests.trainers.test_update import weighted
-accelerator = Accelerator(cpu=True)
-model = engine("npr").model
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-model, optimizer = accelerator.prepare(model, optimizer)
-updater = Updater(accelerator, model, [optimizer], room=700, clip=1e9)
-rank, ranks = accelerator.process_index, accelerator.num_processes
-losses = []
-for _ in range(3):
-    done = updater.step(weighted()[rank::ranks], lambda b: papo(b.logprobs, b.weights, b.tokens))
-    losses.append([done.loss, done.gradient_norm, done.tokens])
-if rank == 0:
-    print("LOSSES", json.dumps([ranks, losses]))
-accelerator.end_training()
-"""
-
-
-def losses_of(processes: int, tmp_path: Path) -> list[list[float]]:
-    program = tmp_path / "steps.py"
-    program.write_text(PROGRAM, encoding="utf-8")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc_per_node", str(processes)]
-    ran = subprocess.run(
-        [*command, str(program)], capture_output=True, text=True, timeout=500, check=False,
-        cwd=Path(__file__).parents[2],
-        env={"PYTHONPATH": ".", "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    lines = [line for line in ran.stdout.splitlines() if line.startswith("LOSSES")]
-    assert lines, ran.stderr[-2000:]
-    ranks, losses = json.loads(lines[0].removeprefix("LOSSES"))
-    assert ranks == processes
-    return losses  # type: ignore[no-any-return]
+def losses(batch: list[TrainingRow], file: Path) -> None:
+    """Three steps of this process, with the others if there are any; the first writes `file`."""
+    accelerator = Accelerator(cpu=True)
+    model = copy.deepcopy(engine("npr").model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    updater = Updater(accelerator, model, [optimizer], room=700, clip=1e9)
+    rank, ranks = accelerator.process_index, accelerator.num_processes
+    made = []
+    for _ in range(3):
+        done = updater.step(batch[rank::ranks], lambda b: papo(b.logprobs, b.weights, b.tokens))
+        made.append([done.loss, done.gradient_norm, done.tokens])
+    if rank == 0:
+        file.write_text(json.dumps([ranks, made]), encoding="utf-8")
+    accelerator.end_training()
+    leave_group()
 
 
 def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
-    assert np.allclose(losses_of(1, tmp_path), losses_of(2, tmp_path), rtol=1e-4, atol=1e-6)
+    alone, shared = tmp_path / "alone.json", tmp_path / "shared.json"
+    batch = weighted()
+    losses(batch, alone)
+    with ExitStack() as running:
+        every = [
+            running.enter_context(forked(losses, batch, shared, cwd=ROOT, env=environment(env)))
+            for env in ranks(2)
+        ]
+        for one in every:
+            assert one.wait() == 0, one.communicate()[1].decode()
+    (one, first), (two, second) = (json.loads(file.read_text()) for file in (alone, shared))
+    assert (one, two) == (1, 2)
+    assert np.allclose(first, second, rtol=1e-4, atol=1e-6)

@@ -10,7 +10,8 @@ import pytest
 
 from nprdsl.trainers.curriculum import command
 from nprdsl.trainers.curriculum.recipe import CurriculumFolder, Task
-from tests.cli.commands import ROOT, SECONDS, environment
+from tests.cli.commands import ROOT, environment
+from tests.forked import SECONDS
 
 CONFIGS = ROOT / "configs" / "arith"
 

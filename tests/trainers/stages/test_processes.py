@@ -1,17 +1,19 @@
-"""Two processes, as `accelerate launch` starts them, give the losses of one."""
+"""Two processes give the losses of one, also as `accelerate launch` starts them."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
-from tests.cli.commands import ROOT, environment
+from tests.cli.commands import ROOT, environment, started
+from tests.forked import ranks
 from tests.trainers.stages.tiny import Tiny
 
 LAUNCH = ROOT / "configs" / "accelerate" / "cpu.yaml"
@@ -19,14 +21,28 @@ LAUNCH = ROOT / "configs" / "accelerate" / "cpu.yaml"
 OWN = ("seconds", "mismatch")
 
 
-def ran(command: list[str], folder: Path) -> list[dict[str, float]]:
-    """The metrics that a command leaves."""
+def ran(arguments: list[str], *processes: dict[str, str]) -> str:
+    """What a command says in so many processes, each with these variables."""
+    with ExitStack() as running:
+        every = [running.enter_context(started(*arguments, cwd=ROOT, env=e)) for e in processes]
+        said = [(one.communicate(), one.returncode) for one in every]
+    assert [code for _, code in said] == [0] * len(said), said
+    return "".join(out.decode() for (out, _), _ in said)
+
+
+def launched(arguments: list[str]) -> str:
+    """As `ran`, by `accelerate launch` with the configuration that ships."""
+    launcher = ["-m", "accelerate.commands.launch", "--config_file", str(LAUNCH), "-m", "nprdsl"]
     done = subprocess.run(
-        command, cwd=ROOT, env=environment({}), capture_output=True, text=True, timeout=300,
-        check=False,
+        [sys.executable, *launcher, *arguments], cwd=ROOT, env=environment({}),
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("model  ") == 1  # one process speaks
+    return done.stdout
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    """What a run leaves."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if not k.startswith(OWN)} for line in lines]
 
@@ -35,10 +51,12 @@ def ran(command: list[str], folder: Path) -> list[dict[str, float]]:
 def test_two_processes_give_the_losses_of_one(stage: str, tiny: Tiny, tmp_path: Path) -> None:
     assert yaml.safe_load(LAUNCH.read_text())["num_processes"] == 2
     alone, shared = tmp_path / "alone", tmp_path / "shared"
-    tail = ["-m", "nprdsl", "train", stage, "--config"]
-    one = ran([sys.executable, *tail, str(tiny.config(stage, alone))], alone)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(LAUNCH)]
-    two = ran([*launch, *tail, str(tiny.config(stage, shared))], shared)
+    command = ["train", stage, "--config"]
+    ran([*command, str(tiny.config(stage, alone))], {})
+    arguments = [*command, str(tiny.config(stage, shared))]
+    said = launched(arguments) if stage == "sft" else ran(arguments, *ranks(2))
+    assert said.count("model  ") == 1  # one process speaks
+    one, two = metrics(alone), metrics(shared)
     assert len(one) == len(two) >= 4
     for first, second in zip(one, two, strict=True):
         assert first.keys() == second.keys()

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,7 +15,7 @@ from nprdsl.trainers.config import PapoConfig, SftConfig, ZeroConfig, read_confi
 from nprdsl.trainers.stages.papo import train_papo
 from nprdsl.trainers.stages.sft import train_sft
 from nprdsl.trainers.stages.zero import train_zero
-from tests.cli.commands import ROOT, environment
+from tests.cli.commands import ROOT, started
 from tests.trainers.stages.tiny import Tiny
 
 STAGES = pytest.mark.parametrize("stage", ["sft", "zero", "papo"])
@@ -51,19 +48,16 @@ def trained(stage: str, config: Path) -> None:
 
 def killed(stage: str, config: Path, folder: Path) -> int:
     """Starts the command and kills it hard once it has made two steps; gives how many it made."""
-    running = subprocess.Popen(
-        [sys.executable, "-m", "nprdsl", "train", stage, "--config", str(config)],
-        cwd=ROOT, env=environment({}), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    )  # fmt: skip
     metrics = folder / "metrics.jsonl"
     until = time.monotonic() + 300
-    while time.monotonic() < until and running.poll() is None:
-        if metrics.exists() and metrics.read_text().count("\n") >= 2:
-            os.kill(running.pid, signal.SIGKILL)
-            break
-        time.sleep(0.005)
-    _, error = running.communicate(timeout=60)
-    assert running.returncode == -signal.SIGKILL, error.decode()
+    with started("train", stage, "--config", config, cwd=ROOT) as running:
+        while time.monotonic() < until and running.poll() is None:
+            if metrics.exists() and metrics.read_text().count("\n") >= 2:
+                running.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.005)
+        _, error = running.communicate(timeout=60)
+        assert running.returncode == -signal.SIGKILL, error.decode()
     return len(numbers(folder))
 
 

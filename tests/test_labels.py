@@ -22,7 +22,7 @@ from nprdsl.masks.matcher import Matcher
 from nprdsl.regular.dfa import compile_regex
 from nprdsl.regular.words import ENDLESS, words_of
 from nprdsl.schema import Schema
-from nprdsl.testing import byte_vocabulary
+from nprdsl.testing import byte_vocabulary, traces
 from nprdsl.tokens.vocabulary import Vocabulary
 from tests.test_costs import check_state
 from tests.test_words import PATTERNS
@@ -259,3 +259,23 @@ def test_masks_and_costs_are_those_of_brute_force(
             prefix += bound.vocabulary.bytes_of(token)
         matcher.advance(tags["</i>"])
         taken.append(prefix)
+
+
+@pytest.mark.parametrize(("pattern", "items", "item", "most"), RUNNING_OUT)
+def test_examples_have_labels_for_all_of_their_items(
+    pattern: str, items: str, item: str, most: int
+) -> None:
+    made = listing(pattern, items, item)
+    assert made.check(made.skeleton()) == []
+    assert made.skeleton().count("<i>") <= most
+
+
+def test_random_traces_find_the_last_label() -> None:
+    made = listing("a{1,30}|[b-z]{7}", '"<l>" item~40 "</l>"')
+
+    @settings(max_examples=5, deadline=None, database=None)
+    @given(traces(made))
+    def check(text: str) -> None:
+        assert made.check(text) == []
+
+    check()

@@ -26,16 +26,21 @@ def listing_of(block: Block, rules: Bodies) -> MapNode | None:
 
 def least_items(block: Block, rules: Bodies) -> int:
     """The fewest items of a whole list."""
-    return _ItemCounts(block, rules, min, 0).count
+    return fewest(block, rules).whole
 
 
 def most_items(block: Block, rules: Bodies) -> int:
     """More items than this are never owed to a list, wherever it stands, the one that is being
     written included; ENDLESS where rules that list items hold themselves."""
-    return _ItemCounts(block, rules, max, 1).count
+    return ItemCounts(block, rules, max, 1).whole
 
 
-class _ItemCounts:
+def fewest(block: Block, rules: Bodies) -> ItemCounts:
+    """The fewest items of a list and of its parts."""
+    return ItemCounts(block, rules, min, 0)
+
+
+class ItemCounts:
     """The items of one list: those of the way with fewest (`fold` is min), or with most (max), each
     repetition taken `turns` times if it may be left out."""
 
@@ -54,23 +59,24 @@ class _ItemCounts:
         while changed:
             changed = False
             for name, known in self._counts.items():
-                self._counts[name] = self._of(rules[name])
+                self._counts[name] = self.of(rules[name])
                 changed |= self._counts[name] != known
-        self.count = self._of(listing.node) if listing is not None else 0
+        self.whole = self.of(listing.node) if listing is not None else 0
 
     def _lists(self, node: Node) -> bool:
         return any(name == self._item or name in self._counts for name in references(node))
 
-    def _of(self, node: Node) -> int:
+    def of(self, node: Node) -> int:
+        """The items of a part of the list."""
         match node:
             case Ref():
                 return 1 if node.rule == self._item else self._counts.get(node.rule, 0)
             case Seq():
-                return min(sum(self._of(item) for item in node.items), ENDLESS)
+                return min(sum(self.of(item) for item in node.items), ENDLESS)
             case Alt():
-                return self._fold(self._of(option) for option in node.options)
+                return self._fold(self.of(option) for option in node.options)
             case Repeat():
-                return min(max(node.low, self._turns) * self._of(node.node), ENDLESS)
+                return min(max(node.low, self._turns) * self.of(node.node), ENDLESS)
             case _:
                 return 0
 

@@ -6,15 +6,16 @@ short legal trace with placeholders such as `(text of step 2)` for its texts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 from nprdsl.grammar import ir
+from nprdsl.grammar.item_counts import fewest, most_items
 from nprdsl.grammar.walk import all_nodes, bodies, height, nodes, references, rule_heights
 from nprdsl.prompting.trace_writer import TraceWriter
-from nprdsl.regular.dfa import Dfa, compile_regex
+from nprdsl.regular.dfa import compile_regex
+from nprdsl.regular.words import ENDLESS, words_of
 
-LONGER = 3  # bytes by which an example may be longer than the automaton has states
-READABLE_FIRST = sorted(range(256), key=lambda byte: (not bytes([byte]).isalnum(), byte))
 # Values to try for a terminal in the example, before its pattern is asked for one.
 SIMPLE_VALUES = ("1", "a", "A", "yes", "true", "0", "0.5", "x")
 
@@ -204,7 +205,8 @@ class _Skeleton(TraceWriter):
     def __init__(self, grammar: ir.Grammar) -> None:
         super().__init__(grammar)
         self._met: set[str] = set()  # rules written, or being written
-        self._heights = rule_heights(bodies(grammar.rules))
+        self._rules = bodies(grammar.rules)
+        self._heights = rule_heights(self._rules)
 
     def rule(self, name: str) -> None:
         self._met.add(name)
@@ -227,20 +229,33 @@ class _Skeleton(TraceWriter):
         return least if block.high is None else min(least, block.high)
 
     def turns(self, node: ir.Repeat) -> int:
-        turns = node.low
-        block = self.listing if self.item is None else None
+        turns, block = node.low, self.listing if self.item is None else None
+        owed, left = (most_items(block, self._rules), self._labels_left(block)) if block else (0, 1)
         if block is not None and block.item in references(node.node):
-            turns = max(turns, 2)
-        elif not turns and self._adds(node.node):
+            turns = max(turns, 2 if left > owed else 1 if left == owed else 0)
+        elif not turns and self._adds(node.node) and left >= owed:
             turns = 1
         return turns if node.high is None else min(turns, node.high)
 
     def option(self, node: ir.Alt) -> ir.Node:
-        """The option that shows most, among those that do not nest a rule in itself."""
-        flat = [o for o in node.options if not set(self.rules) & set(references(o))]
+        """The option that shows most, among those that do not nest a rule in itself and have
+        labels for all of their items."""
+        options, block = list(node.options), self.listing if self.item is None else None
+        if block is not None:
+            counts, left = fewest(block, self._rules), self._labels_left(block)
+            options = [o for o in options if counts.of(o) <= left]
+        flat = [o for o in options if not set(self.rules) & set(references(o))]
         if not flat:
-            return min(node.options, key=lambda o: height(o, self._heights))
+            return min(options, key=lambda o: height(o, self._heights))
         return max(flat, key=lambda o: (len(references(o)), sum(1 for _ in nodes(o)), _has_text(o)))
+
+    def _labels_left(self, block: ir.Block) -> float:
+        """How many labels the list that is being written has not used."""
+        name = self.grammar.label_of(block)
+        if name is None:
+            return math.inf
+        size = words_of(compile_regex(self.grammar.terminals[name].pattern)).size
+        return math.inf if size >= ENDLESS else size - len(self.items[block.index][-1])
 
     def _adds(self, node: ir.Node) -> bool:
         """Whether an optional part shows something that was not shown yet."""
@@ -261,24 +276,5 @@ def example_value(terminal: ir.Terminal, taken: Iterable[str] = ()) -> str:
     for value in (*(str(n + 1) for n in range(len(used) + 1)), *SIMPLE_VALUES):
         if value not in used and dfa.accepts(value.encode()):
             return value
-    words = _words(dfa)
-    return next((value for value in words if value not in used), next(iter(used), ""))
-
-
-def _words(dfa: Dfa) -> Iterator[str]:
-    """Words of an automaton over bytes, short ones first, letters before signs."""
-    longest = len(dfa.table) - 1 + LONGER  # state 0 is dead
-    for length in range(dfa.distance[dfa.start], longest + 1):
-        yield from (word.decode() for word in _words_of(dfa, dfa.start, length))
-
-
-def _words_of(dfa: Dfa, state: int, length: int) -> Iterator[bytes]:
-    if length == 0:
-        if dfa.accepting[state]:
-            yield b""
-        return
-    for byte in READABLE_FIRST:
-        after = int(dfa.table[state, byte])
-        if dfa.distance[after] < length:
-            for word in _words_of(dfa, after, length - 1):
-                yield bytes([byte]) + word
+    word = words_of(dfa).first(dfa.start, [v.encode() for v in used if dfa.accepts(v.encode())])
+    return next(iter(used), "") if word is None else word.decode()

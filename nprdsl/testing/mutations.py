@@ -8,7 +8,6 @@ outside the language, and which codes fit; the checker under test is not asked.
 from __future__ import annotations
 
 import itertools
-import string
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,6 +19,7 @@ from hypothesis import strategies as st
 from nprdsl.grammar import ir
 from nprdsl.grammar.first_follow import FirstFollow, by_tag
 from nprdsl.grammar.walk import all_nodes, bodies, nodes
+from nprdsl.prompting.instructions import example_value
 from nprdsl.structure.violations import ViolationCode as Code
 from nprdsl.testing.reference import (
     WHITE_SPACE,
@@ -33,7 +33,6 @@ from nprdsl.testing.reference import (
     items_of,
     label_field,
     value_of,
-    value_pattern,
 )
 from nprdsl.testing.traces import HasGrammar, traces
 
@@ -41,7 +40,6 @@ __all__ = ["Mutation", "MutationKind", "all_mutations", "mutated", "mutations"]
 
 STRAY = "stray words"
 MISPLACED = frozenset(set(Code) - {Code.LABEL_MISMATCH, Code.DUPLICATE_LABEL, Code.TOO_DEEP})
-NUMBERS = tuple(str(n) for n in range(1, 40))
 
 
 class MutationKind(StrEnum):
@@ -365,15 +363,10 @@ def _copies(
 
 
 def _fresh(label: Tree, used: set[str]) -> str | None:
-    """Another value of a label's terminal, if a simple one can be found."""
+    """Another value of a label's terminal, if there is one."""
     assert isinstance(label.node, ir.Field)
-    pattern = value_pattern(label.node.terminal)
-    letters = tuple(string.ascii_letters)
-    longer = tuple(value + end for value in sorted(used) for end in ("1", "a", "x", ".1"))
-    for value in (*NUMBERS, *letters, *longer):
-        if value not in used and pattern.fullmatch(value):
-            return value
-    return None
+    value = example_value(label.node.terminal, used)
+    return None if value in used else value
 
 
 def _delete_items(legal: LegalTrace) -> Iterator[Candidate]:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from nprdsl.grammar import ir
 from nprdsl.grammar.walk import below, bodies, height, holds_fork, references, rule_heights
+from nprdsl.prompting.instructions import example_value
 from nprdsl.prompting.trace_writer import TraceWriter
 from nprdsl.testing.reference import WHITE_SPACE, tag_pattern, value_pattern
 
@@ -196,7 +197,10 @@ class _DrawnTrace(TraceWriter):
             value = self._free(terminal)
             if value not in used:
                 return value
-        raise _NoLabelError
+        value = example_value(terminal, used)
+        if value in used or self._facts.tags.search(value) is not None:
+            raise _NoLabelError
+        return value
 
     def option(self, node: ir.Alt) -> ir.Node:
         options = node.options

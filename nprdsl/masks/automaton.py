@@ -162,6 +162,7 @@ class Automaton:
         self.table = tables.table
         self.clean = tables.table.clean
         self._specials = {token: tag for tag, token in self.tag_tokens.items()}
+        self._none_spelled = len(self.tag_tokens) == len(grammar.tags)
         self._end_tag: str | None = None  # the tag that is the end token too
         if self.vocabulary.eos_id is not None:
             self._end_tag = self._specials.get(self.vocabulary.eos_id)
@@ -406,7 +407,7 @@ class Automaton:
         """The tag that a special token is, or the end; a tag that is the end token means the end
         where it may not come as a tag."""
         tag = self._specials.get(token)
-        if tag is not None and tag == self._end_tag and tag not in state.start.tags:
+        if tag and tag == self._end_tag and tag not in state.start.tags:
             return END
         return tag
 
@@ -488,7 +489,7 @@ class Automaton:
         tag = self.tag_of(state, token)
         if tag is not None:
             return tag, b""
-        if len(self.tag_tokens) == len(self.grammar.tags):
+        if self._none_spelled:
             return None
         return self.fields.scan.last(self.vocabulary.bytes_of(token), state.field.node)
 

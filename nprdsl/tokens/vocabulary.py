@@ -38,7 +38,8 @@ class UnspellableError(ValueError):
 class Vocabulary:
     """`tokens`: id -> text (UTF-8 encoded) or bytes; `special`: text -> id of tokens without bytes.
 
-    `eos` names the special token that ends a sequence. `added` names those of `tokens` that the
+    `eos` names the special token that ends a sequence, one; other end tokens of a model are special
+    tokens like any. `added` names those of `tokens` that the
     tokenizer never splits: text, but for a schema of which one is a tag. `size` is the width of the
     logits (default: highest id + 1). `encode` is the tokenizer's own text -> ids, used where it is
     exact. Of two tokens with equal bytes the one that comes first in `tokens` is used to spell.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,24 +40,13 @@ def tag_pattern(tags: tuple[str, ...]) -> re.Pattern[str]:
 
 def text_lexemes(text: str, pattern: re.Pattern[str]) -> list[Lexeme]:
     """The lexemes of a text whose tags are all spelled."""
-    return list(_cut(text, Lexeme(0, len(text), END, len(text)), pattern, frozenset()))
-
-
-def _cut(
-    text: str, last: Lexeme, pattern: re.Pattern[str], tokens: Collection[str]
-) -> Iterator[Lexeme]:
-    """The lexemes of the content of `last`, which is cut at the tags that it spells. A spelled tag
-    of `tokens` is no structure but a fault: prose never is."""
-    at, fault = last.start, None
-    for found in pattern.finditer(text, last.start, last.end):
-        tag, start = found[0], found.start()
-        if tag not in tokens:
-            yield Lexeme(at, start, tag, found.end(), fault)
-            at, fault = found.end(), None
-        elif fault is None:
-            message = f"`{tag}` is spelled as text; a tag must be its own token"
-            fault = ContentFault(ViolationCode.TAG_OUT_OF_PLACE, start - at, message)
-    yield replace(last, start=at, fault=fault)
+    lexemes, at = [], 0
+    for tag in pattern.finditer(text):
+        start, end = tag.span()
+        lexemes.append(Lexeme(at, start, tag[0], end))
+        at = end
+    lexemes.append(Lexeme(at, len(text), END, len(text)))
+    return lexemes
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +68,12 @@ def token_text(
     text, starts = _decode(pieces)
     if ended:
         starts.append(len(text))
-    lexemes = list(_token_lexemes(body, text, starts, vocabulary, tags))
-    return TokenText(text, tuple(_with_foreign(body, lexemes, starts, vocabulary, tags)), starts)
+    lexemes = _token_lexemes(body, text, starts, vocabulary, tags)
+    names = vocabulary.special_text
+    foreign = {token for token in names.keys() & set(body) if names[token] not in tags}
+    if foreign or not all(pieces):
+        _blame(body, lexemes, starts, vocabulary, foreign)
+    return TokenText(text, tuple(lexemes), starts)
 
 
 def _piece(token: int, vocabulary: Vocabulary) -> bytes:
@@ -106,31 +99,62 @@ def _decode(pieces: list[bytes]) -> tuple[str, list[int]]:
 
 def _token_lexemes(
     ids: Sequence[int], text: str, starts: list[int], vocabulary: Vocabulary, tags: tuple[str, ...]
-) -> Iterator[Lexeme]:
+) -> list[Lexeme]:
     """Cut at the tokens of tags, and between them at the tags that have no token."""
     tokens, pattern = vocabulary.tag_tokens(tags), tag_pattern(tags)
+    if not tokens:
+        return text_lexemes(text, pattern)
     by_id, at = {token: tag for tag, token in tokens.items()}, 0
+    lexemes: list[Lexeme] = []
     for number, token in enumerate(ids):
         tag = by_id.get(token)
         if tag is not None:
             start, end = starts[number], starts[number] + len(tag)
-            yield from _cut(text, Lexeme(at, start, tag, end), pattern, tokens)
+            fault = None
+            if pattern.search(text, at, start):
+                at, fault = _spelled(lexemes, text, at, start, pattern, tokens)
+            lexemes.append(Lexeme(at, start, tag, end, fault))
             at = end
-    yield from _cut(text, Lexeme(at, len(text), END, len(text)), pattern, tokens)
+    at, fault = _spelled(lexemes, text, at, len(text), pattern, tokens)
+    lexemes.append(Lexeme(at, len(text), END, len(text), fault))
+    return lexemes
 
 
-def _with_foreign(
+def _spelled(
+    lexemes: list[Lexeme],
+    text: str,
+    at: int,
+    end: int,
+    pattern: re.Pattern[str],
+    tokens: Collection[str],
+) -> tuple[int, ContentFault | None]:
+    """Add the lexemes of the tags that text[at:end] spells; gives where the content behind them
+    begins. A spelled tag of `tokens` is no structure but a fault: prose never is."""
+    fault = None
+    for found in pattern.finditer(text, at, end):
+        tag, start = found[0], found.start()
+        if tag not in tokens:
+            lexemes.append(Lexeme(at, start, tag, found.end(), fault))
+            at, fault = found.end(), None
+        elif fault is None:
+            message = f"`{tag}` is spelled as text; a tag must be its own token"
+            fault = ContentFault(ViolationCode.TAG_OUT_OF_PLACE, start - at, message)
+    return at, fault
+
+
+def _blame(
     ids: Sequence[int],
     lexemes: list[Lexeme],
     starts: list[int],
     vocabulary: Vocabulary,
-    tags: tuple[str, ...],
-) -> list[Lexeme]:
+    foreign: Collection[int],
+) -> None:
     """Special tokens that are no tags, and ids of no token, may stand nowhere in a trace."""
     ends = [lexeme.tag_end for lexeme in lexemes[:-1]]
     for number, token in enumerate(ids):
         name = vocabulary.special_text.get(token)
-        if name in tags or (name is None and vocabulary.bytes_of(token)):
+        is_known = name is not None or vocabulary.bytes_of(token)
+        if is_known and token not in foreign:
             continue
         at = bisect_right(ends, starts[number])  # the lexeme that it stands in, its tag included
         lexeme = lexemes[at]
@@ -138,7 +162,6 @@ def _with_foreign(
             code, message = _foreign(token, name)
             fault = ContentFault(code, starts[number] - lexeme.start, message)
             lexemes[at] = replace(lexeme, fault=fault)
-    return lexemes
 
 
 def _foreign(token: int, name: str | None) -> tuple[ViolationCode, str]:

@@ -17,6 +17,7 @@ import nprdsl
 from nprdsl.grammar.json_schema import JsonSchemaReader
 from nprdsl.grammar.terminal_types import TerminalTypeError, typed
 from nprdsl.regular.dfa import compile_regex
+from nprdsl.testing.fuzzing import read_back
 
 Schema = dict[str, Any]
 DRAFT_7 = "http://json-schema.org/draft-07/schema#"
@@ -263,6 +264,15 @@ def test_a_violation_does_not_print_a_whole_type(tmp_path: Path):
     schema = nprdsl.load(path, terminals={"VALUE": {"enum": [f"word {n}" for n in range(500)]}})
     (violation,) = schema.check("<v>x</v>")
     assert len(violation.suggestion) <= 300 and violation.suggestion.endswith("…")
+
+
+def test_null_is_a_value_of_a_field(tmp_path: Path):
+    """The fuzzer took a field whose value is None for a rule, and reported that it was not read."""
+    path = tmp_path / "typed.lark"
+    path.write_text('start: "<v>" VALUE "</v>"\n%declare VALUE\n')
+    schema = nprdsl.load(path, terminals={"VALUE": {"type": ["integer", "null"]}})
+    read_back(schema, "<v>null</v>")
+    assert schema.parse("<v>null</v>").find("VALUE")[0].value is None
 
 
 def test_the_schema_itself_judges_a_parsed_value():

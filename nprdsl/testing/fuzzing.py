@@ -155,7 +155,7 @@ def read_back(schema: Schema, text: str) -> None:
     tree = derive(schema.grammar, text)
     assert tree is not None
     trace = schema.parse(text)
-    wanted, read = _fields(text, tree), _leaves(trace.root)
+    wanted, read = _fields(text, tree), _leaves(trace.root, schema.grammar)
     if trace.text != text or wanted != read:
         message = f"the fields read are {read}, those written are {wanted}"
         raise PropertyError(Property.READ_BACK, message, text)
@@ -170,11 +170,12 @@ def _fields(text: str, tree: Tree) -> list[tuple[str, str]]:
     ]
 
 
-def _leaves(root: Element) -> list[tuple[str, str]]:
+def _leaves(root: Element, grammar: ir.Grammar) -> list[tuple[str, str]]:
+    """The same of a trace. The value of a field may be None, as JSON's null is."""
     return [
         (element.name, element.text.strip(WHITE_SPACE))
         for element in root.walk()
-        if not element.children and element.value is not None and not element.name.startswith("_")
+        if element.name in grammar.terminals and not element.name.startswith("_")
     ]
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from nprdsl.masks import automaton, completion_cost
 from nprdsl.masks.bound_schema import BoundSchema
-from nprdsl.masks.fields import tag_scan
 from nprdsl.regular.dfa import Dfa
+from nprdsl.regular.tag_scan import tag_scan
 from nprdsl.structure.field_content import FieldContent
 from nprdsl.structure.stack import BoundValue
 from nprdsl.structure.violations import Violation

@@ -7,20 +7,22 @@ import numpy as np
 import pytest
 
 import nprdsl
-from nprdsl.masks.fields import FieldMachine, FieldState, tag_scan
+from nprdsl.masks.field_rests import FieldPart
+from nprdsl.masks.fields import FieldMachine, FieldState
 from nprdsl.masks.mask_cache import MaskCache
 from nprdsl.masks.mask_rows import MaskTable
 from nprdsl.masks.matcher import Matcher
 from nprdsl.masks.parts import (
-    FieldPart,
     FreshPart,
     LiteralPart,
     RegularPart,
     TagPart,
     TextPart,
     any_glue,
+    whole_field,
 )
 from nprdsl.regular.dfa import compile_regex
+from nprdsl.regular.tag_scan import tag_scan
 from nprdsl.tokens.spelling import Spelling
 
 TRACE = "<guideline>\n<plan>1: add</plan>\n</guideline>\n<step>\n1: é 2</step>\n<takeaway>\nso</takeaway>\n4"  # noqa: E501
@@ -111,7 +113,7 @@ TWINS = (LiteralPart(b"x1", (120, 49)), LiteralPart(b"x1", (300,)), close(3, cou
 def between_tokens(machine: FieldMachine, part: FieldPart) -> list[FieldState]:
     """Every state between two tokens of a field that begins with the part."""
     rests, words = machine.rests, machine.rests.spelling.vocabulary
-    rest = None if isinstance(part, TagPart) else rests.field((), "</p>")
+    rest = None if isinstance(part, TagPart) else whole_field(rests, (), "</p>")
     reached = [machine.start((rests.link(part, rest),))]
     for state in reached:
         for data in map(words.bytes_of, (*range(256), 300, 301, 302)):

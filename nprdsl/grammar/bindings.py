@@ -9,6 +9,8 @@ counting the bound terminals that are already written; a rule is looked at once 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from itertools import product
 
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Span
 from nprdsl.grammar.ir import (
@@ -42,6 +44,18 @@ def bindings(rules: Rules) -> tuple[set[Node], list[Diagnostic]]:
             fields |= set(ways.bound) if rule == node.block.branch else set()
             faults += [_lost(node.block, rule, where.span, name) for where, name in ways.faults]
     return fields, faults
+
+
+def repeats(rules: Rules) -> Iterator[tuple[Field, Field]]:
+    """Every field of an item that is bound, with each field of the branch that repeats it."""
+    for node in all_nodes(rules):
+        if isinstance(node, ForkNode) and node.block.bound:
+            block = node.block
+            item, branch = (_Ways(block, rules, r).bound for r in (block.item or "", block.branch))
+            for written, repeated in product(item, branch):
+                assert isinstance(written, Field) and isinstance(repeated, Field)
+                if written.terminal is repeated.terminal:
+                    yield written, repeated
 
 
 class _Ways:

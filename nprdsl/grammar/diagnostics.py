@@ -53,6 +53,8 @@ class DiagnosticCode(StrEnum):
     UNDECIDED_BINDING = "undecided-binding"
     UNDECIDED_END = "undecided-end"
     TAG_OVERLAP = "tag-overlap"
+    SPELLS_TAG = "spells-tag"
+    UNDECIDED_SPLIT = "undecided-split"
     TEXT_NEXT_TO_TEXT = "text-next-to-text"
     TEXT_NOT_CLOSED = "text-not-closed"
     UNDECIDED_CHOICE = "undecided-choice"

@@ -17,6 +17,7 @@ from nprdsl.grammar import declarations, ir
 from nprdsl.grammar.checks import validate
 from nprdsl.grammar.declarations import Construct, ConstructKind, Expression, NameUse
 from nprdsl.grammar.diagnostics import DiagnosticCode, Span, did_you_mean
+from nprdsl.grammar.field_borders import field_faults
 from nprdsl.grammar.linking import link
 from nprdsl.grammar.namespaces import Linked
 from nprdsl.grammar.reader import read
@@ -66,6 +67,9 @@ def read_grammar(
     rules = _Resolver(linked, terminals, types).rules()
     grammar = _grammar(rules, linked, terminals, types, file=file, name=name)
     for fault in validate(rules, grammar, linked):
+        linked.add(fault)
+    linked.refuse()
+    for fault in field_faults(grammar):
         linked.add(fault)
     linked.refuse()
     return grammar

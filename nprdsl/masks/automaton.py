@@ -15,25 +15,20 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Final
 
-from nprdsl.grammar.ir import Block, Grammar, Literal, TerminalKind
+from nprdsl.grammar.ir import Block, Field, Grammar, Literal, TerminalKind
 from nprdsl.grammar.item_counts import most_items
 from nprdsl.grammar.walk import bodies
 from nprdsl.masks.completion_cost import Costing, Costs
-from nprdsl.masks.fields import Completed, FieldMachine, FieldState, tag_scan
+from nprdsl.masks.field_detours import detours
+from nprdsl.masks.field_rests import FieldPart, FieldRest
+from nprdsl.masks.fields import Completed, FieldMachine, FieldState
 from nprdsl.masks.item_ways import NO_ITEM, Ways
 from nprdsl.masks.mask_cache import CrossingKey, MaskCache
 from nprdsl.masks.mask_rows import FieldRow, MaskTable
-from nprdsl.masks.parts import (
-    FieldPart,
-    FieldRest,
-    FreshPart,
-    LiteralPart,
-    TextPart,
-    any_glue,
-    part_of,
-)
+from nprdsl.masks.parts import FreshPart, LiteralPart, TextPart, any_glue, part_of, whole_field
 from nprdsl.regular.aho_corasick import ROOT
 from nprdsl.regular.dfa import compile_regex
+from nprdsl.regular.tag_scan import tag_scan
 from nprdsl.regular.words import ENDLESS
 from nprdsl.structure.events import EnterBranch, EnterFork, EnterJoin, LeaveBranch
 from nprdsl.structure.field_content import field_of
@@ -137,6 +132,12 @@ class SharedTables:
         self.crossings: dict[CrossingKey, Mask] = {}
         self.known_fields: dict[tuple[tuple[Symbol, ...], str, tuple[Ways, ...]], FieldRest] = {}
         self.store: MaskCache | None = None
+        self._grammar = grammar
+
+    @cached_property
+    def detours(self) -> dict[Field, int]:
+        """What fields cost beyond their parts."""
+        return detours(self._grammar, self.fields.rests)
 
     def crossed(self, key: CrossingKey) -> Mask | None:
         """The row of a state whose tokens may run past a tag, if it is known or on disk."""
@@ -198,7 +199,8 @@ class Automaton:
         return self._costs_of(Costing.OWN)
 
     def _costs_of(self, costing: Costing) -> Costs:
-        return Costs(self.grammar, self.fields.rests, self.bounds, costing)
+        detours = self.tables.detours
+        return Costs(self.grammar, self.fields.rests, self.bounds, detours, costing)
 
     def ample(self, state: TokenState) -> int:
         """Slack from which on no token has to be refused here for the budget's sake."""
@@ -334,7 +336,7 @@ class Automaton:
         if field is None:
             ways = iter(later)
             parts = tuple(self._part(symbol, ways) for symbol in symbols)
-            field = self.tables.known_fields[key] = self.fields.rests.field(parts, tag)
+            field = self.tables.known_fields[key] = whole_field(self.fields.rests, parts, tag)
         return field
 
     def _part(self, symbol: Symbol, later: Iterator[Ways]) -> FieldPart:

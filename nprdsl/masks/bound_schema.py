@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, SchemaError
+from nprdsl.grammar.field_shapes import FieldShape
 from nprdsl.grammar.ir import Field, Grammar, Literal, Node, Tag, Terminal, TerminalKind
 from nprdsl.grammar.tag_decisions import may_end_instead
 from nprdsl.grammar.walk import all_nodes, nodes
 from nprdsl.masks.automaton import Automaton, GlueMode, SharedTables
+from nprdsl.masks.field_detours import unwritable_fields
 from nprdsl.masks.mask_cache import MaskCache
 from nprdsl.masks.matcher import Matcher
 from nprdsl.masks.parts import part_of
@@ -260,6 +262,10 @@ def _faults(grammar: Grammar, automaton: Automaton) -> list[Diagnostic]:
                 faults.setdefault((fault.code, fault.message), fault)
     if fault := _end_fault(grammar, automaton.vocabulary):
         faults[fault.code, fault.message] = fault
+    if not faults:
+        for shape in unwritable_fields(grammar, automaton.fields.rests):
+            fault = _unwritable_field(shape)
+            faults.setdefault((fault.code, fault.message), fault)
     if faults:
         return list(faults.values())
     start = automaton.machine(ForkMode.LINEAR).initial
@@ -272,6 +278,22 @@ def _faults(grammar: Grammar, automaton: Automaton) -> list[Diagnostic]:
     message = f"no trace can be finished in less than {NEVER:,} tokens of this vocabulary"
     way = "ask for fewer elements, or let the labels of lists have more values"
     return [Diagnostic(DiagnosticCode.DEAD_END, span, message, way)]
+
+
+def _unwritable_field(shape: FieldShape) -> Diagnostic:
+    """A field of which every text that the vocabulary spells would spell a tag."""
+    names = " ".join(
+        repr(leaf.text) if isinstance(leaf, Literal) else f"`{leaf.terminal.name}`"
+        for leaf in shape.leaves
+    )
+    before = "the end" if shape.tag is None else f"the tag `{shape.tag.text}`"
+    return Diagnostic(
+        DiagnosticCode.DEAD_END,
+        shape.leaves[0].span,
+        f"all that the vocabulary can write for {names} before {before} spells a tag",
+        "add the missing characters to the vocabulary, or change the tag",
+        () if shape.tag is None else ((shape.tag.span, "up to this tag"),),
+    )
 
 
 def _end_fault(grammar: Grammar, vocabulary: Vocabulary) -> Diagnostic | None:

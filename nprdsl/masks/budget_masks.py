@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from nprdsl.masks.automaton import NO_TOKENS, Automaton, TokenState
 from nprdsl.masks.fields import Completed, FieldState
 from nprdsl.masks.parts import U8_START
+from nprdsl.regular.aho_corasick import ROOT
 from nprdsl.tokens.bitmask import Mask, clear_bit, pack, set_bit, unpack
 from nprdsl.tokens.spelling import NEVER
 
@@ -109,7 +110,28 @@ def _by_class(automaton: Automaton, state: TokenState, start: int, limit: int) -
             after = automaton.fields.behind_text(field, end, filled=filled)
             if _cost_within(automaton, state, after) <= limit:
                 allowed |= (ends == end) & (blank if is_blank else ~blank)
+    if not automaton.fields.is_even(field):
+        _judge_begun_tags(automaton, state, allowed, limit)
     return pack(allowed, automaton.table.width)
+
+
+def _judge_begun_tags(
+    automaton: Automaton, state: TokenState, allowed: NDArray[np.bool_], limit: int
+) -> None:
+    """Judge the tokens that end within a tag begun by where they do, as that makes a difference."""
+    text, field = automaton.table.text, state.field
+    nodes = automaton.table.scan_ends(field.node)
+    begun = np.flatnonzero(nodes > ROOT + 1)
+    ends, blank = text.ends(field.text_state or 0)[begun], text.blank[begun]
+    within: dict[tuple[int, bool, int], bool] = {}
+    places = zip(ends.tolist(), blank.tolist(), nodes[begun].tolist(), strict=True)
+    for token, place in zip(begun, places, strict=True):
+        if place not in within:
+            end, is_blank, node = place
+            filled = field.is_filled or not is_blank
+            after = automaton.fields.behind_text(field, end, filled=filled, node=node - 1)
+            within[place] = bool(end) and _cost_within(automaton, state, after) <= limit
+        allowed[token] = within[place]
 
 
 def _closing_tokens(automaton: Automaton, field: FieldState) -> list[int]:

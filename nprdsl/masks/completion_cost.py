@@ -2,13 +2,15 @@
 
 The cost of a stack is the sum of the costs of its entries; a listed item costs its branch as well.
 Costs are reachable, not only lower bounds: from a state of cost c some token leads to one of cost
-c-1 or less. Where the blocks of a branch are limited, the way with the fewest blocks is taken,
-even if another one had fewer tokens. A list is finished by some number of items (`Ways`), whose
-labels are the first that it has not used.
+c-1 or less. `detours` are what fields cost beyond their parts (`nprdsl.masks.field_detours`). Where
+the blocks of a branch are limited, the way with the fewest blocks is taken, even if another one had
+fewer tokens. A list is finished by some number of items (`Ways`), whose labels are the first that
+it has not used.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import reduce
 from itertools import chain
@@ -31,8 +33,9 @@ from nprdsl.grammar.ir import (
     TerminalKind,
 )
 from nprdsl.masks import item_ways
+from nprdsl.masks.field_rests import FieldRests
 from nprdsl.masks.item_ways import NO_ITEM, Ways
-from nprdsl.masks.parts import FieldRests, part_of
+from nprdsl.masks.parts import part_of
 from nprdsl.regular.dfa import compile_regex
 from nprdsl.structure.stack import (
     PENDING,
@@ -78,6 +81,7 @@ class Costs:
         grammar: Grammar,
         rests: FieldRests,
         bounds: Bounds,
+        detours: Mapping[Field, int],
         costing: Costing = Costing.WHOLE,
     ) -> None:
         self._grammar = grammar
@@ -85,6 +89,7 @@ class Costs:
         self._spelling = rests.spelling
         self._terminals = {n: part_of(t).whole_cost(rests) for n, t in grammar.terminals.items()}
         self._tags = {tag: rests.tag_cost(tag) for tag in grammar.tags}
+        self._detours = detours
         self._bounds = bounds
         self._costing = costing
         self._blocks = {b.index: b for b in grammar.blocks}
@@ -233,7 +238,7 @@ class Costs:
         rules = sum(cost % _FEE for cost in costs if cost < NEVER)
         patterns = (t.pattern for t in self._grammar.terminals.values() if t.kind in _PATTERNED)
         values = max((self._spelling.longest(compile_regex(p)) for p in patterns), default=0)
-        return 16 + 2 * (rules + values)
+        return 16 + 2 * (rules + values) + 2 * max(self._detours.values(), default=0)
 
     def rule(self, name: str) -> int:
         """The least cost of one use of a rule, wherever it stands; 0 if it has no place."""
@@ -324,7 +329,7 @@ class Costs:
         if isinstance(node, Literal):
             return self._spelling.tokens(node.text.encode())
         if isinstance(node, Field):
-            return self._terminals[node.terminal.name]
+            return self._terminals[node.terminal.name] + self._detours.get(node, 0)
         if isinstance(node, Ref):
             return self._rule(node.rule, left)
         if isinstance(node, Seq):

@@ -8,39 +8,14 @@ its field and tag, so that a legal end can always be reserved.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from nprdsl.masks.parts import U8_START, Cursor, FieldRest, FieldRests
-from nprdsl.regular.aho_corasick import NO_WORD, ROOT, aho_corasick
+from nprdsl.masks.field_rests import Cursor, FieldRest, FieldRests
+from nprdsl.masks.parts import U8_START
+from nprdsl.regular.aho_corasick import ROOT
+from nprdsl.regular.tag_scan import TagScan
 from nprdsl.tokens.spelling import NEVER, Spelling
-
-
-@dataclass(frozen=True)
-class TagScan:
-    """`moves[node]` maps a byte to the next node (`ROOT` where absent); `ends[node]` is the tag
-    that is complete there, or empty; `rests[node]` holds, for every tag begun, the bytes it still
-    lacks."""
-
-    moves: tuple[dict[int, int], ...]
-    ends: tuple[str, ...]
-    rests: tuple[tuple[bytes, ...], ...]
-
-    def last(self, data: bytes, node: int = ROOT) -> tuple[str, bytes] | None:
-        """The last tag complete in `data`, and what of `data` stands behind it."""
-        last = None
-        for at, byte in enumerate(data):
-            node = self.moves[node].get(byte, ROOT)
-            if self.ends[node]:
-                last, node = (self.ends[node], data[at + 1 :]), ROOT
-        return last
-
-
-def tag_scan(tags: Sequence[str]) -> TagScan:
-    """The automaton of these tags."""
-    automaton = aho_corasick([tag.encode() for tag in tags])
-    ends = tuple("" if word == NO_WORD else tags[word] for word in automaton.ends)
-    return TagScan(automaton.moves, ends, automaton.rests)
 
 
 class FieldState:
@@ -94,7 +69,7 @@ class FieldMachine:
     def __init__(self, scan: TagScan, tag_tokens: Mapping[str, int], spelling: Spelling) -> None:
         self.scan = scan
         self.tag_tokens = tag_tokens
-        self.rests = FieldRests(tag_tokens, spelling)
+        self.rests = FieldRests(scan, tag_tokens, spelling)
         self.known: dict[tuple[int, frozenset[Cursor]], FieldState] = {}
         self._starts: dict[tuple[FieldRest, ...], FieldState] = {}
         self._behind: dict[FieldState, FieldState] = {}  # see `prose_behind`
@@ -118,16 +93,26 @@ class FieldMachine:
         """The state with just one of its cursors."""
         return self._share(state.node, (cursor,))
 
-    # prose
+    # free text
 
-    def behind_text(self, state: FieldState, end: int, *, filled: bool) -> FieldState:
-        """The state behind more free text that touches no tag and ends in a UTF-8 state."""
+    def is_even(self, state: FieldState) -> bool:
+        """Whether it makes no difference for the end of the free text of this state which tags the
+        text has begun to spell."""
+        texts = [rest for rest, at in state.cursors if rest.part.text_state(at) is not None]
+        behind = {rest.rest for rest in texts if rest.rest is not None}
+        return all(r.is_tag and (not r.tag or r.tag in self.scan.apart) for r in behind)
+
+    def behind_text(
+        self, state: FieldState, end: int, *, filled: bool, node: int = ROOT
+    ) -> FieldState:
+        """The state behind more free text that completes no tag and ends in a UTF-8 state and a
+        node of the tag scanner."""
         cursors = (
             cursor
             for rest, progress in state.cursors
             for cursor in rest.part.behind_text(progress, end, rest, filled=filled)
         )
-        return self._share(ROOT, cursors)
+        return self._share(node, cursors)
 
     def prose(self, state: FieldState) -> FieldState | None:
         """Where any whole, filled stretch of prose without the beginning of a tag leads from here;
@@ -203,7 +188,10 @@ class FieldMachine:
     def completing(self, state: FieldState, tag: str) -> list[FieldRest]:
         """The rests that are nothing but `tag`, which the next byte, or special token, completes;
         empty if the tag may not be completed here."""
-        last = len(tag.encode()) - 1 if tag and tag not in self.tag_tokens else 0
+        special = tag in self.tag_tokens
+        if special and not self.scan.closes(state.node, tag):
+            return []
+        last = len(tag.encode()) - 1 if tag and not special else 0
         return [
             rest
             for rest, progress in state.cursors
@@ -216,13 +204,15 @@ class FieldMachine:
         """For every tag that can still be reached: the fewest tokens that finish its field and the
         tag."""
         if state.costs is None:
-            costs = _least((r.tag, r.cost_from(progress)) for r, progress in state.cursors)
+            node = state.node
+            costs = _least((r.tag, r.ending(at, node).cost) for r, at in state.cursors)
             state.costs = {tag: cost for tag, cost in costs.items() if cost < NEVER}
         return state.costs
 
     def own_costs(self, state: FieldState) -> dict[str, int]:
         """As `costs`, without what a branch repeats elsewhere."""
-        return _least((r.tag, r.own_cost_from(progress)) for r, progress in state.cursors)
+        node = state.node
+        return _least((r.tag, r.ending(at, node).own) for r, at in state.cursors)
 
     def owed(self, state: FieldState, tag: str) -> int:
         """The tokens owed behind `tag`, which the next byte, or special token, completes."""

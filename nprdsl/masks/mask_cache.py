@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nprdsl.journal import replacing
+from nprdsl.masks.field_rests import FieldRest
 from nprdsl.masks.fields import FieldState
 from nprdsl.masks.mask_rows import Crossing, FieldRow, MaskTable
-from nprdsl.masks.parts import FieldRest
 from nprdsl.tokens.bitmask import Mask
 
 VERSION: Final = 3

@@ -8,7 +8,7 @@ a tag is decided by what follows there: it is kept apart as a `Crossing`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -16,11 +16,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from nprdsl.masks.field_rests import FieldRest, Progress
 from nprdsl.masks.fields import Completed, FieldMachine, FieldState
-from nprdsl.masks.parts import U8_START, FieldRest, Progress
+from nprdsl.masks.parts import U8_START, RegularPart
+from nprdsl.regular.aho_corasick import ROOT
 from nprdsl.regular.dfa import Dfa
 from nprdsl.structure.tag_machine import END
-from nprdsl.tokens.bitmask import Mask, clear_bit, pack, set_bit, set_bits
+from nprdsl.tokens.bitmask import Mask, clear_bit, pack, set_bit, set_bits, unpack
+from nprdsl.tokens.spelling import NEVER
 from nprdsl.tokens.utf8_text import text_tables
 from nprdsl.tokens.vocabulary import Vocabulary
 
@@ -60,6 +63,10 @@ class MaskTable:
         self.stored: Callable[[FieldState], FieldRow | None] = lambda state: None
         self._tables: dict[_ValueKey, tuple[NDArray[np.int32], int]] = {}
         self._stays: dict[tuple[_ValueKey, int], tuple[Mask, list[int]]] = {}
+        self._scan_ends: dict[int, NDArray[np.int32]] = {}
+        self._begun: dict[int, _BegunTags] = {}
+        self._may_begin: dict[Dfa, bool] = {}
+        self._stuck: dict[FieldRest, NDArray[np.bool_]] = {}
 
     def row(self, state: FieldState) -> FieldRow:
         """The row of a state: found, or read from disk, or computed."""
@@ -101,11 +108,28 @@ class MaskTable:
                 tokens.update(self.vocabulary.prefixed(rest).tolist())
         return tokens
 
+    def always_ends(self, state: FieldState) -> bool:
+        """Whether free text can be finished from wherever it may stand: a filler breaks off every
+        tag begun, and what follows may follow it."""
+        fillers = self.machine.rests.fillers
+        texts = [rest for rest, at in state.cursors if rest.part.text_state(at) is not None]
+        clean = bool(fillers) and self.machine.scan.touched.isdisjoint(fillers[0])
+        return clean and all(rest.cost < NEVER for rest in texts)
+
+    def scan_ends(self, node: int) -> NDArray[np.int32]:
+        """int32 [V]: the node of the tag scanner behind each token from `node`, plus 1; 0 where a
+        tag is complete in it, or the token spells nothing."""
+        ends = self._scan_ends.get(node)
+        if ends is None:
+            ends = self.vocabulary.walk(self.machine.scan.table, node + 1)
+            self._scan_ends[node] = ends
+        return ends
+
     def tag_tokens(self, state: FieldState) -> list[int]:
         """The special tokens that may come next: tags, or the end of the sequence."""
         tags = {rest.tag for rest, progress in state.cursors if rest.is_tag and progress == 0}
-        of_tags = self.machine.tag_tokens
-        tokens = [of_tags[tag] for tag in tags if tag in of_tags]
+        of_tags, closes = self.machine.tag_tokens, self.machine.scan.closes
+        tokens = [of_tags[t] for t in tags if t in of_tags and closes(state.node, t)]
         if END in tags and self.vocabulary.eos_id is not None:
             tokens.append(self.vocabulary.eos_id)
         return tokens
@@ -117,6 +141,8 @@ class MaskTable:
         if text is not None:
             draft = _RowDraft(self, state, self.text.mask(text).copy())
             draft.judge(self.text_candidates(state))
+            if not self.always_ends(state):
+                draft.judge(np.flatnonzero(unpack(draft.bits, self.vocabulary.size)).tolist())
         else:
             draft = _RowDraft(self, state, np.zeros(self.width, np.int32))
             ((rest, progress),) = state.cursors
@@ -140,6 +166,50 @@ class MaskTable:
         return FieldRow(self.intern(bits), _by_tag(crossings.values()))
 
     # values
+
+    def stuck_in_value(self, node: int, rest: FieldRest, progress: Progress) -> Iterator[int]:
+        """The tokens that stay inside a value and end where the field cannot be finished without a
+        tag inside: mostly within a tag begun."""
+        value = rest.part.value(progress, self.machine.rests)
+        assert value is not None
+        dfa, state = value
+        if (stuck := self._stuck_states(rest, dfa)).any():
+            yield from np.flatnonzero(stuck[self.vocabulary.walk(dfa.table, state)]).tolist()
+        if node == ROOT and not self._begins_tag(dfa):
+            return
+        begun = self._begun.get(node)
+        if begun is None:
+            begun = self._begun[node] = _BegunTags.of(self.vocabulary, self.scan_ends(node))
+        places: dict[tuple[Progress, int], list[int]] = {}
+        for at, led in begun.inside(dfa, state):
+            token = int(begun.tokens[at])
+            reached = rest.part.reached(progress, self.vocabulary.bytes_of(token), led)
+            places.setdefault((reached, int(begun.nodes[at])), []).append(token)
+        for (reached, after), tokens in places.items():
+            if rest.ending(reached, after).cost >= NEVER:
+                yield from tokens
+
+    def _stuck_states(self, rest: FieldRest, dfa: Dfa) -> NDArray[np.bool_]:
+        """bool [S]: where no tag is begun, and yet the field cannot be finished without one."""
+        stuck = self._stuck.get(rest)
+        if stuck is None:
+            stuck = self._stuck[rest] = np.zeros(len(dfa.table), bool)
+            firsts = {tag[0] for tag in self._tags}
+            apart = firsts.isdisjoint(self.machine.rests.spelling.ending_bytes(dfa))
+            behind = rest.rest
+            if not apart or behind is None or behind.ending(behind.part.start, ROOT).cost >= NEVER:
+                anything = self.machine.rests.link(RegularPart(dfa), behind)
+                states = range(1, len(dfa.table))
+                stuck[1:] = [anything.ending(state, ROOT).cost >= NEVER for state in states]
+        return stuck
+
+    def _begins_tag(self, dfa: Dfa) -> bool:
+        """Whether a value may hold a byte that begins a tag."""
+        known = self._may_begin.get(dfa)
+        if known is None:
+            firsts = sorted({tag[0] for tag in self._tags})
+            known = self._may_begin[dfa] = bool(dfa.table[:, firsts].any())
+        return known
 
     def _inside_value(self, rest: FieldRest, dfa: Dfa, state: int) -> tuple[Mask, list[int]]:
         """The tokens that stay inside a value, and those that leave it behind an accepting
@@ -172,6 +242,36 @@ class MaskTable:
         table = np.concatenate([before, behind, last]).astype(np.int32)
         self._tables[key] = table, leave
         return table, leave
+
+
+@dataclass(frozen=True, slots=True)
+class _BegunTags:
+    """The tokens that end within a tag begun: ids [n], bytes [n, longest], lengths [n], and the
+    nodes of the tag scanner behind them [n]."""
+
+    tokens: NDArray[np.intp]
+    data: NDArray[np.uint8]
+    lengths: NDArray[np.intp]
+    nodes: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, vocabulary: Vocabulary, scan_ends: NDArray[np.int32]) -> _BegunTags:
+        tokens = np.flatnonzero(scan_ends > ROOT + 1)
+        spelled = [vocabulary.bytes_of(token) for token in tokens.tolist()]
+        lengths = np.array([len(data) for data in spelled], np.intp)
+        width = int(lengths.max(initial=0))
+        padded = b"".join(data.ljust(width, b"\0") for data in spelled)
+        data = np.frombuffer(padded, np.uint8).reshape(len(tokens), width)
+        return cls(tokens, data, lengths, scan_ends[tokens] - 1)
+
+    def inside(self, dfa: Dfa, state: int) -> Iterator[tuple[int, int]]:
+        """The numbers of those that stay inside a value, and the states behind them."""
+        states = np.full(len(self.tokens), state, np.int32)
+        for column in range(self.data.shape[1]):
+            going = self.lengths > column
+            states[going] = dfa.table[states[going], self.data[going, column]]
+        alive = np.flatnonzero(states)
+        yield from zip(alive.tolist(), states[alive].tolist(), strict=True)
 
 
 class _RowDraft:
@@ -209,13 +309,16 @@ class _RowDraft:
                 continue
             if len(ids) <= _WIDE or not isinstance(after, FieldState):
                 self.judge(ids.tolist())
-            elif after.text_state is not None and _is_utf8(longer):
+            elif self._ends_anywhere(after) and _is_utf8(longer):
                 self._run_into_text(after, longer, ids)
             elif any(rest.part.is_open for rest, _ in after.cursors):
                 self.judge(ids.tolist())
             else:
                 self.judge(self._vocabulary.exactly(longer))
                 self.add_by_prefix(after, longer)
+
+    def _ends_anywhere(self, state: FieldState) -> bool:
+        return state.text_state is not None and self._table.always_ends(state)
 
     def _run_into_text(self, state: FieldState, prefix: bytes, ids: NDArray[np.int32]) -> None:
         """Tokens that run from a literal on into free text: legal if they are UTF-8 and touch no
@@ -233,8 +336,9 @@ class _RowDraft:
         value that may not be used are judged."""
         self.bits |= inside
         forbidden = rest.part.forbidden(progress, self._machine.rests)
-        spelled = (token for data in forbidden for token in self._vocabulary.exactly(data))
-        self.judge({*leaving, *self._table.text_candidates(self._state), *spelled})
+        spelled = {token for data in forbidden for token in self._vocabulary.exactly(data)}
+        stuck = self._table.stuck_in_value(self._state.node, rest, progress)
+        self.judge({*leaving, *self._table.text_candidates(self._state), *spelled, *stuck})
 
 
 def _by_tag(crossings: Iterable[Crossing]) -> dict[str, tuple[Crossing, ...]]:

@@ -7,10 +7,9 @@ of an earlier one: tokens that were once put aside for ending stay enough.
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Final
 
-from nprdsl.regular.dfa import FAR, Dfa, narrowed, utf8_dfa
+from nprdsl.regular.dfa import FAR, Dfa, narrowed
 from nprdsl.tokens.vocabulary import Vocabulary
 
 NEVER: Final = 1 << 28  # more tokens than any budget: cannot be finished
@@ -34,17 +33,6 @@ class Spelling:
             spelled = self.vocabulary.spell(data)
             count = self._tokens[data] = NEVER if spelled is None else len(spelled)
         return count
-
-    @cached_property
-    def filler(self) -> int:
-        """The tokens of the shortest text that is not blank: 1 in any usable vocabulary."""
-        ids = range(self.vocabulary.size)
-        return 1 if any(self.vocabulary.bytes_of(token).strip() for token in ids) else NEVER
-
-    def utf8_tail(self, state: int) -> int:
-        """The tokens that finish a character begun, from a state of the UTF-8 automaton."""
-        ending = self.completion(utf8_dfa(), state)
-        return NEVER if ending is None else self.tokens(ending)
 
     def state(self, dfa: Dfa, data: bytes) -> int:
         """The state behind `data`; 0 if it is not a prefix of anything accepted."""
@@ -72,6 +60,11 @@ class Spelling:
         if not self._usable_bytes.all():
             return len(dfa.table)
         return int(dfa.distance[1:].max(initial=0))  # state 0 is dead
+
+    def ending_bytes(self, dfa: Dfa) -> frozenset[int]:
+        """The bytes of all endings that `completion` gives."""
+        ways = (dfa, self.usable(dfa))
+        return frozenset(byte for way in ways for byte in set(way.next_byte.tolist()))
 
     def usable(self, dfa: Dfa) -> Dfa:
         """The automaton without the bytes that are no tokens of their own."""

@@ -1,0 +1,272 @@
+"""Checks of what meets inside a field: values, literals, free text, glue and the tag behind them.
+
+Between two tags nothing but the characters shows where one part ends and the next begins, and a tag
+is found wherever its text stands. So a schema is refused
+
+- if a field has no text at all, because whatever may stand there spells another tag;
+- if a value that a branch repeats may be written in the item, but would spell a tag in the branch;
+- if one text of a field can be split in two ways, and a value depends on which (`[0-9]+ TEXT`).
+
+All three are decided exactly, by search. Glue before free text is no fault: white space there
+belongs to the glue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from nprdsl.grammar.bindings import repeats
+from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode
+from nprdsl.grammar.field_automata import FieldAutomaton, PartAutomaton, Place
+from nprdsl.grammar.field_shapes import FieldShape, field_shapes
+from nprdsl.grammar.ir import Field, Grammar, TerminalKind
+from nprdsl.grammar.walk import bodies
+from nprdsl.regular.dfa import Dfa
+from nprdsl.regular.tag_scan import TagScan, tag_scan
+
+_GLUE_AND_TEXT = {TerminalKind.GLUE, TerminalKind.TEXT}
+
+
+def field_faults(grammar: Grammar) -> Iterator[Diagnostic]:
+    """Every fault of a field of a grammar that has no other faults."""
+    rules, scan = grammar.rules, tag_scan(grammar.tags)
+    shapes = field_shapes(bodies(rules), grammar.start, scan)
+    bound = list(repeats(rules))
+    fixed = frozenset(field for _, field in bound) - {item for item, _ in bound}
+    found: dict[tuple[object, ...], Diagnostic] = {}
+    for shape in shapes:
+        written = FieldAutomaton(shape, scan, fixed, loose=False)
+        if not written.alive(written.begin):
+            found.setdefault((shape.leaves[0], "dead"), _no_text(written, shape))
+        split = _split(shape, scan, fixed)
+        if split is not None:
+            found.setdefault((split.part.leaf, split.other.leaf), _undecided(split))
+    yield from found.values()
+    if not found:
+        yield from _repeated_values(bound, shapes, scan)
+
+
+# -- fields without any text ----------------------------------------------------------------------
+
+
+def _no_text(field: FieldAutomaton, shape: FieldShape) -> Diagnostic:
+    data = b"".join(part.dfa.completion() for part in field.parts) + field.tag.encode()
+    first = next((tag for tag in _tags_in(field.scan, data) if tag != field.tag), field.tag)
+    first = first.encode("unicode_escape").decode() if "\n" in first else first
+    before = f"the tag `{field.tag}`" if field.tag else "the end"
+    names = " ".join(part.name for part in field.parts)
+    return Diagnostic(
+        DiagnosticCode.SPELLS_TAG,
+        shape.leaves[0].span,
+        f"nothing can be written for {names} before {before}: it always spells the tag `{first}`",
+        "rename that tag, or put a character between that breaks it: a tag is found wherever its "
+        "text stands",
+        () if shape.tag is None else ((shape.tag.span, "up to this tag"),),
+    )
+
+
+def _tags_in(scan: TagScan, data: bytes) -> Iterator[str]:
+    for end in range(1, len(data) + 1):
+        found = scan.last(data[:end])
+        if found is not None:
+            yield found[0]
+
+
+# -- two ways to split one text -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Split:
+    """Behind `text`, `part` may end or go on; if it ends, the next bytes are of `other`; `glue`
+    between them."""
+
+    part: PartAutomaton
+    other: PartAutomaton
+    text: str
+    glue: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Two readings of one text; `differ` once a value does."""
+
+    one: Place
+    other: Place
+    differ: bool
+
+
+def _split(shape: FieldShape, scan: TagScan, fixed: frozenset[Field]) -> _Split | None:
+    """Two ways to split one text of the field in which a value differs."""
+    loose = FieldAutomaton(FieldShape(shape.leaves, None), tag_scan(()), fixed, loose=True)
+    for number, part in enumerate(loose.parts[:-1]):
+        states = [] if part.fixed else part.open_ends().tolist()
+        for state in states:
+            if _differs_behind(loose, (number, state, 0)):
+                return _exactly(FieldAutomaton(shape, scan, fixed, loose=True))
+    return None
+
+
+def _exactly(field: FieldAutomaton) -> _Split | None:
+    """As `_split`, among texts that spell no tag."""
+    for number, part in enumerate(field.parts[:-1]):
+        states = set() if part.fixed else set(part.open_ends().tolist())
+        for place in field.reached:
+            if place[0] == number and place[1] in states and _differs_behind(field, place):
+                text = _way_to(part.dfa, place[1]).decode("utf-8", "replace")
+                behind = [p for p in field.parts[number + 1 :] if p.kind is not TerminalKind.GLUE]
+                other = behind[0] if behind else field.parts[number + 1]
+                return _Split(part, other, text, glue=other is not field.parts[number + 1])
+    return None
+
+
+def _differs_behind(field: FieldAutomaton, place: Place) -> bool:
+    """Whether a value differs between the texts in which a part goes on behind `place`, and those
+    in which it ends there."""
+    pairs = [_Pair(place, other, False) for other in field.ends(place)[1:]]
+    seen = set(pairs)
+    for pair in pairs:
+        for after in _read_on(field, pair):
+            if after.one == after.other:
+                if after.differ and field.alive(after.one):
+                    return True
+            elif after not in seen:
+                seen.add(after)
+                pairs.append(after)
+    return False
+
+
+def _read_on(field: FieldAutomaton, pair: _Pair) -> Iterator[_Pair]:
+    """Both readings behind one more byte, and behind parts that may end there."""
+    (number, state, node), (other, twin, _) = pair.one, pair.other
+    parts = field.parts
+    if number == len(parts) or other == len(parts):
+        return
+    differ = pair.differ or _differ(parts[number], parts[other])
+    nodes = field.scan.table[node + 1]
+    rows = (parts[number].dfa.table[state], parts[other].dfa.table[twin], nodes)
+    alive = np.flatnonzero((rows[0] != 0) & (rows[1] != 0) & (nodes != 0))
+    triples = {tuple(int(row[byte]) for row in rows) for byte in alive.tolist()}
+    for led, led_twin, after in sorted(triples):
+        for one in field.ends((number, led, after - 1)):
+            for two in field.ends((other, led_twin, after - 1)):
+                yield _Pair(one, two, differ)
+
+
+def _differ(one: PartAutomaton, other: PartAutomaton) -> bool:
+    """Whether a byte that belongs to either part makes a value differ."""
+    if one is other or not (one.is_value or other.is_value):
+        return False
+    return {one.kind, other.kind} != _GLUE_AND_TEXT
+
+
+def _way_to(dfa: Dfa, goal: int) -> bytes:
+    """A shortest text that leads to a state."""
+    texts = {dfa.start: b""}
+    for state in (queue := [dfa.start]):
+        if state == goal:
+            break
+        for after in np.unique(dfa.table[state]).tolist():
+            if after and after not in texts:
+                byte = int(np.flatnonzero(dfa.table[state] == after)[0])
+                texts[after] = texts[state] + bytes((byte,))
+                queue.append(after)
+    return texts[goal]
+
+
+def _undecided(split: _Split) -> Diagnostic:
+    part, other = split.part, split.other
+    if not part.is_value:
+        way = f"let {other.name} not begin with it"
+    elif split.glue:
+        way = "write the white space between them as a literal: glue may be missing in a trace"
+    else:
+        way = f"put a literal between them that {part.name} cannot hold"
+    return Diagnostic(
+        DiagnosticCode.UNDECIDED_SPLIT,
+        part.leaf.span,
+        f"nothing shows where {part.name} ends and {other.name} begins, as behind {split.text!r}",
+        way,
+        ((other.leaf.span, "this follows it"),),
+    )
+
+
+# -- values that a branch repeats -----------------------------------------------------------------
+
+
+def _repeated_values(
+    bound: list[tuple[Field, Field]], shapes: list[FieldShape], scan: TagScan
+) -> Iterator[Diagnostic]:
+    holding: dict[object, list[FieldAutomaton]] = {}
+    for shape in shapes:
+        field = FieldAutomaton(shape, scan, frozenset(), loose=False)
+        for leaf in shape.leaves:
+            holding.setdefault(leaf, []).append(field)
+    for item, branch in bound:
+        ways = ((a, b) for a in holding.get(item, ()) for b in holding.get(branch, ()))
+        values = (_spelling_value(a, item, b, branch) for a, b in ways)
+        value = next((v for v in values if v is not None), None)
+        if value is not None:
+            yield _spelled_in_branch(item, branch, value)
+
+
+def _spelling_value(
+    item: FieldAutomaton, written: Field, branch: FieldAutomaton, repeated: Field
+) -> str | None:
+    """A value that may stand in the item, and spells a tag in the branch."""
+    begins = _beginnings(item, written), _beginnings(branch, repeated)
+    texts = {(one, other): b"" for one in begins[0] for other in begins[1]}
+    for one, other in (queue := list(texts)):
+        text = texts[one, other]
+        if item.parts[one[0]].dfa.accepting[one[1]]:
+            behind = item.ends(one)[1], branch.ends(other)[1]
+            if item.alive(behind[0]) and not branch.alive(behind[1]):
+                return text.decode("utf-8", "replace")
+        for byte, after, twin in _steps(item, one, branch, other):
+            if twin is None:
+                if item.alive(after):
+                    return (text + byte).decode("utf-8", "replace")
+            elif (after, twin) not in texts:
+                texts[after, twin] = text + byte
+                queue.append((after, twin))
+    return None
+
+
+def _beginnings(field: FieldAutomaton, leaf: Field) -> list[Place]:
+    number = next(n for n, part in enumerate(field.parts) if part.leaf is leaf)
+    start = field.parts[number].dfa.start
+    if all(part.kind is None for part in field.parts[:number]):
+        data = b"".join(part.dfa.completion() for part in field.parts[:number])
+        node = field.scan.through(0, data)
+        return [] if node is None else [(number, start, node)]
+    return [p for p in field.reached if p[0] == number and p[1] == start]
+
+
+def _steps(
+    item: FieldAutomaton, one: Place, branch: FieldAutomaton, other: Place
+) -> Iterator[tuple[bytes, Place, Place | None]]:
+    """One byte for every different way on of a value in both; None where it spells a tag in the
+    branch."""
+    (number, state, node), (twin, _, at) = one, other
+    rows = item.parts[number].dfa.table[state], item.scan.table[node + 1], branch.scan.table[at + 1]
+    seen = set[tuple[int, ...]]()
+    for byte in np.flatnonzero((rows[0] != 0) & (rows[1] != 0)).tolist():
+        step = tuple(int(row[byte]) for row in rows)
+        if step not in seen:
+            seen.add(step)
+            after = (twin, step[0], step[2] - 1) if step[2] else None
+            yield bytes((byte,)), (number, step[0], step[1] - 1), after
+
+
+def _spelled_in_branch(item: Field, branch: Field, value: str) -> Diagnostic:
+    name = item.terminal.name
+    return Diagnostic(
+        DiagnosticCode.SPELLS_TAG,
+        branch.span,
+        f"`{name}` may be {value!r}, which spells a tag together with what stands beside it here",
+        "put a literal between that breaks the tag, or rename the tag: the branch repeats what its "
+        "item says",
+        ((item.span, "it is written here"),),
+    )

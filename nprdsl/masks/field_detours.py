@@ -1,0 +1,66 @@
+"""What whole fields cost beyond their parts, where the shortest texts of neighbours spell a tag.
+
+The costs of a grammar (`nprdsl.masks.completion_cost`) are sums over its nodes. That is true of a
+field unless its parts' shortest texts spell a tag together, so that a longer way has to be taken:
+the difference is the *detour* of the field, and is counted with its last terminal. Fields that the
+vocabulary cannot write at all are found here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nprdsl.grammar.field_shapes import FieldShape, Leaf, field_shapes
+from nprdsl.grammar.ir import Field, Grammar, Literal
+from nprdsl.grammar.walk import bodies
+from nprdsl.masks.field_rests import FieldPart, FieldRest, FieldRests
+from nprdsl.masks.parts import LiteralPart, part_of, whole_field
+from nprdsl.regular.aho_corasick import ROOT
+from nprdsl.structure.tag_machine import END
+from nprdsl.tokens.spelling import NEVER
+
+
+def detours(grammar: Grammar, rests: FieldRests) -> dict[Field, int]:
+    """The tokens that the last terminal of a field may take beyond its own, where it does."""
+    longest: dict[Field, int] = {}
+    bound = {name for block in grammar.blocks for name in block.bound}
+    for shape, rest in _fields(grammar, rests):
+        field = next((leaf for leaf in reversed(shape.leaves) if isinstance(leaf, Field)), None)
+        detour = max(_detours(rest, shape, bound), default=0)
+        if field is not None and detour:
+            longest[field] = max(detour, longest.get(field, 0))
+    return longest
+
+
+def unwritable_fields(grammar: Grammar, rests: FieldRests) -> list[FieldShape]:
+    """The fields in which no text is left that the vocabulary spells."""
+    return [shape for shape, rest in _fields(grammar, rests) if rest.cost >= NEVER]
+
+
+def _fields(grammar: Grammar, rests: FieldRests) -> Iterator[tuple[FieldShape, FieldRest]]:
+    for shape in field_shapes(bodies(grammar.rules), grammar.start, rests.scan):
+        tag = shape.tag.text if shape.tag is not None else END
+        yield shape, whole_field(rests, tuple(map(_part, shape.leaves)), tag)
+
+
+def _part(leaf: Leaf) -> FieldPart:
+    if isinstance(leaf, Literal):
+        return LiteralPart(leaf.text.encode())
+    return part_of(leaf.terminal)
+
+
+def _detours(rest: FieldRest, shape: FieldShape, bound: set[str]) -> Iterator[int]:
+    """From the beginning, and from behind every value that a branch repeats, whatever it is."""
+    here: FieldRest | None = rest
+    yield _beyond(rest, ROOT)
+    for leaf in shape.leaves:
+        assert here is not None and here.rest is not None
+        here = here.rest
+        if isinstance(leaf, Field) and leaf.terminal.name in bound:
+            nodes = range(len(rest.made_by.scan.moves))
+            yield from (_beyond(here, node) for node in nodes)
+
+
+def _beyond(rest: FieldRest, node: int) -> int:
+    cost = rest.ending(rest.part.start, node).cost
+    return cost - rest.sum_of_parts if cost < NEVER else 0

@@ -276,7 +276,7 @@ class Automaton:
     def _hopeless(self, structure: TagState, arc: Arc) -> bool:
         """Whether what must follow the tag, now or later, takes more than a bound allows, or more
         labels than are left."""
-        if self.bounds == UNBOUNDED and not self._may_run_out(arc.frame):
+        if self.bounds == UNBOUNDED and not (self._scarce and self._may_run_out(arc.frame)):
             return False
         if self.costs.stack(arc.cell, arc.frame) >= NEVER:
             return True
@@ -284,6 +284,12 @@ class Automaton:
             return False
         after = structure.after_any(arc.tag)
         return not after.finished and after.fork is None and not after.arcs
+
+    @cached_property
+    def _scarce(self) -> bool:
+        """Whether the labels of some list can run out at all."""
+        counts = (self._label_counts(block) for block in self.grammar.blocks)
+        return any(number < ENDLESS or most >= ENDLESS for most, number in counts)
 
     def _may_run_out(self, frame: Frame | None) -> bool:
         """Whether an open list may owe more items than there are labels left."""

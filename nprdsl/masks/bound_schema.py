@@ -13,6 +13,8 @@ from functools import cached_property
 from operator import index
 from pathlib import Path
 from types import MappingProxyType
+from typing import Final
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -251,6 +253,9 @@ def _sampled(read: TokenText, parsed: ParsedText) -> NDArray[np.uint8]:
 
 # what a vocabulary cannot do for a schema
 
+# Grammars that some vocabulary with all bytes can finish, and so any such vocabulary.
+_FINISHED: Final[WeakSet[Grammar]] = WeakSet()
+
 
 def _faults(grammar: Grammar, automaton: Automaton) -> list[Diagnostic]:
     """Everything in the grammar that the automaton's vocabulary cannot write."""
@@ -268,6 +273,17 @@ def _faults(grammar: Grammar, automaton: Automaton) -> list[Diagnostic]:
             faults.setdefault((fault.code, fault.message), fault)
     if faults:
         return list(faults.values())
+    free = automaton.bounds == UNBOUNDED and automaton.vocabulary.single_bytes.all()
+    if free and grammar in _FINISHED:
+        return []
+    endless = _endless(grammar, automaton)
+    if free and not endless:
+        _FINISHED.add(grammar)
+    return endless
+
+
+def _endless(grammar: Grammar, automaton: Automaton) -> list[Diagnostic]:
+    """The fault of a grammar none of whose traces can be finished."""
     start = automaton.machine(ForkMode.LINEAR).initial
     if automaton.costs.stack(start.cell, start.frame) < NEVER:
         return []

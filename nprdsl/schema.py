@@ -15,11 +15,20 @@ from pathlib import Path
 from typing import Final
 
 from nprdsl.export import Export, ExportLimits, export
-from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, SchemaError, Span, did_you_mean
-from nprdsl.grammar.ir import Grammar
+from nprdsl.grammar.diagnostics import (
+    Diagnostic,
+    DiagnosticCode,
+    SchemaError,
+    SchemaWarning,
+    Span,
+    did_you_mean,
+)
+from nprdsl.grammar.ir import Grammar, Literal
 from nprdsl.grammar.reader import is_file, read_text
 from nprdsl.grammar.resolve import read_grammar
+from nprdsl.grammar.tag_shapes import looks_like_a_tag, way_to_tag
 from nprdsl.grammar.terminal_types import TerminalType, TerminalTypeError, typed
+from nprdsl.grammar.walk import all_nodes
 from nprdsl.masks.bound_schema import BoundSchema, SpelledTagsWarning, TagMode
 from nprdsl.prompting.instructions import instructions, skeleton
 from nprdsl.structure.stack import UNBOUNDED, Bounds
@@ -34,6 +43,10 @@ _NAMED_TAGS: Final = 8  # in a warning
 
 class SchemaNotFoundError(FileNotFoundError):
     """No schema of that name ships with the package and no such file exists."""
+
+
+class UntaggedWarning(SchemaWarning):
+    """A literal in brackets that is no tag, because of white space or the kind of its brackets."""
 
 
 class Schema:
@@ -137,11 +150,21 @@ def load(schema: str | Path, terminals: Mapping[str, object] | None = None) -> S
     """The schema of that name or at that path.
 
     `terminals` types the terminals that the schema declares: a pydantic model, a JSON schema, a
-    regular expression, an Enum, a Literal. Raises `SchemaError` with every diagnostic of the file.
+    regular expression, an Enum, a Literal. Raises `SchemaError` with every diagnostic of the file;
+    warns (`UntaggedWarning`) of literals that look like tags and are none.
     """
     name, file, source = _source(schema)
     types = _types(terminals or {}, file, source)
-    return Schema(read_grammar(source, file=file, name=name, types=types))
+    grammar = read_grammar(source, file=file, name=name, types=types)
+    for node in all_nodes(grammar.rules):
+        if isinstance(node, Literal) and looks_like_a_tag(node.text):
+            warnings.warn(_untagged(node), UntaggedWarning, stacklevel=2)
+    return Schema(grammar)
+
+
+def _untagged(literal: Literal) -> str:
+    place = f"{literal.span.file}:{literal.span.line}:{literal.span.column}"
+    return f"{place}: `{literal.text}` is a literal, no tag; {way_to_tag(literal.text)}"
 
 
 def _types(terminals: Mapping[str, object], file: str, source: str) -> dict[str, TerminalType]:

@@ -23,7 +23,7 @@ from nprdsl.cli.schemas import schemas
 from nprdsl.cli.serve import serve
 from nprdsl.cli.show import show
 from nprdsl.cli.train import sample, train
-from nprdsl.masks.bound_schema import SpelledTagsWarning
+from nprdsl.grammar.diagnostics import SchemaWarning
 
 # Generations keep many small objects, and none in cycles: by default the collector takes a tenth of
 # the time of hundreds of requests, looking at all of them again and again.
@@ -64,7 +64,7 @@ def warned(otherwise: Callable[..., None]) -> Callable[..., None]:
     """Shows warnings of the language as messages, and all others as before."""
 
     def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
-        if issubclass(category, SpelledTagsWarning):
+        if issubclass(category, SchemaWarning):
             click.echo(f"warning: {message}", err=True)
         else:
             otherwise(message, category, *rest)

@@ -30,6 +30,7 @@ from nprdsl.grammar.item_counts import least_items
 from nprdsl.grammar.namespaces import Linked
 from nprdsl.grammar.sizes import too_large_parts
 from nprdsl.grammar.tag_decisions import decisions
+from nprdsl.grammar.tag_shapes import shown, way_to_tag
 from nprdsl.grammar.walk import (
     Bodies,
     Rules,
@@ -130,9 +131,10 @@ def _tag_overlaps(rules: Rules) -> Iterator[Diagnostic]:
         yield Diagnostic(
             DiagnosticCode.TAG_OVERLAP,
             large.span,
-            f"`{large.text}` contains the tag `{small.text}`",
-            "rename one: a tag is found wherever its text stands",
-            ((small.span, f"`{small.text}` is a tag here"),),
+            f"`{shown(large.text)}` contains the tag `{shown(small.text)}`",
+            "rename one, or write the longer one in parts, of which one is the tag: a tag is found "
+            "wherever its text stands",
+            ((small.span, f"`{shown(small.text)}` is a tag here"),),
         )
 
 
@@ -261,13 +263,14 @@ def _next_to(text: ir.Field, follower: ir.Field) -> Diagnostic:
 
 
 def _not_closed(text: ir.Field, follower: ir.Literal | ir.Field) -> Diagnostic:
-    what = (
-        f"`{follower.text}`" if isinstance(follower, ir.Literal) else f"`{follower.terminal.name}`"
-    )
+    if isinstance(follower, ir.Literal):
+        what, way = f"`{shown(follower.text)}`", way_to_tag(follower.text)
+    else:
+        what, way = f"`{follower.terminal.name}`", "put a tag between them"
     return Diagnostic(
         DiagnosticCode.TEXT_NOT_CLOSED,
         text.span,
         f"free text `{text.terminal.name}` may be followed by {what}, which is not a tag",
-        "close it with a tag; free text ends at a tag or at the end of the trace only",
+        f"close it with a tag, for nothing else ends free text; {way}",
         ((follower.span, "this may follow it"),),
     )

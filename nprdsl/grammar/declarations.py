@@ -129,6 +129,7 @@ class Definition:
     priority: Span | None
     body: Expression
     span: Span  # of the name
+    own_name: str  # in its own file, whatever it is called where it is imported
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,10 @@ class Diagnostic:
     related: tuple[tuple[Span, str], ...] = ()
 
 
+class SchemaWarning(UserWarning):
+    """A schema that can be used, and may mean something else than its author thinks."""
+
+
 class SchemaError(ValueError):
     """A schema that cannot be used; `diagnostics` holds every fault found, in file order."""
 

@@ -51,7 +51,7 @@ _CONTINUED: /\\[ ]*\r?\n/
 %override _VBAR: /(\r?\n\s*)?\|/
 %ignore _CONTINUED
 """
-_DECLARATION = re.compile(r"^(?:[?!]*_*[A-Za-z][\w]*[ \t]*[.{:=]|%)", re.M)
+_DECLARATION = re.compile(r"^(?:[?!]*_*[^\W\d]\w*[ \t]*[.{:=]|%)", re.M)
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.S)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
@@ -221,12 +221,14 @@ class _TreeReader:
         assert isinstance(body, Tree)
         span = _token_span(name, self.file)
         expression = Expansion((), span) if body.meta.empty else self._expression(body)
+        own_name = str(name).lstrip("?!")
         return Definition(
-            str(name).lstrip("?!"),
+            own_name,
             tuple(str(p) for p in parameters.children),
             None if priority is None else self._span(priority),
             expression,
             span,
+            own_name,
         )
 
     def _path(self, tree: Tree[Token]) -> tuple[tuple[str, ...], bool]:
@@ -393,6 +395,11 @@ def _hint(message: str, rest: str) -> str:
         "~": "repetition is `x~2` or `x~2..5`",
         "{": "a template is used as `name{argument, argument}`, without a space before `{`",
     }
+    if rest[:1].isalpha() and not rest[0].isascii():
+        return (
+            "names are ASCII, as in Lark: letters, digits, `_`; strings may hold any character: "
+            f'`plan: "<{rest[0]}…>"`'
+        )
     if rest[:1] in hints:
         return hints[rest[0]]
     if rest[:1].isupper() or rest[:1].islower():

@@ -21,7 +21,8 @@ from nprdsl.grammar.field_borders import field_faults
 from nprdsl.grammar.linking import link
 from nprdsl.grammar.namespaces import Linked
 from nprdsl.grammar.reader import read
-from nprdsl.grammar.terminal_patterns import FREE_TEXT, Terminals, is_tag, tag_text
+from nprdsl.grammar.tag_shapes import PREFIX, is_tag, promises_tags, tag_texts
+from nprdsl.grammar.terminal_patterns import FREE_TEXT, Terminals
 from nprdsl.grammar.terminal_types import TerminalType
 from nprdsl.grammar.walk import at_rest, children
 
@@ -31,15 +32,19 @@ _JOINS = {ConstructKind.REDUCE: ir.JoinKind.REDUCE, ConstructKind.REREAD: ir.Joi
 _UNPAIRED = {
     DiagnosticCode.JOIN_WITHOUT_FORK: (
         "`{0}` has no `process` or `spawn` before it in this sequence",
-        "write `map{{…}} process{{…}} {0}{{…}}` in one sequence of one rule",
+        "write `map{{…}} process{{…}} {0}{{…}}` in one sequence of one rule; a join apart from its "
+        "fork, or of branches that it names, cannot be said",
     ),
     DiagnosticCode.FORK_WITHOUT_JOIN: (
         "`{0}` has no join after it in this sequence",
-        "add `reduce{{…}}` (merge the branches' KV) or `reread{{…}}` (read them again) behind it",
+        "add `reduce{{…}}` (merge the branches' KV) or `reread{{…}}` (read them again) behind it, "
+        'if only for a closing tag, as in `end: "</end>"`; a fork without a join cannot be said, '
+        "nor two forks with one join: branches of several kinds are alternatives of one rule",
     ),
     DiagnosticCode.PROCESS_WITHOUT_MAP: (
         "`{0}` has no `map` before it in this sequence",
-        "put `map{{list}}` before it, or use `spawn{{branch}}~m..n` for branches by count",
+        "put `map{{list}}` before it in the same sequence, or use `spawn{{branch}}~m..n` for "
+        "branches by count; a fork apart from its list, or a second one of it, cannot be said",
     ),
     DiagnosticCode.MAP_WITHOUT_PROCESS: (
         "`{0}` has no `process` after it in this sequence",
@@ -84,6 +89,7 @@ class _Resolver:
         self.types = types
         self.rule = ""
         self.count = 0  # of blocks so far
+        self._tag_texts: dict[str, tuple[str, ...]] = {}  # by terminal
         self._passed: dict[frozenset[str], Mapping[str, bool]] = {}  # by the terminals that are cut
 
     def rules(self) -> dict[str, ir.Rule]:
@@ -114,24 +120,52 @@ class _Resolver:
     def _name(self, use: NameUse) -> ir.Node:
         if not use.is_terminal:
             return ir.Ref(use.name, use.span)
-        tag = self._tag(use)
-        if tag is not None:
-            return ir.Tag(tag, use.span)
+        definition = self.linked.terminals.get(use.name)
+        if self._is_tag(use.name):
+            tags = [ir.Tag(text, use.span) for text in self._tags(use.name)]
+            if not tags and definition is not None:
+                self._no_tag(definition)
+            if len(tags) > 1:
+                return ir.Alt(tuple(tags), use.span)
+            return tags[0] if tags else ir.Tag(use.name, use.span)  # reported: it stands for one
+        if definition is not None:
+            self._blind_tag(definition.body)
         return ir.Field(self.terminals.named(use), use.span)
 
-    def _tag(self, use: NameUse) -> str | None:
-        """The tag that a terminal is by definition; None for other terminals."""
-        definition = self.linked.terminals.get(use.name)
-        return None if definition is None else tag_text(definition)
+    def _tags(self, name: str) -> tuple[str, ...]:
+        """The tags that a terminal is by definition; none for other terminals."""
+        if name not in self._tag_texts:
+            definition = self.linked.terminals.get(name)
+            found = () if definition is None else tag_texts(definition)
+            self._tag_texts[name] = found
+        return self._tag_texts[name]
+
+    def _is_tag(self, name: str) -> bool:
+        definition = self.linked.terminals.get(name)
+        if definition is None:
+            return name.startswith(PREFIX) and name in self.linked.declared
+        return bool(self._tags(name)) or promises_tags(definition)
+
+    def _no_tag(self, definition: declarations.Definition) -> None:
+        self.linked.unsupported(
+            definition.span,
+            f"`{definition.own_name}` is named as a tag, and a tag is a fixed string",
+            'write its strings out, as in `"a" | "b"`: each is a tag; what may differ in a tag is '
+            "a terminal between two tags; what is no tag has a name without `TAG_`",
+        )
+
+    def _blind_tag(self, node: Expression) -> None:
+        """Report a tag in brackets that may be written in capitals."""
+        if isinstance(node, declarations.StringLiteral) and node.ignore_case and is_tag(node.value):
+            message = f"the tag `{node.value}` has one spelling only"
+            self.linked.unsupported(node.span, message, f'remove the `i`: `"{node.value}"`')
 
     def _string(self, node: declarations.StringLiteral) -> ir.Node:
         if not node.value:
             self.terminals.refuse_empty(node)
             return ir.Seq((), node.span)
-        if node.ignore_case and is_tag(node.value):
-            message = f"the tag `{node.value}` has one spelling only"
-            self.linked.unsupported(node.span, message, f'remove the `i`: `"{node.value}"`')
-        elif node.ignore_case:
+        self._blind_tag(node)
+        if node.ignore_case and not is_tag(node.value):
             return ir.Field(self.terminals.anonymous(node), node.span)
         kind = ir.Tag if is_tag(node.value) else ir.Literal
         return kind(node.value, node.span)
@@ -273,7 +307,7 @@ class _Resolver:
         while pending:
             node = pending.pop()
             if isinstance(node, NameUse) and node.is_terminal:
-                if node.name not in cut and not _is_glue(node) and self._tag(node) is None:
+                if node.name not in cut and not _is_glue(node) and not self._is_tag(node.name):
                     found[node.name] = None
             elif isinstance(node, NameUse):
                 if node.name in self.linked.rules and node.name not in entered:
@@ -294,7 +328,8 @@ class _Resolver:
             DiagnosticCode.BETWEEN_FORK_AND_JOIN,
             item.span,
             f"between `{_kind(fork)}` and its join only glue may stand",
-            "put it into the branch, or into the element of the join",
+            "put it into the branch, or into the element of the join; that something goes on while "
+            "the branches run cannot be said",
             ((fork.span, "the branches begin here"),),
         )
 

@@ -13,8 +13,17 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Span
-from nprdsl.grammar.first_follow import EMPTY, EMPTY_WORD, Edge, FirstFollow, Symbols, by_tag
+from nprdsl.grammar.first_follow import (
+    EMPTY,
+    EMPTY_WORD,
+    Edge,
+    FirstFollow,
+    Symbols,
+    by_tag,
+    is_blank,
+)
 from nprdsl.grammar.ir import Alt, Field, ForkNode, Literal, MapNode, Node, Ref, Repeat, Seq, Tag
+from nprdsl.grammar.tag_shapes import way_to_tag
 from nprdsl.grammar.walk import (
     Rules,
     all_nodes,
@@ -26,6 +35,7 @@ from nprdsl.grammar.walk import (
     settled,
 )
 
+_LINE_AS_TAG: Final = 'a line end is a tag by a terminal named so: `TAG_NL: "\\n"`'
 _SHOWN: Final = 8  # rules of a circle that a message names
 
 
@@ -134,7 +144,7 @@ def _undecided(span: Span, key: str, options: tuple[Span, ...]) -> Diagnostic:
         span,
         f"two ways lead from here to {key}",
         "the next tag must decide: begin each way with a tag of its own, or write alternatives "
-        "without tags as one terminal",
+        "without tags as one terminal, and a text that only one way has in front as `[TEXT] x`",
         related,
     )
 
@@ -150,7 +160,7 @@ def _empty_loop(node: Repeat, inner: Symbols) -> Diagnostic:
         node.span,
         f"this repeats something that {what}, so the number of turns is undecided",
         "repeat something that always holds a tag"
-        + ("" if blank else ", or put the repetition into a terminal"),
+        + ("" if blank else f", or put the repetition into a terminal; {_LINE_AS_TAG}"),
     )
 
 
@@ -311,9 +321,18 @@ def _undecided_end(what: str, last: Node, use: MapNode | ForkNode) -> Diagnostic
         DiagnosticCode.UNDECIDED_END,
         last.span,
         f"{what} may end here, and this is not a tag that ends it always",
-        "close it with a tag; glue belongs to the element that follows",
+        _way_to_end(last),
         ((use.span, f"{what} of this block must end with a tag"),),
     )
+
+
+def _way_to_end(last: Node) -> str:
+    if isinstance(last, Literal):
+        return f"close it with a tag; {way_to_tag(last.text)}"
+    if isinstance(last, Field) and is_blank(last):
+        name = last.terminal.name
+        return f"move `{name}` to the front of the element that follows: white space belongs there"
+    return "close it with a tag; a terminal named `TAG_…` makes a tag of any string"
 
 
 class _OpenEnds:

@@ -29,12 +29,12 @@ from nprdsl.grammar.diagnostics import DiagnosticCode, Span, did_you_mean
 from nprdsl.grammar.ir import Terminal, TerminalKind
 from nprdsl.grammar.load_limits import too_large
 from nprdsl.grammar.namespaces import Linked
+from nprdsl.grammar.tag_shapes import PREFIX
 from nprdsl.grammar.terminal_types import TerminalType
 from nprdsl.regular.syntax import quantifier
 
 WHITESPACE = frozenset(" \t\n\r\f\v")
 FREE_TEXT = frozenset({"TEXT", "GOAL"})  # free text where declared without a type
-TAG_SHAPE = re.compile(r"<[^\s<>]+>|\[[^\s\[\]]+\]|⟨[^\s⟨⟩]+⟩", re.ASCII)
 _SPECIAL = re.compile(r"[\\.^$*+?{}\[\]|()]")
 _CONTROL = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "\f": r"\f", "\v": r"\v"}
 _LOOK = re.compile(
@@ -42,20 +42,6 @@ _LOOK = re.compile(
 )
 _WHOLE_FLAGS = re.compile(r"\(\?([a-zA-Z]+)\)")  # for all of a regex
 _BACKREFERENCE = re.compile(r"\\[1-9]")
-
-
-def is_tag(text: str) -> bool:
-    """Whether a literal has the shape of a tag: brackets around text without white space."""
-    return TAG_SHAPE.fullmatch(text) is not None
-
-
-def tag_text(definition: Definition) -> str | None:
-    """The tag that is the whole definition of a terminal: bracket-shaped, or named `TAG_…`."""
-    body = definition.body
-    if not isinstance(body, StringLiteral) or not body.value:
-        return None
-    tag = is_tag(body.value) or definition.name.startswith("TAG_")
-    return body.value if tag and not body.ignore_case else None
 
 
 def escape(text: str) -> str:
@@ -95,12 +81,16 @@ class Terminals:
             if name not in self.linked.declared:
                 self._stray_type(name)
         for name, span in self.linked.declared.items():
-            if name not in self.types and name not in FREE_TEXT and not name.startswith("_"):
+            if name.startswith(PREFIX):
+                message = f"`{name}` is declared, and a tag is a fixed string"
+                self.linked.unsupported(span, message, f'define it: `{name}: "…"`')
+            elif name not in self.types and name not in FREE_TEXT and not name.startswith("_"):
                 self.linked.report(
                     DiagnosticCode.UNTYPED_TERMINAL,
                     span,
                     f"`{name}` is declared but has no type",
-                    f'give it one: `nprdsl.load(…, terminals={{"{name}": …}})`, or define it here',
+                    f'give it one: `nprdsl.load(…, terminals={{"{name}": …}})`, or define it here; '
+                    "free text is `TEXT`, or has the type `nprdsl.FreeText`",
                 )
 
     def _stray_type(self, name: str) -> None:

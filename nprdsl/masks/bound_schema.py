@@ -19,7 +19,7 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
-from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, SchemaError
+from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, SchemaError, SchemaWarning
 from nprdsl.grammar.field_shapes import FieldShape
 from nprdsl.grammar.ir import Field, Grammar, Literal, Node, Tag, Terminal, TerminalKind
 from nprdsl.grammar.tag_decisions import may_end_instead
@@ -50,7 +50,7 @@ class TagMode(StrEnum):
     TEXT = "text"  # all tags are spelled
 
 
-class SpelledTagsWarning(UserWarning):
+class SpelledTagsWarning(SchemaWarning):
     """Some tags of a schema are tokens of the vocabulary, and others must be spelled."""
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from nprdsl.grammar.diagnostics import Diagnostic, SchemaError, Span
-from nprdsl.grammar.terminal_patterns import TAG_SHAPE
+from nprdsl.grammar.tag_shapes import TAG_SHAPE
 from nprdsl.structure.violations import TraceError, Violation
 
 WIDTH: Final = 100  # columns of source that are shown; a longer line is cut around the place

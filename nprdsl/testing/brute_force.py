@@ -188,9 +188,9 @@ class _Search:
         self._rules = {name: rule.node for name, rule in bound.grammar.rules.items()}
         self._special = bound.vocabulary.special
         self._letters = {
-            token: bound.vocabulary.bytes_of(token)[0]
+            token: spelled[0]
             for token in range(bound.vocabulary.size)
-            if token not in bound.vocabulary.special_text
+            if (spelled := bound.vocabulary.bytes_of(token))  # none of special and unused ids
         }
         self._least = self._rule_costs()
         self._start = self._put(self._rules[bound.grammar.start], None)

@@ -19,7 +19,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from nprdsl.grammar.terminal_patterns import is_tag
+from nprdsl.grammar.tag_shapes import is_tag
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 # Decoders that change only the two ends of a whole text, or nothing at all.

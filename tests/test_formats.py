@@ -1,0 +1,129 @@
+"""Published formats as a new author writes them: they run, or the refusal says how to write them.
+
+`tests/formats` holds them; the first line of each file says what cannot be said. Two ways of one
+format show that what a refusal says leads to a schema that runs.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import nprdsl
+from nprdsl.grammar.diagnostics import DiagnosticCode
+from nprdsl.grammar.tag_shapes import way_to_tag
+from nprdsl.pictures.messages import render_schema_error
+from nprdsl.schema import UntaggedWarning
+from nprdsl.testing import fuzz
+from tests.walks import schema_of
+
+FORMATS = Path(__file__).parent / "formats"
+# What a refusal of a format must name: the way out, or what the language lacks.
+REFUSED = {
+    "asyncthink": ["`[TEXT] x`"],
+    "chat_turns": ["move `_NL` to the front"],
+    "chinese_names": ["names are ASCII"],
+    "debate": ["nor two forks with one join", "alternatives of one rule"],
+    "fork_without_join": ["a fork without a join cannot be said"],
+    "llmcompiler": ["`nprdsl.FreeText`", "a terminal named `TAG_…`"],
+    "numbered_paths": ["`TAG_BOXED: "],
+    "sot": ['`TAG_NL: "\\n"`'],
+    "sprint": ['`TAG_PROMPT: "<Prompt_"`', "no closing tag can repeat it"],
+    "tot": ['write `"</score>" "</thought>"`'],
+}
+NAMES = sorted(path.stem for path in FORMATS.glob("*.lark"))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in REFUSED])
+def test_a_format_runs(name: str) -> None:
+    report = fuzz(nprdsl.load(FORMATS / f"{name}.lark"), examples=5)
+    assert report.ok, report.failure
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refusal_leads_on(name: str, golden: Callable[[str, str], None]) -> None:
+    with pytest.raises(nprdsl.SchemaError) as caught:
+        nprdsl.load(FORMATS / f"{name}.lark")
+    for words in REFUSED[name]:
+        assert words in str(caught.value)
+    golden(f"rendering/formats/{name}.txt", render_schema_error(caught.value))
+
+
+# -- names that promise a tag ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("definition", "tags"),
+    [
+        ('"THINK:" | "PLAN:"', ["THINK:", "PLAN:"]),
+        ('"THINK" ":"', ["THINK:"]),
+        ('("a" | "b") "=" ("1" | "2")', ["a=1", "a=2", "b=1", "b=2"]),
+        ('"<x>" | "<y>"', ["<x>", "<y>"]),
+        ('("a" | "a") "."', ["a."]),
+    ],
+)
+def test_all_strings_of_a_named_tag_are_tags(definition: str, tags: list[str]) -> None:
+    schema = schema_of(f'start: TAG_T TEXT "</s>"\nTAG_T: {definition}\n%declare TEXT\n')
+    assert list(schema.tags) == [*tags, "</s>"]
+    for tag in tags:
+        assert schema.check(f"{tag} text</s>") == []
+        assert schema.check(f"{tag} text {tag} text</s>")
+    assert fuzz(schema, examples=3).ok
+
+
+def test_an_imported_name_promises_a_tag_too(tmp_path: Path) -> None:
+    (tmp_path / "parts.lark").write_text(
+        'note: TAG_A TEXT TAG_B\nTAG_A: "A:"\nTAG_B: "B:"\nC: "C:"\n%declare TEXT\n'
+    )
+    text = (
+        "%import .parts (note, TAG_A)\n%import .parts.C -> TAG_C\n"
+        "start: note TEXT TAG_A TEXT TAG_C\n%declare TEXT\n"
+    )
+    (tmp_path / "main.lark").write_text(text)
+    assert nprdsl.load(tmp_path / "main.lark").tags == ("A:", "B:", "C:")
+
+
+@pytest.mark.parametrize(
+    ("literal", "way"), [("【计划】", 'TAG_END: "【计划】"'), ("<a b>", 'TAG_A_B: "<a b>"')]
+)
+def test_a_literal_that_looks_like_a_tag_is_warned_of(
+    literal: str, way: str, tmp_path: Path
+) -> None:
+    (tmp_path / "x.lark").write_text(f'start: "<x>" "{literal}" WORD "</x>"\nWORD: /[a-z]+/\n')
+    with pytest.warns(UntaggedWarning, match="is a literal, no tag") as caught:
+        nprdsl.load(tmp_path / "x.lark")
+    assert way in str(caught[0].message)
+
+
+@pytest.mark.parametrize(
+    ("text", "way"),
+    [
+        ("<a></a>", 'write `"<a>" "</a>"`'),
+        ("</a>\n</b>", 'write `"</a>" _NL "</b>"`'),
+        ("</a>\n", "move the rest to the front of the element that follows"),
+        ("\n</a>", "move the rest in front of it"),
+        ("</a\t", '`TAG_A: "</a\\t"`; a value in a tag'),
+        ('say "x"', '`TAG_SAY_X: "say \\"x\\""`'),
+        ("x" * 1000, "…"),
+    ],
+)
+def test_ways_to_a_tag(text: str, way: str) -> None:
+    assert way in way_to_tag(text)
+    assert len(way_to_tag(text)) < 200
+
+
+def test_shipped_schemas_are_not_warned_of() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in ("npr", "multiverse", "threadweaver", "parallel_r1", "arith"):
+            nprdsl.load(name)
+
+
+def test_end_of_a_line_in_the_middle_of_a_message() -> None:
+    with pytest.raises(nprdsl.SchemaError) as caught:
+        schema_of('start: TAG_A TEXT TAG_B\nTAG_A: "\\n"\nTAG_B: "\\nAction: "\n%declare TEXT\n')
+    assert [d.code for d in caught.value.diagnostics] == [DiagnosticCode.TAG_OVERLAP]
+    assert "`\\nAction: ` contains the tag `\\n`" in str(caught.value)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nprdsl.grammar.terminal_patterns import is_tag
+from nprdsl.grammar.tag_shapes import is_tag
 from nprdsl.tokens.vocabulary import Vocabulary
 
 tokenizers = pytest.importorskip("tokenizers")

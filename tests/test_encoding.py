@@ -45,6 +45,18 @@ def test_a_generated_text_has_its_own_forced_tokens_again(
     assert _forced(again, bound.vocabulary) == _forced(trace, bound.vocabulary)
 
 
+@pytest.mark.filterwarnings("ignore::nprdsl.masks.bound_schema.SpelledTagsWarning")
+@pytest.mark.parametrize("name", ["npr", "sums", "goal"])
+def test_some_tags_have_their_own_forced_tokens_again(name: str) -> None:
+    """`<plan>` is one token, `</guideline>` is spelled: behind its `<` there is no choice."""
+    made = schema(name)
+    bound = made.bind(byte_vocabulary([tag for tag in made.tags if tag == "<plan>"]))
+    limits = Limits(max_tokens=600, depth=2, branches=3, blocks=3)
+    trace = run(bound, limits, seeded(0)).machine.trace()
+    again = bound.parse((*bound.encode(trace.text), *_end(trace, bound.vocabulary)))
+    assert _forced(again, bound.vocabulary) == _forced(trace, bound.vocabulary)
+
+
 def _end(trace: TokenTrace, vocabulary: Vocabulary) -> tuple[int, ...]:
     return trace.ids[-1:] if trace.ids[-1] == vocabulary.eos_id else ()
 

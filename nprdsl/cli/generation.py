@@ -137,7 +137,7 @@ class GenerationOptions:
         None, "Put the prompt into the model's chat template [if it has one]."
     )
     instructions: bool | None = option(
-        None, "Explain the format before the prompt [if the tags are no special tokens]."
+        None, "Explain the format before the prompt [unless all tags are tokens]."
     )
     limits: LimitOptions
     join: JoinPolicy = option(

@@ -153,7 +153,7 @@ class BoundSchema:
         if ended and self._end_is_tag:  # a place where both may come is refused
             ended = not self._is_legal(ids, ended=False) and self._is_legal(ids, ended=True)
         read = self._text(ids, ended=ended)
-        parsed = self._parser.read(read.text, read.lexemes)
+        parsed = self._parser.read(read.text, read.lexemes, self.tag_tokens)
         if not parsed.violations:
             parsed.violations += _misaligned(read, parsed)
         return read, parsed
@@ -173,7 +173,7 @@ class BoundSchema:
         """The ids of a legal trace's text, as a generation would have written them, without an end
         token. Raises `TraceError` with the violations of `Schema.check`, and UnspellableError."""
         lexemes = text_lexemes(text, tag_pattern(self.grammar.tags))
-        parsed = self._parser.read(text, lexemes)
+        parsed = self._parser.read(text, lexemes, self.tag_tokens)
         if parsed.violations:
             raise TraceError(parsed.violations)
         return spell_trace(self.vocabulary, text, self.grammar.tags, parsed)

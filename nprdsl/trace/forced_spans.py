@@ -11,7 +11,7 @@ runtime emits it; here any legal text is read, with whatever glue and tokens it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
 
 import numpy as np
@@ -77,11 +77,13 @@ def _kind(symbol: Symbol) -> tuple[str, object]:
     return type(symbol).__name__, field_of(symbol).terminal
 
 
-def decided_at(tag: str, tags: Iterable[str]) -> int:
-    """How many characters of a tag must stand before it is no other one of `tags`."""
+def decided_at(tag: str, tags: Iterable[str], tokens: Collection[str]) -> int:
+    """How many characters of a tag must stand before it is no other one of `tags`; those of
+    `tokens` are told apart by their first token."""
     others = [other for other in tags if other != tag]
-    undecided = (n for n in range(len(tag) + 1) if any(o.startswith(tag[:n]) for o in others))
-    return 1 + max(undecided, default=-1)
+    spelled = [other for other in others if other not in tokens]
+    undecided = (n for n in range(len(tag) + 1) if any(o.startswith(tag[:n]) for o in spelled))
+    return 1 + max(undecided, default=0 if others else -1)
 
 
 def _spans(content: str, values: Sequence[FieldValue], end: int) -> Iterator[Span]:

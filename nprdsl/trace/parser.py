@@ -9,7 +9,7 @@ structure events and pieces of fields, from which `nprdsl.trace.trace` objects a
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -70,9 +70,12 @@ class Parser:
             state = state.after(lexeme.tag, arc.content.captured(content))
         return True
 
-    def read(self, text: str, lexemes: Sequence[Lexeme]) -> ParsedText:
-        """Everything found in the trace, and everything wrong with it."""
-        return _Pass(self, text, lexemes).run()
+    def read(
+        self, text: str, lexemes: Sequence[Lexeme], tag_tokens: Collection[str] = frozenset()
+    ) -> ParsedText:
+        """Everything found in the trace, and everything wrong with it. `tag_tokens` are the tags
+        that are single tokens."""
+        return _Pass(self, text, lexemes, tag_tokens).run()
 
     @cached_property
     def looser(self) -> Looser:
@@ -83,8 +86,11 @@ class Parser:
 class _Pass:
     """One pass over one trace."""
 
-    def __init__(self, parser: Parser, text: str, lexemes: Sequence[Lexeme]) -> None:
+    def __init__(
+        self, parser: Parser, text: str, lexemes: Sequence[Lexeme], tag_tokens: Collection[str]
+    ) -> None:
         self._parser = parser
+        self._tag_tokens = tag_tokens
         self._text = text
         self._lexemes = lexemes
         self._lines = [i + 1 for i, c in enumerate(text) if c == "\n"]
@@ -149,7 +155,7 @@ class _Pass:
         shared = shared_symbols(ways)
         spans = shared_spans(content, pieces, shared)
         if all(is_glue(symbol) for symbols in ways for symbol in symbols):
-            decided = decided_at(lexeme.tag, state.arcs.keys())
+            decided = decided_at(lexeme.tag, state.arcs.keys(), self._tag_tokens)
             spans.append((len(content) + decided, lexeme.tag_end - lexeme.start))
         return [(start, end) for start, end in spans if end > start]
 

@@ -73,7 +73,7 @@ class ChatOptions(BaseModel):
 
     `schema`: the name of a shipped schema, or a whole `SchemaForm`. `rules`: sampling settings for
     single rules. `instructions`: whether to explain the format before the first message of the
-    user; by default, if the schema's tags are not special tokens of the model.
+    user; by default, unless all tags of the schema are tokens of the model.
     """
 
     model_config = ConfigDict(frozen=True)

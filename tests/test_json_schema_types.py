@@ -138,6 +138,7 @@ def test_what_no_mask_holds_is_refused_by_its_place(schema, place):
         ({"type": "string", "format": "ipv6"}, ['"::1"', '"1:2:3:4:5:6:7:8"'], ['"1:2"', '":::"']),
         ({"type": "string", "format": "duration"}, ['"P1DT2H"', '"PT3M4S"'], ['"P"', '"PT"']),
         ({"type": "integer", "maxLength": 1, "format": "int64"}, ["12"], ['"a"']),
+        ({**record(a=NULL), "patternProperties": {}, "propertyNames": True}, ['{"a":null}'], []),
         ({"properties": {"a": NULL, "b": NULL}, "minProperties": 1}, ['{"b":null}'], ["{}"]),
         ({"type": "object", "properties": {"$ref": INTEGER}}, ['{"$ref":1}', "{}"], ['{"a":1}']),
         ({"type": "object", "properties": {"allOf": STRING}}, ['{"allOf":"x"}'], ['{"allOf":1}']),

@@ -282,6 +282,9 @@ class JsonSchemaReader:
 
     def object(self, own: dict[str, Any], path: str) -> JsonShape:
         own.pop("unevaluatedProperties", None)  # none is ever written
+        for word in ("patternProperties", "dependentSchemas", "dependencies", "propertyNames"):
+            if word in own and own[word] in (True, {}):
+                del own[word]
         return self.fields(own, path) if own.get("properties") else self.map(own, path)
 
     def fields(self, own: dict[str, Any], path: str) -> JsonShape:

@@ -14,6 +14,8 @@ from nprdsl.grammar.diagnostics import DiagnosticCode
 from nprdsl.grammar.resolve import read_grammar
 from nprdsl.masks.matcher import Matcher
 from nprdsl.schema import Schema
+from nprdsl.structure.violations import ViolationCode
+from nprdsl.testing import byte_vocabulary
 
 LETTERS = "abc"
 LONGEST = 7  # letters of the texts that are all looked at
@@ -128,3 +130,21 @@ def test_every_token_allowed_leads_to_a_legal_text_and_every_legal_text_is_allow
                 matcher.advance(token)
             assert matcher.may_end, (source, special, text)
         explored(schema, bound, 4)
+
+
+def test_ids_whose_text_reads_otherwise_are_refused() -> None:
+    source = 'start: "<a>" TEXT TAG_Y TEXT TAG_X\nTAG_X: "ab"\nTAG_Y: "bc"\n%declare TEXT\n'
+    schema = Schema(read_grammar(source, file="some.lark", name="some", types={}))
+    bound = schema.bind(byte_vocabulary(schema.tags))
+    special, spell = bound.vocabulary.special, bound.vocabulary.encode
+    for text, is_legal in (("xa", False), ("xax", True), ("a", False), ("b", True)):
+        before = [special["<a>"], *spell(text)]
+        ids = [*before, special["bc"], *spell("x"), special["ab"]]
+        faults = bound.check(ids)
+        assert [f.code for f in faults] == [] if is_legal else [ViolationCode.TAG_OUT_OF_PLACE]
+        assert is_legal or faults[0].offset == len("<a>" + text) - 1
+        assert is_legal is not bool(schema.check(bound.vocabulary.text(ids)))
+        matcher = bound.matcher()
+        for token in before:
+            matcher.advance(token)
+        assert matcher.accepts(special["bc"]) is is_legal

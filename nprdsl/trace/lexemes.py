@@ -111,8 +111,10 @@ def _token_lexemes(
         if tag is not None:
             start, end = starts[number], starts[number] + len(tag)
             fault = None
-            if pattern.search(text, at, start):
+            found = pattern.search(text, at, end)
+            if found is None or found.start() < start:
                 at, fault = _spelled(lexemes, text, at, start, pattern, tokens)
+                fault = fault or _spelled_across(text, at, start, end, pattern)
             lexemes.append(Lexeme(at, start, tag, end, fault))
             at = end
     at, fault = _spelled(lexemes, text, at, len(text), pattern, tokens)
@@ -140,6 +142,18 @@ def _spelled(
             message = f"`{tag}` is spelled as text; a tag must be its own token"
             fault = ContentFault(ViolationCode.TAG_OUT_OF_PLACE, start - at, message)
     return at, fault
+
+
+def _spelled_across(
+    text: str, at: int, start: int, end: int, pattern: re.Pattern[str]
+) -> ContentFault | None:
+    """The fault of content whose end spells a tag together with the tag text[start:end]: the text
+    of the trace would be read otherwise."""
+    found = pattern.search(text, at, end)
+    if found is None or found.start() >= start:
+        return None
+    message = f"`{found[0]}` is spelled by what stands before `{text[start:end]}` and its beginning"
+    return ContentFault(ViolationCode.TAG_OUT_OF_PLACE, found.start() - at, message)
 
 
 def _blame(

@@ -13,7 +13,7 @@ belongs to the glue.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,6 @@ from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode
 from nprdsl.grammar.field_automata import FieldAutomaton, PartAutomaton, Place
 from nprdsl.grammar.field_shapes import FieldShape, field_shapes
 from nprdsl.grammar.ir import Field, Grammar, TerminalKind
-from nprdsl.grammar.walk import bodies
 from nprdsl.regular.dfa import Dfa
 from nprdsl.regular.tag_scan import TagScan, tag_scan
 
@@ -32,9 +31,8 @@ _GLUE_AND_TEXT = {TerminalKind.GLUE, TerminalKind.TEXT}
 
 def field_faults(grammar: Grammar) -> Iterator[Diagnostic]:
     """Every fault of a field of a grammar that has no other faults."""
-    rules, scan = grammar.rules, tag_scan(grammar.tags)
-    shapes = field_shapes(bodies(rules), grammar.start, scan)
-    bound = list(repeats(rules))
+    scan, shapes = tag_scan(grammar.tags), field_shapes(grammar)
+    bound = list(repeats(grammar.rules))
     fixed = frozenset(field for _, field in bound) - {item for item, _ in bound}
     found: dict[tuple[object, ...], Diagnostic] = {}
     for shape in shapes:
@@ -170,7 +168,8 @@ def _way_to(dfa: Dfa, goal: int) -> bytes:
             break
         for after in np.unique(dfa.table[state]).tolist():
             if after and after not in texts:
-                byte = int(np.flatnonzero(dfa.table[state] == after)[0])
+                ways = np.flatnonzero(dfa.table[state] == after).tolist()
+                byte = next((way for way in ways if chr(way).isalnum()), ways[-1])
                 texts[after] = texts[state] + bytes((byte,))
                 queue.append(after)
     return texts[goal]
@@ -197,7 +196,7 @@ def _undecided(split: _Split) -> Diagnostic:
 
 
 def _repeated_values(
-    bound: list[tuple[Field, Field]], shapes: list[FieldShape], scan: TagScan
+    bound: list[tuple[Field, Field]], shapes: Sequence[FieldShape], scan: TagScan
 ) -> Iterator[Diagnostic]:
     holding: dict[object, list[FieldAutomaton]] = {}
     for shape in shapes:

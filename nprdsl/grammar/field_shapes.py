@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from nprdsl.grammar.ir import (
     Alt,
     Field,
     ForkNode,
+    Grammar,
     JoinNode,
     Literal,
     MapNode,
@@ -28,8 +30,8 @@ from nprdsl.grammar.ir import (
     Seq,
     Tag,
 )
-from nprdsl.grammar.walk import Bodies, children, nodes
-from nprdsl.regular.tag_scan import TagScan
+from nprdsl.grammar.walk import Bodies, bodies, children, nodes
+from nprdsl.regular.tag_scan import TagScan, tag_scan
 
 LONGEST: Final = 200
 _MANY: Final = 1000  # leaves
@@ -75,9 +77,11 @@ class _Rest:
     below: _Rest | None  # None: the end of the trace
 
 
-def field_shapes(rules: Bodies, start: str, scan: TagScan) -> list[FieldShape]:
-    """All fields of `rules`, each once; `scan` finds their tags."""
-    return _Search(rules, start, scan).shapes()
+@lru_cache(maxsize=16)
+def field_shapes(grammar: Grammar) -> tuple[FieldShape, ...]:
+    """All fields of a grammar without other faults, each once."""
+    scan = tag_scan(grammar.tags)
+    return tuple(_Search(bodies(grammar.rules), grammar.start, scan).shapes())
 
 
 class _Search:

@@ -19,7 +19,7 @@ from nprdsl.grammar.ir import Block, Field, Grammar, Literal, TerminalKind
 from nprdsl.grammar.item_counts import most_items
 from nprdsl.grammar.walk import bodies
 from nprdsl.masks.completion_cost import Costing, Costs
-from nprdsl.masks.field_detours import detours
+from nprdsl.masks.field_detours import WholeField, detours, whole_fields
 from nprdsl.masks.field_rests import FieldPart, FieldRest
 from nprdsl.masks.fields import Completed, FieldMachine, FieldState
 from nprdsl.masks.item_ways import NO_ITEM, Ways
@@ -135,9 +135,14 @@ class SharedTables:
         self._grammar = grammar
 
     @cached_property
+    def whole_fields(self) -> list[WholeField]:
+        """All fields of the grammar."""
+        return whole_fields(self._grammar, self.fields.rests)
+
+    @cached_property
     def detours(self) -> dict[Field, int]:
         """What fields cost beyond their parts."""
-        return detours(self._grammar, self.fields.rests)
+        return detours(self._grammar, self.whole_fields)
 
     def crossed(self, key: CrossingKey) -> Mask | None:
         """The row of a state whose tokens may run past a tag, if it is known or on disk."""

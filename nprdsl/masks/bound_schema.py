@@ -268,7 +268,7 @@ def _faults(grammar: Grammar, automaton: Automaton) -> list[Diagnostic]:
     if fault := _end_fault(grammar, automaton.vocabulary):
         faults[fault.code, fault.message] = fault
     if not faults:
-        for shape in unwritable_fields(grammar, automaton.fields.rests):
+        for shape in unwritable_fields(automaton.tables.whole_fields):
             fault = _unwritable_field(shape)
             faults.setdefault((fault.code, fault.message), fault)
     if faults:

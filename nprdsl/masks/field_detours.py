@@ -8,39 +8,29 @@ vocabulary cannot write at all are found here too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from nprdsl.grammar.field_shapes import FieldShape, Leaf, field_shapes
 from nprdsl.grammar.ir import Field, Grammar, Literal
-from nprdsl.grammar.walk import bodies
 from nprdsl.masks.field_rests import FieldPart, FieldRest, FieldRests
 from nprdsl.masks.parts import LiteralPart, part_of, whole_field
 from nprdsl.regular.aho_corasick import ROOT
 from nprdsl.structure.tag_machine import END
 from nprdsl.tokens.spelling import NEVER
 
-
-def detours(grammar: Grammar, rests: FieldRests) -> dict[Field, int]:
-    """The tokens that the last terminal of a field may take beyond its own, where it does."""
-    longest: dict[Field, int] = {}
-    bound = {name for block in grammar.blocks for name in block.bound}
-    for shape, rest in _fields(grammar, rests):
-        field = next((leaf for leaf in reversed(shape.leaves) if isinstance(leaf, Field)), None)
-        detour = max(_detours(rest, shape, bound), default=0)
-        if field is not None and detour:
-            longest[field] = max(detour, longest.get(field, 0))
-    return longest
+WholeField = tuple[FieldShape, FieldRest]
 
 
-def unwritable_fields(grammar: Grammar, rests: FieldRests) -> list[FieldShape]:
-    """The fields in which no text is left that the vocabulary spells."""
-    return [shape for shape, rest in _fields(grammar, rests) if rest.cost >= NEVER]
+def whole_fields(grammar: Grammar, rests: FieldRests) -> list[WholeField]:
+    """All fields of a grammar over a vocabulary."""
+    return [
+        (shape, whole_field(rests, tuple(map(_part, shape.leaves)), _tag(shape)))
+        for shape in field_shapes(grammar)
+    ]
 
 
-def _fields(grammar: Grammar, rests: FieldRests) -> Iterator[tuple[FieldShape, FieldRest]]:
-    for shape in field_shapes(bodies(grammar.rules), grammar.start, rests.scan):
-        tag = shape.tag.text if shape.tag is not None else END
-        yield shape, whole_field(rests, tuple(map(_part, shape.leaves)), tag)
+def _tag(shape: FieldShape) -> str:
+    return shape.tag.text if shape.tag is not None else END
 
 
 def _part(leaf: Leaf) -> FieldPart:
@@ -49,16 +39,35 @@ def _part(leaf: Leaf) -> FieldPart:
     return part_of(leaf.terminal)
 
 
+def unwritable_fields(fields: Iterable[WholeField]) -> list[FieldShape]:
+    """The fields in which no text is left that the vocabulary spells."""
+    return [shape for shape, rest in fields if rest.cost >= NEVER]
+
+
+def detours(grammar: Grammar, fields: Iterable[WholeField]) -> dict[Field, int]:
+    """The tokens that the last terminal of a field may take beyond its own, where it does."""
+    longest: dict[Field, int] = {}
+    bound = {name for block in grammar.blocks for name in block.bound}
+    for shape, rest in fields:
+        field = next((leaf for leaf in reversed(shape.leaves) if isinstance(leaf, Field)), None)
+        detour = max(_detours(rest, shape, bound), default=0)
+        if field is not None and detour:
+            longest[field] = max(detour, longest.get(field, 0))
+    return longest
+
+
 def _detours(rest: FieldRest, shape: FieldShape, bound: set[str]) -> Iterator[int]:
     """From the beginning, and from behind every value that a branch repeats, whatever it is."""
-    here: FieldRest | None = rest
+    scan, here = rest.made_by.scan, rest
     yield _beyond(rest, ROOT)
     for leaf in shape.leaves:
-        assert here is not None and here.rest is not None
+        assert here.rest is not None
         here = here.rest
-        if isinstance(leaf, Field) and leaf.terminal.name in bound:
-            nodes = range(len(rest.made_by.scan.moves))
-            yield from (_beyond(here, node) for node in nodes)
+        if not isinstance(leaf, Field) or leaf.terminal.name not in bound:
+            continue
+        apart = scan.touched.isdisjoint(here.next_bytes(here.part.start))
+        if not apart or (here.is_tag and here.tag and here.tag not in scan.apart):
+            yield from (_beyond(here, node) for node in range(len(scan.moves)))
 
 
 def _beyond(rest: FieldRest, node: int) -> int:

@@ -21,7 +21,7 @@ from nprdsl.tokens.spelling import NEVER, Spelling
 class FieldState:
     """A set of cursors and a scanner node. `moves` and `tokens` memoise bytes and whole tokens."""
 
-    __slots__ = ("costs", "cursors", "moves", "node", "prose", "settled", "tokens")
+    __slots__ = ("costs", "cursors", "even", "moves", "node", "prose", "settled", "tokens")
 
     def __init__(self, node: int, cursors: frozenset[Cursor]) -> None:
         self.node = node
@@ -31,6 +31,7 @@ class FieldState:
         self.settled: FieldState | None = None
         self.prose: FieldState | None = None  # where clean prose leads, see `MaskTable.clean`
         self.costs: dict[str, int] | None = None
+        self.even: bool | None = None  # see `FieldMachine.is_even`
 
     @property
     def text_state(self) -> int | None:
@@ -98,9 +99,12 @@ class FieldMachine:
     def is_even(self, state: FieldState) -> bool:
         """Whether it makes no difference for the end of the free text of this state which tags the
         text has begun to spell."""
-        texts = [rest for rest, at in state.cursors if rest.part.text_state(at) is not None]
-        behind = {rest.rest for rest in texts if rest.rest is not None}
-        return all(r.is_tag and (not r.tag or r.tag in self.scan.apart) for r in behind)
+        if state.even is None:
+            texts = [rest for rest, at in state.cursors if rest.part.text_state(at) is not None]
+            behind = [rest.rest for rest in texts if rest.rest is not None]
+            apart = self.scan.apart
+            state.even = all(r.is_tag and (not r.tag or r.tag in apart) for r in behind)
+        return state.even
 
     def behind_text(
         self, state: FieldState, end: int, *, filled: bool, node: int = ROOT

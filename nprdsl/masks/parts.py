@@ -103,14 +103,11 @@ class TextPart(FieldPart):
         return self._at(state, here, filled or byte not in BLANK_BYTES, self.counted)
 
     def endings(self, progress: int, rests: FieldRests) -> tuple[bytes, ...]:
-        state, tail = self.text_state(progress), b""
-        if state is not None and state != U8_START:
-            begun = rests.spelling.completion(_UTF8, state)
-            if begun is None:
-                return ()
-            tail = begun
-        filled = (tail,) if self.is_filled(progress) else ()
-        return (*filled, *(tail + filler for filler in rests.fillers))
+        state = self.text_state(progress)
+        if state is None or state == U8_START:
+            return (b"", *rests.fillers) if self.is_filled(progress) else rests.fillers
+        tail = rests.spelling.completion(_UTF8, state)  # a character begun is not blank
+        return () if tail is None else (tail, *(tail + filler for filler in rests.fillers))
 
     def price(self, progress: int, ending: bytes, rests: FieldRests) -> tuple[int, int]:
         own = rests.spelling.tokens(ending)

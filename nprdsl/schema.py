@@ -40,6 +40,8 @@ from nprdsl.trace.trace import Trace, element_tree
 
 _NAMED_TAGS: Final = 8  # in a warning
 
+MOST_PARSERS: Final = 32  # each keeps states for other limits
+
 
 class SchemaNotFoundError(FileNotFoundError):
     """No schema of that name ships with the package and no such file exists."""
@@ -75,19 +77,21 @@ class Schema:
         """The reader of this language under run-time limits on its structure."""
         parser = self._parsers.get(bounds)
         if parser is None:
+            if len(self._parsers) >= MOST_PARSERS:
+                del self._parsers[next(iter(self._parsers))]
             parser = self._parsers[bounds] = Parser(self.grammar, bounds)
         return parser
 
     def check(self, text: str, bounds: Bounds = UNBOUNDED) -> list[Violation]:
         """Everything that makes `text` illegal, in order; empty exactly if it is legal."""
-        parser, lexemes = self.parser(bounds), text_lexemes(text, self.tag_pattern)
-        if parser.legal(text, lexemes):
+        parser = self.parser(bounds)
+        if parser.legal(text, text_lexemes(text, self.tag_pattern)):
             return []
-        return parser.read(text, lexemes).violations
+        return parser.read(text, list(text_lexemes(text, self.tag_pattern))).violations
 
     def parse(self, text: str, bounds: Bounds = UNBOUNDED) -> Trace:
         """The trace that `text` is; raises `TraceError` with the violations of `check`."""
-        lexemes = text_lexemes(text, self.tag_pattern)
+        lexemes = list(text_lexemes(text, self.tag_pattern))
         parsed = self.parser(bounds).read(text, lexemes)
         if parsed.violations:
             raise TraceError(parsed.violations)

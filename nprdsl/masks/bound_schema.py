@@ -172,7 +172,7 @@ class BoundSchema:
     def encode(self, text: str) -> tuple[int, ...]:
         """The ids of a legal trace's text, as a generation would have written them, without an end
         token. Raises `TraceError` with the violations of `Schema.check`, and UnspellableError."""
-        lexemes = text_lexemes(text, tag_pattern(self.grammar.tags))
+        lexemes = list(text_lexemes(text, tag_pattern(self.grammar.tags)))
         parsed = self._parser.read(text, lexemes, self.tag_tokens)
         if parsed.violations:
             raise TraceError(parsed.violations)

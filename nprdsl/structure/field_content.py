@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from textwrap import shorten
+from typing import Final
 
 from nprdsl.grammar.ir import Field, Literal, TerminalKind
 from nprdsl.regular.dfa import compile_regex
@@ -30,6 +31,7 @@ from nprdsl.structure.stack import BoundField, BoundValue, CapturedField, Symbol
 from nprdsl.structure.violations import ViolationCode
 
 _LONGEST_WAY = 300  # characters of what is said of a type
+MOST_SHOWN: Final = 200  # characters of a value in a message
 _Named = Field | CapturedField | BoundField
 
 
@@ -50,6 +52,11 @@ class ContentFault:
     offset: int
     message: str
     suggestion: str = ""
+
+
+def shown(text: str) -> str:
+    """A piece of a trace as messages quote it: a value may be as long as the trace."""
+    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 1]}…"
 
 
 def field_of(symbol: _Named) -> Field:
@@ -78,9 +85,9 @@ def describe(symbols: tuple[Symbol, ...]) -> str:
     words = []
     for symbol in symbols:
         if isinstance(symbol, Literal):
-            words.append(f'"{symbol.text}"')
+            words.append(f'"{shown(symbol.text)}"')
         elif isinstance(symbol, BoundField):
-            words.append(f'"{symbol.value.text}"')
+            words.append(f'"{shown(symbol.value.text)}"')
         elif not is_glue(symbol):
             words.append(field_of(symbol).terminal.name)
     return " ".join(words) or "nothing"
@@ -191,14 +198,17 @@ class FieldContent:
                 return ContentFault(ViolationCode.EMPTY_TEXT, at, f"{name} is blank")
             if isinstance(symbol, CapturedField) and text in symbol.taken:
                 return ContentFault(
-                    ViolationCode.DUPLICATE_LABEL, at, f"{name} `{text}` is used twice in this list"
+                    ViolationCode.DUPLICATE_LABEL,
+                    at,
+                    f"{name} `{shown(text)}` is used twice in this list",
                 )
             if isinstance(symbol, BoundField) and symbol.value.text not in ("", text):
+                wanted = shown(symbol.value.text)
                 return ContentFault(
                     ViolationCode.LABEL_MISMATCH,
                     at,
-                    f"{name} `{text}` differs from its item's `{symbol.value.text}`",
-                    f"write `{symbol.value.text}`: branches follow the items in order",
+                    f"{name} `{shown(text)}` differs from its item's `{wanted}`",
+                    f"write `{wanted}`: branches follow the items in order",
                 )
             fault = _conversion_fault(symbol, text, at)
             if fault is not None:
@@ -216,7 +226,7 @@ def _conversion_fault(symbol: _Named, text: str, at: int) -> ContentFault | None
         try:
             _ = terminal.convert(text) if terminal.convert is not None else None
         except ValueError as error:
-            message = f"`{text[:30]}` is not a {terminal.name}: {error}"
+            message = f"`{text[:30]}` is not a {terminal.name}: {shown(str(error))}"
             return ContentFault(ViolationCode.BAD_VALUE, at, message)
     return None
 

@@ -71,7 +71,6 @@ from nprdsl.structure.stack import (
     texts,
 )
 
-MAX_KEPT: Final = 10_000  # states, cells and frames: about a kilobyte each
 MAX_CHARACTERS: Final = 4_000_000  # of values that they hold
 END: Final = ""  # the key of the end among the arcs: no tag is empty
 AnyFrame = TypeVar("AnyFrame", bound=Frame)
@@ -176,6 +175,11 @@ class ForkMode(StrEnum):
     FORKING = "forking"
 
 
+# States, cells and frames, about a kilobyte each. Generations ask for theirs token by token; a
+# check of a long text is the quicker, the less the garbage collector finds.
+MAX_KEPT: Final = {ForkMode.LINEAR: 2_000, ForkMode.FORKING: 10_000}
+
+
 class TagMachine:
     """All states of one grammar in one mode under one set of bounds; states are shared and
     memoised."""
@@ -211,7 +215,7 @@ class TagMachine:
         """The state behind an arc. What is kept is bounded here, between two tags: what long traces
         and their values leave behind is used once at most."""
         self._characters += sum(len(value.text) for value in captured)
-        if self.kept > MAX_KEPT or self._characters > MAX_CHARACTERS:
+        if self.kept > MAX_KEPT[self.mode] or self._characters > MAX_CHARACTERS:
             self._forget()
         frame = self._filled(arc.frame, captured) if captured else arc.frame
         return self.settle(arc.cell, frame)

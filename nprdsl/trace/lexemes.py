@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,15 +38,14 @@ def tag_pattern(tags: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(re.escape(tag) for tag in tags) or r"(?!)")
 
 
-def text_lexemes(text: str, pattern: re.Pattern[str]) -> list[Lexeme]:
+def text_lexemes(text: str, pattern: re.Pattern[str]) -> Iterator[Lexeme]:
     """The lexemes of a text whose tags are all spelled."""
-    lexemes, at = [], 0
+    at = 0
     for tag in pattern.finditer(text):
         start, end = tag.span()
-        lexemes.append(Lexeme(at, start, tag[0], end))
+        yield Lexeme(at, start, tag[0], end)
         at = end
-    lexemes.append(Lexeme(at, len(text), END, len(text)))
-    return lexemes
+    yield Lexeme(at, len(text), END, len(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +102,7 @@ def _token_lexemes(
     """Cut at the tokens of tags, and between them at the tags that have no token."""
     tokens, pattern = vocabulary.tag_tokens(tags), tag_pattern(tags)
     if not tokens:
-        return text_lexemes(text, pattern)
+        return list(text_lexemes(text, pattern))
     by_id, at = {token: tag for tag, token in tokens.items()}, 0
     lexemes: list[Lexeme] = []
     for number, token in enumerate(ids):

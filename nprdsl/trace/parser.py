@@ -8,8 +8,9 @@ structure events and pieces of fields, from which `nprdsl.trace.trace` objects a
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -22,7 +23,7 @@ from nprdsl.structure.violations import Violation
 from nprdsl.trace.forced_spans import Span, decided_at, forced_spans, shared_spans, shared_symbols
 from nprdsl.trace.graph import GraphEvent, Mark
 from nprdsl.trace.lexemes import Lexeme
-from nprdsl.trace.repair import Looser, repair
+from nprdsl.trace.repair import Looser, Repairs
 
 MAX_VIOLATIONS = 50
 
@@ -57,7 +58,7 @@ class Parser:
         self.bounds = bounds
         self.machine = TagMachine(grammar, ForkMode.LINEAR, bounds)
 
-    def legal(self, text: str, lexemes: Sequence[Lexeme]) -> bool:
+    def legal(self, text: str, lexemes: Iterable[Lexeme]) -> bool:
         """Whether there is no violation; the quick way."""
         state = self.machine.initial
         for lexeme in lexemes:
@@ -93,13 +94,24 @@ class _Pass:
         self._tag_tokens = tag_tokens
         self._text = text
         self._lexemes = lexemes
-        self._lines = [i + 1 for i, c in enumerate(text) if c == "\n"]
         self._parsed = ParsedText()
+
+    @cached_property
+    def _lines(self) -> list[int]:
+        """Where each line but the first begins."""
+        return [found.end() for found in re.finditer("\n", self._text)]
+
+    @cached_property
+    def _repairs(self) -> Repairs:
+        parser = self._parser
+        return Repairs(parser.machine, parser.looser, self._text, self._lexemes)
 
     def run(self) -> ParsedText:
         state = self._parser.machine.initial
         self._happen(state.events, 0)
         for number, lexeme in enumerate(self._lexemes):
+            if len(self._parsed.violations) >= MAX_VIOLATIONS:
+                break
             if lexeme.fault is not None:
                 self._report(lexeme.fault, lexeme.start, state.rule)
             arc = state.arcs.get(lexeme.tag)
@@ -112,8 +124,6 @@ class _Pass:
                 if arc is None:
                     continue
             state = self._take(state, arc, lexeme)
-            if len(self._parsed.violations) >= MAX_VIOLATIONS:
-                break
         return self._parsed
 
     def _take(self, state: TagState, arc: Arc, lexeme: Lexeme) -> TagState:
@@ -166,14 +176,15 @@ class _Pass:
         """The state to go on from after an unexpected tag, which is reported; None to skip the
         tag."""
         lexeme = self._lexemes[number]
-        parser, read = self._parser, self._lexemes[: number + 1]
-        repaired = repair(parser.machine, parser.looser, self._text, read, state)
+        repaired = self._repairs.repair(number, state)
         at = lexeme.end - lexeme.start
         fault = ContentFault(repaired.code, at, repaired.message, repaired.suggestion)
         self._report(fault, lexeme.start, repaired.rule or state.rule)
         return repaired.state
 
     def _report(self, fault: ContentFault, start: int, rule: str) -> None:
+        if len(self._parsed.violations) >= MAX_VIOLATIONS:
+            return
         offset = start + fault.offset
         line = bisect_right(self._lines, offset)
         column = offset - (self._lines[line - 1] if line else 0)

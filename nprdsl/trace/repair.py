@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from nprdsl.grammar.first_follow import FirstFollow, by_tag
 from nprdsl.grammar.ir import ForkNode, Grammar, Node, Repeat, Rule
@@ -19,6 +20,7 @@ from nprdsl.structure.violations import ViolationCode
 from nprdsl.trace.lexemes import Lexeme
 
 MAX_MISSING = 4  # tags in a row that may be supplied
+MOST_EXPECTED = 20  # tags that a message names
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +43,73 @@ class Looser:
         self.relaxed = TagMachine(_relaxed(grammar), ForkMode.LINEAR)
 
 
-def repair(
-    machine: TagMachine, looser: Looser, text: str, read: Sequence[Lexeme], state: TagState
-) -> Repair:
-    """The fault of the last lexeme of `read`, whose tag has no arc from `state`."""
-    tag = read[-1].tag
-    return (
-        _too_few(state, machine, tag)
-        or _surplus(state, machine, tag)
-        or _limit(machine, looser, text, read)
-        or _missing(state, tag)
-        or _misplaced(state, tag)
-    )
+class Replay:
+    """One trace, read once more by a looser machine, contents unjudged: no further than somebody
+    asks, and nothing twice."""
+
+    def __init__(self, machine: TagMachine, text: str, lexemes: Sequence[Lexeme]) -> None:
+        self._state: TagState | None = machine.initial
+        self._text = text
+        self._lexemes = lexemes
+        self._read = 0
+
+    def before(self, number: int) -> TagState | None:
+        """The state before lexeme `number`, no earlier one than that of the last call; None where
+        the order itself is wrong."""
+        while self._state is not None and self._read < number:
+            lexeme = self._lexemes[self._read]
+            arc = self._state.arcs.get(lexeme.tag)
+            if arc is not None:
+                captured = arc.content.captured(self._text[lexeme.start : lexeme.end])
+                self._state = self._state.after(lexeme.tag, captured)
+            else:
+                self._state = None
+            self._read += 1
+        return self._state
+
+
+class Repairs:
+    """The repairs of one trace, in the order of its faults."""
+
+    def __init__(
+        self, machine: TagMachine, looser: Looser, text: str, lexemes: Sequence[Lexeme]
+    ) -> None:
+        self._machine = machine
+        self._lexemes = lexemes
+        self._relaxed = Replay(looser.relaxed, text, lexemes)
+        self._unbounded: Replay | None = None
+        if machine.bounds != UNBOUNDED:
+            self._unbounded = Replay(looser.unbounded, text, lexemes)
+
+    def repair(self, number: int, state: TagState) -> Repair:
+        """The fault of lexeme `number`, whose tag has no arc from `state`."""
+        tag = self._lexemes[number].tag
+        return (
+            _too_few(state, self._machine, tag)
+            or _surplus(state, self._machine, tag)
+            or self._limit(number, tag)
+            or _missing(state, tag)
+            or _misplaced(state, tag)
+        )
+
+    def _limit(self, number: int, tag: str) -> Repair | None:
+        """A tag that would be legal without the upper bounds of repetitions and of run-time
+        limits."""
+        if tag == END:
+            return None
+        state = self._unbounded.before(number) if self._unbounded is not None else None
+        if state is not None and tag in state.arcs:
+            depth = self._machine.bounds.depth
+            if depth is not None and _depth(state.after_any(tag)) > depth:
+                message = f"blocks are nested more than {depth} deep"
+                return Repair(ViolationCode.TOO_DEEP, message, state, rule=state.rule)
+            message = f"`{tag}` is one more than the limits allow here"
+            return Repair(ViolationCode.TOO_MANY, message, state, rule=state.rule)
+        state = self._relaxed.before(number)
+        if state is not None and tag in state.arcs:
+            message = f"`{tag}` is one more than the schema allows here"
+            return Repair(ViolationCode.TOO_MANY, message, state, rule=state.rule)
+        return None
 
 
 # counts
@@ -122,45 +179,12 @@ def _fork_of(grammar: Grammar, index: int) -> ForkNode:
 # limits
 
 
-def _limit(machine: TagMachine, looser: Looser, text: str, read: Sequence[Lexeme]) -> Repair | None:
-    """A tag that would be legal without the upper bounds of repetitions and of run-time limits."""
-    tag = read[-1].tag
-    if tag == END:
-        return None
-    bounded = machine.bounds != UNBOUNDED
-    state = _replay(looser.unbounded, text, read[:-1]) if bounded else None
-    if state is not None and tag in state.arcs:
-        depth = machine.bounds.depth
-        if depth is not None and _depth(state.after_any(tag)) > depth:
-            message = f"blocks are nested more than {depth} deep"
-            return Repair(ViolationCode.TOO_DEEP, message, state, rule=state.rule)
-        message = f"`{tag}` is one more than the limits allow here"
-        return Repair(ViolationCode.TOO_MANY, message, state, rule=state.rule)
-    state = _replay(looser.relaxed, text, read[:-1])
-    if state is not None and tag in state.arcs:
-        message = f"`{tag}` is one more than the schema allows here"
-        return Repair(ViolationCode.TOO_MANY, message, state, rule=state.rule)
-    return None
-
-
 def _depth(state: TagState) -> int:
     """Forks that are open, or whose map is open, in this state."""
     frame, depth = state.frame, 0
     while frame is not None and not isinstance(frame, BranchFrame):
         frame, depth = frame.below, depth + 1
     return depth + (frame.depth if frame is not None else 0)
-
-
-def _replay(machine: TagMachine, text: str, read: Sequence[Lexeme]) -> TagState | None:
-    """The state behind the lexemes, contents unjudged; None where the order itself is wrong."""
-    state = machine.initial
-    for lexeme in read:
-        arc = state.arcs.get(lexeme.tag)
-        if arc is None:
-            return None
-        captured = arc.content.captured(text[lexeme.start : lexeme.end])
-        state = state.after(lexeme.tag, captured)
-    return state
 
 
 def _relaxed(grammar: Grammar) -> Grammar:
@@ -207,7 +231,9 @@ def _supplied(state: TagState, after: TagState, way: tuple[str, ...], tag: str) 
 
 
 def _misplaced(state: TagState, tag: str) -> Repair:
-    expected = ", ".join(f"`{t}`" if t != END else "the end" for t in state.arcs) or "nothing"
+    tags = [f"`{t}`" if t != END else "the end" for t in islice(state.arcs, MOST_EXPECTED)]
+    more = len(state.arcs) - len(tags)
+    expected = ", ".join(tags) + (f" and {more} more" if more else "") if tags else "nothing"
     if tag == END:
         code = (
             ViolationCode.UNCLOSED

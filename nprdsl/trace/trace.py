@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -19,23 +19,31 @@ from nprdsl.trace.layout import Layout
 class Element:
     """A rule or a terminal of the schema as it stands in a trace.
 
-    `start` and `end` are character offsets in the trace's text, tags and glue of the element
-    included. `value` is the typed value of a declared terminal, the text of any other terminal,
-    None for a rule.
+    `start` and `end` are character offsets in the trace's text, `source`, tags and glue of the
+    element included. `value` is the typed value of a declared terminal, the text of any other
+    terminal, None for a rule.
     """
 
     name: str
-    text: str
     start: int
     end: int
     value: object = None
-    children: tuple[Element, ...] = ()
+    # They may nest deep, and follow from the rest.
+    children: tuple[Element, ...] = field(default=(), repr=False, compare=False)
+    source: str = field(default="", repr=False)
+
+    @property
+    def text(self) -> str:
+        """The element as it is written."""
+        return self.source[self.start : self.end]
 
     def walk(self) -> Iterator[Element]:
         """This element and all below it, in the order of the text."""
-        yield self
-        for child in self.children:
-            yield from child.walk()
+        pending = [self]
+        while pending:
+            element = pending.pop()
+            yield element
+            pending.extend(reversed(element.children))
 
     def find(self, name: str) -> list[Element]:
         """All elements of that rule or terminal, in order; upper and lower case are the same."""
@@ -51,11 +59,10 @@ def element_tree(text: str, marks: Iterable[Mark]) -> Element:
                 stack.append((rule, mark.at, []))
             case LeaveRule():
                 name, start, children = stack.pop()
-                span = text[start : mark.at]
-                stack[-1][2].append(Element(name, span, start, mark.at, None, tuple(children)))
+                stack[-1][2].append(Element(name, start, mark.at, None, tuple(children), text))
             case FieldValue(symbol, start, end, value):
                 stop, name = mark.at + end - start, field_of(symbol).terminal.name
-                stack[-1][2].append(Element(name, text[mark.at : stop], mark.at, stop, value))
+                stack[-1][2].append(Element(name, mark.at, stop, value, (), text))
             case _:
                 pass
     (root,) = stack[0][2]

@@ -96,6 +96,7 @@ RUNNING_OUT = (
     ("[1-3]", '"<l>" list2 "</l>"\nlist2: item [list2]', '"<i>" N "</i>"', 3),
     ("[1-3]", '"<l>" item+ "</l>"', '"<i>" "<k>" ["<x>"] "</k>" "<n>" N "</n>" "</i>"', 3),
     ("a{1,3}b?", '"<l>" item+ "</l>"', '"<i>" N "</i>"', 6),
+    ("[1-2]|<b>|x<j>y", '"<l>" item+ "</l>"', '"<i>" N "</i>"', 2),  # no label holds a tag
 )
 
 
@@ -139,6 +140,10 @@ def test_a_list_that_asks_for_more_items_than_labels_is_refused() -> None:
     with pytest.raises(SchemaError, match=r"6 items.*dead-end"):
         listing("[1-3]", '"<l>" ("<x>" item~7 | "<y>" two~3) "</l>"\ntwo: item item')
     listing("[1-9]", '"<l>" item~9 "</l>"').bind(byte_vocabulary())
+    with pytest.raises(SchemaError, match=r"3 items.*2 values without a tag.*dead-end"):
+        listing("[1-2]|<b>", '"<l>" item~3 "</l>"')
+    with pytest.raises(SchemaError, match=r"1 items.*0 values without a tag.*dead-end"):
+        listing("<b>+", '"<l>" item+ "</l>"')
 
 
 def test_a_list_that_no_vocabulary_can_finish_is_refused() -> None:

@@ -56,6 +56,6 @@ def test_example_values_fit_and_differ(pattern: str) -> None:
     terminal = Terminal("VALUE", TerminalKind.REGULAR, span, pattern)
     values: list[str] = []
     for _ in range(2):
-        values.append(example_value(terminal, values))
+        values.append(example_value(terminal, (), values))
     assert len(set(values)) == 2
     assert all(re.fullmatch(pattern, value) for value in values)

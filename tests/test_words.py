@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nprdsl.regular.dfa import PLAINEST_FIRST, compile_regex, narrowed
+from nprdsl.regular.tag_free import has_values, tag_free
 from nprdsl.regular.words import ENDLESS, Words
 
 LONGEST = 6
@@ -104,3 +105,14 @@ def test_many_taken_words_are_passed_over() -> None:
     taken = [words.nth(rank) for rank in range(500)]
     assert words.first(dfa.start, taken) == words.nth(500)
     assert words.first(dfa.start, taken[1:]) == taken[0]
+
+
+@QUICK
+@given(PATTERNS, st.lists(st.sampled_from(["a", "ab", "b-", "aab", "-"]), max_size=2))
+def test_values_without_tags(pattern: str, tags: list[str]) -> None:
+    dfa = tag_free(pattern, tuple(tags))
+    wanted = [w for w in brute(pattern) if not any(tag.encode() in w for tag in tags)]
+    assert [s for s in in_order(STRINGS) if dfa.accepts(s)] == wanted
+    assert has_values(dfa) or not wanted
+    if wanted:
+        assert Words(dfa).nth(0) == dfa.completion() == wanted[0]

@@ -44,6 +44,7 @@ from nprdsl.grammar.walk import (
 from nprdsl.regular.aho_corasick import words_inside
 from nprdsl.regular.dfa import compile_regex, whitespace_loop
 from nprdsl.regular.syntax import RegexError
+from nprdsl.regular.tag_free import has_values, tag_free
 from nprdsl.regular.words import words_of
 
 
@@ -166,19 +167,23 @@ def _too_few_labels(grammar: ir.Grammar, rules: Bodies) -> Iterator[Diagnostic]:
     """Lists that ask for more items than their label has values."""
     for block in grammar.blocks:
         name, least = grammar.label_of(block), least_items(block, rules)
-        if name is None or least < 2:
+        if name is None:
             continue
         label = grammar.terminals[name]
         try:
-            number = words_of(compile_regex(label.pattern)).size
+            values = tag_free(label.pattern, grammar.tags)
         except RegexError:
             continue  # it is reported where it is defined
+        if has_values(values) and least < 2:
+            continue
+        number = words_of(values).size
+        free = "" if values is compile_regex(label.pattern) else " without a tag inside"
         if number < least:
             yield Diagnostic(
                 DiagnosticCode.DEAD_END,
                 block.span,
                 f"the list of this block asks for {least:,} items whose `{name}` must differ, and "
-                f"`{name}` has {number:,} value{'s' * (number != 1)}",
+                f"`{name}` has {number:,} value{'s' * (number != 1)}{free}",
                 f"let `{name}` have more values, or ask for fewer items",
                 ((label.span, f"`{name}` is defined here"),),
             )

@@ -27,7 +27,7 @@ from nprdsl.masks.mask_cache import CrossingKey, MaskCache
 from nprdsl.masks.mask_rows import FieldRow, MaskTable
 from nprdsl.masks.parts import FreshPart, LiteralPart, TextPart, any_glue, part_of, whole_field
 from nprdsl.regular.aho_corasick import ROOT
-from nprdsl.regular.dfa import compile_regex
+from nprdsl.regular.tag_free import tag_free
 from nprdsl.regular.tag_scan import tag_scan
 from nprdsl.regular.words import ENDLESS
 from nprdsl.structure.events import EnterBranch, EnterFork, EnterJoin, LeaveBranch
@@ -227,7 +227,7 @@ class Automaton:
             if isinstance(frame, MapFrame) and name is not None:
                 slot = frame.block.bound.index(name)
                 used = (len(item[slot].text.encode()) for item in frame.items)
-                dfa = compile_regex(self.grammar.terminals[name].pattern)
+                dfa = tag_free(self.grammar.terminals[name].pattern, self.grammar.tags)
                 further = 1 + self._label_counts(frame.block)[0]
                 slack += 2 * (max(used, default=0) + further * (1 + self.spelling.longest(dfa)))
             frame = frame.below
@@ -313,7 +313,7 @@ class Automaton:
             most, number = most_items(block, bodies(self.grammar.rules)), ENDLESS
             name = self.grammar.label_of(block)
             if name is not None:
-                dfa = compile_regex(self.grammar.terminals[name].pattern)
+                dfa = tag_free(self.grammar.terminals[name].pattern, self.grammar.tags)
                 number = self.fields.rests.labels(dfa).left(frozenset())
             counts = self._counts[block] = most, number
         return counts
@@ -364,7 +364,7 @@ class Automaton:
         if terminal.kind is TerminalKind.TEXT:
             return TextPart(counted=True)
         taken = frozenset(text.encode() for text in symbol.taken)
-        return FreshPart(compile_regex(terminal.pattern), taken, ways)
+        return FreshPart(tag_free(terminal.pattern, self.grammar.tags), taken, ways)
 
     def _exactly(self, symbol: BoundField) -> tuple[int, ...]:
         """The tokens by which a branch repeats a free text; none for labels."""

@@ -37,6 +37,7 @@ from nprdsl.masks.field_rests import FieldRests
 from nprdsl.masks.item_ways import NO_ITEM, Ways
 from nprdsl.masks.parts import part_of
 from nprdsl.regular.dfa import compile_regex
+from nprdsl.regular.tag_free import tag_free
 from nprdsl.structure.stack import (
     PENDING,
     TRUNK,
@@ -203,7 +204,8 @@ class Costs:
         return cost - counted if cost < NEVER else NEVER
 
     def _fresh_labels(self, name: str) -> FreshLabels:
-        return self._rests.labels(compile_regex(self._grammar.terminals[name].pattern))
+        pattern = self._grammar.terminals[name].pattern
+        return self._rests.labels(tag_free(pattern, self._grammar.tags))
 
     def _tokens(self, cost: int, frame: Frame | None) -> int:
         """A cost without fees; NEVER if it takes more blocks than the branch may still have."""

@@ -13,7 +13,7 @@ from nprdsl.grammar import ir
 from nprdsl.grammar.item_counts import fewest, most_items
 from nprdsl.grammar.walk import all_nodes, bodies, height, nodes, references, rule_heights
 from nprdsl.prompting.trace_writer import TraceWriter
-from nprdsl.regular.dfa import compile_regex
+from nprdsl.regular.tag_free import tag_free
 from nprdsl.regular.words import ENDLESS, words_of
 
 # Values to try for a terminal in the example, before its pattern is asked for one.
@@ -175,7 +175,7 @@ def _values(grammar: ir.Grammar) -> Iterator[str]:
         if terminal.kind is ir.TerminalKind.TYPED:
             yield f"{terminal.name}: {terminal.description or _quoted(terminal.pattern)}"
         elif terminal.kind is ir.TerminalKind.REGULAR:
-            example = _quoted(example_value(terminal))
+            example = _quoted(example_value(terminal, grammar.tags))
             yield f"{terminal.name}: for example {example}; of the form {_quoted(terminal.pattern)}"
 
 
@@ -219,10 +219,10 @@ class _Skeleton(TraceWriter):
             return f"({name} of {self.rules[-1]}{number})"
         block = self.listing
         if self.item is None or block is None or terminal.name not in block.bound:
-            return example_value(terminal)
+            return example_value(terminal, self.grammar.tags)
         listed = (zip(block.bound, item, strict=True) for item in self.items[block.index][-1])
         taken = [value for item in listed for name, value in item if name == terminal.name]
-        return example_value(terminal, taken)
+        return example_value(terminal, self.grammar.tags, taken)
 
     def branches(self, block: ir.Block) -> int:
         least = max(block.low, 2)
@@ -254,7 +254,7 @@ class _Skeleton(TraceWriter):
         name = self.grammar.label_of(block)
         if name is None:
             return math.inf
-        size = words_of(compile_regex(self.grammar.terminals[name].pattern)).size
+        size = words_of(tag_free(self.grammar.terminals[name].pattern, self.grammar.tags)).size
         return math.inf if size >= ENDLESS else size - len(self.items[block.index][-1])
 
     def _adds(self, node: ir.Node) -> bool:
@@ -267,12 +267,11 @@ def _has_text(node: ir.Node) -> bool:
     return isinstance(node, ir.Field) and node.terminal.kind is ir.TerminalKind.TEXT
 
 
-def example_value(terminal: ir.Terminal, taken: Iterable[str] = ()) -> str:
-    """A value of a regular or typed terminal that is not among `taken`, a number if it may be.
-
-    Where all values are taken, one of them.
+def example_value(terminal: ir.Terminal, tags: tuple[str, ...], taken: Iterable[str] = ()) -> str:
+    """A value of a regular or typed terminal that holds none of `tags` and is not among `taken`, a
+    number if it may be. Where all values are taken, one of them.
     """
-    dfa, used = compile_regex(terminal.pattern), set(taken)
+    dfa, used = tag_free(terminal.pattern, tags), set(taken)
     for value in (*(str(n + 1) for n in range(len(used) + 1)), *SIMPLE_VALUES):
         if value not in used and dfa.accepts(value.encode()):
             return value

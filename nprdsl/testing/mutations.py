@@ -353,7 +353,7 @@ def _copies(
         return legal.spelled(whole) * count
     copies = ""
     for _ in range(count):
-        fresh = _fresh(label, used)
+        fresh = _fresh(label, legal.grammar.tags, used)
         if fresh is None:
             return None
         used = used | {fresh}
@@ -362,10 +362,10 @@ def _copies(
     return copies
 
 
-def _fresh(label: Tree, used: set[str]) -> str | None:
+def _fresh(label: Tree, tags: tuple[str, ...], used: set[str]) -> str | None:
     """Another value of a label's terminal, if there is one."""
     assert isinstance(label.node, ir.Field)
-    value = example_value(label.node.terminal, used)
+    value = example_value(label.node.terminal, tags, used)
     return None if value in used else value
 
 
@@ -399,7 +399,7 @@ def _relabel_branches(legal: LegalTrace) -> Iterator[Candidate]:
                     fresh: str | None = "other " + value_of(legal.text, field)
                 else:
                     used = {legal.spelled(f) for e in items for f in bound_fields(block, e)}
-                    fresh = _fresh(field, used)
+                    fresh = _fresh(field, legal.grammar.tags, used)
                 if fresh is not None:
                     yield _instead(field, fresh, Code.LABEL_MISMATCH)
 

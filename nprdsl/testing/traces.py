@@ -197,8 +197,8 @@ class _DrawnTrace(TraceWriter):
             value = self._free(terminal)
             if value not in used:
                 return value
-        value = example_value(terminal, used)
-        if value in used or self._facts.tags.search(value) is not None:
+        value = example_value(terminal, self.grammar.tags, used)
+        if value in used:
             raise _NoLabelError
         return value
 

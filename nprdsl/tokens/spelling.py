@@ -47,11 +47,11 @@ class Spelling:
         key = (dfa, state)
         if key not in self._completions:
             ending, at, usable = bytearray(), state, self.usable(dfa)
-            while at and not dfa.accepting[at]:
+            while at and 0 < dfa.distance[at] < FAR:
                 ways = usable if usable.distance[at] < FAR else dfa  # longer tokens may spell it
                 ending.append(int(ways.next_byte[at]))
                 at = int(dfa.table[at, ending[-1]])
-            done = bool(at) and self.tokens(bytes(ending)) < NEVER
+            done = bool(at and dfa.accepting[at]) and self.tokens(bytes(ending)) < NEVER
             self._completions[key] = bytes(ending) if done else None
         return self._completions[key]
 
@@ -59,7 +59,7 @@ class Spelling:
         """No ending that `completion` gives takes more tokens than this."""
         if not self._usable_bytes.all():
             return len(dfa.table)
-        return int(dfa.distance[1:].max(initial=0))  # state 0 is dead
+        return int(dfa.distance[dfa.distance < FAR].max(initial=0))
 
     def ending_bytes(self, dfa: Dfa) -> frozenset[int]:
         """The bytes of all endings that `completion` gives."""

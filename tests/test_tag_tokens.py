@@ -69,6 +69,7 @@ def test_a_machine_writes_each_tag_in_its_way(name: str, number: int) -> None:
         limits = Limits(max_tokens=budget, depth=2, branches=3, blocks=3)
         trace = verify(run(bound, limits, seeded(number)), limits)
         _each_tag_in_its_way(bound, trace.ids)
+        assert schema(name).check(trace.text) == []
 
 
 def _each_tag_in_its_way(bound: BoundSchema, ids: tuple[int, ...]) -> None:
@@ -174,7 +175,9 @@ def test_an_added_token_that_is_no_special_one_is_the_tag_that_it_spells(
     assert bound.check([*text.encode()])
     for seed in range(4):
         limits = Limits(max_tokens=bound.minimum + 5 * seed)
-        _each_tag_in_its_way(bound, verify(run(bound, limits, seeded(seed)), limits).ids)
+        trace = verify(run(bound, limits, seeded(seed)), limits)
+        _each_tag_in_its_way(bound, trace.ids)
+        assert schema_of(MARKDOWN).check(trace.text) == []
 
 
 def test_an_added_token_is_text_where_it_is_no_tag() -> None:

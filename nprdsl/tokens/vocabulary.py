@@ -38,11 +38,11 @@ class UnspellableError(ValueError):
 class Vocabulary:
     """`tokens`: id -> text (UTF-8 encoded) or bytes; `special`: text -> id of tokens without bytes.
 
-    `eos` names the special token that ends a sequence, one; other end tokens of a model are special
-    tokens like any. `added` names those of `tokens` that the
-    tokenizer never splits: text, but for a schema of which one is a tag. `size` is the width of the
-    logits (default: highest id + 1). `encode` is the tokenizer's own text -> ids, used where it is
-    exact. Of two tokens with equal bytes the one that comes first in `tokens` is used to spell.
+    `eos` names the one special token that ends a sequence; other end tokens of a model are special
+    tokens like any. `added` names those of `tokens` that the tokenizer never splits: text, but for
+    a schema of which one is a tag. `size` is the width of the logits (default: highest id + 1).
+    `encode` is the tokenizer's own text -> ids, used where it is exact. Of two tokens with equal
+    bytes the one that comes first in `tokens` is used to spell.
     Raises ValueError for ids that are not integers, repeated, negative or beyond `size`, and for an
     `eos` that is not special.
     """

@@ -111,7 +111,7 @@ class JsonSchemaReader:
         """The value of a JSON text. Raises ValueError where the schema does not allow it."""
         value: object = json.loads(text)
         for error in self._validator.iter_errors(value):
-            raise ValueError(f"{error.message} (at {error.json_path})")
+            raise ValueError(f"{error.message[:200]} (at {error.json_path})")
         return value
 
     def check(self, schema: Any, path: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Set
 from itertools import pairwise
 from typing import TypeGuard
 
-from nprdsl.grammar import ir
+from nprdsl.grammar import ir, load_limits
 from nprdsl.grammar.bindings import bindings
 from nprdsl.grammar.declarations import (
     ConstructKind,
@@ -27,6 +27,7 @@ from nprdsl.grammar.declarations import (
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Span, did_you_mean
 from nprdsl.grammar.first_follow import FirstFollow, by_leaf, by_tag, is_blank
 from nprdsl.grammar.item_counts import least_items
+from nprdsl.grammar.load_limits import too_large
 from nprdsl.grammar.namespaces import Linked
 from nprdsl.grammar.sizes import too_large_parts
 from nprdsl.grammar.tag_decisions import decisions
@@ -43,7 +44,7 @@ from nprdsl.grammar.walk import (
 )
 from nprdsl.regular.aho_corasick import words_inside
 from nprdsl.regular.dfa import compile_regex, whitespace_loop
-from nprdsl.regular.syntax import RegexError
+from nprdsl.regular.syntax import STATE_LIMIT, RegexError
 from nprdsl.regular.tag_free import has_values, tag_free
 from nprdsl.regular.words import words_of
 
@@ -133,21 +134,31 @@ def _tag_overlaps(rules: Rules) -> Iterator[Diagnostic]:
             DiagnosticCode.TAG_OVERLAP,
             large.span,
             f"`{shown(large.text)}` contains the tag `{shown(small.text)}`",
-            "rename one, or write the longer one in parts, of which one is the tag: a tag is found "
-            "wherever its text stands",
+            "use the terminal that is this tag here too"
+            if large.text == small.text
+            else "rename one, or write the longer one in parts, of which one is the tag: a tag is "
+            "found wherever its text stands",
             ((small.span, f"`{shown(small.text)}` is a tag here"),),
         )
 
 
 def _patterns(grammar: ir.Grammar) -> Iterator[Diagnostic]:
+    states = 0
     for terminal in grammar.terminals.values():
         if not terminal.pattern or terminal.kind is ir.TerminalKind.GLUE:
             continue  # free text, or a pattern that was refused before
+        if states > load_limits.STATES:
+            what = f"the automata of terminals up to `{terminal.name}` have {states:,} states"
+            way = "lower the counts in their regular expressions"
+            yield too_large(terminal.span, what, load_limits.STATES, way)
+            return
         try:
             dfa = compile_regex(terminal.pattern)
         except RegexError as error:
+            states += STATE_LIMIT // 2  # what it took to find out
             yield _bad_regex(terminal, error.message)
         else:
+            states += len(dfa.table)
             if dfa.accepts(b""):
                 yield _empty_match(terminal)
             if (witness := whitespace_loop(dfa)) is not None:
@@ -159,7 +170,7 @@ def _bad_regex(terminal: ir.Terminal, message: str) -> Diagnostic:
         DiagnosticCode.BAD_REGEX,
         terminal.span,
         f"the regex of `{terminal.name}` cannot be used: {message}",
-        f"its pattern is `{terminal.pattern}`",
+        f"its pattern is `{shown(terminal.pattern)}`",
     )
 
 

@@ -19,6 +19,7 @@ BRACKETS: Final = 40  # inside one another
 PARTS: Final = 60_000  # of all rules, templates expanded
 DEPTH: Final = 90  # of a rule's parts inside one another, templates expanded
 PATTERN_LENGTH: Final = 50_000  # characters of the regex that a terminal becomes
+STATES: Final = 30_000  # of the automata of all terminals
 FIELD_PARTS: Final = 1_000  # literals and terminals between two tags
 FAULTS: Final = 50  # that are reported
 

@@ -26,6 +26,7 @@ from nprdsl.grammar.declarations import (
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, SchemaError, Span, did_you_mean
 from nprdsl.grammar.load_limits import too_large
 from nprdsl.grammar.reader import is_file, read, read_text
+from nprdsl.grammar.tag_shapes import shown
 
 _OWN_NAME = "define the rule under a name of its own"
 _REFUSED_DIRECTIVES = {
@@ -156,6 +157,7 @@ class Namespaces:
             self.result.report(DiagnosticCode.IMPORT_NOT_FOUND, imported.span, message, way)
             return None
         path = Path(*imported.path).with_suffix(".lark")
+        name = shown(str(path))
         folders = [Path(namespace.source.file).parent, _package_folder("nprdsl.grammars")]
         if not imported.relative:
             folders.append(_package_folder("lark.grammars"))
@@ -171,8 +173,8 @@ class Namespaces:
         self.result.report(
             DiagnosticCode.IMPORT_NOT_FOUND,
             imported.span,
-            f"no file `{path}` beside the schema or among the grammars that are shipped",
-            hint or f"put `{path}` beside the schema",
+            f"no file `{name}` beside the schema or among the grammars that are shipped",
+            hint or f"put `{name}` beside the schema",
         )
         return None
 

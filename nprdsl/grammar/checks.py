@@ -35,6 +35,7 @@ from nprdsl.grammar.tag_shapes import shown, way_to_tag
 from nprdsl.grammar.walk import (
     Bodies,
     Rules,
+    Uses,
     all_nodes,
     bodies,
     nodes,
@@ -54,15 +55,16 @@ def validate(rules: Rules, grammar: ir.Grammar, linked: Linked) -> Iterator[Diag
     if grammar.start in rules:
         yield from _unused(linked, grammar.start)
     trees = bodies(rules)
-    yield from too_large_parts(rules)
-    yield from _not_listed(trees)
+    uses = Uses.of(trees)
+    yield from too_large_parts(rules, uses)
+    yield from _not_listed(trees, uses)
     yield from _tag_overlaps(rules)
     yield from _patterns(grammar)
     yield from _too_few_labels(grammar, trees)
-    yield from decisions(rules, FirstFollow(trees, grammar.start, by_tag))
+    yield from decisions(rules, FirstFollow(trees, grammar.start, by_tag, uses))
     bound, faults = bindings(rules)
     yield from faults
-    yield from _free_texts(rules, FirstFollow(trees, grammar.start, by_leaf), bound)
+    yield from _free_texts(rules, FirstFollow(trees, grammar.start, by_leaf, uses), bound)
 
 
 def _unused(linked: Linked, start: str) -> Iterator[Diagnostic]:
@@ -99,8 +101,8 @@ def _reached(linked: Linked, start: str) -> set[str]:
     return reached
 
 
-def _not_listed(rules: Bodies) -> Iterator[Diagnostic]:
-    reached = reach(rules)
+def _not_listed(rules: Bodies, uses: Uses) -> Iterator[Diagnostic]:
+    reached = reach(rules, uses)
     for body in rules.values():
         maps = {n.block: n for n in nodes(body) if isinstance(n, ir.MapNode)}
         for node in nodes(body):

@@ -18,7 +18,7 @@ from enum import StrEnum
 
 from nprdsl.grammar.ir import Field, ForkNode, Literal, Node, Ref, Repeat, Seq, Tag
 from nprdsl.grammar.ir import TerminalKind as Kind
-from nprdsl.grammar.walk import Bodies, children, nodes, settled
+from nprdsl.grammar.walk import Bodies, Uses, children, nodes
 
 LeafNode = Tag | Literal | Field
 
@@ -112,7 +112,13 @@ class FirstFollow:
     symbol of a leaf, `Edge.PASS` for content.
     """
 
-    def __init__(self, rules: Bodies, start: str, leaf: Callable[[LeafNode], object]) -> None:
+    def __init__(
+        self,
+        rules: Bodies,
+        start: str,
+        leaf: Callable[[LeafNode], object],
+        uses: Uses | None = None,
+    ) -> None:
         self._rules = rules
         self._symbols: list[object] = [Edge.PASS, Edge.END]
         self._sets: dict[object, Symbols] = {}
@@ -123,7 +129,8 @@ class FirstFollow:
             if isinstance(inner, (Tag, Literal, Field))
         }
         self._known: dict[Node, Symbols] = {}
-        self._firsts = settled(rules, EMPTY, lambda node, firsts: self._first(node, firsts, {}))
+        self.uses = uses or Uses.of(rules)
+        self._firsts = self.uses.at_rest(EMPTY, lambda n, found: self._first(rules[n], found, {}))
         behind = self._behind(start)
         self.follow = {
             inner: after

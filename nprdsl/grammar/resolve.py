@@ -24,7 +24,7 @@ from nprdsl.grammar.reader import read
 from nprdsl.grammar.tag_shapes import PREFIX, is_tag, promises_tags, tag_texts
 from nprdsl.grammar.terminal_patterns import FREE_TEXT, Terminals
 from nprdsl.grammar.terminal_types import TerminalType
-from nprdsl.grammar.walk import at_rest, children
+from nprdsl.grammar.walk import Uses, children
 
 START = "start"
 _JOINS = {ConstructKind.REDUCE: ir.JoinKind.REDUCE, ConstructKind.REREAD: ir.JoinKind.REREAD}
@@ -280,12 +280,11 @@ class _Resolver:
                 return tuple(name for name in listed if name in shared)
 
     @cached_property
-    def _uses(self) -> dict[str, list[str]]:
-        """The rules that each rule uses itself."""
+    def _uses(self) -> Uses:
         rules = self.linked.rules
         parts = {name: declarations.inside(rules[name].body) for name in rules}
         used = {n: (p.name for p in found if isinstance(p, NameUse)) for n, found in parts.items()}
-        return {n: [r for r in dict.fromkeys(names) if r in rules] for n, names in used.items()}
+        return Uses({n: [r for r in dict.fromkeys(u) if r in rules] for n, u in used.items()})
 
     def _is_text(self, name: str) -> bool:
         given = self.types.get(name)
@@ -295,8 +294,7 @@ class _Resolver:
         """The named terminals that may stand in a rule before one of those that are `cut`."""
         if cut not in self._passed:
             rules = self.linked.rules
-            self._passed[cut] = at_rest(
-                self._uses,
+            self._passed[cut] = self._uses.at_rest(
                 first=False,
                 step=lambda name, passed: _passes(rules[name].body, passed, cut),
             )

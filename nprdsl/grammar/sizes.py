@@ -13,19 +13,19 @@ from nprdsl.grammar import load_limits
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode
 from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Tag
 from nprdsl.grammar.load_limits import too_large
-from nprdsl.grammar.walk import Rules, all_nodes, bodies, children, settled
+from nprdsl.grammar.walk import Rules, Uses, all_nodes, children
 
 _TAGGED = load_limits.FIELD_PARTS + 2  # in place of a number: a tag may stand inside
 
 
-def too_large_parts(rules: Rules) -> Iterator[Diagnostic]:
+def too_large_parts(rules: Rules, uses: Uses) -> Iterator[Diagnostic]:
     """Every tag and every field of `rules` that passes a limit."""
     for node in all_nodes(rules):
         if isinstance(node, Tag) and len(node.text) > load_limits.TAG_LENGTH:
             what = f"this tag has {len(node.text):,} characters"
             way = "choose a shorter tag; what may differ in it is a field"
             yield too_large(node.span, what, load_limits.TAG_LENGTH, way)
-    counts = settled(bodies(rules), 0, _parts)
+    counts = uses.at_rest(0, lambda name, found: _parts(rules[name].node, found))
     for node in all_nodes(rules):
         if not isinstance(node, Ref) and _parts(node, counts) == load_limits.FIELD_PARTS + 1:
             message = f"more than {load_limits.FIELD_PARTS:,} parts stand here without a tag"

@@ -26,13 +26,13 @@ from nprdsl.grammar.ir import Alt, Field, ForkNode, Literal, MapNode, Node, Ref,
 from nprdsl.grammar.tag_shapes import way_to_tag
 from nprdsl.grammar.walk import (
     Rules,
+    Uses,
     all_nodes,
     bodies,
     children,
     circular,
     references,
     rule_heights,
-    settled,
 )
 
 _LINE_AS_TAG: Final = 'a line end is a tag by a terminal named so: `TAG_NL: "\\n"`'
@@ -43,7 +43,7 @@ def decisions(rules: Rules, sets: FirstFollow) -> Iterator[Diagnostic]:
     """Every fault of `rules` that leaves something undecided. `sets` are by tag."""
     recursive = dict(_left_recursion(rules, sets))
     yield from recursive.values()
-    yield from _endless(rules, recursive)
+    yield from _endless(rules, recursive, sets.uses)
     for node in all_nodes(rules):
         match node:
             case Alt():
@@ -54,7 +54,7 @@ def decisions(rules: Rules, sets: FirstFollow) -> Iterator[Diagnostic]:
                 yield from _turns(node, node.branch, sets)
             case _:
                 pass
-    ends = _OpenEnds(rules)
+    ends = _OpenEnds(rules, sets.uses)
     yield from _forks(rules, ends)
     yield from _ends(rules, ends)
 
@@ -196,8 +196,8 @@ def _heads(node: Node, sets: FirstFollow) -> Iterator[str]:
             return
 
 
-def _endless(rules: Rules, recursive: Mapping[str, Diagnostic]) -> Iterator[Diagnostic]:
-    heights = rule_heights(bodies(rules))
+def _endless(rules: Rules, recursive: Mapping[str, Diagnostic], uses: Uses) -> Iterator[Diagnostic]:
+    heights = rule_heights(bodies(rules), uses)
     endless = {name for name in rules if heights[name] > len(rules)}
     needed = {
         name: [n for n in references(rules[name].node) if n in endless]
@@ -338,9 +338,9 @@ def _way_to_end(last: Node) -> str:
 class _OpenEnds:
     """Finds what ends a part of a rule where it is no tag, or where more may follow."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, uses: Uses) -> None:
         self._rules = rules
-        self._open = settled(bodies(rules), None, _any_open_end)
+        self._open = uses.at_rest(None, lambda n, found: _any_open_end(rules[n].node, found))
 
     def of(self, node: Node) -> Node | None:
         """The last part of `node` if it is no tag, or more may follow it; None if all is well. A

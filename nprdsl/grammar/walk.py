@@ -87,7 +87,7 @@ def reachable(names: Iterable[str], rules: Bodies) -> set[str]:
     return reached
 
 
-def reach(rules: Bodies) -> Callable[[Node, str], bool]:
+def reach(rules: Bodies, uses: Uses) -> Callable[[Node, str], bool]:
     """Says of a node and a rule whether the node uses the rule, directly or through others."""
     bits = {name: 1 << n for n, name in enumerate(rules)}
 
@@ -95,7 +95,7 @@ def reach(rules: Bodies) -> Callable[[Node, str], bool]:
         known = (r for r in references(node) if r in bits)
         return reduce(or_, (bits[r] | found[r] for r in known), 0)
 
-    reached = settled(rules, 0, used)
+    reached = uses.at_rest(0, lambda name, found: used(rules[name], found))
     return lambda node, rule: bool(used(node, reached) & bits.get(rule, 0))
 
 
@@ -104,50 +104,54 @@ def below(name: str, rules: Bodies) -> set[str]:
     return reachable(references(rules[name]), rules)
 
 
-def at_rest(
-    uses: Mapping[str, list[str]], first: Value, step: Callable[[str, Mapping[str, Value]], Value]
-) -> dict[str, Value]:
-    """A value for every name, in the order in which names are used, the used ones first.
+class Uses:
+    """Which names use which others, and an order in which values of names are found quickly."""
 
-    All values begin as `first`; `step` makes a name's value of the values so far, and is asked
-    again where those of the names that it uses have changed. It must come to rest: values only
-    grow, or only fall.
-    """
-    users: dict[str, list[str]] = {name: [] for name in uses}
-    for name, used in uses.items():
-        for other in used:
-            users[other].append(name)
-    order = _used_first(uses)
-    values = dict.fromkeys(order, first)
-    pending, queued = deque(order), set(order)
-    while pending:
-        name = pending.popleft()
-        queued.discard(name)
-        value = step(name, values)
-        if value != values[name]:
-            values[name] = value
-            pending.extend(user for user in users[name] if user not in queued)
-            queued.update(users[name])
-    return values
+    def __init__(self, uses: Mapping[str, list[str]]) -> None:
+        self._users: dict[str, list[str]] = {name: [] for name in uses}
+        for name, used in uses.items():
+            for other in used:
+                self._users[other].append(name)
+        self.order = _used_first(uses)
 
+    @classmethod
+    def of(cls, rules: Bodies) -> Uses:
+        """The uses of rules by rules."""
+        return cls({n: [r for r in references(rules[n]) if r in rules] for n in rules})
 
-def settled(
-    rules: Bodies, first: Value, step: Callable[[Node, Mapping[str, Value]], Value]
-) -> dict[str, Value]:
-    """As `at_rest`, for rules: `step` makes a rule's value of its body and the values so far."""
-    uses = {name: [r for r in references(node) if r in rules] for name, node in rules.items()}
-    return at_rest(uses, first, lambda name, values: step(rules[name], values))
+    def at_rest(
+        self, first: Value, step: Callable[[str, Mapping[str, Value]], Value]
+    ) -> dict[str, Value]:
+        """A value for every name, the used names first.
+
+        All values begin as `first`; `step` makes a name's value of the values so far, and is asked
+        again where those of the names that it uses have changed. It must come to rest: values only
+        grow, or only fall.
+        """
+        values = dict.fromkeys(self.order, first)
+        pending, queued = deque(self.order), set(self.order)
+        while pending:
+            name = pending.popleft()
+            queued.discard(name)
+            value = step(name, values)
+            if value != values[name]:
+                values[name] = value
+                pending.extend(user for user in self._users[name] if user not in queued)
+                queued.update(self._users[name])
+        return values
 
 
 def circular(edges: Mapping[str, list[str]]) -> list[str]:
     """The names from which edges lead back to themselves, in their order."""
     bits = {name: 1 << n for n, name in enumerate(edges)}
     known = {name: [n for n in behind if n in edges] for name, behind in edges.items()}
+    if not any(known.values()):
+        return []
 
     def step(name: str, reached: Mapping[str, int]) -> int:
         return reduce(or_, (bits[n] | reached[n] for n in known[name]), 0)
 
-    reached = at_rest(known, 0, step)
+    reached = Uses(known).at_rest(0, step)
     return [name for name in edges if reached[name] & bits[name]]
 
 
@@ -171,13 +175,17 @@ def holds_fork(node: Node) -> bool:
     return any(isinstance(inner, ForkNode) for inner in nodes(node))
 
 
-def rule_heights(rules: Bodies) -> dict[str, int]:
+def rule_heights(rules: Bodies, uses: Uses | None = None) -> dict[str, int]:
     """For every rule, how many rules inside one another its shortest text needs, itself included.
 
     More than `len(rules)` says that it has no finite text.
     """
     endless = len(rules) + 1
-    return settled(rules, endless, lambda node, found: min(1 + height(node, found), endless))
+
+    def step(name: str, found: Mapping[str, int]) -> int:
+        return min(1 + height(rules[name], found), endless)
+
+    return (uses or Uses.of(rules)).at_rest(endless, step)
 
 
 def height(node: Node, heights: Mapping[str, int]) -> int:

@@ -4,6 +4,7 @@ all the time, and every short text looked at."""
 from __future__ import annotations
 
 import random
+import re
 from itertools import product
 
 import numpy as np
@@ -148,3 +149,81 @@ def test_ids_whose_text_reads_otherwise_are_refused() -> None:
         for token in before:
             matcher.advance(token)
         assert matcher.accepts(special["bc"]) is is_legal
+
+
+BLOCK = "%import .parallel (map, process, reduce)\nstart: map{l} process{i, s} reduce{r}\n"
+MEETING = {
+    "a value that is a tag": 'start: "<a>" X "</a>" ["<b>"]\nX: /<b>|cccccc/\n',
+    "a literal and a value": 'start: "<a>" "<" X "</a>" ["<b>"]\nX: /b>|c/\n',
+    "tags that overlap": 'start: "<a>" TEXT TAG_Y TEXT TAG_X\nTAG_X: "ab"\nTAG_Y: "bc"\n'
+    "%declare TEXT\n",
+    "ends of lines": BLOCK
+    + 'l: TAG_PLAN i~1..3 TAG_END\ni: TAG_ITEM N ". " TEXT TAG_NL\ns: TAG_STEP N ". " TEXT TAG_NN\n'
+    'r: TAG_ANS TEXT\nTAG_PLAN: "# Plan\\n"\nTAG_END: "# Steps\\n"\nTAG_ITEM: "- "\n'
+    'TAG_NL: ".\\n"\nTAG_STEP: "* "\nTAG_NN: "\\n\\n"\nTAG_ANS: "# A\\n"\nN: /[1-9]/\n'
+    "%declare TEXT\n",
+    "empty lines": BLOCK + 'l: TAG_PLAN i~1..6 TAG_STEPS\ni: TAG_ITEM N "**: " TEXT TAG_NN\n'
+    's: TAG_STEP N "\\n" TEXT TAG_RULE\nr: TAG_ANS TEXT\nN: /[1-9]/\nTAG_PLAN: "## Plan\\n"\n'
+    'TAG_ITEM: "- **"\nTAG_NN: "\\n\\n"\nTAG_STEPS: "## Steps\\n"\nTAG_STEP: "### Step "\n'
+    'TAG_RULE: "\\n---\\n"\nTAG_ANS: "## A\\n"\n%declare TEXT\n',
+    "labels that are tags": BLOCK
+    + 'l: "<l>" i~2..3 "</l>"\ni: "<i>" N "</i>"\ns: "<s>" N "</s>" TEXT "<e>"\nr: "<r>" TEXT\n'
+    "N: /<i>|<[a-c]|[xy]/\n%declare TEXT\n",
+    "a text that a branch repeats": BLOCK
+    + 'l: "<l>" i~1..3 "</l>"\ni: "<i>" GOAL TAG_A\ns: TAG_B GOAL TAG_C TEXT "</s>"\nr: "<r>"\n'
+    'TAG_A: "##"\nTAG_B: "#b"\nTAG_C: "#c#"\n%declare TEXT GOAL\n',
+}
+
+
+def written(bound: nprdsl.BoundSchema, budget: int, rng: random.Random) -> nprdsl.Machine:
+    """What random choices write within a budget, bytes of tags before others."""
+    machine = nprdsl.Machine(bound, limits=nprdsl.Limits(max_tokens=budget))
+    likely = {*"".join(bound.grammar.tags).encode(), *bound.vocabulary.special.values()}
+    machine.start()
+    while machine.ended is None:
+        branch = rng.choice(machine.live)
+        tokens = allowed(machine.mask(branch))
+        assert tokens, bound.vocabulary.text([w.token for w in machine.written])
+        preferred = [t for t in tokens if t in likely] if rng.random() < 0.7 else []
+        machine.advance(branch, rng.choice(preferred or tokens))
+    return machine
+
+
+@pytest.mark.parametrize("source", MEETING.values(), ids=MEETING.keys())
+def test_what_the_machine_writes_reads_back(source: str) -> None:
+    schema = Schema(read_grammar(source, file="some.lark", name="some", types={}))
+    for special in (schema.tags, ()):
+        bound = schema.bind(byte_vocabulary(special))
+        for seed in range(12):
+            budget = bound.minimum + (0, 1, 7, 60)[seed % 4]
+            trace = written(bound, budget, random.Random(seed)).trace()
+            assert len(trace.ids) <= budget
+            assert not bound.check(trace.ids)
+            assert not schema.check(trace.text), trace.text
+
+
+def splits(parts: list[str], text: str) -> set[tuple[str, ...]]:
+    """All ways to split a text among regular expressions."""
+    if len(parts) == 1:
+        return {(text,)} if re.fullmatch(parts[0], text) else set()
+    heads = (n for n in range(len(text) + 1) if re.fullmatch(parts[0], text[:n]))
+    return {(text[:n], *rest) for n in heads for rest in splits(parts[1:], text[n:])}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_can_be_split_in_two_ways_is_refused(seed: int) -> None:
+    rng = random.Random(seed)
+    parts = [rng.choice((*VALUES, *LITERALS)) for _ in range(rng.choice((2, 2, 3)))]
+    text = ["[abc]+"] if rng.random() < 0.3 else []
+    names = [f'"{p}"' if p in LITERALS else f"V{n}" for n, p in enumerate(parts)]
+    source = f'start: "<t>" {" ".join(names)} {"TEXT" if text else ""} "</t>"\n'
+    source += "".join(f"{v}: /{p}/\n" for v, p in zip(names, parts, strict=True) if v[0] == "V")
+    source += "%declare TEXT\n" if text else ""
+    texts = ("".join(t) for n in range(LONGEST + 1) for t in product(LETTERS, repeat=n))
+    ambiguous = any(len(splits([*parts, *text], t)) > 1 for t in texts)
+    try:
+        read_grammar(source, file="some.lark", name="some", types={})
+        codes = set()
+    except nprdsl.SchemaError as error:
+        codes = {d.code for d in error.diagnostics}
+    assert codes == ({DiagnosticCode.UNDECIDED_SPLIT} if ambiguous else set()), source

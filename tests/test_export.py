@@ -320,3 +320,10 @@ def test_every_alternative_of_a_branch_gets_its_number() -> None:
     text = schema.export(Target.XGRAMMAR).text
     assert 's_2 ::= ("<s>" "2" "</s>" | "<t>" "2" ":" TEXT "</t>")' in text
     assert "N ::=" not in text
+
+
+@pytest.mark.parametrize("turns", ["~0..1000", "~1000", "~3..1000"])
+@pytest.mark.parametrize("target", list(Target))
+def test_turns_are_written_out_only_until_they_begin_alike(target: Target, turns: str) -> None:
+    made = schema_from(f'start: "<a>" _GLUE ("<b>" | "<c>"){turns} "<d>"\n_GLUE: "\\n"\n')
+    assert len(export(made.grammar, target).text) < 2000

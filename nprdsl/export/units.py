@@ -132,21 +132,27 @@ class _Gatherer:
         return _merge(longer)
 
     def _repeated(self, node: Repeat, opened: Open) -> _Ways:
-        """A repetition still where every turn begins alike, else turns written out, or a loop."""
+        """A repetition still, from the turn on behind which every turn begins alike; the turns
+        before it are written out, or, without limit, a loop."""
         turn = self._read(node.node, opened)
         if set(turn) == {opened}:
             return {opened: Repeat(turn[opened], node.low, node.high, node.span)}
         if node.high is None:
-            head = self._turns({opened: Seq((), node.span)}, node, node.low)[-1]
-            return self._then(head, Ref(self._loop(node), node.span))
-        ways = self._turns({opened: Seq((), node.span)}, node, node.high)
-        return _merge(ways[node.low :])
-
-    def _turns(self, ways: _Ways, node: Repeat, count: int) -> list[_Ways]:
-        after = [ways]
-        for _ in range(count):
-            after.append(self._then(after[-1], node.node))
-        return after
+            ways: _Ways = {opened: Seq((), node.span)}
+            for _ in range(node.low):
+                ways = self._then(ways, node.node)
+            return self._then(ways, Ref(self._loop(node), node.span))
+        ways = {opened: Seq((), node.span)}
+        ended: list[_Ways] = []
+        for count in range(node.high):
+            again = Repeat(node.node, max(0, node.low - count), node.high - count, node.span)
+            alike = {o: n for o, n in ways.items() if set(self._read(node.node, o)) == {o}}
+            ended += (self._then({o: n}, again) for o, n in alike.items())
+            ways = {o: n for o, n in ways.items() if o not in alike}
+            if count >= node.low:
+                ended.append(ways)
+            ways = self._then(ways, node.node)
+        return _merge([*ended, ways])
 
     def _loop(self, node: Repeat) -> str:
         """The rule `loop: | turn loop` of a repetition without limit."""

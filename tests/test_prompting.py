@@ -59,3 +59,17 @@ def test_example_values_fit_and_differ(pattern: str) -> None:
         values.append(example_value(terminal, (), values))
     assert len(set(values)) == 2
     assert all(re.fullmatch(pattern, value) for value in values)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'start: "<e>" TEXT TAG_B\nTAG_B: "t"\n%declare TEXT\n',
+        'start: "<e>" V TAG_B\nTAG_B: "a"\nV: /[a-u]+|x/\n',
+        'start: [TAG_A (V TAG_B)~1..3 TAG_C] TEXT\nTAG_A: " a"\nTAG_B: "a "\nTAG_C: "aa"\n'
+        "V: /[b-z ]{1,6}/\n%declare TEXT\n",
+    ],
+)
+def test_an_example_whose_words_spell_tags_is_another(source: str) -> None:
+    schema = Schema(read_grammar(source, file="own.lark", name="own", types={}))
+    assert schema.check(schema.skeleton()) == []

@@ -12,9 +12,13 @@ from collections.abc import Iterable, Iterator
 from nprdsl.grammar import ir
 from nprdsl.grammar.item_counts import fewest, most_items
 from nprdsl.grammar.walk import all_nodes, bodies, height, nodes, references, rule_heights
+from nprdsl.prompting.shortest_trace import shortest_trace
 from nprdsl.prompting.trace_writer import TraceWriter
 from nprdsl.regular.tag_free import tag_free
 from nprdsl.regular.words import ENDLESS, words_of
+from nprdsl.structure.stack import UNBOUNDED
+from nprdsl.trace.lexemes import tag_pattern, text_lexemes
+from nprdsl.trace.parser import Parser
 
 # Values to try for a terminal in the example, before its pattern is asked for one.
 SIMPLE_VALUES = ("1", "a", "A", "yes", "true", "0", "0.5", "x")
@@ -195,8 +199,13 @@ def _quoted(text: str) -> str:
 
 
 def skeleton(grammar: ir.Grammar) -> str:
-    """A short legal trace: two items in every list, every optional part once, canonical glue."""
-    return _Skeleton(grammar).text()
+    """A short legal trace: two items in every list, every optional part once, canonical glue.
+
+    Where the words of the example spell tags it is a shortest trace instead.
+    """
+    text = _Skeleton(grammar).text()
+    lexemes = text_lexemes(text, tag_pattern(grammar.tags))
+    return text if Parser(grammar, UNBOUNDED).legal(text, lexemes) else shortest_trace(grammar)
 
 
 class _Skeleton(TraceWriter):

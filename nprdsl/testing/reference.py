@@ -2,8 +2,8 @@
 
 It tries every way to read a text and keeps what fits, so it needs no look-ahead, no stack machine
 and no automaton. It shares no code with what it judges, the walks and the first sets of
-`nprdsl.grammar` included. Tests use it as the oracle of legality; mutations find in its tree where
-a fault can be put.
+`nprdsl.grammar` included; only the syntax of regular expressions is read by the one parser. Tests
+use it as the oracle of legality; mutations find in its tree where a fault can be put.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from enum import StrEnum
 from functools import lru_cache
 
 from nprdsl.grammar import ir
+from nprdsl.regular.syntax import Chars, Concat, Regex, Times, Union, parse
 
 WHITE_SPACE = " \t\n\r\f\v"
 
@@ -180,9 +181,8 @@ class Reading:
             case ir.TerminalKind.TEXT:
                 return [limit] if content.strip(WHITE_SPACE) else []
             case ir.TerminalKind.REGULAR | ir.TerminalKind.TYPED:
-                pattern = value_pattern(node.terminal)
-                ends = range(len(content), -1, -1)
-                return [start + end for end in ends if pattern.fullmatch(content, 0, end)]
+                ends = _value_ends(parse(node.terminal.pattern), content, frozenset({0}))
+                return [start + end for end in sorted(ends, reverse=True)]
 
     def _sequence(
         self, node: ir.Seq, start: int, before: tuple[Tree, ...], depth: int
@@ -315,6 +315,33 @@ def tag_pattern(tags: Iterable[str]) -> re.Pattern[str]:
 def value_pattern(terminal: ir.Terminal) -> re.Pattern[str]:
     """The compiled pattern of a regular or typed terminal."""
     return re.compile(terminal.pattern, re.ASCII)
+
+
+def _value_ends(regex: Regex, text: str, starts: frozenset[int]) -> frozenset[int]:
+    """Where matches of the expression end that begin at one of `starts`."""
+    match regex:
+        case Chars():
+            return frozenset(
+                at + 1 for at in starts if at < len(text) and _holds(regex, ord(text[at]))
+            )
+        case Concat(parts=parts):
+            for part in parts:
+                starts = _value_ends(part, text, starts)
+            return starts
+        case Union(options=options):
+            return frozenset().union(*(_value_ends(option, text, starts) for option in options))
+        case Times(regex=inner, low=low, high=high):
+            for _ in range(low):
+                starts = _value_ends(inner, text, starts)
+            ends, turns = starts, low
+            while starts and (high is None or turns < high):
+                starts, turns = _value_ends(inner, text, starts) - ends, turns + 1
+                ends |= starts
+            return ends
+
+
+def _holds(chars: Chars, letter: int) -> bool:
+    return any(low <= letter <= high for low, high in chars.ranges)
 
 
 def value_of(text: str, leaf: Tree) -> str:

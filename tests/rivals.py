@@ -106,6 +106,12 @@ class LLGuidance:
     def forced(self) -> list[int]:
         return list(self._matcher.compute_ff_tokens())
 
+    def accepts(self, text: str) -> bool:
+        """Whether a whole text (tags spelled) is in the language; tokens are bytes."""
+        self.restart()
+        taken = all(self._matcher.consume_token(byte) for byte in text.encode())
+        return bool(taken and self._matcher.is_accepting())
+
 
 class _Spelled:
     """What `TokenizerWrapper` asks of a tokenizer."""

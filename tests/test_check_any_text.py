@@ -13,7 +13,7 @@ from nprdsl.schema import Schema, load, shipped
 from nprdsl.structure.stack import UNBOUNDED, Bounds
 from nprdsl.structure.violations import TraceError
 from nprdsl.testing.properties import faulty
-from nprdsl.testing.random_schemas import random_schema
+from nprdsl.testing.schemas import random_schema
 from tests.walks import GOAL, schema_of
 
 BOUNDS = (UNBOUNDED, Bounds(depth=1, branches=2, blocks=1))

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import pytest
 
 from nprdsl.masks import automaton, completion_cost
 from nprdsl.masks.bound_schema import BoundSchema
-from nprdsl.regular.dfa import Dfa
 from nprdsl.regular.tag_scan import tag_scan
 from nprdsl.structure.field_content import FieldContent
 from nprdsl.structure.stack import BoundValue
 from nprdsl.structure.violations import Violation
 from nprdsl.testing import fuzz
-from nprdsl.tokens.spelling import Spelling
-from nprdsl.trace import parser
+from nprdsl.tokens.fresh_labels import FreshLabels
+from nprdsl.trace.lexemes import Lexeme
+from nprdsl.trace.parser import ParsedText, Parser
 from tests.walks import schema_of
 
 # An element that begins with a literal; a branch and a join that open with one tag; a tag that
@@ -99,23 +99,24 @@ TURN = 'start: "<|im_start|>" TEXT "<|im_end|>"\n%declare TEXT\n'
 
 
 def no_further_label(patch: pytest.MonkeyPatch) -> None:
-    honest = Spelling.fresh
-
-    def fresh(self: Spelling, dfa: Dfa, prefix: bytes, taken: frozenset[bytes]) -> bytes | None:
-        return None if taken else honest(self, dfa, prefix, taken)
-
-    patch.setattr(Spelling, "fresh", fresh)
+    patch.setattr(FreshLabels, "may_begin", lambda _self, _prefix, taken: not taken)
 
 
 def no_repair(patch: pytest.MonkeyPatch) -> None:
-    def repair(*_arguments: object) -> None:
-        raise RecursionError
+    honest = Parser.read
 
-    patch.setattr(parser, "repair", repair)
+    def read(
+        self: Parser, text: str, lexemes: Sequence[Lexeme], tag_tokens: Collection[str] = ()
+    ) -> ParsedText:
+        if not self.legal(text, lexemes):
+            raise RecursionError
+        return honest(self, text, lexemes, tag_tokens)
+
+    patch.setattr(Parser, "read", read)
 
 
-def every_block_is_the_first(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(completion_cost, "_open_block", lambda frame: None)
+def no_list_is_open(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(completion_cost, "_open_map", lambda frame: None)
 
 
 def one_tag_is_overlooked(patch: pytest.MonkeyPatch) -> None:
@@ -144,7 +145,7 @@ def the_end_is_no_tag(patch: pytest.MonkeyPatch) -> None:
 PLANTED = {
     no_further_label: LISTED,
     no_repair: OPTIONAL,
-    every_block_is_the_first: TWO_BLOCKS,
+    no_list_is_open: TWO_BLOCKS,
     one_tag_is_overlooked: PROSE,
     values_lose_a_letter: LISTED,
     the_end_is_no_tag: TURN,

@@ -16,7 +16,7 @@ from nprdsl.structure.violations import Violation
 from nprdsl.testing import brute_force, campaign
 from nprdsl.testing.minimise import minimised
 from nprdsl.testing.properties import Property, faulty, judge, property_failure
-from nprdsl.testing.random_schemas import RandomSchema, random_schema
+from nprdsl.testing.schemas import RandomSchema, random_schema
 from nprdsl.tokens.bitmask import Mask
 from tests.walks import schema_of
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import pytest
-from hypothesis import HealthCheck, Phase, find, given, settings
+from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 
 from nprdsl.grammar.ir import ForkNode, Grammar
@@ -25,7 +23,6 @@ from nprdsl.testing import (
     fuzz,
     mutated,
     mutations,
-    schemas,
     straddling_merges,
     token_traces,
     tokenise,
@@ -241,27 +238,6 @@ def test_too_deep_needs_a_limit() -> None:
         assert schema.check(mutation.text, Bounds(depth=1))[0].code is ViolationCode.TOO_DEEP
 
     run()
-
-
-# -- random schemas
-
-
-def test_random_schemas_load_and_hold_every_construct() -> None:
-    seen: Counter[str] = Counter()
-
-    @settings(SMALL, max_examples=300, phases=[Phase.generate], derandomize=True)
-    @given(schemas())
-    def run(source: str) -> None:
-        made = grammar(source)
-        seen.update(word for word in ("map", "spawn", "reread", "reduce") if f"{word}{{" in source)
-        seen.update(word for word in ("GOAL", "LABEL", "VALUE_", "TAG_", "_GLUE") if word in source)
-        seen["recursive"] += any(
-            block.rule in str(source.split(block.branch)[1:]) for block in made.blocks
-        )
-
-    run()
-    wanted = {"map", "spawn", "reread", "reduce", "GOAL", "LABEL", "VALUE_", "TAG_", "_GLUE"}
-    assert wanted <= set(seen)
 
 
 # -- the fuzzer

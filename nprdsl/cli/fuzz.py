@@ -31,8 +31,9 @@ class FuzzOptions:
 def fuzz(options: FuzzOptions) -> None:
     """Test a schema, by name or .lark path, on random traces.
 
-    Legal traces must be accepted and read back, mutations refused with a fitting code, and the
-    automaton must agree with the checker on both. Exit code 1 with the smallest counterexample.
+    The machine must end legally at any budget, legal traces must be accepted and read back,
+    mutations refused with a fitting code, and the automaton must agree with the checker on both.
+    Exit code 1 with the smallest counterexample.
     """
     with as_failure(ModuleNotFoundError):
         from nprdsl import testing
@@ -55,8 +56,9 @@ def _summary(report: FuzzReport, seconds: float) -> str:
     lines = []
     if report.failure is not None:
         failure = report.failure
+        where = f" ({failure.tokens} of the tags are tokens)" if failure.tokens else ""
         lines += [
-            f"error[{failure.broken}]: {clean(failure.message)}",
+            f"error[{failure.broken}]: {clean(failure.message)}{where}",
             *(f"  | {line}" for line in clean(failure.text).split("\n")),
         ]
     refused = sum(report.refused.values())

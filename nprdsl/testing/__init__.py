@@ -28,9 +28,8 @@ from nprdsl.testing.properties import (
     judge,
     property_failure,
 )
-from nprdsl.testing.random_schemas import RandomSchema, random_schema
 from nprdsl.testing.reference import Reading, derive
-from nprdsl.testing.schemas import schemas
+from nprdsl.testing.schemas import RandomSchema, random_schema, schemas
 from nprdsl.testing.tokens import byte_vocabulary, straddling_merges, token_traces, tokenise
 from nprdsl.testing.traces import Spacing, traces
 

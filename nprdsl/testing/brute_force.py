@@ -26,7 +26,7 @@ from nprdsl.tokens.vocabulary import Vocabulary
 
 SLACK: Final = 2  # tokens beyond those of a shortest trace
 LONGEST: Final = 24  # tokens of a trace
-NODES: Final = 4000  # of the search
+NODES: Final = 1500  # of the search
 LETTERS: Final = 9
 FAR: Final = 1 << 20
 
@@ -58,7 +58,8 @@ def _repeats_text(grammar: ir.Grammar) -> bool:
 
 
 def _small_vocabulary(schema: Schema, random: Random) -> Vocabulary:
-    """The bytes that tags, literals and glue need, of values as many as there is room for."""
+    """The bytes that tags, literals, glue and a value of each terminal need, and a letter that is
+    in no tag, as every vocabulary has some: costs count on it for free text."""
     special = [t for t in schema.tags if len(t) > 3 or random.random() < 0.5]
     texts = [tag for tag in schema.tags if tag not in special]
     for node in all_nodes(schema.grammar.rules):
@@ -72,7 +73,9 @@ def _small_vocabulary(schema: Schema, random: Random) -> Vocabulary:
             needed |= set(_some_value(compile_regex(terminal.pattern), random))
     if len(needed) > LETTERS:
         raise TooLargeError
-    needed |= set(random.sample(b"xa1<b", 1 if len(needed) > 2 else 2))
+    in_tags = set("".join(schema.tags).encode())
+    needed |= {next(letter for letter in b"xqzjkw01" if letter not in in_tags)}  # for free text
+    needed |= set(random.sample(b"xa1<b", 0 if len(needed) > 3 else 1))
     letters = sorted(needed)
     ids = {tag: len(letters) + n for n, tag in enumerate([*special, END_OF_SEQUENCE])}
     return Vocabulary({n: bytes([b]) for n, b in enumerate(letters)}, ids, END_OF_SEQUENCE)

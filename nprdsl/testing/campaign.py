@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from nprdsl.testing.minimise import minimised
 from nprdsl.testing.properties import FuzzFailure, judge
-from nprdsl.testing.random_schemas import RandomSchema, random_schema
+from nprdsl.testing.schemas import RandomSchema, random_schema
 
 SECONDS: Final = 60  # of one schema; one that takes longer is a failure
 SHRINKING: Final = 10  # seconds of one try to make a failing schema smaller

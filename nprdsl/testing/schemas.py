@@ -1,94 +1,248 @@
-"""A Hypothesis strategy for small random schemas, as source texts that must all load.
+"""Random schemas, with all that the language has: what `make fuzz` and the tests put to the proof.
 
-Each element has tags of its own, so that the next tag decides every choice; free text is always
-followed by a tag or by the end.
+A number gives a schema, always the same one. Most of them load: choices are decided by the next tag
+and free text is closed by one. Nothing is left out because it is hard: tags that overlap or share
+letters with literals, labels of any regular expression, optional parts without tags, terminals
+right before free text, several blocks in a row, imports, templates, types, tags that end a model's
+turn. What cannot work must be refused by the checks, not by this module.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+from typing import Final, Literal
+
 from hypothesis import strategies as st
 
-WORDS = ("a", "step", "Path", "plan_b", "think", "x-1", "done", "Π")
-BRACKETS = (("<", ">"), ("[", "]"), ("⟨", "⟩"))
-LABELS = ("/[1-9][0-9]*/", r"/[1-9][0-9]*(\.[1-9][0-9]*)*/", "/[a-z]{1,3}/", "/[A-Z][0-9]?/")
-VALUES = ("/yes|no/", "/[0-9]{1,3}/", r"/-?[0-9]+(\.[0-9]+)?/", '"maybe"', "/[a-c]+(,[a-c]+)*/")
-SEPARATORS = ('":"', '": "', '")"', '" = "')
-GLUES = (r'"\n"', '" "', r'"\n\n"')
+from nprdsl.grammar.diagnostics import SchemaError
+from nprdsl.grammar.resolve import read_grammar
+from nprdsl.grammar.terminal_types import typed
+from nprdsl.schema import Schema
+
+WORDS = ("a", "step", "Path", "plan_b", "think", "x-1", "done", "Π", "步骤", "e")
+BRACKETS = (("<", ">"), ("[", "]"), ("⟨", "⟩"), ("<|", "|>"))
+FEW_LETTERS = ("ab", "abc", "<>b", "ab\n", ".\n", "步骤a", "a: ")
+MARKERS = ("## {}\n", "- {} ", "**{}**", "{}:", "\n{}\n", "<{} k=1>", "【{}】", "{}。")
+LABELS = (
+    "/[1-9][0-9]*/",
+    r"/[1-9][0-9]*(\.[1-9][0-9]*)*/",
+    "/[a-z]{1,3}/",
+    "/[A-Z][0-9]?/",
+    "/[1-9]/",
+    "/[a-z]{4,12}/",
+    "/[0-9]{5}/",
+    r"/[0-9]{4}-[0-9]{2}-[0-9]{2}/",
+    "/[0-9a-f]{8}/",
+    "/[A-Z][a-z]{3,20}/",
+    "/[一-龥]{2,4}/",
+    "/(ab|cd){1,3}/",
+    "/[a-z]+/",
+    '"x" | "y" | "z"',
+    '"甲" | "乙" | "丙" | "丁"',
+    '("a".."c") ["1" | "2"]',
+    "/[ab]{1,2}/",
+    r"/\S{1,5}/",
+)
+VALUES = (
+    "/yes|no/",
+    "/[0-9]{1,3}/",
+    r"/-?[0-9]+(\.[0-9]+)?/",
+    '"maybe"',
+    "/[a-c]+(,[a-c]+)*/",
+    "/[ab]|cc/",
+    "/[a-z ]{1,6}/",
+    '"no" | "none" | "nothing"',
+    "/(a|b)+c/",
+    "/[^a]{1,3}/",
+    "/b>|c/",
+    "/[<>a-c]{1,4}/",
+    r"/.{2}/",
+    "/[是否]/",
+    '"yes"i',
+    r"/\d\d:\d\d/",
+    "/x{20}|y/",
+    "/(a+)+b/",
+    "/(?i:ab?)c/",
+    r"/[0-9]\$/",
+    r"/^a$|^bb$/",
+    r"/[^\n]{1,4}/",
+    '"<" | ">"',
+    r"/[\u4e00-\u4e03]{1,2}/",
+)
+INLINE = ("/[0-9]{1,2}/", '"a".."c"', '"ok"i', '("x" | "y")')  # written where they are used
+FIXED = ("/[0-9]{2}/", "/[A-Z]/", '"ok" | "no"', r"/\([0-9]+\)/")  # none begins another
+SEPARATORS = ('":"', '": "', '")"', '" = "', '"|"', '"a"', '"。"')
+LITERALS = ('"x"', '"<"', '"b>"', '" - "', '"a"', '"ab"', '".\\n"', '"."', '"好"', '"x>"')
+GLUES = (r'"\n"', '" "', r'"\n\n"', r'"\n" | " "')
+REPEATS = ("*", "+", "~1..3", "~2", "~0..2", "~0..1", "~1", "~3", "~0..1000")
+TYPES: Final[Mapping[str, object]] = {
+    "YES_NO": Literal["yes", "no"],
+    "GRADE": {"enum": ["good", "bad", 3]},
+    "COUNT": {"type": "integer", "minimum": 0, "maximum": 99},
+    "FOUND": {
+        "type": "object",
+        "properties": {"sure": {"type": "boolean"}, "why": {"type": "string", "maxLength": 4}},
+        "required": ["sure", "why"],
+    },
+    "CODE": r"[A-C]-[0-9]{1,2}",
+    "FLAG": bool,
+}
 
 
-def schemas(
-    *, max_parts: int = 3, max_depth: int = 2, recursive: bool = True
-) -> st.SearchStrategy[str]:
-    """Source texts of valid schemas.
+@dataclass(frozen=True, slots=True)
+class RandomSchema:
+    """One schema: its source, the types of what it declares by name, and the tag, if any, that a
+    model's vocabulary should have as its end token."""
 
-    `max_parts` bounds the elements of one sequence, `max_depth` the elements inside elements. With
-    `recursive`, some branches can hold the block that they belong to.
-    """
+    number: int
+    source: str
+    types: Mapping[str, object] = field(default_factory=dict)
+    end: str | None = None
 
-    @st.composite
-    def source(draw: st.DrawFn) -> str:
-        return _SchemaAuthor(draw, max_parts, max(max_depth, 0), recursive).source()
+    def load(self) -> Schema:
+        """Raises `SchemaError` where the schema is refused."""
+        types = {name: typed(name, spec) for name, spec in self.types.items()}
+        return Schema(read_grammar(self.source, file="random.lark", name="random", types=types))
 
-    return source()
+
+def random_schema(number: int, *, max_parts: int = 3, max_depth: int = 2) -> RandomSchema:
+    """The schema of that number. `max_parts` bounds the elements of one sequence, `max_depth` the
+    elements inside elements."""
+    return _Author(number, max_parts, max_depth).schema()
 
 
-class _SchemaAuthor:
-    """Writes one schema; lives for one example."""
+def schemas(*, max_parts: int = 3, max_depth: int = 2) -> st.SearchStrategy[str]:
+    """Sources of random schemas that load and declare no terminal that needs a type."""
+    numbers = st.integers(0, 2**32 - 1)
+    drawn = numbers.map(partial(random_schema, max_parts=max_parts, max_depth=max_depth))
+    return drawn.filter(_loads).map(lambda schema: schema.source)
 
-    def __init__(self, draw: st.DrawFn, max_parts: int, max_depth: int, recursive: bool) -> None:
-        self._draw = draw
-        self._max_parts = max_parts
-        self._max_depth = max_depth
-        self._recursive = recursive
+
+def _loads(drawn: RandomSchema) -> bool:
+    try:
+        drawn.load()
+    except SchemaError:
+        return False
+    return not drawn.types
+
+
+class _Author:
+    """Writes one schema."""
+
+    def __init__(self, number: int, max_parts: int, max_depth: int) -> None:
+        self._number = number
+        self._random = Random(f"schema {number}")
+        self._max_parts = self._random.randint(1, max_parts)
+        self._max_depth = self._random.randint(0, max_depth)
         self._rules: list[str] = []
-        self._tags = 0
-        self._used: dict[str, str] = {}  # terminal -> definition, as far as they are used
+        self._calls: list[str] = []  # elements that may be used again, in place
+        self._used: dict[str, str] = {}  # terminal -> definition
         self._declared: set[str] = set()
-        self._templates: set[str] = set()
-        self._separator = draw(st.sampled_from(SEPARATORS))
-        self._glue_text = draw(st.sampled_from(GLUES))
+        self._imported: set[str] = set()
+        self._imports: list[str] = []
+        self._templates: dict[str, str] = {}
+        self._types: dict[str, object] = {}
+        self._label_name = ""
+        self._tags = 0
+        self._written: list[str] = []  # the texts of tags
+        self._style = self._pick("plain", "plain", "plain", "short", "marker", "attribute", "mixed")
+        self._letters = self._pick(*FEW_LETTERS)
+        self._junctions = self._one_in(4)  # literals and values are made of pieces of tags
+        self._closer = self._tag(closes="e") if self._one_in(8) else ""  # closes every element
+        self._separator = self._pick(*SEPARATORS)
+        self._glue_text = self._pick(*GLUES)
 
-    def source(self) -> str:
+    def schema(self) -> RandomSchema:
         before = self._text() if self._one_in(4) else ""
         after = self._maybe_glue() + self._text() if self._one_in(2) else ""
         between = self._part_always(self._max_depth) if before and after else ""
-        parts = f"{between} {self._parts(self._max_depth)}"
-        self._define("start", before, parts, after)
-        header = f"%import .parallel ({', '.join(sorted(self._templates))})\n" * bool(
-            self._templates
-        )
-        terminals = [f"{name}: {definition}" for name, definition in self._used.items()]
-        declared = [f"%declare {name}" for name in sorted(self._declared)]
-        return "\n".join((header, *reversed(self._rules), "", *terminals, *declared, ""))
+        self._define("start", before, between, self._parts(self._max_depth), after)
+        imports = list(self._imports)
+        if self._imported:
+            imports.append(f"%import .parallel ({', '.join(sorted(self._imported))})")
+        rules = [*reversed(self._rules), *(f"{n}{{x}}: {b}" for n, b in self._templates.items())]
+        names = set(re.findall(r"\w+", "\n".join(rules)))
+        terminals = [f"{name}: {text}" for name, text in self._used.items() if name in names]
+        declared = [f"%declare {name}" for name in sorted(self._declared & names)]
+        types = {name: spec for name, spec in self._types.items() if name in names}
+        end = self._pick(*self._written) if self._written and self._one_in(6) else None
+        source = "\n".join((*imports, *rules, *terminals, *declared, ""))
+        return RandomSchema(self._number, source, types, end)
+
+    # -- drawing
+
+    def _one_in(self, n: int) -> bool:
+        return self._random.randrange(n) == 0
+
+    def _pick(self, *options: str) -> str:
+        return self._random.choice(options)
 
     def _define(self, name: str, *parts: str) -> str:
-        self._rules.append(f"{name}: {' '.join(' '.join(parts).split())}")
+        mark = self._pick("?", "!") if name != "start" and self._one_in(30) else ""
+        self._rules.append(f"{mark}{name}: {' '.join(' '.join(parts).split())}")
         return name
 
     def _name(self, kind: str) -> str:
         return f"{kind}_{len(self._rules)}_{self._tags}"
 
+    def _terminal(self, name: str, options: Sequence[str]) -> str:
+        """A terminal with one of the definitions, which keeps its name."""
+        number = self._random.randrange(len(options))
+        name = f"{name}_{chr(ord('A') + number)}"
+        self._used[name] = options[number]
+        return name
+
+    # -- tags
+
     def _tag_pair(self) -> tuple[str, str]:
         self._tags += 1
-        left, right = self._draw(st.sampled_from(BRACKETS))
-        word = f"{self._draw(st.sampled_from(WORDS))}{self._tags}"
-        if self._one_in(12):
-            opener, closer = f"TAG_{self._tags}_OPEN", f"TAG_{self._tags}_CLOSE"
-            self._used[opener] = f'"=={self._tags}>>"'
-            self._used[closer] = f'"<<{self._tags}=="'
-            return opener, closer
-        return f'"{left}{word}{right}"', f'"{left}/{word}{right}"'
+        return self._tag(), self._closer or self._tag(closes="/")
 
-    def _single_tag(self) -> str:
-        self._tags += 1
-        left, right = self._draw(st.sampled_from(BRACKETS))
-        return f'"{left}go{self._tags}{right}"'
+    def _tag(self, closes: str = "") -> str:
+        style = self._style
+        if style == "mixed":
+            style = self._pick("plain", "short", "marker", "attribute")
+        match style:
+            case "short" if (text := self._fresh_short()) is not None:
+                return self._named_tag(text)
+            case "marker":
+                word = f"{closes}{self._pick(*WORDS)}{self._tags}"
+                return self._named_tag(self._pick(*MARKERS).format(word))
+            case "attribute" if not closes:
+                opener = self._named_tag(f"<{self._word()} {self._pick('id=', 'n: ')}")
+                self._used["TAG_GT"] = quoted('">')
+                return f"{opener} {self._value()} TAG_GT"
+            case _:
+                left, right = self._random.choice(BRACKETS)
+                return self._quoted(f"{left}{closes}{self._word()}{right}")
 
-    def _one_in(self, n: int) -> bool:
-        return self._draw(st.integers(0, n - 1)) == n - 1
+    def _word(self) -> str:
+        return f"{self._pick(*WORDS)}{self._tags}"
 
-    def _pick(self, *options: str) -> str:
-        return self._draw(st.sampled_from(options))
+    def _quoted(self, text: str) -> str:
+        self._written.append(text)
+        return quoted(text)
+
+    def _named_tag(self, text: str) -> str:
+        name = f"TAG_{len(self._written)}"
+        self._used[name] = quoted(text) + (' | "\\n==\\n"' if self._one_in(60) else "")
+        self._written.append(text)
+        return name
+
+    def _fresh_short(self) -> str | None:
+        """A short tag that neither holds another one nor is held by it; they may overlap."""
+        for _ in range(8):
+            count = self._random.randint(1, 3) if len(self._written) > 3 else 2
+            text = "".join(self._random.choice(self._letters) for _ in range(count))
+            if text.strip() and not any(text in tag or tag in text for tag in self._written):
+                return text
+        return None
+
+    # -- what stands between tags
 
     def _text(self) -> str:
         self._declared.add("TEXT")
@@ -101,38 +255,102 @@ class _SchemaAuthor:
         return " "
 
     def _label(self) -> str:
-        if "LABEL" not in self._used:
-            self._used["LABEL"] = self._pick(*LABELS)
-        return f"LABEL {self._separator}"
+        if not self._label_name:
+            if self._one_in(12):
+                self._imports.append("%import common.INT -> LABEL_INT")
+                self._label_name = "LABEL_INT"
+            elif self._one_in(12):
+                self._imports.append("%import .npr (LABEL)")
+                self._label_name = "LABEL"
+            else:
+                self._label_name = self._terminal("LABEL", LABELS)
+        return self._label_name
 
     def _value(self) -> str:
-        number = self._draw(st.integers(0, len(VALUES) - 1))
-        name = f"VALUE_{'ABCDEFG'[number]}"
-        self._used[name] = VALUES[number]
+        if self._junctions and self._written and self._one_in(3):
+            return self._tag_like_value()
+        if self._one_in(10):
+            name = self._random.choice(list(TYPES))
+            self._types[name] = TYPES[name]
+            self._declared.add(name)
+            return name
+        return self._terminal("VALUE", VALUES)
+
+    def _tag_like_value(self) -> str:
+        """A value that may hold a tag, or be one, or end where one begins."""
+        tag = self._pick(*self._written)
+        cut = self._random.randint(0, len(tag))
+        name = f"ODD_{len(self._used)}"
+        self._used[name] = self._pick(
+            f'{quoted(tag)} | "c"',
+            f'{quoted(tag[:cut] or "c")} | "d"',
+            f'{quoted(tag[cut:] or "c")} | "d"',
+            f'{quoted("x" + tag[:cut])} "y"?',
+            f'{quoted("x" + tag + "y")} | "z"',
+        )
         return name
+
+    def _literal(self) -> str:
+        if self._junctions and self._written and self._one_in(2):
+            tag = self._pick(*self._written)
+            cut = self._random.randint(1, max(1, len(tag) - 1))
+            return quoted(self._pick(tag[:cut], tag[cut:] or "x"))
+        return self._pick(*LITERALS)
+
+    def _field(self) -> str:
+        """Content that ends by itself or by the tag behind it: literals, values, glue."""
+        match self._pick("value", "value", "literal", "pair", "fenced", "run", "inline"):
+            case "literal":
+                return self._literal()
+            case "inline":
+                return self._pick(*INLINE)
+            case "pair":
+                return f"{self._literal()} {self._value()}"
+            case "fenced":
+                return f"{self._literal()} {self._value()} {self._literal()}"
+            case "run":
+                return f"{self._value()} {self._literal()} {self._value()}"
+            case _:
+                return self._value()
+
+    # -- elements
 
     def _parts(self, depth: int) -> str:
         """One to `max_parts` elements or blocks, each decided by its first tag; the last tag
-        closes.
-        """
-        count = self._draw(st.integers(1, self._max_parts))
+        closes."""
+        count = self._random.randint(1, self._max_parts)
         return " ".join(self._part(depth) for _ in range(count))
 
     def _part(self, depth: int) -> str:
-        kind = self._pick("element", "block", "optional", "repeat", "choice", "spawn")
-        match kind:
+        kinds = (
+            "element",
+            "block",
+            "optional",
+            "repeat",
+            "choice",
+            "spawn",
+            "template",
+            "again",
+            "imported",
+        )
+        match self._pick(*kinds):
             case "optional":
                 form = "[{}]" if self._one_in(2) else "{}?"
                 return form.format(self._element(depth - 1))
             case "repeat":
-                repeat = self._pick("*", "+", "~1..3", "~2", "~0..2")
-                return f"{self._element(depth - 1)}{repeat}"
+                return f"{self._element(depth - 1)}{self._pick(*REPEATS)}"
             case "choice":
                 return f"({self._element(depth - 1)} | {self._element(depth - 1)})"
             case "block" if depth > 0:
-                return self._block(depth - 1)
+                return self._blocks(depth - 1)
             case "spawn" if depth > 0:
                 return self._spawn(depth - 1)
+            case "template":
+                return self._template(depth - 1)
+            case "again" if self._calls:
+                return self._random.choice(self._calls)
+            case "imported":
+                return self._imported_rule()
             case _:
                 return self._element(depth - 1)
 
@@ -140,79 +358,185 @@ class _SchemaAuthor:
         name = self._name("element")
         opener, closer = self._tag_pair()
         lead, inner = self._maybe_glue(), self._maybe_glue()
-        return self._define(name, lead, opener, inner, self._content(depth), closer)
+        made = self._define(name, lead, opener, inner, self._content(depth), closer)
+        self._calls.append(made)
+        return made
 
     def _content(self, depth: int) -> str:
-        kind = self._pick("text", "label", "value", "nothing", "parts", "prose")
-        match kind:
+        kinds = ("text", "label", "field", "nothing", "parts", "prose", "optional", "open", "count")
+        match self._pick(*kinds):
             case "label":
-                return f"{self._label()} {self._text()}"
-            case "value":
-                return self._value() + self._maybe_glue()
+                return f"{self._label()} {self._separator} {self._text()}"
+            case "field":
+                return self._field() + self._maybe_glue()
             case "nothing":
                 return ""
             case "parts" if depth > 0:
                 return self._parts(depth)
             case "prose" if depth > 0:
                 return f"{self._text()} ({self._part_always(depth)} {self._text()})*"
+            case "optional":
+                return self._optional_content()
+            case "open":
+                return self._open_content()
+            case "count":
+                return f"({self._value()} {self._single_tag()}){self._pick(*REPEATS)}"
             case _:
                 return self._text()
 
+    def _optional_content(self) -> str:
+        """A part without a tag inside that may be missing."""
+        part = self._pick(self._text(), self._value(), self._literal(), f"({self._field()})")
+        form = self._pick("{}?", "[{}]", "{}~0..1", "({} | _GLUE)", "({} | _GLUE)")
+        if "_GLUE" in form:
+            self._used["_GLUE"] = self._glue_text
+        return form.format(part)
+
+    def _open_content(self) -> str:
+        """A terminal right before free text."""
+        if self._one_in(2):
+            return f"{self._terminal('FIXED', FIXED)} {self._text()}"
+        if self._one_in(3):
+            return f"{self._value()} {self._text()}"
+        return f"{self._value()} {self._literal()} {self._text()}"
+
+    def _single_tag(self) -> str:
+        self._tags += 1
+        return self._tag(closes="go")
+
     def _part_always(self, depth: int) -> str:
         """An element or a block that cannot be left out, so that it keeps two texts apart."""
-        return self._block(depth - 1) if self._one_in(2) else self._element(depth - 1)
+        return self._blocks(depth - 1) if self._one_in(2) else self._element(depth - 1)
+
+    def _template(self, depth: int) -> str:
+        name = self._pick("wrap", "pair", "twice")
+        if name not in self._templates:
+            forms = {"wrap": "{0} x {1}", "pair": "x {0} x {1}", "twice": "{0} x x"}
+            self._templates[name] = forms[name].format(self._single_tag(), self._single_tag())
+        inner = self._element(depth)
+        if self._one_in(3) and "wrap" in self._templates:
+            return f"{name}{{wrap{{{inner}}}}}"
+        return f"{name}{{{inner}}}"
+
+    def _imported_rule(self) -> str:
+        """An element or a whole block of a schema that ships; each is used once."""
+        wanted = self._pick(
+            ".npr.takeaway", ".arith.takeaway", ".npr.block", ".parallel_r1.summary"
+        )
+        name = f"own_{wanted.split('.')[-1]}"
+        line = f"%import {wanted} -> {name}"
+        if any(name in known for known in self._imports):
+            return self._element(0)
+        self._imports.append(line)
+        self._written += ["<takeaway>", "</takeaway>"]
+        return name
+
+    # -- blocks
+
+    def _blocks(self, depth: int) -> str:
+        """A block, or several in one sequence: the same twice, or two."""
+        if self._one_in(5):
+            calls = f"{self._block_calls(depth)} {self._block_calls(depth)}"
+            return self._define(self._name("blocks"), self._maybe_glue(), calls)
+        block = self._block(depth)
+        if self._one_in(5):
+            return self._define(self._name("blocks"), block, block)
+        return block
 
     def _block(self, depth: int) -> str:
-        name, item = self._name("block"), self._name("item")
+        name = self._name("block")
+        lead = self._single_tag() if self._one_in(4) else ""
+        return self._define(name, self._maybe_glue(), lead, self._block_calls(depth, name))
+
+    def _block_calls(self, depth: int, name: str = "") -> str:
+        item = self._name("item")
         opener, closer = self._tag_pair()
-        labelled, goal = not self._one_in(4), self._one_in(4)
-        label = self._label() if labelled else ""
-        if goal:
-            self._declared.add("GOAL")
-        self._define(item, opener, label, "GOAL" if goal else self._text(), closer)
+        bound = self._pick("label", "label", "label", "goal", "both", "two", "none", "tail")
+        head = self._head(bound)
+        rest = self._text() if bound in ("label", "none") else ""
+        if self._one_in(6) and bound != "none":  # opened by a literal
+            opener = f'"- {self._tags} "'
+        self._define(item, opener, head, rest, closer)
         listed = self._list(item)
-        branch = self._branch(name, depth, label if not self._one_in(8) else "", goal=goal)
-        join = self._join()
-        self._templates |= {"map", "process"}
-        calls = f"map{{{listed}}} process{{{item}, {branch}}} {join}"
-        return self._define(name, self._maybe_glue(), calls)
+        branch = self._branch(name, depth, "" if self._one_in(8) else head, goal="GOAL" in head)
+        self._imported |= {"map", "process"}
+        return f"map{{{listed}}} process{{{item}, {branch}}} {self._join()}"
+
+    def _head(self, bound: str) -> str:
+        """What item and branch have in common."""
+        match bound:
+            case "goal":
+                return self._goal()
+            case "both":
+                return f"{self._label()} {self._separator} {self._goal()}"
+            case "two":
+                return f"{self._label()} {self._separator} {self._value()}"
+            case "tail":
+                return self._label()
+            case "none":
+                return ""
+            case _:
+                return f"{self._label()} {self._separator}"
+
+    def _goal(self) -> str:
+        self._declared.add("GOAL")
+        return "GOAL"
 
     def _spawn(self, depth: int) -> str:
         name = self._name("spread")
         branch = self._branch(name, depth, "", goal=False)
-        count = self._pick("~1..3", "~2..4", "+", "~2")
+        count = self._pick("~1..3", "~2..4", "+", "~2", "")
         opener = self._single_tag() if self._one_in(2) else self._element(0)
-        self._templates.add("spawn")
+        self._imported.add("spawn")
         return self._define(name, opener, f"spawn{{{branch}}}{count} {self._join()}")
 
     def _list(self, item: str) -> str:
         name = self._name("list")
-        repeat = self._pick("+", "~1..3", "~2..4")
+        repeat = self._pick("+", "~1..3", "~2..4", "~3", "~1..12", "~9")
         lead = self._maybe_glue()
         if self._one_in(4):  # a list without tags of its own ends by its number of items
             return self._define(name, f"({lead} {item})~2")
         opener, closer = self._tag_pair()
-        return self._define(name, opener, f"({lead} {item}){repeat}", self._maybe_glue(), closer)
+        inner = f"({lead} {item}){repeat}"
+        if self._one_in(8):
+            inner = f"{self._text()} {inner}"
+        return self._define(name, opener, inner, self._maybe_glue(), closer)
 
-    def _branch(self, block: str, depth: int, label: str, *, goal: bool) -> str:
+    def _branch(self, block: str, depth: int, head: str, *, goal: bool) -> str:
         name = self._name("branch")
         opener, closer = self._tag_pair()
-        head = f"{self._maybe_glue()} {opener} {self._maybe_glue()} {label}"
         if goal:
-            inner = self._tag_pair()
-            head += f" {inner[0]} GOAL {inner[1]}"
-        if self._recursive and self._one_in(3):
+            head += f" {self._single_tag() if self._one_in(2) else self._literal()}"
+        elif head.split()[-1:] == [self._label_name]:
+            head += f" {self._separator if self._one_in(2) else self._single_tag()}"
+        inner = "" if goal else self._maybe_glue()
+        if block and self._one_in(3):
             body = f"{self._text()} ({block} {self._text()})*"
         elif depth > 0 and self._one_in(2):
             body = f"{self._text()} {self._parts(depth)}"
+        elif self._one_in(6):
+            body = f"({self._text()} | {self._single_tag()})"
         else:
             body = self._text()
-        return self._define(name, head, body, closer)
+        if self._one_in(8):  # another way, which repeats the same
+            other = f"{self._single_tag()} {inner} {head} {self._text()} {closer}"
+            return self._define(name, f"{opener} {inner} {head} {body} {closer} | {other}")
+        return self._define(name, self._maybe_glue(), opener, inner, head, body, closer)
 
     def _join(self) -> str:
         kind = self._pick("reduce", "reread")
-        self._templates.add(kind)
+        self._imported.add(kind)
         name = self._name("join")
         opener, closer = self._tag_pair()
-        self._define(name, self._maybe_glue(), opener, self._text(), self._maybe_glue(), closer)
+        if self._one_in(4):
+            self._define(name, opener)
+        else:
+            glue = self._maybe_glue()
+            self._define(name, glue, opener, self._text(), self._maybe_glue(), closer)
         return f"{kind}{{{name}}}"
+
+
+def quoted(text: str) -> str:
+    """A string literal of a schema."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'

@@ -81,6 +81,7 @@ test-sglang: sglang-env
 # The figures of the README; needs a quiet machine.
 bench: .venv/tests
 	$(BIN)/python -m benchmarks.checker
+	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.layout
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.automaton
 	$(BIN)/python -m benchmarks.local_engine

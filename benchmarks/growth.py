@@ -1,6 +1,6 @@
 """How the time of `check` grows with the length of a text: time per kB at 10 kB, 100 kB and 1 MB.
 
-python benchmarks/growth.py [--shapes "list items" ...]
+python -m benchmarks.growth [--shapes "list items" ...]
 
 Each shape is one way to make a text long. The goal is that a kilobyte of 1 MB takes at most twice
 what a kilobyte of 10 kB takes.

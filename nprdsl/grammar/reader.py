@@ -123,9 +123,11 @@ class _Reading:
             self.words += 1
             if len(token) == 1:
                 brackets += (token in _OPENING) - (token in _CLOSING)
-            fault = self._fault(token, brackets)
-            if fault is not None:
-                raise SchemaError([fault], text)
+            suspect = len(token) > _DIGITS or brackets > load_limits.BRACKETS
+            if suspect or self.words > load_limits.WORDS:
+                fault = self._fault(token, brackets)
+                if fault is not None:
+                    raise SchemaError([fault], text)
         tree: Tree[Token] = parser.feed_eof(token)  # type: ignore[no-untyped-call]
         return tree
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from nprdsl.grammar import load_limits
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode
-from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Tag
+from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag
 from nprdsl.grammar.load_limits import too_large
 from nprdsl.grammar.walk import Rules, Uses, all_nodes, children
 
@@ -27,7 +27,9 @@ def too_large_parts(rules: Rules, uses: Uses) -> Iterator[Diagnostic]:
             yield too_large(node.span, what, load_limits.TAG_LENGTH, way)
     counts = uses.at_rest(0, lambda name, found: _parts(rules[name].node, found))
     for node in all_nodes(rules):
-        if not isinstance(node, Ref) and _parts(node, counts) == load_limits.FIELD_PARTS + 1:
+        if not isinstance(node, (Seq, Repeat)):
+            continue  # only these add up
+        if _parts(node, counts) == load_limits.FIELD_PARTS + 1:
             message = f"more than {load_limits.FIELD_PARTS:,} parts stand here without a tag"
             way = "lower the count, put tags between the parts, or write them as one terminal"
             yield Diagnostic(DiagnosticCode.TOO_LARGE, node.span, message, way)

@@ -221,6 +221,8 @@ class FirstFollow:
         while pending:
             node, after = pending.pop()
             yield node, after
+            if isinstance(node, (Tag, Literal, Field, Ref)):
+                continue
             match node:
                 case Seq():
                     for item in reversed(node.items):

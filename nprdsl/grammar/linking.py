@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from nprdsl.grammar import load_limits
 from nprdsl.grammar.declarations import (
@@ -45,8 +46,7 @@ Arguments = Mapping[str, Expression]  # of the template that is being applied, b
 _LESS = "write repetitions as `x~2..5`, and what occurs several times as a rule, not as a template"
 
 
-@dataclass(frozen=True, slots=True)
-class _Size:
+class _Size(NamedTuple):
     """Of an expanded expression: how many parts it has, and how deep they stand; kept with it, so
     that its id is its own."""
 

@@ -14,15 +14,31 @@ from functools import reduce
 from operator import or_
 from typing import TypeVar
 
-from nprdsl.grammar.ir import Alt, ForkNode, JoinNode, MapNode, Node, Ref, Repeat, Rule, Seq
+from nprdsl.grammar.ir import (
+    Alt,
+    Field,
+    ForkNode,
+    JoinNode,
+    Literal,
+    MapNode,
+    Node,
+    Ref,
+    Repeat,
+    Rule,
+    Seq,
+    Tag,
+)
 
 Rules = Mapping[str, Rule]
 Bodies = Mapping[str, Node]
 Value = TypeVar("Value")
+_LEAVES = (Tag, Literal, Field, Ref)  # most nodes are
 
 
 def children(node: Node) -> tuple[Node, ...]:
     """The nodes directly inside `node`; of a reference, none."""
+    if isinstance(node, _LEAVES):
+        return ()
     match node:
         case Seq():
             return node.items

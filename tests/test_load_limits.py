@@ -204,3 +204,9 @@ def test_texts_that_come_with_a_schema_are_all_that_is_looked_at(
     files = {"sub/a.lark": '%import .b (y)\nx: "<x>" y\n', "sub/b.lark": 'y: "<y>"\n'}
     found = grammar("%import .sub.a (x)\nstart: x\n", files)
     assert (found.tags, dict(found.imports)) == (("<x>", "<y>"), files)
+
+
+def test_where_packages_are_installed_is_not_told() -> None:
+    with pytest.raises(SchemaError) as caught:
+        grammar('%import common (WS)\nstart: "<a>" WS "<b>"\n')
+    assert str(caught.value).startswith("common.lark:")

@@ -10,6 +10,9 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
+from importlib import resources
+from pathlib import Path
 from typing import Final
 
 _COMPARED: Final = 1_000  # names that a misspelt one is compared with
@@ -94,7 +97,20 @@ def summary(diagnostic: Diagnostic) -> str:
     """One line: file:line:column: message [code]; suggestion."""
     s = diagnostic.span
     hint = f"; {diagnostic.suggestion}" if diagnostic.suggestion else ""
-    return f"{s.file}:{s.line}:{s.column}: {diagnostic.message} [{diagnostic.code}]{hint}"
+    file = _without_install_path(s.file)
+    return f"{file}:{s.line}:{s.column}: {diagnostic.message} [{diagnostic.code}]{hint}"
+
+
+def _without_install_path(file: str) -> str:
+    """Of a grammar that a package ships its name alone: where it is installed is nobody's business
+    where a schema came from another machine."""
+    path = Path(file)
+    return path.name if any(path.is_relative_to(p) for p in _package_folders()) else file
+
+
+@cache
+def _package_folders() -> tuple[Path, ...]:
+    return tuple(Path(str(resources.files(name))) for name in ("lark.grammars", "nprdsl.grammars"))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -276,3 +276,20 @@ def test_items_of_a_map_are_those_of_its_own_block() -> None:
         "<i>1:a</i>",
         "<i>2:b</i>",
     ]
+
+
+def test_the_reference_reads_a_repeated_value_as_its_item_has_it() -> None:
+    made = grammar(
+        """
+%import .parallel (map, process, reduce)
+start: map{l} process{i, b} reduce{j}
+l: "<l>" i "</l>"
+i: "<i>" V "</i>"
+b: "<b>" V TEXT "</b>"
+j: "<j>"
+V: /[a-z]{1,4}/
+%declare TEXT
+"""
+    )
+    assert derive(made, "<l><i>ab</i></l><b>abcd</b><j>") is not None
+    assert derive(made, "<l><i>ab</i></l><b>acbd</b><j>") is None

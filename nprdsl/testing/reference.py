@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 
@@ -19,20 +19,25 @@ from nprdsl.grammar import ir
 from nprdsl.regular.syntax import Chars, Concat, Regex, Times, Union, parse
 
 WHITE_SPACE = " \t\n\r\f\v"
+MOST_BOUND = 4  # fields of a branch that are read in every way
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Tree:
-    """One node of a grammar with the stretch of text, in characters, that it covers."""
+    """One node of a grammar with the stretch of text, in characters, that it covers. `repeated` are
+    the ends of the first fields in it that a branch may have to repeat: readings that differ there
+    are kept apart until the branch is compared with its item."""
 
     node: ir.Node
     start: int
     end: int
     children: tuple[Tree, ...] = ()
+    repeated: tuple[int, ...] = ()
 
     def followed_by(self, child: Tree) -> Tree:
         """The tree with one child more."""
-        return Tree(self.node, self.start, child.end, (*self.children, child))
+        repeated = (*self.repeated, *child.repeated)[:MOST_BOUND]
+        return Tree(self.node, self.start, child.end, (*self.children, child), repeated)
 
     def leaves(self) -> Iterator[Tree]:
         if isinstance(self.node, ir.Tag | ir.Literal | ir.Field):
@@ -84,6 +89,7 @@ class Reading:
         tags = [(m.start(), m.end()) for m in tag_pattern(grammar.tags).finditer(text)]
         self._tag_end = dict(tags)
         self._tag_starts = [start for start, _ in tags]
+        self._bound = {name for block in grammar.blocks for name in block.bound}
         self._far = -1
         self._wanted: list[ir.Tag | ir.Literal | ir.Field] = []
         self._miscounted: set[int] = set()
@@ -128,15 +134,20 @@ class Reading:
         """Every reading of `node` from `start`; `before` holds what the rule has read so far."""
         match node:
             case ir.Tag() | ir.Literal() | ir.Field():
-                return [Tree(node, start, end) for end in self._leaf_ends(node, start)]
+                ends = self._leaf_ends(node, start)
+                if depth and isinstance(node, ir.Field) and node.terminal.name in self._bound:
+                    return [Tree(node, start, end, (), (end,)) for end in ends]
+                return [Tree(node, start, end) for end in ends]
             case ir.Ref():
                 inner = self._read(self._grammar.rules[node.rule].node, start, (), depth)
-                return [Tree(node, start, tree.end, (tree,)) for tree in inner]
+                return [Tree(node, start, tree.end, (tree,), tree.repeated) for tree in inner]
             case ir.Seq():
                 return self._sequence(node, start, before, depth)
             case ir.Alt():
                 inner = [t for o in node.options for t in self._read(o, start, before, depth)]
-                return _distinct(Tree(node, start, tree.end, (tree,)) for tree in inner)
+                return _distinct(
+                    Tree(node, start, tree.end, (tree,), tree.repeated) for tree in inner
+                )
             case ir.Repeat():
 
                 def turn(at: int, _: int) -> list[Tree]:
@@ -243,12 +254,12 @@ class Reading:
         outer = self._values
         for values in bound_of_items(self._text, block, before):
             self._values = dict(zip(block.bound, values, strict=False))
-            partial = [
-                so_far.followed_by(tree)
+            partial = _distinct(
+                replace(so_far.followed_by(tree), repeated=())
                 for so_far in partial
                 for tree in self._branch(node, so_far.end, depth)
                 if self._agrees(block, tree, values)
-            ]
+            )
         self._values = outer
         for tree in partial:
             if self._opens(node.branch, tree.end):
@@ -436,8 +447,8 @@ def _first(
 
 
 def _distinct(trees: Iterable[Tree]) -> list[Tree]:
-    """The first reading for each end."""
-    kept: dict[int, Tree] = {}
+    """The first reading for each end, and for each way to read what a branch repeats."""
+    kept: dict[tuple[int, tuple[int, ...]], Tree] = {}
     for tree in trees:
-        kept.setdefault(tree.end, tree)
+        kept.setdefault((tree.end, tree.repeated), tree)
     return list(kept.values())

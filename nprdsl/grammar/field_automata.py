@@ -66,7 +66,7 @@ class FieldAutomaton:
         self.scan = scan
         self.tag = shape.tag.text if shape.tag is not None else ""
         self.parts = tuple(
-            PartAutomaton(leaf, _automaton(leaf, loose=loose), leaf in fixed)
+            PartAutomaton(leaf, field_automaton(leaf, loose=loose), leaf in fixed)
             for leaf in shape.leaves
         )
         self.begin: Place = (0, self.parts[0].dfa.start, ROOT)
@@ -132,7 +132,8 @@ class FieldAutomaton:
         return False
 
 
-def _automaton(leaf: Leaf, *, loose: bool) -> Dfa:
+def field_automaton(leaf: Leaf, *, loose: bool) -> Dfa:
+    """The texts that may stand for a leaf; see `FieldAutomaton` for `loose`."""
     if isinstance(leaf, Literal):
         return compile_regex(re.escape(leaf.text))
     match leaf.terminal.kind:

@@ -20,7 +20,7 @@ import numpy as np
 
 from nprdsl.grammar.bindings import repeats
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode
-from nprdsl.grammar.field_automata import FieldAutomaton, PartAutomaton, Place
+from nprdsl.grammar.field_automata import FieldAutomaton, PartAutomaton, Place, field_automaton
 from nprdsl.grammar.field_shapes import FieldShape, field_shapes
 from nprdsl.grammar.ir import Field, Grammar, TerminalKind
 from nprdsl.regular.dfa import Dfa
@@ -198,17 +198,28 @@ def _undecided(split: _Split) -> Diagnostic:
 def _repeated_values(
     bound: list[tuple[Field, Field]], shapes: Sequence[FieldShape], scan: TagScan
 ) -> Iterator[Diagnostic]:
+    touching = [pair for pair in bound if _touches(pair[0], scan)]
+    leaves = {leaf for pair in touching for leaf in pair}
     holding: dict[object, list[FieldAutomaton]] = {}
     for shape in shapes:
-        field = FieldAutomaton(shape, scan, frozenset(), loose=False)
-        for leaf in shape.leaves:
-            holding.setdefault(leaf, []).append(field)
-    for item, branch in bound:
+        if not leaves.isdisjoint(shape.leaves):
+            field = FieldAutomaton(shape, scan, frozenset(), loose=False)
+            for leaf in shape.leaves:
+                holding.setdefault(leaf, []).append(field)
+    for item, branch in touching:
         ways = ((a, b) for a in holding.get(item, ()) for b in holding.get(branch, ()))
         values = (_spelling_value(a, item, b, branch) for a, b in ways)
         value = next((v for v in values if v is not None), None)
         if value is not None:
             yield _spelled_in_branch(item, branch, value)
+
+
+def _touches(item: Field, scan: TagScan) -> bool:
+    """Whether a value may be part of a tag; any other breaks off what was begun before it."""
+    dfa = field_automaton(item, loose=False)
+    return bool(dfa.accepting[dfa.start]) or not scan.touched.isdisjoint(
+        np.flatnonzero(dfa.table.any(axis=0)).tolist()
+    )
 
 
 def _spelling_value(
@@ -236,7 +247,7 @@ def _spelling_value(
 def _beginnings(field: FieldAutomaton, leaf: Field) -> list[Place]:
     number = next(n for n, part in enumerate(field.parts) if part.leaf is leaf)
     start = field.parts[number].dfa.start
-    if all(part.kind is None for part in field.parts[:number]):
+    if all(part.kind in (None, TerminalKind.GLUE) for part in field.parts[:number]):
         data = b"".join(part.dfa.completion() for part in field.parts[:number])
         node = field.scan.through(0, data)
         return [] if node is None else [(number, start, node)]

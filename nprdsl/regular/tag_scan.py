@@ -8,9 +8,8 @@ every border inside a field, and asks here what the next bytes complete.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +91,8 @@ class TagScan:
         return table
 
 
-def tag_scan(tags: Sequence[str]) -> TagScan:
+@lru_cache(maxsize=64)
+def tag_scan(tags: tuple[str, ...]) -> TagScan:
     """The automaton of these tags."""
     automaton = aho_corasick([tag.encode() for tag in tags])
     ends = tuple("" if word == NO_WORD else tags[word] for word in automaton.ends)

@@ -169,6 +169,9 @@ MEETING = {
     "labels that are tags": BLOCK
     + 'l: "<l>" i~2..3 "</l>"\ni: "<i>" N "</i>"\ns: "<s>" N "</s>" TEXT "<e>"\nr: "<r>" TEXT\n'
     "N: /<i>|<[a-c]|[xy]/\n%declare TEXT\n",
+    "values before glue": BLOCK
+    + 'l: "<l>" i~1..3 "</l>"\ni: "<i>" N _SP TEXT "</i>"\ns: "<s>" N _SP S _NL "</s>"\n'
+    'r: "<r>" N _SP N _NL\nN: /[0-9]+/\nS: /[a-z][a-z ]*/\n_SP: " "\n_NL: "\\n"\n%declare TEXT\n',
     "a text that a branch repeats": BLOCK
     + 'l: "<l>" i~1..3 "</l>"\ni: "<i>" GOAL TAG_A\ns: TAG_B GOAL TAG_C TEXT "</s>"\nr: "<r>"\n'
     'TAG_A: "##"\nTAG_B: "#b"\nTAG_C: "#c#"\n%declare TEXT GOAL\n',

@@ -5,10 +5,11 @@ is found wherever its text stands. So a schema is refused
 
 - if a field has no text at all, because whatever may stand there spells another tag;
 - if a value that a branch repeats may be written in the item, but would spell a tag in the branch;
-- if one text of a field can be split in two ways, and a value depends on which (`[0-9]+ TEXT`).
+- if a text of a field would be read with other values than it was written with (`[0-9]+ TEXT`): a
+  reader gives each part as much as it can take, and takes any white space for glue.
 
-All three are decided exactly, by search. Glue before free text is no fault: white space there
-belongs to the glue.
+All three are decided exactly, by search. Glue beside free text is no fault, whichever of them the
+white space falls to.
 """
 
 from __future__ import annotations
@@ -78,8 +79,8 @@ def _tags_in(scan: TagScan, data: bytes) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Split:
-    """Behind `text`, `part` may end or go on; if it ends, the next bytes are of `other`; `glue`
-    between them."""
+    """Behind `text`, `part` may end or go on; if it ends, the next bytes are of `other`, or of
+    `glue` before it."""
 
     part: PartAutomaton
     other: PartAutomaton
@@ -97,65 +98,74 @@ class _Pair:
 
 
 def _split(shape: FieldShape, scan: TagScan, fixed: frozenset[Field]) -> _Split | None:
-    """Two ways to split one text of the field in which a value differs."""
-    loose = FieldAutomaton(FieldShape(shape.leaves, None), tag_scan(()), fixed, loose=True)
-    for number, part in enumerate(loose.parts[:-1]):
-        states = [] if part.fixed else part.open_ends().tolist()
-        for state in states:
-            if _differs_behind(loose, (number, state, 0)):
-                return _exactly(FieldAutomaton(shape, scan, fixed, loose=True))
+    """A place where a text that is written is read with another value."""
+    plain = FieldShape(shape.leaves, None)
+    if _read_otherwise(plain, tag_scan(()), fixed) is None:
+        return None
+    return _read_otherwise(shape, scan, fixed)  # among texts that spell no tag
+
+
+def _read_otherwise(shape: FieldShape, scan: TagScan, fixed: frozenset[Field]) -> _Split | None:
+    """Where a part ends as it is written and a reader, who prefers longer parts, would go on."""
+    written = FieldAutomaton(shape, scan, fixed, loose=False)
+    read = FieldAutomaton(shape, scan, fixed, loose=True)
+    opens: list[list[int]] = [
+        [] if part.fixed else part.open_ends().tolist() for part in read.parts
+    ]
+    if not any(opens[:-1]):
+        return None
+    for place in written.reached:
+        number, state, node = place
+        if number >= len(read.parts) - 1 or not written.parts[number].dfa.accepting[state]:
+            continue
+        part = read.parts[number]
+        further = part.dfa.start if part.kind is TerminalKind.GLUE else state
+        if further in opens[number] and _differs_behind(
+            read, (number, further, node), written, place
+        ):
+            text = _way_to(part.dfa, further).decode("utf-8", "replace")
+            behind = [p for p in read.parts[number + 1 :] if p.kind is not TerminalKind.GLUE]
+            other = behind[0] if behind else read.parts[number + 1]
+            return _Split(part, other, text, glue=read.parts[number + 1].kind is TerminalKind.GLUE)
     return None
 
 
-def _exactly(field: FieldAutomaton) -> _Split | None:
-    """As `_split`, among texts that spell no tag."""
-    for number, part in enumerate(field.parts[:-1]):
-        states = set() if part.fixed else set(part.open_ends().tolist())
-        for place in field.reached:
-            if place[0] == number and place[1] in states and _differs_behind(field, place):
-                text = _way_to(part.dfa, place[1]).decode("utf-8", "replace")
-                behind = [p for p in field.parts[number + 1 :] if p.kind is not TerminalKind.GLUE]
-                other = behind[0] if behind else field.parts[number + 1]
-                return _Split(part, other, text, glue=other is not field.parts[number + 1])
-    return None
-
-
-def _differs_behind(field: FieldAutomaton, place: Place) -> bool:
-    """Whether a value differs between the texts in which a part goes on behind `place`, and those
-    in which it ends there."""
-    pairs = [_Pair(place, other, False) for other in field.ends(place)[1:]]
+def _differs_behind(
+    read: FieldAutomaton, further: Place, written: FieldAutomaton, place: Place
+) -> bool:
+    """Whether a text that is written with a part ending at `place` can be read with the part going
+    on there, so that a value differs."""
+    pairs = [_Pair(further, other, False) for other in written.ends(place)[1:]]
     seen = set(pairs)
     for pair in pairs:
-        for after in _read_on(field, pair):
-            if after.one == after.other:
-                if after.differ and field.alive(after.one):
-                    return True
-            elif after not in seen:
+        for after in _read_on(read, written, pair):
+            if after.one == after.other and after.differ and read.alive(after.one):
+                return True
+            if after not in seen:
                 seen.add(after)
                 pairs.append(after)
     return False
 
 
-def _read_on(field: FieldAutomaton, pair: _Pair) -> Iterator[_Pair]:
+def _read_on(read: FieldAutomaton, written: FieldAutomaton, pair: _Pair) -> Iterator[_Pair]:
     """Both readings behind one more byte, and behind parts that may end there."""
     (number, state, node), (other, twin, _) = pair.one, pair.other
-    parts = field.parts
-    if number == len(parts) or other == len(parts):
+    if number == len(read.parts) or other == len(read.parts):
         return
-    differ = pair.differ or _differ(parts[number], parts[other])
-    nodes = field.scan.table[node + 1]
-    rows = (parts[number].dfa.table[state], parts[other].dfa.table[twin], nodes)
+    differ = pair.differ or _differ(read.parts[number], read.parts[other])
+    nodes = read.scan.table[node + 1]
+    rows = (read.parts[number].dfa.table[state], written.parts[other].dfa.table[twin], nodes)
     alive = np.flatnonzero((rows[0] != 0) & (rows[1] != 0) & (nodes != 0))
     triples = {tuple(int(row[byte]) for row in rows) for byte in alive.tolist()}
     for led, led_twin, after in sorted(triples):
-        for one in field.ends((number, led, after - 1)):
-            for two in field.ends((other, led_twin, after - 1)):
+        for one in read.ends((number, led, after - 1)):
+            for two in written.ends((other, led_twin, after - 1)):
                 yield _Pair(one, two, differ)
 
 
 def _differ(one: PartAutomaton, other: PartAutomaton) -> bool:
     """Whether a byte that belongs to either part makes a value differ."""
-    if one is other or not (one.is_value or other.is_value):
+    if one.leaf is other.leaf or not (one.is_value or other.is_value):
         return False
     return {one.kind, other.kind} != _GLUE_AND_TEXT
 
@@ -177,16 +187,17 @@ def _way_to(dfa: Dfa, goal: int) -> bytes:
 
 def _undecided(split: _Split) -> Diagnostic:
     part, other = split.part, split.other
+    behind = f", as behind {split.text!r}" if split.text else ""
     if not part.is_value:
         way = f"let {other.name} not begin with it"
     elif split.glue:
-        way = "write the white space between them as a literal: glue may be missing in a trace"
+        way = f"let {part.name} hold none of the white space that follows it"
     else:
         way = f"put a literal between them that {part.name} cannot hold"
     return Diagnostic(
         DiagnosticCode.UNDECIDED_SPLIT,
         part.leaf.span,
-        f"nothing shows where {part.name} ends and {other.name} begins, as behind {split.text!r}",
+        f"nothing shows where {part.name} ends and {other.name} begins{behind}",
         way,
         ((other.leaf.span, "this follows it"),),
     )

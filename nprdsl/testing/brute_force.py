@@ -34,7 +34,7 @@ Found = tuple[str, str]  # what differs, and the text before it
 Difference = Found | None
 
 
-class TooLargeError(ValueError):
+class _TooLarge(ValueError):
     """The search would take too long."""
 
 
@@ -47,7 +47,7 @@ def masks_differ(schema: Schema, random: Random) -> Difference:
         bound = bound_to(schema, _small_vocabulary(schema, random))
         search = _Search(bound)
         traces = search.legal_traces()
-    except (SchemaError, TooLargeError):
+    except (SchemaError, _TooLarge):
         return None
     return _compare(bound, traces)
 
@@ -72,7 +72,7 @@ def _small_vocabulary(schema: Schema, random: Random) -> Vocabulary:
         if terminal.kind in (ir.TerminalKind.REGULAR, ir.TerminalKind.TYPED):
             needed |= set(_some_value(compile_regex(terminal.pattern), random))
     if len(needed) > LETTERS:
-        raise TooLargeError
+        raise _TooLarge
     in_tags = set("".join(schema.tags).encode())
     needed |= {next(letter for letter in b"xqzjkw01" if letter not in in_tags)}  # for free text
     needed |= set(random.sample(b"xa1<b", 0 if len(needed) > 3 else 1))
@@ -201,14 +201,14 @@ class _Search:
         self._judged: dict[tuple[int, ...], bool] = {}
 
     def legal_traces(self) -> frozenset[tuple[int, ...]]:
-        """Raises TooLargeError."""
+        """Raises _TooLarge."""
         if self._start.cost > LONGEST:
-            raise TooLargeError
+            raise _TooLarge
         for most in range(self._start.cost, LONGEST + 1):
             if any(True for _ in self._written((), self._closed([self._start]), most)):
                 break
         else:
-            raise TooLargeError
+            raise _TooLarge
         found = self._written((), self._closed([self._start]), most + SLACK)
         return frozenset(found)
 
@@ -217,7 +217,7 @@ class _Search:
     ) -> Iterator[tuple[int, ...]]:
         self._nodes += 1
         if self._nodes > NODES:
-            raise TooLargeError
+            raise _TooLarge
         if None in todo and self._legal(prefix):
             yield prefix
         if len(prefix) == most:

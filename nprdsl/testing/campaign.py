@@ -31,16 +31,16 @@ SECONDS: Final = 60  # of one schema; one that takes longer is a failure
 SHRINKING: Final = 10  # seconds of one try to make a failing schema smaller
 
 
-class TooSlowError(BaseException):
+class _TooSlow(BaseException):
     """Time is over; no `except Exception` on the way may stop it."""
 
 
 @contextmanager
 def within(seconds: int) -> Iterator[None]:
-    """Raises TooSlowError inside when the time is over; in the main thread alone."""
+    """Raises _TooSlow inside when the time is over; in the main thread alone."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        raise TooSlowError
+        raise _TooSlow
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds, 5.0)  # again, if a callback swallowed it
@@ -57,7 +57,7 @@ def outcome(number: int) -> dict[str, Any]:
     try:
         with within(SECONDS):
             verdict = judge(drawn, number)
-    except TooSlowError:
+    except _TooSlow:
         return {"number": number, "broken": "time", "source": drawn.source}
     if verdict.broken is None:
         return {"number": number, "refused": list(verdict.refused)}
@@ -86,7 +86,7 @@ def smallest(drawn: RandomSchema, number: int, failure: FuzzFailure) -> RandomSc
         try:
             with within(SHRINKING):
                 verdict = judge(smaller(source), number)
-        except TooSlowError:
+        except _TooSlow:
             return False
         return verdict.broken is not None and _kind(verdict.broken) == _kind(failure)
 

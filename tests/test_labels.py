@@ -172,6 +172,113 @@ def test_the_first_regular_value_is_the_label(bound_terminals: str, declared: st
             assert write(bound, budget, Random(seed)).count("<i>") <= 3
 
 
+# -- labels that spell a tag together with what stands beside them
+
+# tags beside those of the list, what an item writes around its label, its pattern
+BESIDE = (
+    ("aa", '"<i>" N "a"', "[ab]{1,2}"),
+    ("aa bb bab", '"<i>" N "a"', "[ab]{1,2}"),
+    ("ab ba", '"<i>" "a" N "b"', "[abc]{1,2}"),
+    ("a.b .c", '"<i>" N ".b"', "[abc]{1,2}"),
+    ("cab", '"<i>" "ca" N', "[ab]{1,3}"),
+    ("x\\ny", '"<i>" "x" _NL N', "[xy]|z{2}|yx"),
+    ("a</", '"<i>" N', "[ab]{1,2}"),
+    ("ac by", '"<i>" N M', "[ab]{1,2}"),
+    ("aa", '"<i>" M "a" N', "b?a?b{1,2}|a{1,2}b"),
+)
+DIFFERENT = (
+    ("ab bb", '"<i>" N ("</x>" | TAG_1)', "[ab]{1,2}c?"),
+    ("bb", '("<i>" N | "<i2>" N "b")', "[ab]{1,2}"),
+)
+
+
+def pressed(tags: str, item: str, pattern: str, items: str) -> Schema:
+    """Further tags may stand behind the list; `M` is a value that touches the label."""
+    source = LIST.format(
+        list=f'"<l>" {items} "</l>"', item=f'{item} "</i>"', pattern=pattern
+    ).replace('"<j>"\n', '"<j>" ' + " ".join(f'["<o{n}>" TAG_{n}]' for n in range(3)) + "\n")
+    names = [*tags.split(), "=1=", "=2="][:3]
+    source += "".join(f'TAG_{n}: "{name}"\n' for n, name in enumerate(names))
+    source += "".join(f"{name}: {text}\n" for name, text in OTHERS if name in item)
+    return schema_of(source)
+
+
+OTHERS = (("_NL", '"\\n"'), ("M", "/cx|y/"))
+
+
+@MODES
+@pytest.mark.parametrize(("tags", "item", "pattern"), BESIDE)
+def test_items_are_offered_as_long_as_a_label_may_be_written(
+    tags: str, item: str, pattern: str, special: bool
+) -> None:
+    """What is left of the pattern is counted among what spells no tag there."""
+    made, counts = pressed(tags, item, pattern, "item+"), set()
+    bound = bind(made, special)
+    for seed in range(8):
+        budget = bound.minimum + (0, 3, 11, 300)[seed % 4]
+        text = write(bound, budget, Random(seed))
+        assert made.check(text) == []
+        counts.add(text.count("</i>"))
+    most = max(counts)
+    assert min(counts) == 1
+    exact = bind(pressed(tags, item, pattern, f"item~{most}"), special)
+    for slack in (0, 1, 2, 200):
+        assert write(exact, exact.minimum + slack, Random(slack)).count("</i>") == most
+    with pytest.raises(SchemaError, match=rf"{most + 1} items.* {most} value.*dead-end"):
+        pressed(tags, item, pattern, f"item~{most + 1}")
+
+
+@MODES
+@pytest.mark.parametrize(("tags", "item", "pattern"), DIFFERENT)
+def test_only_labels_that_may_be_written_everywhere_are_counted_on(
+    tags: str, item: str, pattern: str, special: bool
+) -> None:
+    """So a list ends in time, though it might have found room for another item."""
+    for items in ("item+", "item~1..9"):
+        made = pressed(tags, item, pattern, items)
+        for seed in range(8):
+            bound = bind(made, special)
+            budget = bound.minimum + (0, 7, 20, 300)[seed % 4]
+            assert made.check(write(bound, budget, Random(seed))) == []
+    with pytest.raises(SchemaError, match=r"1 items.*only 0 values.*dead-end"):
+        pressed("aa bb", '("<i>" N "a" | "<i2>" N "b")', "[ab]", "item+")
+
+
+@pytest.mark.filterwarnings("ignore::nprdsl.masks.bound_schema.SpelledTagsWarning")
+def test_labels_in_nested_blocks_whose_tags_are_their_letters() -> None:
+    source = r"""
+%import .parallel (map, process, reduce)
+start: map{list} process{item, step} reduce{join} TAG_END
+join: "<j>"
+step: _NL TAG_AA _NL N (_NL map{inner} process{part, work} reduce{done}) "</s>"
+done: "</d>"
+work: "<w>" TAG_X GOAL "</w>"
+inner: TAG_IN KIND TAG_GT part "</in>"
+part: TAG_PART GOAL TAG_BAB
+list: (_NL item)~2
+item: TAG_BB N "a" VALUE "</i>"
+_NL: "\n\n"
+TAG_BB: "bb"
+N: /[ab]{1,2}/
+VALUE: /x{20}|y/
+TAG_AA: "aa"
+TAG_PART: "<part k=1>"
+TAG_BAB: "bab"
+TAG_IN: "<in n: "
+TAG_GT: "\">"
+TAG_X: "<x k=1>"
+TAG_END: "</e k=1>"
+KIND: /[k-m]/
+%declare GOAL
+"""
+    made = schema_of(source)
+    for special in (made.tags, made.tags[::2], made.tags[1::2], ()):
+        bound = made.bind(byte_vocabulary(special=special))
+        for slack in range(8):
+            trace = write(bound, bound.minimum + slack * slack, Random(slack))
+            assert made.check(trace) == []
+
+
 # -- against brute force
 
 HORIZON = 8

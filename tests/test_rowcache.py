@@ -129,7 +129,7 @@ def test_parts_of_one_name_have_one_row(tmp_path: Path, tags: dict[str, int]) ->
     repeated, and whether the tokens of a tag are counted."""
     tokens = {i: bytes((i,)) for i in range(256)} | {300: b"x1", 301: b"1</p>", 302: b"p>x"}
     words = nprdsl.Vocabulary(tokens, {**tags, "<eos>": 500}, "<eos>")
-    machine = FieldMachine(tag_scan(["</p>"]), tags, Spelling(words))
+    machine = FieldMachine(tag_scan(("</p>",)), tags, Spelling(words))
     rows = MaskTable(machine, words)
     cache = MaskCache(tmp_path, rows, ("</p>",))
     for part in (*PARTS, *TWINS):

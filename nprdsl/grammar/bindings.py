@@ -46,6 +46,12 @@ def bindings(rules: Rules) -> tuple[set[Node], list[Diagnostic]]:
     return fields, faults
 
 
+def item_fields(block: Block, rules: Rules) -> list[Field]:
+    """The fields of an item whose values its branch repeats."""
+    ways = _Ways(block, rules, block.item or "")
+    return [node for node in ways.bound if isinstance(node, Field)]
+
+
 def repeats(rules: Rules) -> Iterator[tuple[Field, Field]]:
     """Every field of an item that is bound, with each field of the branch that repeats it."""
     for node in all_nodes(rules):

@@ -69,8 +69,21 @@ class FieldAutomaton:
             PartAutomaton(leaf, field_automaton(leaf, loose=loose), leaf in fixed)
             for leaf in shape.leaves
         )
-        self.begin: Place = (0, self.parts[0].dfa.start, ROOT)
+        self.begin = self.begin_at(0, ROOT)
         self._alive: dict[Place, bool] = {}
+
+    def begin_at(self, number: int, node: int) -> Place:
+        """The place before a part, or behind all of them."""
+        state = self.parts[number].dfa.start if number < len(self.parts) else 0
+        return number, state, node
+
+    def beginnings(self, number: int) -> list[Place]:
+        """The places before a part that a text without a tag leads to."""
+        before, start = self.parts[:number], self.parts[number].dfa.start
+        if all(part.kind in (None, TerminalKind.GLUE) for part in before):
+            node = self.scan.through(ROOT, b"".join(part.dfa.completion() for part in before))
+            return [] if node is None else [(number, start, node)]
+        return [p for p in self.reached if p[:2] == (number, start)]
 
     def ends(self, place: Place) -> list[Place]:
         """The place, and those behind parts that may end there; number `len(parts)` is behind all
@@ -78,8 +91,7 @@ class FieldAutomaton:
         number, state, node = place
         places = [place]
         while number < len(self.parts) and self.parts[number].dfa.accepting[state]:
-            number += 1
-            state = self.parts[number].dfa.start if number < len(self.parts) else 0
+            number, state, _ = self.begin_at(number + 1, node)
             places.append((number, state, node))
         return places
 

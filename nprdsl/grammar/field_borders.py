@@ -6,10 +6,11 @@ is found wherever its text stands. So a schema is refused
 - if a field has no text at all, because whatever may stand there spells another tag;
 - if a value that a branch repeats may be written in the item, but would spell a tag in the branch;
 - if a text of a field would be read with other values than it was written with (`[0-9]+ TEXT`): a
-  reader gives each part as much as it can take, and takes any white space for glue.
+  reader gives each part as much as it can take, and takes any white space for glue;
+- if a list asks for more items than its label has values that may be written in all of its fields.
 
-All three are decided exactly, by search. Glue beside free text is no fault, whichever of them the
-white space falls to.
+All are decided exactly, by search. Glue beside free text is no fault, whichever of them the white
+space falls to.
 """
 
 from __future__ import annotations
@@ -24,8 +25,13 @@ from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode
 from nprdsl.grammar.field_automata import FieldAutomaton, PartAutomaton, Place, field_automaton
 from nprdsl.grammar.field_shapes import FieldShape, field_shapes
 from nprdsl.grammar.ir import Field, Grammar, TerminalKind
+from nprdsl.grammar.item_counts import least_items
+from nprdsl.grammar.label_values import label_values
+from nprdsl.grammar.walk import bodies
 from nprdsl.regular.dfa import Dfa
+from nprdsl.regular.tag_free import tag_free
 from nprdsl.regular.tag_scan import TagScan, tag_scan
+from nprdsl.regular.words import words_of
 
 _GLUE_AND_TEXT = {TerminalKind.GLUE, TerminalKind.TEXT}
 
@@ -46,6 +52,7 @@ def field_faults(grammar: Grammar) -> Iterator[Diagnostic]:
     yield from found.values()
     if not found:
         yield from _repeated_values(bound, shapes, scan)
+        yield from _too_few_labels(grammar)
 
 
 # -- fields without any text ----------------------------------------------------------------------
@@ -237,7 +244,10 @@ def _spelling_value(
     item: FieldAutomaton, written: Field, branch: FieldAutomaton, repeated: Field
 ) -> str | None:
     """A value that may stand in the item, and spells a tag in the branch."""
-    begins = _beginnings(item, written), _beginnings(branch, repeated)
+    begins = [
+        field.beginnings(next(n for n, part in enumerate(field.parts) if part.leaf is leaf))
+        for field, leaf in ((item, written), (branch, repeated))
+    ]
     texts = {(one, other): b"" for one in begins[0] for other in begins[1]}
     for one, other in (queue := list(texts)):
         text = texts[one, other]
@@ -253,16 +263,6 @@ def _spelling_value(
                 texts[after, twin] = text + byte
                 queue.append((after, twin))
     return None
-
-
-def _beginnings(field: FieldAutomaton, leaf: Field) -> list[Place]:
-    number = next(n for n, part in enumerate(field.parts) if part.leaf is leaf)
-    start = field.parts[number].dfa.start
-    if all(part.kind in (None, TerminalKind.GLUE) for part in field.parts[:number]):
-        data = b"".join(part.dfa.completion() for part in field.parts[:number])
-        node = field.scan.through(0, data)
-        return [] if node is None else [(number, start, node)]
-    return [p for p in field.reached if p[0] == number and p[1] == start]
 
 
 def _steps(
@@ -291,3 +291,27 @@ def _spelled_in_branch(item: Field, branch: Field, value: str) -> Diagnostic:
         "item says",
         ((item.span, "it is written here"),),
     )
+
+
+# -- labels that spell no tag ---------------------------------------------------------------------
+
+
+def _too_few_labels(grammar: Grammar) -> Iterator[Diagnostic]:
+    """Lists that ask for more items than labels can be written in."""
+    rules = bodies(grammar.rules)
+    for block, values in label_values(grammar).blocks.items():
+        label = grammar.terminals[grammar.label_of(block) or ""]
+        if values is tag_free(label.pattern, grammar.tags):
+            continue  # looked at with the other faults
+        least, number = least_items(block, rules), words_of(values).size
+        if number < least:
+            yield Diagnostic(
+                DiagnosticCode.DEAD_END,
+                block.span,
+                f"the list of this block asks for {least:,} items whose `{label.name}` must "
+                f"differ, and only {number:,} value{'s' * (number != 1)} of `{label.name}` "
+                f"spell{'s' * (number == 1)} no tag with what may stand beside it",
+                "put a literal between that breaks the tag, let it have more values, or ask for "
+                "fewer items",
+                ((label.span, f"`{label.name}` is defined here"),),
+            )

@@ -17,6 +17,7 @@ from typing import Final
 
 from nprdsl.grammar.ir import Block, Field, Grammar, Literal, TerminalKind
 from nprdsl.grammar.item_counts import most_items
+from nprdsl.grammar.label_values import label_values
 from nprdsl.grammar.walk import bodies
 from nprdsl.masks.completion_cost import Costing, Costs
 from nprdsl.masks.field_detours import WholeField, detours, whole_fields
@@ -178,6 +179,7 @@ class Automaton:
         self._aligned: dict[Arc, bool] = {}
         self._machines: dict[ForkMode, TagMachine] = {}
         self._counts: dict[Block, tuple[int, int]] = {}
+        self._label_values = label_values(grammar)
 
     @property
     def kept(self) -> int:
@@ -227,7 +229,7 @@ class Automaton:
             if isinstance(frame, MapFrame) and name is not None:
                 slot = frame.block.bound.index(name)
                 used = (len(item[slot].text.encode()) for item in frame.items)
-                dfa = tag_free(self.grammar.terminals[name].pattern, self.grammar.tags)
+                dfa = self._label_values.blocks[frame.block]
                 further = 1 + self._label_counts(frame.block)[0]
                 slack += 2 * (max(used, default=0) + further * (1 + self.spelling.longest(dfa)))
             frame = frame.below
@@ -311,9 +313,8 @@ class Automaton:
         counts = self._counts.get(block)
         if counts is None:
             most, number = most_items(block, bodies(self.grammar.rules)), ENDLESS
-            name = self.grammar.label_of(block)
-            if name is not None:
-                dfa = tag_free(self.grammar.terminals[name].pattern, self.grammar.tags)
+            dfa = self._label_values.blocks.get(block)
+            if dfa is not None:
                 number = self.fields.rests.labels(dfa).left(frozenset())
             counts = self._counts[block] = most, number
         return counts
@@ -364,7 +365,8 @@ class Automaton:
         if terminal.kind is TerminalKind.TEXT:
             return TextPart(counted=True)
         taken = frozenset(text.encode() for text in symbol.taken)
-        return FreshPart(tag_free(terminal.pattern, self.grammar.tags), taken, ways)
+        plan = self._label_values.fields.get(symbol.field)
+        return FreshPart(tag_free(terminal.pattern, self.grammar.tags), taken, ways, plan)
 
     def _exactly(self, symbol: BoundField) -> tuple[int, ...]:
         """The tokens by which a branch repeats a free text; none for labels."""

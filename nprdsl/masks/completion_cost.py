@@ -32,12 +32,12 @@ from nprdsl.grammar.ir import (
     Tag,
     TerminalKind,
 )
+from nprdsl.grammar.label_values import label_values
 from nprdsl.masks import item_ways
 from nprdsl.masks.field_rests import FieldRests
 from nprdsl.masks.item_ways import NO_ITEM, Ways
 from nprdsl.masks.parts import part_of
 from nprdsl.regular.dfa import compile_regex
-from nprdsl.regular.tag_free import tag_free
 from nprdsl.structure.stack import (
     PENDING,
     TRUNK,
@@ -199,13 +199,12 @@ class Costs:
         if ways == NO_ITEM and not missing:
             return 0
         more, counted = (1, self._terminals[name]) if missing else (0, 0)
-        labels, repeats = self._fresh_labels(name), self._repeats
+        labels, repeats = self._fresh_labels(frame.block), self._repeats
         cost = item_ways.cost(ways, labels, frozenset(taken), repeats=repeats, more=more)
         return cost - counted if cost < NEVER else NEVER
 
-    def _fresh_labels(self, name: str) -> FreshLabels:
-        pattern = self._grammar.terminals[name].pattern
-        return self._rests.labels(tag_free(pattern, self._grammar.tags))
+    def _fresh_labels(self, block: Block) -> FreshLabels:
+        return self._rests.labels(label_values(self._grammar).blocks[block])
 
     def _tokens(self, cost: int, frame: Frame | None) -> int:
         """A cost without fees; NEVER if it takes more blocks than the branch may still have."""

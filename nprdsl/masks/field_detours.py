@@ -8,13 +8,16 @@ vocabulary cannot write at all are found here too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from nprdsl.grammar.field_shapes import FieldShape, Leaf, field_shapes
 from nprdsl.grammar.ir import Field, Grammar, Literal
+from nprdsl.grammar.label_values import label_values
 from nprdsl.masks.field_rests import FieldPart, FieldRest, FieldRests
-from nprdsl.masks.parts import LiteralPart, part_of, whole_field
+from nprdsl.masks.parts import LiteralPart, RegularPart, part_of, whole_field
 from nprdsl.regular.aho_corasick import ROOT
+from nprdsl.regular.dfa import Dfa
+from nprdsl.regular.tag_free import has_values
 from nprdsl.structure.tag_machine import END
 from nprdsl.tokens.spelling import NEVER
 
@@ -22,10 +25,12 @@ WholeField = tuple[FieldShape, FieldRest]
 
 
 def whole_fields(grammar: Grammar, rests: FieldRests) -> list[WholeField]:
-    """All fields of a grammar over a vocabulary."""
+    """All fields of a grammar over a vocabulary, with the labels that lists count on."""
+    labels = label_values(grammar).fields
     return [
-        (shape, whole_field(rests, tuple(map(_part, shape.leaves)), _tag(shape)))
+        (shape, whole_field(rests, parts, _tag(shape)))
         for shape in field_shapes(grammar)
+        for parts in [tuple(_part(leaf, labels) for leaf in shape.leaves)]
     ]
 
 
@@ -33,10 +38,11 @@ def _tag(shape: FieldShape) -> str:
     return shape.tag.text if shape.tag is not None else END
 
 
-def _part(leaf: Leaf) -> FieldPart:
+def _part(leaf: Leaf, labels: Mapping[Field, Dfa]) -> FieldPart:
     if isinstance(leaf, Literal):
         return LiteralPart(leaf.text.encode())
-    return part_of(leaf.terminal)
+    values = labels.get(leaf)
+    return RegularPart(values) if values and has_values(values) else part_of(leaf.terminal)
 
 
 def unwritable_fields(fields: Iterable[WholeField]) -> list[FieldShape]:

@@ -320,7 +320,7 @@ class FieldPart(ABC):
         return state
 
     def forbidden(self, progress: Progress, rests: FieldRests) -> Iterable[bytes]:
-        """Tokens' bytes that the pattern takes here, but behind which all values are taken."""
+        """Tokens' bytes that the pattern takes here, but behind which all values may be taken."""
         return ()
 
     # what must stand there

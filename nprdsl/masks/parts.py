@@ -198,10 +198,13 @@ class RegularPart(ValuePart):
 class FreshPart(ValuePart):
     """A value that a branch repeats; none of `taken`. Its progress is the value so far. `later` are
     the ways to go on with its list, where more labels must follow: they cost the more, the cheaper
-    a label is taken here."""
+    a label is taken here. Those are
+    counted, and the label itself is looked for first, among the `plan`, where not all labels may be
+    written everywhere (`nprdsl.grammar.label_values`)."""
 
     taken: Taken
     later: Ways = NO_ITEM
+    plan: Dfa | None = None
 
     @property
     def start(self) -> bytes:
@@ -224,8 +227,9 @@ class FreshPart(ValuePart):
         return ((here, label), *here.rest.owing(self._owed(label, rests)).starts)
 
     def endings(self, progress: bytes, rests: FieldRests) -> tuple[bytes, ...]:
-        ending = rests.labels(self.dfa).ending(progress, self.taken)
-        return () if ending is None else (ending,)
+        labels = {dfa: rests.labels(dfa) for dfa in (self.plan or self.dfa, self.dfa)}
+        endings = (known.ending(progress, self.taken) for known in labels.values())
+        return tuple(ending for ending in endings if ending is not None)
 
     def price(self, progress: bytes, ending: bytes, rests: FieldRests) -> tuple[int, int]:
         own = rests.spelling.tokens(ending)
@@ -239,7 +243,7 @@ class FreshPart(ValuePart):
         repeat = rests.spelling.tokens(label)
         if self.later == NO_ITEM:
             return repeat
-        labels = rests.labels(self.dfa)
+        labels = rests.labels(self.plan or self.dfa)
         before = item_ways.cost(self.later, labels, self.taken, repeats=2)
         after = item_ways.cost(self.later, labels, self.taken, label, repeats=2)
         return repeat + after - before if after < NEVER else NEVER
@@ -248,7 +252,8 @@ class FreshPart(ValuePart):
         labels, trie, at = rests.labels(self.dfa), rests.spelling.vocabulary.trie, len(progress)
         begun = labels.begun(progress, self.taken)
         ends = {label[: at + n] for label in begun for n, _ in trie.tokens_at(label, at)}
-        return (end[at:] for end in ends if not labels.may_begin(end, self.taken))
+        everywhere = self.plan is None or self.plan is self.dfa
+        return (e[at:] for e in ends if not (everywhere and labels.may_begin(e, self.taken)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,8 +45,7 @@ class FreshLabels:
         state, begun = self._spelling.state(self._dfa, prefix), self.begun(prefix, taken)
         if not begun:
             return self._spelling.completion(self._dfa, state)
-        endings = [label[len(prefix) :] for label in begun]
-        used = [ending for ending in endings if self._usable.run(ending, state)]
+        used = [label[len(prefix) :] for label in begun if self._rank(label) is not None]
         return self._words.first(state, used) if state else None
 
     def may_begin(self, prefix: bytes, taken: Taken) -> bool:

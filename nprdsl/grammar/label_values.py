@@ -1,0 +1,89 @@
+"""The labels that a list can count on: those that may be written wherever its items write one.
+
+A label may spell a tag together with what stands beside it in its field: before the literal `a`, no
+label may be `a` where `aa` is a tag. Labels of one list must differ, so it matters how many are
+left; they are counted, and priced, among those that spell no tag in any field of an item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from nprdsl.grammar.bindings import item_fields
+from nprdsl.grammar.field_automata import FieldAutomaton
+from nprdsl.grammar.field_shapes import field_shapes
+from nprdsl.grammar.ir import Block, Field, Grammar
+from nprdsl.regular.aho_corasick import ROOT
+from nprdsl.regular.dfa import Dfa
+from nprdsl.regular.tag_free import Nodes, tag_free, tag_free_among
+from nprdsl.regular.tag_scan import TagScan, tag_scan
+
+
+@dataclass(frozen=True, slots=True)
+class LabelValues:
+    """The labels to count on, by block and by field of an item; blocks without a label lack."""
+
+    blocks: Mapping[Block, Dfa]
+    fields: Mapping[Field, Dfa]
+
+
+@lru_cache(maxsize=16)
+def label_values(grammar: Grammar) -> LabelValues:
+    """The labels of all lists of a grammar without other faults."""
+    scan = tag_scan(grammar.tags)
+    blocks: dict[Block, Dfa] = {}
+    fields: dict[Field, Dfa] = {}
+    for group, written in _groups(grammar):
+        values = _values(grammar, scan, written)
+        blocks |= dict.fromkeys(group, values)
+        fields |= dict.fromkeys(written, values)
+    return LabelValues(blocks, fields)
+
+
+def _groups(grammar: Grammar) -> list[tuple[set[Block], set[Field]]]:
+    """Blocks with the fields in which their items write the label; those that share one are
+    together."""
+    groups: list[tuple[set[Block], set[Field]]] = []
+    for block in grammar.blocks:
+        name = grammar.label_of(block)
+        if name is None:
+            continue
+        fields = {f for f in item_fields(block, grammar.rules) if f.terminal.name == name}
+        blocks = {block}
+        for other in [group for group in groups if group[1] & fields]:
+            groups.remove(other)
+            blocks |= other[0]
+            fields |= other[1]
+        groups.append((blocks, fields))
+    return groups
+
+
+def _values(grammar: Grammar, scan: TagScan, written: Iterable[Field]) -> Dfa:
+    fields = list(written)
+    dfa = tag_free(fields[0].terminal.pattern, grammar.tags)
+    used = set(np.flatnonzero(dfa.table.any(axis=0)).tolist())
+    if scan.touched.isdisjoint(used):
+        return dfa
+    around = [
+        (FieldAutomaton(shape, scan, frozenset(), loose=False), number)
+        for shape in field_shapes(grammar)
+        for number, leaf in enumerate(shape.leaves)
+        if leaf in fields
+    ]
+    begin = frozenset(
+        (at, node)
+        for at, (field, number) in enumerate(around)
+        for _, _, node in field.beginnings(number)
+    )
+    if used.isdisjoint(scan.moves[ROOT]) and all(node == ROOT for _, node in begin):
+        return dfa
+
+    def may_end(nodes: Nodes) -> bool:
+        places = ((around[at][0], around[at][1] + 1, node) for at, node in nodes)
+        return all(field.alive(field.begin_at(number, node)) for field, number, node in places)
+
+    return tag_free_among(dfa, scan, begin, may_end)

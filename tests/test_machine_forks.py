@@ -262,3 +262,30 @@ def test_no_token_goes_on_where_branches_begin_and_at_the_end(source: str, text:
 
 
 # -- caps
+
+
+@pytest.mark.parametrize("join", [ALL, FIRST])
+@pytest.mark.parametrize("kind", JoinKind)
+def test_a_list_without_items_is_joined_at_once(kind: JoinKind, join: JoinPolicy) -> None:
+    """Nothing is forked, so an engine has nothing to do."""
+    made = schema_of(f"""
+%import .parallel (map, process, {kind})
+start: ("<c>" block)* "<z>"
+block: map{{list}} process{{item, step}} {kind}{{join}}
+list: "<l>" item* "</l>"
+item: "<i>" N "</i>"
+step: "<s>" N "</s>"
+join: "<j>"
+N: /[1-9]/
+""")
+    bound = made.bind(byte_vocabulary(special=made.tags))
+    machine, special = Machine(bound, join=join), bound.vocabulary.special
+    machine.start()
+    actions = [a for tag in ("<c>", "</l>", "<z>") for a in machine.advance(0, special[tag])]
+    assert {type(action) for action in actions} == {FeedAction, EndAction}
+    assert machine.ended is EndReason.COMPLETED
+    assert machine.trace().text == "<c><l></l><j><z>"
+    assert bound.check(machine.trace().ids) == []
+    limits = Limits(max_tokens=60)
+    for seed in range(6):
+        verify(run(bound, limits, seeded(seed), join=join), limits)

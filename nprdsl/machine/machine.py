@@ -246,6 +246,9 @@ class Machine:
         structure = parent.matcher.structure
         fork, items = self._tags.fork_items(structure)
         count = len(items) if items is not None else self._spawn(parent, fork.block)
+        if not count:  # an empty list: there is nothing to wait for
+            self._go_on(parent)
+            return
         starts = [self._matcher(self._tags.branch(structure, i)) for i in range(count)]
         rest = self._matcher(self._tags.joined(structure)).cost
         costs = [matcher.cost for matcher in starts]
@@ -353,10 +356,14 @@ class Machine:
         read = self.transcript.linear
         again = tuple(w.token for c in parent.children for w in read(c)) if reread else ()
         parent.children = ()
-        parent.matcher = self._matcher(self._tags.joined(parent.matcher.structure))
-        open_caps(parent, self._caps)
         if again:
             self._actions.append(FeedAction(parent.number, again))
+        self._go_on(parent)
+
+    def _go_on(self, parent: BranchState) -> None:
+        """Go on behind a fork of which all branches have ended."""
+        parent.matcher = self._matcher(self._tags.joined(parent.matcher.structure))
+        open_caps(parent, self._caps)
         self._run_on(parent, ())
 
     def _end(self, reason: EndReason) -> None:

@@ -54,7 +54,7 @@ def schema_of(source: str) -> Schema:
 
 def vocabulary(schema: Schema, *, special: bool, seed: int) -> Vocabulary:
     """Bytes, parts of characters, pieces of the schema's own traces that straddle everything."""
-    random, example = Random(seed), schema.skeleton()
+    random, example = Random(seed), schema.skeleton() or " "
     merges: list[str | bytes] = [*(PLAIN if special else straddling_merges(schema.tags))]
     merges += random.sample(SPLIT, 3)
     for _ in range(12):
@@ -68,7 +68,7 @@ def vocabulary(schema: Schema, *, special: bool, seed: int) -> Vocabulary:
 
 def sparse_vocabulary(schema: Schema, *, special: bool, seed: int) -> Vocabulary:
     """As `vocabulary`, but many bytes are in no token, or only inside longer ones."""
-    random, example = Random(seed), schema.skeleton().encode()
+    random, example = Random(seed), (schema.skeleton() or " ").encode()
     spelled = {bytes((byte,)) for byte in range(256) if random.random() < 0.6}
     spelled |= {*SPLIT, b"1:", b" x", b"\n\n", b"ab", *(tag.encode() for tag in schema.tags)}
     for _ in range(60):

@@ -244,6 +244,23 @@ def test_only_labels_that_may_be_written_everywhere_are_counted_on(
         pressed("aa bb", '("<i>" N "a" | "<i2>" N "b")', "[ab]", "item+")
 
 
+@pytest.mark.parametrize("item", ['N ["a"]', 'N [":"]'])
+@pytest.mark.parametrize("special", [True, False])
+def test_a_label_beside_what_may_be_left_out_is_read_in_the_way_that_was_written(
+    item: str, special: bool
+) -> None:
+    made = schema_of(
+        "%import .parallel (map, process, reduce)\n"
+        "start: map{list} process{item, step} reduce{join}\n"
+        f'list: "<l>" item~2..3 "</l>"\nitem: "<i>" {item} "</i>"\n'
+        'step: "<s>" N "</s>"\njoin: "<j>"\nN: /(ab|ba|c){1,2}/\n'
+    )
+    bound = made.bind(byte_vocabulary(made.tags if special else ()))
+    for seed in range(8):
+        budget = bound.minimum + (0, 1, 7, 60)[seed % 4]
+        assert made.check(write(bound, budget, Random(seed))) == []
+
+
 @pytest.mark.filterwarnings("ignore::nprdsl.masks.bound_schema.SpelledTagsWarning")
 def test_labels_in_nested_blocks_whose_tags_are_their_letters() -> None:
     source = r"""

@@ -477,8 +477,9 @@ class Automaton:
         data = field.head + b"".join(map(self.vocabulary.bytes_of, field.tokens)) + inside
         if tag not in self.tag_tokens:
             data = data.removesuffix(tag.encode())
-        values = arc.content.captured(data.decode())
-        captures = [symbol for symbol in arc.fields[0] if isinstance(symbol, CapturedField)]
+        content = data.decode()
+        values, symbols = arc.content.captured(content), arc.fields[arc.content.way(content)]
+        captures = [symbol for symbol in symbols if isinstance(symbol, CapturedField)]
         return tuple(
             BoundValue(value.text, self._repeat(value.text, symbol, field.tokens))
             for value, symbol in zip(values, captures, strict=True)

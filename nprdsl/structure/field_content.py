@@ -256,6 +256,7 @@ class ArcContent:
 
     def __init__(self, fields: tuple[tuple[Symbol, ...], ...]) -> None:
         self._fields = tuple(FieldContent(symbols) for symbols in fields)
+        self._captures = any(isinstance(s, CapturedField) for symbols in fields for s in symbols)
 
     def accepts(self, content: str) -> bool:
         """Whether the content is legal in one of the fields."""
@@ -269,9 +270,15 @@ class ArcContent:
                 return number, values
         return None
 
+    def way(self, content: str) -> int:
+        """The number of the field that takes the content; 0 where none does."""
+        if len(self._fields) == 1:
+            return 0
+        return next((n for n, field in enumerate(self._fields) if field.accepts(content)), 0)
+
     def captured(self, content: str) -> tuple[BoundValue, ...]:
         """The values that the branch of this item must repeat."""
-        return self._fields[0].captured(content)
+        return self._fields[self.way(content)].captured(content) if self._captures else ()
 
     def fault(self, content: str) -> ContentFault:
         """Why no field takes the content."""

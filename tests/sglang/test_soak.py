@@ -99,7 +99,7 @@ def jobs(local: LocalEngine) -> Iterator[Job]:
         refused = random.random() < 0.03 and minimum > 1
         extra = random.choice((0, 1, 5, 30, 60, 120))
         limits = Limits(
-            max_tokens=minimum - 1 if refused else minimum + extra,
+            max_tokens=minimum - 1 if refused else max(minimum + extra, 1),
             branch_tokens=random.choice((None, None, 12)),
             depth=bounds.depth,
             branches=bounds.branches,

@@ -149,7 +149,7 @@ class Ended:
 
 async def ask(server: Server, number: int, job: Job, ended: Ended) -> Answer | str:
     """The answer, or why there is none."""
-    rid = f"soak-{number}"
+    rid = f"soak-{number:03}"  # SGLang aborts all whose names begin so
 
     async def answered() -> Answer:
         if not job.streamed:

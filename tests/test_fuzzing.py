@@ -54,6 +54,16 @@ end: "<turn>" TEXT "</turn>"
 N: /[1-9]/
 %declare TEXT
 """,
+    "a tag named as the end token": r"""
+%import .parallel (map, process, reduce)
+start: "<|start|>" TEXT map{list} process{item, turn} reduce{end}
+list: item~1..3 "<|call|>"
+item: "<|ask|>" V ":" TEXT "<|end|>"
+turn: "<|turn|>" V ":" TEXT "<|done|>"
+end: "<|return|>"
+V: /[a-z]{2,12}/
+%declare TEXT
+""",
     "options": r"""
 start: "<a>" ((" - " V) | _NL) "</a>" ("<b>" V "<c>")~0..2 "</b>" TEXT
 V: "maybe" | "no"

@@ -230,12 +230,13 @@ def refused_at(bound: BoundSchema, ids: tuple[int, ...]) -> int | None:
     none."""
     matcher, end = bound.matcher(), bound.vocabulary.eos_id
     assert end is not None
-    for index, token in enumerate((*ids, end)):
+    for index, token in enumerate(ids):
         if not allows(matcher.mask(), token):
             return index
-        if index < len(ids):
-            matcher.advance(token)
-    return None
+        matcher.advance(token)
+    if end in bound.tag_tokens.values():  # as a tag it may stand where the trace may not end
+        return None if matcher.finished or matcher.may_end else len(ids)
+    return None if allows(matcher.mask(), end) else len(ids)
 
 
 def canonical(grammar: ir.Grammar, text: str) -> bool:

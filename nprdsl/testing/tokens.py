@@ -98,7 +98,8 @@ def tokenise(
     seams = _seams(grammar, text)
     ids: list[int] = []
     at = 0
-    for tag in (*tag_pattern(tokens).finditer(text), None):
+    tags = (tag for tag in tag_pattern(grammar.tags).finditer(text) if tag.group() in tokens)
+    for tag in (*tags, None):
         end = tag.start() if tag is not None else len(text)
         cuts = [at, *(offset for offset in seams if at < offset < end), end]
         for start, stop in itertools.pairwise(cuts):

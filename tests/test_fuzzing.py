@@ -64,6 +64,22 @@ end: "<|return|>"
 V: /[a-z]{2,12}/
 %declare TEXT
 """,
+    "tags that overlap": r"""
+%import .parallel (map, process, reduce)
+start: map{l} process{i, s} reduce{r}
+l: TAG_A i~2..4 TAG_B
+i: TAG_C V TAG_D
+s: TAG_E V TAG_D TEXT TAG_C
+r: TAG_F
+TAG_A: "ab"
+TAG_B: "ba"
+TAG_C: "cc"
+TAG_D: "cd"
+TAG_E: "dc"
+TAG_F: "dd"
+V: /[a-d]{1,3}/
+%declare TEXT
+""",
     "options": r"""
 start: "<a>" ((" - " V) | _NL) "</a>" ("<b>" V "<c>")~0..2 "</b>" TEXT
 V: "maybe" | "no"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from operator import itemgetter
 
 from hypothesis import reject
 from hypothesis import strategies as st
@@ -32,6 +33,7 @@ from nprdsl.testing.reference import (
     is_field,
     items_of,
     label_field,
+    tag_pattern,
     value_of,
 )
 from nprdsl.testing.traces import HasGrammar, traces
@@ -203,9 +205,20 @@ def _made(legal: LegalTrace, kind: MutationKind, candidate: Candidate) -> Mutati
     explained = refusal.miscounted or refusal.mislabelled
     if codes is None or (kind in COUNTED and not explained):
         codes = fitting_codes(legal.grammar, refusal)
-    if content_decides(legal.grammar):
+    if content_decides(legal.grammar) or _spells_anew(legal, candidate.edits, text):
         codes |= fitting_codes(legal.grammar, refusal) | MISPLACED
     return Mutation(text, kind, codes, refusal.offset)
+
+
+def _spells_anew(legal: LegalTrace, edits: Iterable[TextEdit], text: str) -> bool:
+    """Whether what the edits put in, or brought together, spells tags with its neighbours."""
+    pattern, kept = tag_pattern(legal.grammar.tags), legal.tags()
+    expected: list[tuple[int, str]] = []
+    for edit in edits:
+        kept = [tag for tag in kept if tag.end <= edit.start or tag.start >= edit.end]
+        expected += ((edit.start, tag) for tag in pattern.findall(edit.text))
+    expected += ((tag.start, legal.spelled(tag)) for tag in kept)
+    return [tag for _, tag in sorted(expected, key=itemgetter(0))] != pattern.findall(text)
 
 
 @lru_cache(maxsize=64)

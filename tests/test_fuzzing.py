@@ -12,7 +12,8 @@ from nprdsl.regular.tag_scan import tag_scan
 from nprdsl.structure.field_content import FieldContent
 from nprdsl.structure.stack import BoundValue
 from nprdsl.structure.violations import Violation
-from nprdsl.testing import fuzz
+from nprdsl.testing import byte_vocabulary, fuzz
+from nprdsl.testing.fuzzing import refused_at
 from nprdsl.tokens.fresh_labels import FreshLabels
 from nprdsl.trace.lexemes import Lexeme
 from nprdsl.trace.parser import ParsedText, Parser
@@ -54,16 +55,6 @@ end: "<turn>" TEXT "</turn>"
 N: /[1-9]/
 %declare TEXT
 """,
-    "a tag named as the end token": r"""
-%import .parallel (map, process, reduce)
-start: "<|start|>" TEXT map{list} process{item, turn} reduce{end}
-list: item~1..3 "<|call|>"
-item: "<|ask|>" V ":" TEXT "<|end|>"
-turn: "<|turn|>" V ":" TEXT "<|done|>"
-end: "<|return|>"
-V: /[a-z]{2,12}/
-%declare TEXT
-""",
     "tags that overlap": r"""
 %import .parallel (map, process, reduce)
 start: map{l} process{i, s} reduce{r}
@@ -93,6 +84,15 @@ _NL: " "
 def test_a_fine_schema_is_not_blamed(name: str) -> None:
     report = fuzz(schema_of(FINE[name]), 60)
     assert report.failure is None
+
+
+def test_a_tag_that_is_the_end_token_does_not_end_a_trace_that_goes_on() -> None:
+    schema = schema_of('start: "<a>" (TEXT "<|end|>")~2 "</a>"\n%declare TEXT\n')
+    bound = schema.bind(byte_vocabulary(schema.tags))
+    assert bound.tag_tokens["<|end|>"] == bound.vocabulary.eos_id
+    whole = bound.encode("<a>x<|end|>y<|end|></a>")
+    assert refused_at(bound, tuple(whole)) is None
+    assert refused_at(bound, tuple(whole[:2])) == 2
 
 
 # -- planted faults: what each patch undoes is one decision of the product

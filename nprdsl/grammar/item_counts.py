@@ -8,12 +8,11 @@ ahead.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final
 
 from nprdsl.grammar.ir import Alt, Block, MapNode, Node, Ref, Repeat, Seq
 from nprdsl.grammar.walk import Bodies, nodes, references
+from nprdsl.regular.words import ENDLESS
 
-ENDLESS: Final = 1 << 62
 _Fold = Callable[[Iterable[int]], int]
 
 

@@ -145,7 +145,6 @@ def losses(batch: list[TrainingRow], file: Path) -> None:
         made.append([done.loss, done.gradient_norm, done.tokens])
     if rank == 0:
         file.write_text(json.dumps([ranks, made]), encoding="utf-8")
-    accelerator.end_training()
     leave_group()
 
 

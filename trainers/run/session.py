@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ from nprdsl.trainers.run.directory import RunDirectory
 logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
 
 _PROGRESS: Final = "progress.json"
+_SETTLED: Final = 0.5  # seconds; microseconds are enough on a quiet machine
 
 Metrics = Mapping[str, float]
 Watch = Callable[[int, int, Metrics], None]  # step, all steps, metrics of the step
@@ -112,8 +114,16 @@ def prepare(config: TrainingConfig, *, restart: bool) -> Setup:
 def leave_group() -> None:
     """Ends what joins the processes of a run, where there are several. Left to the end of the
     interpreter, its threads may abort the process after all work is done."""
+    settle_group()
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+def settle_group() -> None:
+    """Lets the group's threads drop what they have done, before the model or the group is let go
+    of: gloo needs the interpreter's lock for it, and its end waits for them holding that lock."""
+    if distributed.is_available() and distributed.is_initialized():
+        time.sleep(_SETTLED)
 
 
 class Session:
@@ -219,6 +229,7 @@ class Session:
             if self._board is not None:
                 self._board.close()
         self.accelerator.wait_for_everyone()
+        settle_group()
         return self.setup.directory.model
 
     def _restore(self) -> None:

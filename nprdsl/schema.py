@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib.resources
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -30,6 +31,7 @@ from nprdsl.grammar.tag_shapes import looks_like_a_tag, way_to_tag
 from nprdsl.grammar.terminal_types import TerminalType, TerminalTypeError, typed
 from nprdsl.grammar.walk import all_nodes
 from nprdsl.masks.bound_schema import BoundSchema, SpelledTagsWarning, TagMode
+from nprdsl.prompting.examples import ENDING, Example, fault, read_examples, with_example
 from nprdsl.prompting.instructions import instructions, skeleton
 from nprdsl.structure.stack import UNBOUNDED, Bounds
 from nprdsl.structure.violations import TraceError, Violation
@@ -51,12 +53,22 @@ class UntaggedWarning(SchemaWarning):
     """A literal in brackets that is no tag, because of white space or the kind of its brackets."""
 
 
+@dataclass(frozen=True, slots=True)
+class ExampleFile:
+    """The text of a file of worked examples, its name for messages, and whether it ships."""
+
+    name: str
+    text: str
+    ships: bool = False
+
+
 class Schema:
     """One language of parallel traces."""
 
-    def __init__(self, grammar: Grammar) -> None:
+    def __init__(self, grammar: Grammar, examples: ExampleFile | None = None) -> None:
         self.grammar = grammar
         self._parsers: dict[Bounds, Parser] = {}
+        self._example_file = examples
 
     @property
     def name(self) -> str:
@@ -97,9 +109,41 @@ class Schema:
             raise TraceError(parsed.violations)
         return Trace(text, element_tree(text, parsed.marks), parsed.graph_marks())
 
-    def prompt(self) -> str:
-        """The instruction that tells an untrained model the format."""
-        return instructions(self.grammar)
+    @cached_property
+    def examples(self) -> tuple[Example, ...]:
+        """The worked examples of the file beside the schema; none where there is no such file.
+
+        Those of a schema that ships are left out where they do not fit the types that it was loaded
+        with. Raises SchemaError with every line of another file that is no legal example.
+        """
+        file = self._example_file
+        if file is None:
+            return ()
+        if file.ships:
+            placed, _ = read_examples(file.text, file.name)
+            return tuple(p.example for p in placed if not self.check(p.example.trace))
+        return self.read_examples(file.text, file.name)
+
+    def read_examples(self, text: str, file: str) -> tuple[Example, ...]:
+        """The examples of a JSONL text with a `question` and a legal `trace` in each line; `file`
+        names it in messages. Raises SchemaError with every line that is none."""
+        placed, faults = read_examples(text, file)
+        lines = text.split("\n")
+        for one in placed:
+            violations = self.check(one.example.trace)
+            if violations:
+                message = f"the trace of the example is not legal: {_first(violations)}"
+                faults.append(fault(file, one.line, lines[one.line - 1], message))
+        if faults:
+            raise SchemaError(faults, text)
+        return tuple(one.example for one in placed)
+
+    def prompt(self, *, example: Example | None = None) -> str:
+        """What tells an untrained model the format: with an example a short rule and that example,
+        else a description in words with the skeleton."""
+        return (
+            instructions(self.grammar) if example is None else with_example(self.grammar, example)
+        )
 
     def skeleton(self) -> str:
         """An example trace with placeholders."""
@@ -154,8 +198,9 @@ def load(schema: str | Path, terminals: Mapping[str, object] | None = None) -> S
     """The schema of that name or at that path.
 
     `terminals` types the terminals that the schema declares: a pydantic model, a JSON schema, a
-    regular expression, an Enum, a Literal. Raises `SchemaError` with every diagnostic of the file;
-    warns (`UntaggedWarning`) of literals that look like tags and are none.
+    regular expression, an Enum, a Literal. The worked examples of `NAME.examples.jsonl` beside it
+    are read too. Raises `SchemaError` with every diagnostic of the file; warns (`UntaggedWarning`)
+    of literals that look like tags and are none.
     """
     name, file, source = _source(schema)
     types = _types(terminals or {}, file, source)
@@ -163,7 +208,25 @@ def load(schema: str | Path, terminals: Mapping[str, object] | None = None) -> S
     for node in all_nodes(grammar.rules):
         if isinstance(node, Literal) and looks_like_a_tag(node.text):
             warnings.warn(_untagged(node), UntaggedWarning, stacklevel=2)
-    return Schema(grammar)
+    beside = _examples_beside(Path(schema), name)
+    loaded = Schema(grammar, beside)
+    if beside is not None and not beside.ships and not loaded.examples:
+        warnings.warn(f"`{beside.name}` holds no example", SchemaWarning, stacklevel=2)
+    return loaded
+
+
+def _examples_beside(schema: Path, name: str) -> ExampleFile | None:
+    if is_file(schema):
+        beside = schema.with_suffix(ENDING)
+        return ExampleFile(str(beside), _read(beside)) if is_file(beside) else None
+    resource = importlib.resources.files("nprdsl.grammars") / f"{name}{ENDING}"
+    return ExampleFile(resource.name, resource.read_text(encoding="utf-8"), ships=True)
+
+
+def _first(violations: Sequence[Violation]) -> str:
+    one = violations[0]
+    more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
+    return f"{one.message} [{one.code}], in line {one.line} of the trace{more}"
 
 
 def _untagged(literal: Literal) -> str:

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from nprdsl.schema import shipped
+
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("grammars", "runtime", "trainers")
 LEAST_SETUPTOOLS = 80
@@ -90,7 +92,7 @@ def in_wheel(path: Path) -> str | None:
         inside = Path("nprdsl", path)
     else:
         return None
-    data = path.suffix in {".py", ".lark"} or path.name == "py.typed"
+    data = path.suffix in {".py", ".lark", ".jsonl"} or path.name == "py.typed"
     data = data or bool({"models", "suites"} & set(path.parts))
     return inside.as_posix() if data else None
 
@@ -102,6 +104,7 @@ def test_wheel_holds_what_the_tree_holds(wheel: Path) -> None:
     packed = {name for name in names if ".dist-info/" not in name}
     assert packed == wanted
     assert {"nprdsl/py.typed", "nprdsl/grammars/npr.lark"} <= packed
+    assert {f"nprdsl/grammars/{name}.examples.jsonl" for name in shipped()} <= packed
     assert "nprdsl/runtime/models/arith/model.safetensors" in packed
     assert "nprdsl/trainers/suites/math500.json" in packed
     assert any(name.endswith("licenses/LICENSE") for name in names)

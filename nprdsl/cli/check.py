@@ -22,6 +22,7 @@ from nprdsl.cli.files import (
 from nprdsl.cli.options import AT_LEAST_0, AT_LEAST_1, argument, command, option, terminals_option
 from nprdsl.cli.terminals import load_schema
 from nprdsl.pictures.messages import render_violation
+from nprdsl.prompting.examples import ENDING
 from nprdsl.schema import Schema
 from nprdsl.structure.stack import Bounds
 from nprdsl.structure.violations import Violation
@@ -53,7 +54,8 @@ class CheckOptions:
 
 @command(CheckOptions, short_help="Check traces: legal or not, and where.")
 def check(options: CheckOptions) -> None:
-    """Check traces: one in each file, or one in each row of a .jsonl file (field `text`).
+    """Check traces: one in each file, or one in each row of a .jsonl file (field `text`; `trace`
+    in an .examples.jsonl).
 
     `-` is stdin. Exit code 0 if all are legal, 1 if any is not, 2 if any cannot be read.
     """
@@ -87,8 +89,9 @@ def _checked(
         trace = without_last_newline(text)
         yield CheckedTrace(file, None, trace, tuple(schema.check(trace, bounds)))
         return
+    field = field or ("trace" if file.endswith(ENDING) else "text")
     for row, line in numbered_lines(text):
-        trace = _trace(json_object(line, f"{file}:{row}"), field or "text", f"{file}:{row}")
+        trace = _trace(json_object(line, f"{file}:{row}"), field, f"{file}:{row}")
         yield CheckedTrace(file, row, trace, tuple(schema.check(trace, bounds)))
 
 

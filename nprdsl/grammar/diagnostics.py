@@ -44,6 +44,7 @@ class DiagnosticCode(StrEnum):
     UNUSED_TERMINAL = "unused-terminal"
     UNTYPED_TERMINAL = "untyped-terminal"
     BAD_TERMINAL_TYPE = "bad-terminal-type"
+    BAD_EXAMPLE = "bad-example"
     BAD_REGEX = "bad-regex"
     UNBOUNDED_WHITESPACE = "unbounded-whitespace"
     TEMPLATE_ARGUMENTS = "template-arguments"

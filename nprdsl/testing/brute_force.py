@@ -1,13 +1,14 @@
 """All legal traces of a small schema up to a length, by search, to compare masks with.
 
 The search writes every sequence of tokens over a small vocabulary that a loose reading of the rules
-lets stand (it counts no branches, compares no labels, sees no tag inside a field), and asks the
-checker which of them are legal. What a mask may allow at a place is then known: the tokens with
+lets stand (it counts no branches, compares no labels), and asks the checker which of them are
+legal. What a mask may allow at a place is then known: the tokens with
 which a legal trace within the budget goes on. The mask's own automata take no part in it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from random import Random
@@ -151,6 +152,12 @@ class _Bytes(NamedTuple):
 
     data: bytes
     at: int
+    is_tag: bool = False
+
+    @property
+    def ends_tag(self) -> bool:
+        """Whether the next byte ends a tag."""
+        return self.is_tag and self.at + 1 == len(self.data)
 
 
 class _Text(NamedTuple):
@@ -190,6 +197,8 @@ class _Search:
         self._bound = bound
         self._rules = {name: rule.node for name, rule in bound.grammar.rules.items()}
         self._special = bound.vocabulary.special
+        spelled_tags = [t.encode() for t in bound.grammar.tags if t not in bound.tag_tokens]
+        self._tags = re.compile(b"|".join(map(re.escape, spelled_tags)) or b"(?!)")
         self._letters = {
             token: spelled[0]
             for token in range(bound.vocabulary.size)
@@ -223,7 +232,7 @@ class _Search:
         if len(prefix) == most:
             return
         left = most - len(prefix) - 1
-        for token, after in self._moves(todo):
+        for token, after in self._moves(prefix, todo):
             near = [t for t in after if t is None or t.cost <= left]
             if near:
                 yield from self._written((*prefix, token), near, most)
@@ -234,24 +243,35 @@ class _Search:
             known = self._judged[ids] = not self._bound.check(ids)
         return known
 
-    def _moves(self, todo: list[_Todo | None]) -> Iterator[tuple[int, list[_Todo | None]]]:
+    def _moves(
+        self, prefix: tuple[int, ...], todo: list[_Todo | None]
+    ) -> Iterator[tuple[int, list[_Todo | None]]]:
         heads = [t for t in todo if t is not None]
         for tag, token in self._special.items():
             after = [t.rest for t in heads if isinstance(t.head, ir.Tag) and t.head.text == tag]
             if after:
                 yield token, self._closed(after)
         for token, byte in self._letters.items():
-            moved = [m for t in heads if (m := self._step(t, byte)) is not _STUCK]
+            ends = self._ends_tag((*prefix, token))
+            here = (t for t in heads if ends == (isinstance(t.head, _Bytes) and t.head.ends_tag))
+            moved = [m for t in here if (m := self._step(t, byte)) is not _STUCK]
             if moved:
                 yield token, self._closed(moved)
+
+    def _ends_tag(self, ids: tuple[int, ...]) -> bool:
+        """Whether the last letter ends a spelled tag, as tags are found from the left: there and
+        nowhere else a tag of the rules may end, or the glue of another reading would be missing."""
+        letters = bytes(self._letters.get(token, 0) for token in ids)
+        ends = [found.end() for found in self._tags.finditer(letters)]
+        return ends[-1:] == [len(letters)]
 
     def _step(self, todo: _Todo, byte: int) -> _Todo | None:
         """What is left behind one byte; `_STUCK` where it does not fit."""
         match todo.head:
-            case _Bytes(data, at) if data[at] == byte:
+            case _Bytes(data=data, at=at) if data[at] == byte:
                 if at + 1 == len(data):
                     return todo.rest
-                return _Todo(_Bytes(data, at + 1), todo.rest, todo.cost - 1)
+                return _Todo(todo.head._replace(at=at + 1), todo.rest, todo.cost - 1)
             case _Text(filled):
                 return self._put(_Text(filled or byte not in WHITESPACE), todo.rest)
             case _Value(dfa, state) if dfa.table[state, byte]:
@@ -296,7 +316,8 @@ class _Search:
             case ir.Tag(text=text) if text in self._special:
                 return [], True
             case ir.Tag(text=text) | ir.Literal(text=text):
-                return [self._put(_Bytes(text.encode(), 0), rest)], False
+                spelled = _Bytes(text.encode(), 0, isinstance(todo.head, ir.Tag))
+                return [self._put(spelled, rest)], False
             case ir.Field(terminal=terminal):
                 return [self._put(_field(terminal), rest)], False
             case ir.Ref(rule=rule):
@@ -326,7 +347,7 @@ class _Search:
 
     def _cost(self, head: _Head) -> int:
         match head:
-            case _Bytes(data, at):
+            case _Bytes(data=data, at=at):
                 return len(data) - at
             case _Text(filled):
                 return 0 if filled else 1

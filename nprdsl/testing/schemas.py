@@ -3,8 +3,10 @@
 A number gives a schema, always the same one. Most of them load: choices are decided by the next tag
 and free text is closed by one. Nothing is left out because it is hard: tags that overlap or share
 letters with literals, labels of any regular expression, optional parts without tags, terminals
-right before free text, several blocks in a row, imports, templates, types, tags that end a model's
-turn. What cannot work must be refused by the checks, not by this module.
+right before free text, several blocks in a row, blocks that may be left out, lists that may be
+empty or that list in rules of their own, recursion, imports, templates, types, tags that end a
+model's turn. What cannot work must be refused by the checks, not by this module. What it draws from
+is in `nprdsl.testing.schema_pieces`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
-from typing import Final, Literal
 
 from hypothesis import strategies as st
 
@@ -22,75 +23,23 @@ from nprdsl.grammar.diagnostics import SchemaError
 from nprdsl.grammar.resolve import read_grammar
 from nprdsl.grammar.terminal_types import typed
 from nprdsl.schema import Schema
-
-WORDS = ("a", "step", "Path", "plan_b", "think", "x-1", "done", "Π", "步骤", "e")
-BRACKETS = (("<", ">"), ("[", "]"), ("⟨", "⟩"), ("<|", "|>"))
-FEW_LETTERS = ("ab", "abc", "<>b", "ab\n", ".\n", "步骤a", "a: ")
-MARKERS = ("## {}\n", "- {} ", "**{}**", "{}:", "\n{}\n", "<{} k=1>", "【{}】", "{}。")
-LABELS = (
-    "/[1-9][0-9]*/",
-    r"/[1-9][0-9]*(\.[1-9][0-9]*)*/",
-    "/[a-z]{1,3}/",
-    "/[A-Z][0-9]?/",
-    "/[1-9]/",
-    "/[a-z]{4,12}/",
-    "/[0-9]{5}/",
-    r"/[0-9]{4}-[0-9]{2}-[0-9]{2}/",
-    "/[0-9a-f]{8}/",
-    "/[A-Z][a-z]{3,20}/",
-    "/[一-龥]{2,4}/",
-    "/(ab|cd){1,3}/",
-    "/[a-z]+/",
-    '"x" | "y" | "z"',
-    '"甲" | "乙" | "丙" | "丁"',
-    '("a".."c") ["1" | "2"]',
-    "/[ab]{1,2}/",
-    r"/\S{1,5}/",
+from nprdsl.testing.schema_pieces import (
+    BRACKETS,
+    FEW_LETTERS,
+    FIXED,
+    GLUES,
+    INLINE,
+    LABELS,
+    LISTS,
+    LITERALS,
+    MARKERS,
+    REPEATS,
+    SEPARATORS,
+    SHORT_LISTS,
+    TYPES,
+    VALUES,
+    WORDS,
 )
-VALUES = (
-    "/yes|no/",
-    "/[0-9]{1,3}/",
-    r"/-?[0-9]+(\.[0-9]+)?/",
-    '"maybe"',
-    "/[a-c]+(,[a-c]+)*/",
-    "/[ab]|cc/",
-    "/[a-z ]{1,6}/",
-    '"no" | "none" | "nothing"',
-    "/(a|b)+c/",
-    "/[^a]{1,3}/",
-    "/b>|c/",
-    "/[<>a-c]{1,4}/",
-    r"/.{2}/",
-    "/[是否]/",
-    '"yes"i',
-    r"/\d\d:\d\d/",
-    "/x{20}|y/",
-    "/(a+)+b/",
-    "/(?i:ab?)c/",
-    r"/[0-9]\$/",
-    r"/^a$|^bb$/",
-    r"/[^\n]{1,4}/",
-    '"<" | ">"',
-    r"/[\u4e00-\u4e03]{1,2}/",
-)
-INLINE = ("/[0-9]{1,2}/", '"a".."c"', '"ok"i', '("x" | "y")')  # written where they are used
-FIXED = ("/[0-9]{2}/", "/[A-Z]/", '"ok" | "no"', r"/\([0-9]+\)/")  # none begins another
-SEPARATORS = ('":"', '": "', '")"', '" = "', '"|"', '"a"', '"。"')
-LITERALS = ('"x"', '"<"', '"b>"', '" - "', '"a"', '"ab"', '".\\n"', '"."', '"好"', '"x>"')
-GLUES = (r'"\n"', '" "', r'"\n\n"', r'"\n" | " "')
-REPEATS = ("*", "+", "~1..3", "~2", "~0..2", "~0..1", "~1", "~3", "~0..1000")
-TYPES: Final[Mapping[str, object]] = {
-    "YES_NO": Literal["yes", "no"],
-    "GRADE": {"enum": ["good", "bad", 3]},
-    "COUNT": {"type": "integer", "minimum": 0, "maximum": 99},
-    "FOUND": {
-        "type": "object",
-        "properties": {"sure": {"type": "boolean"}, "why": {"type": "string", "maxLength": 4}},
-        "required": ["sure", "why"],
-    },
-    "CODE": r"[A-C]-[0-9]{1,2}",
-    "FLAG": bool,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +95,7 @@ class _Author:
         self._imports: list[str] = []
         self._templates: dict[str, str] = {}
         self._types: dict[str, object] = {}
-        self._label_name = ""
+        self._label_names: list[str] = []
         self._tags = 0
         self._written: list[str] = []  # the texts of tags
         self._style = self._pick("plain", "plain", "plain", "short", "marker", "attribute", "mixed")
@@ -164,14 +113,19 @@ class _Author:
         imports = list(self._imports)
         if self._imported:
             imports.append(f"%import .parallel ({', '.join(sorted(self._imported))})")
-        rules = [*reversed(self._rules), *(f"{n}{{x}}: {b}" for n, b in self._templates.items())]
-        names = set(re.findall(r"\w+", "\n".join(rules)))
+        rules = [*reversed(self._rules), *(f"{n}: {b}" for n, b in self._templates.items())]
+        names = self._named_in("\n".join(rules))
         terminals = [f"{name}: {text}" for name, text in self._used.items() if name in names]
         declared = [f"%declare {name}" for name in sorted(self._declared & names)]
         types = {name: spec for name, spec in self._types.items() if name in names}
         end = self._pick(*self._written) if self._written and self._one_in(6) else None
         source = "\n".join((*imports, *rules, *terminals, *declared, ""))
         return RandomSchema(self._number, source, types, end)
+
+    def _named_in(self, text: str) -> set[str]:
+        """The names in a text, and in the terminals that it names."""
+        names = set(re.findall(r"\w+", text))
+        return names.union(*(re.findall(r"\w+", t) for n, t in self._used.items() if n in names))
 
     # -- drawing
 
@@ -183,7 +137,10 @@ class _Author:
 
     def _define(self, name: str, *parts: str) -> str:
         mark = self._pick("?", "!") if name != "start" and self._one_in(30) else ""
-        self._rules.append(f"{mark}{name}: {' '.join(' '.join(parts).split())}")
+        body = " ".join(" ".join(parts).split())
+        body += " -> other" if body and self._one_in(30) else ""
+        body += "  // a comment" if self._one_in(60) else ""
+        self._rules.append(f"{mark}{name}: {body}")
         return name
 
     def _name(self, kind: str) -> str:
@@ -192,8 +149,10 @@ class _Author:
     def _terminal(self, name: str, options: Sequence[str]) -> str:
         """A terminal with one of the definitions, which keeps its name."""
         number = self._random.randrange(len(options))
-        name = f"{name}_{chr(ord('A') + number)}"
+        name = f"{name}_{number}"
         self._used[name] = options[number]
+        if "DIGIT" in options[number]:
+            self._used["DIGIT"] = '"0".."3"'
         return name
 
     # -- tags
@@ -245,8 +204,9 @@ class _Author:
     # -- what stands between tags
 
     def _text(self) -> str:
-        self._declared.add("TEXT")
-        return "TEXT"
+        name = "GOAL" if self._one_in(30) else "TEXT"
+        self._declared.add(name)
+        return name
 
     def _maybe_glue(self) -> str:
         if self._one_in(2):
@@ -255,26 +215,32 @@ class _Author:
         return " "
 
     def _label(self) -> str:
-        if not self._label_name:
-            if self._one_in(12):
-                self._imports.append("%import common.INT -> LABEL_INT")
-                self._label_name = "LABEL_INT"
-            elif self._one_in(12):
-                self._imports.append("%import .npr (LABEL)")
-                self._label_name = "LABEL"
-            else:
-                self._label_name = self._terminal("LABEL", LABELS)
-        return self._label_name
+        """Mostly the one that all lists share."""
+        if not self._label_names or self._one_in(8):
+            self._label_names.append(self._new_label())
+        return self._random.choice(self._label_names)
+
+    def _new_label(self) -> str:
+        if self._one_in(12):
+            self._imports.append("%import common.INT -> LABEL_INT")
+            return "LABEL_INT"
+        if self._one_in(12):
+            self._imports.append("%import .npr (LABEL)")
+            return "LABEL"
+        if self._one_in(12):
+            return self._typed()
+        return self._terminal("LABEL", LABELS)
 
     def _value(self) -> str:
         if self._junctions and self._written and self._one_in(3):
             return self._tag_like_value()
-        if self._one_in(10):
-            name = self._random.choice(list(TYPES))
-            self._types[name] = TYPES[name]
-            self._declared.add(name)
-            return name
-        return self._terminal("VALUE", VALUES)
+        return self._typed() if self._one_in(10) else self._terminal("VALUE", VALUES)
+
+    def _typed(self) -> str:
+        name = self._random.choice(list(TYPES))
+        self._types[name] = TYPES[name]
+        self._declared.add(name)
+        return name
 
     def _tag_like_value(self) -> str:
         """A value that may hold a tag, or be one, or end where one begins."""
@@ -332,6 +298,8 @@ class _Author:
             "template",
             "again",
             "imported",
+            "maybe block",
+            "blocks",
         )
         match self._pick(*kinds):
             case "optional":
@@ -345,6 +313,14 @@ class _Author:
                 return self._blocks(depth - 1)
             case "spawn" if depth > 0:
                 return self._spawn(depth - 1)
+            case "maybe block" if depth > 0:
+                form = self._pick("[{}]", "{}?", "{}*", "{}~1..2", "({} | _GLUE)")
+                return self._formed(form, self._blocks(depth - 1))
+            case "blocks" if depth > 0:
+                other = self._blocks(depth - 1) if self._one_in(2) else self._element(depth - 1)
+                return f"({self._blocks(depth - 1)} | {other})"
+            case "template" if depth > 0 and self._one_in(3):
+                return self._block_template(depth - 1)
             case "template":
                 return self._template(depth - 1)
             case "again" if self._calls:
@@ -358,7 +334,12 @@ class _Author:
         name = self._name("element")
         opener, closer = self._tag_pair()
         lead, inner = self._maybe_glue(), self._maybe_glue()
-        made = self._define(name, lead, opener, inner, self._content(depth), closer)
+        content = self._content(depth)
+        if self._one_in(12):  # holds itself
+            content = f"{content} {self._formed(self._pick('[{}]', '{}?', '{}*'), name)}"
+        if self._one_in(12):
+            content = f"({content} | {self._single_tag()} {self._pick('', self._text())})"
+        made = self._define(name, lead, opener, inner, content, closer)
         self._calls.append(made)
         return made
 
@@ -387,7 +368,11 @@ class _Author:
     def _optional_content(self) -> str:
         """A part without a tag inside that may be missing."""
         part = self._pick(self._text(), self._value(), self._literal(), f"({self._field()})")
-        form = self._pick("{}?", "[{}]", "{}~0..1", "({} | _GLUE)", "({} | _GLUE)")
+        return self._formed(
+            self._pick("{}?", "[{}]", "{}~0..1", "({} | _GLUE)", "({} | _GLUE)", "( | {})"), part
+        )
+
+    def _formed(self, form: str, part: str) -> str:
         if "_GLUE" in form:
             self._used["_GLUE"] = self._glue_text
         return form.format(part)
@@ -410,18 +395,34 @@ class _Author:
 
     def _template(self, depth: int) -> str:
         name = self._pick("wrap", "pair", "twice")
-        if name not in self._templates:
+        if f"{name}{{x}}" not in self._templates:
             forms = {"wrap": "{0} x {1}", "pair": "x {0} x {1}", "twice": "{0} x x"}
-            self._templates[name] = forms[name].format(self._single_tag(), self._single_tag())
+            body = forms[name].format(self._single_tag(), self._single_tag())
+            self._templates[f"{name}{{x}}"] = body
         inner = self._element(depth)
-        if self._one_in(3) and "wrap" in self._templates:
+        if self._one_in(3) and "wrap{x}" in self._templates:
             return f"{name}{{wrap{{{inner}}}}}"
         return f"{name}{{{inner}}}"
+
+    def _block_template(self, depth: int) -> str:
+        """A block whose list, item, branch and join are given where it is used."""
+        made = self._block_calls(depth)
+        found = re.fullmatch(r"map\{(\w+)\} process\{(\w+), (\w+)\} (\w+)\{(\w+)\}", made)
+        assert found is not None
+        listed, item, branch, kind, join = found.groups()
+        body = f"map{{list}} process{{item, branch}} {kind}{{join}}"
+        self._templates[f"{kind}_all{{list, item, branch, join}}"] = body
+        return f"{kind}_all{{{listed}, {item}, {branch}, {join}}}"
 
     def _imported_rule(self) -> str:
         """An element or a whole block of a schema that ships; each is used once."""
         wanted = self._pick(
-            ".npr.takeaway", ".arith.takeaway", ".npr.block", ".parallel_r1.summary"
+            ".npr.takeaway",
+            ".arith.takeaway",
+            ".npr.block",
+            ".parallel_r1.summary",
+            ".multiverse.block",
+            ".threadweaver.block",
         )
         name = f"own_{wanted.split('.')[-1]}"
         line = f"%import {wanted} -> {name}"
@@ -454,9 +455,16 @@ class _Author:
         bound = self._pick("label", "label", "label", "goal", "both", "two", "none", "tail")
         head = self._head(bound)
         rest = self._text() if bound in ("label", "none") else ""
-        if self._one_in(6) and bound != "none":  # opened by a literal
+        if self._one_in(8) and bound != "none":  # opened by a literal
             opener = f'"- {self._tags} "'
-        self._define(item, opener, head, rest, closer)
+        if self._one_in(10):  # another way, which writes the same
+            self._define(
+                item,
+                f"{opener} {head} {rest} {closer} | {self._single_tag()}",
+                f"{head} {rest} {closer}",
+            )
+        else:
+            self._define(item, opener, head, rest, closer)
         listed = self._list(item)
         branch = self._branch(name, depth, "" if self._one_in(8) else head, goal="GOAL" in head)
         self._imported |= {"map", "process"}
@@ -470,13 +478,15 @@ class _Author:
             case "both":
                 return f"{self._label()} {self._separator} {self._goal()}"
             case "two":
-                return f"{self._label()} {self._separator} {self._value()}"
+                between = self._separator if self._one_in(2) else self._single_tag()
+                return f"{self._label()} {between} {self._value()}"
             case "tail":
                 return self._label()
             case "none":
                 return ""
             case _:
-                return f"{self._label()} {self._separator}"
+                form = "[{}]" if self._one_in(12) else "{}"
+                return f"{self._label()} {form.format(self._separator)}"
 
     def _goal(self) -> str:
         self._declared.add("GOAL")
@@ -492,22 +502,48 @@ class _Author:
 
     def _list(self, item: str) -> str:
         name = self._name("list")
-        repeat = self._pick("+", "~1..3", "~2..4", "~3", "~1..12", "~9")
         lead = self._maybe_glue()
         if self._one_in(4):  # a list without tags of its own ends by its number of items
-            return self._define(name, f"({lead} {item})~2")
+            return self._define(name, f"({lead} {item}){self._pick(*SHORT_LISTS)}")
         opener, closer = self._tag_pair()
-        inner = f"({lead} {item}){repeat}"
+        inner = self._items(f"{lead} {item}")
         if self._one_in(8):
             inner = f"{self._text()} {inner}"
         return self._define(name, opener, inner, self._maybe_glue(), closer)
+
+    def _items(self, item: str) -> str:
+        """The items of a list, in one of the forms that a list may have."""
+        repeat = self._pick(*LISTS)
+        kinds = ("plain",) * 8 + ("maybe", "groups", "apart", "texts", "mixed", "chain", "twice")
+        match self._pick(*kinds):
+            case "maybe":
+                return f"[({item})+]"
+            case "groups":  # listed in a rule of its own
+                opener, closer = self._tag_pair()
+                inner = f"({item}){self._pick(*LISTS)}"
+                group = self._define(self._name("group"), opener, inner, closer)
+                return f"({group}){repeat}"
+            case "apart":
+                between = self._single_tag() if self._one_in(2) else self._literal()
+                return f"{item} ({between} {item}){repeat}"
+            case "texts":
+                return f"({item} {self._text()}){repeat}"
+            case "mixed":
+                return f"({item} | {self._element(0)}){repeat}"
+            case "chain":
+                name = self._name("chain")
+                return self._define(name, f"{item} [{name}]")
+            case "twice":
+                return f"({item}){self._pick('', '?', '~2')} {self._single_tag()} ({item}){repeat}"
+            case _:
+                return f"({item}){repeat}"
 
     def _branch(self, block: str, depth: int, head: str, *, goal: bool) -> str:
         name = self._name("branch")
         opener, closer = self._tag_pair()
         if goal:
             head += f" {self._single_tag() if self._one_in(2) else self._literal()}"
-        elif head.split()[-1:] == [self._label_name]:
+        elif head.split()[-1:] and head.split()[-1] in self._label_names:
             head += f" {self._separator if self._one_in(2) else self._single_tag()}"
         inner = "" if goal else self._maybe_glue()
         if block and self._one_in(3):
@@ -516,6 +552,8 @@ class _Author:
             body = f"{self._text()} {self._parts(depth)}"
         elif self._one_in(6):
             body = f"({self._text()} | {self._single_tag()})"
+        elif self._one_in(8):
+            body = self._pick("", f"[{self._text()}]", self._value(), f"{self._value()}?")
         else:
             body = self._text()
         if self._one_in(8):  # another way, which repeats the same

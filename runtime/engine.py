@@ -244,7 +244,7 @@ class Engine(ABC):
     @property
     @abstractmethod
     def _positions(self) -> int:
-        """The most tokens of a sequence, prompt included."""
+        """The most tokens of a sequence, prompt included; sys.maxsize where nothing limits them."""
 
     @property
     @abstractmethod

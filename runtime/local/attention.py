@@ -8,14 +8,18 @@ one strided view of the log, so a forward of a hundred requests costs a few call
 hundred, and no key or value is copied. In such a call every extent gets equally many rows, the
 missing ones padded and masked. Requests that feed many rows (prompts) attend alone, since they
 would pad all others to their size. Query heads that share a KV head are folded into the query axis,
-so that keys and values need not be repeated (2x and more at long prefixes on a CPU).
+so that keys and values need not be repeated (2x and more at long prefixes on a CPU). How many share
+one is read from the tensors of each call, since configurations say it in many ways, and some models
+have layers that differ.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import pairwise
 from typing import Final
 
@@ -24,13 +28,21 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 
+from nprdsl.runtime.errors import UnsupportedModelError
+
 MOST_SHARED_ROWS: Final = 16  # of a request that attends together with others
 FARTHEST: Final = 2  # extent lengths between the starts of neighbours in one call
 
 _NUMBERS = itertools.count()
 # What the `_attn_implementation` property stores; its setter would cost 36 us a forward.
 _NAME = "_attn_implementation_internal"
-_REFUSED = {"s_aux": "attention sinks", "position_bias": "learned position biases"}
+
+
+class AttentionPath(StrEnum):
+    """Who computes attention over the log."""
+
+    INTERFACE = "interface"  # `LogAttention`, through transformers' AttentionInterface
+    MODEL = "model"  # the model's own code, with a mask over all slots: its cost grows with them
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +162,15 @@ class LogAttention:
 
     `plan` is to be set before. The mask it gets is additive and folded: `[1, 1, fold * padded rows,
     width]`, extent after extent, in an extent `fold` copies of its rows; columns count from the
-    start of the extent. `calls` counts how often the model has called it inside the block.
+    start of the extent. Any `fold` will do; that of the tensors, which `fold` has after the first
+    call, saves a copy. `calls` counts how often the model has called it inside the block.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.name = f"nprdsl_log_{next(_NUMBERS)}"
         self.plan = AttentionPlan()
         self.calls = 0
+        self.fold = 1  # query heads of a KV head in the last call
         self._settings = [vars(config) for config in _configs(model)]
         self._before: list[str] = []
         AttentionInterface.register(self.name, self.attend)
@@ -180,24 +194,39 @@ class LogAttention:
         attention_mask: torch.Tensor,
         scaling: float | None = None,
         softcap: float | None = None,
+        s_aux: torch.Tensor | None = None,
+        position_bias: torch.Tensor | None = None,
         **others: object,
     ) -> tuple[torch.Tensor, None]:
-        """`query` `[1, heads, rows, dim]`, `key` and `value` `[1, kv_heads, capacity, dim]`.
+        """`query` `[1, heads, rows, dim]`, `key` and `value` `[1, kv_heads, capacity, dim]`; the
+        sinks `s_aux` `[heads]` are scores of an entry without a value.
 
-        Gives `[1, rows, heads, dim]`. Raises NotImplementedError for attention it does not know.
+        Gives `[1, rows, heads, dim]`. Raises UnsupportedModelError for biases of positions.
         """
-        for name, what in _REFUSED.items():
-            if others.get(name) is not None:
-                raise NotImplementedError(f"{what} (`{name}`) are not supported")
+        if position_bias is not None:
+            raise UnsupportedModelError("learned position biases are not supported")
         self.calls += 1
+        self.fold = query.shape[1] // key.shape[1]
         rows, back = self.plan.row_of, self.plan.padded_of
         padded = query if rows is None else query.index_select(2, rows)
         outputs = [
-            _attend(call, padded, key, value, attention_mask, scaling, softcap)
-            for call in self.plan.calls
+            _attend(call, padded, key, value, mask, scaling, softcap, s_aux)
+            for call, mask in zip(self.plan.calls, self._masks(attention_mask), strict=True)
         ]
         output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-        return (output if back is None else output.index_select(0, back))[None], None
+        if back is not None:
+            output = output.index_select(0, back)
+        return output[None].contiguous(), None
+
+    def _masks(self, mask: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Each call's part of the mask, `[count, 1, fold * rows, width]` with the tensors' fold."""
+        given = mask.shape[2] // self.plan.calls[-1].end
+        for call in self.plan.calls:
+            own = mask[0, 0].narrow(0, given * call.first, given * call.count * call.rows)
+            own = own.view(call.count, 1, given * call.rows, -1).narrow(3, 0, call.width)
+            if given != self.fold:
+                own = own[:, :, : call.rows].repeat(1, 1, self.fold, 1)
+            yield own
 
 
 def _attend(
@@ -205,9 +234,10 @@ def _attend(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    mask: torch.Tensor,
+    hidden: torch.Tensor,
     scaling: float | None,
     softcap: float | None,
+    sinks: torch.Tensor | None,
 ) -> torch.Tensor:
     """What the padded rows of one call read, `[padded rows, heads, dim]`."""
     heads, kv_heads, dim = query.shape[1], key.shape[1], query.shape[3]
@@ -215,14 +245,15 @@ def _attend(
     total = count * rows
     own = query[0].narrow(1, call.first, total).view(kv_heads, fold, count, rows, dim)
     folded = own.permute(2, 0, 1, 3, 4).reshape(count, kv_heads, fold * rows, dim)
-    hidden = mask[0, 0].narrow(0, fold * call.first, fold * total)
-    hidden = hidden.view(count, 1, fold * rows, -1).narrow(3, 0, call.width)
     k, v = _entries(call, key), _entries(call, value)
-    if softcap is None:
+    if softcap is None and sinks is None:
         out = scaled_dot_product_attention(folded, k, v, attn_mask=hidden, scale=scaling)
     else:
-        out = _capped(folded, k, v, hidden, scaling, softcap)
-    return out.view(count, heads, rows, dim).transpose(1, 2).reshape(total, heads, dim)
+        if sinks is not None:
+            sinks = sinks.view(1, kv_heads, fold, 1).expand(count, -1, -1, rows)
+            sinks = sinks.reshape(count, kv_heads, fold * rows, 1)
+        out = _scored(folded, k, v, hidden, scaling, softcap, sinks)
+    return out.view(count, heads, rows, -1).transpose(1, 2).reshape(total, heads, -1)
 
 
 def _entries(call: AttentionCall, log: torch.Tensor) -> torch.Tensor:
@@ -235,18 +266,40 @@ def _entries(call: AttentionCall, log: torch.Tensor) -> torch.Tensor:
     return by_extent.narrow(2, 0, call.width).transpose(0, 1)
 
 
-def _capped(
+def _scored(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     mask: torch.Tensor,
     scaling: float | None,
-    softcap: float,
+    softcap: float | None,
+    sinks: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Attention with scores squashed to +-softcap (Gemma 2, arXiv 2408.00118), which SDPA lacks."""
+    """Attention that SDPA lacks: scores squashed to +-softcap (Gemma 2, arXiv 2408.00118), and
+    sinks that take their share of every row's softmax (GPT-OSS, arXiv 2508.10925)."""
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    scores = torch.tanh(query @ key.transpose(2, 3) * (scale / softcap)) * softcap + mask
-    return scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
+    scores = query @ key.transpose(2, 3) * (scale if softcap is None else scale / softcap)
+    if softcap is not None:
+        scores = torch.tanh(scores) * softcap
+    scores = scores + mask
+    if sinks is not None:
+        scores = torch.cat((scores, sinks.to(scores.dtype)), -1)
+    shares = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
+    return shares[..., : key.shape[2]] @ value
+
+
+@contextmanager
+def implementation(model: PreTrainedModel, name: str) -> Iterator[None]:
+    """The model uses the attention function of that name inside the block."""
+    settings = [vars(config) for config in _configs(model)]
+    before = [setting[_NAME] for setting in settings]
+    for setting in settings:
+        setting[_NAME] = name
+    try:
+        yield
+    finally:
+        for setting, old in zip(settings, before, strict=True):
+            setting[_NAME] = old
 
 
 def _configs(model: PreTrainedModel) -> tuple[PreTrainedConfig, ...]:

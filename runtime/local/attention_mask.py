@@ -32,14 +32,12 @@ class RequestRows:
 class AttentionMask:
     """Gives the masks `[1, 1, fold * padded rows, width]` of one model's forwards.
 
-    `fold` is the number of query heads of a KV head; `window` the positions that sliding layers
-    see.
+    `fold`, the number of query heads of a KV head, may be set between two forwards; `window` is
+    the number of positions that sliding layers see.
     """
 
-    def __init__(
-        self, fold: int, window: int | None, dtype: torch.dtype, device: torch.device
-    ) -> None:
-        self.fold = fold
+    def __init__(self, window: int | None, dtype: torch.dtype, device: torch.device) -> None:
+        self.fold = 1
         self.window = window
         self._dtype, self._device = dtype, device
         self._hidden = torch.finfo(dtype).min  # not -inf: a block of -inf alone would give NaN
@@ -56,11 +54,11 @@ class AttentionMask:
         """
         widths = [rows.group.width for rows in fed]
         width = max(widths)
-        if self._grows(fed, key, width):
+        if self._grows(fed, plan, key, width):
             self._buffer.view(-1).index_fill_(0, self._own, 0.0)
         else:
             spare = _SPARE * max([rows.group.rows for rows in fed])
-            self._buffer = self._additive(visible(fed, plan, self.fold), spare)
+            self._buffer = self.additive(visible(fed, plan, self.fold), spare)
             self._key = key
             if key is not None:
                 self._follow(fed, plan)
@@ -71,17 +69,30 @@ class AttentionMask:
 
     def sliding(self, fed: list[RequestRows], plan: AttentionPlan) -> torch.Tensor:
         """The mask of layers with a sliding window."""
-        return self._additive(visible(fed, plan, self.fold, self.window), 0)
+        return self.additive(visible(fed, plan, self.fold, self.window))
 
-    def _grows(self, fed: list[RequestRows], key: Hashable, width: int) -> bool:
+    def over_log(self, fed: list[RequestRows], high: int, window: int | None) -> torch.Tensor:
+        """`[1, 1, rows, high]`: the mask over the log's first `high` slots, of all requests."""
+        seen = np.zeros((fed[-1].group.last, high), dtype=bool)
+        for rows in fed:
+            group = rows.group
+            columns = slice(group.start, group.start + group.width)
+            _see(rows, window, seen[group.first : group.last, columns])
+        return self.additive(seen)
+
+    def _grows(
+        self, fed: list[RequestRows], plan: AttentionPlan, key: Hashable, width: int
+    ) -> bool:
         return (
             key is not None
             and key == self._key
+            and self._buffer.shape[2] == self.fold * plan.calls[-1].end
             and width <= self._buffer.shape[3]
             and self._columns == [rows.runs[0].column for rows in fed]
         )
 
-    def _additive(self, seen: Bools, spare: int) -> torch.Tensor:
+    def additive(self, seen: Bools, spare: int = 0) -> torch.Tensor:
+        """`[1, 1, rows, columns + spare]`, of bool `[rows, columns]`; spare columns are hidden."""
         rows, width = seen.shape
         shape = (1, 1, rows, width + spare)
         mask = torch.full(shape, self._hidden, dtype=self._dtype, device=self._device)
@@ -111,23 +122,28 @@ def visible(
     width = max(rows.group.width for rows in fed)
     seen = np.zeros((fold * plan.calls[-1].end, width), dtype=bool)
     for rows, first, padded in zip(fed, plan.first, plan.rows, strict=True):
-        group = rows.group
-        block = seen[fold * first : fold * first + group.rows]
-        at = 0
-        for run in rows.runs:
-            count, column = len(run.tokens), run.column
-            block[at : at + count, :column] = run.view.sees[:column]
-            if count == 1:  # as nearly always
-                block[at, column] = True
-            else:
-                block[at : at + count, column : column + count] = np.tri(count, dtype=bool)
-            at += count
-        if window is not None:
-            behind = _positions(rows.runs)[:, None] - rows.log.positions[: group.width]
-            block[:, : group.width] &= behind < window
+        count, own = rows.group.rows, rows.group.width
+        block = seen[fold * first : fold * first + count, :own]
+        _see(rows, window, block)
         for copy in range(1, fold):
-            seen[fold * first + copy * padded :][: group.rows] = block
+            seen[fold * first + copy * padded :][:count, :own] = block
     return seen
+
+
+def _see(rows: RequestRows, window: int | None, seen: Bools) -> None:
+    """Into `seen`, `[rows, width]` and False before: what each row sees of its own request."""
+    at = 0
+    for run in rows.runs:
+        count, column = len(run.tokens), run.column
+        seen[at : at + count, :column] = run.view.sees[:column]
+        if count == 1:  # as nearly always
+            seen[at, column] = True
+        else:
+            seen[at : at + count, column : column + count] = np.tri(count, dtype=bool)
+        at += count
+    if window is not None:
+        behind = _positions(rows.runs)[:, None] - rows.log.positions[: rows.group.width]
+        seen &= behind < window
 
 
 def _positions(runs: list[TokenRun]) -> Ints:

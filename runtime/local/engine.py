@@ -20,6 +20,7 @@ from nprdsl.runtime.engine import Engine, Submission, own_sampling
 from nprdsl.runtime.kv_reservation import most_fed
 from nprdsl.runtime.local.forward import Forward
 from nprdsl.runtime.local.loading import load_model
+from nprdsl.runtime.local.model_facts import most_positions
 from nprdsl.runtime.local.probe import probe
 from nprdsl.runtime.local.requests import Decoding, FreeRun, ScheduledRequest, any_token
 from nprdsl.runtime.local.scheduler import Scheduler, Timings
@@ -39,8 +40,8 @@ class LocalEngine(Engine):
     `tokenizer` is the model's fast tokenizer, or a `Vocabulary` (prompts are then ids, or texts
     that it can spell). `max_kv_tokens` bounds the tokens in memory, of all requests together: a
     request reserves its prompt and its budget, and waits while there is no room. `max_rows` bounds
-    the tokens of one forward. Raises UnsupportedModelError where the model does not honour masks
-    and positions.
+    the tokens of one forward. The model is put into evaluation mode. Raises UnsupportedModelError
+    where it does not honour masks and positions.
     """
 
     def __init__(
@@ -51,7 +52,8 @@ class LocalEngine(Engine):
         max_kv_tokens: int = MAX_KV_TOKENS,
         max_rows: int = MAX_ROWS,
     ) -> None:
-        self._width = probe(model)
+        probed = probe(model)
+        self._width = probed.width
         if isinstance(tokenizer, Vocabulary):
             self.tokenizer, vocabulary = None, tokenizer
         else:
@@ -59,7 +61,8 @@ class LocalEngine(Engine):
             vocabulary = Vocabulary.from_tokenizer(tokenizer)
         super().__init__(PromptEncoder(self.tokenizer, vocabulary), vocabulary)
         self.model = model
-        forward = Forward(model, max_kv_tokens)
+        self._most_positions = most_positions(model)
+        forward = Forward(model, max_kv_tokens, probed.path)
         self._scheduler = Scheduler(forward, self._width, max_rows=max_rows)
         self._any_token = any_token(self._width)
 
@@ -93,8 +96,7 @@ class LocalEngine(Engine):
 
     @property
     def _positions(self) -> int:
-        positions: int = self.model.config.get_text_config().max_position_embeddings
-        return positions
+        return self._most_positions
 
     @property
     def _outputs(self) -> int:

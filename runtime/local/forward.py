@@ -2,45 +2,56 @@
 
 The rows of all branches of all requests stand in one sequence of batch 1. Keys and values of every
 row are in the log before any row attends, so one forward may hold a parent's tokens and its
-children's.
+children's. Attention is `LogAttention`'s; a model whose code is its own gets a mask over the whole
+log instead.
 """
 
 from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from nprdsl.runtime.errors import UnsupportedModelError
-from nprdsl.runtime.local.attention import LogAttention, RowGroup, plan_attention
+from nprdsl.runtime.local.attention import (
+    AttentionPath,
+    LogAttention,
+    RowGroup,
+    plan_attention,
+)
 from nprdsl.runtime.local.attention_mask import AttentionMask, RequestRows
 from nprdsl.runtime.local.kv_log import Extent, KvLog
-from nprdsl.runtime.local.trace_log import TokenRun, TraceLog
-
-KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
+from nprdsl.runtime.local.model_facts import attention_layers, cache_argument, layer_kinds
+from nprdsl.runtime.local.trace_log import Bools, Ints, TokenRun, TraceLog
 
 
 class Forward:
     """The model over one KV log of `max_kv_tokens` slots."""
 
-    def __init__(self, model: PreTrainedModel, max_kv_tokens: int) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        max_kv_tokens: int,
+        path: AttentionPath = AttentionPath.INTERFACE,
+    ) -> None:
         config = model.config.get_text_config()
-        kinds = _layer_kinds(model)
+        kinds = layer_kinds(model)
         window = config.sliding_window if "sliding_attention" in kinds else None
-        heads = _heads(model)
         self.model = model
         self.device = model.device
-        self.log = KvLog(config.num_hidden_layers, max_kv_tokens)
+        self.log = KvLog(attention_layers(model), max_kv_tokens, path)
         self.attention = LogAttention(model)
-        fold = heads // (config.to_dict().get("num_key_value_heads") or heads)
-        self.mask = AttentionMask(fold, window, model.dtype, model.device)
+        self.mask = AttentionMask(window, model.dtype, model.device)
         self.model_s = 0.0  # seconds inside the model so far
         self._key: Hashable = None  # of the forward before
         self._per_kind = len(kinds) > 1
+        own = path is AttentionPath.MODEL
+        self._attending: AbstractContextManager[None] = nullcontext() if own else self.attention
+        self._cache = cache_argument(model)
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     @torch.no_grad()
@@ -55,20 +66,18 @@ class Forward:
         tokens, positions, slots = self._rows(fed)
         self.log.write_to(slots, max([group.start + group.length for group in groups]))
         chosen = None if keep == list(range(groups[-1].last)) else self._tensor(keep)
-        options = {} if chosen is None or not self._keeps else {"logits_to_keep": chosen}
-        if key is None or key != self._key:
-            self.attention.plan = plan_attention(groups, self.device)
-        else:
-            self.attention.plan.widen(groups)
-        self._key = key
-        mask = self._masks(fed, key)
-        with self.attention:
+        options: dict[str, object] = {self._cache: self.log}
+        if chosen is not None and self._keeps:
+            options["logits_to_keep"] = chosen
+        mask = self._masks(fed, groups, key)
+        if self.model.training:  # of a trainer that shares it: nothing is dropped at random here
+            self.model.eval()
+        with self._attending:
             begin = time.perf_counter()
             output = self.model(
                 input_ids=tokens,
                 position_ids=positions,
                 attention_mask=mask,
-                past_key_values=self.log,
                 use_cache=True,
                 **options,
             )
@@ -79,10 +88,18 @@ class Forward:
         return logits.float()
 
     def _masks(
-        self, fed: list[RequestRows], key: Hashable
+        self, fed: list[RequestRows], groups: list[RowGroup], key: Hashable
     ) -> torch.Tensor | dict[str, torch.Tensor]:
         """The mask of all layers, or one for each kind of layer."""
+        if self.log.path is AttentionPath.MODEL:
+            return self._masks_over_log(fed)
+        if key is None or key != self._key:
+            self.attention.plan = plan_attention(groups, self.device)
+        else:
+            self.attention.plan.widen(groups)
+        self._key = key
         plan = self.attention.plan
+        self.mask.fold = self.attention.fold
         if self.mask.window is None:
             return self.mask.full(fed, plan, key)
         sliding = self.mask.sliding(fed, plan)
@@ -90,6 +107,24 @@ class Forward:
             return sliding
         full = self.mask.full(fed, plan, key)
         return {"full_attention": full, "sliding_attention": sliding}
+
+    def _masks_over_log(self, fed: list[RequestRows]) -> torch.Tensor | dict[str, torch.Tensor]:
+        return self._by_kind(lambda window: self.mask.over_log(fed, self.log.high, window))
+
+    def dense_masks(self, seen: Bools, positions: Ints) -> torch.Tensor | dict[str, torch.Tensor]:
+        """For a forward without the log: row sees column, `[tokens, tokens]`, at positions."""
+        near = positions[:, None] - positions
+        return self._by_kind(
+            lambda window: self.mask.additive(seen if window is None else seen & (near < window))
+        )
+
+    def _by_kind(
+        self, mask: Callable[[int | None], torch.Tensor]
+    ) -> torch.Tensor | dict[str, torch.Tensor]:
+        """The masks that the model takes, each made for its window."""
+        if not self._per_kind:
+            return mask(self.mask.window)
+        return {"full_attention": mask(None), "sliding_attention": mask(self.mask.window)}
 
     def _rows(
         self, fed: list[RequestRows]
@@ -130,31 +165,3 @@ def arrange(fed: list[tuple[TraceLog, Extent, list[TokenRun]]]) -> list[RequestR
         arranged.append(RequestRows(log, runs, group))
         first = last
     return arranged
-
-
-def _layer_kinds(model: PreTrainedModel) -> frozenset[str]:
-    """`full_attention` and `sliding_attention`, as the configuration has
-    them; others are refused.
-    """
-    settings = model.config.get_text_config().to_dict()
-    declared = settings.get("layer_types")
-    if declared is None:
-        windowed = settings.get("sliding_window") and settings.get("use_sliding_window", True)
-        declared = ["sliding_attention" if windowed else "full_attention"]
-    kinds = frozenset(declared)
-    if strange := sorted(kinds - KNOWN_LAYERS):
-        raise UnsupportedModelError(
-            f"{type(model).__name__} has layers of the kind {', '.join(strange)}; the local engine "
-            "runs full and sliding-window attention only, because other layers mix the branches"
-        )
-    return kinds
-
-
-def _heads(model: PreTrainedModel) -> int:
-    """Query heads of a layer; an attribute that families spell in their own ways."""
-    try:
-        count: int = model.config.get_text_config().num_attention_heads
-    except AttributeError:
-        message = f"{type(model).__name__} has no attention layers"
-        raise UnsupportedModelError(message) from None
-    return count

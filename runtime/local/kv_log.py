@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from nprdsl.runtime.local.attention import AttentionPath
+
 _LARGE = 16  # extents that a pool must hold before much of it is spent on making them equal
 
 
@@ -119,8 +121,8 @@ class LogLayer(CacheLayerMixin):  # type: ignore[misc]
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Writes the rows `[1, heads, rows, head_dim]` into the log's current slots; gives the
-        whole.
+        """Writes the rows `[1, heads, rows, head_dim]` into the log's current slots; gives what
+        attention reads: the whole, or where the model attends itself the slots below `high`.
         """
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
@@ -134,6 +136,8 @@ class LogLayer(CacheLayerMixin):  # type: ignore[misc]
         else:
             self.keys.index_copy_(2, slots, key_states)
             self.values.index_copy_(2, slots, value_states)
+        if self._log.path is AttentionPath.MODEL:
+            return self.keys[:, :, : self._log.high], self.values[:, :, : self._log.high]
         return self.keys, self.values
 
     def clear(self, extent: Extent) -> None:
@@ -166,8 +170,16 @@ class LogLayer(CacheLayerMixin):  # type: ignore[misc]
 class KvLog(Cache):  # type: ignore[misc]
     """The layers of a model over one pool. `slots` says where the rows of the coming forward go."""
 
-    def __init__(self, num_layers: int, total: int, *, first_capacity: int = 1024) -> None:
+    def __init__(
+        self,
+        num_layers: int,
+        total: int,
+        path: AttentionPath = AttentionPath.INTERFACE,
+        *,
+        first_capacity: int = 1024,
+    ) -> None:
         self.total = total
+        self.path = path
         self.capacity = min(first_capacity, total)
         self.high = 0  # one past the highest slot ever written
         self.slots: slice | torch.Tensor = slice(0, 0)
@@ -181,6 +193,11 @@ class KvLog(Cache):  # type: ignore[misc]
             self.capacity = min(2 * self.capacity, self.total)
         self.high = max(self.high, high)
         self.slots = slots
+
+    @property
+    def written(self) -> bool:
+        """The model has put keys and values into the log."""
+        return any(layer.is_initialized for layer in self._layers)
 
     def clear(self, extent: Extent) -> None:
         for layer in self._layers:

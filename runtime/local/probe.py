@@ -1,128 +1,253 @@
-"""Tests, before anything is generated, whether a model honours attention masks and positions.
+"""Finds out, before anything is generated, whether a model is right over the KV log, and how.
 
-Some models accept both and ignore them; their branches would silently be wrong. So two branches are
-tried behind one prefix: branch 2 must not change when branch 1's tokens do (the mask), must change
-when its positions do, must equal the model's own plain forward over prefix and branch 2, and what
-follows the join must see both. Differences are measured against what one changed prefix token does.
+Some models accept masks and positions and ignore them; their branches would silently be wrong. So
+two requests of unequal lengths, with two branches each, are fed together: all in one forward, then
+each branch a little further, then what follows the joins. Every logit must equal that of the
+model's own forward over what its token sees. In goes a model; out comes who computes its attention,
+or the reason why the local engine cannot run it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from nprdsl.machine.actions import FeedAction, ForkAction, JoinAction
+from nprdsl.machine.actions import Action, FeedAction, ForkAction, JoinAction
 from nprdsl.runtime.errors import ErrorBoundary, UnsupportedModelError
+from nprdsl.runtime.local.attention import AttentionPath, implementation
 from nprdsl.runtime.local.forward import Forward, arrange
 from nprdsl.runtime.local.kv_log import Extent
 from nprdsl.runtime.local.trace_log import TraceLog
 
-_PREFIX, _FIRST, _SECOND, _AFTER = 6, 9, 5, 3  # tokens
-_SLOTS = _PREFIX + _FIRST + _SECOND + _AFTER
-_SHIFT = 5  # positions
-_EXACT, _ROUNDING = 1e-3, 0.2  # shares of the effect of one changed prefix token
+_LENGTH: Final = 32  # slots of a request
+_FAR: Final = 1024  # slots, where a model's own attention must bear what lies between
+_SHIFT: Final = 5  # positions
+# Shares of the effect that one other token in the prompt has: what rounding may do, and nothing.
+_ROUNDING: Final = {torch.float32: 0.01, torch.float64: 0.01}
+_COARSE: Final = 0.2  # in any other dtype
+_NONE: Final = 1e-6
+
+Ids = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Pieces:
-    prefix: tuple[int, ...]
-    first: tuple[int, ...]
-    second: tuple[int, ...]
-    after: tuple[int, ...]
+class Probed:
+    """The `width` of a model's logits, and who computes its attention over the log."""
+
+    width: int
+    path: AttentionPath
 
 
-def probe(model: PreTrainedModel) -> int:
-    """The width of the model's logits.
+@dataclass(frozen=True, slots=True)
+class _Story:
+    """The tokens of one request: its prompt, two branches, what each writes next, what follows."""
 
-    Raises UnsupportedModelError, with the reason, where the local engine would be wrong.
+    prompt: Ids
+    first: tuple[Ids, Ids]
+    more: tuple[Ids, Ids]
+    after: Ids
+
+    def branch(self, which: int) -> Ids:
+        return self.first[which] + self.more[which]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Logits:
+    """Of one request `[tokens, vocabulary]`: of its branches, and of what follows the join."""
+
+    branches: tuple[torch.Tensor, torch.Tensor]
+    after: torch.Tensor
+
+
+def probe(model: PreTrainedModel) -> Probed:
+    """How the model runs. Raises UnsupportedModelError, with the reason, where it would be wrong.
+
+    transformers' attention interface is tried first, then the model's own attention code. Puts the
+    model into evaluation mode.
     """
-    name = type(model).__name__
-    vocabulary = model.config.get_text_config().vocab_size
-    pieces = _pieces(vocabulary)
-    last = pieces.prefix[:-1] + _rotated(pieces.prefix[-1:], vocabulary)
-    errors: list[Exception] = []  # of a cache, a mask or an attention that the model does not know
-    with ErrorBoundary(errors.append):
-        forward = Forward(model, _SLOTS)
-        plain = _plain(model, pieces.prefix + pieces.second)[-_SECOND:]
-        second, after = _branched(forward, pieces)
-        moved, _ = _branched(forward, pieces, shift=_SHIFT)
-        other_first, other_after = _branched(
-            forward, replace(pieces, first=_rotated(pieces.first, vocabulary))
+    model.eval()
+    trial = _Trial(model, AttentionPath.INTERFACE)
+    reason = trial.reason()
+    if reason is None:
+        return Probed(trial.width, AttentionPath.INTERFACE)
+    own = _Trial(model, AttentionPath.MODEL)
+    of_own = own.reason()
+    if of_own is None:
+        return Probed(own.width, AttentionPath.MODEL)
+    if not trial.forward.attention.calls and not model._supports_attention_backend:
+        reason = (
+            f"computes attention in code of its own, not by transformers' interface, and {of_own}"
         )
-        other_prefix, _ = _branched(forward, replace(pieces, prefix=last))
-    for error in errors:
-        if isinstance(error, UnsupportedModelError):
-            raise error
-        raise UnsupportedModelError(
-            f"{name} does not run over the KV log ({type(error).__name__}: {error})"
-        ) from error
-    effect = _distance(second, other_prefix)
-    _refuse(
-        _distance(second, other_first) > _EXACT * effect,
-        f"{name} lets a branch see its sibling: some layer does not honour a 4-D attention mask",
-    )
-    _refuse(
-        _distance(second, moved) <= 1e-6 * effect,
-        f"{name} ignores position_ids: branches cannot continue at their own positions",
-    )
-    _refuse(
-        _distance(second, plain) > _ROUNDING * effect,
-        f"{name} gives other logits over the KV log than in its own plain forward",
-    )
-    _refuse(
-        _distance(after, other_after) <= 1e-6 * effect,
-        f"{name} does not see the branches behind their join",
-    )
-    return plain.shape[-1]
+    raise UnsupportedModelError(f"{type(model).__name__} {reason}; the local engine cannot run it")
 
 
-def _refuse(wrong: bool, reason: str) -> None:
-    if wrong:
-        raise UnsupportedModelError(f"{reason}; the local engine cannot run it")
+class _Trial:
+    """One way to run a model, and what is wrong with it."""
+
+    def __init__(self, model: PreTrainedModel, path: AttentionPath) -> None:
+        self.width = 0
+        self.forward = Forward(model, _FAR, path)
+        self._model = model
+        self._vocabulary = model.config.get_text_config().vocab_size
+        self._stories = _stories(self._vocabulary)
+        self._allowed = 0.0  # what logits may differ by
+        self._nothing = 0.0  # below this a change has had no effect
+
+    def reason(self) -> str | None:
+        """What is wrong, as the end of a sentence that begins with the model; None if nothing."""
+        errors: list[Exception] = []  # of a cache, a mask or an attention that the model rejects
+        found: list[str | None] = []
+        with ErrorBoundary(errors.append):
+            found.append(self._wrong())
+        for error in errors:
+            if isinstance(error, UnsupportedModelError):
+                return str(error)
+            return f"does not run over the KV log ({type(error).__name__}: {error})"
+        return found[0]
+
+    def _wrong(self) -> str | None:
+        story = self._stories[0]
+        plain = self._plain(story.prompt + story.branch(1))
+        last = self._rotated(story.prompt[-1:])
+        effect = _distance(plain, self._plain(story.prompt[:-1] + last + story.branch(1)))
+        self.width, self._nothing = plain.shape[-1], _NONE * effect
+        self._allowed = _ROUNDING.get(self._model.dtype, _COARSE) * effect
+        together = self._run(self._stories)
+        if not self.forward.log.written:
+            return "does not keep its keys and values in the cache that it is given"
+        for story, logits in zip(self._stories, together, strict=True):
+            if not self._branches_equal(story, logits):
+                return self._why_branches()
+        for story, logits in zip(self._stories, together, strict=True):
+            if not self._same(logits.after, self._joined(story)):
+                return "gives other logits behind a join than in one forward with a mask"
+        return None
+
+    def _branches_equal(self, story: _Story, logits: _Logits) -> bool:
+        """Each branch is as in the model's plain forward over the prompt and that branch."""
+        plain = [self._plain(story.prompt + story.branch(i))[len(story.prompt) :] for i in (0, 1)]
+        return all(map(self._same, logits.branches, plain))
+
+    def _why_branches(self) -> str:
+        story = self._stories[0]
+        sibling = replace(story, first=(self._rotated(story.first[0]), story.first[1]))
+        count = len(story.prompt)
+        begins = [self._plain(story.prompt + story.branch(which))[:count] for which in (0, 1)]
+        if not self._same(*begins):
+            return (
+                "sees tokens that come later: it is no causal decoder, or `is_decoder` is not set"
+            )
+        before, after = (self._run([s])[0].branches[1] for s in (story, sibling))
+        if not self._same(before, after):
+            return "lets a branch see its sibling: some layer does not honour a 4-D attention mask"
+        moved = self._run([story], shift=_SHIFT)[0].branches[1]
+        if _distance(before, moved) <= self._nothing:
+            return "ignores position_ids: branches cannot continue at their own positions"
+        alone = self._run([story])[0]
+        if self._branches_equal(story, alone):
+            return "gives other logits where two requests share a forward"
+        plain, length = self._plain(story.prompt + story.first[1])[count:], len(story.first[1])
+        if self._same(alone.branches[1][:length], plain):
+            return "does not see what earlier forwards have put into the log"
+        return "gives other logits over the KV log than in its own plain forward"
+
+    def _rotated(self, tokens: Ids) -> Ids:
+        """Other tokens at every place."""
+        half = self._vocabulary // 2
+        return tuple((token + half) % self._vocabulary for token in tokens)
+
+    def _same(self, a: torch.Tensor, b: torch.Tensor) -> bool:
+        return _distance(a, b) <= self._allowed  # False for NaN
+
+    # -- the model's own forward -------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _plain(self, tokens: Ids) -> torch.Tensor:
+        ids = torch.tensor([tokens], device=self._model.device)
+        logits: torch.Tensor = self._model(input_ids=ids, use_cache=False).logits[0]
+        return logits.float()
+
+    @torch.no_grad()
+    def _joined(self, story: _Story) -> torch.Tensor:
+        """Logits of what follows the join, by one forward over all tokens with a mask.
+
+        Not every implementation takes such a mask; the plain one, eager, does.
+        """
+        first, second, after = story.branch(0), story.branch(1), story.after
+        begin, middle = len(story.prompt), len(story.prompt) + len(first)
+        end = middle + len(second)
+        longest = begin + max(len(first), len(second))
+        seen = np.tri(end + len(after), dtype=bool)
+        seen[middle:end, begin:middle] = False
+        starts = (range(middle), range(begin, begin + len(second)))
+        positions = np.array([*starts[0], *starts[1], *range(longest, longest + len(after))])
+        ids = torch.tensor([story.prompt + first + second + after], device=self._model.device)
+        with implementation(self._model, "eager"):
+            logits: torch.Tensor = self._model(
+                input_ids=ids,
+                position_ids=torch.from_numpy(positions)[None].to(self._model.device),
+                attention_mask=self.forward.dense_masks(seen, positions),
+                use_cache=False,
+            ).logits[0]
+        return logits[end:].float()
+
+    # -- over the log ------------------------------------------------------------------------------
+
+    def _run(self, stories: list[_Story], *, shift: int = 0) -> list[_Logits]:
+        """All in one forward, then each branch further, then what follows the joins."""
+        far = self.forward.log.path is AttentionPath.MODEL
+        extents = [Extent(i * (_FAR - _LENGTH if far else _LENGTH), _LENGTH) for i in (0, 1)]
+        logs = [TraceLog(_LENGTH) for _ in stories]
+        found: list[dict[int, list[torch.Tensor]]] = [{0: [], 1: [], 2: []} for _ in stories]
+        for log, story in zip(logs, stories, strict=True):
+            log.apply([FeedAction(0, story.prompt), ForkAction(0, (1, 2))])
+            log.apply([FeedAction(1, story.first[0])])
+            log.branches[2].position += shift
+            log.apply([FeedAction(2, story.first[1])])
+        self._step(logs, extents, found)
+        for log, story in zip(logs, stories, strict=True):
+            log.apply([FeedAction(1 + which, story.more[which]) for which in (0, 1)])
+        self._step(logs, extents, found)
+        for log, story in zip(logs, stories, strict=True):
+            actions: list[Action] = [JoinAction(0, (1, 2)), FeedAction(0, story.after)]
+            log.apply(actions)
+        self._step(logs, extents, found)
+        return [_Logits((torch.cat(f[1]), torch.cat(f[2])), f[0][-1]) for f in found]
+
+    def _step(
+        self,
+        logs: list[TraceLog],
+        extents: list[Extent],
+        found: list[dict[int, list[torch.Tensor]]],
+    ) -> None:
+        """One forward over what waits, the last request first; each run's logits to its branch."""
+        order = list(reversed(range(len(logs))))
+        taken = {i: logs[i].take(_LENGTH) for i in order}
+        parts = arrange([(logs[i], extents[i], taken[i]) for i in order])
+        logits, at = self.forward(parts, list(range(parts[-1].group.last))), 0
+        for i in order:
+            for run in taken[i]:
+                found[i][run.branch].append(logits[at : at + len(run.tokens)])
+                at += len(run.tokens)
 
 
-@torch.no_grad()
-def _plain(model: PreTrainedModel, tokens: tuple[int, ...]) -> torch.Tensor:
-    ids = torch.tensor([tokens], device=model.device)
-    logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits[0]
-    return logits.float()
+def _stories(vocabulary: int) -> list[_Story]:
+    """Two requests of unequal lengths, of fixed tokens, spread over the vocabulary."""
+    at = 0
 
+    def tokens(length: int) -> Ids:
+        nonlocal at
+        at += length
+        return tuple(7919 * (i + 1) % vocabulary for i in range(at - length, at))
 
-def _branched(
-    forward: Forward, pieces: _Pieces, *, shift: int = 0
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits `[tokens, vocabulary]` of branch 2 and of what follows the join, in two forwards."""
-    log, extent = TraceLog(_SLOTS), Extent(0, _SLOTS)
-    log.apply([FeedAction(0, pieces.prefix), ForkAction(0, (1, 2)), FeedAction(1, pieces.first)])
-    log.branches[2].position += shift
-    log.apply([FeedAction(2, pieces.second)])
-    rows = list(range(_PREFIX + _FIRST, _PREFIX + _FIRST + _SECOND))
-    parts = arrange([(log, extent, log.take(_SLOTS))])
-    try:
-        second = forward(parts, rows)
-    finally:
-        _refuse(
-            forward.attention.calls == 0,
-            f"the attention of {type(forward.model).__name__} does not go through transformers' "
-            "AttentionInterface, so it cannot be told which branch sees what",
-        )
-    log.apply([JoinAction(0, (1, 2)), FeedAction(0, pieces.after)])
-    after = forward(arrange([(log, extent, log.take(_SLOTS))]), list(range(_AFTER)))
-    return second, after
-
-
-def _pieces(vocabulary: int) -> _Pieces:
-    """Fixed tokens, spread over the vocabulary."""
-    tokens = iter([(7919 * (i + 1)) % vocabulary for i in range(_SLOTS)])
-    lengths = (_PREFIX, _FIRST, _SECOND, _AFTER)
-    return _Pieces(*(tuple(next(tokens) for _ in range(length)) for length in lengths))
-
-
-def _rotated(tokens: tuple[int, ...], vocabulary: int) -> tuple[int, ...]:
-    """Other tokens at every place."""
-    return tuple((token + vocabulary // 2) % vocabulary for token in tokens)
+    return [
+        _Story(tokens(6), (tokens(9), tokens(5)), (tokens(2), tokens(1)), tokens(3)),
+        _Story(tokens(3), (tokens(4), tokens(7)), (tokens(1), tokens(1)), tokens(2)),
+    ]
 
 
 def _distance(a: torch.Tensor, b: torch.Tensor) -> float:

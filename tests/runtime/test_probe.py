@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -9,10 +10,18 @@ import torch
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
+    DeepseekV3Config,
+    DeepseekV3ForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTBigCodeConfig,
+    GPTBigCodeForCausalLM,
+    GptOssConfig,
+    GptOssForCausalLM,
+    JetMoeConfig,
+    JetMoeForCausalLM,
     Lfm2Config,
     Lfm2ForCausalLM,
     LlamaConfig,
@@ -21,13 +30,22 @@ from transformers import (
     MambaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    PreTrainedConfig,
     PreTrainedModel,
     Qwen3MoeConfig,
     Qwen3MoeForCausalLM,
+    WhisperConfig,
+    WhisperForCausalLM,
 )
 
+from nprdsl.machine.actions import FeedAction
 from nprdsl.runtime.errors import UnsupportedModelError
+from nprdsl.runtime.local.attention import AttentionPath
+from nprdsl.runtime.local.forward import Forward, arrange
+from nprdsl.runtime.local.kv_log import Extent
+from nprdsl.runtime.local.model_facts import cache_argument, most_positions
 from nprdsl.runtime.local.probe import probe
+from nprdsl.runtime.local.trace_log import TraceLog
 from tests.runtime.tiny_models import NAMES, SHAPE, model
 
 LLAMA = {**SHAPE, "num_hidden_layers": 2}
@@ -123,15 +141,102 @@ def llama(kind: type[LlamaForCausalLM]) -> PreTrainedModel:
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (bloom, "does not go through transformers' AttentionInterface"),
+        (bloom, "attention in code of its own"),
         (mamba, "no attention layers"),
         (lfm2, "layers of the kind conv"),
         (lambda: llama(NoPositions), "ignores position_ids"),
         (lambda: llama(Leaky), "lets a branch see its sibling"),
         (lambda: llama(Scaled), "other logits over the KV log"),
-        (lambda: llama(Forgetful), "does not see the branches behind their join"),
+        (lambda: llama(Forgetful), "does not see what earlier forwards"),
     ],
 )
 def test_unfit_models_are_refused(bad: Any, reason: str) -> None:
     with pytest.raises(UnsupportedModelError, match=reason):
         probe(bad().eval())
+
+
+def stirred(kind: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
+    """Random weights everywhere, where a model's own would begin as zeros or ones."""
+    torch.manual_seed(0)
+    made = kind(config).float()
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    return made
+
+
+def gpt_oss() -> PreTrainedModel:
+    """Sinks, sliding layers, experts."""
+    experts = {"num_local_experts": 4, "num_experts_per_tok": 2}
+    return stirred(GptOssForCausalLM, GptOssConfig(**LLAMA, **experts, sliding_window=5))
+
+
+def jetmoe() -> PreTrainedModel:
+    """Keys of several query heads, which the model repeats itself."""
+    shape = {k: v for k, v in LLAMA.items() if k not in ("num_attention_heads", "head_dim")}
+    experts = {"num_local_experts": 4, "num_experts_per_tok": 2}
+    return stirred(JetMoeForCausalLM, JetMoeConfig(**shape, **experts, kv_channels=8))
+
+
+def gpt_bigcode() -> PreTrainedModel:
+    """One KV head for all query heads."""
+    config = GPTBigCodeConfig(vocab_size=96, n_embd=32, n_layer=2, n_head=4, multi_query=True)
+    return stirred(GPTBigCodeForCausalLM, config)
+
+
+def deepseek() -> PreTrainedModel:
+    """Values that are shorter than keys."""
+    ranks = {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 16}
+    shape = LLAMA | {"num_key_value_heads": 4, "first_k_dense_replace": 2}
+    del shape["head_dim"]
+    return stirred(DeepseekV3ForCausalLM, DeepseekV3Config(**shape, **ranks, v_head_dim=12))
+
+
+def whisper() -> PreTrainedModel:
+    """A decoder whose configuration has no `max_position_embeddings`."""
+    sizes = {"decoder_layers": 2, "decoder_attention_heads": 4, "decoder_ffn_dim": 32}
+    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+    config = WhisperConfig(vocab_size=96, d_model=32, max_target_positions=50, **sizes, **ids)
+    return stirred(WhisperForCausalLM, config)
+
+
+@pytest.mark.parametrize("make", [gpt_oss, jetmoe, gpt_bigcode, deepseek, whisper])
+def test_what_a_configuration_does_not_tell_is_read_from_tensors(make: Any) -> None:
+    assert probe(make()).path is AttentionPath.INTERFACE
+
+
+def test_a_table_of_positions_limits_what_the_configuration_does_not() -> None:
+    assert most_positions(whisper()) == 50
+    assert most_positions(gpt2()) == 1024
+
+
+def test_a_model_in_training_drops_nothing_at_random() -> None:
+    config = GPT2Config(vocab_size=96, n_embd=32, n_layer=2, n_head=4, resid_pdrop=0.5)
+    trained = GPT2LMHeadModel(config).train()
+    probe(trained)
+    forward = Forward(trained, 8)
+    trained.train()  # by a trainer that shares it
+    log = TraceLog(8)
+    log.apply([FeedAction(0, (1, 2, 3))])
+    fed = arrange([(log, Extent(0, 8), log.take(8))])
+    assert torch.equal(forward(fed, [2]), forward(fed, [2]))
+
+
+def test_the_first_error_is_the_reason() -> None:
+    """An error before attention is no sign that attention is the model's own."""
+
+    class Broken(LlamaForCausalLM):  # type: ignore[misc]
+        def forward(self, *args: Any, past_key_values: Any = None, **kwargs: Any) -> Any:
+            if past_key_values is not None:
+                raise KeyError("no such layer")
+            return super().forward(*args, **kwargs)
+
+    with pytest.raises(UnsupportedModelError, match=r"Broken does not run .*'no such layer'"):
+        probe(llama(Broken))
+
+
+def test_the_cache_has_the_name_that_the_model_gives_it() -> None:
+    assert cache_argument(llama(Scaled)) == cache_argument(llama(LlamaForCausalLM))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        probe(llama(LlamaForCausalLM))

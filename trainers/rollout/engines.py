@@ -34,7 +34,6 @@ def rollout_engine(section: EngineSection, session: Session) -> RolloutEngine:
         return _server(section.address, session)
     model, tokenizer = session.setup.model, session.setup.tokenizer
     trained = model.config._attn_implementation
-    model.eval()
     model.set_attn_implementation("sdpa")  # the probe runs the model's own forward
     engine = LocalEngine(
         model, tokenizer, max_kv_tokens=section.max_kv_tokens, max_rows=section.max_rows

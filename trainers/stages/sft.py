@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.runtime.local.model_facts import most_positions
 from nprdsl.runtime.prompts import Ids, PromptError
 from nprdsl.structure.violations import TraceError
 from nprdsl.tokens.vocabulary import UnspellableError
@@ -64,7 +65,7 @@ def train_sft(
 def _rows(config: SftConfig, setup: Setup, notify: Notify) -> list[TrainingRow]:
     """All rows to train on; what is none is listed in the run's folder."""
     examples, rejected = section_traces(config.data)
-    longest = min(config.run.room, setup.model.config.get_text_config().max_position_embeddings)
+    longest = min(config.run.room, most_positions(setup.model))
     rows, untrainable = _to_rows(examples, setup, config, longest)
     list_rejected(setup, [*rejected, *untrainable], "rows not trained on", notify)
     if not rows:

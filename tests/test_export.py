@@ -129,6 +129,44 @@ def test_a_list_of_more_items_than_are_spelled_out(target: Target, items: str, l
     assert any("more than" in lost for lost in exported.lost) == (".." in items)
 
 
+@pytest.mark.parametrize(
+    ("items", "listed"),
+    [
+        ("i*", ["", "1", "12"]),
+        ("i~0..2", ["", "12"]),
+        ("[i+]", ["", "123"]),
+        ("g*", ["", "<g></g>", "<g></g><g>1</g><g></g>", "<g>1</g><g></g><g>2</g>"]),
+        ("g~3", ["<g></g><g></g><g></g>", "<g>1</g><g>2</g><g></g>"]),
+        ('(i | "<x>")+', ["<x>", "1<x>", "<x>1<x><x>2"]),
+        ("[i~9]", [""]),  # nine of four labels: never written
+    ],
+)
+def test_a_list_may_be_empty(items: str, listed: list[str]) -> None:
+    schema = schema_from(
+        "%import .parallel (map, process, reduce)\nstart: map{l} process{i, s} reduce{r}\n"
+        f'l: "<l>" {items} "</l>"\ni: "<i>" N "</i>"\ns: "<s>" N "</s>"\nr: "<r>"\n'
+        + ('g: "<g>" i? "</g>"\n' if "g" in items else "")
+        + "N: /[1-4]/\n"
+    )
+    exported = re.compile(schema.export("outlines").text)
+    for marks in listed:
+        items_of = re.sub(r"(\d)", r"<i>\1</i>", marks)
+        text = f"<l>{items_of}</l>" + re.sub(r"\D*(\d)\D*", r"<s>\1</s>", marks) * any(
+            map(str.isdigit, marks)
+        )
+        assert schema.check(f"{text}<r>") == []
+        assert exported.fullmatch(f"{text}<r>"), text
+
+
+def test_turns_without_items_that_must_stand_behind_are_said() -> None:
+    schema = schema_from(
+        "%import .parallel (map, process, reduce)\nstart: map{l} process{i, s} reduce{r}\n"
+        'l: "<l>" (i | "<x>")~2..3 "</l>"\ni: "<i>" "</i>"\ns: "<s>"\nr: "<r>"\n'
+    )
+    said = "in the list of `start`, turns without `i` stand behind those with one"
+    assert said in schema.export("xgrammar").lost
+
+
 def test_a_list_that_is_too_long_to_spell_out() -> None:
     schema = schema_from(
         "%import .parallel (map, process, reduce)\nstart: map{l} process{i, s} reduce{r}\n"

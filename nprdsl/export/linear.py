@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import is_
 
 from nprdsl.export.exported import ExportError, ExportLimits
@@ -121,8 +121,8 @@ class _Lineariser:
         """For every count n: the list of n items, what stands between, n branches."""
         block, between = listing.block, items[1:-1]
         assert block.item is not None
-        least = max(least_items(block, bodies(self._grammar.rules)), 1)
-        most = max(self._limits.items, least)
+        least = least_items(block, bodies(self._grammar.rules))
+        most = max(self._limits.items, least, 1)
         if least > MOST_ITEMS:
             raise ExportError(
                 f"the list of `{block.rule}` has {least} items at least; up to {MOST_ITEMS} can be "
@@ -137,7 +137,7 @@ class _Lineariser:
                 branches = [self.numbered(block.branch, block, numbers, n) for n in range(count)]
                 options.append(Seq((listed, *between, *branches), listing.span))
         if lists.exactly(listing.node, 0, most + 1) is not None:
-            self._lose(f"more than {most} items in `{block.rule}`")
+            self.lose(f"more than {most} items in `{block.rule}`")
         return Alt(tuple(options), listing.span)
 
     def _numbers(self, block: Block, most: int) -> _Numbers | None:
@@ -147,12 +147,12 @@ class _Lineariser:
         series = None if label is None else _series(label, most + 1)
         for terminal in terminals:
             if terminal is not label or series is None:
-                self._lose(
+                self.lose(
                     f"`{block.branch}` need not repeat the `{terminal.name}` of its `{block.item}`"
                 )
         if label is None or series is None:
             return None
-        self._lose(
+        self.lose(
             f"`{label.name}` in `{block.item}` and `{block.branch}` is numbered "
             f"{series[0]}, {series[1]}, … in order; other labels are refused"
         )
@@ -237,7 +237,7 @@ class _Lineariser:
         self.origin[name] = self.origin[rule]
         return name
 
-    def _lose(self, sentence: str) -> None:
+    def lose(self, sentence: str) -> None:
         self.lost[sentence] = None
 
 
@@ -267,8 +267,12 @@ class _CountedList:
                 kept = [self.exactly(option, first, last) for option in options]
                 return _choice([option for option in kept if option is not None], node)
             case Repeat(node=inner, low=low, high=high, span=span):
+                blank = self.exactly(inner, first, first)  # a turn without items
                 turns = self._turns(inner, first, last, high)
-                return _choice([Seq(way, span) for way in turns if len(way) >= low], node)
+                if blank is None:
+                    return _choice([Seq(way, span) for way in turns if len(way) >= low], node)
+                blanks = Repeat(blank, low, high, span)
+                return _choice([Seq(self._among(blanks, way), span) for way in turns], node)
             case _:
                 raise AssertionError(node)
 
@@ -307,6 +311,21 @@ class _CountedList:
             if head is not None:
                 for rest in self._sequence(items[1:], middle, last):
                     yield (head, *rest)
+
+    def _among(self, blanks: Repeat, turns: tuple[Node, ...]) -> tuple[Node, ...]:
+        """The turns of a repetition, and others without items among them: anywhere, or behind them
+        where turns are counted, as their order would make too many ways."""
+        low, high = blanks.low, blanks.high
+        if high is None and low <= len(turns):
+            between = replace(blanks, low=0)
+            return (between, *(part for turn in turns for part in (turn, between)))
+        if turns and high != len(turns):
+            self._lineariser.lose(
+                f"in the list of `{self._block.rule}`, turns without `{self._block.item}` "
+                "stand behind those with one"
+            )
+        more = None if high is None else high - len(turns)
+        return (*turns, replace(blanks, low=max(low - len(turns), 0), high=more))
 
     def _turns(
         self, inner: Node, first: int, last: int, most: int | None

@@ -28,6 +28,7 @@ from nprdsl.grammar.ir import (
     Seq,
     Tag,
 )
+from nprdsl.regular.words import ENDLESS
 
 Rules = Mapping[str, Rule]
 Bodies = Mapping[str, Node]
@@ -210,7 +211,7 @@ def height(node: Node, heights: Mapping[str, int]) -> int:
         case Ref():
             return heights.get(node.rule, 0)
         case Alt():
-            return min(height(option, heights) for option in node.options)
+            return min((height(option, heights) for option in node.options), default=ENDLESS)
         case Repeat() if node.low == 0:
             return 0
         case _:

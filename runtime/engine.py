@@ -19,6 +19,7 @@ from typing import Any, Final, TypedDict, TypeGuard, Unpack, cast, overload
 from nprdsl.machine.actions import ALL, JoinPolicy
 from nprdsl.machine.budget import DEFAULT_LIMITS, LimitError, Limits
 from nprdsl.machine.machine import Machine
+from nprdsl.machine.native import NativeMachine
 from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.runtime.errors import CapacityError, UnsupportedModelError, UnsupportedServerError
 from nprdsl.runtime.prompts import Ids, Prompt, PromptEncoder, PromptError
@@ -38,6 +39,7 @@ class Options(TypedDict, total=False):
     limits: Limits
     join: JoinPolicy
     parallel: bool
+    native: bool
     chat: bool
     instructions: bool
 
@@ -113,10 +115,12 @@ class Engine(ABC):
         `limits`: budgets and bounds, `Limits()` by default; `max_tokens` is lowered to what the
         model's positions allow. `join`: how many branches a join waits for, all by default; which
         are complete first is a matter of `parallel`. `parallel=False` decodes one branch after
-        another: the autoregressive baseline. `chat=True`
-        puts a text prompt into the tokenizer's chat template. `instructions=True` puts
-        `schema.prompt()` before the prompt, for models that were not trained on the format.
-        `sampling` may be a list, one for each prompt. Raises LimitError, PromptError and
+        another: the autoregressive baseline. `native=True` masks nothing: forks and joins follow
+        the tags that the model writes by itself, and the first token that the schema forbids ends
+        the request (`finish` ILLEGAL, with `violations`). `chat=True` puts a text prompt into the
+        tokenizer's chat template. `instructions=True` puts `schema.prompt()` before the prompt, for
+        models that were not trained on the format. `sampling` may be a list, one for each prompt.
+        Raises LimitError, PromptError and
         CapacityError at once. A request that fails later raises GenerationError if it is the only
         one; in a list its result has `finish` FAILED and an `error`.
         """
@@ -292,7 +296,8 @@ class Engine(ABC):
         )
         limits = self._within_positions(options.get("limits", DEFAULT_LIMITS), len(ids))
         join = options.get("join", ALL)
-        machine = Machine(bound, prompt=ids, limits=limits, join=join)
+        kind = NativeMachine if options.get("native", False) else Machine
+        machine = kind(bound, ids, limits, join)
         parallel = options.get("parallel", True)
         return Submission(schema, machine, limits, join, sampling, parallel)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from nprdsl.machine.transcript import WrittenToken, parse_written
 from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.structure.events import EndReason
-from nprdsl.structure.violations import TraceError
+from nprdsl.structure.violations import TraceError, Violation
 from nprdsl.trace.layout import Layout
 from nprdsl.trace.trace import TokenTrace
 
@@ -49,7 +49,8 @@ class Result:
     `token_ids` are the trace's ids in linear order, without the prompt, exactly as they were
     sampled; `logprobs` stands beside them: the natural logarithm of the token's probability under
     the model's own distribution (temperature 1, nothing masked), None where the token was forced.
-    `trace` and `layout` cover prompt and trace; they are None when the request failed. `answer` is
+    `trace` and `layout` cover prompt and trace; they are None where what was written is no legal
+    trace, as when the request failed; `violations` then says why not. `answer` is
     the text of the rule `answer`, or "" where the schema has none. `error` says what failed when
     `finish` is FAILED.
     """
@@ -65,6 +66,7 @@ class Result:
     finish: EndReason
     usage: Usage
     error: str = field(default="")
+    violations: tuple[Violation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class GenerationError(RuntimeError):
 @dataclass(frozen=True, slots=True)
 class Ending:
     """How a request ended. `longest`: tokens on its longest path, for a request that was stopped
-    midway; `time_s`: since its submission."""
+    midway; `time_s`: since its submission; `constrained`: masks kept the trace legal."""
 
     request_id: int
     finish: EndReason
@@ -104,6 +106,7 @@ class Ending:
     time_s: float
     longest: int
     error: str = ""
+    constrained: bool = True
 
 
 def result_of(
@@ -112,16 +115,18 @@ def result_of(
     """The result of a request that has ended, from the tokens of its trace in linear order.
 
     Raises TraceError where a trace that came to its end is not legal, which would be a fault of
-    the engine. Of a request that was stopped midway `trace` and `layout` are None.
+    the engine if masks kept it legal. Of a request that was stopped midway `trace` and `layout`
+    are None.
     """
     ids = tuple(token.token for token in written)
     sampled = sum(token.sampled for token in written)
+    violations: tuple[Violation, ...] = ()
     try:
         trace = parse_written(bound, prompt, written)
-    except TraceError:
-        if ending.finish in (EndReason.COMPLETED, EndReason.BUDGET):
+    except TraceError as error:
+        if ending.constrained and ending.finish in (EndReason.COMPLETED, EndReason.BUDGET):
             raise
-        trace = None
+        trace, violations = None, error.violations
     return Result(
         request_id=ending.request_id,
         prompt_ids=prompt,
@@ -141,6 +146,7 @@ def result_of(
             time_s=ending.time_s,
         ),
         error=ending.error,
+        violations=violations,
     )
 
 

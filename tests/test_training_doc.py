@@ -45,8 +45,8 @@ def test_keys_exist() -> None:
     assert table is not None
     rows = [line.split("|") for line in table[1].splitlines()[1:]]
     named = [name for row in rows for name in re.findall(r"`([a-z_]+)`", row[1] + row[3])]
-    others = {"parallel", "causal", "free", "local", "dense", "blocks", "segments"} | {
-        "adamw", "muon", "datasets"
+    others = {"parallel", "causal", "written", "sampled", "free", "local"} | {
+        "dense", "blocks", "segments", "adamw", "muon", "datasets"
     }  # fmt: skip
     assert len(named) > 40
     assert set(named) - others - keys() == set()

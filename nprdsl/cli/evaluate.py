@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 _LISTED: Final = 5  # failed samples that are named one by one
 _LIMITS: Final = tuple(one.name for one in fields(LimitOptions) if one.name != "max_tokens")
-_CONSTRAINED: Final = ("baseline", "parallel", *_LIMITS, "join", "per_rule")
+_CONSTRAINED: Final = ("baseline", "parallel", *_LIMITS, "join", "per_rule", "native")
+_MASKED: Final = ("baseline", "parallel", "rule_tokens", "join")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +81,7 @@ class EvaluationOptions:
         64, "Requests at once; 1 measures the time to an answer alone.", type=AT_LEAST_1
     )
     baseline: bool = option(False, "The same with one branch after another, interleaved.")
+    native: bool = option(False, "Without masks: forks where the model writes the tags of one.")
     free: bool = option(False, "Without the schema's constraint, one token after another.")
     answer: Literal["last-number", "boxed"] = option(
         "last-number", "What counts where nothing is boxed: the last number, or nothing."
@@ -136,6 +138,9 @@ def _check_usage(options: EvaluationOptions) -> None:
     option = first_given(_CONSTRAINED) if options.free else None
     if option is not None:
         raise click.UsageError(f"{option} is of the schema's constraint; --free has none")
+    option = first_given(_MASKED) if options.native else None
+    if option is not None:
+        raise click.UsageError(f"{option} takes masks; --native has none")
     sampling = options.generation.sampling
     if options.samples > 1 and sampling.temperature == 0 and not sampling.per_rule:
         raise click.UsageError(
@@ -177,6 +182,8 @@ def _modes(options: EvaluationOptions) -> tuple[Mode, ...]:
 
     if options.free:
         return (Mode.FREE,)
+    if options.native:
+        return (Mode.NATIVE,)
     own = Mode.PARALLEL if options.generation.parallel else Mode.IN_TURN
     return (own, Mode.IN_TURN) if options.baseline else (own,)
 

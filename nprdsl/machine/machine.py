@@ -10,6 +10,7 @@ logits, share a branch's KV with its children on a fork, and merge theirs on a j
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -54,7 +55,10 @@ class Machine:
     """One generation. Raises `LimitError` at once if no legal trace fits the limits.
 
     `transcript` holds the tokens that were written; `ended` says why it is over, None before.
+    `constrained`: every trace that comes to its end is legal.
     """
+
+    constrained: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -167,7 +171,7 @@ class Machine:
         self._step(state, token)
         self.transcript.write(branch, WrittenToken(token, True, logprob))
         self._events.append((state, (token,), True))
-        if state.matcher.chooses and not (branch == ROOT and self._spent(state)):
+        if self._chooses(state) and not (branch == ROOT and self._spent(state)):
             return [FeedAction(branch, (token,))]  # it waits where it waited
         self._live.remove(branch)
         if has_ended:
@@ -194,7 +198,7 @@ class Machine:
 
     def _run_on(self, state: BranchState, pending: tuple[int, ...]) -> None:
         """Feed `pending` and all that is forced, then fork, finish, or wait for a sample."""
-        forced = tuple(state.matcher.forced())
+        forced = self._forced(state, pending)
         if forced:
             self._force(state, forced)
         if pending or forced:
@@ -205,10 +209,20 @@ class Machine:
             self._finish(state)
         elif state.number == ROOT and self._spent(state):
             self._end(EndReason.BUDGET)
-        elif state.matcher.chooses:
+        elif self._chooses(state):
             self._wait(state)
         else:
             self._run_on(state, ())
+
+    def _forced(self, state: BranchState, pending: tuple[int, ...]) -> tuple[int, ...]:
+        """What the machine writes of itself where the branch stands; `pending` is what the model
+        has written since the last feed, nothing where the branch begins or goes on behind a
+        join."""
+        return tuple(state.matcher.forced())
+
+    def _chooses(self, state: BranchState) -> bool:
+        """Whether the model has to write the next token."""
+        return state.matcher.chooses
 
     def _spent(self, state: BranchState) -> bool:
         """Whether the trunk may end here, and has no budget to write more."""

@@ -69,6 +69,7 @@ class EndReason(StrEnum):
     BUDGET = "budget"  # the token budget was spent; the trace was closed legally
     ABORTED = "aborted"  # the caller stopped it
     FAILED = "failed"  # the engine failed; see the error
+    ILLEGAL = "illegal"  # the model, which nothing constrained, left the schema
 
 
 class BranchReason(StrEnum):

@@ -188,6 +188,7 @@ def _result(request: ScheduledRequest[Machine]) -> Result:
         time_s=request.ended_s - request.submitted_s,
         longest=_longest(request),
         error=request.error,
+        constrained=machine.constrained,
     )
     return result_of(machine.bound, machine.prompt, machine.written, ending)
 

@@ -17,6 +17,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from nprdsl.machine.machine import Machine
+from nprdsl.machine.native import NativeMachine
 from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.runtime.kv_reservation import most_fed
 from nprdsl.runtime.sampling import Sampling
@@ -101,7 +102,8 @@ class SchemaLibrary:
                 f"server keeps {capacity:,} at most: lower max_tokens, or raise --max-total-tokens "
                 "or --mem-fraction-static"
             )
-        machine = Machine(bound, prompt=prompt, limits=limits, join=request.join())
+        kind = NativeMachine if request.native else Machine
+        machine = kind(bound, prompt, limits, request.join())
         return PreparedTrace(request, machine, sampling, slots)
 
     def _check_outputs(self, schema: Schema) -> None:

@@ -175,7 +175,8 @@ class ForkRequest(_WireModel):
 
     `sampling` holds the settings of `nprdsl.runtime.Sampling` that differ from its defaults; the
     stock sampling parameters beside it are ignored. A join waits for `quorum` complete branches
-    (None: for all). With `parallel` false branches are decoded one after another. `events` asks for
+    (None: for all). With `parallel` false branches are decoded one after another; `native` masks
+    nothing, and forks where the model itself writes the tags of a fork. `events` asks for
     events in the reports; `positions` for the position ids that tokens were fed with, which costs a
     copy from the device in every step.
     """
@@ -185,6 +186,7 @@ class ForkRequest(_WireModel):
     quorum: int | None = None
     sampling: dict[str, Any] = {}
     parallel: bool = True
+    native: bool = False
     events: bool = False
     positions: bool = False
 
@@ -197,6 +199,7 @@ class ForkRequest(_WireModel):
         join: JoinPolicy = ALL,
         sampling: Sampling = DEFAULT,
         parallel: bool = True,
+        native: bool = False,
         events: bool = False,
     ) -> ForkRequest:
         return cls(
@@ -205,6 +208,7 @@ class ForkRequest(_WireModel):
             quorum=join.quorum,
             sampling=_non_default(sampling),
             parallel=parallel,
+            native=native,
             events=events,
         )
 

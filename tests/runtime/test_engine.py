@@ -408,3 +408,29 @@ def test_bf16_is_legal_too() -> None:
     result = one.generate(schema("arith"), SUM, sampling=GREEDY, chat=True)
     assert schema("arith").check(result.text) == []
     assert result.answer == r"\boxed{3169}"
+
+
+# -- without masks ---------------------------------------------------------------------------------
+
+
+def test_a_trained_model_forks_natively() -> None:
+    result = arith().generate(schema("arith"), SUM, chat=True, sampling=GREEDY, native=True)
+    masked = arith().generate(schema("arith"), SUM, chat=True, sampling=GREEDY)
+    assert result.finish is EndReason.COMPLETED and result.violations == ()
+    assert result.answer == masked.answer
+    assert result.trace is not None and len(result.trace.graph.forks[0].after) == 2
+    assert result.usage.forced_tokens < masked.usage.forced_tokens
+    for found, expected in both(arith(), result):
+        assert abs(found - expected) < 1e-4
+
+
+def test_an_untrained_model_writes_nothing_legal_natively() -> None:
+    limits = Limits(max_tokens=60)
+    results = engine("npr").generate(
+        schema("npr"), ["x"] * 8, limits=limits, native=True,
+        sampling=[Sampling(seed=seed) for seed in range(8)],
+    )  # fmt: skip
+    for result in results:
+        assert result.finish is EndReason.ILLEGAL
+        assert result.trace is None and result.layout is None
+        assert result.violations and result.token_ids

@@ -105,6 +105,14 @@ def test_limits_joins_and_branches_in_turn(engine: SGLangEngine, bundled: LocalE
     assert BranchReason.CUT in reasons
 
 
+def test_natively_a_model_forks_by_itself(engine: SGLangEngine, bundled: LocalEngine) -> None:
+    ours = engine.generate(ARITH, PROMPT, chat=True, sampling=GREEDY, native=True)
+    assert ours.finish is EndReason.COMPLETED and len(ours.trace.graph.forks) == 1
+    assert_same(ours, bundled.generate(ARITH, PROMPT, chat=True, sampling=GREEDY, native=True))
+    wild = engine.generate(ARITH, PROMPT, sampling=Sampling(temperature=5, seed=1), native=True)
+    assert wild.finish is EndReason.ILLEGAL and wild.violations
+
+
 def test_what_cannot_run_is_refused_at_once_and_alike(
     engine: SGLangEngine, bundled: LocalEngine
 ) -> None:

@@ -219,6 +219,13 @@ class TrainingLayout(StrEnum):
     CAUSAL = "causal"
 
 
+class LossTokens(StrEnum):
+    """The tokens of a trace that carry loss, in the layout "parallel"."""
+
+    WRITTEN = "written"  # all behind the prompt: a model that writes its tags by itself
+    SAMPLED = "sampled"  # those that it chooses under masks; what they force carries none
+
+
 class _SftOptimizer(OptimizerSection):
     schedule: Schedule = Schedule.COSINE
     warmup: NonNegativeFloat = 0.05
@@ -229,10 +236,12 @@ class SftConfig(TrainingConfig):
     """Stage 2, and every other imitation of given traces (arXiv:2512.07461, section 2.3).
 
     `batch`: traces of one optimizer step, over all processes. `legal` False, with the layout
-    "causal", takes illegal traces too. `shuffle` False keeps the order of the data.
+    "causal", takes illegal traces too. `shuffle` False keeps the order of the data. `loss`: which
+    tokens carry it; all do in the layout "causal".
     """
 
     layout: TrainingLayout = TrainingLayout.PARALLEL
+    loss: LossTokens = LossTokens.WRITTEN
     legal: bool = True
     batch: PositiveInt = 8
     shuffle: bool = True

@@ -26,7 +26,7 @@ from nprdsl.trainers.grading.answers import Fallback
 
 PUBLISHED: Final = Sampling(temperature=1.0, top_p=0.7)  # arXiv:2512.07461, section 3.2
 CONCURRENCY: Final = 64
-_MODES: Final = ((Mode.PARALLEL,), (Mode.IN_TURN,), (Mode.PARALLEL, Mode.IN_TURN), (Mode.FREE,))
+_MODES: Final = (*((mode,) for mode in Mode), (Mode.PARALLEL, Mode.IN_TURN))
 _BLOCK: Final = 4  # times the concurrency: the most requests before the other way has its turn
 _BLOCKS: Final = 4  # as many at least, where there are requests enough to keep the concurrency
 
@@ -120,7 +120,8 @@ class _Runner:
             ahead=self.concurrency,
             limits=self.limits,
             join=self.join,
-            parallel=mode is Mode.PARALLEL,
+            parallel=mode is not Mode.IN_TURN,
+            native=mode is Mode.NATIVE,
             **self.prompting,
         )
         last = time.perf_counter()
@@ -165,9 +166,9 @@ def evaluate(
 
     Equal seeds give equal traces, whatever other problems there are. `fallback` is what counts as
     the answer where nothing is boxed. The first of `modes` is what the figures are of; with
-    `Mode.IN_TURN` behind `Mode.PARALLEL` they have a baseline. `Mode.FREE` lets the model write
-    without the schema's constraint. `concurrency` requests are open at once; times to an answer are
-    those under this load. `keep` is given every new sample; `done` are
+    `Mode.IN_TURN` behind `Mode.PARALLEL` they have a baseline. `Mode.NATIVE` and `Mode.FREE` let
+    the model write without masks, with forks and without. `concurrency` requests are open at once;
+    times to an answer are those under this load. `keep` is given every new sample; `done` are
     samples of an earlier run with the same settings: those that failed are run again. Raises
     EvaluationError for settings that make no sense, and NoSampleError where every sample failed.
     """
@@ -238,7 +239,7 @@ def _check_modes(
 ) -> None:
     if tuple(modes) not in _MODES:
         raise EvaluationError(
-            "modes must be parallel, in_turn, parallel with in_turn behind it, or free"
+            "modes must be parallel, in_turn, parallel with in_turn behind it, native, or free"
         )
     if Mode.FREE in modes and (join != ALL or limits != Limits(max_tokens=limits.max_tokens)):
         raise EvaluationError("what is written freely has no limit but `max_tokens`, and no joins")

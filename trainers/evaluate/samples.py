@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Final
 
 import numpy as np
 
@@ -23,12 +24,17 @@ from nprdsl.trainers.grading.grading import is_right
 
 
 class Mode(StrEnum):
-    """How a model writes: branches all at once, or one after another, as an autoregressive model;
-    or freely, without the schema's constraint, on one branch."""
+    """How a model writes: under masks, branches all at once or one after another, as an
+    autoregressive model; or without masks, forking where it writes the tags of a fork, or freely,
+    on one branch."""
 
     PARALLEL = "parallel"
     IN_TURN = "in_turn"
+    NATIVE = "native"
     FREE = "free"
+
+
+MASKED: Final = (Mode.PARALLEL, Mode.IN_TURN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +134,7 @@ def _sample(
     fallback: Fallback,
 ) -> Sample:
     text, ids, error = written.text, written.token_ids, written.error
-    whole = mode is not Mode.FREE or written.finish is EndReason.COMPLETED
+    whole = mode in MASKED or written.finish is EndReason.COMPLETED
     return Sample(
         problem=problem.id,
         number=number,

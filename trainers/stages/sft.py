@@ -1,17 +1,20 @@
 """Imitation of given traces: stage 2 of NPR (arXiv:2512.07461, section 2.3), and its baselines.
 
-The loss is the mean of -log pi over the sampled tokens of a batch; what a generation would have
-forced carries none. In the layout `parallel` a trace is its execution graph: branches do not see
-each other, and stand at the positions at which they are generated. In the layout `causal` it is one
-plain sequence, with loss on every token. A trace that cannot be trained on is listed with its
-reason.
+The loss is the mean of -log pi over the tokens of a batch that carry it: all that a trace is made
+of, or (`loss = "sampled"`) those that masks would not have forced. In the layout `parallel` a trace
+is its execution graph: branches do not see each other, and stand at the positions at which they are
+generated. In the layout `causal` it is one plain sequence. A trace that cannot be trained on is
+listed with its reason.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.runtime.local.model_facts import most_positions
@@ -20,7 +23,7 @@ from nprdsl.structure.violations import TraceError
 from nprdsl.tokens.vocabulary import UnspellableError
 from nprdsl.trace.encoding import spell_text
 from nprdsl.trainers.batch.training_rows import TrainingRow, causal_row, training_row
-from nprdsl.trainers.config.stages import SftConfig, TrainingLayout
+from nprdsl.trainers.config.stages import LossTokens, SftConfig, TrainingLayout
 from nprdsl.trainers.data.problems import TraceExample
 from nprdsl.trainers.data.sources import RejectedRow
 from nprdsl.trainers.objective.losses import sft
@@ -110,4 +113,8 @@ def _row(config: SftConfig, bound: BoundSchema, prompt: Ids, trace: str) -> Trai
     if config.layout is TrainingLayout.CAUSAL:
         return causal_row(prompt, ids)
     whole = (*prompt, *ids)
-    return training_row(whole, bound.parse(whole, prompt=len(prompt)).layout)
+    parsed = bound.parse(whole, prompt=len(prompt))
+    if config.loss is LossTokens.WRITTEN:
+        written = (np.arange(len(whole)) >= len(prompt)).astype(np.uint8)
+        parsed = replace(parsed, sampled=written)
+    return training_row(whole, parsed.layout)

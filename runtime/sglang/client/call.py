@@ -104,6 +104,7 @@ class Call:
             join=submission.join,
             sampling=submission.sampling,
             parallel=submission.parallel,
+            native=not submission.machine.constrained,
             events=self._has_listener,
         )
         body = {
@@ -161,6 +162,7 @@ class Call:
             time_s=time.perf_counter() - self._started_s,
             longest=len(written),
             error=error,
+            constrained=machine.constrained,
         )
         return result_of(machine.bound, machine.prompt, written, ending)
 

@@ -135,7 +135,7 @@ class RereadingCall(Call):
     def _finished(self) -> Result:
         finish = self._machine.ended
         assert finish is not None
-        scored = finish in (EndReason.COMPLETED, EndReason.BUDGET)
+        scored = finish in (EndReason.COMPLETED, EndReason.BUDGET)  # not where it broke off
         tokens, root = self._machine.written, self._tokens[ROOT]
         if self._machine.transcript.count(ROOT) > len(root.own):
             root.feed([tokens[-1].token])  # the end token is written, but never fed

@@ -24,6 +24,7 @@ _FINISH_REASON: Final = {
     EndReason.BUDGET: "length",
     EndReason.ABORTED: "abort",
     EndReason.FAILED: "abort",
+    EndReason.ILLEGAL: "stop",
 }
 
 

@@ -72,7 +72,7 @@ class TraceReq(Req):  # type: ignore[misc]
         """Sets the stock finish reason: "stop", "length", or "abort" with the error, if any."""
         if self.finished():
             return
-        if finish is EndReason.COMPLETED and self.output_ids:
+        if (finish is EndReason.COMPLETED and self.output_ids) or finish is EndReason.ILLEGAL:
             self.finished_reason = FINISH_MATCHED_TOKEN(matched=self.output_ids[-1])
         elif finish is EndReason.BUDGET:
             self.finished_reason = FINISH_LENGTH(length=len(self.output_ids))

@@ -193,6 +193,20 @@ def test_what_counts_as_an_answer() -> None:
     assert judged(choices, replace(result, text=r"\boxed{Arnold}")).right
 
 
+def test_natively_a_sample_is_legal_if_the_model_ended_it() -> None:
+    limits = Limits(max_tokens=600)
+    done = run(PROBLEMS[:4], modes=(Mode.NATIVE,), limits=limits, sampling=GREEDY).samples
+    assert all(one.legal and one.finish is EndReason.COMPLETED for one in done)
+    assert [one.text for one in done] == [
+        one.text for one in run(PROBLEMS[:4], limits=limits, sampling=GREEDY).samples
+    ]
+    short = run(PROBLEMS[:1], modes=(Mode.NATIVE,), limits=Limits(max_tokens=60), sampling=GREEDY)
+    assert short.samples[0].finish is EndReason.BUDGET and not short.samples[0].legal
+    wild = Sampling(temperature=5.0)
+    (lost,) = run(PROBLEMS[:1], modes=(Mode.NATIVE,), limits=limits, sampling=wild).samples
+    assert lost.finish is EndReason.ILLEGAL and not lost.legal and not lost.failed
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -201,7 +215,7 @@ def test_what_counts_as_an_answer() -> None:
         ({"seed": -1}, "seed must be at least 0, not -1"),
         (
             {"modes": ()},
-            "modes must be parallel, in_turn, parallel with in_turn behind it, or free",
+            "modes must be parallel, in_turn, parallel with in_turn behind it, native, or free",
         ),
         ({"modes": (Mode.IN_TURN, Mode.PARALLEL)}, "modes must be"),
         ({"modes": (Mode.PARALLEL, Mode.PARALLEL)}, "modes must be"),

@@ -98,3 +98,16 @@ def test_held_out_problems_are_asked_on_the_way(tiny: Tiny, tmp_path: Path) -> N
     found = lines(tmp_path / "run" / "metrics.jsonl")
     assert [row["step"] for row in found if "eval/accuracy" in row] == [1, 2]
     assert all(row["eval/legal"] == 1.0 for row in found if "eval/legal" in row)
+
+
+def test_all_that_is_written_carries_loss_or_only_what_masks_leave_open(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    def tokens(**changes: object) -> int:
+        folder = tmp_path / "-".join(map(str, changes.values()))
+        config = tiny.config("sft", folder, epochs=1, batch=10, **changes)
+        train_sft(read_config(SftConfig, config))
+        return round(float(str(lines(folder / "metrics.jsonl")[0]["tokens"])))
+
+    assert tokens(loss="written") == tokens(layout="causal")  # all behind the prompt
+    assert tokens(loss="sampled") < tokens(loss="written")

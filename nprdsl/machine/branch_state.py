@@ -9,12 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass, field
+from enum import StrEnum
 
-from nprdsl.machine.budget import TokenAccount
+from nprdsl.machine.budget import TextTokens, TokenAccount
 from nprdsl.masks.matcher import Matcher
 from nprdsl.structure.events import BranchReason, EnterRule, LeaveRule
-from nprdsl.structure.stack import Cell, RuleEnd
+from nprdsl.structure.stack import Cell, MapFrame, RuleEnd
 from nprdsl.structure.tag_machine import TagState
+
+
+class Place(StrEnum):
+    """Where a text stands, by what runs beside it."""
+
+    ITEM = "item"  # in an item of a list
+    BRANCH = "branch"
+    TRUNK = "trunk"  # before forks, in joins, behind them
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,8 @@ class BranchState:
     reason: BranchReason | None = None
     caps: list[OpenCap] = field(default_factory=list)  # outermost first
     field_start: int = 0  # what was spent where the field in progress began
+    text_start: int = 0  # the same, behind what was forced of the field
+    text_end: int = 0  # the fewest tokens that ended the field there
 
 
 def open_caps(branch: BranchState, capped: frozenset[str]) -> None:
@@ -79,6 +90,30 @@ def follow_caps(branch: BranchState, capped: frozenset[str], before: TagState, t
         for (cell, rule), at in zip(cells[len(branch.caps) :], entered, strict=False)
     ]
     branch.field_start = spent + 1
+
+
+def begin_text(branch: BranchState) -> None:
+    """A text may begin here: behind a tag, or behind what was forced."""
+    branch.text_start = branch.account.spent
+    branch.text_end = branch.matcher.cost_until(None)
+
+
+def text_slack(branch: BranchState, texts: TextTokens) -> int:
+    """The slack that the cap of the text in progress leaves, and what is kept for later ones."""
+    matcher = branch.matcher
+    most = {Place.ITEM: texts.item, Place.BRANCH: texts.branch, Place.TRUNK: texts.trunk}
+    spent = branch.account.spent - branch.text_start
+    further = most[_place(matcher.structure)] - 1  # the shortest end has one token of the text
+    left = further - spent + branch.text_end - matcher.cost_until(None)
+    free = branch.account.left - matcher.cost - matcher.kept_back(texts.kept)
+    return max(min(left, free), 0)
+
+
+def _place(state: TagState) -> Place:
+    frame = state.frame
+    if isinstance(frame, MapFrame) and frame.open is not None:
+        return Place.ITEM
+    return Place.BRANCH if frame.branch.depth else Place.TRUNK
 
 
 def _open_uses(state: TagState, capped: frozenset[str]) -> list[tuple[Cell, str]]:

@@ -19,6 +19,25 @@ class LimitError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class TextTokens:
+    """The most tokens of one free text or value, by where it stands: in an `item` of a list, else
+    in a `branch`, else on the `trunk`, where joins and answers are. What else the field holds is
+    not counted. `kept` are kept back for every text that is still to come, as far as the budget
+    has them."""
+
+    item: int
+    branch: int
+    trunk: int
+    kept: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("item", "branch", "trunk", "kept"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise LimitError(f"text_tokens.{name} must be an integer of at least 1: {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What one generation may use; None is without limit.
 
@@ -27,7 +46,8 @@ class Limits:
     without its branches, from its first tag (or, without tags, from the tag before it) on; what a
     legal end needs is allowed in any case. `depth`, `branches`, `blocks` bound forks inside forks,
     branches of a fork, and blocks one after another on one branch. `spawn` is the number of
-    branches of a fork by count (default: the fewest).
+    branches of a fork by count (default: the fewest). `text_tokens` caps single texts and keeps
+    something back for each (`nprdsl.machine.shares` works them out).
     """
 
     max_tokens: int = 2048
@@ -37,6 +57,7 @@ class Limits:
     branches: int | None = None
     blocks: int | None = None
     spawn: int | None = None
+    text_tokens: TextTokens | None = None
 
     def __post_init__(self) -> None:
         counts = {

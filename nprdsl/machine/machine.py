@@ -26,7 +26,14 @@ from nprdsl.machine.actions import (
     JoinAction,
     JoinPolicy,
 )
-from nprdsl.machine.branch_state import BranchState, cap_slack, follow_caps, open_caps
+from nprdsl.machine.branch_state import (
+    BranchState,
+    begin_text,
+    cap_slack,
+    follow_caps,
+    open_caps,
+    text_slack,
+)
 from nprdsl.machine.budget import DEFAULT_LIMITS, LimitError, Limits, TokenAccount, share_out
 from nprdsl.machine.transcript import Transcript, WrittenToken, parse_written
 from nprdsl.masks.bound_schema import BoundSchema
@@ -83,6 +90,7 @@ class Machine:
         account = TokenAccount(self.limits.max_tokens)
         root = BranchState(ROOT, (), self._matcher(self._tags.initial), account, None)
         open_caps(root, self._caps)
+        self._begin_text(root)
         self._branches = [root]
         self._live: list[int] = []
 
@@ -130,6 +138,8 @@ class Machine:
         slack = state.account.left - state.matcher.cost
         if self._caps:
             slack = min(slack, cap_slack(state, self._rule_tokens))
+        if self.limits.text_tokens is not None:
+            slack = min(slack, text_slack(state, self.limits.text_tokens))
         return slack
 
     def rule(self, branch: int) -> str:
@@ -234,17 +244,25 @@ class Machine:
 
     def _step(self, state: BranchState, token: int) -> None:
         """Move a branch by one token, and account for it."""
-        tag = state.matcher.completes(token) if self._caps else None
+        watched = self._caps or self.limits.text_tokens is not None
+        tag = state.matcher.completes(token) if watched else None
         before = None if tag is None else state.matcher.structure
         state.matcher.advance(token)
         if tag is not None and before is not None:
             follow_caps(state, self._caps, before, tag)
         state.account.spend(1)
+        if tag is not None:
+            self._begin_text(state)
+
+    def _begin_text(self, state: BranchState) -> None:
+        if self.limits.text_tokens is not None:
+            begin_text(state)
 
     def _force(self, state: BranchState, tokens: tuple[int, ...]) -> None:
         """Write tokens that the model does not choose."""
         for token in tokens:
             self._step(state, token)
+        self._begin_text(state)
         self.transcript.write(state.number, *[WrittenToken(t, False, None) for t in tokens])
         self._events.append((state, tokens, False))
 
@@ -273,6 +291,7 @@ class Machine:
             path = (*parent.path, parent.forks, index)
             child = BranchState(first + index, path, matcher, TokenAccount(share), parent.number)
             open_caps(child, self._caps)
+            self._begin_text(child)
             self._branches.append(child)
         parent.forks += 1
         parent.children = tuple(range(first, first + count))
@@ -378,6 +397,7 @@ class Machine:
         """Go on behind a fork of which all branches have ended."""
         parent.matcher = self._matcher(self._tags.joined(parent.matcher.structure))
         open_caps(parent, self._caps)
+        self._begin_text(parent)
         self._run_on(parent, ())
 
     def _end(self, reason: EndReason) -> None:

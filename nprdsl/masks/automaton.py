@@ -83,6 +83,7 @@ class FieldStart:
     costs: Callable[[], Costs]
     capturing: bool = False  # the field holds values that a branch repeats
     ample: int | None = None  # see `Automaton.ample`
+    kept: dict[int, int] | None = None  # see `Automaton.kept_back`
     _closings: dict[str, int] | None = None
 
     @property
@@ -180,6 +181,7 @@ class Automaton:
         self._machines: dict[ForkMode, TagMachine] = {}
         self._counts: dict[Block, tuple[int, int]] = {}
         self._label_values = label_values(grammar)
+        self._useful: dict[int, Costs] = {}
 
     @property
     def kept(self) -> int:
@@ -205,9 +207,23 @@ class Automaton:
         """Costs of what is written on one branch, its sub-branches left out."""
         return self._costs_of(Costing.OWN)
 
-    def _costs_of(self, costing: Costing) -> Costs:
-        detours = self.tables.detours
-        return Costs(self.grammar, self.fields.rests, self.bounds, detours, costing)
+    def _costs_of(self, costing: Costing, text_tokens: int = 1) -> Costs:
+        rests, detours = self.fields.rests, self.tables.detours
+        return Costs(self.grammar, rests, self.bounds, detours, costing, text_tokens)
+
+    def kept_back(self, state: TokenState, tokens: int) -> int:
+        """What the texts behind this field need beyond the fewest tokens, at `tokens` each."""
+        start = state.start
+        if start.kept is None:
+            start.kept = {}
+        if tokens not in start.kept:
+            costs = self._useful.get(tokens)
+            if costs is None:
+                costs = self._useful[tokens] = self._costs_of(Costing.WHOLE, tokens)
+            arcs, least = state.structure.arcs, start.closings
+            useful = [costs.stack(arcs[tag].cell, arcs[tag].frame) for tag in start.tags]
+            start.kept[tokens] = min(useful, default=0) - min(least.values(), default=0)
+        return start.kept[tokens]
 
     def ample(self, state: TokenState) -> int:
         """Slack from which on no token has to be refused here for the budget's sake."""

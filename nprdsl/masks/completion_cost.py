@@ -75,7 +75,8 @@ class Costing(StrEnum):
 
 
 class Costs:
-    """Minimal token costs for one grammar over one vocabulary under bounds."""
+    """Minimal token costs for one grammar over one vocabulary under bounds, where a free text takes
+    `text_tokens` at least."""
 
     def __init__(
         self,
@@ -84,11 +85,15 @@ class Costs:
         bounds: Bounds,
         detours: Mapping[Field, int],
         costing: Costing = Costing.WHOLE,
+        text_tokens: int = 1,
     ) -> None:
         self._grammar = grammar
         self._rests = rests
         self._spelling = rests.spelling
         self._terminals = {n: part_of(t).whole_cost(rests) for n, t in grammar.terminals.items()}
+        for name, terminal in grammar.terminals.items():
+            if terminal.kind is TerminalKind.TEXT:
+                self._terminals[name] = max(self._terminals[name], text_tokens)
         self._tags = {tag: rests.tag_cost(tag) for tag in grammar.tags}
         self._detours = detours
         self._bounds = bounds

@@ -111,6 +111,10 @@ class Matcher:
         None: until this field is left."""
         return self._automaton.cost_until(self._state, cell)
 
+    def kept_back(self, tokens: int) -> int:
+        """What the texts behind this field need beyond the fewest tokens, at `tokens` each."""
+        return self._automaton.kept_back(self._state, tokens)
+
     @property
     def ample(self) -> int:
         """Slack from which on `tight` refuses nothing here."""

@@ -32,7 +32,7 @@ from nprdsl.grammar.diagnostics import did_you_mean
 from nprdsl.grammar.resolve import read_grammar
 from nprdsl.grammar.terminal_types import FreeText, TerminalType, typed
 from nprdsl.machine.actions import ALL, JoinPolicy
-from nprdsl.machine.budget import DEFAULT_LIMITS, Limits
+from nprdsl.machine.budget import DEFAULT_LIMITS, Limits, TextTokens
 from nprdsl.machine.transcript import WrittenToken
 from nprdsl.runtime.sampling import DEFAULT, SETTINGS, Sampling
 from nprdsl.schema import Schema, SchemaNotFoundError, shipped
@@ -160,6 +160,7 @@ class LimitsForm(_WireModel):
     branches: int | None = None
     blocks: int | None = None
     spawn: int | None = None
+    text_tokens: TextTokens | None = None
 
     @classmethod
     def of(cls, limits: Limits) -> LimitsForm:
@@ -167,7 +168,7 @@ class LimitsForm(_WireModel):
 
     def limits(self) -> Limits:
         """Raises LimitError."""
-        return Limits(**self.model_dump())
+        return Limits(**dict(self))
 
 
 class ForkRequest(_WireModel):

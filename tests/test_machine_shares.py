@@ -1,0 +1,169 @@
+"""Shares of a budget: no text can eat what the others need, whatever the model writes."""
+
+from __future__ import annotations
+
+import pytest
+
+from nprdsl.machine.budget import LimitError, Limits, TextTokens
+from nprdsl.machine.machine import Machine
+from nprdsl.machine.shares import LINE, shared_limits
+from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.runtime.sglang.protocol import LimitsForm
+from nprdsl.structure.events import EndReason
+from nprdsl.testing import byte_vocabulary
+from nprdsl.trace.trace import Element, TokenTrace
+from tests.machines import MODES, NAMES, byte_bound, verify
+from tests.runs import run, seeded, talkative
+from tests.walks import allowed, schema_of
+
+NOTES = """
+start: note+ "<end>" TEXT "</end>"
+note: "<note>" TEXT "</note>"
+%declare TEXT
+"""
+MANY = """
+%import .parallel (map, process, spawn, reduce, reread)
+start: first second tail
+first: map{asks} process{ask, reply} reduce{sum}
+asks: "<asks>" ask~5..9 "</asks>"
+ask: "<ask>" TEXT "</ask>"
+reply: "<reply>" TEXT "<more>" TEXT "</reply>"
+sum: "<sum>" TEXT "</sum>"
+second: "<try>" spawn{path}~2..4 reread{close}
+path: "<path>" TEXT "</path>"
+close: "</try>"
+tail: TEXT
+%declare TEXT
+"""
+
+
+def special_bound(source: str) -> BoundSchema:
+    made = schema_of(source)
+    return made.bind(byte_vocabulary(made.tags))
+
+
+def texts(trace: TokenTrace) -> list[str]:
+    return [found.text.strip() for found in trace.find("TEXT")]
+
+
+@MODES
+@pytest.mark.parametrize("name", NAMES)
+def test_every_trace_is_legal_at_any_budget(name: str, special: bool) -> None:
+    bound = byte_bound(name, special)
+    for budget in (bound.minimum, bound.minimum + 9, 3 * bound.minimum, 900):
+        limits = shared_limits(bound, budget)
+        for model in (talkative, seeded(budget)):
+            verify(run(bound, limits, model), limits)
+
+
+def test_a_model_that_never_ends_a_text_leaves_each_its_share() -> None:
+    bound = byte_bound("npr", special=False)
+    limits = shared_limits(bound, 900)
+    caps = limits.text_tokens
+    assert caps is not None and caps.item < caps.trunk < caps.branch
+    trace = verify(run(bound, limits, talkative), limits)
+    lengths = {name: [len(t.find("TEXT")[0].text) for t in trace.find(name)] for name in
+               ("plan", "step", "takeaway", "answer")}  # fmt: skip
+    assert len(lengths["plan"]) == 3
+    for name, most in (("plan", caps.item), ("step", caps.branch), ("takeaway", caps.trunk)):
+        assert all(most - 4 <= n <= most for n in lengths[name]), (name, lengths, caps)
+    assert caps.trunk - 4 <= lengths["answer"][0] <= caps.trunk
+
+
+def test_the_numbers_are_those_of_a_typical_trace() -> None:
+    """Three items: three lines, three branches of four parts, join and answer of three each."""
+    bound = byte_bound("npr", special=False)
+    caps = shared_limits(bound, 1_000_000).text_tokens
+    assert caps is not None
+    assert caps.item == LINE == caps.kept
+    assert 1_000_000 - 300 <= 3 * caps.branch // 4 + 3 * caps.branch + 2 * caps.trunk <= 1_000_000
+
+
+def test_notes_without_number_leave_the_last_text_its_share() -> None:
+    """What is kept back: a list without forks goes on while the budget lasts, the end is not cut
+    to nothing."""
+    bound = special_bound(NOTES)
+    limits = shared_limits(bound, 300)
+    caps = limits.text_tokens
+    assert caps is not None
+    trace = verify(run(bound, limits, eager), limits)
+    assert len(trace.find("note")) > 5
+    assert len(texts(trace)[-1]) >= caps.kept
+    bare = Limits(max_tokens=300)
+    assert len(texts(verify(run(bound, bare, eager), bare))[-1]) <= 2
+
+
+def eager(machine: Machine, branch: int) -> int:
+    """Begins as many notes as it may: a tag where there is one, else a letter."""
+    special = machine.bound.vocabulary.special
+    may = allowed(machine.mask(branch), 999)
+    written = machine.written
+    if special["<note>"] in may:
+        return special["<note>"]
+    if special["</note>"] in may and written and written[-1].token == ord("a"):
+        return special["</note>"]
+    return ord("a") if ord("a") in may else may[0]
+
+
+def test_bounds_are_as_narrow_as_the_schema_allows() -> None:
+    npr = shared_limits(byte_bound("npr"), 900)
+    assert (npr.depth, npr.branches, npr.blocks) == (1, 3, 1)
+    bound = special_bound(MANY)
+    many = shared_limits(bound, 900)
+    assert (many.depth, many.branches, many.blocks) == (1, 6, 2)
+    verify(run(bound, many, talkative), many)
+
+
+def test_a_budget_that_no_trace_fits_is_refused() -> None:
+    bound = byte_bound("npr")
+    with pytest.raises(LimitError, match=f"allow at least {bound.minimum}"):
+        shared_limits(bound, bound.minimum - 1)
+
+
+def test_what_is_forced_is_not_counted() -> None:
+    """A branch that begins with its item's text has its whole share beside it."""
+    bound = byte_bound("goal")
+    limits = Limits(max_tokens=400, text_tokens=TextTokens(30, 12, 12, 4))
+    trace = verify(run(bound, limits, talkative), limits)
+    for step in trace.find("step"):
+        assert 10 <= len(step.find("TEXT")[0].text) <= 12
+
+
+def test_a_text_that_ends_by_itself_is_not_called_cut() -> None:
+    """The closing tag, which is spelled, is not counted with the text."""
+    bound = byte_bound("npr", special=False)
+    limits = Limits(max_tokens=900, text_tokens=TextTokens(4, 4, 4))
+    machine = Machine(bound, limits=limits)
+    machine.start()
+    for byte in b"1:abcd</plan":
+        assert byte in allowed(machine.mask(0), 256)
+        machine.advance(0, byte)
+    assert b">"[0] in allowed(machine.mask(0), 256)
+    assert len(allowed(machine.mask(0), 256)) == 1  # nothing further: the share is used up
+
+
+def test_without_shares_nothing_changes() -> None:
+    for name in ("npr", "multiverse"):
+        bound = byte_bound(name)
+        limits = Limits(max_tokens=200)
+        assert limits.text_tokens is None
+        assert run(bound, limits, seeded(3)).ids == run(bound, Limits(200), seeded(3)).ids
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, True, "9", None])
+def test_shares_are_checked_at_birth(value: object) -> None:
+    with pytest.raises(LimitError, match=r"text_tokens\.branch must be an integer"):
+        TextTokens(item=1, branch=value, trunk=1)  # type: ignore[arg-type]
+
+
+def test_shares_travel_to_a_server() -> None:
+    limits = shared_limits(byte_bound("npr"), 900)
+    sent = LimitsForm.of(limits).model_dump(mode="json")
+    assert LimitsForm.model_validate(sent).limits() == limits
+
+
+def test_the_completed_end_is_told_apart() -> None:
+    bound = byte_bound("npr")
+    limits = shared_limits(bound, 900)
+    assert run(bound, limits, talkative).machine.ended is EndReason.BUDGET
+    assert isinstance(verify(run(bound, limits, talkative), limits).find("answer")[0], Element)

@@ -211,6 +211,27 @@ def test_labels_grow_dearer_as_the_short_ones_are_used() -> None:
     assert steps == [branch, branch, branch + 2]
 
 
+def test_a_value_that_has_to_be_longer_costs_its_branch_more_too() -> None:
+    """`xa` before `aa` would spell `aa` too early, so items say `xay`, and branches too."""
+    made = schema_of(
+        """
+        %import .parallel (map, process, reduce)
+        start: "<l>" map{list} process{item, branch} reduce{join} TEXT
+        list: item~2
+        item: "<i>" LABEL ODD TAG_END
+        branch: "<b>" LABEL ODD TEXT "</b>"
+        join: "<j>"
+        LABEL: /[1-9]/
+        ODD: "xa" "y"?
+        TAG_END: "aa"
+        %declare TEXT
+        """
+    )
+    bound = made.bind(byte_vocabulary(special=made.tags))
+    item, branch = len("<1xay>"), len("<1xay.>")
+    assert bound.minimum == 1 + 2 * item + 2 * branch + 1 + 1
+
+
 def test_a_repeated_text_costs_each_of_its_tokens_twice() -> None:
     made = schema_of(GOAL)
     bound = made.bind(byte_vocabulary(special=made.tags))

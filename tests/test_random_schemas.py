@@ -98,6 +98,12 @@ def test_the_search_reads_tags_from_the_left() -> None:
     assert [brute_force.masks_differ(made, Random(seed)) for seed in range(5)] == [None] * 5
 
 
+def test_a_character_begun_ends_in_the_cheapest_way_that_spells_no_tag() -> None:
+    """The last byte of the character decides whether it spells `骤a` with the tag behind it."""
+    made = schema_of('start: TAG_0 TEXT TAG_1\nTAG_0: "骤a"\nTAG_1: "aa"\n%declare TEXT\n')
+    assert [brute_force.masks_differ(made, Random(seed)) for seed in range(5)] == [None] * 5
+
+
 @pytest.mark.parametrize("bit", [0, 1, 2, 3])
 def test_a_mask_that_allows_or_forbids_too_much_is_found(
     bit: int, monkeypatch: pytest.MonkeyPatch

@@ -22,6 +22,7 @@ from nprdsl.structure.tag_machine import END
 from nprdsl.tokens.fresh_labels import FreshLabels
 from nprdsl.tokens.spelling import NEVER, Spelling
 
+_CONTINUATION: Final = range(0x80, 0xC0)  # the bytes of a character behind its first ones
 Progress = Any  # known to its kind of part alone: a number, or the bytes of a label so far
 Cursor = tuple["FieldRest", Progress]
 _Place = tuple["FieldRest", Progress, int]  # a cursor and a node of the tag scanner
@@ -140,6 +141,7 @@ class FieldRests:
         self._known: dict[tuple[FieldPart, FieldRest | None], FieldRest] = {}
         self._searched: dict[tuple[FieldRest, Progress, int], FieldEnding] = {}
         self._labels: dict[Dfa, FreshLabels] = {}
+        self._character_ends: dict[int, tuple[bytes, ...]] = {}
 
     def labels(self, dfa: Dfa) -> FreshLabels:
         """The labels of a terminal, those that a list has used left out as it asks."""
@@ -168,6 +170,24 @@ class FieldRests:
             if data.strip(blanks) and touched.isdisjoint(data) and utf8_dfa().accepts(data):
                 return (data,)
         return tuple(bytes((byte,)) for byte in visible)
+
+    def character_ends(self, state: int) -> tuple[bytes, ...]:
+        """The shortest ends of a character begun, in the state of the UTF-8 automaton; the others
+        differ in the last byte, for where the first one spells a tag. Empty where none can be
+        written."""
+        ends = self._character_ends.get(state)
+        if ends is None:
+            first = self.spelling.completion(utf8_dfa(), state)
+            ends = () if first is None else (first, *self._alike(first))
+            self._character_ends[state] = ends
+        return ends
+
+    def _alike(self, end: bytes) -> Iterator[bytes]:
+        cost = self.spelling.tokens(end)
+        for last in _CONTINUATION:
+            other = end[:-1] + bytes((last,))
+            if other != end and self.spelling.tokens(other) == cost:
+                yield other
 
     def searched(self, rest: FieldRest, progress: Progress, node: int) -> FieldEnding:
         """The shortest ending by search over bytes that are tokens; for where the parts' own

@@ -106,8 +106,8 @@ class TextPart(FieldPart):
         state = self.text_state(progress)
         if state is None or state == U8_START:
             return (b"", *rests.fillers) if self.is_filled(progress) else rests.fillers
-        tail = rests.spelling.completion(_UTF8, state)  # a character begun is not blank
-        return () if tail is None else (tail, *(tail + filler for filler in rests.fillers))
+        tails = rests.character_ends(state)  # a character begun is not blank
+        return (*tails, *(tail + filler for tail in tails[:1] for filler in rests.fillers))
 
     def price(self, progress: int, ending: bytes, rests: FieldRests) -> tuple[int, int]:
         own = rests.spelling.tokens(ending)

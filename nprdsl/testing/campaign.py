@@ -27,7 +27,7 @@ from nprdsl.testing.minimise import minimised
 from nprdsl.testing.properties import FuzzFailure, judge
 from nprdsl.testing.schemas import RandomSchema, random_schema
 
-SECONDS: Final = 60  # of one schema; one that takes longer is a failure
+SECONDS: Final = 60  # of work on one schema; one that takes longer is a failure
 SHRINKING: Final = 10  # seconds of one try to make a failing schema smaller
 
 
@@ -37,18 +37,19 @@ class _TooSlow(BaseException):
 
 @contextmanager
 def within(seconds: int) -> Iterator[None]:
-    """Raises _TooSlow inside when the time is over; in the main thread alone."""
+    """Raises _TooSlow inside when so much time of the processor is over, whatever else runs on the
+    machine; in the main thread alone."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         raise _TooSlow
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 5.0)  # again, if a callback swallowed it
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds, 5.0)  # again, if a callback swallowed it
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def outcome(number: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from nprdsl.export import Export, ExportLimits, export
 from nprdsl.grammar.diagnostics import (
@@ -30,6 +30,7 @@ from nprdsl.grammar.resolve import read_grammar
 from nprdsl.grammar.tag_shapes import looks_like_a_tag, way_to_tag
 from nprdsl.grammar.terminal_types import TerminalType, TerminalTypeError, typed
 from nprdsl.grammar.walk import all_nodes
+from nprdsl.machine.budget import DEFAULT_LIMITS, Limits
 from nprdsl.masks.bound_schema import BoundSchema, SpelledTagsWarning, TagMode
 from nprdsl.prompting.examples import ENDING, Example, fault, read_examples, with_example
 from nprdsl.prompting.instructions import instructions, skeleton
@@ -39,6 +40,9 @@ from nprdsl.tokens.vocabulary import Vocabulary
 from nprdsl.trace.lexemes import tag_pattern, text_lexemes
 from nprdsl.trace.parser import Parser
 from nprdsl.trace.trace import Trace, element_tree
+
+if TYPE_CHECKING:
+    from nprdsl.export.logits_processor import TraceLogitsProcessor
 
 _NAMED_TAGS: Final = 8  # in a warning
 
@@ -161,6 +165,24 @@ class Schema:
         text is stated.
         """
         return export(self.grammar, target, special=special, limits=limits)
+
+    def logits_processor(
+        self, tokenizer: object, limits: Limits = DEFAULT_LIMITS
+    ) -> TraceLogitsProcessor:
+        """A `LogitsProcessor` of transformers: with it `model.generate` writes traces, branches one
+        after another.
+
+        `tokenizer` is the model's fast tokenizer, or a `Vocabulary`. Give `generate` the
+        processor's `max_new_tokens`, so that every trace ends within `limits`. Needs torch and
+        transformers. Raises LimitError, SchemaError, and ValueError for a tokenizer that cannot be
+        read.
+        """
+        from nprdsl.export.logits_processor import TraceLogitsProcessor
+
+        if isinstance(tokenizer, Vocabulary):
+            return TraceLogitsProcessor(self.bind(tokenizer), limits, tokenizer)
+        bound = self.bind(Vocabulary.from_tokenizer(tokenizer))
+        return TraceLogitsProcessor(bound, limits, tokenizer)
 
     def bind(
         self, vocabulary: Vocabulary, bounds: Bounds = UNBOUNDED, *, cache: Path | None = None

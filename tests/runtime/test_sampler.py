@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from nprdsl.machine.actions import DropAction, FeedAction, ForkAction, JoinAction
+from nprdsl.masks.logit_masks import LogitMasks
 from nprdsl.runtime.drawing.draws import branch_key, uniform
 from nprdsl.runtime.drawing.penalty_counts import Histories, Seen
-from nprdsl.runtime.drawing.sampler import Draw, LogitMasks, Sampler
+from nprdsl.runtime.drawing.sampler import Draw, Sampler
 from nprdsl.runtime.sampling import Sampling
 from tests.runtime.scripted import pack, random_masks
 

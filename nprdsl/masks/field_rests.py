@@ -190,14 +190,14 @@ class FieldRests:
                 yield other
 
     def searched(self, rest: FieldRest, progress: Progress, node: int) -> FieldEnding:
-        """The shortest ending by search over bytes that are tokens; for where the parts' own
-        endings spell a tag. What is found stands for all places on the way, so that the ending of
-        a later place is the tail of the ending of an earlier one."""
+        """The shortest ending by search over bytes that are tokens, and tokens that hold other
+        bytes; for where the parts' own endings spell a tag. What is found stands for all places on
+        the way, so that the ending of a later place is the tail of the ending of an earlier one."""
         known = self._searched.get((rest, progress, node))
         return known if known is not None else self._search((rest, progress, node))
 
     def _search(self, begin: _Place) -> FieldEnding:
-        came: dict[_Place, tuple[_Place, int] | None] = {begin: None}
+        came: dict[_Place, tuple[_Place, bytes] | None] = {begin: None}
         for place in (queue := [begin]):
             rest, progress, node = place
             ending = None if place is begin else rest.plain_ending(progress, node)
@@ -206,33 +206,35 @@ class FieldRests:
                 continue
             if ending is not None:
                 return self._trace_back(place, ending, came)
-            for byte, after in self._moves(place):
+            for piece, after in self._moves(place):
                 if after not in came:
-                    came[after] = (place, byte)
+                    came[after] = (place, piece)
                     queue.append(after)
         self._searched.update(dict.fromkeys(came, NO_ENDING))
         return NO_ENDING
 
-    def _moves(self, place: _Place) -> Iterator[tuple[int, _Place]]:
+    def _moves(self, place: _Place) -> Iterator[tuple[bytes, _Place]]:
         rest, progress, node = place
-        usable = self.spelling.vocabulary.single_bytes
-        for byte in sorted(rest.next_bytes(progress), key=_plainness):
-            after = self.scan.through(node, bytes((byte,))) if usable[byte] else None
+        usable, first = self.spelling.vocabulary.single_bytes, rest.next_bytes(progress)
+        pieces = [bytes((byte,)) for byte in sorted(first, key=_plainness) if usable[byte]]
+        pieces += [brick for brick in self.spelling.bricks if brick[0] in first]
+        for piece in pieces:
+            after = self.scan.through(node, piece)
             if after is not None:
-                for further, at in rest.part.step(progress, byte, rest):
-                    for settled, place in further.part.settle(at, further):
-                        yield byte, (settled, place, after)
+                for further, at in _behind_piece(rest, progress, piece):
+                    for settled, reached in further.part.settle(at, further):
+                        yield piece, (settled, reached, after)
 
     def _trace_back(
-        self, place: _Place, ending: FieldEnding, came: dict[_Place, tuple[_Place, int] | None]
+        self, place: _Place, ending: FieldEnding, came: dict[_Place, tuple[_Place, bytes] | None]
     ) -> FieldEnding:
         """The ending of the first place on the way to `place`; those between are kept."""
         while (step := came[place]) is not None:
-            before, byte = step
+            before, piece = step
             rest, progress, _ = before
             skipped = rest.length - place[0].length
             pieces = (b"",) * skipped + ending.pieces
-            ending = _priced(rest, progress, (bytes((byte,)) + pieces[0], *pieces[1:]))
+            ending = _priced(rest, progress, (piece + pieces[0], *pieces[1:]))
             place = before
             self._searched[place] = ending
         return ending
@@ -251,6 +253,15 @@ def _priced(rest: FieldRest, progress: Progress, pieces: tuple[bytes, ...]) -> F
         return rest.priced(progress, pieces[0], _NOTHING)
     behind = _priced(rest.rest, rest.rest.part.start, pieces[1:])
     return rest.priced(progress, pieces[0], behind)
+
+
+def _behind_piece(rest: FieldRest, progress: Progress, piece: bytes) -> Iterable[Cursor]:
+    """The cursors behind bytes that lie within the first part."""
+    cursors: Iterable[Cursor] = ((rest, progress),)
+    for byte in piece:
+        within = [at for here, at in cursors if here is rest]
+        cursors = [cursor for at in within for cursor in rest.part.step(at, byte, rest)]
+    return cursors
 
 
 def _plainness(byte: int) -> tuple[bool, int]:

@@ -20,7 +20,7 @@ from nprdsl.masks.field_rests import FieldRest, Progress
 from nprdsl.masks.fields import Completed, FieldMachine, FieldState
 from nprdsl.masks.parts import U8_START, RegularPart
 from nprdsl.regular.aho_corasick import ROOT
-from nprdsl.regular.dfa import Dfa
+from nprdsl.regular.dfa import FAR, Dfa
 from nprdsl.structure.tag_machine import END
 from nprdsl.tokens.bitmask import Mask, clear_bit, pack, set_bit, set_bits, unpack
 from nprdsl.tokens.spelling import NEVER
@@ -219,18 +219,25 @@ class MaskTable:
         if stays is None:
             table, leave = self._tables.get(key) or self._value_table(key)
             ends = self.vocabulary.walk(table, state)
-            inside = pack((ends > 0) & (ends != leave), self.width)
-            stays = self._stays[key, state] = inside, np.flatnonzero(ends == leave).tolist()
+            inside = (ends > 0) & (ends != leave)
+            if dead := self._dead_states(dfa):
+                inside &= ~np.isin(ends % len(dfa.table), dead)
+            found = pack(inside, self.width), np.flatnonzero(ends == leave).tolist()
+            stays = self._stays[key, state] = found
         return stays
+
+    def _dead_states(self, dfa: Dfa) -> list[int]:
+        """The states behind which no tokens finish a value."""
+        usable = self.machine.rests.spelling.usable(dfa)
+        if usable is dfa:
+            return []
+        return np.flatnonzero(usable.distance[: len(dfa.table)] == FAR).tolist()
 
     def _value_table(self, key: _ValueKey) -> tuple[NDArray[np.int32], int]:
         """Moves of a value, doubled: states from `n` on have passed an accepting state, and lead to
         the last state on a byte that the value refuses and what follows may take."""
-        (dfa, following), spelling = key, self.machine.rests.spelling
-        count = len(dfa.table)
-        dead = [s for s in range(count) if s and spelling.completion(dfa, s) is None]
-        moves = dfa.table.copy()
-        moves[np.isin(moves, dead)] = 0
+        dfa, following = key
+        count, moves = len(dfa.table), dfa.table
         leave = 2 * count
         follow = np.zeros(256, bool)
         follow[list(following)] = True

@@ -163,8 +163,7 @@ class ValuePart(FieldPart):
 
     def next_bytes(self, progress: Progress, rests: FieldRests) -> Set[int]:
         dfa, state = self.value(progress, rests)
-        row, completion = dfa.table[state], rests.spelling.completion
-        return {b for b in np.flatnonzero(row).tolist() if completion(dfa, int(row[b])) is not None}
+        return set(np.flatnonzero(dfa.table[state]).tolist())
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +183,7 @@ class RegularPart(ValuePart):
 
     def step(self, progress: int, byte: int, here: FieldRest) -> Iterable[Cursor]:
         state = int(self.dfa.table[progress, byte])
-        if not state or here.made_by.spelling.completion(self.dfa, state) is None:
+        if not state:
             return ()
         cursor = (here, state)
         return (cursor, *here.after) if self.dfa.accepting[state] else (cursor,)
@@ -219,7 +218,7 @@ class FreshPart(ValuePart):
 
     def step(self, progress: bytes, byte: int, here: FieldRest) -> Iterable[Cursor]:
         label, rests = progress + bytes((byte,)), here.made_by
-        if not rests.labels(self.dfa).may_begin(label, self.taken):
+        if not rests.labels(self.dfa).may_go_on(label, self.taken):
             return ()
         ends = self.dfa.accepting[rests.spelling.state(self.dfa, label)]
         if not ends or label in self.taken or here.rest is None:

@@ -22,10 +22,13 @@ from hypothesis.errors import HypothesisException
 
 from nprdsl.export import ExportError, Target, export
 from nprdsl.grammar.diagnostics import DiagnosticCode, SchemaError
+from nprdsl.grammar.ir import Literal, TerminalKind
+from nprdsl.grammar.walk import all_nodes
 from nprdsl.machine.actions import ALL, FIRST, JoinPolicy
 from nprdsl.machine.budget import Limits
 from nprdsl.machine.machine import Machine
 from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.regular.dfa import compile_regex
 from nprdsl.schema import Schema
 from nprdsl.structure.stack import UNBOUNDED, Bounds
 from nprdsl.testing.brute_force import masks_differ
@@ -33,7 +36,7 @@ from nprdsl.testing.reference import derive
 from nprdsl.testing.schemas import RandomSchema
 from nprdsl.testing.tokens import END_OF_SEQUENCE, bound_to, straddling_merges
 from nprdsl.tokens.bitmask import allows, unpack
-from nprdsl.tokens.vocabulary import Vocabulary
+from nprdsl.tokens.vocabulary import UnspellableError, Vocabulary
 from nprdsl.trace.trace import Element, TokenTrace
 
 LOADING: Final = 1.0  # seconds of CPU
@@ -68,6 +71,13 @@ class TagTokens(StrEnum):
     ALL = "all"
     SOME = "some"
     NONE = "none"
+
+
+class Letters(StrEnum):
+    """What a vocabulary spells characters beyond ASCII with."""
+
+    BYTES = "bytes"  # any, byte by byte
+    CHARACTERS = "characters"  # those that it has whole
 
 
 class PropertyError(AssertionError):
@@ -196,27 +206,51 @@ def _exports(schema: Schema, random: Random) -> None:
 # -- over one vocabulary --------------------------------------------------------------------------
 
 
-def vocabulary_of(schema: Schema, tokens: TagTokens, random: Random, end: str | None) -> Vocabulary:
-    """All bytes, tokens that straddle tags, and the special tokens; `end` ends a sequence if it is
-    one of them."""
+def vocabulary_of(
+    schema: Schema,
+    tokens: TagTokens,
+    random: Random,
+    end: str | None,
+    letters: Letters = Letters.BYTES,
+) -> Vocabulary:
+    """The letters, tokens that straddle tags, and the special tokens; `end` ends a sequence if it
+    is one of them."""
     tags = [t for t in schema.tags if tokens is TagTokens.ALL or random.random() < 0.5]
     special = tags if tokens is not TagTokens.NONE else []
     merges = [m.encode() for m in straddling_merges(schema.tags)] if random.random() < 0.7 else []
-    spelled = dict(enumerate([*(bytes([n]) for n in range(256)), *merges]))
+    single = [bytes([n]) for n in range(256)]
+    if letters is Letters.CHARACTERS:
+        single = [*single[:128], *_wide_characters(schema)]
+    spelled = dict(enumerate(dict.fromkeys([*single, *merges])))
     names = [*special, *([] if end in special else [END_OF_SEQUENCE])]
     ids = {name: len(spelled) + n for n, name in enumerate(names)}
     return Vocabulary(spelled, ids, end if end in special else END_OF_SEQUENCE)
 
 
 def _bound(schema: Schema, tokens: TagTokens, random: Random, end: str | None) -> BoundSchema:
-    """A tag that cannot be told from the end of a sequence is refused as its token; then it is
-    none."""
+    """Now and then without single bytes of wide characters, if the schema can do without them. A
+    tag that cannot be told from the end of a sequence is refused as its token; then it is none."""
+    if random.random() < 0.2:
+        with suppress(SchemaError):
+            vocabulary = vocabulary_of(schema, tokens, random, end, Letters.CHARACTERS)
+            return bound_to(schema, vocabulary)
     try:
         return bound_to(schema, vocabulary_of(schema, tokens, random, end))
     except SchemaError as error:
         if {d.code for d in error.diagnostics} != {DiagnosticCode.END_TOKEN_TAG}:
             raise
         return bound_to(schema, vocabulary_of(schema, tokens, random, None))
+
+
+def _wide_characters(schema: Schema) -> list[bytes]:
+    """Tokens for the wide characters that the schema names, and two that it may not."""
+    texts = ["é甲", *schema.tags]
+    texts += [n.text for n in all_nodes(schema.grammar.rules) if isinstance(n, Literal)]
+    for terminal in schema.grammar.terminals.values():
+        if terminal.kind in (TerminalKind.REGULAR, TerminalKind.TYPED):
+            value = compile_regex(terminal.pattern).completion().decode()
+            texts += [terminal.pattern, value]
+    return [letter.encode() for letter in sorted(set("".join(texts))) if ord(letter) > 127]
 
 
 def _over_vocabulary(
@@ -417,7 +451,8 @@ def _checked(schema: Schema, bound: BoundSchema, text: str) -> None:
         found = schema.check(text)
         for violation in found:
             assert 0 <= violation.offset <= len(text), "a violation stands outside the text"
-        bound.check(list(bound.vocabulary.encode(text)))
+        with suppress(UnspellableError):
+            bound.check(list(bound.vocabulary.encode(text)))
         if len(text) <= REFERENCE:
             legal = derive(schema.grammar, text) is not None
             if legal == bool(found):

@@ -43,16 +43,25 @@ class FreshLabels:
 
     def _find_ending(self, prefix: bytes, taken: Taken) -> bytes | None:
         state, begun = self._spelling.state(self._dfa, prefix), self.begun(prefix, taken)
-        if not begun:
+        if not begun or not state:
             return self._spelling.completion(self._dfa, state)
         used = [label[len(prefix) :] for label in begun if self._rank(label) is not None]
-        return self._words.first(state, used) if state else None
+        if self._usable is not self._dfa:  # some may be spelled by tokens across the prefix's end
+            accepting, run = self._usable.accepting, self._usable.run
+            used = [rest for rest in used if accepting[run(rest, state)]]
+        return self._words.first(state, used)
 
     def may_begin(self, prefix: bytes, taken: Taken) -> bool:
-        """Whether some label that is not taken begins so."""
-        state, begun = self._spelling.state(self._dfa, prefix), self.begun(prefix, taken)
+        """Whether some label that is not taken begins so, and a token may end there."""
+        if self._usable is self._dfa:
+            return self.may_go_on(prefix, taken)
+        return self.ending(prefix, taken) is not None
+
+    def may_go_on(self, prefix: bytes, taken: Taken) -> bool:
+        """Whether some label that is not taken begins so, perhaps within a token."""
+        state, begun = self._spelling.state(self._usable, prefix), self.begun(prefix, taken)
         if not begun or not state:
-            return self._spelling.completion(self._dfa, state) is not None
+            return bool(state)
         used = sum(self._rank(label) is not None for label in begun)
         return self._words.size_from(state) > used
 

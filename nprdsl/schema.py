@@ -37,6 +37,7 @@ from nprdsl.prompting.instructions import instructions, skeleton
 from nprdsl.structure.stack import UNBOUNDED, Bounds
 from nprdsl.structure.violations import TraceError, Violation
 from nprdsl.tokens.vocabulary import Vocabulary
+from nprdsl.trace.answer import answer_of_trace
 from nprdsl.trace.lexemes import tag_pattern, text_lexemes
 from nprdsl.trace.parser import Parser
 from nprdsl.trace.trace import Trace, element_tree
@@ -111,7 +112,9 @@ class Schema:
         parsed = self.parser(bounds).read(text, lexemes)
         if parsed.violations:
             raise TraceError(parsed.violations)
-        return Trace(text, element_tree(text, parsed.marks), parsed.graph_marks())
+        tree = element_tree(text, parsed.marks)
+        answer = answer_of_trace(text, parsed.marks, self.tag_pattern)
+        return Trace(text, tree, parsed.graph_marks(), answer)
 
     @cached_property
     def examples(self) -> tuple[Example, ...]:

@@ -211,15 +211,13 @@ class Engine(ABC):
         A request that fails has `finish` FAILED and an `error`. An end token that is a tag of the
         schema stands in the text.
         """
-        if max_tokens < 1:
-            raise LimitError(f"max_tokens must be at least 1, not {max_tokens}")
+        limits = Limits(max_tokens=max_tokens)
         each = _one_each(sampling, len(prompts))
         for settings in each:
             if settings.rules:
                 rules = ", ".join(f"`{rule}`" for rule in settings.rules)
                 raise ValueError(f"sampling is set for {rules}, but a completion has no rules")
         ids = [self._prompts.read(schema, p, chat=chat, instructions=instructions) for p in prompts]
-        limits = Limits(max_tokens=max_tokens)
         budgets = [self._within_positions(limits, len(one)).max_tokens for one in ids]
         done = self._complete(ids, budgets, each)
         end = self.vocabulary.eos_id

@@ -50,8 +50,8 @@ class Result:
     sampled; `logprobs` stands beside them: the natural logarithm of the token's probability under
     the model's own distribution (temperature 1, nothing masked), None where the token was forced.
     `trace` and `layout` cover prompt and trace; they are None where what was written is no legal
-    trace, as when the request failed; `violations` then says why not. `answer` is
-    the text of the rule `answer`, or "" where the schema has none. `error` says what failed when
+    trace, as when the request failed; `violations` then says why not. `answer` is what the schema
+    marks as its answer, without tags (`nprdsl.trace.answer`). `error` says what failed when
     `finish` is FAILED.
     """
 
@@ -135,7 +135,7 @@ def result_of(
         logprobs=tuple(token.logprob for token in written),
         trace=trace,
         layout=None if trace is None else trace.layout,
-        answer="" if trace is None else _answer(trace),
+        answer="" if trace is None else trace.answer,
         finish=ending.finish,
         usage=Usage(
             prompt_tokens=len(prompt),
@@ -148,9 +148,3 @@ def result_of(
         error=ending.error,
         violations=violations,
     )
-
-
-def _answer(trace: TokenTrace) -> str:
-    """The text of the last rule `answer`, "" where there is none."""
-    answers = trace.find("answer")
-    return answers[-1].text.strip() if answers else ""

@@ -189,6 +189,11 @@ def minimum(bound: BoundSchema, bounds: Bounds) -> int:
     return bound.under(bounds).minimum
 
 
+def spawned(bound: BoundSchema, branches: int | None) -> int | None:
+    """`Limits.spawn` for a schema that may have no fork by count."""
+    return branches if bound.grammar.spawns else None
+
+
 def limits_of(bounds: Bounds, tokens: int, spawn: int | None = None) -> Limits:
     return Limits(
         max_tokens=tokens,

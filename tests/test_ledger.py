@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nprdsl.machine.actions import FIRST, ForkAction
+from nprdsl.machine.actions import FIRST, ForkAction, JoinPolicy
 from nprdsl.machine.budget import LimitError, Limits, TokenAccount, share_out
 from nprdsl.machine.machine import Machine
 from nprdsl.schema import load
 from nprdsl.structure.events import TokenEvent
 from nprdsl.structure.tag_machine import Bounds
 from nprdsl.testing import byte_vocabulary
+from tests.machines import byte_bound, spawned
 from tests.runs import run, seeded, shuffled
 from tests.walks import schema_of
 
@@ -27,13 +30,43 @@ QUICK = settings(max_examples=40, deadline=None, suppress_health_check=tuple(Hea
         ({"branches": 0}, "branches must be at least 1, not 0"),
         ({"spawn": 0}, "spawn must be at least 1, not 0"),
         ({"rule_tokens": {"step": 0}}, r"rule_tokens\['step'\] must be at least 1, not 0"),
+        ({"max_tokens": 60.5}, "max_tokens is 60.5, it must be an integer of at least 1"),
+        ({"max_tokens": "60"}, "max_tokens is '60', it must be an integer"),
+        ({"max_tokens": True}, "max_tokens is True, it must be an integer"),
+        ({"max_tokens": None}, "max_tokens is None, it must be an integer"),
+        ({"branches": 2.5}, "branches is 2.5, it must be an integer"),
+        ({"depth": [1]}, r"depth is \[1\], it must be an integer of at least 0"),
+        ({"blocks": float("nan")}, "blocks is nan, it must be an integer"),
+        ({"rule_tokens": {"step": "9"}}, r"rule_tokens\['step'\] is '9', it must be an integer"),
+        ({"rule_tokens": {"step": None}}, r"rule_tokens\['step'\] is None, it must be an integer"),
+        ({"rule_tokens": {3: 9}}, "rule_tokens names 3, it must name a rule"),
+        ({"rule_tokens": 9}, "rule_tokens is 9, it must map rules to numbers"),
         ({"depth": -1}, "depth must be at least 0, not -1"),
         ({"blocks": -1}, "blocks must be at least 0, not -1"),
     ],
 )
-def test_limits_that_make_no_sense_are_refused(limits: dict[str, int], message: str) -> None:
+def test_limits_that_make_no_sense_are_refused(limits: dict[str, Any], message: str) -> None:
     with pytest.raises(LimitError, match=message):
-        Limits(**limits)  # type: ignore[arg-type]
+        Limits(**limits)
+
+
+@pytest.mark.parametrize("quorum", [0, 1.5, True, "1"])
+def test_a_quorum_that_makes_no_sense_is_refused(quorum: Any) -> None:
+    with pytest.raises(LimitError, match="quorum"):
+        JoinPolicy(quorum)
+
+
+def test_limits_keep_what_they_were_made_with() -> None:
+    rules = {"step": 9}
+    limits = Limits(rule_tokens=rules)
+    rules["step"] = 0
+    assert limits.rule_tokens == {"step": 9}
+
+
+def test_branches_by_count_are_refused_where_a_schema_has_none() -> None:
+    bound = byte_bound("npr")
+    with pytest.raises(LimitError, match=r"^spawn is 3, but `npr` has no fork by count"):
+        Machine(bound, limits=Limits(spawn=3))
 
 
 def test_limits_give_bounds_on_structure() -> None:
@@ -84,7 +117,7 @@ def test_the_ledger_equals_the_tokens_counted(name: str, seed: int, extra: int) 
     """At every moment: what the branches spent is what they wrote, and nothing is lost."""
     made = load(name)
     bound = made.bind(byte_vocabulary(special=made.tags))
-    limits = Limits(max_tokens=bound.minimum + extra, depth=2, spawn=3)
+    limits = Limits(max_tokens=bound.minimum + extra, depth=2, spawn=spawned(bound, 3))
     machine = Machine(bound, limits=limits)
     model, schedule = seeded(seed), shuffled(seed)
     machine.start()

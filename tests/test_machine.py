@@ -37,6 +37,7 @@ from tests.machines import (
     end_of,
     limits_of,
     minimum,
+    spawned,
     verify,
     write,
 )
@@ -51,7 +52,7 @@ def test_every_budget_from_the_minimum_up_ends_legally(name: str, special: bool)
     for bound in (byte_bound(name, special), awkward_bound(name, special)):
         least = minimum(bound, bounds)
         for budget in (*range(least, least + 41), least + 150):
-            limits = limits_of(bounds, budget, spawn=budget % 4 or None)
+            limits = limits_of(bounds, budget, spawn=spawned(bound, budget % 4 or None))
             verify(run(bound, limits, seeded(budget), prompt=PROMPT * (budget % 2)), limits)
 
 
@@ -94,7 +95,9 @@ def test_random_schemas_end_legally_at_any_budget(data: st.DataObject) -> None:
     with pytest.raises(LimitError, match=f"allow at least {least}$"):
         Machine(bound, limits=limits_of(bounds, least - 1))
     extra = data.draw(st.integers(0, 40) | st.sampled_from([90, 300]))
-    limits = limits_of(bounds, least + extra, data.draw(st.sampled_from([None, 1, 2, 3])))
+    limits = limits_of(
+        bounds, least + extra, spawned(bound, data.draw(st.sampled_from([None, 1, 2, 3])))
+    )
     join = data.draw(st.sampled_from([ALL, FIRST, JoinPolicy(2)]))
     prompt = data.draw(st.sampled_from([(), PROMPT]))
     model = seeded(data.draw(st.integers(0, 999)))
@@ -124,7 +127,7 @@ def test_the_schedule_changes_nothing(name: str, special: bool) -> None:
     bounds = Bounds(depth=2, branches=4)
     bound = awkward_bound(name, special)
     for seed, extra in ((1, 25), (2, 160)):
-        limits = limits_of(bounds, minimum(bound, bounds) + extra, spawn=3)
+        limits = limits_of(bounds, minimum(bound, bounds) + extra, spawn=spawned(bound, 3))
         traces = []
         for scheduler in (first, last, shuffled(seed)):
             made = run(bound, limits, seeded(seed), scheduler=scheduler)

@@ -182,6 +182,11 @@ class Grammar:
     types: Mapping[str, TerminalType] = field(default_factory=dict)
     imports: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def spawns(self) -> bool:
+        """Whether branches of some fork are counted, not listed."""
+        return any(block.item is None for block in self.blocks)
+
     def label_of(self, block: Block) -> str | None:
         """The first bound regular terminal of a block: what must differ between the items of one
         list."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nprdsl.machine.budget import LimitError
+from nprdsl.machine.budget import check_count
 from nprdsl.structure.events import EndReason
 
 ROOT = 0
@@ -23,8 +23,8 @@ class JoinPolicy:
     quorum: int | None = None
 
     def __post_init__(self) -> None:
-        if self.quorum is not None and self.quorum < 1:
-            raise LimitError(f"quorum must be at least 1, not {self.quorum}")
+        if self.quorum is not None:
+            check_count("quorum", self.quorum)
 
 
 ALL = JoinPolicy()

@@ -18,6 +18,17 @@ class LimitError(ValueError):
     """Limits that make no sense, or that no trace can meet."""
 
 
+_LEAST: Final = {"branch_tokens": 1, "depth": 0, "branches": 1, "blocks": 0, "spawn": 1}  # or None
+
+
+def check_count(name: str, value: object, least: int = 1) -> None:
+    """Raises LimitError, which names the setting, for what is no integer from `least` up."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise LimitError(f"{name} is {value!r}, it must be an integer of at least {least}")
+    if value < least:
+        raise LimitError(f"{name} must be at least {least}, not {value}")
+
+
 @dataclass(frozen=True, slots=True)
 class TextTokens:
     """The most tokens of one free text or value, by where it stands: in an `item` of a list, else
@@ -32,9 +43,7 @@ class TextTokens:
 
     def __post_init__(self) -> None:
         for name in ("item", "branch", "trunk", "kept"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise LimitError(f"text_tokens.{name} must be an integer of at least 1: {value!r}")
+            check_count(f"text_tokens.{name}", getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +55,9 @@ class Limits:
     without its branches, from its first tag (or, without tags, from the tag before it) on; what a
     legal end needs is allowed in any case. `depth`, `branches`, `blocks` bound forks inside forks,
     branches of a fork, and blocks one after another on one branch. `spawn` is the number of
-    branches of a fork by count (default: the fewest). `text_tokens` caps single texts and keeps
-    something back for each (`nprdsl.machine.shares` works them out).
+    branches of a fork by count (default: the fewest), for schemas that have one. `text_tokens` caps
+    single texts and keeps something back for each (`nprdsl.machine.shares` works them out). Raises
+    LimitError, a ValueError, for what is no integer or too small.
     """
 
     max_tokens: int = 2048
@@ -60,19 +70,21 @@ class Limits:
     text_tokens: TextTokens | None = None
 
     def __post_init__(self) -> None:
-        counts = {
-            "max_tokens": self.max_tokens,
-            "branch_tokens": self.branch_tokens,
-            "branches": self.branches,
-            "spawn": self.spawn,
-            **{f"rule_tokens[{name!r}]": n for name, n in self.rule_tokens.items()},
-        }
-        for name, value in counts.items():
-            if value is not None and value < 1:
-                raise LimitError(f"{name} must be at least 1, not {value}")
-        for name, value in {"depth": self.depth, "blocks": self.blocks}.items():
-            if value is not None and value < 0:
-                raise LimitError(f"{name} must be at least 0, not {value}")
+        if not isinstance(self.rule_tokens, Mapping):
+            raise LimitError(f"rule_tokens is {self.rule_tokens!r}, it must map rules to numbers")
+        object.__setattr__(self, "rule_tokens", dict(self.rule_tokens))
+        for name in self.rule_tokens:
+            if not isinstance(name, str):
+                raise LimitError(f"rule_tokens names {name!r}, it must name a rule")
+        check_count("max_tokens", self.max_tokens)
+        for name, value in self.rule_tokens.items():
+            check_count(f"rule_tokens[{name!r}]", value)
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None:
+                check_count(name, value, least)
+        if not isinstance(self.text_tokens, TextTokens | None):
+            raise LimitError(f"text_tokens is {self.text_tokens!r}, it must be a TextTokens")
 
     @property
     def bounds(self) -> Bounds:

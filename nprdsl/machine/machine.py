@@ -103,6 +103,11 @@ class Machine:
                 f"max_tokens is {self.limits.max_tokens}; the shortest legal trace of "
                 f"`{self.bound.grammar.name}` takes {minimum} tokens: allow at least {minimum}"
             )
+        if self.limits.spawn is not None and not self.bound.grammar.spawns:
+            raise LimitError(
+                f"spawn is {self.limits.spawn}, but `{self.bound.grammar.name}` has no fork by "
+                "count (`spawn`): its lists say how many branches there are; `branches` bounds them"
+            )
         for name, tokens in self.limits.rule_tokens.items():
             if name not in self.bound.grammar.rules:
                 known = ", ".join(self.bound.grammar.rules)

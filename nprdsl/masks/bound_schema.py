@@ -35,6 +35,7 @@ from nprdsl.structure.tag_machine import ForkMode
 from nprdsl.structure.violations import TraceError, Violation, ViolationCode
 from nprdsl.tokens.spelling import NEVER
 from nprdsl.tokens.vocabulary import Vocabulary
+from nprdsl.trace.answer import answer_of_trace
 from nprdsl.trace.encoding import spell_trace
 from nprdsl.trace.graph import GraphEvent, event_name
 from nprdsl.trace.lexemes import TokenText, tag_pattern, text_lexemes, token_text
@@ -205,7 +206,8 @@ class BoundSchema:
         sampled[prompt:] = _sampled(read, parsed)
         marks = parsed.graph_marks(lambda at: prompt + bisect_left(read.starts, at))
         tree = element_tree(read.text, parsed.marks)
-        return TokenTrace(tuple(map(index, ids)), prompt, read.text, tree, marks, sampled)
+        answer = answer_of_trace(read.text, parsed.marks, tag_pattern(self.grammar.tags))
+        return TokenTrace(tuple(map(index, ids)), prompt, read.text, tree, marks, sampled, answer)
 
 
 def _behind(ids: Sequence[int], prompt: int) -> list[int]:

@@ -294,9 +294,8 @@ def written_trace(
             return None
         if least > budget:
             return None
-        limits = Limits(
-            budget, None, {}, bounds.depth, bounds.branches, bounds.blocks, random.randint(1, 3)
-        )
+        spawn = random.randint(1, 3) if bound.grammar.spawns else None
+        limits = Limits(budget, None, {}, bounds.depth, bounds.branches, bounds.blocks, spawn)
         machine = Machine(bound, limits=limits, join=random.choice(JOINS))
     with raising(Property.WRITTEN):
         machine.start()

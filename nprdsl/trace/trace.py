@@ -71,11 +71,12 @@ def element_tree(text: str, marks: Iterable[Mark]) -> Element:
 
 @dataclass(frozen=True)
 class Trace:
-    """A legal trace text."""
+    """A legal trace text. `answer` is what the schema marks as its answer, without tags."""
 
     text: str
     root: Element
     marks: tuple[Mark, ...]  # offsets in `text`
+    answer: str
 
     def find(self, name: str) -> list[Element]:
         """All elements of that rule or terminal, in order."""
@@ -91,7 +92,8 @@ class Trace:
 class TokenTrace:
     """A legal trace as token ids [L], of which the first `prompt` are prompt.
 
-    `sampled` [L] is 1 where the model chose the token, 0 where it was prompt or forced.
+    `sampled` [L] is 1 where the model chose the token, 0 where it was prompt or forced. `answer` is
+    what the schema marks as its answer, without tags.
     """
 
     ids: tuple[int, ...]
@@ -100,6 +102,7 @@ class TokenTrace:
     root: Element
     marks: tuple[Mark, ...]  # offsets in `ids`
     sampled: NDArray[np.uint8]
+    answer: str
 
     def find(self, name: str) -> list[Element]:
         """All elements of that rule or terminal, in order."""

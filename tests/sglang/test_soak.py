@@ -28,6 +28,7 @@ from nprdsl.schema import Schema
 from nprdsl.structure.events import EndReason
 from nprdsl.structure.stack import Bounds
 from nprdsl.testing import schemas
+from tests.machines import spawned
 from tests.sglang.cases import TOLERANCE, all_agree, ids_of, own_schema, plain, spawning
 from tests.sglang.models import SCHEMAS
 from tests.sglang.server import POOL, Answer, Server
@@ -104,7 +105,7 @@ def jobs(local: LocalEngine) -> Iterator[Job]:
             depth=bounds.depth,
             branches=bounds.branches,
             blocks=bounds.blocks,
-            spawn=random.choice((None, 1, 2, 3)),
+            spawn=spawned(chosen, random.choice((None, 1, 2, 3))),
         )
         request = ForkRequest.of(
             Schema(chosen.grammar),

@@ -18,6 +18,7 @@ from nprdsl.runtime.sampling import Sampling
 from nprdsl.structure.events import EndReason
 from nprdsl.structure.violations import TraceError
 from nprdsl.trace.graph import ExecutionGraph
+from nprdsl.trace.trace import TokenTrace
 from nprdsl.trainers.data.problems import Problem
 from nprdsl.trainers.grading.answers import Fallback, answer_of
 from nprdsl.trainers.grading.grading import is_right
@@ -91,8 +92,7 @@ def judged(
     fallback: Fallback = Fallback.LAST_NUMBER,
 ) -> Sample:
     """A result as a sample of the problem."""
-    graph = None if result.trace is None else result.trace.graph
-    return _sample(problem, number, mode, result, graph, result.usage, wall_s, fallback)
+    return _sample(problem, number, mode, result, result.trace, result.usage, wall_s, fallback)
 
 
 def judged_freely(
@@ -109,11 +109,11 @@ def judged_freely(
     token lies on its critical path, as they were written one after another."""
     prompt, ids = completion.prompt_ids, completion.token_ids
     try:
-        graph: ExecutionGraph | None = bound.parse((*prompt, *ids), prompt=len(prompt)).graph
+        trace: TokenTrace | None = bound.parse((*prompt, *ids), prompt=len(prompt))
     except TraceError:
-        graph = None
+        trace = None
     usage = Usage(len(prompt), len(ids), 0, len(ids), len(ids), time_s)
-    return _sample(problem, number, Mode.FREE, completion, graph, usage, wall_s, fallback)
+    return _sample(problem, number, Mode.FREE, completion, trace, usage, wall_s, fallback)
 
 
 def unanswered(problem: Problem, number: int, mode: Mode, error: str) -> Sample:
@@ -128,19 +128,20 @@ def _sample(
     number: int,
     mode: Mode,
     written: Result | Completion,
-    graph: ExecutionGraph | None,
+    trace: TokenTrace | None,
     usage: Usage,
     wall_s: float,
     fallback: Fallback,
 ) -> Sample:
     text, ids, error = written.text, written.token_ids, written.error
+    graph, marked = (None, "") if trace is None else (trace.graph, trace.answer)
     whole = mode in MASKED or written.finish is EndReason.COMPLETED
     return Sample(
         problem=problem.id,
         number=number,
         mode=mode,
-        answer=answer_of(text, fallback) or "",
-        right=not error and is_right(text, problem.answer, fallback, problem.choices),
+        answer=answer_of(text, fallback, marked) or "",
+        right=not error and is_right(text, problem.answer, fallback, problem.choices, marked),
         legal=whole and graph is not None,
         forks=wide_forks(graph),
         tokens=usage.total,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from fractions import Fraction
+from itertools import chain
 from typing import Final
 
 _BOXED: Final = re.compile(r"\\(?:boxed|fbox)\s*\{")
@@ -53,17 +54,31 @@ class Fallback(StrEnum):
     LAST_NUMBER = "last_number"
 
 
-def answer_of(text: str, fallback: Fallback = Fallback.NONE) -> str | None:
-    """The last boxed expression of a text, or what `fallback` allows; None if there is none."""
+def answer_of(text: str, fallback: Fallback = Fallback.NONE, marked: str = "") -> str | None:
+    """The last boxed expression of a text, or what `fallback` allows; None if there is none.
+
+    `marked` is the part of the text that its schema marks as the answer, "" if that is not known:
+    what stands there goes before what stands elsewhere.
+    """
+    places = [marked, text] if marked else [text]
+    boxed = (_last_box(place) for place in places)
+    numbers = (_last_number(place) for place in places)
+    ways = chain(boxed, numbers if fallback is Fallback.LAST_NUMBER else ())
+    return next((answer for answer in ways if answer is not None), None)
+
+
+def _last_box(text: str) -> str | None:
     answer = None
     for match in _BOXED.finditer(text):
         inner = _balanced(text, match.end())
         if inner is not None and inner.strip():
             answer = inner.strip()
-    if answer is None and fallback is Fallback.LAST_NUMBER:
-        numbers = _NUMBER.findall(text)
-        return numbers[-1] if numbers else None
     return answer
+
+
+def _last_number(text: str) -> str | None:
+    numbers = _NUMBER.findall(text)
+    return numbers[-1] if numbers else None
 
 
 def plain(expression: str) -> str:

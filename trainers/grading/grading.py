@@ -26,13 +26,18 @@ logging.getLogger("math_verify").setLevel(logging.CRITICAL)
 
 
 def is_right(
-    text: str, wanted: str, fallback: Fallback = Fallback.NONE, choices: Sequence[str] = ()
+    text: str,
+    wanted: str,
+    fallback: Fallback = Fallback.NONE,
+    choices: Sequence[str] = (),
+    marked: str = "",
 ) -> bool:
     """Whether the answer of `text` equals `wanted`, which stands as the benchmark has it.
 
-    Where there are `choices`, `wanted` is the letter of one; its text is as good as the letter.
+    `marked` is the part of it that its schema marks as the answer, as for `answer_of`. Where there
+    are `choices`, `wanted` is the letter of one; its text is as good as the letter.
     """
-    given = answer_of(text, fallback)
+    given = answer_of(text, fallback, marked)
     if given is None:
         return False
     return same_choice(given, wanted, choices) if choices else same(given, wanted)

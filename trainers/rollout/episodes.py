@@ -74,7 +74,9 @@ class Roller:
 
     def _graded(self, group: int, problem: Problem, rollout: Rollout, batch: int) -> Episode:
         section, graph = self.config.rollout, rollout.graph
-        right = is_right(rollout.text, problem.answer, choices=problem.choices)
+        right = is_right(
+            rollout.text, problem.answer, choices=problem.choices, marked=rollout.answer
+        )
         if self.config.reward == "random":
             reward = _random(rollout, self.config.run.seed, batch)
         else:

@@ -26,6 +26,7 @@ from nprdsl.schema import Schema
 from nprdsl.structure.events import EndReason
 from nprdsl.structure.violations import Violation, ViolationCode
 from nprdsl.trace.graph import ExecutionGraph
+from nprdsl.trace.trace import TokenTrace, Trace
 from nprdsl.trainers.batch.training_rows import TrainingRow, causal_row, training_row
 from nprdsl.trainers.evaluate.samples import Mode
 from nprdsl.trainers.objective.advantages import Floats
@@ -56,7 +57,8 @@ class Rollout:
     `row` is the training row, with the log-probabilities of the engine. `graph` is None where this
     is no legal trace, because of the `violations` or because it did not come to its end. A token
     that runs across a fork is no violation here: as text the trace is legal, and its graph then
-    counts characters.
+    counts characters. `answer` is what the schema marks as the answer of a legal trace, "" without
+    one.
     """
 
     group: int
@@ -66,6 +68,7 @@ class Rollout:
     graph: ExecutionGraph | None
     violations: tuple[Violation, ...]
     finish: EndReason
+    answer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,7 @@ def of_result(group: int, result: Result) -> Rollout:
         graph=result.trace.graph,
         violations=(),
         finish=result.finish,
+        answer=result.answer,
     )
 
 
@@ -146,20 +150,21 @@ def of_completion(
     prompt, ids = completion.prompt_ids, completion.token_ids
     violations = bound.check((*prompt, *ids), prompt=len(prompt))
     broken = tuple(v for v in violations if v.code is not ViolationCode.TOKEN_BOUNDARY)
-    graph: ExecutionGraph | None = None
+    trace: Trace | TokenTrace | None = None
     if not broken and completion.finish is EndReason.COMPLETED:
         if violations:
-            graph = schema.parse(completion.text).graph
+            trace = schema.parse(completion.text)
         else:
-            graph = bound.parse((*prompt, *ids), prompt=len(prompt)).graph
+            trace = bound.parse((*prompt, *ids), prompt=len(prompt))
     return Rollout(
         group=group,
         text=completion.text,
         token_ids=ids,
         row=causal_row(prompt, ids).with_logprobs(completion.logprobs),
-        graph=graph,
+        graph=None if trace is None else trace.graph,
         violations=broken,
         finish=completion.finish,
+        answer="" if trace is None else trace.answer,
     )
 
 

@@ -172,7 +172,7 @@ def _why_not(rollout: Rollout, problem: Problem) -> str:
         return rollout.violations[0].code.value
     if rollout.graph is None:
         return "too long"
-    right = is_right(rollout.text, problem.answer, choices=problem.choices)
+    right = is_right(rollout.text, problem.answer, choices=problem.choices, marked=rollout.answer)
     return "" if right else "wrong"
 
 

@@ -15,7 +15,7 @@ from nprdsl.masks.matcher import Matcher
 from nprdsl.tokens.bitmask import unpack
 
 FAR = 1 << 20
-MOST = 3000  # traces that are compared
+MOST = 1500  # traces that are compared
 Ids = tuple[int, ...]
 
 

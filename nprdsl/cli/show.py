@@ -174,8 +174,8 @@ def _schema_record(schema: Schema, options: ShowOptions) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class AutomatonSize:
-    """`minimum`: the fewest tokens of a legal trace; `rows`: different masks on the way through it;
-    `bytes`: of those masks."""
+    """`minimum`: tokens that are enough for a legal trace; `rows`: different masks on the way
+    through it; `bytes`: of those masks."""
 
     vocabulary: int
     tags: str

@@ -139,7 +139,8 @@ class BoundSchema:
 
     @cached_property
     def minimum(self) -> int:
-        """The fewest tokens of a legal trace, the end token not counted."""
+        """The least budget: so many tokens are enough for a legal trace, the end token not counted.
+        The fewest, unless long tokens that the shortest values do without could save some."""
         return self.matcher().cost
 
     # token traces

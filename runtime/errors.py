@@ -15,6 +15,10 @@ class CapacityError(ValueError):
     """The request needs more KV memory than the engine has in total, so waiting cannot help."""
 
 
+class ModelNotFoundError(FileNotFoundError):
+    """There is no model at the path, none of that name can be had, or it cannot be read."""
+
+
 class UnsupportedModelError(ValueError):
     """The engine cannot run this model; the message says which property of it is missing."""
 

@@ -17,6 +17,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
     HTTPError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
+    RevisionNotFoundError,
 )
 
 SECONDS: Final = 10  # for the answer
@@ -33,19 +34,28 @@ class RepoKind(StrEnum):
 _ALWAYS_THERE: Final = {RepoKind.MODEL: "config.json", RepoKind.DATASET: "README.md"}
 
 
-def why_not(name: str, kind: RepoKind = RepoKind.MODEL) -> str | None:
+def why_not(
+    name: str,
+    kind: RepoKind = RepoKind.MODEL,
+    *,
+    revision: str | None = None,
+    file: str | None = None,
+) -> str | None:
     """Why `name` cannot be loaded, as the end of a sentence; None where a copy is on disk or the
-    hub has it."""
+    hub has it. A copy is known by `file`, by default one that every repository of the kind has."""
     try:
-        if isinstance(try_to_load_from_cache(name, _ALWAYS_THERE[kind], repo_type=kind), str):
+        there = file or _ALWAYS_THERE[kind]
+        if isinstance(try_to_load_from_cache(name, there, None, revision, kind), str):
             return None
-        HfApi().repo_info(name, repo_type=kind, timeout=SECONDS)
+        HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=SECONDS)
     except OfflineModeIsEnabled:
         return "it is not on disk, and HF_HUB_OFFLINE forbids to ask the hub"
     except GatedRepoError:
         return "the hub asks for its terms to be accepted and a token: run `hf auth login`"
     except RepositoryNotFoundError:
         return f"there is no such folder, and no such {kind} on the hub (or it is private)"
+    except RevisionNotFoundError:
+        return f"it has no revision `{revision}`"
     except HFValidationError:
         return "there is no such folder, and the hub has no names of this form"
     except HTTPError as error:

@@ -19,7 +19,7 @@ from nprdsl.machine.machine import Machine
 from nprdsl.runtime.engine import Engine, Submission, own_sampling
 from nprdsl.runtime.kv_reservation import most_fed
 from nprdsl.runtime.local.forward import Forward
-from nprdsl.runtime.local.loading import load_model
+from nprdsl.runtime.local.loading import LoadOptions, load_model
 from nprdsl.runtime.local.model_facts import most_positions
 from nprdsl.runtime.local.probe import probe
 from nprdsl.runtime.local.requests import Decoding, FreeRun, ScheduledRequest, any_token
@@ -75,13 +75,32 @@ class LocalEngine(Engine):
         dtype: str | torch.dtype = "auto",
         max_kv_tokens: int = MAX_KV_TOKENS,
         max_rows: int = MAX_ROWS,
+        revision: str | None = None,
+        attn_implementation: str | None = None,
+        device_map: str | dict[str, Any] | None = None,
+        quantization_config: object = None,
+        trust_remote_code: bool = False,
+        gguf_file: str | None = None,
     ) -> LocalEngine:
         """The engine of the model in a folder, or of that name on the hub.
 
-        `dtype` "auto" is the checkpoint's own, else "fp32", "bf16" or "fp16". Raises
-        ModelNotFoundError, UnsupportedModelError, and ValueError for a bad device or dtype.
+        `dtype` "auto" is the checkpoint's own, else "fp32", "bf16" or "fp16". `gguf_file` is the
+        name of a file in the folder or repository; its path alone does as well. A folder may hold a
+        PEFT adapter, whose base model is loaded with it. The other options are those of
+        transformers; `device_map` takes the place of `device`. Raises ModelNotFoundError,
+        UnsupportedModelError, and ValueError for a bad device or dtype.
         """
-        model, tokenizer = load_model(path, device, dtype)
+        options = LoadOptions(
+            device=device,
+            dtype=dtype,
+            revision=revision,
+            attn_implementation=attn_implementation,
+            device_map=device_map,
+            quantization_config=quantization_config,
+            trust_remote_code=trust_remote_code,
+            gguf_file=gguf_file,
+        )
+        model, tokenizer = load_model(path, options)
         return cls(model, tokenizer, max_kv_tokens=max_kv_tokens, max_rows=max_rows)
 
     @property

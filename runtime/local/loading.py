@@ -1,24 +1,35 @@
-"""Loads a model and its tokenizer from a folder or by a name on the hub, with errors that say what
-to do."""
+"""Loads a model and its tokenizer from a folder, by a name on the hub, from a GGUF file, or as an
+adapter on its base model, with errors that say what to do."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    GgufConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
-from transformers.utils import logging
+from transformers.utils import cached_file, logging
 
 from nprdsl.runtime.bundled import model_folder
+from nprdsl.runtime.errors import ModelNotFoundError
 from nprdsl.runtime.hub import why_not
+from nprdsl.runtime.local.adapters import (
+    AdapterSettings,
+    adapter_settings,
+    require_peft,
+    with_adapter,
+)
+from nprdsl.runtime.local.gguf_tokenizer import gguf_tokenizer
 
 DTYPES = {
     "auto": None,
@@ -31,38 +42,123 @@ DTYPES = {
 }
 
 
-class ModelNotFoundError(FileNotFoundError):
-    """There is no model at the path, none of that name can be had, or it cannot be read."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """How a model is loaded; all but `device` are transformers' own words.
+
+    `dtype` "auto" is the checkpoint's own. `device_map` places the parts in place of `device`.
+    Raises ValueError for a device or a dtype that cannot be used.
+    """
+
+    device: str | torch.device = "cpu"
+    dtype: str | torch.dtype = "auto"
+    revision: str | None = None
+    attn_implementation: str | None = None
+    device_map: str | dict[str, Any] | None = None
+    quantization_config: object = None
+    trust_remote_code: bool = False
+    gguf_file: str | None = None
+
+    def __post_init__(self) -> None:
+        _device(self.device)
+        _dtype(self.dtype)
+
+    @property
+    def of_both(self) -> dict[str, Any]:
+        """For the tokenizer and the model."""
+        given = {"trust_remote_code": self.trust_remote_code}
+        return given if self.revision is None else {**given, "revision": self.revision}
+
+    @property
+    def of_model(self) -> dict[str, Any]:
+        """For the model alone; what is not given is left to transformers."""
+        quantized = self.quantization_config
+        if self.gguf_file is not None and quantized is None:
+            quantized = GgufConfig(dequantize=True)
+        given = {
+            "attn_implementation": self.attn_implementation,
+            "device_map": self.device_map,
+            "quantization_config": quantized,
+            "gguf_file": self.gguf_file,
+        }
+        chosen = {name: value for name, value in given.items() if value is not None}
+        return {**self.of_both, "dtype": _dtype(self.dtype) or "auto", **chosen}
 
 
 def load_model(
-    path: str | Path, device: str | torch.device, dtype: str | torch.dtype
+    path: str | Path, options: LoadOptions
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """The model, in evaluation mode on `device`, and its fast tokenizer.
+    """The model, in evaluation mode, and its fast tokenizer.
 
-    `dtype` "auto" is the checkpoint's own. Raises ModelNotFoundError, and ValueError for a device,
-    dtype or tokenizer that cannot be used.
+    `path` is a folder, a name on the hub, a GGUF file, or a PEFT adapter in a folder. Raises
+    ModelNotFoundError, and ValueError for a tokenizer that cannot be used.
     """
-    target, kind = _device(device), _dtype(dtype)
     name = model_folder(str(path))
-    if _looks_local(name) and not Path(name).is_dir():
-        raise ModelNotFoundError(f"no model at `{name}`: there is no such folder")
-    if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
-        raise ModelNotFoundError(f"no model at `{name}`: the folder has no config.json")
-    if not Path(name).is_dir() and (reason := why_not(name)) is not None:
-        raise ModelNotFoundError(f"cannot load the model `{name}`: {reason}")
-    try:
-        with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(name)
-            model = AutoModelForCausalLM.from_pretrained(name, dtype=kind or "auto")
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ModelNotFoundError(f"cannot load the model `{name}`: {_first_line(error)}") from error
+    if Path(name).suffix == ".gguf" and Path(name).is_file():
+        options = replace(options, gguf_file=Path(name).name)
+        name = str(Path(name).parent)
+    _must_be_there(name, options)
+    if options.gguf_file is None and (adapter := adapter_settings(Path(name))) is not None:
+        return _with_adapter(Path(name), adapter, options)
+    with _readable(name), quiet():
+        if options.gguf_file is None:
+            tokenizer = AutoTokenizer.from_pretrained(name, **options.of_both)
+        else:
+            file = cached_file(name, options.gguf_file, revision=options.revision)
+            tokenizer = gguf_tokenizer(Path(file))
+        model = AutoModelForCausalLM.from_pretrained(name, **options.of_model)
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ValueError(
             f"`{name}` has a {type(tokenizer).__name__}; the engine needs a fast tokenizer (a "
             "tokenizer.json), because only its tokens' bytes are known"
         )
-    return model.to(target).eval(), tokenizer
+    return _placed(model, options).eval(), tokenizer
+
+
+def _must_be_there(name: str, options: LoadOptions) -> None:
+    folder, needed = Path(name), options.gguf_file or "config.json"
+    if not folder.is_dir():
+        if _looks_local(name):
+            raise ModelNotFoundError(f"no model at `{name}`: there is no such folder")
+        if (reason := why_not(name, revision=options.revision, file=needed)) is not None:
+            raise ModelNotFoundError(f"cannot load the model `{name}`: {reason}")
+    elif not (folder / needed).is_file() and adapter_settings(folder) is None:
+        raise ModelNotFoundError(f"no model at `{name}`: the folder has no {needed}")
+
+
+def _with_adapter(
+    folder: Path, adapter: AdapterSettings, options: LoadOptions
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """The base model with the adapter's weights, and the tokenizer that lies beside them, if one
+    does."""
+    require_peft(folder, adapter)
+    try:
+        model, tokenizer = load_model(adapter.base, replace(options, revision=adapter.revision))
+    except ModelNotFoundError as error:
+        raise ModelNotFoundError(
+            f"`{folder}` is a PEFT adapter, and its base model is missing: {error}"
+        ) from error
+    with _readable(str(folder)), quiet():
+        if (folder / "tokenizer.json").is_file():
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = with_adapter(model, folder, len(tokenizer))
+    return model.eval(), tokenizer
+
+
+def _placed(model: PreTrainedModel, options: LoadOptions) -> PreTrainedModel:
+    target = _device(options.device)
+    if options.device_map is not None or model.device == target:
+        return model
+    return model.to(target)
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """What transformers says of files that it cannot read, in one line."""
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelNotFoundError(f"cannot load the model `{name}`: {_first_line(error)}") from error
 
 
 def _device(device: str | torch.device) -> torch.device:

@@ -26,9 +26,9 @@ from nprdsl.runtime.local.trace_log import TraceLog
 _LENGTH: Final = 32  # slots of a request
 _FAR: Final = 1024  # slots, where a model's own attention must bear what lies between
 _SHIFT: Final = 5  # positions
-# Shares of the effect that one other token in the prompt has: what rounding may do, and nothing.
-_ROUNDING: Final = {torch.float32: 0.01, torch.float64: 0.01}
-_COARSE: Final = 0.2  # in any other dtype
+# Shares of the effect that one other token in the prompt has.
+_EXACT: Final = 1e-3  # more than rounding does in float32
+_ROUNDING: Final = 0.2  # in other dtypes
 _NONE: Final = 1e-6
 
 Ids = tuple[int, ...]
@@ -94,8 +94,7 @@ class _Trial:
         self._model = model
         self._vocabulary = model.config.get_text_config().vocab_size
         self._stories = _stories(self._vocabulary)
-        self._allowed = 0.0  # what logits may differ by
-        self._nothing = 0.0  # below this a change has had no effect
+        self._effect = 0.0  # on a logit, of one other token in the prompt
 
     def reason(self) -> str | None:
         """What is wrong, as the end of a sentence that begins with the model; None if nothing."""
@@ -113,15 +112,24 @@ class _Trial:
         story = self._stories[0]
         plain = self._plain(story.prompt + story.branch(1))
         last = self._rotated(story.prompt[-1:])
-        effect = _distance(plain, self._plain(story.prompt[:-1] + last + story.branch(1)))
-        self.width, self._nothing = plain.shape[-1], _NONE * effect
-        self._allowed = _ROUNDING.get(self._model.dtype, _COARSE) * effect
+        other = self._plain(story.prompt[:-1] + last + story.branch(1))
+        self.width, self._effect = plain.shape[-1], _distance(plain, other)
+        ends = [self._plain(story.prompt + branch)[: len(story.prompt)] for branch in story.first]
+        if not self._same(ends[0], ends[1]):
+            return "sees tokens that come later: it is no decoder, or `is_decoder` is not set"
         together = self._run(self._stories)
         if not self.forward.log.written:
             return "does not keep its keys and values in the cache that it is given"
+        second = together[0].branches[1]
+        sibling = replace(story, first=(self._rotated(story.first[0]), story.first[1]))
+        if not self._same(second, self._run([sibling, self._stories[1]])[0].branches[1], _EXACT):
+            return "lets a branch see its sibling: some layer does not honour a 4-D attention mask"
+        moved = self._run(self._stories, shift=_SHIFT)[0].branches[1]
+        if self._same(second, moved, _NONE):
+            return "ignores position_ids: branches cannot continue at their own positions"
         for story, logits in zip(self._stories, together, strict=True):
             if not self._branches_equal(story, logits):
-                return self._why_branches()
+                return self._why_different()
         for story, logits in zip(self._stories, together, strict=True):
             if not self._same(logits.after, self._joined(story)):
                 return "gives other logits behind a join than in one forward with a mask"
@@ -132,26 +140,16 @@ class _Trial:
         plain = [self._plain(story.prompt + story.branch(i))[len(story.prompt) :] for i in (0, 1)]
         return all(map(self._same, logits.branches, plain))
 
-    def _why_branches(self) -> str:
+    def _why_different(self) -> str:
         story = self._stories[0]
-        sibling = replace(story, first=(self._rotated(story.first[0]), story.first[1]))
-        count = len(story.prompt)
-        begins = [self._plain(story.prompt + story.branch(which))[:count] for which in (0, 1)]
-        if not self._same(*begins):
-            return (
-                "sees tokens that come later: it is no causal decoder, or `is_decoder` is not set"
-            )
-        before, after = (self._run([s])[0].branches[1] for s in (story, sibling))
-        if not self._same(before, after):
-            return "lets a branch see its sibling: some layer does not honour a 4-D attention mask"
-        moved = self._run([story], shift=_SHIFT)[0].branches[1]
-        if _distance(before, moved) <= self._nothing:
-            return "ignores position_ids: branches cannot continue at their own positions"
+        tokens = story.prompt + story.first[1]
+        plain, length = self._plain(tokens), len(story.first[1])
+        if not self._same(plain, self._plain(tokens, torch.arange(len(tokens)))):
+            return "numbers positions in a way of its own, not from 0"
         alone = self._run([story])[0]
         if self._branches_equal(story, alone):
             return "gives other logits where two requests share a forward"
-        plain, length = self._plain(story.prompt + story.first[1])[count:], len(story.first[1])
-        if self._same(alone.branches[1][:length], plain):
+        if self._same(alone.branches[1][:length], plain[-length:]):
             return "does not see what earlier forwards have put into the log"
         return "gives other logits over the KV log than in its own plain forward"
 
@@ -160,15 +158,19 @@ class _Trial:
         half = self._vocabulary // 2
         return tuple((token + half) % self._vocabulary for token in tokens)
 
-    def _same(self, a: torch.Tensor, b: torch.Tensor) -> bool:
-        return _distance(a, b) <= self._allowed  # False for NaN
+    def _same(self, a: torch.Tensor, b: torch.Tensor, share: float | None = None) -> bool:
+        """They differ by at most that share of the effect of a token, by default by rounding."""
+        if share is None:
+            share = _EXACT if self._model.dtype.itemsize >= 4 else _ROUNDING
+        return _distance(a, b) <= share * self._effect  # False for NaN
 
     # -- the model's own forward -------------------------------------------------------------------
 
     @torch.no_grad()
-    def _plain(self, tokens: Ids) -> torch.Tensor:
+    def _plain(self, tokens: Ids, positions: torch.Tensor | None = None) -> torch.Tensor:
         ids = torch.tensor([tokens], device=self._model.device)
-        logits: torch.Tensor = self._model(input_ids=ids, use_cache=False).logits[0]
+        given = {} if positions is None else {"position_ids": positions[None].to(ids.device)}
+        logits: torch.Tensor = self._model(input_ids=ids, use_cache=False, **given).logits[0]
         return logits.float()
 
     @torch.no_grad()

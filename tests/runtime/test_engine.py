@@ -15,9 +15,8 @@ import pytest
 import nprdsl
 from nprdsl import LimitError, Limits, Schema, Vocabulary
 from nprdsl.machine.actions import FIRST
-from nprdsl.runtime.errors import CapacityError, UnsupportedModelError
+from nprdsl.runtime.errors import CapacityError, ModelNotFoundError, UnsupportedModelError
 from nprdsl.runtime.local import LocalEngine
-from nprdsl.runtime.local.loading import ModelNotFoundError
 from nprdsl.runtime.prompts import PromptError
 from nprdsl.runtime.results import GenerationError, Result
 from nprdsl.runtime.sampling import Sampling

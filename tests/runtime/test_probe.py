@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 import torch
 from transformers import (
+    BertConfig,
+    BertLMHeadModel,
     BloomConfig,
     BloomForCausalLM,
     DeepseekV3Config,
     DeepseekV3ForCausalLM,
+    FalconConfig,
+    FalconForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
     GPT2Config,
@@ -34,6 +38,10 @@ from transformers import (
     PreTrainedModel,
     Qwen3MoeConfig,
     Qwen3MoeForCausalLM,
+    RobertaConfig,
+    RobertaForCausalLM,
+    RoFormerConfig,
+    RoFormerForCausalLM,
     WhisperConfig,
     WhisperForCausalLM,
 )
@@ -49,6 +57,13 @@ from nprdsl.runtime.local.trace_log import TraceLog
 from tests.runtime.tiny_models import NAMES, SHAPE, model
 
 LLAMA = {**SHAPE, "num_hidden_layers": 2}
+BERT = {
+    "vocab_size": 96,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+}
 
 
 def gpt2() -> PreTrainedModel:
@@ -95,6 +110,19 @@ def lfm2() -> PreTrainedModel:
     return Lfm2ForCausalLM(Lfm2Config(**LLAMA, layer_types=["conv", "full_attention"]))
 
 
+def roformer() -> PreTrainedModel:
+    """Its positions matter less than one changed token."""
+    return RoFormerForCausalLM(RoFormerConfig(**BERT, embedding_size=32, is_decoder=True))
+
+
+def roberta() -> PreTrainedModel:
+    return RobertaForCausalLM(RobertaConfig(**BERT, is_decoder=True))
+
+
+def bert() -> PreTrainedModel:
+    return BertLMHeadModel(BertConfig(**BERT, is_decoder=False))
+
+
 class NoPositions(LlamaForCausalLM):  # type: ignore[misc]
     """Counts positions itself, by the cache."""
 
@@ -122,15 +150,13 @@ class Scaled(LlamaForCausalLM):  # type: ignore[misc]
 
 
 class Forgetful(LlamaForCausalLM):  # type: ignore[misc]
-    """Sees what one forward holds, never the cache."""
+    """Sees what one forward holds, never what an earlier one put into the cache."""
 
-    def forward(self, *args: Any, past_key_values: Any = None, **kwargs: Any) -> Any:
-        mask = kwargs.get("attention_mask")
-        if mask is not None:
-            rows = kwargs["position_ids"].shape[1]
-            kwargs["attention_mask"] = mask.clone()
-            kwargs["attention_mask"][..., : mask.shape[3] - rows] = torch.finfo(mask.dtype).min
-        return super().forward(*args, past_key_values=past_key_values, **kwargs)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        log = kwargs.get(cache_argument(self))
+        if log is not None:
+            log.clear(Extent(0, log.capacity))
+        return super().forward(*args, **kwargs)
 
 
 def llama(kind: type[LlamaForCausalLM]) -> PreTrainedModel:
@@ -144,6 +170,10 @@ def llama(kind: type[LlamaForCausalLM]) -> PreTrainedModel:
         (bloom, "attention in code of its own"),
         (mamba, "no attention layers"),
         (lfm2, "layers of the kind conv"),
+        (roformer, "ignores position_ids"),
+        (lambda: roformer().bfloat16(), "ignores position_ids"),
+        (roberta, "numbers positions in a way of its own"),
+        (bert, "sees tokens that come later"),
         (lambda: llama(NoPositions), "ignores position_ids"),
         (lambda: llama(Leaky), "lets a branch see its sibling"),
         (lambda: llama(Scaled), "other logits over the KV log"),
@@ -200,6 +230,15 @@ def whisper() -> PreTrainedModel:
     return stirred(WhisperForCausalLM, config)
 
 
+def falcon() -> PreTrainedModel:
+    """Attention in code of its own, one KV head."""
+    return stirred(FalconForCausalLM, FalconConfig(**BERT, multi_query=True))
+
+
+def test_attention_code_of_a_model_itself_runs_over_the_whole_log() -> None:
+    assert probe(falcon()).path is AttentionPath.MODEL
+
+
 @pytest.mark.parametrize("make", [gpt_oss, jetmoe, gpt_bigcode, deepseek, whisper])
 def test_what_a_configuration_does_not_tell_is_read_from_tensors(make: Any) -> None:
     assert probe(make()).path is AttentionPath.INTERFACE
@@ -226,8 +265,8 @@ def test_the_first_error_is_the_reason() -> None:
     """An error before attention is no sign that attention is the model's own."""
 
     class Broken(LlamaForCausalLM):  # type: ignore[misc]
-        def forward(self, *args: Any, past_key_values: Any = None, **kwargs: Any) -> Any:
-            if past_key_values is not None:
+        def forward(self, *args: Any, **kwargs: Any) -> Any:
+            if kwargs["use_cache"]:
                 raise KeyError("no such layer")
             return super().forward(*args, **kwargs)
 

@@ -13,7 +13,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from nprdsl.runtime.local.loading import load_model, quiet
+from nprdsl.runtime.local.loading import LoadOptions, load_model, quiet
 
 CHARACTERS: Final = "0123456789ABCDEFGHIJ+*=:;,()x?\\boed{}\n"
 _NAMED: Final = ("<pad>", "<bos>", "<eos>")
@@ -66,7 +66,7 @@ def publish(model: Path, folder: Path) -> None:
     ModelNotFoundError, OSError."""
     made = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(made, ignore_errors=True)
-    loaded, tokenizer = load_model(str(model), "cpu", "bf16")
+    loaded, tokenizer = load_model(str(model), LoadOptions(dtype="bf16"))
     with quiet():
         loaded.save_pretrained(made)
         tokenizer.save_pretrained(made)

@@ -22,7 +22,7 @@ from torch import distributed
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, get_scheduler
 
 import nprdsl
-from nprdsl.runtime.local.loading import load_model, quiet
+from nprdsl.runtime.local.loading import LoadOptions, load_model, quiet
 from nprdsl.runtime.prompts import PromptEncoder
 from nprdsl.schema import Schema
 from nprdsl.tokens.vocabulary import Vocabulary
@@ -96,7 +96,7 @@ def prepare(config: TrainingConfig, *, restart: bool) -> Setup:
         RunDirectory.open(Path(run.output), settings, restart=restart)
     accelerator.wait_for_everyone()
     directory = RunDirectory.open(Path(run.output), settings)
-    model, tokenizer = load_model(config.model.path, "cpu", config.model.dtype)
+    model, tokenizer = load_model(config.model.path, LoadOptions(dtype=config.model.dtype))
     match config.model.attention:
         case Attention.DENSE:
             model.set_attn_implementation("sdpa")

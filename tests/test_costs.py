@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nprdsl.grammar.diagnostics import SchemaError
+from nprdsl.machine.budget import Limits
+from nprdsl.machine.machine import Machine
 from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.masks.matcher import Matcher
 from nprdsl.schema import load
@@ -230,6 +232,36 @@ def test_a_value_that_has_to_be_longer_costs_its_branch_more_too() -> None:
     bound = made.bind(byte_vocabulary(special=made.tags))
     item, branch = len("<1xay>"), len("<1xay.>")
     assert bound.minimum == 1 + 2 * item + 2 * branch + 1 + 1
+
+
+@pytest.mark.parametrize(("inside", "behind"), [("ba", "</b>"), ("ba", "b.a")])
+def test_a_value_that_must_be_longer_in_an_item_is_so_in_its_branch(
+    inside: str, behind: str
+) -> None:
+    """`a` before a tag that begins with `b` would spell `ab`: the value has to be `cc`."""
+    made = schema_of(
+        f"""
+        %import .parallel (map, process, reduce)
+        start: TAG_LIST map{{list}} process{{item, branch}} reduce{{join}}
+        list: item~1
+        item: DAY VALUE TAG_ITEM
+        branch: DAY VALUE TAG_BRANCH
+        join: "<j>"
+        DAY: /[0-9]{{5}}/
+        VALUE: /a|cc/
+        TAG_LIST: "ab"
+        TAG_ITEM: "{inside}"
+        TAG_BRANCH: "{behind}"
+        """
+    )
+    bound = made.bind(byte_vocabulary(special=made.tags))
+    assert bound.minimum == 1 + 2 * len("12345cc.") + 1
+    machine = Machine(bound, limits=Limits(max_tokens=bound.minimum))
+    machine.start()
+    while machine.ended is None:
+        (branch,) = machine.live
+        machine.advance(branch, allowed(machine.mask(branch), bound.vocabulary.size)[0])
+    assert len(machine.written) == bound.minimum
 
 
 def test_a_repeated_text_costs_each_of_its_tokens_twice() -> None:

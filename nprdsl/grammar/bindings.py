@@ -52,8 +52,9 @@ def item_fields(block: Block, rules: Rules) -> list[Field]:
     return [node for node in ways.bound if isinstance(node, Field)]
 
 
-def repeats(rules: Rules) -> Iterator[tuple[Field, Field]]:
-    """Every field of an item that is bound, with each field of the branch that repeats it."""
+def repeats(rules: Rules) -> Iterator[tuple[Block, Field, Field]]:
+    """Every field of a block's item that is bound, with each field of the branch that repeats
+    it."""
     for node in all_nodes(rules):
         if isinstance(node, ForkNode) and node.block.bound:
             block = node.block
@@ -61,7 +62,7 @@ def repeats(rules: Rules) -> Iterator[tuple[Field, Field]]:
             for written, repeated in product(item, branch):
                 assert isinstance(written, Field) and isinstance(repeated, Field)
                 if written.terminal is repeated.terminal:
-                    yield written, repeated
+                    yield block, written, repeated
 
 
 class _Ways:

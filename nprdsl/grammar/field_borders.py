@@ -39,7 +39,7 @@ _GLUE_AND_TEXT = {TerminalKind.GLUE, TerminalKind.TEXT}
 def field_faults(grammar: Grammar) -> Iterator[Diagnostic]:
     """Every fault of a field of a grammar that has no other faults."""
     scan, shapes = tag_scan(grammar.tags), field_shapes(grammar)
-    bound = list(repeats(grammar.rules))
+    bound = [(written, repeated) for _, written, repeated in repeats(grammar.rules)]
     fixed = frozenset(field for _, field in bound) - {item for item, _ in bound}
     found: dict[tuple[object, ...], Diagnostic] = {}
     for shape in shapes:

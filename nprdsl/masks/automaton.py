@@ -15,12 +15,12 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Final
 
-from nprdsl.grammar.ir import Block, Field, Grammar, Literal, TerminalKind
+from nprdsl.grammar.ir import Block, Grammar, Literal, TerminalKind
 from nprdsl.grammar.item_counts import most_items
 from nprdsl.grammar.label_values import label_values
 from nprdsl.grammar.walk import bodies
 from nprdsl.masks.completion_cost import Costing, Costs
-from nprdsl.masks.field_detours import WholeField, detours, whole_fields
+from nprdsl.masks.field_detours import Detours, WholeField, detours, whole_fields
 from nprdsl.masks.field_rests import FieldPart, FieldRest
 from nprdsl.masks.fields import Completed, FieldMachine, FieldState
 from nprdsl.masks.item_ways import NO_ITEM, Ways
@@ -142,7 +142,7 @@ class SharedTables:
         return whole_fields(self._grammar, self.fields.rests)
 
     @cached_property
-    def detours(self) -> dict[Field, int]:
+    def detours(self) -> Detours:
         """What fields cost beyond their parts."""
         return detours(self._grammar, self.whole_fields)
 

@@ -10,7 +10,6 @@ finished by some number of items (`Ways`), whose labels are the first that it ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from functools import reduce
 from itertools import chain
@@ -34,6 +33,7 @@ from nprdsl.grammar.ir import (
 )
 from nprdsl.grammar.label_values import label_values
 from nprdsl.masks import item_ways
+from nprdsl.masks.field_detours import Detours
 from nprdsl.masks.field_rests import FieldRests
 from nprdsl.masks.item_ways import NO_ITEM, Ways
 from nprdsl.masks.parts import part_of
@@ -83,7 +83,7 @@ class Costs:
         grammar: Grammar,
         rests: FieldRests,
         bounds: Bounds,
-        detours: Mapping[Field, int],
+        detours: Detours,
         costing: Costing = Costing.WHOLE,
         text_tokens: int = 1,
     ) -> None:
@@ -231,7 +231,8 @@ class Costs:
         label = self._label_names[block.index]
         for slot, name in enumerate(block.bound):
             if slot < len(values):
-                total += self._value(values[slot]) - self._terminals[name]
+                counted = self._terminals[name] + self._detours.values.get((block.index, name), 0)
+                total += self._value(values[slot]) - counted
             elif name == label:
                 total -= self._terminals[name]
         return min(total, NEVER)
@@ -244,7 +245,7 @@ class Costs:
         rules = sum(cost % _FEE for cost in costs if cost < NEVER)
         patterns = (t.pattern for t in self._grammar.terminals.values() if t.kind in _PATTERNED)
         values = max((self._spelling.longest(compile_regex(p)) for p in patterns), default=0)
-        return 16 + 2 * (rules + values) + 2 * max(self._detours.values(), default=0)
+        return 16 + 2 * (rules + values) + 2 * max(self._detours.fields.values(), default=0)
 
     def rule(self, name: str) -> int:
         """The least cost of one use of a rule, wherever it stands; 0 if it has no place."""
@@ -335,7 +336,7 @@ class Costs:
         if isinstance(node, Literal):
             return self._spelling.tokens(node.text.encode())
         if isinstance(node, Field):
-            return self._terminals[node.terminal.name] + self._detours.get(node, 0)
+            return self._terminals[node.terminal.name] + self._detours.fields.get(node, 0)
         if isinstance(node, Ref):
             return self._rule(node.rule, left)
         if isinstance(node, Seq):

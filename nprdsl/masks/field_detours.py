@@ -10,10 +10,11 @@ found here too.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from nprdsl.grammar.bindings import item_fields
+from nprdsl.grammar.bindings import repeats
 from nprdsl.grammar.field_shapes import FieldShape, Leaf, field_shapes
-from nprdsl.grammar.ir import Field, Grammar, Literal
+from nprdsl.grammar.ir import Block, Field, Grammar, Literal
 from nprdsl.grammar.label_values import label_values
 from nprdsl.masks.field_rests import FieldPart, FieldRest, FieldRests
 from nprdsl.masks.parts import LiteralPart, RegularPart, part_of, whole_field
@@ -52,56 +53,76 @@ def unwritable_fields(fields: Iterable[WholeField]) -> list[FieldShape]:
     return [shape for shape, rest in fields if rest.cost >= NEVER]
 
 
-def detours(grammar: Grammar, fields: Iterable[WholeField]) -> dict[Field, int]:
-    """The tokens that the last terminal of a field may take beyond its own, where it does."""
+@dataclass(frozen=True, slots=True)
+class Detours:
+    """Tokens beyond the parts' own: by the last terminal of a field; and of those, by the index of
+    the block and the terminal that item and branch share, what its value has to be longer."""
+
+    fields: Mapping[Field, int]
+    values: Mapping[tuple[int, str], int]
+
+
+def detours(grammar: Grammar, fields: Iterable[WholeField]) -> Detours:
+    """The detours of a grammar's fields, where they have some."""
     longest: dict[Field, int] = {}
     bound = {name for block in grammar.blocks for name in block.bound}
-    repeated = _repeated(grammar)
-    for shape, rest in fields:
+    whole = list(fields)
+    pairs = [
+        (block, written, repeated)
+        for block, written, repeated in repeats(grammar.rules)
+        if written.terminal.name != grammar.label_of(block)  # labels are priced with their repeats
+    ]
+    longer = _longer_values(pairs, whole)
+    for shape, rest in whole:
         field = next((leaf for leaf in reversed(shape.leaves) if isinstance(leaf, Field)), None)
-        detour = max(_detours(rest, shape, bound, repeated), default=0)
+        own = _beyond(rest, ROOT)
+        if pairs:
+            differ = ((leaf, more) for leaf, more in _longer(shape, rest) if leaf in longer)
+            own += sum(longer[leaf] - more for leaf, more in differ)
+        detour = max(own, *_behind_bound(rest, shape, bound), 0)
         if field is not None and detour:
             longest[field] = max(detour, longest.get(field, 0))
-    return longest
+    values = {(block.index, one.terminal.name): longer[one] for block, one, _ in pairs}
+    return Detours(longest, {key: more for key, more in values.items() if more})
 
 
-def _repeated(grammar: Grammar) -> set[Leaf]:
-    """The fields of items whose values branches repeat. Labels are left out: those that a list
-    counts on are priced with their repeats."""
-    return {
-        field
-        for block in grammar.blocks
-        if block.bound
-        for field in item_fields(block, grammar.rules)
-        if field.terminal.name != grammar.label_of(block)
-    }
+def _longer_values(
+    pairs: Sequence[tuple[Block, Field, Field]], fields: Iterable[WholeField]
+) -> dict[Leaf, int]:
+    """The tokens by which values have to be longer than the shortest, in the item or in the branch
+    that repeats them: so they are in both."""
+    values: dict[Leaf, int] = dict.fromkeys((field for _, *both in pairs for field in both), 0)
+    for shape, rest in fields if pairs else ():
+        for leaf, more in _longer(shape, rest):
+            if leaf in values:
+                values[leaf] = max(values[leaf], more)
+    for _, written, repeated in pairs:
+        values[written] = values[repeated] = max(values[written], values[repeated])
+    return values
 
 
-def _detours(
-    rest: FieldRest, shape: FieldShape, bound: set[str], repeated: set[Leaf]
-) -> Iterator[int]:
-    """From the beginning, and from behind every value that a branch repeats, whatever it is."""
+def _longer(shape: FieldShape, rest: FieldRest) -> Iterator[tuple[Leaf, int]]:
+    """By how many tokens each part is longer than its shortest text, in the way counted on."""
+    rests, here = rest.made_by, rest
+    for leaf, piece in zip(shape.leaves, rest.ending(rest.part.start, ROOT).pieces, strict=False):
+        yield leaf, rests.spelling.tokens(piece) - here.part.whole_cost(rests)
+        assert here.rest is not None
+        here = here.rest
+
+
+def _behind_bound(rest: FieldRest, shape: FieldShape, bound: set[str]) -> Iterator[int]:
+    """From behind every value that a branch repeats, whatever it is."""
     scan, here = rest.made_by.scan, rest
-    yield _beyond(rest, ROOT, shape.leaves, repeated)
-    for number, leaf in enumerate(shape.leaves, 1):
+    for leaf in shape.leaves:
         assert here.rest is not None
         here = here.rest
         if not isinstance(leaf, Field) or leaf.terminal.name not in bound:
             continue
         apart = scan.touched.isdisjoint(here.next_bytes(here.part.start))
         if not apart or (here.is_tag and here.tag and here.tag not in scan.apart):
-            leaves = shape.leaves[number:]
-            yield from (_beyond(here, node, leaves, repeated) for node in range(len(scan.moves)))
+            yield from (_beyond(here, node) for node in range(len(scan.moves)))
 
 
-def _beyond(rest: FieldRest, node: int, leaves: Sequence[Leaf], repeated: set[Leaf]) -> int:
-    ending = rest.ending(rest.part.start, node)
-    if ending.cost >= NEVER:
-        return 0
-    rests, here, again = rest.made_by, rest, 0
-    for leaf, piece in zip(leaves, ending.pieces, strict=False):  # the last piece is the tag's
-        if leaf in repeated:
-            again += rests.spelling.tokens(piece) - here.part.whole_cost(rests)
-        assert here.rest is not None
-        here = here.rest
-    return ending.cost - rest.sum_of_parts + again
+def _beyond(rest: FieldRest, node: int) -> int:
+    cost = rest.ending(rest.part.start, node).cost
+    return cost - rest.sum_of_parts if cost < NEVER else 0

@@ -20,7 +20,7 @@ from nprdsl.structure.stack import Bounds
 from nprdsl.testing import Reading, byte_vocabulary, fuzz
 from nprdsl.tokens.spelling import NEVER
 from tests.linear_samples import sample
-from tests.machines import limits_of, verify
+from tests.machines import limits_of, spawned, verify
 from tests.runs import run, seeded, shuffled
 from tests.test_costs import walk
 from tests.walks import schema_of, vocabulary
@@ -115,7 +115,7 @@ def test_generations_are_legal_and_equal_their_layout(kind: str) -> None:
         if bound is None:
             continue
         for seed, extra in enumerate((0, 1, 9, 60)):
-            limits = limits_of(bounds, bound.minimum + extra, 2)
+            limits = limits_of(bounds, bound.minimum + extra, spawned(bound, 2))
             join = FIRST if seed % 2 else ALL
             made = run(bound, limits, seeded(seed), scheduler=shuffled(seed), join=join)
             verify(made, limits)

@@ -37,6 +37,7 @@ from nprdsl.trainers.config.stages import (
     TrainingConfig,
 )
 from nprdsl.trainers.run.add_tags import add_tags
+from nprdsl.trainers.run.custom_generate import write_custom_generate
 from nprdsl.trainers.run.directory import RunDirectory
 
 # It warns of every tied weight at every checkpoint.
@@ -217,7 +218,8 @@ class Session:
         self.accelerator.wait_for_everyone()
 
     def finish(self) -> Path:
-        """Writes the trained model and its tokenizer; gives their folder."""
+        """Writes the trained model, its tokenizer and what decodes it in parallel; gives their
+        folder."""
         main = self.accelerator.is_main_process
         state = self.accelerator.get_state_dict(self.wrapped)
         if main:
@@ -225,6 +227,7 @@ class Session:
             with quiet():
                 self.setup.model.save_pretrained(folder, state_dict=state)
                 self.setup.tokenizer.save_pretrained(folder)
+            write_custom_generate(folder, self.setup.schema)
             self.setup.directory.finish("model")
             if self._board is not None:
                 self._board.close()

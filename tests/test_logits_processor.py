@@ -52,8 +52,19 @@ end:   "<e>" TEXT "</e>"
 N: /[1-9]/
 %declare TEXT
 """
+DATA = r"""
+%import .parallel (map, process, reduce)
+start: block
+block: map{todo} process{item, do} reduce{end}
+todo:  "<todo>" item~1..3 "</todo>"
+item:  "<i>" N "</i>"
+do:    "<d>" N ":" W "</d>"
+end:   "<e>" W "</e>"
+N: /[1-9]/
+W: /[a-c]{1,3}/
+"""
 SHIPPED = ("arith", "multiverse", "npr", "parallel_r1", "threadweaver", "triage")
-OWN = {"spawn": SPAWN, "empty_list": EMPTY_LIST}
+OWN = {"spawn": SPAWN, "empty_list": EMPTY_LIST, "data": DATA}
 
 
 @cache

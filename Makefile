@@ -6,7 +6,7 @@ export GOMP_SPINCOUNT := 0
 export OMP_WAIT_POLICY := passive
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test lint types docs test-slow fuzz curriculum sglang-env test-sglang bench clean
+.PHONY: demo test lint types docs test-slow test-newest fuzz curriculum sglang-env test-sglang bench clean
 
 demo: .venv/engine
 	$(BIN)/nprdsl run '37*42+85*19+60*23?' --stats
@@ -17,6 +17,20 @@ test: lint types
 
 test-slow: .venv/tests
 	$(BIN)/python -m pytest -q -m slow
+
+# The local engine's tests with the newest transformers, over the packages of .venv.
+NEWEST_VENV ?= .venv-newest
+
+test-newest: $(NEWEST_VENV)/tests
+	OMP_NUM_THREADS=1 $(NEWEST_VENV)/bin/python -m pytest -q -m 'not slow' \
+		-W 'error:`past_key_values` is deprecated:FutureWarning' --ignore-glob='*sglang*' tests/runtime
+
+$(NEWEST_VENV)/tests: .venv/tests
+	$(PYTHON) -m venv $(NEWEST_VENV)
+	$(BIN)/python -c 'import os, site; print(os.getcwd(), *site.getsitepackages(), sep="\n")' \
+		> $$($(NEWEST_VENV)/bin/python -c 'import site; print(site.getsitepackages()[0])')/pinned.pth
+	$(NEWEST_VENV)/bin/python -m pip install -q --upgrade transformers
+	touch $@
 
 # 20,000 random schemas; goes on where it was stopped (build/fuzz.jsonl).
 fuzz: .venv/tests
@@ -87,4 +101,4 @@ bench: .venv/tests
 	$(BIN)/python -m benchmarks.local_engine
 
 clean:
-	rm -rf .venv $(SGLANG_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv $(SGLANG_VENV) $(NEWEST_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

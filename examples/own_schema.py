@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 import nprdsl
 from nprdsl import Limits
-from nprdsl.runtime.local import LocalEngine
+from nprdsl.runtime import LocalEngine
 from nprdsl.runtime.sampling import Sampling
 
 SOURCE = r"""

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 
 import nprdsl
 from nprdsl import Limits
-from nprdsl.runtime.local import LocalEngine
+from nprdsl.runtime import LocalEngine
 from nprdsl.runtime.results import Result
 from nprdsl.runtime.sampling import Sampling
 

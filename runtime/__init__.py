@@ -33,9 +33,18 @@ _MODULES: Final = {
     "LocalEngine": "local.engine",
     "SGLangEngine": "sglang.client.engine",
 }
+_PACKAGE: Final = __name__.partition(".")[0]
 
 
 def __getattr__(name: str) -> object:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return vars(import_module(f"{__name__}.{_MODULES[name]}"))[name]
+    try:
+        return vars(import_module(f"{__name__}.{_MODULES[name]}"))[name]
+    except ModuleNotFoundError as error:
+        if (error.name or _PACKAGE).partition(".")[0] == _PACKAGE:
+            raise
+        raise ModuleNotFoundError(
+            f"{name} needs {error.name}; install it with: pip install '{_PACKAGE}[local]'",
+            name=error.name,
+        ) from error

@@ -81,7 +81,7 @@ class PromptEncoder:
             return _not_empty(self._vocabulary.encode(text))
         tokens = self._vocabulary.tag_tokens(tags)
         separator = _unused_character(text)
-        ids = self._encode(_separate(text, tokens, separator), separator)
+        ids = self._encode(_separate(text, tokens, separator), separator, text)
         prefix = self._prefix()
         return _not_empty(ids if ids[: len(prefix)] == prefix else prefix + ids)
 
@@ -106,19 +106,19 @@ class PromptEncoder:
         separator = _unused_character("".join(message["content"] for message in messages))
         special = [*tokenizer.added_tokens_encoder, *self._vocabulary.special]
         safe = [{**m, "content": _separate(m["content"], special, separator)} for m in messages]
-        rendered = tokenizer.apply_chat_template(safe, tokenize=False, add_generation_prompt=True)
-        assert isinstance(rendered, str)
-        return _not_empty(self._encode(rendered, separator))
+        rendered = _rendered(tokenizer, safe)
+        written = "\n".join(message["content"] for message in messages)
+        return _not_empty(self._encode(rendered, separator, written))
 
-    def _encode(self, text: str, separator: str) -> Ids:
-        """Ids of a text whose pieces between separators are tokenized one by one."""
+    def _encode(self, text: str, separator: str, written: str) -> Ids:
+        """Ids of a text whose pieces between separators are tokenized one by one; `written` is the
+        part of it that is the user's."""
         ids: list[int] = []
-        whole = text.replace(separator, "")
         for piece in filter(None, text.split(separator)):
-            ids += self._encode_piece(piece, whole)
+            ids += self._encode_piece(piece, written)
         return tuple(ids)
 
-    def _encode_piece(self, piece: str, prompt: str) -> list[int]:
+    def _encode_piece(self, piece: str, written: str) -> list[int]:
         """A tokenizer without an unknown token drops what it cannot spell: refused, but for white
         space."""
         assert self._tokenizer is not None
@@ -132,11 +132,11 @@ class PromptEncoder:
         # Offsets behind a dropped character are wrong, so it is looked for by itself.
         for c in dict.fromkeys(self._without_special(piece)):
             if not c.isspace() and not self._tokenizer(c, add_special_tokens=False).input_ids:
-                shown = prompt if len(prompt) <= 60 else f"{prompt[:57]}..."
-                raise PromptError(
-                    f"the vocabulary has no token for {c!r} (U+{ord(c):04X}) of the prompt "
-                    f"{shown!r}; write the prompt without it"
-                )
+                lacks = f"the vocabulary has no token for {c!r} (U+{ord(c):04X}) of the"
+                if c not in written:
+                    raise PromptError(f"{lacks} chat template; set tokenizer.chat_template")
+                shown = written if len(written) <= 60 else f"{written[:57]}..."
+                raise PromptError(f"{lacks} prompt {shown!r}; write the prompt without it")
         return ids
 
     def _without_special(self, piece: str) -> str:
@@ -152,6 +152,20 @@ class PromptEncoder:
         ends = [i for i, token in enumerate(ids) if token == self._tokenizer.eos_token_id]
         same = self._tokenizer.bos_token_id == self._tokenizer.eos_token_id
         return tuple(ids[: ends[-1]] if ends and not same else ids)
+
+
+def _rendered(tokenizer: PreTrainedTokenizerFast, messages: Sequence[ChatMessage]) -> str:
+    """The messages in the tokenizer's chat template. Raises PromptError where it refuses them: a
+    template is a program, which may fail in many ways."""
+    from jinja2 import TemplateError
+
+    try:
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except (TemplateError, LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise PromptError(f"the chat template does not take these messages: {reason}") from error
+    assert isinstance(text, str)
+    return text
 
 
 def _with_lead(messages: Sequence[ChatMessage], lead: str) -> list[ChatMessage]:

@@ -143,3 +143,33 @@ def test_a_vocabulary_alone_spells_texts() -> None:
     prompts = PromptEncoder(None, vocabulary)
     assert prompts.text("abb", ["<step>"]) == (2, 1)
     assert prompts.ids([3, 0]) == (3, 0)
+
+
+def few_letters(template: str) -> PromptEncoder:
+    """A vocabulary of some letters, and a chat template."""
+    core = Tokenizer(models.BPE(vocab={"h": 0, "i": 1, ":": 2}, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    core.decoder = decoders.Fuse()
+    return encoder(PreTrainedTokenizerFast(tokenizer_object=core, chat_template=template))[0]
+
+
+def test_errors_show_what_the_user_wrote_not_the_template() -> None:
+    letters = few_letters("{% for m in messages %}hi:{{ m['content'] }}{% endfor %}")
+    with pytest.raises(PromptError, match=r"no token for 'o' .* of the prompt 'ho';"):
+        letters.chat([{"role": "user", "content": "ho"}])
+    with pytest.raises(PromptError, match=r"no token for '!' .* of the chat template; set"):
+        few_letters("{{ messages[0].content }}!").chat([{"role": "user", "content": "hi"}])
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ raise_exception('roles must alternate') }}", "messages: roles must alternate$"),
+        ("{% for m in messages %}{{ m.content }", "messages: unexpected"),
+        ("{{ nothing.there.at_all }}", "messages: 'nothing' is undefined$"),
+        ("{{ messages[0].content + 3 }}", "messages: can only concatenate"),
+    ],
+)
+def test_a_template_that_fails_is_told(template: str, reason: str) -> None:
+    with pytest.raises(PromptError, match=reason):
+        few_letters(template).chat([{"role": "user", "content": "hi"}])

@@ -10,8 +10,8 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final, TypedDict, TypeGuard, Unpack, cast, overload
@@ -21,6 +21,7 @@ from nprdsl.machine.budget import DEFAULT_LIMITS, LimitError, Limits
 from nprdsl.machine.machine import Machine
 from nprdsl.machine.native import NativeMachine
 from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.runtime.async_calls import AsyncCall, Begun
 from nprdsl.runtime.errors import CapacityError, UnsupportedModelError, UnsupportedServerError
 from nprdsl.runtime.prompts import Ids, Prompt, PromptEncoder, PromptError
 from nprdsl.runtime.results import Completion, GenerationError, Result
@@ -33,6 +34,10 @@ from nprdsl.tokens.vocabulary import Vocabulary
 REFUSALS: Final = (CapacityError, LimitError, PromptError, UnsupportedServerError)  # of one prompt
 
 
+def _nobody(_: int) -> None:
+    """Nobody wants to know that a request has begun."""
+
+
 class Options(TypedDict, total=False):
     """What `generate`, `stream` and `submit` take besides schema, prompt and sampling."""
 
@@ -42,6 +47,7 @@ class Options(TypedDict, total=False):
     native: bool
     chat: bool
     instructions: bool
+    logprobs: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,7 @@ class Submission:
     join: JoinPolicy
     sampling: Sampling
     parallel: bool
+    logprobs: bool
 
 
 class Engine(ABC):
@@ -120,24 +127,12 @@ class Engine(ABC):
         the request (`finish` ILLEGAL, with `violations`). `chat=True` puts a text prompt into the
         tokenizer's chat template. `instructions=True` puts `schema.prompt()` before the prompt, for
         models that were not trained on the format. `sampling` may be a list, one for each prompt.
-        Raises LimitError, PromptError and
-        CapacityError at once. A request that fails later raises GenerationError if it is the only
-        one; in a list its result has `finish` FAILED and an `error`.
+        `logprobs=True` puts log-probabilities into the events of a stream; results have them
+        anyway. Raises LimitError, PromptError and CapacityError at once. A request that fails later
+        raises GenerationError if it is the only one; in a list its result has `finish` FAILED and
+        an `error`.
         """
-        if _is_single(prompt):
-            if not isinstance(sampling, Sampling):
-                raise TypeError(
-                    "one prompt takes one Sampling; a list of them needs a list of prompts"
-                )
-            with self._closing([]) as numbers:
-                numbers.append(self.submit(schema, prompt, sampling=sampling, **options))
-                return succeeded(self.wait(numbers[0]))
-        prompts = cast(Sequence[Prompt], prompt)
-        each = _one_each(sampling, len(prompts))
-        with self._closing([]) as numbers:
-            for one, how in zip(prompts, each, strict=True):
-                numbers.append(self.submit(schema, one, sampling=how, **options))
-            return [self.wait(number) for number in numbers]
+        return self._generated(schema, prompt, sampling, options)
 
     def stream(
         self,
@@ -151,11 +146,63 @@ class Engine(ABC):
 
         Options as in `generate`. Closing the iterator aborts the request. Raises GenerationError.
         """
-        with self._closing([]) as numbers:
-            submission = self._read(schema, prompt, sampling, options)
-            numbers.append(self._begin(submission, events=True))
-            yield from self._events(numbers[0])
-            yield succeeded(self.wait(numbers[0]))
+        return self._streamed(schema, prompt, sampling, options)
+
+    @overload
+    async def agenerate(  # type: ignore[overload-overlap]
+        self,
+        schema: Schema,
+        prompt: Prompt,
+        *,
+        sampling: Sampling = ...,
+        **options: Unpack[Options],
+    ) -> Result: ...
+
+    @overload
+    async def agenerate(
+        self,
+        schema: Schema,
+        prompt: Sequence[Prompt],
+        *,
+        sampling: Sampling | Sequence[Sampling] = ...,
+        **options: Unpack[Options],
+    ) -> list[Result]: ...
+
+    async def agenerate(
+        self,
+        schema: Schema,
+        prompt: Prompt | Sequence[Prompt],
+        *,
+        sampling: Sampling | Sequence[Sampling] = DEFAULT,
+        **options: Unpack[Options],
+    ) -> Result | list[Result]:
+        """`generate` for asyncio: the event loop is free meanwhile, and calls share rounds.
+        Cancelling it (`asyncio.timeout`, a task's `cancel`) aborts within one round."""
+
+        def work(begun: Begun) -> Iterator[Result | list[Result]]:
+            yield self._generated(schema, prompt, sampling, options, begun)
+
+        call = AsyncCall[Result | list[Result]](self.abort)
+        async with aclosing(call.items(work)) as results:
+            return await anext(results)
+
+    async def astream(
+        self,
+        schema: Schema,
+        prompt: Prompt,
+        *,
+        sampling: Sampling = DEFAULT,
+        **options: Unpack[Options],
+    ) -> AsyncGenerator[Event | Result]:
+        """`stream` for asyncio. Cancelling the task that reads, or closing the generator
+        (`contextlib.aclosing`), aborts within one round."""
+
+        def work(begun: Begun) -> Iterator[Event | Result]:
+            return self._streamed(schema, prompt, sampling, options, begun)
+
+        async with aclosing(AsyncCall[Event | Result](self.abort).items(work)) as items:
+            async for item in items:
+                yield item
 
     def submit(
         self,
@@ -180,12 +227,12 @@ class Engine(ABC):
         """Runs many prompts, `ahead` open at once; yields the result of each in order, or why it
         was refused. Options as in `generate`. Closing the iterator aborts what is open."""
         waiting, submitted = iter(prompts), deque[int | str]()
-        with self._closing([]) as numbers:
+        with self._closing() as add:
             while True:
                 for prompt, sampling in islice(waiting, ahead - len(submitted)):
                     try:
-                        numbers.append(self.submit(schema, prompt, sampling=sampling, **options))
-                        submitted.append(numbers[-1])
+                        number = add(self.submit(schema, prompt, sampling=sampling, **options))
+                        submitted.append(number)
                     except REFUSALS as error:
                         submitted.append(str(error))
                 if not submitted:
@@ -269,6 +316,46 @@ class Engine(ABC):
 
     # -- parts -------------------------------------------------------------------------------------
 
+    def _generated(
+        self,
+        schema: Schema,
+        prompt: Prompt | Sequence[Prompt],
+        sampling: Sampling | Sequence[Sampling],
+        options: Options,
+        begun: Begun = _nobody,
+    ) -> Result | list[Result]:
+        """`generate`; `begun` is told the numbers of its requests."""
+        if _is_single(prompt):
+            if not isinstance(sampling, Sampling):
+                raise TypeError(
+                    "one prompt takes one Sampling; a list of them needs a list of prompts"
+                )
+            with self._closing(begun) as add:
+                return succeeded(
+                    self.wait(add(self.submit(schema, prompt, sampling=sampling, **options)))
+                )
+        prompts = cast(Sequence[Prompt], prompt)
+        each = _one_each(sampling, len(prompts))
+        with self._closing(begun) as add:
+            pairs = zip(prompts, each, strict=True)
+            numbers = [add(self.submit(schema, one, sampling=how, **options)) for one, how in pairs]
+            return [self.wait(number) for number in numbers]
+
+    def _streamed(
+        self,
+        schema: Schema,
+        prompt: Prompt,
+        sampling: Sampling,
+        options: Options,
+        begun: Begun = _nobody,
+    ) -> Iterator[Event | Result]:
+        """`stream`; `begun` is told the number of its request."""
+        with self._closing(begun) as add:
+            submission = self._read(schema, prompt, sampling, options)
+            number = add(self._begin(submission, events=True))
+            yield from self._events(number)
+            yield succeeded(self.wait(number))
+
     def _awaited(self, number: int) -> Any:
         """What is open under that number. Raises KeyError."""
         with self._lock:
@@ -296,14 +383,23 @@ class Engine(ABC):
         join = options.get("join", ALL)
         kind = NativeMachine if options.get("native", False) else Machine
         machine = kind(bound, ids, limits, join)
+        machine.events.logprobs = logprobs = options.get("logprobs", False)
         parallel = options.get("parallel", True)
-        return Submission(schema, machine, limits, join, sampling, parallel)
+        return Submission(schema, machine, limits, join, sampling, parallel, logprobs)
 
     @contextmanager
-    def _closing(self, numbers: list[int]) -> Iterator[list[int]]:
-        """Requests that are still open behind the block are aborted and forgotten."""
+    def _closing(self, begun: Begun = _nobody) -> Iterator[Callable[[int], int]]:
+        """Gives what takes the numbers of requests, and tells `begun`; those that are still open
+        behind the block are aborted and forgotten."""
+        numbers: list[int] = []
+
+        def add(number: int) -> int:
+            numbers.append(number)
+            begun(number)
+            return number
+
         try:
-            yield numbers
+            yield add
         finally:
             for number in numbers:
                 self.abort(number)

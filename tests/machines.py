@@ -7,6 +7,7 @@ inference, without tensors).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 
 import numpy as np
@@ -16,12 +17,14 @@ from hypothesis import HealthCheck, settings
 from nprdsl.machine.actions import DropAction, EndAction, ForkAction, JoinAction
 from nprdsl.machine.budget import Limits
 from nprdsl.machine.machine import Machine
+from nprdsl.machine.transcript import Transcript
 from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.schema import Schema, load
 from nprdsl.structure.events import (
     BranchEndEvent,
     EndEvent,
     EndReason,
+    Event,
     ForkEvent,
     JoinEvent,
     TokenEvent,
@@ -96,7 +99,7 @@ def verify(made: Run, limits: Limits) -> TokenTrace:
     trace = machine.trace()  # raises if it is not legal
     assert trace.ids == (*machine.prompt, *ids)
     _verify_sampled(made, trace)
-    _verify_events(made)
+    _verify_events(made, trace.text)
     _verify_forks(made, trace)
     _verify_cache(made, trace)
     _verify_bounds(made, trace, limits)
@@ -117,12 +120,12 @@ def _verify_sampled(made: Run, trace: TokenTrace) -> None:
     assert all(w.logprob is None for w in written if not w.sampled)
 
 
-def _verify_events(made: Run) -> None:
+def _verify_events(made: Run, text: str) -> None:
     """Events tell the same story as actions and tokens."""
-    text = made.machine.bound.vocabulary.text
     tokens = [e for e in made.events if isinstance(e, TokenEvent)]
     assert sorted(t for e in tokens for t in e.tokens) == sorted(made.ids)
-    assert all(e.text == text(e.tokens) for e in tokens)
+    assert told_text(made.events) == text
+    assert all(e.path == made.machine.path(e.branch) for e in tokens)
     sampled = [(e.branch, *e.tokens) for e in tokens if not e.forced]
     assert sampled == made.sampled
     forks = [(a.parent, a.children) for a in made.actions if isinstance(a, ForkAction)]
@@ -136,6 +139,17 @@ def _verify_events(made: Run) -> None:
     ended = [e.branch for e in made.events if isinstance(e, BranchEndEvent)]
     assert sorted(ended) == sorted(c for _, children in forks for c in children)
     assert made.events[-1] == EndEvent(made.machine.ended or EndReason.FAILED)
+
+
+def told_text(events: Iterable[Event]) -> str:
+    """The texts of all branches, in the order of the trace."""
+    texts: Transcript[str] = Transcript()
+    for event in events:
+        if isinstance(event, TokenEvent):
+            texts.write(event.branch, event.text)
+        elif isinstance(event, ForkEvent):
+            texts.fork(event.parent, event.children)
+    return "".join(texts.linear())
 
 
 def _verify_forks(made: Run, trace: TokenTrace) -> None:

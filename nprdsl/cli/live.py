@@ -8,10 +8,9 @@ end of what their branch has written.
 
 from __future__ import annotations
 
-import codecs
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -35,7 +34,6 @@ from nprdsl.structure.events import (
     JoinEvent,
     TokenEvent,
 )
-from nprdsl.tokens.vocabulary import Vocabulary
 
 _NARROWEST: Final = 30  # columns of a panel
 _FRAME_S: Final = 1 / 15
@@ -72,17 +70,12 @@ class BranchText:
     items: list[TextPiece | ForkPoint] = field(default_factory=list)
     tokens: int = 0
     ended: BranchReason | EndReason | None = None
-    decoder: codecs.IncrementalDecoder = field(
-        default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace")
-    )
 
 
 class LiveTrace:
-    """The branches of one generation. The end token is not shown, unless it is one of `tags`."""
+    """The branches of one generation."""
 
-    def __init__(self, vocabulary: Vocabulary, tags: Collection[str] = ()) -> None:
-        self._vocabulary = vocabulary
-        self._tags = tags
+    def __init__(self) -> None:
         self.root = BranchText("")
         self._branches = {ROOT: self.root}
         self._forks: dict[int, ForkPoint] = {}
@@ -122,18 +115,9 @@ class LiveTrace:
     def _write(self, event: TokenEvent) -> None:
         branch = self._branches[event.branch]
         branch.tokens += len(event.tokens)
-        text = "".join(self._spelled(branch, token) for token in event.tokens)
-        if text:
-            branch.items.append(TextPiece(text, event.forced))
-            self._transcript.write(event.branch, text)
-
-    def _spelled(self, branch: BranchText, token: int) -> str:
-        """The text that `token` completes: a character may be spelled over several tokens."""
-        vocabulary = self._vocabulary
-        special = vocabulary.special_text.get(token)
-        if token == vocabulary.eos_id and special not in self._tags:
-            return ""
-        return branch.decoder.decode(vocabulary.bytes_of(token)) if special is None else special
+        if event.text:
+            branch.items.append(TextPiece(event.text, event.forced))
+            self._transcript.write(event.branch, event.text)
 
     def _fork(self, event: ForkEvent) -> None:
         children = tuple(BranchText(f"{event.rule} {label}") for label in event.labels)

@@ -140,14 +140,12 @@ def _run_one(generator: Generator, prompt: str, options: RunOptions) -> None:
 
 
 def _on_screen(generator: Generator, prompt: str) -> Result:
-    schema, vocabulary = generator.schema, generator.engine.vocabulary
-    live = LiveTrace(vocabulary, schema.tags)
-    with Screen(console(), live, schema.tag_pattern) as screen:
+    with Screen(console(), LiveTrace(), generator.schema.tag_pattern) as screen:
         return _streamed(generator, prompt, screen.follow)
 
 
 def _as_text(generator: Generator, prompt: str) -> Result:
-    trace = LiveTrace(generator.engine.vocabulary, generator.schema.tags)
+    trace = LiveTrace()
     any_text = False
 
     def follow(event: Event) -> None:

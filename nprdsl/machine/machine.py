@@ -35,6 +35,7 @@ from nprdsl.machine.branch_state import (
     text_slack,
 )
 from nprdsl.machine.budget import DEFAULT_LIMITS, LimitError, Limits, TokenAccount, share_out
+from nprdsl.machine.event_log import EventLog
 from nprdsl.machine.transcript import Transcript, WrittenToken, parse_written
 from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.masks.matcher import Matcher
@@ -46,15 +47,12 @@ from nprdsl.structure.events import (
     Event,
     ForkEvent,
     JoinEvent,
-    TokenEvent,
 )
 from nprdsl.structure.tag_machine import END, ForkMode, TagState
 from nprdsl.tokens.bitmask import Mask, unpack
 from nprdsl.tokens.spelling import NEVER
 from nprdsl.trace.trace import TokenTrace
 
-# A token event before anyone has asked for it: most generations are not watched.
-_PendingTokens = tuple[BranchState, tuple[int, ...], bool]  # the last: whether they were sampled
 _FILLERS = (b".", b"-", b"x", b"0", b"1", b"a")  # to close a field where any text will do
 
 
@@ -84,7 +82,7 @@ class Machine:
         self._caps = frozenset(limits.rule_tokens)
         self._rule_tokens = dict(limits.rule_tokens)
         self.transcript: Transcript[WrittenToken] = Transcript()
-        self._events: list[Event | _PendingTokens] = []
+        self.events = EventLog(bound.vocabulary)
         self._actions: list[Action] = []
         self._check_limits()
         account = TokenAccount(self.limits.max_tokens)
@@ -165,8 +163,7 @@ class Machine:
 
     def drain_events(self) -> list[Event]:
         """What happened since the last call."""
-        events, self._events = self._events, []
-        return [self._token_event(*e) if isinstance(e, tuple) else e for e in events]
+        return self.events.drain()
 
     # moving
 
@@ -183,9 +180,9 @@ class Machine:
         state = self._branches[branch]
         may_end = token == self.bound.vocabulary.eos_id
         has_ended = may_end and state.matcher.completes(token) == END
+        self.events.drew(branch, state.matcher.structure, token, logprob, shown=not has_ended)
         self._step(state, token)
         self.transcript.write(branch, WrittenToken(token, True, logprob))
-        self._events.append((state, (token,), True))
         if self._chooses(state) and not (branch == ROOT and self._spent(state)):
             return [FeedAction(branch, (token,))]  # it waits where it waited
         self._live.remove(branch)
@@ -265,17 +262,13 @@ class Machine:
 
     def _force(self, state: BranchState, tokens: tuple[int, ...]) -> None:
         """Write tokens that the model does not choose."""
+        states = []
         for token in tokens:
+            states.append(state.matcher.structure)
             self._step(state, token)
         self._begin_text(state)
         self.transcript.write(state.number, *[WrittenToken(t, False, None) for t in tokens])
-        self._events.append((state, tokens, False))
-
-    def _token_event(
-        self, state: BranchState, tokens: tuple[int, ...], sampled: bool
-    ) -> TokenEvent:
-        text = self.bound.vocabulary.text(tokens)
-        return TokenEvent(state.number, state.path, tokens, text, not sampled)
+        self.events.forced(state.number, states, tokens)
 
     # forks and joins
 
@@ -298,7 +291,6 @@ class Machine:
             open_caps(child, self._caps)
             self._begin_text(child)
             self._branches.append(child)
-        parent.forks += 1
         parent.children = tuple(range(first, first + count))
         self.transcript.fork(parent.number, parent.children)
         labels = tuple(
@@ -306,7 +298,17 @@ class Machine:
             for i, values in enumerate(items if items is not None else [()] * count)
         )
         self._actions.append(ForkAction(parent.number, parent.children))
-        self._events.append(ForkEvent(parent.number, parent.children, labels, fork.block.branch))
+        self.events.add(
+            ForkEvent(
+                parent.number,
+                parent.children,
+                labels,
+                fork.block.branch,
+                parent.path,
+                parent.forks,
+            )
+        )
+        parent.forks += 1
         for number in range(first, first + count):
             if not self._branches[number].matcher.finished:  # cut already
                 self._run_on(self._branches[number], ())
@@ -329,7 +331,7 @@ class Machine:
         if state.reason is None:
             state.reason = BranchReason.BUDGET if state.squeezed else BranchReason.COMPLETED
         self.transcript.end(state.number)
-        self._events.append(BranchEndEvent(state.number, state.reason))
+        self.events.add(BranchEndEvent(state.number, state.reason, state.path))
         assert state.parent is not None
         parent = self._branches[state.parent]
         siblings = [self._branches[n] for n in parent.children]
@@ -390,7 +392,7 @@ class Machine:
         reread = fork.block.join is JoinKind.REREAD
         kind = DropAction if reread else JoinAction
         self._actions.append(kind(parent.number, parent.children))
-        self._events.append(JoinEvent(parent.number, parent.children))
+        self.events.add(JoinEvent(parent.number, parent.children, parent.path))
         read = self.transcript.linear
         again = tuple(w.token for c in parent.children for w in read(c)) if reread else ()
         parent.children = ()
@@ -410,7 +412,7 @@ class Machine:
         self._live.clear()
         self.transcript.end(ROOT)
         self._actions.append(EndAction(reason))
-        self._events.append(EndEvent(reason))
+        self.events.add(EndEvent(reason))
 
     # what was written
 

@@ -58,7 +58,7 @@ class NativeMachine(Machine):
         state = self._branches[branch]
         if not state.matcher.accepts(token):
             self.transcript.write(branch, WrittenToken(token, True, logprob))
-            self._events.append((state, (token,), True))
+            self.events.drew(branch, state.matcher.structure, token, logprob)
             self._end(EndReason.ILLEGAL)
             return self._drain()
         actions = super().advance(branch, token, logprob)

@@ -7,8 +7,9 @@ generation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
+from typing import Any, ClassVar
 
 from nprdsl.grammar.ir import Block
 
@@ -80,42 +81,105 @@ class BranchReason(StrEnum):
     CUT = "cut"  # the join had enough branches; it was closed legally
 
 
+def _plain(value: object) -> object:
+    if isinstance(value, StrEnum):
+        return value.value
+    return list(value) if isinstance(value, tuple) else value
+
+
+class EventKind(StrEnum):
+    """What a run event tells."""
+
+    TOKEN = "token"
+    FORK = "fork"
+    BRANCH_END = "branch_end"
+    JOIN = "join"
+    END = "end"
+
+
+class RunEvent:
+    """What all events of a generation have: their `kind`, and a form for JSON.
+
+    `path` is () for the trunk, else block and branch numbers from the trunk down: (0, 2) is the
+    third branch of the trunk's first fork.
+    """
+
+    __slots__ = ()
+    kind: ClassVar[EventKind]
+
+    def to_dict(self) -> dict[str, Any]:
+        """`kind` and the fields as JSON values: a line of a stream, once it is dumped."""
+        names = [field.name for field in fields(self)]  # type: ignore[arg-type]
+        return {"kind": self.kind.value, **{name: _plain(getattr(self, name)) for name in names}}
+
+
 @dataclass(frozen=True, slots=True)
-class TokenEvent:
-    """Tokens were appended to a branch; `forced` is true where the model had no choice."""
+class TokenEvent(RunEvent):
+    """Tokens were appended to a branch; `forced` is true where the model had no choice.
+
+    `text` is the characters that they complete: "" where a character goes on in the next token, and
+    for the token that ends the trace. `rule` is the innermost rule that the branch was writing,
+    `label` that of the branch in its fork. `logprobs` are natural logarithms, one for each token,
+    None where it was forced; none of them unless they were asked for.
+    """
+
+    kind: ClassVar[EventKind] = EventKind.TOKEN
 
     branch: int
     path: tuple[int, ...]
     tokens: tuple[int, ...]
     text: str
     forced: bool
+    rule: str = ""
+    label: str = ""
+    logprobs: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class ForkEvent:
-    """`rule` is the one that all children are written by; `labels` name them for people."""
+class ForkEvent(RunEvent):
+    """`rule` is the one that all children are written by; `labels` name them for people. `path` is
+    the parent's, `block` counts its forks: the children's paths are `(*path, block, 0)` and on."""
+
+    kind: ClassVar[EventKind] = EventKind.FORK
 
     parent: int
     children: tuple[int, ...]
     labels: tuple[str, ...]
     rule: str
+    path: tuple[int, ...] = ()
+    block: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class BranchEndEvent:
+class BranchEndEvent(RunEvent):
+    """A branch has ended, and waits for the join."""
+
+    kind: ClassVar[EventKind] = EventKind.BRANCH_END
+
     branch: int
     reason: BranchReason
+    path: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class JoinEvent:
+class JoinEvent(RunEvent):
+    """The parent goes on; `path` is its own."""
+
+    kind: ClassVar[EventKind] = EventKind.JOIN
+
     parent: int
     children: tuple[int, ...]
+    path: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class EndEvent:
+class EndEvent(RunEvent):
+    """The generation is over; nothing follows but the result. `path` is that of the trunk."""
+
+    kind: ClassVar[EventKind] = EventKind.END
+
     reason: EndReason
+    path: tuple[int, ...] = ()
 
 
 Event = TokenEvent | ForkEvent | BranchEndEvent | JoinEvent | EndEvent

@@ -8,6 +8,7 @@ not wait busily.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,10 @@ class LocalEngine(Engine):
         forward = Forward(model, max_kv_tokens, probed.path)
         self._scheduler = Scheduler(forward, self._width, max_rows=max_rows)
         self._any_token = any_token(self._width)
+        self._turn = threading.Condition()  # one thread runs a round; what follows is held under it
+        self._is_rounding = False
+        self._stopped: list[ScheduledRequest[Any]] = []  # aborted while a round runs
+        self._news: dict[int, list[Event]] = {}  # of the requests that somebody listens to
 
     @classmethod
     def from_pretrained(
@@ -132,30 +137,40 @@ class LocalEngine(Engine):
             submission.sampling,
             Decoding.PARALLEL if submission.parallel else Decoding.IN_TURN,
         )
-        with self._lock:
+        with self._turn:
             self._scheduler.submit(request)
             self._open[request.number] = request
-            return request.number
+            if events:
+                self._news[request.number] = []
+        return request.number
 
     def _events(self, number: int) -> Iterator[Event]:
-        request: ScheduledRequest[Machine] = self._open[number]
-        while request.ended is None:
-            self._round(request)
-            with self._lock:
-                events = request.machine.drain_events()
-            yield from events
+        request: ScheduledRequest[Machine] = self._awaited(number)
+        try:
+            while not request.is_over:
+                self._round(request)
+                yield from self._told(number)
+            yield from self._told(number)
+        finally:
+            with self._turn:
+                self._news.pop(number, None)
+
+    def _told(self, number: int) -> list[Event]:
+        with self._turn:
+            news, self._news[number] = self._news[number], []
+        return news
 
     def wait(self, number: int) -> Result:
         request: ScheduledRequest[Machine] = self._awaited(number)
-        while request.ended is None:
+        while not request.is_over:
             self._round(request)
         self._forget(number)
         return _result(request)
 
     def abort(self, number: int) -> None:
-        with self._lock:
-            if number in self._open:
-                self._scheduler.abort(self._open[number])
+        request = self._open.get(number)
+        if request is not None:
+            self._stop([request])
 
     def _complete(
         self, prompts: Sequence[Ids], budgets: Sequence[int], sampling: Sequence[Sampling]
@@ -165,22 +180,58 @@ class LocalEngine(Engine):
             for ids, budget, settings in zip(prompts, budgets, sampling, strict=True):
                 run = FreeRun(self._any_token, budget, self.vocabulary.eos_id)
                 request = ScheduledRequest(run, ids, len(ids) + budget, settings)
-                with self._lock:
+                with self._turn:
                     self._scheduler.submit(request)
                 requests.append(request)
             for request in requests:
-                while request.ended is None:
+                while not request.is_over:
                     self._round(request)
         finally:
-            with self._lock:
-                for request in requests:
-                    self._scheduler.abort(request)
+            self._stop(requests)
         return [_completion(request, self.vocabulary) for request in requests]
 
+    # -- rounds ------------------------------------------------------------------------------------
+
     def _round(self, request: ScheduledRequest[Any]) -> None:
-        with self._lock:
-            if request.ended is None:  # another thread may have run the last round
-                self._scheduler.round()
+        """Runs one round for all; or waits for those of other threads, until the request is over,
+        has news, or nobody runs one."""
+        with self._turn:
+            while self._is_rounding:
+                self._turn.wait()
+                if request.is_over or self._news.get(request.number):
+                    return
+            if request.is_over:
+                return
+            self._is_rounding = True
+        ended: list[ScheduledRequest[Any]] = []
+        try:
+            ended = self._scheduler.round()
+        finally:
+            with self._turn:
+                self._is_rounding = False
+                self._settle(ended)
+
+    def _stop(self, requests: Sequence[ScheduledRequest[Any]]) -> None:
+        """Aborts requests: now, or behind the round that runs."""
+        with self._turn:
+            self._stopped += requests
+            if not self._is_rounding:
+                self._settle([])
+
+    def _settle(self, ended: list[ScheduledRequest[Any]]) -> None:
+        """Between two rounds: aborts what was stopped meanwhile, gathers events, and wakes the
+        threads that wait for them; else one of them, to run the next round."""
+        stopped, self._stopped = self._stopped, []
+        for request in stopped:
+            self._scheduler.abort(request)
+        for number, news in self._news.items():
+            news += self._open[number].machine.drain_events()
+        for request in (*ended, *stopped):
+            request.is_over = True
+        if ended or stopped or any(self._news.values()):
+            self._turn.notify_all()
+        else:
+            self._turn.notify()
 
 
 def _completion(request: ScheduledRequest[FreeRun], vocabulary: Vocabulary) -> Completion:

@@ -36,8 +36,8 @@ class ScheduledRequest(Generic[DriverT]):
     """One request: it waits until `begin`, then runs until `ended`.
 
     `slots` is the most tokens that it can ever feed, prompt included. `number` is given by the
-    scheduler; `forwards` counts the model calls that it took part in; times are those of
-    `time.perf_counter`.
+    scheduler; `is_over` is set by the engine; `forwards` counts the model calls that it took part
+    in; times are those of `time.perf_counter`.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class ScheduledRequest(Generic[DriverT]):
         self.log = TraceLog(0)
         self.forwards = 0
         self.error = ""
+        self.is_over = False  # it has ended, and nothing will happen to it any more
         self.submitted_s = time.perf_counter()
         self.ended_s = self.submitted_s
         self._in_turn = decoding is Decoding.IN_TURN

@@ -104,6 +104,7 @@ class SchemaLibrary:
             )
         kind = NativeMachine if request.native else Machine
         machine = kind(bound, prompt, limits, request.join())
+        machine.events.logprobs = request.logprobs
         return PreparedTrace(request, machine, sampling, slots)
 
     def _check_outputs(self, schema: Schema) -> None:

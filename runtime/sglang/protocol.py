@@ -19,7 +19,6 @@ A server describes itself by a `ServerInfo` under "nprdsl" in SGLang's own `/ser
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.resources
 from collections.abc import Mapping
 from enum import StrEnum
@@ -177,9 +176,9 @@ class ForkRequest(_WireModel):
     `sampling` holds the settings of `nprdsl.runtime.Sampling` that differ from its defaults; the
     stock sampling parameters beside it are ignored. A join waits for `quorum` complete branches
     (None: for all). With `parallel` false branches are decoded one after another; `native` masks
-    nothing, and forks where the model itself writes the tags of a fork. `events` asks for
-    events in the reports; `positions` for the position ids that tokens were fed with, which costs a
-    copy from the device in every step.
+    nothing, and forks where the model itself writes the tags of a fork. `events` asks for events in
+    the reports, `logprobs` for log-probabilities in these; `positions` for the position ids that
+    tokens were fed with, which costs a copy from the device in every step.
     """
 
     language: SchemaForm
@@ -189,6 +188,7 @@ class ForkRequest(_WireModel):
     parallel: bool = True
     native: bool = False
     events: bool = False
+    logprobs: bool = False
     positions: bool = False
 
     @classmethod
@@ -202,6 +202,7 @@ class ForkRequest(_WireModel):
         parallel: bool = True,
         native: bool = False,
         events: bool = False,
+        logprobs: bool = False,
     ) -> ForkRequest:
         return cls(
             language=SchemaForm.of(schema),
@@ -211,6 +212,7 @@ class ForkRequest(_WireModel):
             parallel=parallel,
             native=native,
             events=events,
+            logprobs=logprobs,
         )
 
     def sampling_params(self) -> dict[str, Any]:
@@ -299,13 +301,8 @@ def read_reports(meta_info: Mapping[str, Any]) -> list[TraceReport]:
     return [TraceReport.model_validate(entry) for entry in entries if entry]
 
 
-def event_to_dict(event: Event) -> dict[str, Any]:
-    """An event as plain values, with its `kind`."""
-    return {"kind": _EVENT_KINDS[type(event)], **dataclasses.asdict(event)}
-
-
 def event_from_dict(values: Mapping[str, Any]) -> Event:
-    """The event of such values. Raises ValueError for an unknown kind."""
+    """The event of the values of its `to_dict`. Raises ValueError for an unknown kind."""
     fields = dict(values)
     kind = fields.pop("kind", None)
     if kind not in _EVENT_READERS:
@@ -315,15 +312,9 @@ def event_from_dict(values: Mapping[str, Any]) -> Event:
     return event
 
 
-_EVENT_KINDS: Final[dict[type[Any], str]] = {
-    TokenEvent: "token",
-    ForkEvent: "fork",
-    BranchEndEvent: "branch_end",
-    JoinEvent: "join",
-    EndEvent: "end",
-}
 _EVENT_READERS: Final[dict[str, TypeAdapter[Any]]] = {
-    name: TypeAdapter(kind) for kind, name in _EVENT_KINDS.items()
+    kind.kind.value: TypeAdapter(kind)
+    for kind in (TokenEvent, ForkEvent, BranchEndEvent, JoinEvent, EndEvent)
 }
 
 

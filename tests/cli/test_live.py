@@ -21,24 +21,17 @@ from nprdsl.structure.events import (
     JoinEvent,
     TokenEvent,
 )
-from nprdsl.tokens.vocabulary import Vocabulary
 
-TAGS = ("<step>", "</step>", "<end>")
-VOCABULARY = Vocabulary(
-    {byte: bytes([byte]) for byte in range(256)},
-    {tag: 256 + index for index, tag in enumerate(TAGS)},
-    "<end>",
-)
+TAGS = ("<step>", "</step>")
 PATTERN = re.compile("|".join(TAGS))
 
 
 def write(branch: int, text: str, *, forced: bool = False) -> Iterator[Event]:
-    """An event for every token of `text`."""
+    """An event for every letter and tag of `text`; a letter has a token for each byte."""
     for piece in re.split(f"({PATTERN.pattern})", text):
-        special = VOCABULARY.special.get(piece)
-        for token in piece.encode() if special is None else (special,):
-            shown = VOCABULARY.text([token])
-            yield TokenEvent(branch, (), (token,), shown, forced)
+        for shown in (piece,) if piece in TAGS else piece:
+            tokens = 1 if shown in TAGS else len(shown.encode())
+            yield TokenEvent(branch, (), (0,) * tokens, shown, forced)
 
 
 def fork(parent: int, *children: int) -> ForkEvent:
@@ -59,7 +52,7 @@ def flat(words: int = 8) -> list[Event]:
             events += write(branch, f"{word}é{branch} ")
     for branch in (3, 1, 2):
         events += [*write(branch, "</step>"), done(branch)]
-    events += [JoinEvent(0, (1, 2, 3)), *write(0, "the answer<end>")]
+    events += [JoinEvent(0, (1, 2, 3)), *write(0, "the answer")]
     return [*events, EndEvent(EndReason.COMPLETED)]
 
 
@@ -83,7 +76,7 @@ def nested() -> list[Event]:
     ],
 )
 def test_the_linear_text_comes_in_order_and_whole(events: list[Event], text: str) -> None:
-    trace = LiveTrace(VOCABULARY)
+    trace = LiveTrace()
     taken = ""
     for event in events:
         trace.follow(event)
@@ -93,7 +86,7 @@ def test_the_linear_text_comes_in_order_and_whole(events: list[Event], text: str
 
 
 def test_the_first_branch_streams_and_the_others_wait() -> None:
-    trace = LiveTrace(VOCABULARY)
+    trace = LiveTrace()
     for event in [fork(0, 1, 2), *write(2, "second"), *write(1, "fi")]:
         trace.follow(event)
     assert trace.settled() == "fi"
@@ -102,25 +95,8 @@ def test_the_first_branch_streams_and_the_others_wait() -> None:
     assert trace.settled() == "rstsecond"
 
 
-def test_characters_over_several_tokens_are_put_together() -> None:
-    trace = LiveTrace(VOCABULARY)
-    shown = []
-    for event in write(0, "é"):
-        trace.follow(event)
-        shown.append(trace.settled())
-    assert shown == ["", "é"]
-
-
-def test_the_end_token_is_shown_where_it_is_a_tag() -> None:
-    words = Vocabulary({ord("x"): b"x"}, {"<|im_end|>": 256}, "<|im_end|>")
-    for tags, text in (((), "x"), (("<|im_end|>",), "x<|im_end|>")):
-        trace = LiveTrace(words, tags)
-        trace.follow(TokenEvent(0, (), (ord("x"), 256), "x<|im_end|>", False))
-        assert trace.settled() == text
-
-
 def test_how_many_branches_are_written_at_once() -> None:
-    trace = LiveTrace(VOCABULARY)
+    trace = LiveTrace()
     live = []
     for event in nested():
         trace.follow(event)
@@ -135,7 +111,7 @@ def screen(events: list[Event], width: int, height: int, every: int = 1) -> tupl
         file=file, width=width, height=height, color_system=None, legacy_windows=False
     )
     frames = []
-    with Screen(console, LiveTrace(VOCABULARY), PATTERN) as shown:
+    with Screen(console, LiveTrace(), PATTERN) as shown:
         for number, event in enumerate(events):
             shown.follow(event)
             if number % every and number < len(events) - 1:
@@ -196,7 +172,7 @@ def test_control_characters_of_a_model_do_not_reach_the_terminal() -> None:
 def test_an_interrupt_leaves_what_was_written() -> None:
     file = io.StringIO()
     console = Console(file=file, width=80, height=20, color_system=None)
-    with pytest.raises(KeyboardInterrupt), Screen(console, LiveTrace(VOCABULARY), PATTERN) as shown:
+    with pytest.raises(KeyboardInterrupt), Screen(console, LiveTrace(), PATTERN) as shown:
         for event in [*write(0, "begun "), fork(0, 1, 2), *write(1, "half a branch")]:
             shown.follow(event)
         raise KeyboardInterrupt
@@ -205,7 +181,7 @@ def test_an_interrupt_leaves_what_was_written() -> None:
 
 def test_a_frame_of_a_long_branch_costs_no_more_than_of_a_short_one() -> None:
     console = Console(file=io.StringIO(), width=80, height=20, color_system=None)
-    with Screen(console, LiveTrace(VOCABULARY), PATTERN) as shown:
+    with Screen(console, LiveTrace(), PATTERN) as shown:
         for event in [fork(0, 1, 2), *write(1, "x " * 20_000)]:
             shown.follow(event)
         seconds = []

@@ -18,7 +18,6 @@ from nprdsl.runtime.sglang.protocol import (
     SchemaForm,
     TraceReport,
     event_from_dict,
-    event_to_dict,
     fork_request,
     read_reports,
 )
@@ -84,9 +83,7 @@ def test_files_of_the_server_are_no_schemas(
 def test_events_and_reports_travel() -> None:
     fork = ForkEvent(0, (1, 2), ("a", "b"), "step")
     events: list[Event] = [TokenEvent(1, (0, 1), (5,), "x", True), fork]
-    report = TraceReport(
-        events=[event_to_dict(e) for e in events], final=True, logprobs=[None, -0.5]
-    )
+    report = TraceReport(events=[e.to_dict() for e in events], final=True, logprobs=[None, -0.5])
     meta = {"nprdsl": [json.loads(json.dumps(report.wire())), None]}
     (came,) = read_reports(meta)
     assert came.read_events() == events and came.logprobs == [None, -0.5] and came.final

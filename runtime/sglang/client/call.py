@@ -106,6 +106,7 @@ class Call:
             parallel=submission.parallel,
             native=not submission.machine.constrained,
             events=self._has_listener,
+            logprobs=submission.logprobs,
         )
         body = {
             "rid": self.rid,

@@ -120,8 +120,7 @@ class SGLangEngine(Engine):
         return result
 
     def abort(self, number: int) -> None:
-        with self._lock:
-            call = self._open.get(number)
+        call: Call | None = self._open.get(number)
         if call is not None:
             call.abort()
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from nprdsl.runtime.results import Result
-from nprdsl.runtime.sglang.protocol import event_to_dict
 from nprdsl.structure.events import EndReason, Event
 from nprdsl.tokens.vocabulary import Vocabulary
 
@@ -70,7 +69,7 @@ class CompletionHead:
 
     def event_chunk(self, index: int, event: Event) -> dict[str, Any]:
         """What happens on a branch: `kind` and the fields of `nprdsl.structure.events`."""
-        return self._chunk(index, {"trace": event_to_dict(event)})
+        return self._chunk(index, {"trace": event.to_dict()})
 
     def last_chunks(self, index: int, result: Result) -> Iterator[dict[str, Any]]:
         """The answer, then the finish reason with the whole trace."""

@@ -20,7 +20,7 @@ from nprdsl.runtime.sglang.plugin.branch_queues import BranchQueues, QueuedBranc
 from nprdsl.runtime.sglang.plugin.kv_pools import BranchKV
 from nprdsl.runtime.sglang.plugin.req_types import BranchReq, TraceReq
 from nprdsl.runtime.sglang.preparation import PreparedTrace
-from nprdsl.runtime.sglang.protocol import KEY, KEY_ALONE, TraceReport, event_to_dict
+from nprdsl.runtime.sglang.protocol import KEY, KEY_ALONE, TraceReport
 from nprdsl.structure.events import EndReason, Event
 
 
@@ -167,7 +167,7 @@ class TraceRun:
         return True
 
     def _report(self, *, final: bool) -> TraceReport:
-        events, self._events = [event_to_dict(event) for event in self._events], []
+        events, self._events = [event.to_dict() for event in self._events], []
         if not final:
             return TraceReport(events=events)
         tokens, order = self._settled, self.machine.transcript.order()

@@ -1,0 +1,116 @@
+"""What happened in a generation, kept for whoever watches it: tokens, forks, ends and joins.
+
+A machine notes what it does, in order; `drain` makes events of that. Most generations are not
+watched, so noting is cheap and the work is done here: the texts of a branch are whole characters, a
+token that ends inside one adds its text with the token that completes it, and what a branch leaves
+incomplete where it is stopped comes before the end. So the texts of all branches, in the order of
+the trace, add up to the text of the result.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Final
+
+from nprdsl.machine.actions import ROOT
+from nprdsl.structure.events import EndEvent, Event, ForkEvent, TokenEvent
+from nprdsl.structure.tag_machine import TagState
+from nprdsl.tokens.vocabulary import Vocabulary
+
+_Decoder: Final = codecs.getincrementaldecoder("utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """Tokens, each with the state that it was written in. `logprob` is that of a single token, None
+    where tokens were forced or it is not known; `shown`: they are part of the text."""
+
+    branch: int
+    states: Sequence[TagState]
+    tokens: tuple[int, ...]
+    sampled: bool
+    logprob: float | None = None
+    shown: bool = True
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A branch: its path, its label, the bytes of an incomplete character."""
+
+    path: tuple[int, ...]
+    label: str
+    decoder: codecs.IncrementalDecoder = field(default_factory=lambda: _Decoder("replace"))
+
+
+class EventLog:
+    """The events of one generation. `logprobs`: those of tokens are told too."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.logprobs = False
+        self._vocabulary = vocabulary
+        self._notes: list[Event | _Note] = []
+        self._branches = {ROOT: _Watched((), "")}
+
+    def drew(
+        self, branch: int, state: TagState, token: int, logprob: float | None, *, shown: bool = True
+    ) -> None:
+        """A branch wrote a token that was sampled. Not `shown`: the end, which is no text."""
+        self._notes.append(_Note(branch, (state,), (token,), True, logprob, shown))
+
+    def forced(self, branch: int, states: Sequence[TagState], tokens: tuple[int, ...]) -> None:
+        """A branch wrote tokens that the model did not choose, each in one of these states."""
+        self._notes.append(_Note(branch, states, tokens, False))
+
+    def add(self, event: Event) -> None:
+        """Anything else."""
+        self._notes.append(event)
+
+    def drain(self) -> list[Event]:
+        """What happened since the last call."""
+        notes, self._notes = self._notes, []
+        return [event for note in notes for event in self._events(note)]
+
+    def _events(self, note: Event | _Note) -> Iterator[Event]:
+        if isinstance(note, _Note):
+            yield from self._token_events(note)
+            return
+        if isinstance(note, ForkEvent):
+            branches = zip(note.children, note.labels, strict=True)
+            for index, (child, label) in enumerate(branches):
+                self._branches[child] = _Watched((*note.path, note.block, index), label)
+        elif isinstance(note, EndEvent):
+            yield from self._incomplete()
+        yield note
+
+    def _token_events(self, note: _Note) -> Iterator[TokenEvent]:
+        """One event for each stretch in one rule."""
+        watched, at = self._branches[note.branch], 0
+        for rule, run in groupby(state.rule for state in note.states):
+            tokens = note.tokens[at : at + len(list(run))]
+            at += len(tokens)
+            yield TokenEvent(
+                branch=note.branch,
+                path=watched.path,
+                tokens=tokens,
+                text=self._text(watched, tokens) if note.shown else "",
+                forced=not note.sampled,
+                rule=rule,
+                label=watched.label,
+                logprobs=(note.logprob,) * len(tokens) if self.logprobs else (),
+            )
+
+    def _text(self, watched: _Watched, tokens: Sequence[int]) -> str:
+        """The characters that these tokens complete."""
+        names, spelled = self._vocabulary.special_text, self._vocabulary.bytes_of
+        pieces = (names[t].encode() if t in names else spelled(t) for t in tokens)
+        return watched.decoder.decode(b"".join(pieces))
+
+    def _incomplete(self) -> Iterator[TokenEvent]:
+        """What the branches leave of characters that will not be completed."""
+        for number, watched in self._branches.items():
+            rest = watched.decoder.decode(b"", True)
+            if rest:
+                yield TokenEvent(number, watched.path, (), rest, False, label=watched.label)

@@ -158,7 +158,10 @@ def _readable(name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, SafetensorError) as error:
-        raise ModelNotFoundError(f"cannot load the model `{name}`: {_first_line(error)}") from error
+        reason = _first_line(error).rstrip(".")
+        if "trust_remote_code=True" in str(error):
+            reason += "; trust_remote_code=True runs it"
+        raise ModelNotFoundError(f"cannot load the model `{name}`: {reason}") from error
 
 
 def _device(device: str | torch.device) -> torch.device:

@@ -20,6 +20,13 @@ from nprdsl.runtime.local.gguf_tokenizer import rebuilt
 from nprdsl.runtime.local.loading import LoadOptions, load_model
 from tests.runtime.tiny_models import SHAPE, byte_tokenizer, model
 
+OWN = """
+from transformers import LlamaConfig, LlamaForCausalLM
+class OwnConfig(LlamaConfig):
+    model_type = "own"
+class Own(LlamaForCausalLM):
+    config_class = OwnConfig
+"""
 GREETING = "It was 1945, and  don't\n"
 
 
@@ -73,6 +80,18 @@ def test_an_engine_says_what_it_needs_where_it_is_missing() -> None:
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     told = ran.stderr.strip().splitlines()[-1]
     assert told.endswith("LocalEngine needs torch; install it with: pip install 'nprdsl[local]'")
+
+
+def test_code_of_a_models_own_runs_where_it_is_trusted(base: Path) -> None:
+    settings = json.loads((base / "config.json").read_text())
+    settings |= {"model_type": "own", "architectures": ["Own"]}
+    settings["auto_map"] = {"AutoConfig": "code.OwnConfig", "AutoModelForCausalLM": "code.Own"}
+    (base / "config.json").write_text(json.dumps(settings))
+    (base / "code.py").write_text(OWN)
+    with pytest.raises(ModelNotFoundError, match=r"custom code .*; trust_remote_code=True runs it"):
+        LocalEngine.from_pretrained(base)
+    engine = LocalEngine.from_pretrained(base, trust_remote_code=True)
+    assert type(engine.model).__name__ == "Own"
 
 
 # -- adapters --------------------------------------------------------------------------------------

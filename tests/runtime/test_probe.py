@@ -46,6 +46,7 @@ from transformers import (
     WhisperForCausalLM,
 )
 
+from benchmarks.architectures import tiny_model
 from nprdsl.machine.actions import FeedAction
 from nprdsl.runtime.errors import UnsupportedModelError
 from nprdsl.runtime.local.attention import AttentionPath
@@ -222,6 +223,11 @@ def deepseek() -> PreTrainedModel:
     return stirred(DeepseekV3ForCausalLM, DeepseekV3Config(**shape, **ranks, v_head_dim=12))
 
 
+def mimo() -> PreTrainedModel:
+    """Rounding sends tokens to other experts; its kinds of layers differ in KV heads and sinks."""
+    return tiny_model("mimo_v2_flash")
+
+
 def whisper() -> PreTrainedModel:
     """A decoder whose configuration has no `max_position_embeddings`."""
     sizes = {"decoder_layers": 2, "decoder_attention_heads": 4, "decoder_ffn_dim": 32}
@@ -239,9 +245,12 @@ def test_attention_code_of_a_model_itself_runs_over_the_whole_log() -> None:
     assert probe(falcon()).path is AttentionPath.MODEL
 
 
-@pytest.mark.parametrize("make", [gpt_oss, jetmoe, gpt_bigcode, deepseek, whisper])
-def test_what_a_configuration_does_not_tell_is_read_from_tensors(make: Any) -> None:
-    assert probe(make()).path is AttentionPath.INTERFACE
+@pytest.mark.parametrize("make", [gpt_oss, jetmoe, gpt_bigcode, deepseek, whisper, mimo])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_a_configuration_does_not_tell_is_read_from_tensors(
+    make: Any, dtype: torch.dtype
+) -> None:
+    assert probe(make().to(dtype)).path is AttentionPath.INTERFACE
 
 
 def test_a_table_of_positions_limits_what_the_configuration_does_not() -> None:

@@ -16,13 +16,16 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from nprdsl.grammar.ir import Grammar, JoinKind
 from nprdsl.machine.machine import Machine
 from nprdsl.runtime.engine import Engine, Submission, own_sampling
+from nprdsl.runtime.errors import UnsupportedModelError
 from nprdsl.runtime.kv_reservation import most_fed
 from nprdsl.runtime.local.forward import Forward
 from nprdsl.runtime.local.loading import LoadOptions, load_model
 from nprdsl.runtime.local.model_facts import most_positions
 from nprdsl.runtime.local.probe import probe
+from nprdsl.runtime.local.recurrent_forward import RecurrentForward
 from nprdsl.runtime.local.requests import Decoding, FreeRun, ScheduledRequest, any_token
 from nprdsl.runtime.local.scheduler import Scheduler, Timings
 from nprdsl.runtime.prompts import Ids, PromptEncoder
@@ -63,7 +66,12 @@ class LocalEngine(Engine):
         super().__init__(PromptEncoder(self.tokenizer, vocabulary), vocabulary)
         self.model = model
         self._most_positions = most_positions(model)
-        forward = Forward(model, max_kv_tokens, probed.path)
+        self._unmergeable = probed.unmergeable
+        forward = (
+            RecurrentForward(model, max_kv_tokens, probed.continuing)
+            if self._unmergeable
+            else Forward(model, max_kv_tokens, probed.path)
+        )
         self._scheduler = Scheduler(forward, self._width, max_rows=max_rows)
         self._any_token = any_token(self._width)
         self._turn = threading.Condition()  # one thread runs a round; what follows is held under it
@@ -130,6 +138,7 @@ class LocalEngine(Engine):
 
     def _begin(self, submission: Submission, *, events: bool) -> int:
         machine = submission.machine
+        self._check_joins(submission.schema.grammar)
         request = ScheduledRequest(
             machine,
             machine.prompt,
@@ -143,6 +152,16 @@ class LocalEngine(Engine):
             if events:
                 self._news[request.number] = []
         return request.number
+
+    def _check_joins(self, grammar: Grammar) -> None:
+        """Raises UnsupportedModelError where the model cannot join branches as the schema says."""
+        merging = [block.rule for block in grammar.blocks if block.join is not JoinKind.REREAD]
+        if merging and self._unmergeable:
+            raise UnsupportedModelError(
+                f"the `reduce` join of `{merging[0]}` merges branches, and "
+                f"{type(self.model).__name__} {self._unmergeable}; let the schema join with "
+                "`reread`, which this model can run"
+            )
 
     def _events(self, number: int) -> Iterator[Event]:
         request: ScheduledRequest[Machine] = self._awaited(number)

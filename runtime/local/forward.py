@@ -63,9 +63,9 @@ class Forward:
         `key`: see `AttentionMask.full`. The rows' keys and values stay in the log.
         """
         groups = [rows.group for rows in fed]
-        tokens, positions, slots = self._rows(fed)
+        tokens, positions, slots = row_tensors(fed, self.device)
         self.log.write_to(slots, max([group.start + group.length for group in groups]))
-        chosen = None if keep == list(range(groups[-1].last)) else self._tensor(keep)
+        chosen = None if keep == list(range(groups[-1].last)) else _tensor(keep, self.device)
         options: dict[str, object] = {self._cache: self.log}
         if chosen is not None and self._keeps:
             options["logits_to_keep"] = chosen
@@ -126,33 +126,38 @@ class Forward:
             return mask(self.mask.window)
         return {"full_attention": mask(None), "sliding_attention": mask(self.mask.window)}
 
-    def _rows(
-        self, fed: list[RequestRows]
-    ) -> tuple[torch.Tensor, torch.Tensor, slice | torch.Tensor]:
-        """Tokens and positions, int64 [1, rows], and the slots of the log, int64 [rows]."""
-        tokens: list[int] = []
-        positions: list[int] = []
-        slots: list[int] = []
-        for rows in fed:
-            start, runs = rows.group.start, rows.runs
-            if rows.group.rows == len(runs):  # one token each, as nearly always
-                tokens += [run.tokens[0] for run in runs]
-                positions += [run.position for run in runs]
-                slots += [start + run.column for run in runs]
-                continue
-            for run in runs:
-                count, column = len(run.tokens), start + run.column
-                tokens.extend(run.tokens)
-                positions.extend(range(run.position, run.position + count))
-                slots.extend(range(column, column + count))
-        if slots[-1] - slots[0] == len(slots) - 1 and slots == list(range(slots[0], slots[-1] + 1)):
-            where: slice | torch.Tensor = slice(slots[0], slots[-1] + 1)
-        else:
-            where = self._tensor(slots)
-        return self._tensor(tokens)[None], self._tensor(positions)[None], where
+    def accept(self) -> None:
+        """Nothing to do: keys and values of rows that are fed again are written again."""
 
-    def _tensor(self, numbers: list[int]) -> torch.Tensor:
-        return torch.from_numpy(np.array(numbers, dtype=np.int64)).to(self.device)
+
+def row_tensors(
+    fed: list[RequestRows], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, slice | torch.Tensor]:
+    """Tokens and positions, int64 [1, rows], and the slots of the log, int64 [rows]."""
+    tokens: list[int] = []
+    positions: list[int] = []
+    slots: list[int] = []
+    for rows in fed:
+        start, runs = rows.group.start, rows.runs
+        if rows.group.rows == len(runs):  # one token each, as nearly always
+            tokens += [run.tokens[0] for run in runs]
+            positions += [run.position for run in runs]
+            slots += [start + run.column for run in runs]
+            continue
+        for run in runs:
+            count, column = len(run.tokens), start + run.column
+            tokens.extend(run.tokens)
+            positions.extend(range(run.position, run.position + count))
+            slots.extend(range(column, column + count))
+    if slots[-1] - slots[0] == len(slots) - 1 and slots == list(range(slots[0], slots[-1] + 1)):
+        where: slice | torch.Tensor = slice(slots[0], slots[-1] + 1)
+    else:
+        where = _tensor(slots, device)
+    return _tensor(tokens, device)[None], _tensor(positions, device)[None], where
+
+
+def _tensor(numbers: list[int], device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(np.array(numbers, dtype=np.int64)).to(device)
 
 
 def arrange(fed: list[tuple[TraceLog, Extent, list[TokenRun]]]) -> list[RequestRows]:

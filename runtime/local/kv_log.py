@@ -183,8 +183,11 @@ class KvLog(Cache):  # type: ignore[misc]
         self.capacity = min(first_capacity, total)
         self.high = 0  # one past the highest slot ever written
         self.slots: slice | torch.Tensor = slice(0, 0)
-        self._layers = [LogLayer(self) for _ in range(num_layers)]
+        self._layers = [self._new_layer() for _ in range(num_layers)]
         super().__init__(layers=list(self._layers))
+
+    def _new_layer(self) -> LogLayer:
+        return LogLayer(self)
 
     def write_to(self, slots: slice | torch.Tensor, high: int) -> None:
         """The coming forward writes to `slots`, all below `high`; memory doubles when it must."""

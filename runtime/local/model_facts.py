@@ -29,8 +29,8 @@ def layer_kinds(model: PreTrainedModel) -> frozenset[str]:
     kinds = frozenset(declared)
     if strange := sorted(kinds - KNOWN_LAYERS):
         raise UnsupportedModelError(
-            f"{type(model).__name__} has layers of the kind {', '.join(strange)}; the local engine "
-            "runs full and sliding-window attention only, because other layers mix the branches"
+            f"has layers of the kind {', '.join(strange)}, which are no full or sliding-window "
+            "attention"
         )
     return kinds
 
@@ -43,18 +43,46 @@ def attention_layers(model: PreTrainedModel) -> int:
     except AttributeError:
         heads = layers = 0
     if not heads:
-        raise UnsupportedModelError(f"{type(model).__name__} has no attention layers")
+        raise UnsupportedModelError("has no attention layers")
     return int(layers)
 
 
 def cache_argument(model: PreTrainedModel) -> str:
     """What the model's `forward` calls its KV cache: `cache` from transformers 5.24 on.
 
-    A forward that only passes its arguments on has the name from the class that it comes from.
+    Models without attention say `cache_params`.
     """
+    caches = ("past_key_values", "cache", "cache_params")
+    return next((name for name in arguments(model) if name in caches), "past_key_values")
+
+
+def arguments(model: PreTrainedModel) -> list[str]:
+    """What the model's `forward` takes. One that only passes its arguments on takes those of the
+    class that it comes from."""
     forwards = [vars(kind)["forward"] for kind in type(model).__mro__ if "forward" in vars(kind)]
-    names = [name for forward in forwards for name in inspect.signature(forward).parameters]
-    return next((n for n in names if n in ("past_key_values", "cache")), "past_key_values")
+    return [name for forward in forwards for name in inspect.signature(forward).parameters]
+
+
+def hidden_layers(model: PreTrainedModel) -> int:
+    """Layers of any kind. Raises UnsupportedModelError where the configuration does not say."""
+    try:
+        return int(model.config.get_text_config().num_hidden_layers)
+    except AttributeError:
+        message = f"{type(model).__name__} does not say how many layers it has"
+        raise UnsupportedModelError(message) from None
+
+
+def attention_windows(model: PreTrainedModel) -> frozenset[int]:
+    """How many positions layers with a window see, as the configuration says."""
+    settings = model.config.get_text_config().to_dict()
+    kinds = settings.get("layer_types") or ["sliding", "chunked"]
+    windows = {"sliding": settings.get("sliding_window") or 0}
+    windows["chunked"] = settings.get("attention_chunk_size") or 0
+    if not settings.get("use_sliding_window", True):
+        windows["sliding"] = 0
+    return frozenset(
+        size for name, size in windows.items() if size and any(name in kind for kind in kinds)
+    )
 
 
 def most_positions(model: PreTrainedModel) -> int:

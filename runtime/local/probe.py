@@ -3,12 +3,14 @@
 Some models accept masks and positions and ignore them; their branches would silently be wrong. So
 two requests of unequal lengths, with two branches each, are fed together: all in one forward, then
 each branch a little further, then what follows the joins. Every logit must equal that of the
-model's own forward over what its token sees. In goes a model; out comes who computes its attention,
-or the reason why the local engine cannot run it.
+model's own forward over what its token sees. A model that cannot merge branches so may still fork
+them and read them again (see `nprdsl.runtime.local.recurrent_probe`). In goes a model; out comes
+how it runs, or the reason why the local engine cannot run it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -21,25 +23,30 @@ from nprdsl.runtime.errors import ErrorBoundary, UnsupportedModelError
 from nprdsl.runtime.local.attention import AttentionPath, implementation
 from nprdsl.runtime.local.forward import Forward, arrange
 from nprdsl.runtime.local.kv_log import Extent
+from nprdsl.runtime.local.plain_forward import EXACT, NOTHING, Ids, PlainForward, spread
+from nprdsl.runtime.local.recurrent_forward import Continuing
+from nprdsl.runtime.local.recurrent_probe import RecurrentTrial
 from nprdsl.runtime.local.trace_log import TraceLog
 
 _LENGTH: Final = 32  # slots of a request
 _FAR: Final = 1024  # slots, where a model's own attention must bear what lies between
 _SHIFT: Final = 5  # positions
-# Shares of the effect that one other token in the prompt has.
-_EXACT: Final = 1e-3  # more than rounding does in float32
-_ROUNDING: Final = 0.2  # in other dtypes
-_NONE: Final = 1e-6
-
-Ids = tuple[int, ...]
+_FOLDED: Final = (
+    "has recurrent layers, which fold all that they read into one state: the states of several "
+    "branches cannot be merged"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """The `width` of a model's logits, and who computes its attention over the log."""
+    """The `width` of a model's logits, and who computes its attention over the log. Where branches
+    cannot be merged, `unmergeable` says why, as the end of a sentence that begins with the model,
+    and `continuing` how branches go on; else it is empty."""
 
     width: int
     path: AttentionPath
+    unmergeable: str = ""
+    continuing: Continuing = Continuing.PIECES
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,115 +73,106 @@ class _Logits:
 def probe(model: PreTrainedModel) -> Probed:
     """How the model runs. Raises UnsupportedModelError, with the reason, where it would be wrong.
 
-    transformers' attention interface is tried first, then the model's own attention code. Puts the
-    model into evaluation mode.
+    transformers' attention interface is tried first, then the model's own attention code, then a
+    sequence for each branch. Puts the model into evaluation mode.
     """
     model.eval()
-    trial = _Trial(model, AttentionPath.INTERFACE)
-    reason = trial.reason()
+    merging = _merging(model)
+    if isinstance(merging, Probed):
+        return merging
+    trial = RecurrentTrial(model)
+    reason = _reason(trial.wrong)
     if reason is None:
-        return Probed(trial.width, AttentionPath.INTERFACE)
-    own = _Trial(model, AttentionPath.MODEL)
-    of_own = own.reason()
+        unmergeable = _FOLDED if trial.keeps_states else merging
+        return Probed(trial.plain.width, AttentionPath.INTERFACE, unmergeable, trial.continuing)
+    if trial.keeps_states:
+        merging = f"keeps states in recurrent layers, and {reason}"
+    raise UnsupportedModelError(f"{type(model).__name__} {merging}; the local engine cannot run it")
+
+
+def _merging(model: PreTrainedModel) -> Probed | str:
+    """How the model runs where branches are merged, or what is wrong then."""
+    try:
+        trial, own = (_Trial(model, path) for path in AttentionPath)
+    except UnsupportedModelError as error:
+        return str(error)
+    reason = _reason(trial.wrong)
+    if reason is None:
+        return Probed(trial.plain.width, AttentionPath.INTERFACE)
+    of_own = _reason(own.wrong)
     if of_own is None:
-        return Probed(own.width, AttentionPath.MODEL)
+        return Probed(own.plain.width, AttentionPath.MODEL)
     if not trial.forward.attention.calls and not model._supports_attention_backend:
-        reason = (
+        return (
             f"computes attention in code of its own, not by transformers' interface, and {of_own}"
         )
-    raise UnsupportedModelError(f"{type(model).__name__} {reason}; the local engine cannot run it")
+    return reason
+
+
+def _reason(wrong: Callable[[], str | None]) -> str | None:
+    """What is wrong, as the end of a sentence that begins with the model; None if nothing."""
+    errors: list[Exception] = []  # of a cache, a mask or an attention that the model rejects
+    found: list[str | None] = []
+    with ErrorBoundary(errors.append):
+        found.append(wrong())
+    for error in errors:
+        if isinstance(error, UnsupportedModelError):
+            return str(error)
+        return f"does not run over the KV log ({type(error).__name__}: {error})"
+    return found[0]
 
 
 class _Trial:
     """One way to run a model, and what is wrong with it."""
 
     def __init__(self, model: PreTrainedModel, path: AttentionPath) -> None:
-        self.width = 0
         self.forward = Forward(model, _FAR, path)
+        self.plain = PlainForward(model)
         self._model = model
-        self._vocabulary = model.config.get_text_config().vocab_size
-        self._stories = _stories(self._vocabulary)
-        self._effect = 0.0  # on a logit, of one other token in the prompt
+        self._stories = _stories(self.plain.vocabulary)
 
-    def reason(self) -> str | None:
-        """What is wrong, as the end of a sentence that begins with the model; None if nothing."""
-        errors: list[Exception] = []  # of a cache, a mask or an attention that the model rejects
-        found: list[str | None] = []
-        with ErrorBoundary(errors.append):
-            found.append(self._wrong())
-        for error in errors:
-            if isinstance(error, UnsupportedModelError):
-                return str(error)
-            return f"does not run over the KV log ({type(error).__name__}: {error})"
-        return found[0]
-
-    def _wrong(self) -> str | None:
+    def wrong(self) -> str | None:
         story = self._stories[0]
-        plain = self._plain(story.prompt + story.branch(1))
-        last = self._rotated(story.prompt[-1:])
-        other = self._plain(story.prompt[:-1] + last + story.branch(1))
-        self.width, self._effect = plain.shape[-1], _distance(plain, other)
-        ends = [self._plain(story.prompt + branch)[: len(story.prompt)] for branch in story.first]
-        if not self._same(ends[0], ends[1]):
+        self.plain.measure(story.prompt + story.branch(1), len(story.prompt) - 1)
+        ends = [self.plain(story.prompt + branch)[: len(story.prompt)] for branch in story.first]
+        if not self.plain.same(ends[0], ends[1]):
             return "sees tokens that come later: it is no decoder, or `is_decoder` is not set"
         together = self._run(self._stories)
         if not self.forward.log.written:
             return "does not keep its keys and values in the cache that it is given"
         second = together[0].branches[1]
-        sibling = replace(story, first=(self._rotated(story.first[0]), story.first[1]))
-        if not self._same(second, self._run([sibling, self._stories[1]])[0].branches[1], _EXACT):
+        sibling = replace(story, first=(self.plain.rotated(story.first[0]), story.first[1]))
+        apart = self._run([sibling, self._stories[1]])[0].branches[1]
+        if not self.plain.same(second, apart, EXACT):
             return "lets a branch see its sibling: some layer does not honour a 4-D attention mask"
         moved = self._run(self._stories, shift=_SHIFT)[0].branches[1]
-        if self._same(second, moved, _NONE):
+        if self.plain.same(second, moved, NOTHING):
             return "ignores position_ids: branches cannot continue at their own positions"
         for story, logits in zip(self._stories, together, strict=True):
             if not self._branches_equal(story, logits):
                 return self._why_different()
         for story, logits in zip(self._stories, together, strict=True):
-            if not self._same(logits.after, self._joined(story)):
+            if not self.plain.same(logits.after, self._joined(story)):
                 return "gives other logits behind a join than in one forward with a mask"
         return None
 
     def _branches_equal(self, story: _Story, logits: _Logits) -> bool:
         """Each branch is as in the model's plain forward over the prompt and that branch."""
-        plain = [self._plain(story.prompt + story.branch(i))[len(story.prompt) :] for i in (0, 1)]
-        return all(map(self._same, logits.branches, plain))
+        plain = [self.plain(story.prompt + story.branch(i))[len(story.prompt) :] for i in (0, 1)]
+        return all(map(self.plain.same, logits.branches, plain))
 
     def _why_different(self) -> str:
         story = self._stories[0]
-        tokens = story.prompt + story.first[1]
-        plain, length = self._plain(tokens), len(story.first[1])
-        if not self._same(plain, self._plain(tokens, torch.arange(len(tokens)))):
+        tokens, length = story.prompt + story.first[1], len(story.first[1])
+        plain = self.plain(tokens)
+        if not self.plain.same(plain, self.plain(tokens, torch.arange(len(tokens)))):
             return "numbers positions in a way of its own, not from 0"
         alone = self._run([story])[0]
         if self._branches_equal(story, alone):
             return "gives other logits where two requests share a forward"
-        if self._same(alone.branches[1][:length], plain[-length:]):
+        if self.plain.same(alone.branches[1][:length], plain[-length:]):
             return "does not see what earlier forwards have put into the log"
         return "gives other logits over the KV log than in its own plain forward"
-
-    def _rotated(self, tokens: Ids) -> Ids:
-        """Other tokens at every place."""
-        half = self._vocabulary // 2
-        return tuple((token + half) % self._vocabulary for token in tokens)
-
-    def _same(self, a: torch.Tensor, b: torch.Tensor, share: float | None = None) -> bool:
-        """They differ by at most that share of the effect of a token, by default by rounding.
-
-        In half precision rounding may send a token to another expert: most tokens must agree.
-        """
-        if share is not None or self._model.dtype.itemsize >= 4:
-            return _distance(a, b) <= (share or _EXACT) * self._effect  # False for NaN
-        return float((a - b).abs().amax(-1).median()) <= _ROUNDING * self._effect
-
-    # -- the model's own forward -------------------------------------------------------------------
-
-    @torch.no_grad()
-    def _plain(self, tokens: Ids, positions: torch.Tensor | None = None) -> torch.Tensor:
-        ids = torch.tensor([tokens], device=self._model.device)
-        given = {} if positions is None else {"position_ids": positions[None].to(ids.device)}
-        logits: torch.Tensor = self._model(input_ids=ids, use_cache=False, **given).logits[0]
-        return logits.float()
 
     @torch.no_grad()
     def _joined(self, story: _Story) -> torch.Tensor:
@@ -241,19 +239,9 @@ class _Trial:
 
 
 def _stories(vocabulary: int) -> list[_Story]:
-    """Two requests of unequal lengths, of fixed tokens, spread over the vocabulary."""
-    at = 0
-
-    def tokens(length: int) -> Ids:
-        nonlocal at
-        at += length
-        return tuple(7919 * (i + 1) % vocabulary for i in range(at - length, at))
-
+    """Two requests of unequal lengths."""
+    texts = iter(spread(vocabulary, [6, 9, 5, 2, 1, 3, 3, 4, 7, 1, 1, 2]))
     return [
-        _Story(tokens(6), (tokens(9), tokens(5)), (tokens(2), tokens(1)), tokens(3)),
-        _Story(tokens(3), (tokens(4), tokens(7)), (tokens(1), tokens(1)), tokens(2)),
+        _Story(next(texts), (next(texts), next(texts)), (next(texts), next(texts)), next(texts))
+        for _ in range(2)
     ]
-
-
-def _distance(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a - b).abs().max())

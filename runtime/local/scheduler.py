@@ -21,6 +21,7 @@ from nprdsl.runtime.drawing.sampler import Draw, Sampler
 from nprdsl.runtime.errors import CapacityError, ErrorBoundary
 from nprdsl.runtime.local.forward import Forward, arrange
 from nprdsl.runtime.local.kv_log import SlotPool
+from nprdsl.runtime.local.recurrent_forward import RecurrentForward
 from nprdsl.runtime.local.requests import ScheduledRequest
 from nprdsl.runtime.local.trace_log import TokenRun
 
@@ -51,7 +52,9 @@ _Picks = tuple[AnyRequest, list[int]]  # the branches of a request that draw in 
 class Scheduler:
     """Runs requests on one model. `max_rows` bounds a forward: longer prompts are fed in pieces."""
 
-    def __init__(self, forward: Forward, width: int, *, max_rows: int = 512) -> None:
+    def __init__(
+        self, forward: Forward | RecurrentForward, width: int, *, max_rows: int = 512
+    ) -> None:
         self.forward = forward
         self.pool = SlotPool(forward.log.total)
         self.timings = Timings()
@@ -153,6 +156,7 @@ class Scheduler:
             return failures[0]
         if not fed and not picks:
             self._fail_stuck()
+        self.forward.accept()
         for one in fed:
             one.request.forwards += 1
         drawn = zip(tokens, logprobs, strict=True)
@@ -209,6 +213,7 @@ class Scheduler:
     def _leave(self, request: AnyRequest) -> None:
         self._running.remove(request)
         self.pool.release(request.number)
+        request.log.forget_states()
 
     def _fail(self, request: AnyRequest, error: Exception) -> None:
         request.error = f"{type(error).__name__}: {error}"

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nprdsl.machine.actions import Action, DropAction, FeedAction, ForkAction, JoinAction
+from nprdsl.runtime.local.recurrent_state import StateRow
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -21,14 +22,19 @@ Ints = NDArray[np.int64]
 
 class BranchView:
     """What a branch sees, bool [columns]; the `position` of its next token; the `last` run that
-    was appended to it, or to its parent before the fork."""
+    was appended to it, or to its parent before the fork; what the model's recurrent layers know
+    after its tokens, once some were fed."""
 
-    __slots__ = ("last", "position", "sees")
+    __slots__ = ("last", "parent", "position", "sees", "state")
 
-    def __init__(self, sees: Bools, position: int, last: TokenRun | None) -> None:
+    def __init__(
+        self, sees: Bools, position: int, last: TokenRun | None, parent: BranchView | None = None
+    ) -> None:
         self.sees = sees
         self.position = position
         self.last = last
+        self.parent = parent
+        self.state: StateRow | None = None
 
 
 class TokenRun:
@@ -78,7 +84,12 @@ class TraceLog:
                     self._join(parent, children)
                 case DropAction(_, children):
                     for child in children:
-                        del self.branches[child]
+                        self.branches.pop(child).state = None
+
+    def forget_states(self) -> None:
+        """Frees the memory of the branches' recurrent states."""
+        for view in self.branches.values():
+            view.state = None
 
     def take(self, most: int, ready: Callable[[int], bool] | None = None) -> list[TokenRun]:
         """Runs of at most `most` tokens together, in order; those of branches not `ready` stay."""
@@ -127,7 +138,7 @@ class TraceLog:
         for child in children:
             sees = np.zeros(self.width, dtype=bool)
             sees[:used] = view.sees[:used]
-            self.branches[child] = BranchView(sees, view.position, view.last)
+            self.branches[child] = BranchView(sees, view.position, view.last, view)
 
     def _join(self, parent: int, children: tuple[int, ...]) -> None:
         view, used = self.branches[parent], self.used

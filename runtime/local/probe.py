@@ -77,25 +77,28 @@ def probe(model: PreTrainedModel) -> Probed:
     sequence for each branch. Puts the model into evaluation mode.
     """
     model.eval()
-    merging = _merging(model)
+    try:
+        merging = _merging(model)
+    except UnsupportedModelError as error:
+        merging, kinds = str(error), f"{error}, and "
+    else:
+        kinds = ""
     if isinstance(merging, Probed):
         return merging
     trial = RecurrentTrial(model)
     reason = _reason(trial.wrong)
-    if reason is None:
-        unmergeable = _FOLDED if trial.keeps_states else merging
-        return Probed(trial.plain.width, AttentionPath.INTERFACE, unmergeable, trial.continuing)
     if trial.keeps_states:
-        merging = f"keeps states in recurrent layers, and {reason}"
-    raise UnsupportedModelError(f"{type(model).__name__} {merging}; the local engine cannot run it")
+        if reason is None:
+            return Probed(trial.plain.width, AttentionPath.INTERFACE, _FOLDED, trial.continuing)
+        kinds = "keeps states in recurrent layers, and "
+    reason = f"{kinds}{reason}" if kinds and reason else merging
+    raise UnsupportedModelError(f"{type(model).__name__} {reason}; the local engine cannot run it")
 
 
 def _merging(model: PreTrainedModel) -> Probed | str:
-    """How the model runs where branches are merged, or what is wrong then."""
-    try:
-        trial, own = (_Trial(model, path) for path in AttentionPath)
-    except UnsupportedModelError as error:
-        return str(error)
+    """How the model runs where branches are merged, or what is wrong then. Raises
+    UnsupportedModelError for layers that cannot be tried so."""
+    trial, own = (_Trial(model, path) for path in AttentionPath)
     reason = _reason(trial.wrong)
     if reason is None:
         return Probed(trial.plain.width, AttentionPath.INTERFACE)

@@ -15,9 +15,8 @@ from nprdsl.machine.actions import DropAction, FeedAction, ForkAction
 from nprdsl.runtime.local.forward import arrange
 from nprdsl.runtime.local.kv_log import Extent
 from nprdsl.runtime.local.model_facts import attention_windows
-from nprdsl.runtime.local.plain_forward import Ids, PlainForward, distance, spread
+from nprdsl.runtime.local.plain_forward import EXACT, Ids, PlainForward, distance, spread
 from nprdsl.runtime.local.recurrent_forward import Continuing, RecurrentForward
-from nprdsl.runtime.local.recurrent_state import CONVOLUTION, RECURRENT
 from nprdsl.runtime.local.trace_log import TraceLog
 
 _LENGTH = 48  # slots of a request
@@ -47,7 +46,12 @@ class RecurrentTrial:
         """What is wrong, as the end of a sentence that begins with the model; None if nothing."""
         prompt, first, *_ = self._stories[0]
         self.plain.measure(prompt + first, len(prompt) - 1)
-        kinds = (CONVOLUTION, RECURRENT)
+        slots = self._counts_slots(prompt, first)
+        if not self.keeps_states:
+            return "keeps no states in the cache that it is given"
+        if slots:
+            return "ignores position_ids, and counts what is in its cache instead"
+        kinds = {kind for _, kind, _ in self.forward.log.states}
         if not all(self._reads_states(prompt, first, kind) for kind in kinds):
             self.continuing = Continuing.TOKENS
             self.forward = RecurrentForward(self._model, 2 * _LENGTH, self.continuing)
@@ -55,8 +59,6 @@ class RecurrentTrial:
             count = len(fed)
             if not self.plain.same(fed, self.plain(visible)[-count:]):
                 return "gives other logits with its cache than in its own plain forward"
-        if not self.keeps_states and not self.forward.log.written:
-            return "keeps nothing in the cache that it is given"
         if attention_windows(self._model) - self.forward.attention.windows:
             return "has attention windows that it does not tell to its attention function"
         return None
@@ -79,6 +81,18 @@ class RecurrentTrial:
             found.append(self._step_alone(log, extent)[0])
         small, large, together = found
         return self.plain.same(large, together, effect=distance(small, large))
+
+    def _counts_slots(self, prompt: Ids, text: Ids) -> bool:
+        """What others put into the log between two forwards changes the logits."""
+        found = []
+        for slots in (_LENGTH, 2 * _LENGTH):
+            log, extent = TraceLog(_LENGTH), Extent(0, _LENGTH)
+            log.apply([FeedAction(0, prompt)])
+            self._step_alone(log, extent)
+            self.forward.log.write_to(slice(0, 0), slots)
+            log.apply([FeedAction(0, text)])
+            found.append(self._step_alone(log, extent))
+        return not self.plain.same(found[0], found[1], EXACT)
 
     def _step_alone(self, log: TraceLog, extent: Extent) -> torch.Tensor:
         rows = arrange([(log, extent, log.take(_LENGTH))])

@@ -26,12 +26,10 @@ from transformers import (
     GptOssForCausalLM,
     JetMoeConfig,
     JetMoeForCausalLM,
-    Lfm2Config,
-    Lfm2ForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
-    MambaConfig,
-    MambaForCausalLM,
+    MiniMaxConfig,
+    MiniMaxForCausalLM,
     MistralConfig,
     MistralForCausalLM,
     PreTrainedConfig,
@@ -103,12 +101,9 @@ def bloom() -> PreTrainedModel:
     return BloomForCausalLM(BloomConfig(vocab_size=96, hidden_size=32, n_layer=2, n_head=4))
 
 
-def mamba() -> PreTrainedModel:
-    return MambaForCausalLM(MambaConfig(vocab_size=96, hidden_size=32, num_hidden_layers=2))
-
-
-def lfm2() -> PreTrainedModel:
-    return Lfm2ForCausalLM(Lfm2Config(**LLAMA, layer_types=["conv", "full_attention"]))
+def minimax() -> PreTrainedModel:
+    """Linear attention, with a cache of a form of its own."""
+    return MiniMaxForCausalLM(MiniMaxConfig(**LLAMA, num_local_experts=2))
 
 
 def roformer() -> PreTrainedModel:
@@ -169,8 +164,7 @@ def llama(kind: type[LlamaForCausalLM]) -> PreTrainedModel:
     ("bad", "reason"),
     [
         (bloom, "attention in code of its own"),
-        (mamba, "no attention layers"),
-        (lfm2, "layers of the kind conv"),
+        (minimax, "layers of the kind linear_attention, .* MiniMax uses cache of its own"),
         (roformer, "ignores position_ids"),
         (lambda: roformer().bfloat16(), "ignores position_ids"),
         (roberta, "numbers positions in a way of its own"),

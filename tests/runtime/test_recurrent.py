@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,11 +22,18 @@ from transformers import (
     Qwen3NextForCausalLM,
 )
 
-from nprdsl.runtime import Sampling
-from nprdsl.runtime.local.probe import Probed, probe
+import nprdsl
+from nprdsl.machine.actions import FeedAction, ForkAction
+from nprdsl.runtime import LocalEngine, Sampling
+from nprdsl.runtime.errors import UnsupportedModelError
+from nprdsl.runtime.local.forward import arrange
+from nprdsl.runtime.local.kv_log import Extent
+from nprdsl.runtime.local.probe import probe
 from nprdsl.runtime.local.recurrent_forward import Continuing, RecurrentForward
+from nprdsl.runtime.local.recurrent_state import StateRow
 from nprdsl.runtime.local.requests import Decoding, ScheduledRequest
 from nprdsl.runtime.local.scheduler import Scheduler
+from nprdsl.runtime.local.trace_log import BranchView, TraceLog
 from nprdsl.structure.events import EndReason
 from tests.runtime.scripted import (
     Fed,
@@ -80,11 +89,6 @@ def model(name: str) -> PreTrainedModel:
     return made
 
 
-@cache
-def probed(name: str) -> Probed:
-    return probe(model(name))
-
-
 def forward(name: str, slots: int) -> RecurrentForward:
     continuing = Continuing.TOKENS if name == "mamba" else Continuing.PIECES
     return RecurrentForward(model(name), slots, continuing)
@@ -115,9 +119,11 @@ def copied(plan: Plan) -> int:
     )
 
 
-def submitted(scheduler: Scheduler, seed: int, decoding: Decoding) -> ScheduledRequest:
+def submitted(
+    scheduler: Scheduler, seed: int, decoding: Decoding = Decoding.PARALLEL, depth: int = 1
+) -> ScheduledRequest:
     rng = random.Random(seed)
-    plan = reread(random_plan(rng, WIDTH, 2))
+    plan = reread(random_plan(rng, WIDTH, depth))
     prompt = tuple(rng.choices(range(WIDTH), k=rng.randint(1, 25)))
     machine = ScriptedMachine(plan, prompt, WIDTH, random_masks(rng, WIDTH))
     slots = len(prompt) + copied(plan)
@@ -147,21 +153,186 @@ def farthest(name: str, fed: list[Fed], branches: int = 6) -> float:
     return worst
 
 
-@pytest.mark.parametrize("decoding", Decoding)
 @pytest.mark.parametrize("name", NAMES)
-def test_equals_the_plain_forward(name: str, decoding: Decoding) -> None:
-    """Unequal requests with nested blocks share forwards."""
+def test_equals_the_plain_forward(name: str) -> None:
+    """Unequal requests share forwards."""
     scheduler = Scheduler(forward(name, 4000), WIDTH, max_rows=64)
-    requests = [submitted(scheduler, seed, decoding) for seed in (3, 4)]
+    requests = [submitted(scheduler, seed) for seed in (3, 4)]
     finish(scheduler)
     for request in requests:
         assert request.ended is EndReason.COMPLETED, request.error
         assert farthest(name, request.machine.fed) <= TOLERANCE
 
 
-@pytest.mark.parametrize("name", ["qwen3_next", "mamba"])
+@pytest.mark.parametrize("decoding", Decoding)
+def test_blocks_nest(decoding: Decoding) -> None:
+    scheduler = Scheduler(forward("lfm2", 4000), WIDTH, max_rows=64)
+    request = submitted(scheduler, 4, decoding, depth=2)
+    finish(scheduler)
+    assert request.ended is EndReason.COMPLETED, request.error
+    assert farthest("lfm2", request.machine.fed) <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["lfm2", "mamba"])
 def test_prompts_in_pieces(name: str) -> None:
     scheduler = Scheduler(forward(name, 4000), WIDTH, max_rows=5)
-    request = submitted(scheduler, 5, Decoding.PARALLEL)
+    request = submitted(scheduler, 5)
     finish(scheduler)
     assert farthest(name, request.machine.fed) <= TOLERANCE
+
+
+def test_the_oracle_can_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A branch that begins without its parent's state is far from the plain forward."""
+
+    def own(self: RecurrentForward, view: BranchView) -> StateRow | None:
+        return self._coming.get(view, view.state)
+
+    monkeypatch.setattr(RecurrentForward, "_state", own)
+    scheduler = Scheduler(forward("qwen3_next", 4000), WIDTH, max_rows=64)
+    request = submitted(scheduler, 4)
+    finish(scheduler)
+    assert farthest("qwen3_next", request.machine.fed) > 100 * TOLERANCE
+
+
+def test_an_abort_leaves_the_others_as_they_are() -> None:
+    scheduler = Scheduler(forward("falcon_h1", 4000), WIDTH, max_rows=64)
+    aborted, other = (submitted(scheduler, seed) for seed in (3, 4))
+    for _ in range(9):
+        scheduler.round()
+    assert any(view.state for view in aborted.log.branches.values())
+    scheduler.abort(aborted)
+    assert not any(view.state for view in aborted.log.branches.values())
+    finish(scheduler)
+    assert farthest("falcon_h1", other.machine.fed) <= TOLERANCE
+    assert not any(view.state for view in other.log.branches.values())
+
+
+def test_a_failing_forward_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests of a forward that failed are fed once more, alone; their states have not moved."""
+    scheduler = Scheduler(forward("lfm2", 4000), WIDTH, max_rows=64)
+    draw, calls = Scheduler._draw, []
+
+    def failing(self: Scheduler, fed: list[Any]) -> Any:
+        calls.append(len(fed))
+        drawn = draw(self, fed)
+        if len(fed) > 1 and len(calls) % 3 == 0:
+            raise RuntimeError("the draw fails behind the forward")
+        return drawn
+
+    monkeypatch.setattr(Scheduler, "_draw", failing)
+    requests = [submitted(scheduler, seed) for seed in (3, 4)]
+    finish(scheduler)
+    for request in requests:
+        assert request.ended is EndReason.COMPLETED, request.error
+        assert farthest("lfm2", request.machine.fed) <= TOLERANCE
+
+
+def test_logits_stand_in_the_order_that_was_asked_for() -> None:
+    def logits(keep: list[int]) -> torch.Tensor:
+        log = TraceLog(8)
+        log.apply([FeedAction(0, (1, 2)), ForkAction(0, (1, 2)), FeedAction(1, (3, 4, 5))])
+        log.apply([FeedAction(2, (6,))])
+        return forward("lfm2", 8)(arrange([(log, Extent(0, 8), log.take(8))]), keep)
+
+    rows = logits([0, 1, 2, 3, 4, 5])
+    for keep in ([5, 0, 3], [1, 1], [4, 5]):
+        assert torch.allclose(logits(keep), rows[keep], atol=1e-5)
+    assert len(logits([])) == 0
+
+
+def test_a_parent_that_waits_keeps_no_row_but_its_own() -> None:
+    run, logs = forward("lfm2", 32), [TraceLog(16), TraceLog(16)]
+    for log in logs:
+        log.apply([FeedAction(0, (1, 2))])
+    for _ in range(2):
+        extents = (Extent(0, 16), Extent(16, 16))
+        run(arrange([(log, e, log.take(16)) for log, e in zip(logs, extents, strict=True)]), [])
+        run.accept()
+        for log in logs:
+            log.apply([ForkAction(0, (1, 2)), FeedAction(1, (3,)), FeedAction(2, (4,))])
+    views = [log.branches[0] for log in logs]
+    assert all(view.state is not None and view.state.alone for view in views)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_probe_finds_what_runs(name: str) -> None:
+    """Mamba's code for several tokens begins without a state, so they go one by one."""
+    found = probe(model(name))
+    assert "recurrent layers" in found.unmergeable
+    tokens = name == "mamba"
+    assert found.continuing is (Continuing.TOKENS if tokens else Continuing.PIECES)
+
+
+class OwnCount(Lfm2ForCausalLM):  # type: ignore[misc]
+    """Numbers tokens by what is in the cache."""
+
+    def forward(self, input_ids: torch.Tensor, position_ids: Any = None, **kwargs: Any) -> Any:
+        cache = kwargs.get("past_key_values")
+        first = cache.get_seq_length() if cache is not None else 0
+        counted = first + torch.arange(input_ids.shape[1])[None]
+        return super().forward(input_ids, position_ids=counted, **kwargs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_positions_of_its_own_are_refused(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    kinds = ["conv", "full_attention"]
+    wrong = OwnCount(Lfm2Config(**SHAPE, layer_types=kinds, initializer_range=0.2)).to(dtype)
+    with pytest.raises(UnsupportedModelError, match="counts what is in its cache"):
+        probe(wrong)
+
+
+@cache
+def engine(name: str, tags: tuple[str, ...]) -> LocalEngine:
+    special = {"<|end|>": 256} | {tag: 257 + n for n, tag in enumerate(tags)}
+    letters = {n: bytes([n]) for n in range(256)}
+    return LocalEngine(model(name), nprdsl.Vocabulary(letters, special, "<|end|>"))
+
+
+FORKS = """
+%import .parallel (map, process, spawn, reread)
+start: "<P>" spawn{path}~2..3 reread{close} TEXT
+path:  "<A>" TEXT "<Q>" map{list} process{item, sub} reread{end} TEXT "</A>"
+list:  "<L>" item~2..3 "</L>"
+item:  "<I>" LABEL ":" TEXT "</I>"
+sub:   "<S>" LABEL ":" TEXT "</S>"
+end:   "</Q>"
+close: "</P>"
+LABEL: /[1-9]/
+%declare TEXT
+"""
+
+
+@pytest.mark.parametrize("schema", ["parallel_r1", "threadweaver", "forks"])
+@pytest.mark.parametrize("name", ["qwen3_next", "falcon_h1"])
+def test_schemas_that_read_again_run(name: str, schema: str, tmp_path: Path) -> None:
+    """Log-probabilities are those of the plain forward over what the layout says is visible."""
+    if schema == "forks":
+        (tmp_path / "forks.lark").write_text(FORKS)
+    loaded = nprdsl.load(tmp_path / "forks.lark" if schema == "forks" else schema)
+    limits = nprdsl.Limits(max_tokens=90, branch_tokens=25)
+    results = engine(name, loaded.tags).generate(loaded, ["x", "a longer one"], limits=limits)
+    for result in results:
+        layout, prompt = result.layout, len(result.prompt_ids)
+        assert layout is not None and (schema != "forks" or len(layout) > prompt + 90)
+        ids, visible = [*result.prompt_ids, *result.token_ids], layout.visible()
+        for entry in [e for e in range(prompt, len(layout)) if layout.sampled[e]][::9]:
+            path = visible[entry].nonzero()[0]
+            assert layout.position[path].tolist() == list(range(len(path)))
+            logprobs = plain(name, [ids[token] for token in layout.token[path]])
+            place = int(layout.token[entry])
+            logprob = result.logprobs[place - prompt]
+            assert logprob is not None
+            assert abs(float(logprobs[-2, ids[place]]) - logprob) <= TOLERANCE
+
+
+def test_schemas_that_merge_are_refused() -> None:
+    loaded = nprdsl.load("npr")
+    with pytest.raises(UnsupportedModelError, match=r"`reduce` .* recurrent layers.*`reread`"):
+        engine("falcon_h1", loaded.tags).submit(loaded, "x")
+
+
+def test_plain_text_runs() -> None:
+    loaded = nprdsl.load("npr")
+    completion = engine("falcon_h1", loaded.tags).complete(loaded, ["x"], max_tokens=5)[0]
+    assert len(completion.token_ids) == 5

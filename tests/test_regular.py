@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nprdsl.regular.aho_corasick import NO_WORD, ROOT, aho_corasick
 from nprdsl.regular.codepoints import EVERYTHING, byte_tree, complement, union
-from nprdsl.regular.dfa import FAR, compile_regex, utf8_dfa, whitespace_loop
+from nprdsl.regular.dfa import FAR, UTF8, compile_regex, whitespace_loop
 from nprdsl.regular.syntax import RegexError
 
 LETTERS = "aAbZz09_ \n\té߿ऀ日\ud7ff\ue000😀\U0010ffff-"
@@ -160,7 +160,7 @@ def test_sets_of_code_points():
 
 
 def test_utf8_has_eight_live_states():
-    dfa = utf8_dfa()
+    dfa = UTF8
     assert len(dfa.table) == 9
     assert dfa.accepting.nonzero()[0].tolist() == [dfa.start]
     assert sorted(dfa.distance[1:].tolist()) == [0, 1, 2, 2, 2, 3, 3, 3]

@@ -15,7 +15,7 @@ space falls to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +46,7 @@ def field_faults(grammar: Grammar) -> Iterator[Diagnostic]:
         written = FieldAutomaton(shape, scan, fixed, loose=False)
         if not written.alive(written.begin):
             found.setdefault((shape.leaves[0], "dead"), _no_text(written, shape))
-        split = _split(shape, scan, fixed)
+        split = _split(shape, written, fixed)
         if split is not None:
             found.setdefault((split.part.leaf, split.other.leaf), _undecided(split))
     yield from found.values()
@@ -104,26 +104,45 @@ class _Pair:
     differ: bool
 
 
-def _split(shape: FieldShape, scan: TagScan, fixed: frozenset[Field]) -> _Split | None:
+def _split(shape: FieldShape, written: FieldAutomaton, fixed: frozenset[Field]) -> _Split | None:
     """A place where a text that is written is read with another value."""
+    read = FieldAutomaton(shape, written.scan, fixed, loose=True)
+    opens = {n: states for n in range(len(read.parts) - 1) if (states := _open(read, written, n))}
+    if not opens:
+        return None
     plain = FieldShape(shape.leaves, None)
-    if _read_otherwise(plain, tag_scan(()), fixed) is None:
+    either = [FieldAutomaton(plain, tag_scan(()), fixed, loose=loose) for loose in (True, False)]
+    if _read_otherwise(either[0], either[1], opens) is None:
         return None
-    return _read_otherwise(shape, scan, fixed)  # among texts that spell no tag
+    return _read_otherwise(read, written, opens)  # among texts that spell no tag
 
 
-def _read_otherwise(shape: FieldShape, scan: TagScan, fixed: frozenset[Field]) -> _Split | None:
+def _open(read: FieldAutomaton, written: FieldAutomaton, number: int) -> set[int]:
+    """The states in which a reader gives a part one more byte, although what is written behind it
+    may begin with that byte; none where no value differs, whichever part it falls to."""
+    part = read.parts[number]
+    if part.fixed:
+        return set()
+    glue = part.kind is TerminalKind.GLUE
+    states = [part.dfa.start] if glue else part.open_ends().tolist()
+    behind = np.zeros(256, np.bool_)
+    for follower in written.parts[number + 1 :]:
+        behind |= follower.dfa.table[follower.dfa.start] != 0
+        if not follower.dfa.accepting[follower.dfa.start]:
+            break
+    open_states = {s for s in states if (behind & (part.dfa.table[s] != 0)).any()}
+    if open_states and _GLUE_AND_TEXT.issuperset(kinds := [p.kind for p in read.parts[number:]]):
+        return open_states if kinds.count(TerminalKind.TEXT) > 1 else set()
+    return open_states
+
+
+def _read_otherwise(
+    read: FieldAutomaton, written: FieldAutomaton, opens: Mapping[int, Set[int]]
+) -> _Split | None:
     """Where a part ends as it is written and a reader, who prefers longer parts, would go on."""
-    written = FieldAutomaton(shape, scan, fixed, loose=False)
-    read = FieldAutomaton(shape, scan, fixed, loose=True)
-    opens: list[list[int]] = [
-        [] if part.fixed else part.open_ends().tolist() for part in read.parts
-    ]
-    if not any(opens[:-1]):
-        return None
     for place in written.reached:
         number, state, node = place
-        if number >= len(read.parts) - 1 or not written.parts[number].dfa.accepting[state]:
+        if number not in opens or not written.parts[number].dfa.accepting[state]:
             continue
         part = read.parts[number]
         further = part.dfa.start if part.kind is TerminalKind.GLUE else state

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 from nprdsl.grammar.ir import (
@@ -29,6 +28,7 @@ from nprdsl.grammar.ir import (
     Repeat,
     Seq,
     Tag,
+    once_for_grammar,
 )
 from nprdsl.grammar.walk import Bodies, bodies, children, nodes
 from nprdsl.regular.tag_scan import TagScan, tag_scan
@@ -77,7 +77,7 @@ class _Rest:
     below: _Rest | None  # None: the end of the trace
 
 
-@lru_cache(maxsize=16)
+@once_for_grammar
 def field_shapes(grammar: Grammar) -> tuple[FieldShape, ...]:
     """All fields of a grammar without other faults, each once."""
     scan = tag_scan(grammar.tags)

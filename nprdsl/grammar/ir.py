@@ -12,9 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import wraps
+from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 from nprdsl.grammar.diagnostics import Span
 from nprdsl.grammar.terminal_types import TerminalType
+
+_Known = TypeVar("_Known")
 
 
 class TerminalKind(StrEnum):
@@ -192,3 +197,16 @@ class Grammar:
         list."""
         kinds = ((name, self.terminals[name].kind) for name in block.bound)
         return next((name for name, kind in kinds if kind is TerminalKind.REGULAR), None)
+
+
+def once_for_grammar(work: Callable[[Grammar], _Known]) -> Callable[[Grammar], _Known]:
+    """`work`, done once for each grammar; what it returns is kept as long as the grammar."""
+    known: WeakKeyDictionary[Grammar, _Known] = WeakKeyDictionary()
+
+    @wraps(work)
+    def asked(grammar: Grammar) -> _Known:
+        if grammar not in known:
+            known[grammar] = work(grammar)
+        return known[grammar]
+
+    return asked

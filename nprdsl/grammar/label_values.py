@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
 from nprdsl.grammar.bindings import item_fields
 from nprdsl.grammar.field_automata import FieldAutomaton
 from nprdsl.grammar.field_shapes import field_shapes
-from nprdsl.grammar.ir import Block, Field, Grammar
+from nprdsl.grammar.ir import Block, Field, Grammar, once_for_grammar
 from nprdsl.regular.aho_corasick import ROOT
 from nprdsl.regular.dfa import Dfa
 from nprdsl.regular.tag_free import Nodes, tag_free, tag_free_among
@@ -31,7 +30,7 @@ class LabelValues:
     fields: Mapping[Field, Dfa]
 
 
-@lru_cache(maxsize=16)
+@once_for_grammar
 def label_values(grammar: Grammar) -> LabelValues:
     """The labels of all lists of a grammar without other faults."""
     scan = tag_scan(grammar.tags)

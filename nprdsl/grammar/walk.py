@@ -73,7 +73,8 @@ def nodes(node: Node) -> Iterator[Node]:
     while pending:
         node = pending.pop()
         yield node
-        pending.extend(reversed(children(node)))
+        if not isinstance(node, _LEAVES):
+            pending.extend(children(node)[::-1])
 
 
 def all_nodes(rules: Rules) -> Iterator[Node]:

@@ -20,7 +20,7 @@ from nprdsl.grammar.item_counts import most_items
 from nprdsl.grammar.label_values import label_values
 from nprdsl.grammar.walk import bodies
 from nprdsl.masks.completion_cost import Costing, Costs
-from nprdsl.masks.field_detours import Detours, WholeField, detours, whole_fields
+from nprdsl.masks.field_detours import Detours, detours
 from nprdsl.masks.field_rests import FieldPart, FieldRest
 from nprdsl.masks.fields import Completed, FieldMachine, FieldState
 from nprdsl.masks.item_ways import NO_ITEM, Ways
@@ -137,14 +137,15 @@ class SharedTables:
         self._grammar = grammar
 
     @cached_property
-    def whole_fields(self) -> list[WholeField]:
-        """All fields of the grammar."""
-        return whole_fields(self._grammar, self.fields.rests)
+    def costs(self) -> dict[str, int]:
+        """The fewest tokens of every terminal, by name."""
+        terminals, rests = self._grammar.terminals.items(), self.fields.rests
+        return {name: part_of(terminal).whole_cost(rests) for name, terminal in terminals}
 
     @cached_property
     def detours(self) -> Detours:
         """What fields cost beyond their parts."""
-        return detours(self._grammar, self.whole_fields)
+        return detours(self._grammar, self.fields.rests)
 
     def crossed(self, key: CrossingKey) -> Mask | None:
         """The row of a state whose tokens may run past a tag, if it is known or on disk."""
@@ -208,8 +209,9 @@ class Automaton:
         return self._costs_of(Costing.OWN)
 
     def _costs_of(self, costing: Costing, text_tokens: int = 1) -> Costs:
-        rests, detours = self.fields.rests, self.tables.detours
-        return Costs(self.grammar, rests, self.bounds, detours, costing, text_tokens)
+        rests, tables = self.fields.rests, self.tables
+        known = tables.costs, tables.detours
+        return Costs(self.grammar, rests, self.bounds, *known, costing, text_tokens)
 
     def kept_back(self, state: TokenState, tokens: int) -> int:
         """What the texts behind this field need beyond the fewest tokens, at `tokens` each."""
@@ -490,7 +492,7 @@ class Automaton:
     ) -> tuple[BoundValue, ...]:
         """The values of a complete field that a branch repeats, and the tokens by which it repeats
         them; `inside` are the bytes of the token that completes the tag, up to the tag's end."""
-        data = field.head + b"".join(map(self.vocabulary.bytes_of, field.tokens)) + inside
+        data = field.head + b"".join(map(self.vocabulary.trie.bytes_of, field.tokens)) + inside
         if tag not in self.tag_tokens:
             data = data.removesuffix(tag.encode())
         content = data.decode()
@@ -504,7 +506,7 @@ class Automaton:
     def _repeat(self, text: str, symbol: CapturedField, field: tuple[int, ...]) -> tuple[int, ...]:
         """The model's own tokens for free text, which begins and ends between tokens; the fewest
         that spell it for a label."""
-        data, bytes_of = text.encode(), self.vocabulary.bytes_of
+        data, bytes_of = text.encode(), self.vocabulary.trie.bytes_of
         if symbol.field.terminal.kind is TerminalKind.TEXT:
             for first in range(len(field)):
                 tail = field[first:]

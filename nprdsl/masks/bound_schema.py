@@ -28,7 +28,6 @@ from nprdsl.masks.automaton import Automaton, GlueMode, SharedTables
 from nprdsl.masks.field_detours import unwritable_fields
 from nprdsl.masks.mask_cache import MaskCache
 from nprdsl.masks.matcher import Matcher
-from nprdsl.masks.parts import part_of
 from nprdsl.regular.dfa import compile_regex
 from nprdsl.structure.stack import UNBOUNDED, Bounds
 from nprdsl.structure.tag_machine import ForkMode
@@ -71,7 +70,6 @@ class BoundSchema:
         self.vocabulary = vocabulary
         self.bounds = bounds
         self._parsers = parsers
-        self._parser = parsers(bounds)
         self._tables = tables if tables is not None else {}
         self._automata: dict[GlueMode, Automaton] = {}
         self._cache = cache
@@ -136,6 +134,10 @@ class BoundSchema:
         """A matcher at the beginning of a trace, branches one after another."""
         automaton = self.automaton(glue)
         return Matcher(automaton, automaton.enter(automaton.machine(ForkMode.LINEAR).initial))
+
+    @cached_property
+    def _parser(self) -> Parser:
+        return self._parsers(self.bounds)
 
     @cached_property
     def minimum(self) -> int:
@@ -270,13 +272,14 @@ def _faults(grammar: Grammar, automaton: Automaton) -> list[Diagnostic]:
                 faults.setdefault((fault.code, fault.message), fault)
     if fault := _end_fault(grammar, automaton.vocabulary):
         faults[fault.code, fault.message] = fault
-    if not faults:
-        for shape in unwritable_fields(automaton.tables.whole_fields):
+    every_byte = automaton.vocabulary.single_bytes.all()  # then what can be written at all can be
+    if not faults and not every_byte:
+        for shape in unwritable_fields(grammar, automaton.fields.rests):
             fault = _unwritable_field(shape)
             faults.setdefault((fault.code, fault.message), fault)
     if faults:
         return list(faults.values())
-    free = automaton.bounds == UNBOUNDED and automaton.vocabulary.single_bytes.all()
+    free = automaton.bounds == UNBOUNDED and every_byte
     if free and grammar in _FINISHED:
         return []
     endless = _endless(grammar, automaton)
@@ -340,7 +343,7 @@ def _fault(node: Node, automaton: Automaton, rule: str) -> Diagnostic | None:
     elif isinstance(node, Literal) and rests.spelling.tokens(node.text.encode()) >= NEVER:
         message = f"the vocabulary cannot spell {node.text!r} of rule `{rule}`"
         way = "use another literal"
-    elif isinstance(node, Field) and part_of(node.terminal).whole_cost(rests) >= NEVER:
+    elif isinstance(node, Field) and automaton.tables.costs[node.terminal.name] >= NEVER:
         message, way = _unwritable(node.terminal, rule)
     else:
         return None

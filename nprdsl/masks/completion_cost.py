@@ -2,17 +2,19 @@
 
 The cost of a stack is the sum of the costs of its entries; a listed item costs its branch as well.
 Costs are upper bounds that are kept: from a state of cost c some token leads to one of cost c-1 or
-less. They are the fewest tokens unless long tokens save some (docs/semantics.md, 9). `detours` are
-what fields cost beyond their parts (`nprdsl.masks.field_detours`). Where the blocks of a branch are
-limited, the way with the fewest blocks is taken, even if another one had fewer tokens. A list is
-finished by some number of items (`Ways`), whose labels are the first that it has not used.
+less. They are the fewest tokens unless long tokens save some (docs/semantics.md, 9). `terminals`
+are the costs of terminals by name, `detours` what fields cost beyond their parts
+(`nprdsl.masks.field_detours`). Where the blocks of a branch are limited, the way with the fewest
+blocks is taken, even if another one had fewer tokens. A list is finished by some number of items
+(`Ways`), whose labels are the first that it has not used.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import reduce
-from itertools import chain
+from itertools import chain, islice
 from typing import Final
 
 from nprdsl.grammar.ir import (
@@ -36,7 +38,6 @@ from nprdsl.masks import item_ways
 from nprdsl.masks.field_detours import Detours
 from nprdsl.masks.field_rests import FieldRests
 from nprdsl.masks.item_ways import NO_ITEM, Ways
-from nprdsl.masks.parts import part_of
 from nprdsl.regular.dfa import compile_regex
 from nprdsl.structure.stack import (
     PENDING,
@@ -64,6 +65,7 @@ _FEE: Final = 1 << 20  # added for a block where blocks are limited: more than t
 _PATTERNED: Final = (TerminalKind.REGULAR, TerminalKind.TYPED)
 _DepthLeft = int | None  # forks that may still be nested; None is without limit
 _ListKey = tuple[str, int, _DepthLeft]  # a rule, in the list of a block
+_Met = tuple[str, Block | None, _DepthLeft]  # a rule, perhaps in the list of a block
 _OpenList = tuple[MapFrame, Ways]  # and what is still to come of it
 
 
@@ -83,6 +85,7 @@ class Costs:
         grammar: Grammar,
         rests: FieldRests,
         bounds: Bounds,
+        terminals: Mapping[str, int],
         detours: Detours,
         costing: Costing = Costing.WHOLE,
         text_tokens: int = 1,
@@ -90,10 +93,10 @@ class Costs:
         self._grammar = grammar
         self._rests = rests
         self._spelling = rests.spelling
-        self._terminals = {n: part_of(t).whole_cost(rests) for n, t in grammar.terminals.items()}
+        self._terminals = dict(terminals)
         for name, terminal in grammar.terminals.items():
             if terminal.kind is TerminalKind.TEXT:
-                self._terminals[name] = max(self._terminals[name], text_tokens)
+                self._terminals[name] = max(terminals[name], text_tokens)
         self._tags = {tag: rests.tag_cost(tag) for tag in grammar.tags}
         self._detours = detours
         self._bounds = bounds
@@ -103,8 +106,8 @@ class Costs:
         self._label_names = {b.index: grammar.label_of(b) for b in grammar.blocks}
         self._rules: dict[tuple[str, _DepthLeft], int] = {}
         self._lists: dict[_ListKey, Ways] = {}
-        self._met: list[tuple[str, Block | None, _DepthLeft]] = []  # the keys of both
-        self._rule(grammar.start, bounds.depth)
+        self._users: dict[_Met, dict[_Met, None]] = {}  # of what is met, while it is measured
+        self._user: _Met | None = None
         self._measure()
 
     # states
@@ -294,17 +297,25 @@ class Costs:
 
     def _measure(self) -> None:
         """Least fixed point over rules, the lists that they stand in, and depths: those that were
-        met last first, as others are made of them."""
-        for met in self._met:  # grows on the way
-            self._update(*met)
-        changed = True
-        while changed:
-            changed = False
-            for met in reversed(self._met):
-                changed |= self._update(*met)
+        met last first, as others are made of them, and again where what they use has changed."""
+        first: _Met = (self._grammar.start, None, self._bounds.depth)
+        self._rules[first[0], first[2]] = NEVER
+        self._users[first] = {}
+        met = [first]
+        for user in met:  # grows on the way
+            known = len(self._users)
+            self._update(user)
+            met += islice(reversed(self._users), len(self._users) - known)
+        pending = dict.fromkeys(met)
+        while pending:
+            used, _ = pending.popitem()
+            if self._update(used):
+                pending.update(self._users[used])
+        self._user = None
 
-    def _update(self, name: str, block: Block | None, left: _DepthLeft) -> bool:
+    def _update(self, met: _Met) -> bool:
         """Work out a rule, or a rule in the list of a block, once more; whether it has changed."""
+        name, block, left = self._user = met
         node = self._grammar.rules[name].node
         if block is None:
             cost, known = min(self._node(node, left), NEVER), self._rules[name, left]
@@ -316,19 +327,18 @@ class Costs:
         return changed
 
     def _rule(self, name: str, left: _DepthLeft) -> int:
-        cost = self._rules.get((name, left))
-        if cost is None:
-            cost = self._rules[name, left] = NEVER
-            self._met.append((name, None, left))
+        cost = self._rules.setdefault((name, left), NEVER)
+        self._use((name, None, left))
         return cost
 
     def _rule_in_list(self, name: str, block: Block, left: _DepthLeft) -> Ways:
-        key = (name, block.index, left)
-        ways = self._lists.get(key)
-        if ways is None:
-            ways = self._lists[key] = ()
-            self._met.append((name, block, left))
+        ways = self._lists.setdefault((name, block.index, left), ())
+        self._use((name, block, left))
         return ways
+
+    def _use(self, met: _Met) -> None:
+        if self._user is not None:
+            self._users.setdefault(met, {})[self._user] = None
 
     def _node(self, node: Node, left: _DepthLeft) -> int:
         if isinstance(node, Tag):

@@ -9,7 +9,7 @@ found here too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from nprdsl.grammar.bindings import repeats
@@ -24,21 +24,14 @@ from nprdsl.regular.tag_free import has_values
 from nprdsl.structure.tag_machine import END
 from nprdsl.tokens.spelling import NEVER
 
-WholeField = tuple[FieldShape, FieldRest]
+_Parts = Sequence[tuple[Leaf, FieldPart]]
 
 
-def whole_fields(grammar: Grammar, rests: FieldRests) -> list[WholeField]:
-    """All fields of a grammar over a vocabulary, with the labels that lists count on."""
+def _fields(grammar: Grammar) -> Iterator[tuple[FieldShape, _Parts]]:
+    """All fields of a grammar, with the labels that lists count on."""
     labels = label_values(grammar).fields
-    return [
-        (shape, whole_field(rests, parts, _tag(shape)))
-        for shape in field_shapes(grammar)
-        for parts in [tuple(_part(leaf, labels) for leaf in shape.leaves)]
-    ]
-
-
-def _tag(shape: FieldShape) -> str:
-    return shape.tag.text if shape.tag is not None else END
+    for shape in field_shapes(grammar):
+        yield shape, [(leaf, _part(leaf, labels)) for leaf in shape.leaves]
 
 
 def _part(leaf: Leaf, labels: Mapping[Field, Dfa]) -> FieldPart:
@@ -48,9 +41,15 @@ def _part(leaf: Leaf, labels: Mapping[Field, Dfa]) -> FieldPart:
     return RegularPart(values) if values and has_values(values) else part_of(leaf.terminal)
 
 
-def unwritable_fields(fields: Iterable[WholeField]) -> list[FieldShape]:
+def _whole(rests: FieldRests, shape: FieldShape, parts: _Parts) -> FieldRest:
+    tag = shape.tag.text if shape.tag is not None else END
+    return whole_field(rests, tuple(part for _, part in parts), tag)
+
+
+def unwritable_fields(grammar: Grammar, rests: FieldRests) -> list[FieldShape]:
     """The fields in which no text is left that the vocabulary spells."""
-    return [shape for shape, rest in fields if rest.cost >= NEVER]
+    fields = _fields(grammar)
+    return [shape for shape, parts in fields if _whole(rests, shape, parts).cost >= NEVER]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,32 +61,56 @@ class Detours:
     values: Mapping[tuple[int, str], int]
 
 
-def detours(grammar: Grammar, fields: Iterable[WholeField]) -> Detours:
+def detours(grammar: Grammar, rests: FieldRests) -> Detours:
     """The detours of a grammar's fields, where they have some."""
-    longest: dict[Field, int] = {}
     bound = {name for block in grammar.blocks for name in block.bound}
-    whole = list(fields)
+    fields = [
+        (shape, None if _is_plain(shape, parts, bound, rests) else _whole(rests, shape, parts))
+        for shape, parts in _fields(grammar)
+    ]
+    doubtful = [(shape, rest) for shape, rest in fields if rest is not None]
+    if not doubtful:
+        return Detours({}, {})
     pairs = [
         (block, written, repeated)
         for block, written, repeated in repeats(grammar.rules)
         if written.terminal.name != grammar.label_of(block)  # labels are priced with their repeats
     ]
-    longer = _longer_values(pairs, whole)
-    for shape, rest in whole:
+    longer = _longer_values(pairs, doubtful)
+    longest: dict[Field, int] = {}
+    for shape, rest in fields:
         field = next((leaf for leaf in reversed(shape.leaves) if isinstance(leaf, Field)), None)
-        own = _beyond(rest, ROOT)
-        if pairs:
-            differ = ((leaf, more) for leaf, more in _longer(shape, rest) if leaf in longer)
-            own += sum(longer[leaf] - more for leaf, more in differ)
-        detour = max(own, *_behind_bound(rest, shape, bound), 0)
+        detour = sum(longer.get(leaf, 0) for leaf in shape.leaves)
+        if rest is not None:
+            known = sum(more for leaf, more in _longer(shape, rest) if leaf in longer)
+            detour += _beyond(rest, ROOT) - known
+            detour = max(detour, *_behind_bound(rest, shape, bound), 0)
         if field is not None and detour:
             longest[field] = max(detour, longest.get(field, 0))
     values = {(block.index, one.terminal.name): longer[one] for block, one, _ in pairs}
     return Detours(longest, {key: more for key, more in values.items() if more})
 
 
+def _is_plain(shape: FieldShape, parts: _Parts, bound: set[str], rests: FieldRests) -> bool:
+    """Whether no detour is needed, as no part's shortest text begins a tag, and what stands behind
+    values that a branch repeats breaks off every tag that these may begin."""
+    scan, behind = rests.scan, False
+    for leaf, part in parts:
+        ending = next(iter(part.endings(part.start, rests)), b"")
+        if not ending or not scan.moves[ROOT].keys().isdisjoint(ending):
+            return False
+        if behind and not scan.touched.isdisjoint(part.next_bytes(part.start, rests)):
+            return False
+        behind = _is_bound(leaf, bound)
+    return not behind or shape.tag is None or shape.tag.text in scan.apart
+
+
+def _is_bound(leaf: Leaf, bound: set[str]) -> bool:
+    return isinstance(leaf, Field) and leaf.terminal.name in bound
+
+
 def _longer_values(
-    pairs: Sequence[tuple[Block, Field, Field]], fields: Iterable[WholeField]
+    pairs: Sequence[tuple[Block, Field, Field]], fields: Iterable[tuple[FieldShape, FieldRest]]
 ) -> dict[Leaf, int]:
     """The tokens by which values have to be longer than the shortest, in the item or in the branch
     that repeats them: so they are in both."""
@@ -116,11 +139,22 @@ def _behind_bound(rest: FieldRest, shape: FieldShape, bound: set[str]) -> Iterat
     for leaf in shape.leaves:
         assert here.rest is not None
         here = here.rest
-        if not isinstance(leaf, Field) or leaf.terminal.name not in bound:
+        if not _is_bound(leaf, bound):
             continue
         apart = scan.touched.isdisjoint(here.next_bytes(here.part.start))
         if not apart or (here.is_tag and here.tag and here.tag not in scan.apart):
-            yield from (_beyond(here, node) for node in range(len(scan.moves)))
+            yield from (_beyond(here, node) for node in (ROOT, *scan.led_by(_firsts(here))))
+
+
+def _firsts(rest: FieldRest) -> Set[int]:
+    """The bytes that decide how a field ends from another node than `ROOT`: those that may come
+    first, or the first of the shortest text where it may be written behind `ROOT`."""
+    if rest.is_tag:
+        return {*rest.tag.encode()[:1]}
+    text = next(iter(rest.part.endings(rest.part.start, rest.made_by)), b"")
+    if text and rest.ending(rest.part.start, ROOT).pieces[:1] == (text,):
+        return {text[0]}
+    return rest.next_bytes(rest.part.start)
 
 
 def _beyond(rest: FieldRest, node: int) -> int:

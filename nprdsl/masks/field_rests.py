@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Final
 
 from nprdsl.regular.aho_corasick import ROOT
-from nprdsl.regular.dfa import Dfa, utf8_dfa
+from nprdsl.regular.dfa import UTF8, Dfa
 from nprdsl.regular.tag_scan import TagScan
 from nprdsl.structure.field_split import BLANKS
 from nprdsl.structure.tag_machine import END
@@ -39,6 +39,7 @@ class FieldEnding:
 
 
 NO_ENDING: Final = FieldEnding((), NEVER, NEVER)
+_VISIBLE: Final = sorted(range(0x21, 0x7F), key=lambda byte: not chr(byte).isalnum())
 _NOTHING: Final = FieldEnding((), 0, 0)
 
 
@@ -159,15 +160,14 @@ class FieldRests:
         """Shortest texts that are not blank: one that touches no tag, whatever stands before it;
         where the vocabulary has none, every byte that may do."""
         touched, vocabulary = self.scan.touched, self.spelling.vocabulary
-        visible = [b for b in range(0x21, 0x7F) if vocabulary.single_bytes[b]]
-        visible.sort(key=lambda byte: not chr(byte).isalnum())
-        clean = [bytes((byte,)) for byte in visible if byte not in touched]
-        if clean:
-            return (clean[0],)
+        visible = [byte for byte in _VISIBLE if vocabulary.single_bytes[byte]]
+        clean = next((byte for byte in visible if byte not in touched), None)
+        if clean is not None:
+            return (bytes((clean,)),)
         blanks = BLANKS.encode()
         for token in range(vocabulary.size):
             data = vocabulary.bytes_of(token)
-            if data.strip(blanks) and touched.isdisjoint(data) and utf8_dfa().accepts(data):
+            if data.strip(blanks) and touched.isdisjoint(data) and UTF8.accepts(data):
                 return (data,)
         return tuple(bytes((byte,)) for byte in visible)
 
@@ -177,7 +177,7 @@ class FieldRests:
         written."""
         ends = self._character_ends.get(state)
         if ends is None:
-            first = self.spelling.completion(utf8_dfa(), state)
+            first = self.spelling.completion(UTF8, state)
             ends = () if first is None else (first, *self._alike(first))
             self._character_ends[state] = ends
         return ends

@@ -66,7 +66,8 @@ class MaskTable:
         self._scan_ends: dict[int, NDArray[np.int32]] = {}
         self._begun: dict[int, _BegunTags] = {}
         self._may_begin: dict[Dfa, bool] = {}
-        self._stuck: dict[FieldRest, NDArray[np.bool_]] = {}
+        self._may_end: dict[Dfa, bool] = {}
+        self._stuck: dict[FieldRest, NDArray[np.bool_] | None] = {}
 
     def row(self, state: FieldState) -> FieldRow:
         """The row of a state: found, or read from disk, or computed."""
@@ -173,7 +174,7 @@ class MaskTable:
         value = rest.part.value(progress, self.machine.rests)
         assert value is not None
         dfa, state = value
-        if (stuck := self._stuck_states(rest, dfa)).any():
+        if (stuck := self._stuck_states(rest, dfa)) is not None:
             yield from np.flatnonzero(stuck[self.vocabulary.walk(dfa.table, state)]).tolist()
         if node == ROOT and not self._begins_tag(dfa):
             return
@@ -189,19 +190,28 @@ class MaskTable:
             if rest.ending(reached, after).cost >= NEVER:
                 yield from tokens
 
-    def _stuck_states(self, rest: FieldRest, dfa: Dfa) -> NDArray[np.bool_]:
-        """bool [S]: where no tag is begun, and yet the field cannot be finished without one."""
-        stuck = self._stuck.get(rest)
-        if stuck is None:
-            stuck = self._stuck[rest] = np.zeros(len(dfa.table), bool)
-            firsts = {tag[0] for tag in self._tags}
-            apart = firsts.isdisjoint(self.machine.rests.spelling.ending_bytes(dfa))
+    def _stuck_states(self, rest: FieldRest, dfa: Dfa) -> NDArray[np.bool_] | None:
+        """bool [S]: where no tag is begun, and yet the field cannot be finished without one; None
+        if there is no such state."""
+        if rest not in self._stuck:
             behind = rest.rest
-            if not apart or behind is None or behind.ending(behind.part.start, ROOT).cost >= NEVER:
+            ends = behind is not None and behind.ending(behind.part.start, ROOT).cost < NEVER
+            if ends and not self._ends_as_tag(dfa):
+                self._stuck[rest] = None
+            else:
                 anything = self.machine.rests.link(RegularPart(dfa), behind)
                 states = range(1, len(dfa.table))
-                stuck[1:] = [anything.ending(state, ROOT).cost >= NEVER for state in states]
-        return stuck
+                stuck = np.array([False, *(anything.ending(s, ROOT).cost >= NEVER for s in states)])
+                self._stuck[rest] = stuck if stuck.any() else None
+        return self._stuck[rest]
+
+    def _ends_as_tag(self, dfa: Dfa) -> bool:
+        """Whether a shortest ending of a value may hold a byte that begins a tag."""
+        known = self._may_end.get(dfa)
+        if known is None:
+            ending = self.machine.rests.spelling.ending_bytes(dfa)
+            known = self._may_end[dfa] = any(tag[0] in ending for tag in self._tags)
+        return known
 
     def _begins_tag(self, dfa: Dfa) -> bool:
         """Whether a value may hold a byte that begins a tag."""

@@ -20,7 +20,7 @@ from nprdsl.grammar.ir import Terminal, TerminalKind
 from nprdsl.masks import item_ways
 from nprdsl.masks.field_rests import Cursor, FieldPart, FieldRest, FieldRests, Progress
 from nprdsl.masks.item_ways import NO_ITEM, Ways
-from nprdsl.regular.dfa import Dfa, compile_regex, utf8_dfa
+from nprdsl.regular.dfa import UTF8, Dfa, compile_regex
 from nprdsl.structure.field_split import BLANKS
 from nprdsl.structure.tag_machine import END
 from nprdsl.tokens.fresh_labels import Taken
@@ -29,9 +29,8 @@ from nprdsl.tokens.spelling import NEVER
 BLANK_BYTES: Final = frozenset(BLANKS.encode())
 _ALL_BYTES: Final = frozenset(range(256))
 
-_UTF8: Final = utf8_dfa()
-_UTF8_ROWS: Final[list[list[int]]] = _UTF8.table.tolist()
-U8_START: Final = int(_UTF8.start)
+_UTF8_ROWS: Final[list[list[int]]] = UTF8.table.tolist()
+U8_START: Final = int(UTF8.start)
 _U8_STATES: Final = len(_UTF8_ROWS)
 _WAITS: Final = -1  # a counted text begins and ends between tokens only
 

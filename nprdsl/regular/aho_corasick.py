@@ -7,8 +7,7 @@ at each letter finds every word. The words may be bytes, as in `nprdsl.masks`, o
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -38,11 +37,12 @@ class AhoCorasick(Generic[Letter]):
 class _Trie(Generic[Letter]):
     """`children[state]` are the states one letter on, `ends[state]` the index of the word that ends
     there, `shorter[state]` the state of the next longest word begun. Parents stand before their
-    children."""
+    children; in `by_depth`, which lacks `ROOT`, all states of shorter beginnings do."""
 
     children: list[dict[Letter, int]]
     ends: list[int]
     shorter: list[int]
+    by_depth: list[int]
 
     def after(self, state: int, letter: Letter) -> int:
         while state != ROOT and letter not in self.children[state]:
@@ -62,7 +62,7 @@ def aho_corasick(words: Sequence[Sequence[Letter]]) -> AhoCorasick[Letter]:
             depths[state] = at + 1
             rests[state][word[at + 1 :]] = None
     moves = [dict(c) for c in trie.children]
-    for state in _by_depth(trie.children):
+    for state in trie.by_depth:
         back = trie.shorter[state]
         rests[state].update(rests[back])
         moves[state] = {**moves[back], **trie.children[state]}
@@ -99,20 +99,11 @@ def _trie(words: Sequence[Sequence[Letter]]) -> _Trie[Letter]:
                 ends.append(NO_WORD)
             state = children[state][letter]
         ends[state] = index
-    trie = _Trie(children, ends, [ROOT] * len(children))
-    for state in (ROOT, *_by_depth(children)):
+    trie = _Trie(children, ends, [ROOT] * len(children), list(children[ROOT].values()))
+    for state in trie.by_depth:  # grows on the way
         if ends[state] == NO_WORD:
             ends[state] = ends[trie.shorter[state]]
         for letter, child in children[state].items():
-            if state != ROOT:
-                trie.shorter[child] = trie.after(trie.shorter[state], letter)
+            trie.shorter[child] = trie.after(trie.shorter[state], letter)
+            trie.by_depth.append(child)
     return trie
-
-
-def _by_depth(children: Sequence[Mapping[Letter, int]]) -> Iterator[int]:
-    """The states but `ROOT`, those of shorter beginnings first."""
-    queue = deque(children[ROOT].values())
-    while queue:
-        state = queue.popleft()
-        yield state
-        queue.extend(children[state].values())

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from operator import or_
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,12 +80,6 @@ def compile_regex(pattern: str) -> Dfa:
     anchors inside), needs more than 20,000 states, or matches nothing.
     """
     return _trimmed(pattern, *_determinise(pattern, _Glushkov(pattern)))
-
-
-@lru_cache(maxsize=1)
-def utf8_dfa() -> Dfa:
-    """All valid UTF-8: the start accepts, the seven other live states are inside a character."""
-    return compile_regex(r"(?s:.*)")
 
 
 def narrowed(dfa: Dfa, allowed: NDArray[np.bool_]) -> Dfa:
@@ -290,17 +284,17 @@ def _trimmed(pattern: str, rows: list[list[int]], accepts: list[bool], classes: 
     kept = [0, *(state for state in range(1, len(rows)) if distance[state] != FAR)]
     number = np.zeros(len(rows), dtype=np.int32)
     number[kept] = np.arange(len(kept))
-    class_of = np.zeros(256, dtype=np.intp)
-    for c, members in enumerate(classes):
-        class_of[list(_bits(members))] = c
-    letters = [min(_bits(members), key=_plainness) for members in classes]
+    data = b"".join(members.to_bytes(32, "little") for members in classes)
+    holds = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little").reshape(-1, 256)
+    letters = [PLAINEST_FIRST[first] for first in holds[:, _EVERY_BYTE].argmax(axis=1)]
+    moves = number[np.array(rows, dtype=np.intp)[kept]]
     next_byte = np.full(len(kept), -1, dtype=np.int16)
     for i, state in enumerate(kept):
         if 0 < distance[state] < FAR:
             closer = (c for c, t in enumerate(rows[state]) if distance[t] < distance[state])
             next_byte[i] = min((letters[c] for c in closer), key=_plainness)
     return Dfa(
-        table=np.ascontiguousarray(number[np.array(rows, dtype=np.intp)[kept]][:, class_of]),
+        table=np.ascontiguousarray(moves[:, holds.argmax(axis=0)]),
         start=1,
         accepting=np.array(accepts)[kept],
         distance=np.array(distance, dtype=np.int32)[kept],
@@ -389,3 +383,7 @@ def _path(table: NDArray[np.int32], origin: int, goal: int, alphabet: bytes) -> 
                 seen.add(target)
                 queue.append((target, text + bytes([byte])))
     return None
+
+
+# All valid UTF-8: the start accepts, the seven other live states are inside a character.
+UTF8: Final = compile_regex(r"(?s:.*)")

@@ -8,6 +8,7 @@ every border inside a field, and asks here what the next bytes complete.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
@@ -63,6 +64,19 @@ class TagScan:
             return True
         before = self.through(node, data[read:-1])
         return before is not None and self.ends[self.moves[before].get(data[-1], ROOT)] == tag
+
+    def led_by(self, firsts: Set[int]) -> set[int]:
+        """The nodes from which one of these bytes leads elsewhere than from `ROOT`."""
+        return {node for first in firsts for node in self._led.get(first, ())}
+
+    @cached_property
+    def _led(self) -> dict[int, list[int]]:
+        at_root, led = self.moves[ROOT], dict[int, list[int]]()
+        for node, moves in enumerate(self.moves):
+            for byte, after in moves.items():
+                if after != at_root.get(byte):
+                    led.setdefault(byte, []).append(node)
+        return led
 
     @cached_property
     def touched(self) -> frozenset[int]:

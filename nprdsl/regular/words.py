@@ -13,8 +13,6 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
-import numpy as np
-
 from nprdsl.regular.dfa import PLAINEST_FIRST, Dfa
 
 ENDLESS: Final = 1 << 62  # more words than are counted
@@ -90,10 +88,8 @@ class Words:
         """Where a byte leads from a state, and how many bytes lead there."""
         ways = self._ways.get(state)
         if ways is None:
-            targets, numbers = np.unique(self._dfa.table[state], return_counts=True)
-            ways = dict(zip(targets.tolist(), numbers.tolist(), strict=True))
+            ways = self._ways[state] = dict(Counter(self._dfa.table[state].tolist()))
             ways.pop(0, None)
-            self._ways[state] = ways
         return ways
 
     # which

@@ -88,15 +88,21 @@ class Arc:
     cell: Cell | None
     frame: Frame
     _content: ArcContent | None = None
+    _fields: tuple[tuple[Symbol, ...], ...] | None = None
+    _captures: bool | None = None
 
     @property
     def fields(self) -> tuple[tuple[Symbol, ...], ...]:
         """The symbols of every field that may stand before the tag."""
-        return tuple(tuple(s for s in t if isinstance(s, Symbol)) for t in self.trails)
+        if self._fields is None:
+            self._fields = tuple(tuple(s for s in t if isinstance(s, Symbol)) for t in self.trails)
+        return self._fields
 
     @property
     def captures(self) -> bool:
-        return any(isinstance(s, CapturedField) for s in self.trails[0])
+        if self._captures is None:
+            self._captures = any(isinstance(s, CapturedField) for s in self.trails[0])
+        return self._captures
 
     @property
     def content(self) -> ArcContent:

@@ -163,7 +163,8 @@ class ByteTrie:
         """The ids whose bytes contain `byte`, ascending."""
         offsets = np.flatnonzero(np.frombuffer(self.blob, dtype=np.uint8) == byte)
         rank = np.searchsorted(self.offsets, offsets, side="right") - 1
-        return np.unique(self.order[rank])
+        new = np.flatnonzero(np.diff(rank, prepend=-1))
+        return np.sort(self.order[rank[new]])
 
     def ranks(self, prefix: bytes) -> tuple[int, int]:
         """The tokens that start with `prefix`, as a half-open range of indices into `order`."""

@@ -30,6 +30,7 @@ class Spelling:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
         self._usable_bytes = vocabulary.single_bytes
+        self._every_byte = bool(vocabulary.single_bytes.all())
         self._tokens: dict[bytes, int] = {b"": 0}
         self._narrowed: dict[Dfa, Dfa] = {}
         self._completions: dict[tuple[Dfa, int], bytes | None] = {}
@@ -72,7 +73,7 @@ class Spelling:
     def usable(self, dfa: Dfa) -> Dfa:
         """The automaton of the texts that tokens spell. Its states are numbered as they were, where
         a token has ended there; behind them come those within a token."""
-        if self._usable_bytes.all():
+        if self._every_byte:
             return dfa
         usable = self._narrowed.get(dfa)
         if usable is None:

@@ -14,12 +14,12 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from nprdsl.regular.dfa import WHITESPACE, utf8_dfa
+from nprdsl.regular.dfa import UTF8, WHITESPACE
 from nprdsl.tokens.bitmask import Mask, pack
 from nprdsl.tokens.spelling import Spelling
 from nprdsl.tokens.vocabulary import Vocabulary
 
-START: Final = int(utf8_dfa().start)  # between two characters
+START: Final = int(UTF8.start)  # between two characters
 
 _BLANK, _FILLED, _ENDS_BLANK = 1, 2, 3  # what was read: only white space, more, more and then that
 _WHITE_SPACE = np.full((4, 256), _FILLED, np.int32)
@@ -49,7 +49,7 @@ class TextTables:
         """int32 [V]: the state that each token leads to from `state`, 0 where it is invalid."""
         ends = self._ends.get(state)
         if ends is None:
-            ends = self._ends[state] = self._trie.walk(utf8_dfa().table, state)
+            ends = self._ends[state] = self._trie.walk(UTF8.table, state)
         return ends
 
     def usable(self, state: int) -> NDArray[np.bool_]:
@@ -82,12 +82,11 @@ def text_tables(vocabulary: Vocabulary) -> TextTables:
 
 def _finishable(vocabulary: Vocabulary) -> NDArray[np.bool_]:
     """bool [S]: the states from which tokens can finish the character."""
-    finishable = np.ones(len(utf8_dfa().table), bool)
+    finishable = np.ones(len(UTF8.table), bool)
     finishable[0] = False
     if not vocabulary.single_bytes[0x80:0xC0].all():
         spelling = Spelling(vocabulary)
         finishable[1:] = [
-            spelling.completion(utf8_dfa(), state) is not None
-            for state in range(1, len(finishable))
+            spelling.completion(UTF8, state) is not None for state in range(1, len(finishable))
         ]
     return finishable

@@ -15,7 +15,7 @@ from nprdsl.machine.budget import TextTokens, TokenAccount
 from nprdsl.masks.matcher import Matcher
 from nprdsl.structure.events import BranchReason, EnterRule, LeaveRule
 from nprdsl.structure.stack import Cell, MapFrame, RuleEnd
-from nprdsl.structure.tag_machine import TagState
+from nprdsl.structure.tag_machine import TagState, steps
 
 
 class Place(StrEnum):
@@ -73,7 +73,7 @@ def follow_caps(branch: BranchState, capped: frozenset[str], before: TagState, t
     arc = before.arcs.get(tag)
     kept, entered = len(branch.caps), []  # entered: what was spent before those newly open
     for event, at in (
-        *((event, spent) for event in (arc.trails[0] if arc is not None else ())),
+        *((event, spent) for event in (steps(arc.trails[0]) if arc is not None else ())),
         *((event, spent + 1) for event in after.events),
     ):
         if isinstance(event, EnterRule) and event.rule in capped:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, overload
 
 from nprdsl.grammar.ir import Block, Field, ForkNode, Literal, Node, Ref, Repeat
+from nprdsl.structure.events import LeaveRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +196,45 @@ class Cell:
 
     entry: StackEntry
     below: Cell | None
+    behind: tuple[Cell | None, LeftRules | None] | None = None  # see `rules_left`
+
+
+@dataclass(slots=True, eq=False)
+class LeftRules:
+    """Rules that end at one place, the innermost first: as many as a list by recursion has items,
+    so they are kept as a chain that all its places share."""
+
+    event: LeaveRule
+    outer: LeftRules | None
+
+    def __iter__(self) -> Iterator[LeaveRule]:
+        left: LeftRules | None = self
+        while left is not None:
+            yield left.event
+            left = left.outer
+
+
+def rules_left(cell: Cell) -> tuple[Cell | None, LeftRules | None]:
+    """The cell behind all rules that end at `cell`, and these rules; kept on the cells, so that a
+    deep stack is gone through once."""
+    passed: list[Cell] = []
+    at: Cell | None = cell
+    while at is not None and at.behind is None and _is_over(at.entry):
+        passed.append(at)
+        at = at.below
+    goal, left = (at, None) if at is None or at.behind is None else at.behind
+    for inner in reversed(passed):
+        if isinstance(inner.entry, RuleEnd):
+            left = LeftRules(LeaveRule(inner.entry.rule), left)
+        inner.behind = goal, left
+    return goal, left
+
+
+def _is_over(entry: StackEntry) -> bool:
+    """Whether nothing is left to read of it: a rule, or a repetition."""
+    return isinstance(entry, RuleEnd) or (
+        isinstance(entry, Repeating) and entry.count == entry.node.high
+    )
 
 
 # frames: `branch` is the branch around, itself for a branch

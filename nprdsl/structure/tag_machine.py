@@ -57,6 +57,7 @@ from nprdsl.structure.stack import (
     Frame,
     ItemEnd,
     Items,
+    LeftRules,
     ListedFrame,
     MapEnd,
     MapFrame,
@@ -68,14 +69,24 @@ from nprdsl.structure.stack import (
     StackEntry,
     Symbol,
     TakenLabels,
+    rules_left,
     texts,
 )
 
 MAX_CHARACTERS: Final = 4_000_000  # of values that they hold
 END: Final = ""  # the key of the end among the arcs: no tag is empty
 AnyFrame = TypeVar("AnyFrame", bound=Frame)
-Trail = tuple[StructureEvent | Symbol, ...]
+Trail = tuple[StructureEvent | LeftRules | Symbol, ...]
 Step = tuple[Cell | None, Frame, tuple[StructureEvent, ...]]  # and what happened on it
+
+
+def steps(trail: Trail) -> Iterator[StructureEvent | Symbol]:
+    """What happens and what is read on a trail, in order."""
+    for step in trail:
+        if isinstance(step, LeftRules):
+            yield from step
+        else:
+            yield step
 
 
 @dataclass(eq=False, slots=True)
@@ -318,6 +329,9 @@ class TagMachine:
                 elif isinstance(entry, Field):
                     symbol, frame = self._symbol(entry, frame)
                     trail, cell = (*trail, symbol), cell.below
+                elif isinstance(entry, RuleEnd):
+                    cell, left = rules_left(cell)
+                    trail = (*trail, left) if left is not None else trail
                 elif self._waits(entry):
                     ways = list(self._choices(cell))
                     pending.extend((way, frame, trail) for way in reversed(ways))

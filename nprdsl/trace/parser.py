@@ -18,7 +18,7 @@ from nprdsl.grammar.ir import Grammar
 from nprdsl.structure.events import StructureEvent
 from nprdsl.structure.field_content import ContentFault, FieldValue, is_glue, is_text
 from nprdsl.structure.stack import Bounds, CapturedField
-from nprdsl.structure.tag_machine import Arc, ForkMode, TagMachine, TagState, Trail
+from nprdsl.structure.tag_machine import Arc, ForkMode, TagMachine, TagState, Trail, steps
 from nprdsl.structure.violations import Violation
 from nprdsl.trace.forced_spans import Span, decided_at, forced_spans, shared_spans, shared_symbols
 from nprdsl.trace.graph import GraphEvent, Mark
@@ -147,7 +147,7 @@ class _Pass:
 
     def _mark(self, trail: Trail, lexeme: Lexeme, pieces: list[FieldValue]) -> None:
         at, by_symbol = lexeme.start, {id(piece.symbol): piece for piece in pieces}
-        for step in trail:
+        for step in steps(trail):
             if isinstance(step, StructureEvent):
                 self._parsed.marks.append(Mark(step, at))
                 continue

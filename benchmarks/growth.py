@@ -24,7 +24,8 @@ ENOUGH = 0.2  # seconds that one measurement takes at least
 SOURCE = """
 %import .parallel (map, process, spawn, reduce)
 start:   "<work>" body "</work>"
-body:    TEXT | block+
+body:    TEXT | block+ | notes
+notes:   "<note>" TEXT "</note>" notes?
 block:   map{list} process{task, branch} reduce{result} | paths
 list:    "<list>" task+ "</list>"
 task:    "<task>" LABEL ": " GOAL inner? "</task>"
@@ -92,6 +93,8 @@ SHAPES: dict[str, Callable[[int], str]] = {
     "branches by count": lambda size: (
         "<work><paths>" + repeated("<path>a1</path>", size) + "</paths></work>"
     ),
+    "list by recursion": lambda size: f"<work>{repeated('<note>as told</note>', size)}</work>",
+    "list by recursion, not closed": lambda size: f"<work>{repeated('<note>a</note>', size)}<note>",
     "nested branches": nested_branches,
     "nested items": nested_items,
     "nesting, not closed": lambda size: nested_branches(2 * size)[:size],

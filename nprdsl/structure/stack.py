@@ -219,22 +219,15 @@ def rules_left(cell: Cell) -> tuple[Cell | None, LeftRules | None]:
     deep stack is gone through once."""
     passed: list[Cell] = []
     at: Cell | None = cell
-    while at is not None and at.behind is None and _is_over(at.entry):
+    while at is not None and at.behind is None and isinstance(at.entry, RuleEnd):
         passed.append(at)
         at = at.below
     goal, left = (at, None) if at is None or at.behind is None else at.behind
     for inner in reversed(passed):
-        if isinstance(inner.entry, RuleEnd):
-            left = LeftRules(LeaveRule(inner.entry.rule), left)
+        assert isinstance(inner.entry, RuleEnd)
+        left = LeftRules(LeaveRule(inner.entry.rule), left)
         inner.behind = goal, left
     return goal, left
-
-
-def _is_over(entry: StackEntry) -> bool:
-    """Whether nothing is left to read of it: a rule, or a repetition."""
-    return isinstance(entry, RuleEnd) or (
-        isinstance(entry, Repeating) and entry.count == entry.node.high
-    )
 
 
 # frames: `branch` is the branch around, itself for a branch

@@ -305,7 +305,7 @@ class TagMachine:
 
     def _waits(self, entry: StackEntry) -> bool:
         if isinstance(entry, Repeating):
-            return entry.count >= entry.node.low and entry.count != entry.node.high
+            return entry.count >= entry.node.low
         if isinstance(entry, Repeat):
             return entry.low == 0
         if isinstance(entry, PendingBranches):
@@ -352,7 +352,7 @@ class TagMachine:
                 yield self.push(option, below)
         elif isinstance(entry, (Repeat, Repeating)):
             node, count = (entry.node, entry.count) if isinstance(entry, Repeating) else (entry, 0)
-            if node.high is None or count < node.high:
+            if node.high != 0:
                 yield self._turn(node, count, below)
             if count >= node.low:
                 yield below
@@ -364,6 +364,8 @@ class TagMachine:
 
     def _turn(self, node: Repeat, count: int, below: Cell | None) -> Cell:
         taken = count + 1 if node.high is not None else min(count + 1, node.low)
+        if taken == node.high:  # the last one: nothing is left of it
+            return self.push(node.node, below)
         return self.push(node.node, self.push(Repeating(node, taken), below))
 
     def _branch_cell(self, entry: PendingBranches, below: Cell | None) -> Cell:
@@ -387,8 +389,6 @@ class TagMachine:
             case Repeat():
                 return self._turn(entry, 0, below), frame, ()
             case Repeating():
-                if entry.count == entry.node.high:
-                    return below, frame, ()
                 return self._turn(entry.node, entry.count, below), frame, ()
             case MapNode():
                 return self._open_map(entry, below, frame)

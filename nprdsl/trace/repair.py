@@ -189,15 +189,27 @@ def _depth(state: TagState) -> int:
 
 def _relaxed(grammar: Grammar) -> Grammar:
     """The grammar without upper bounds on the repetition of what always holds a tag: other turns
-    could follow one another without end."""
+    could follow one another without end. A bound stays where another turn would begin as what
+    follows does, as in lists by recursion."""
     sets = FirstFollow(bodies(grammar.rules), grammar.start, by_tag)
+    bounds: dict[Node, int | None] = {}
 
     def unlimited(node: Node) -> Node:
         if isinstance(node, Repeat) and not sets.first(node.node).passes:
-            return replace(node, node=unlimited(node.node), high=None)
+            relaxed = replace(node, node=unlimited(node.node), high=None)
+            bounds[relaxed] = node.high
+            return relaxed
         return rebuilt(node, map(unlimited, children(node)))
 
     rules = {n: Rule(n, unlimited(r.node), r.span) for n, r in grammar.rules.items()}
+    loose = FirstFollow(bodies(rules), grammar.start, by_tag)
+
+    def decided(node: Node) -> Node:
+        if isinstance(node, Repeat) and loose.first(node.node).any & loose.after(node).any:
+            return replace(node, node=decided(node.node), high=bounds.get(node, node.high))
+        return rebuilt(node, map(decided, children(node)))
+
+    rules = {n: Rule(n, decided(r.node), r.span) for n, r in rules.items()}
     return replace(grammar, rules=rules)
 
 

@@ -29,6 +29,7 @@ from nprdsl.grammar.reader import is_file, read_text
 from nprdsl.grammar.resolve import read_grammar
 from nprdsl.grammar.tag_shapes import looks_like_a_tag, way_to_tag
 from nprdsl.grammar.terminal_types import TerminalType, TerminalTypeError, typed
+from nprdsl.grammar.unenforced import unenforced
 from nprdsl.grammar.walk import all_nodes
 from nprdsl.machine.budget import DEFAULT_LIMITS, Limits
 from nprdsl.masks.bound_schema import BoundSchema, SpelledTagsWarning, TagMode
@@ -56,6 +57,10 @@ class SchemaNotFoundError(FileNotFoundError):
 
 class UntaggedWarning(SchemaWarning):
     """A literal in brackets that is no tag, because of white space or the kind of its brackets."""
+
+
+class UnenforcedWarning(SchemaWarning):
+    """A schema whose tags and shape suggest something that the language cannot hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +230,8 @@ def load(schema: str | Path, terminals: Mapping[str, object] | None = None) -> S
     `terminals` types the terminals that the schema declares: a pydantic model, a JSON schema, a
     regular expression, an Enum, a Literal. The worked examples of `NAME.examples.jsonl` beside it
     are read too. Raises `SchemaError` with every diagnostic of the file; warns (`UntaggedWarning`)
-    of literals that look like tags and are none.
+    of literals that look like tags and are none, and (`UnenforcedWarning`) where the schema seems
+    to mean what the language cannot hold.
     """
     name, file, source = _source(schema)
     types = _types(terminals or {}, file, source)
@@ -233,6 +239,8 @@ def load(schema: str | Path, terminals: Mapping[str, object] | None = None) -> S
     for node in all_nodes(grammar.rules):
         if isinstance(node, Literal) and looks_like_a_tag(node.text):
             warnings.warn(_untagged(node), UntaggedWarning, stacklevel=2)
+    for sentence in unenforced(grammar):
+        warnings.warn(sentence, UnenforcedWarning, stacklevel=2)
     beside = _examples_beside(Path(schema), name)
     loaded = Schema(grammar, beside)
     if beside is not None and not beside.ships and not loaded.examples:

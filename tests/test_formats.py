@@ -16,7 +16,7 @@ import nprdsl
 from nprdsl.grammar.diagnostics import DiagnosticCode
 from nprdsl.grammar.tag_shapes import way_to_tag
 from nprdsl.pictures.messages import render_schema_error
-from nprdsl.schema import UntaggedWarning
+from nprdsl.schema import UnenforcedWarning, UntaggedWarning
 from nprdsl.testing import fuzz
 from tests.walks import schema_of
 
@@ -37,6 +37,7 @@ REFUSED = {
 NAMES = sorted(path.stem for path in FORMATS.glob("*.lark"))
 
 
+@pytest.mark.filterwarnings("ignore::nprdsl.schema.UnenforcedWarning")
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in REFUSED])
 def test_a_format_runs(name: str) -> None:
     report = fuzz(nprdsl.load(FORMATS / f"{name}.lark"), examples=3)
@@ -50,6 +51,74 @@ def test_a_refusal_leads_on(name: str, golden: Callable[[str, str], None]) -> No
     for words in REFUSED[name]:
         assert words in str(caught.value)
     golden(f"rendering/formats/{name}.txt", render_schema_error(caught.value))
+
+
+# What is warned of in formats that load, as they seem to mean more than the language holds.
+UNENFORCED = {
+    "asyncthink_joined": "branches that run while their list is written cannot be said",
+    "parathinker": "branches that know their number cannot be said",
+    "pasta": "branches that run while their list is written cannot be said",
+    "react": "text from outside, such as the answer to `Action `, cannot be said",
+    "result_only": "a join that sees a part of each branch cannot be said",
+    "tool_result": "text from outside, such as the answer to `<call>`, cannot be said",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in REFUSED])
+def test_what_a_format_does_not_hold_is_warned_of(name: str) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UnenforcedWarning)
+        nprdsl.load(FORMATS / f"{name}.lark")
+    said = [str(warning.message) for warning in caught]
+    assert len(said) == (name in UNENFORCED), said
+    assert all(UNENFORCED[name] in sentence for sentence in said)
+
+
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        ('l: "<l>" (i "<x>" TEXT)+ "</l>"', "between two `i` is written before"),
+        ('l: "<l>" g+ "</l>"\ng: TEXT "<g>" i "</g>"', "between two `i` is written before"),
+        ('l: "<l>" TEXT i+ "</l>"', ""),
+        ('l: "<l>" i+ "<x>" TEXT "</l>"', ""),
+        ('l: "<l>" (i TEXT)? "</l>"', ""),
+        ('l: "<l>" (i | "<x>" TEXT "</x>") [l] "</l>"', "between two `i` is written before"),
+    ],
+)
+def test_text_between_items_is_written_before_branches(
+    rules: str, words: str, tmp_path: Path
+) -> None:
+    text = (
+        "%import .parallel (map, process, reduce)\nstart: map{l} process{i, b} reduce{j}\n"
+        f'{rules}\ni: "<i>" N "</i>"\nb: "<b>" N "</b>"\nj: "<j>"\nN: /[1-9]/\n%declare TEXT\n'
+    )
+    text = text if "TEXT" in rules else text.replace("%declare TEXT\n", "")
+    (tmp_path / "x.lark").write_text(text)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        nprdsl.load(tmp_path / "x.lark")
+    assert [words in str(w.message) for w in caught] == [True] * bool(words)
+
+
+def test_a_label_that_may_not_stand_everywhere_is_warned_of(tmp_path: Path) -> None:
+    text = (
+        "%import .parallel (map, process, reduce)\nstart: map{l} process{i, b} reduce{j}\n"
+        'l: "<l>" i~1..3 "</l>"\ni: "<i>" N "a" "</i>" | "<k>" N "b" "</i>"\n'
+        'b: "<b>" N ":" TAG_T\nj: "<j>"\nN: "x" | "y" | "z"\nTAG_T: "xa" | "yb" | "!"\n'
+    )
+    (tmp_path / "x.lark").write_text(text)
+    with pytest.warns(UnenforcedWarning, match="this list may end after 1 item: only so many"):
+        nprdsl.load(tmp_path / "x.lark")
+    (tmp_path / "x.lark").write_text(text.replace("i~1..3", "i~2"))
+    with pytest.raises(nprdsl.SchemaError, match="only 1 value of `N` spells no tag with what"):
+        nprdsl.load(tmp_path / "x.lark")
+    (tmp_path / "x.lark").write_text(text.replace("i~1..3", "i"))  # one is enough
+    (tmp_path / "y.lark").write_text(text.replace('N "b"', 'N "a"'))  # the same everywhere
+    (tmp_path / "z.lark").write_text(text.replace('N "a"', 'N "." "a"').replace('"b"', '"." "b"'))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in "xyz":
+            nprdsl.load(tmp_path / f"{name}.lark")
 
 
 # -- names that promise a tag ---------------------------------------------------------------------

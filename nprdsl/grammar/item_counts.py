@@ -34,6 +34,11 @@ def most_items(block: Block, rules: Bodies) -> int:
     return ItemCounts(block, rules, max, 1).whole
 
 
+def may_list_more(block: Block, rules: Bodies, count: int) -> bool:
+    """Whether a list may hold more items than `count`."""
+    return ItemCounts(block, rules, max, count + 1).whole > count
+
+
 def fewest(block: Block, rules: Bodies) -> ItemCounts:
     """The fewest items of a list and of its parts."""
     return ItemCounts(block, rules, min, 0)
@@ -41,7 +46,7 @@ def fewest(block: Block, rules: Bodies) -> ItemCounts:
 
 class ItemCounts:
     """The items of one list: those of the way with fewest (`fold` is min), or with most (max), each
-    repetition taken `turns` times if it may be left out."""
+    repetition taken `turns` times at least, if so many are allowed."""
 
     def __init__(self, block: Block, rules: Bodies, fold: _Fold, turns: int) -> None:
         self._item, self._fold, self._turns = block.item, fold, turns
@@ -75,7 +80,9 @@ class ItemCounts:
             case Alt():
                 return self._fold(self.of(option) for option in node.options)
             case Repeat():
-                return min(max(node.low, self._turns) * self.of(node.node), ENDLESS)
+                turns = max(node.low, self._turns)
+                turns = turns if node.high is None else min(turns, node.high)
+                return min(turns * self.of(node.node), ENDLESS)
             case _:
                 return 0
 

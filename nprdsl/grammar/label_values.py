@@ -7,7 +7,7 @@ left; they are counted, and priced, among those that spell no tag in any field o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,9 @@ from nprdsl.regular.aho_corasick import ROOT
 from nprdsl.regular.dfa import Dfa
 from nprdsl.regular.tag_free import Nodes, tag_free, tag_free_among
 from nprdsl.regular.tag_scan import TagScan, tag_scan
+from nprdsl.regular.words import ENDLESS, words_of
+
+_Place = tuple[FieldAutomaton, int]  # a field that may hold a label, and where it does
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,24 +64,55 @@ def _groups(grammar: Grammar) -> list[tuple[set[Block], set[Field]]]:
     return groups
 
 
+def scarce_labels(grammar: Grammar) -> Iterator[tuple[Block, str, int]]:
+    """The blocks of which a label may stand in one place of an item and not in another: with the
+    label's name, and how many labels may stand in all."""
+    scan, known = tag_scan(grammar.tags), label_values(grammar).blocks
+    for group, written in _groups(grammar):
+        dfa, values = _tag_free(grammar, written), known[next(iter(group))]
+        if values is dfa or (count := words_of(values).size) == ENDLESS:
+            continue
+        places = _places(grammar, scan, written)
+        if any(words_of(_writable(dfa, scan, [place])).size > count for place in places):
+            yield from ((block, str(grammar.label_of(block)), count) for block in group)
+
+
 def _values(grammar: Grammar, scan: TagScan, written: Iterable[Field]) -> Dfa:
+    dfa = _tag_free(grammar, written)
+    return dfa if _is_apart(dfa, scan) else _writable(dfa, scan, _places(grammar, scan, written))
+
+
+def _tag_free(grammar: Grammar, written: Iterable[Field]) -> Dfa:
+    return tag_free(next(iter(written)).terminal.pattern, grammar.tags)
+
+
+def _is_apart(dfa: Dfa, scan: TagScan) -> bool:
+    """Whether no label can be a part of a tag."""
+    return scan.touched.isdisjoint(_used(dfa))
+
+
+def _used(dfa: Dfa) -> set[int]:
+    return set(np.flatnonzero(dfa.table.any(axis=0)).tolist())
+
+
+def _places(grammar: Grammar, scan: TagScan, written: Iterable[Field]) -> list[_Place]:
     fields = list(written)
-    dfa = tag_free(fields[0].terminal.pattern, grammar.tags)
-    used = set(np.flatnonzero(dfa.table.any(axis=0)).tolist())
-    if scan.touched.isdisjoint(used):
-        return dfa
-    around = [
+    return [
         (FieldAutomaton(shape, scan, frozenset(), loose=False), number)
         for shape in field_shapes(grammar)
         for number, leaf in enumerate(shape.leaves)
         if leaf in fields
     ]
+
+
+def _writable(dfa: Dfa, scan: TagScan, around: Sequence[_Place]) -> Dfa:
+    """The labels that may stand in all these places."""
     begin = frozenset(
         (at, node)
         for at, (field, number) in enumerate(around)
         for _, _, node in field.beginnings(number)
     )
-    if used.isdisjoint(scan.moves[ROOT]) and all(node == ROOT for _, node in begin):
+    if _used(dfa).isdisjoint(scan.moves[ROOT]) and all(node == ROOT for _, node in begin):
         return dfa
 
     def may_end(nodes: Nodes) -> bool:

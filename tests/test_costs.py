@@ -20,6 +20,7 @@ from nprdsl.masks.matcher import Matcher
 from nprdsl.schema import load
 from nprdsl.structure.tag_machine import Bounds
 from nprdsl.testing import byte_vocabulary, schemas
+from nprdsl.testing.tokens import bound_to
 from nprdsl.tokens.spelling import NEVER
 from nprdsl.tokens.vocabulary import Vocabulary
 from tests.walks import GOAL, SUMS, allowed, choose, schema_of, vocabulary
@@ -102,6 +103,24 @@ def test_some_token_always_brings_the_end_nearer(name: str, special: bool) -> No
     made = schema_of(GOAL) if name == "goal" else load(name)
     for seed in range(2):
         walk(made.bind(vocabulary(made, special=special, seed=seed)), seed)
+
+
+@pytest.mark.parametrize("special", [True, False], ids=["special", "spelled"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        '[TEXT "<b>"] V "<c>"',
+        '(TEXT "<b>" | V "<c>")+',
+        '[TEXT "<b>"] "(" V ")"',
+        '[TEXT "<b>"] V',
+        '("<i>" [TEXT "<b>"] V "<c>" | TEXT "</a>")+',
+    ],
+)
+def test_a_value_in_place_of_free_text_is_not_forgotten(content: str, special: bool) -> None:
+    made = schema_of(f'start: "<a>" {content}\nV: /x|yy|[ab]{{1,2}}b/\n%declare TEXT\n')
+    bound = bound_to(made, byte_vocabulary(special=made.tags if special else ()))
+    for seed in range(6):
+        walk(bound, seed, steps=12)
 
 
 @QUICK

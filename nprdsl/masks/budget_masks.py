@@ -7,12 +7,14 @@ they leave the UTF-8 automaton, whether they are blank), the few that touch a ta
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nprdsl.masks.automaton import NO_TOKENS, Automaton, TokenState
+from nprdsl.masks.field_rests import Cursor
 from nprdsl.masks.fields import Completed, FieldState
 from nprdsl.masks.parts import U8_START
 from nprdsl.regular.aho_corasick import ROOT
@@ -87,6 +89,7 @@ def _in_text(automaton: Automaton, state: TokenState, start: int, limit: int) ->
     candidates = table.text_candidates(state.field)
     candidates.update(_closing_tokens(automaton, state.field))
     candidates.update(table.tag_tokens(state.field))
+    candidates.update(_value_tokens(automaton, state, limit))
     if vocabulary.eos_id is not None:
         candidates.add(vocabulary.eos_id)
     for token in candidates:
@@ -146,26 +149,44 @@ def _closing_tokens(automaton: Automaton, field: FieldState) -> list[int]:
     return tokens
 
 
+def _value_tokens(automaton: Automaton, state: TokenState, limit: int) -> Iterator[int]:
+    """The tokens that may be cheap as those of a value that may stand in place of the text."""
+    fields, size = automaton.fields, automaton.vocabulary.size
+    for rest, progress in state.field.cursors:
+        if rest.part.value(progress, fields.rests) is not None:
+            alone = fields.only(state.field, (rest, progress))
+            tokens = np.flatnonzero(unpack(automaton.table.row(alone).bits, size))
+            if len(tokens) > _MANY:
+                tokens = tokens[_cheap_in_value(automaton, state, (rest, progress), limit)[tokens]]
+            yield from tokens.tolist()
+
+
 def _by_table(
     automaton: Automaton, state: TokenState, tokens: NDArray[np.intp], limit: int
 ) -> NDArray[np.intp]:
     """Of many legal tokens, those that may be cheap enough by how short the value's ending is."""
-    spelling, rests = automaton.spelling, automaton.fields.rests
     keep = np.zeros(automaton.vocabulary.size, bool)
-    closing = min(state.start.closings.values(), default=NEVER)
     for rest, progress in state.field.cursors:
-        value = rest.part.value(progress, rests)
-        if value is None:
-            continue
-        dfa, at = value
-        behind = rest.rest.cost if rest.rest is not None else 0
-        ends = automaton.vocabulary.walk(dfa.table, at)
-        costs = np.full(len(dfa.table), NEVER)
-        for end in np.unique(ends).tolist():
-            ending = spelling.completion(dfa, end) if end else None
-            if ending is not None:
-                costs[end] = spelling.tokens(ending) + behind + closing
-        keep |= costs[ends] <= limit
-        keep |= (ends == 0) & unpack(automaton.mask(state), automaton.vocabulary.size)
-    kept = np.flatnonzero(keep[tokens])
-    return tokens[kept]
+        if rest.part.value(progress, automaton.fields.rests) is not None:
+            keep |= _cheap_in_value(automaton, state, (rest, progress), limit)
+    return tokens[keep[tokens]]
+
+
+def _cheap_in_value(
+    automaton: Automaton, state: TokenState, cursor: Cursor, limit: int
+) -> NDArray[np.bool_]:
+    """bool [V]: the tokens behind which a value may be cheap to finish, and those that leave it."""
+    spelling, (rest, progress) = automaton.spelling, cursor
+    value = rest.part.value(progress, automaton.fields.rests)
+    assert value is not None
+    dfa, at = value
+    closing = min(state.start.closings.values(), default=NEVER)
+    behind = rest.rest.cost if rest.rest is not None else 0
+    ends = automaton.vocabulary.walk(dfa.table, at)
+    costs = np.full(len(dfa.table), NEVER)
+    for end in np.unique(ends).tolist():
+        ending = spelling.completion(dfa, end) if end else None
+        if ending is not None:
+            costs[end] = spelling.tokens(ending) + behind + closing
+    cheap: NDArray[np.bool_] = (costs[ends] <= limit) | (ends == 0)
+    return cheap

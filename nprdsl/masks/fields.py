@@ -122,7 +122,7 @@ class FieldMachine:
         """Where any whole, filled stretch of prose without the beginning of a tag leads from here;
         None if this state is not between characters of free text, or inside a tag begun."""
         if state.prose is None and state.node == ROOT:
-            if state.text_state != U8_START or state.is_counted:
+            if state.text_state != U8_START or state.is_counted or not _is_text_alone(state):
                 return None
             state.prose = self.behind_text(state, U8_START, filled=True)
             state.prose.prose = state.prose
@@ -135,7 +135,7 @@ class FieldMachine:
             return None
         behind = self._behind.get(state)
         if behind is None:
-            if state.text_state != U8_START or state.is_counted:
+            if state.text_state != U8_START or state.is_counted or not _is_text_alone(state):
                 return None
             behind = self._behind[state] = self.behind_text(state, U8_START, filled=True)
         return behind
@@ -221,6 +221,18 @@ class FieldMachine:
     def owed(self, state: FieldState, tag: str) -> int:
         """The tokens owed behind `tag`, which the next byte, or special token, completes."""
         return min(rest.part.owed for rest in self.completing(state, tag))
+
+
+def _is_text_alone(state: FieldState) -> bool:
+    """Whether nothing may stand here but free text, what follows it, and tags: no value, and no
+    literal, in its place."""
+    behind: set[FieldRest | None] = set()
+    for rest, progress in state.cursors:
+        here = rest if rest.part.text_state(progress) is not None else None
+        while here is not None and here not in behind:
+            behind.add(here)
+            here = here.rest
+    return all(rest.is_tag or rest in behind for rest, _ in state.cursors)
 
 
 def _least(costs: Iterable[tuple[str, int]]) -> dict[str, int]:

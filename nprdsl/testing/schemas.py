@@ -345,7 +345,7 @@ class _Author:
 
     def _content(self, depth: int) -> str:
         kinds = ("text", "label", "field", "nothing", "parts", "prose", "optional", "open", "count")
-        match self._pick(*kinds):
+        match self._pick(*kinds, "either"):
             case "label":
                 return f"{self._label()} {self._separator} {self._text()}"
             case "field":
@@ -360,6 +360,10 @@ class _Author:
                 return self._optional_content()
             case "open":
                 return self._open_content()
+            case "either":  # free text or a value, each with a tag of its own behind it
+                form = self._pick("[{} {}] {} {}", "({} {} | {} {})", "({} {} | {} {})+")
+                tags = self._single_tag(), self._single_tag()
+                return form.format(self._text(), tags[0], self._field(), tags[1])
             case "count":
                 return f"({self._value()} {self._single_tag()}){self._pick(*REPEATS)}"
             case _:

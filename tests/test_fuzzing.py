@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import pytest
 
-from nprdsl.masks import automaton, completion_cost
+from nprdsl.masks import automaton, budget_masks, completion_cost, fields
 from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.regular.tag_scan import tag_scan
 from nprdsl.structure.field_content import FieldContent
@@ -20,7 +20,7 @@ from nprdsl.trace.parser import ParsedText, Parser
 from tests.walks import schema_of
 
 # An element that begins with a literal; a branch and a join that open with one tag; a tag that
-# begins where free text may end; parts without a tag that may be missing.
+# begins where free text may end; parts without a tag that may be missing; labels that run out.
 FINE = {
     "attributes": r"""
 %import .parallel (map, process, reduce)
@@ -71,6 +71,74 @@ TAG_F: "dd"
 V: /[a-d]{1,3}/
 %declare TEXT
 """,
+    "rows of a table": r"""
+%import .parallel (map, process, reduce)
+start: map{head} process{row, cell} reduce{foot}
+head: TAG_TOP row* TAG_MID
+row: TAG_BAR N TAG_EOL
+cell: TAG_CELL N ": " TEXT TAG_EOL
+foot: TAG_BOT [TEXT]
+N: /[a-z|]{1,3}/
+TAG_TOP: "|==\n"
+TAG_MID: "|--\n"
+TAG_BAR: "| "
+TAG_EOL: " |\n"
+TAG_CELL: "> "
+TAG_BOT: "==|"
+%declare TEXT
+""",
+    "lines of YAML": r"""
+%import .parallel (map, process, reduce)
+start: TAG_DOC map{keys} process{key, entry} reduce{tail}
+keys: "keys" (TAG_DASH key)~0..4 TAG_SEP
+key: K TAG_COLON
+entry: TAG_ENTRY K TAG_COLON " " VAL TAG_STOP
+tail: TAG_TAIL
+K: /[a-z](-?[a-z]){0,2}/
+VAL: /"[^"\n]{0,4}"|-?[0-9]{1,3}(\.[0-9])?|null/
+TAG_DOC: "---\n"
+TAG_DASH: "\n- "
+TAG_COLON: ":"
+TAG_SEP: "\n...\n"
+TAG_ENTRY: "\n* "
+TAG_STOP: ";"
+TAG_TAIL: "\n#"
+""",
+    "values and text beside tags that overlap": r"""
+start: "<a>" V TAG_AB W TAG_BA [TEXT TAG_BB] V
+V: /[ab]{1,3}/
+W: "b" | "c" | "ca"
+TAG_AB: "abc"
+TAG_BA: "cb"
+TAG_BB: "bb"
+%declare TEXT
+""",
+    "blocks in branches, lists that may be empty": r"""
+%import .parallel (map, process, reduce, spawn, reread)
+start: "<w>" body "</w>"
+body: TEXT | block+ | "<e/>"
+block: map{list} process{task, branch} reduce{result} | "<s>" spawn{leaf}~2..3 reread{close}
+list: "<l>" (group | task)* "</l>"
+group: "<g>" task~0..2 [group] "</g>"
+task: "<t>" N [": "] "</t>"
+branch: "<b>" N ":" body "</b>"
+leaf: "<f>" body? "</f>"
+close: "</s>"
+result: "<r>" [TEXT] "</r>"
+N: /[1-3]|[1-3]\.[1-2]/
+%declare TEXT
+""",
+    "text or a value": r"""
+%import .parallel (map, process, reduce)
+start: map{l} process{i, b} reduce{j}
+l: "<l>" i~0..3 "</l>"
+i: "<i>" N "</i>"
+b: "<b>" N ":" [TEXT "<alt>"] V "</b>"
+j: "<j>" ([TEXT] | "<none>") "</j>"
+N: /[xyz][1-3]/
+V: "yes" | "no" | /[0-9]{1,2}/
+%declare TEXT
+""",
     "options": r"""
 start: "<a>" ((" - " V) | _NL) "</a>" ("<b>" V "<c>")~0..2 "</b>" TEXT
 V: "maybe" | "no"
@@ -119,13 +187,22 @@ m: "<m>" "</m>"
 n: "<n>" "</n>"
 o: "<o>" "</o>"
 """
+FEW_LABELS = """
+%import .parallel (map, process, reduce)
+start: map{l} process{i, b} reduce{j}
+l: "<l>" i+ "</l>"
+i: "<i>" N "</i>"
+b: "<b>" N "</b>"
+j: "<j>"
+N: /[xy][12]/
+"""
 OPTIONAL = 'start: "<a>" TEXT? "<b>" "<c>"\n%declare TEXT\n'
 PROSE = 'start: "<a>" TEXT "<b>" TEXT "<c>"\n%declare TEXT\n'
 TURN = 'start: "<|im_start|>" TEXT "<|im_end|>"\n%declare TEXT\n'
 
 
 def no_further_label(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(FreshLabels, "may_begin", lambda _self, _prefix, taken: not taken)
+    patch.setattr(FreshLabels, "may_go_on", lambda _self, _prefix, taken: not taken)
 
 
 def no_repair(patch: pytest.MonkeyPatch) -> None:
@@ -168,8 +245,23 @@ def the_end_is_no_tag(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(BoundSchema, "check", check)
 
 
+def taken_labels_are_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(FreshLabels, "begun", lambda _self, _prefix, _taken: [])
+
+
+def text_hides_a_value(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(fields, "_is_text_alone", lambda _state: True)
+
+
+def tight_masks_forget_a_value(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(budget_masks, "_value_tokens", lambda *_asked: ())
+
+
 PLANTED = {
     no_further_label: LISTED,
+    taken_labels_are_forgotten: FEW_LABELS,
+    text_hides_a_value: FINE["text or a value"],
+    tight_masks_forget_a_value: FINE["values and text beside tags that overlap"],
     no_repair: OPTIONAL,
     no_list_is_open: TWO_BLOCKS,
     one_tag_is_overlooked: PROSE,

@@ -326,7 +326,8 @@ def _so_far(machine: Machine) -> str:
 
 
 class _Chooser:
-    """Draws allowed tokens: any, or often those that make tags, so that structure is written."""
+    """Draws allowed tokens: any, or often those that make tags, so that structure is written; some
+    repeat themselves where they can, so that labels run out."""
 
     def __init__(self, bound: BoundSchema, random: Random) -> None:
         vocabulary = bound.vocabulary
@@ -338,6 +339,9 @@ class _Chooser:
             set(b"ab01"),
         )
         self._liked = random.choice(liked)
+        self._repeats = random.random() < 0.5
+        self._behind: dict[int, set[int]] = {}  # the tokens that were drawn behind one
+        self._last = -1
         self._size = vocabulary.size
         self._random = random
 
@@ -345,8 +349,12 @@ class _Chooser:
         allowed = unpack(mask, self._size).nonzero()[0].tolist()  # type: ignore[arg-type]
         if not allowed:
             return None
-        liked = [token for token in allowed if token in self._liked]
-        return int(self._random.choice(liked or allowed))
+        known = self._behind.setdefault(self._last, set())
+        again = self._repeats and self._random.random() < 0.8
+        liked = [token for token in allowed if token in (known if again else self._liked)]
+        self._last = int(self._random.choice(liked or allowed))
+        known.add(self._last)
+        return self._last
 
 
 def _read_as_ids(bound: BoundSchema, trace: TokenTrace) -> None:

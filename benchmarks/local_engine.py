@@ -1,6 +1,6 @@
 """The local engine: what branches in parallel gain, and what the engine costs beside the model.
 
-    python -m benchmarks.local_engine [--part speedup|overhead] [--repeats N] [--json FILE]
+    python -m benchmarks.local_engine [--part PART] [--repeats N] [--json FILE]
 
 speed-up   2, 4 and 8 branches of 64 tokens behind a prompt of 128, decoded together and one after
            another by the same engine, on one random model (Qwen3 shape, 135 M parameters, bf16);
@@ -8,6 +8,9 @@ speed-up   2, 4 and 8 branches of 64 tokens behind a prompt of 128, decoded toge
            compares with the gain in the model's own time: how well the hardware multiplies B rows
 overhead   the share of a round that is not spent in the bundled model of 1.1 M parameters while it
            solves sums, one at a time and 32 at once; what of it is sampling stands beside
+processor  what `schema.logits_processor` costs `model.generate` of transformers for each token: 48
+           tokens of an `arith` trace over GPT-2's vocabulary by the model of `speedup`, and as many
+           without it, interleaved; one row and eight
 """
 
 from __future__ import annotations
@@ -22,15 +25,17 @@ import argparse
 import json
 import random
 import statistics
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
-from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+from transformers import LogitsProcessor, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
 import nprdsl
+from benchmarks import vocabularies
 from nprdsl import Limits, Machine, Schema, Vocabulary
 from nprdsl.grammar.resolve import read_grammar
 from nprdsl.runtime.local import LocalEngine
@@ -44,6 +49,8 @@ TOKENS = 64
 PROMPT = 128
 WARM = 4  # rounds that are not counted
 WIDTH = 49_152
+GENERATED = 48  # tokens of a row, for the logits processor
+PARTS = ("overhead", "speedup", "processor")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 # Every letter is one token and a branch holds exactly 64, whatever the random model likes.
 PATHS = """
@@ -86,11 +93,22 @@ class Overhead:
     rest: float  # scheduler, attention mask, token masks, machine
 
 
-def large_model() -> PreTrainedModel:
+@dataclass(frozen=True, slots=True)
+class ProcessorCost:
+    """Milliseconds of `generate` for each token, medians of whole calls, and the median of those
+    inside the processor."""
+
+    rows: int
+    with_ms: float
+    without_ms: float
+    inside_ms: float
+
+
+def large_model(width: int = WIDTH) -> PreTrainedModel:
     """135 M parameters, random, bf16."""
     torch.manual_seed(0)
     config = Qwen3Config(
-        vocab_size=WIDTH,
+        vocab_size=width,
         hidden_size=576,
         intermediate_size=1536,
         num_hidden_layers=30,
@@ -200,25 +218,67 @@ def question(rng: random.Random) -> str:
     return "+".join(f"{rng.randint(10, 99)}*{rng.randint(10, 99)}" for _ in range(4)) + "?"
 
 
+class Timed(LogitsProcessor):
+    """Another processor, and the seconds of each of its calls."""
+
+    def __init__(self, processor: LogitsProcessor) -> None:
+        self._processor = processor
+        self.seconds: list[float] = []
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.Tensor) -> torch.Tensor:
+        begin = time.perf_counter()
+        masked: torch.Tensor = self._processor(input_ids, scores)
+        self.seconds.append(time.perf_counter() - begin)
+        return masked
+
+
+def processor_cost(rows: int, repeats: int) -> ProcessorCost:
+    schema = nprdsl.load("arith")
+    real = vocabularies.load("gpt2", schema.tags)
+    vocabulary = Vocabulary(real.tokens, real.special, real.eos, size=real.size)
+    model = large_model(real.size)
+    processor = schema.logits_processor(vocabulary, Limits())
+    generator = torch.Generator().manual_seed(0)
+    prompts = torch.randint(1000, 2000, (rows, PROMPT), generator=generator)
+    length = {"min_new_tokens": GENERATED, "max_new_tokens": GENERATED, "do_sample": True}
+    times: dict[bool, list[float]] = {True: [], False: []}
+    inside: list[float] = []
+    for repeat in range(repeats + 1):  # the first is to warm up
+        for masked in (True, False):
+            timed, begin = Timed(processor), time.perf_counter()
+            processor.reset()
+            model.generate(prompts, logits_processor=[timed] if masked else [], **length)
+            if repeat:
+                times[masked].append((time.perf_counter() - begin) / GENERATED)
+                inside += timed.seconds
+    with_s, without_s = (statistics.median(times[masked]) for masked in (True, False))
+    return ProcessorCost(rows, 1e3 * with_s, 1e3 * without_s, 1e3 * statistics.median(inside))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--part", choices=("speedup", "overhead"))
+    parser.add_argument("--part", choices=PARTS)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     console = Console()
     report: dict[str, object] = {"threads": torch.get_num_threads(), "torch": torch.__version__}
-    if arguments.part != "speedup":
+    parts = [arguments.part] if arguments.part else PARTS
+    if "overhead" in parts:
         costs = [overhead(requests, arguments.repeats) for requests in (1, 32)]
         report["overhead"] = [asdict(cost) for cost in costs]
         console.print(overhead_table(costs))
-    if arguments.part != "overhead":
+    if "speedup" in parts:
         model = large_model()
         gains = [speedup(model, branches, arguments.repeats) for branches in BRANCHES]
         report["speedup"] = [{**asdict(gain), "ratio": gain.ratio} for gain in gains]
         console.print(speedup_table(gains))
+    if "processor" in parts:
+        prices = [processor_cost(rows, arguments.repeats) for rows in (1, 8)]
+        report["processor"] = [asdict(price) for price in prices]
+        console.print(processor_table(prices))
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")
 
@@ -247,6 +307,16 @@ def speedup_table(gains: list[Speedup]) -> Table:
             f"{100 * g.ratio / g.model_ratio:.0f} %",
             f"{g.ratio_of_sums:.2f}",
         )
+    return table
+
+
+def processor_table(prices: list[ProcessorCost]) -> Table:
+    table = Table(title="model.generate with a logits processor, a token, 135 M parameters, bf16")
+    for name in ("rows", "with", "without", "inside the processor", "of the step"):
+        table.add_column(name, justify="right")
+    for p in prices:
+        shown = (f"{ms:.2f} ms" for ms in (p.with_ms, p.without_ms, p.inside_ms))
+        table.add_row(str(p.rows), *shown, f"{100 * p.inside_ms / p.with_ms:.1f} %")
     return table
 
 

@@ -318,6 +318,13 @@ def test_forced_tokens_come_whatever_other_processors_say() -> None:
     assert trace.text.startswith("<guideline>")
 
 
+@pytest.mark.parametrize("options", [{"suppress_tokens": [256]}, {"min_new_tokens": 105}])
+def test_the_end_comes_whatever_other_processors_say(options: dict[str, Any]) -> None:
+    processor = processor_of("npr", Limits(max_tokens=90))
+    (trace,) = processor.traces(call(processor, "ab", **options))
+    assert schema("npr").check(trace.text) == []
+
+
 def test_a_token_chosen_against_the_mask_is_an_error() -> None:
     processor = processor_of("npr")
     ids, scores = torch.tensor([[1, 2]]), torch.zeros(1, WIDTH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def command(line: str) -> str:
     return result.output.strip("\n")
 
 
-@pytest.mark.parametrize("page", ["language.md", "semantics.md", "tutorial.md"])
+@pytest.mark.parametrize("page", ["language.md", "libraries.md", "semantics.md", "tutorial.md"])
 def test_output_is_real(
     page: str,
     tmp_path: Path,
@@ -49,6 +50,11 @@ def test_output_is_real(
     text = (DOCS / page).read_text(encoding="utf-8")
     if "LocalEngine" in text:
         pytest.importorskip("torch")
+    if "custom_generate" in text:  # transformers copies such code into a folder of its own
+        pytest.importorskip("outlines", reason="pip install outlines")
+        hf = "transformers.dynamic_module_utils.HF_MODULES_CACHE"
+        monkeypatch.setattr(hf, str(tmp_path / "modules"))
+        monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.chdir(tmp_path)
     golden(DOCS / page, remade(text, lambda block: run(block, names)))
     assert {block.language for block in blocks(text)} >= {"lark", "python", "console"}

@@ -76,9 +76,9 @@ class TraceLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
             self._begin(input_ids)
         masked = scores.clone(memory_format=torch.contiguous_format)
         self._masks_of(masked).apply(masked, [self._mask(writer) for writer in self._writers])
-        due = [(row, writer.due[0]) for row, writer in enumerate(self._writers) if writer.due]
-        for row, token in due:  # whatever other processors say
-            masked[row, token] = 0.0
+        for row, writer in enumerate(self._writers):  # whatever other processors say
+            for token in self._forced(writer):
+                masked[row, token] = 0.0
         if bool((masked.amax(-1) == -torch.inf).any()):
             raise ValueError(
                 "another logits processor, or a setting of `generate`, forbids every token that "
@@ -97,7 +97,8 @@ class TraceLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
             if not writer.ended:
                 raise ValueError(
                     f"row {row} was cut off before its trace had ended: `generate` needs "
-                    f"max_new_tokens={self.max_new_tokens}, the processor's `max_new_tokens`"
+                    f"max_new_tokens={self.max_new_tokens}, the processor's `max_new_tokens`, and "
+                    "no other stopping criterion or end token"
                 )
         return [writer.machine.trace() for writer in self._writers]
 
@@ -182,11 +183,15 @@ class TraceLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
     # masks
 
     def _mask(self, writer: LinearWriter) -> Mask:
+        for token in self._forced(writer):
+            return self._only(token)
+        return np.full(self._words, -1, np.int32) if writer.ended else writer.mask()
+
+    def _forced(self, writer: LinearWriter) -> list[int]:
+        """The one token that must come next; none where there is a choice."""
         if writer.due:
-            return self._only(writer.due[0])
-        if not writer.ended:
-            return writer.mask()
-        return self._only(self._fillers[0]) if self._fillers else np.full(self._words, -1, np.int32)
+            return [writer.due[0]]
+        return self._fillers[:1] if writer.ended else []
 
     def _only(self, token: int) -> Mask:
         """The mask that allows one token."""

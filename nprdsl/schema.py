@@ -33,7 +33,7 @@ from nprdsl.grammar.unenforced import unenforced
 from nprdsl.grammar.walk import all_nodes
 from nprdsl.machine.budget import DEFAULT_LIMITS, Limits
 from nprdsl.masks.bound_schema import BoundSchema, SpelledTagsWarning, TagMode
-from nprdsl.prompting.examples import ENDING, Example, fault, read_examples, with_example
+from nprdsl.prompting.examples import ENDING, Example, fault, read_examples, with_examples
 from nprdsl.prompting.instructions import instructions, skeleton
 from nprdsl.structure.stack import UNBOUNDED, Bounds
 from nprdsl.structure.violations import TraceError, Violation
@@ -153,9 +153,9 @@ class Schema:
     def prompt(self, *, example: Example | None = None) -> str:
         """What tells an untrained model the format: with an example a short rule and that example,
         else a description in words with the skeleton."""
-        return (
-            instructions(self.grammar) if example is None else with_example(self.grammar, example)
-        )
+        if example is None:
+            return instructions(self.grammar)
+        return with_examples(self.grammar, [example])
 
     def skeleton(self) -> str:
         """An example trace with placeholders."""

@@ -20,13 +20,16 @@ from nprdsl.machine.actions import ALL, JoinPolicy
 from nprdsl.machine.budget import DEFAULT_LIMITS, LimitError, Limits
 from nprdsl.machine.machine import Machine
 from nprdsl.machine.native import NativeMachine
-from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.machine.shares import shared_limits
+from nprdsl.masks.bound_schema import BoundSchema, TagMode
+from nprdsl.prompting.examples import ExampleChoice, Examples
 from nprdsl.runtime.async_calls import AsyncCall, Begun
 from nprdsl.runtime.errors import CapacityError, UnsupportedModelError, UnsupportedServerError
 from nprdsl.runtime.prompts import Ids, Prompt, PromptEncoder, PromptError
 from nprdsl.runtime.results import Completion, GenerationError, Result
 from nprdsl.runtime.sampling import DEFAULT, Sampling
 from nprdsl.runtime.schema_cache import Bindings
+from nprdsl.runtime.untrained import MAX_TOKENS, eased
 from nprdsl.schema import Schema
 from nprdsl.structure.events import EndReason, Event
 from nprdsl.tokens.vocabulary import Vocabulary
@@ -48,6 +51,7 @@ class Options(TypedDict, total=False):
     chat: bool
     instructions: bool
     logprobs: bool
+    examples: Examples
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +129,15 @@ class Engine(ABC):
         another: the autoregressive baseline. `native=True` masks nothing: forks and joins follow
         the tags that the model writes by itself, and the first token that the schema forbids ends
         the request (`finish` ILLEGAL, with `violations`). `chat=True` puts a text prompt into the
-        tokenizer's chat template. `instructions=True` puts `schema.prompt()` before the prompt, for
-        models that were not trained on the format. `sampling` may be a list, one for each prompt.
+        tokenizer's chat template. `instructions=True` shows the format before the prompt, for
+        models that were not trained on it: two of `schema.examples`, or `examples`, as earlier
+        turns; without any, `schema.prompt()`. `sampling` may be a list, one for each prompt.
         `logprobs=True` puts log-probabilities into the events of a stream; results have them
-        anyway. Raises LimitError, PromptError and CapacityError at once. A request that fails later
-        raises GenerationError if it is the only one; in a list its result has `finish` FAILED and
-        an `error`.
+        anyway. Where a model of this process does not know the format (`knows`), limits that are
+        not given share out 1,024 tokens (`shared_limits`), and sampling that is not given has a
+        mild repetition penalty inside free text. Raises LimitError, PromptError and CapacityError
+        at once. A request that fails later raises GenerationError if it is the only one; in a list
+        its result has `finish` FAILED and an `error`.
         """
         return self._generated(schema, prompt, sampling, options)
 
@@ -288,6 +295,21 @@ class Engine(ABC):
         with self._lock:
             return self._bindings.get(schema)
 
+    def knows(self, schema: Schema) -> bool:
+        """The model was trained on the format of the schema, as far as can be seen: all tags are
+        tokens of its vocabulary."""
+        return self.bind(schema).mode is TagMode.SPECIAL
+
+    def shared_limits(self, schema: Schema, max_tokens: int = MAX_TOKENS) -> Limits:
+        """Limits under which each text of a trace has its share of the budget, for models that do
+        not know the format: `nprdsl.machine.shares.shared_limits`."""
+        return shared_limits(self.bind(schema), max_tokens)
+
+    def _helps(self, schema: Schema) -> bool:
+        """Whether requests without limits and sampling of their own get those of an untrained
+        model."""
+        return False
+
     # -- what an engine brings ---------------------------------------------------------------------
 
     @property
@@ -372,14 +394,20 @@ class Engine(ABC):
         self, schema: Schema, prompt: Prompt, sampling: Sampling, options: Options
     ) -> Submission:
         bound = self.bind(schema)
+        helped = self._helps(schema) and not options.get("native", False)
+        if helped and sampling is DEFAULT:
+            sampling = eased(sampling, schema.grammar)
         sampling.check_rules(schema.grammar.rules)
         ids = self._prompts.read(
             schema,
             prompt,
             chat=options.get("chat", False),
             instructions=options.get("instructions", False),
+            examples=options.get("examples", ExampleChoice.OWN),
         )
         limits = self._within_positions(options.get("limits", DEFAULT_LIMITS), len(ids))
+        if helped and "limits" not in options:
+            limits = self.shared_limits(schema, min(limits.max_tokens, MAX_TOKENS))
         join = options.get("join", ALL)
         kind = NativeMachine if options.get("native", False) else Machine
         machine = kind(bound, ids, limits, join)

@@ -9,9 +9,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
+from nprdsl.prompting.examples import (
+    Example,
+    ExampleChoice,
+    Examples,
+    of_other_topics,
+    rule,
+    with_examples,
+)
 from nprdsl.tokens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -24,6 +33,14 @@ Ids = tuple[int, ...]
 Prompt = str | Sequence[int] | Sequence[ChatMessage]
 
 _PRIVATE_USE = range(0xE000, 0xF900)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A message, and the special tokens that it may spell."""
+
+    message: ChatMessage
+    tags: frozenset[str] = frozenset()
 
 
 class PromptError(ValueError):
@@ -44,18 +61,33 @@ class PromptEncoder:
         return self._tokenizer is not None and self._tokenizer.chat_template is not None
 
     def read(
-        self, schema: Schema, prompt: Prompt, *, chat: bool = False, instructions: bool = False
+        self,
+        schema: Schema,
+        prompt: Prompt,
+        *,
+        chat: bool = False,
+        instructions: bool = False,
+        examples: Examples = ExampleChoice.OWN,
     ) -> Ids:
         """Any prompt: text, messages, or token ids. `chat` puts a text into the chat template,
-        `instructions` the schema's explanation before it.
+        `instructions` shows the format before it: a short rule and `examples` as earlier turns, or
+        the format in words where there are none.
 
         Raises PromptError, and ValueError where ids are to be changed.
         """
+        shown = _shown(schema, prompt, examples) if instructions else []
+        if shown and not isinstance(prompt, str) and prompt and isinstance(prompt[0], Mapping):
+            return self.chat(cast(Sequence[ChatMessage], prompt), earlier=_turns(schema, shown))
+        if shown and isinstance(prompt, str):
+            if not chat:
+                lead = with_examples(schema.grammar, shown)
+                return self.text(f"{prompt}\n\n", schema.tags, lead)
+            return self.chat([_asked(prompt)], earlier=_turns(schema, shown))
         lead = f"{schema.prompt()}\n" if instructions else ""
         if isinstance(prompt, str):
             if not chat:
                 return self.text(lead + prompt, schema.tags)
-            prompt = [{"role": "user", "content": prompt}]
+            prompt = [_asked(prompt)]
         if not prompt or not isinstance(prompt[0], Mapping):
             if chat or instructions:
                 raise ValueError(
@@ -74,21 +106,25 @@ class PromptEncoder:
                 )
         return _not_empty(tuple(ids))
 
-    def text(self, text: str, tags: Iterable[str]) -> Ids:
+    def text(self, text: str, tags: Iterable[str], lead: str = "") -> Ids:
         """Text as it is. What spells one of the tags stays text; other special tokens may be
-        spelled on purpose."""
+        spelled on purpose. In the `lead` before it tags are tags."""
         if self._tokenizer is None:
-            return _not_empty(self._vocabulary.encode(text))
+            return _not_empty(self._vocabulary.encode(lead + text))
         tokens = self._vocabulary.tag_tokens(tags)
-        separator = _unused_character(text)
-        ids = self._encode(_separate(text, tokens, separator), separator, text)
+        separator = _unused_character(lead + text)
+        before = _apart(lead, tags, separator) if lead else ""
+        ids = self._encode(before + _separate(text, tokens, separator), separator, text)
         prefix = self._prefix()
         return _not_empty(ids if ids[: len(prefix)] == prefix else prefix + ids)
 
-    def chat(self, messages: Sequence[ChatMessage], lead: str = "") -> Ids:
+    def chat(
+        self, messages: Sequence[ChatMessage], lead: str = "", earlier: Sequence[Turn] = ()
+    ) -> Ids:
         """Messages by the tokenizer's chat template, up to where the assistant begins.
 
-        `lead` is put before the first message of the user.
+        `lead` is put before the first message of the user; `earlier` turns stand before all but the
+        system's messages, and their tags are tags.
         """
         tokenizer = self._tokenizer
         if tokenizer is None or tokenizer.chat_template is None:
@@ -103,9 +139,15 @@ class PromptEncoder:
                 )
         if lead:
             messages = _with_lead(messages, lead)
-        separator = _unused_character("".join(message["content"] for message in messages))
-        special = [*tokenizer.added_tokens_encoder, *self._vocabulary.special]
-        safe = [{**m, "content": _separate(m["content"], special, separator)} for m in messages]
+        first = next((i for i, m in enumerate(messages) if m["role"] != "system"), 0)
+        turns = [Turn(message) for message in messages]
+        turns[first:first] = earlier
+        separator = _unused_character("".join(turn.message["content"] for turn in turns))
+        special = {*tokenizer.added_tokens_encoder, *self._vocabulary.special}
+        safe = []
+        for turn in turns:
+            content = _separate(turn.message["content"], special - turn.tags, separator)
+            safe.append({**turn.message, "content": _apart(content, turn.tags, separator)})
         rendered = _rendered(tokenizer, safe)
         written = "\n".join(message["content"] for message in messages)
         return _not_empty(self._encode(rendered, separator, written))
@@ -168,6 +210,36 @@ def _rendered(tokenizer: PreTrainedTokenizerFast, messages: Sequence[ChatMessage
     return text
 
 
+def _asked(prompt: str) -> ChatMessage:
+    return {"role": "user", "content": prompt}
+
+
+def _shown(schema: Schema, prompt: Prompt, examples: Examples) -> Sequence[Example]:
+    """The examples that a prompt is to have before it."""
+    if not isinstance(examples, ExampleChoice):
+        return examples
+    return of_other_topics(schema.examples, _words(prompt))
+
+
+def _words(prompt: Prompt) -> str:
+    """What a prompt asks, as far as it is text."""
+    if isinstance(prompt, str):
+        return prompt
+    return " ".join(str(m.get("content", "")) for m in prompt if isinstance(m, Mapping))
+
+
+def _turns(schema: Schema, examples: Sequence[Example]) -> list[Turn]:
+    """The rule and the examples as turns of a chat."""
+    turns: list[Turn] = []
+    lead = f"{rule(schema.grammar)}\n\n"
+    for example in examples:
+        turns.append(Turn(_asked(lead + example.question)))
+        answer = {"role": "assistant", "content": example.trace}
+        turns.append(Turn(answer, frozenset(schema.tags)))
+        lead = ""
+    return turns
+
+
 def _with_lead(messages: Sequence[ChatMessage], lead: str) -> list[ChatMessage]:
     first = next((i for i, m in enumerate(messages) if m["role"] == "user"), None)
     if first is None:
@@ -183,6 +255,12 @@ def _separate(text: str, spellings: Iterable[str], separator: str) -> str:
         return text
     inside = [match.start() + 1 for match in re.finditer(f"(?=({pattern}))", text)]
     return separator.join(text[a:b] for a, b in pairwise([0, *inside, len(text)]))
+
+
+def _apart(text: str, tags: Iterable[str], separator: str) -> str:
+    """Puts the separator on both sides of every tag: in a trace, tokens end where tags do."""
+    pattern = _any_of(tags)
+    return re.sub(pattern, rf"{separator}\g<0>{separator}", text) if pattern else text
 
 
 def _any_of(spellings: Iterable[str]) -> str:

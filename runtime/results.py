@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from nprdsl.machine.budget import DEFAULT_LIMITS, Limits
 from nprdsl.machine.transcript import WrittenToken, parse_written
 from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.structure.events import EndReason
@@ -50,8 +51,9 @@ class Result:
     sampled; `logprobs` stands beside them: the natural logarithm of the token's probability under
     the model's own distribution (temperature 1, nothing masked), None where the token was forced.
     `trace` and `layout` cover prompt and trace; they are None where what was written is no legal
-    trace, as when the request failed; `violations` then says why not. `answer` is what the schema
-    marks as its answer, without tags (`nprdsl.trace.answer`). `error` says what failed when
+    trace, as when the request failed; `violations` then says why not. `limits` are what it ran
+    under. `answer` is what the schema marks as its answer, without tags (`nprdsl.trace.answer`).
+    `error` says what failed when
     `finish` is FAILED.
     """
 
@@ -67,6 +69,7 @@ class Result:
     usage: Usage
     error: str = field(default="")
     violations: tuple[Violation, ...] = ()
+    limits: Limits = DEFAULT_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,7 @@ class Ending:
     longest: int
     error: str = ""
     constrained: bool = True
+    limits: Limits = DEFAULT_LIMITS
 
 
 def result_of(
@@ -147,4 +151,5 @@ def result_of(
         ),
         error=ending.error,
         violations=violations,
+        limits=ending.limits,
     )

@@ -12,7 +12,7 @@ import nprdsl
 from examples import triage
 from nprdsl.cli.main import cli
 from nprdsl.grammar.diagnostics import DiagnosticCode, SchemaError, SchemaWarning
-from nprdsl.prompting.examples import Example, other_topic
+from nprdsl.prompting.examples import Example, of_other_topics
 from nprdsl.schema import Schema, load, shipped
 
 PAIR = """\
@@ -134,7 +134,10 @@ def test_prompt_with_an_example_is_short(pair: Path) -> None:
     assert len(prompt) - len(example.trace) < 250 < len(schema.prompt()) / 4
 
 
-def test_the_example_shown_is_of_another_topic() -> None:
+def test_the_examples_shown_are_of_other_topics() -> None:
     examples = load("npr").examples
-    assert other_topic(examples, "Why is the sky blue?") == examples[0]
-    assert other_topic(examples, examples[0].question + " Coffee at bedtime?") != examples[0]
+    assert of_other_topics(examples, "Why is the sky blue?") == list(examples[:2])
+    near = examples[0].question + " Coffee at bedtime?"
+    assert of_other_topics(examples, near) == list(examples[1:])
+    assert of_other_topics(examples[:1], near) == list(examples[:1])
+    assert of_other_topics((), near) == []

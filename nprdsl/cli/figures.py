@@ -17,6 +17,7 @@ from rich.table import Table
 from nprdsl.cli.console import borderless_table, clean, console, is_terminal
 
 if TYPE_CHECKING:
+    from nprdsl.machine.budget import Limits
     from nprdsl.runtime.results import Result
     from nprdsl.trainers.evaluate.bootstrap import Estimate
     from nprdsl.trainers.evaluate.comparing import Pair
@@ -44,7 +45,17 @@ def result_figures(result: Result) -> list[tuple[str, str]]:
         ("time", f"{_seconds(usage.time_s)}, {usage.forwards} forwards"),
         ("speed", f"{usage.tokens_per_s:.0f} tokens/s"),
         ("end", str(result.finish)),
+        *_shares(result.limits),
     ]
+
+
+def _shares(limits: Limits) -> list[tuple[str, str]]:
+    """How a budget was shared out."""
+    texts = limits.text_tokens
+    if texts is None:
+        return []
+    each = f"{texts.item} tokens an item, {texts.branch} in a branch, {texts.trunk} elsewhere"
+    return [("limits", f"{limits.max_tokens} tokens; a text has {each}")]
 
 
 def result_record(result: Result) -> dict[str, Any]:
@@ -54,6 +65,7 @@ def result_record(result: Result) -> dict[str, Any]:
         "text": result.text,
         "answer": result.answer,
         "finish": str(result.finish),
+        "limits": asdict(result.limits),
         "usage": {
             "prompt_tokens": usage.prompt_tokens,
             "tokens": usage.total,

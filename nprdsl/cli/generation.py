@@ -22,7 +22,7 @@ from nprdsl.cli.terminals import load_schema
 from nprdsl.machine.actions import ALL, FIRST, JoinPolicy
 from nprdsl.machine.budget import Limits
 from nprdsl.machine.machine import Machine
-from nprdsl.masks.bound_schema import TagMode
+from nprdsl.prompting.examples import ExampleChoice, Examples
 from nprdsl.schema import Schema
 
 if TYPE_CHECKING:
@@ -68,7 +68,9 @@ def _read_rule_setting(text: str) -> tuple[str, str, float]:
 class LimitOptions:
     """`Limits` as they are given."""
 
-    max_tokens: int = option(2048, "Of the whole trace.")
+    max_tokens: int | None = option(
+        None, "Of the whole trace [2048; 1024 for a model that does not know the format]."
+    )
     branch_tokens: int | None = option(None, "The most tokens of a branch.")
     rule_tokens: tuple[tuple[str, int], ...] = option(
         (), "The most tokens of one use.", type=Parsed("RULE=N", _read_rule_tokens)
@@ -83,7 +85,8 @@ class LimitOptions:
         rules = dict(self.rule_tokens)
         if len(rules) < len(self.rule_tokens):
             raise Failure("--rule-tokens names a rule twice")
-        return Limits(**{**asdict(self), "rule_tokens": rules})
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return Limits(**{**given, "rule_tokens": rules})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +140,7 @@ class GenerationOptions:
         None, "Put the prompt into the model's chat template [if it has one]."
     )
     instructions: bool | None = option(
-        None, "Explain the format before the prompt [unless all tags are tokens]."
+        None, "Show the format before the prompt [unless the model knows it]."
     )
     limits: LimitOptions
     join: JoinPolicy = option(
@@ -175,6 +178,8 @@ class Generator:
     parallel: bool
     sampling: Sampling
     prompting: dict[str, bool]  # `chat` and `instructions`
+    examples: Examples = ExampleChoice.OWN
+    note: str = ""  # what was done for a model that does not know the format
 
     def arguments(self, *, parallel: bool | None = None) -> dict[str, Any]:
         """What every request takes besides schema and prompt."""
@@ -183,6 +188,7 @@ class Generator:
             "limits": self.limits,
             "join": self.join,
             "parallel": self.parallel if parallel is None else parallel,
+            "examples": self.examples,
             **self.prompting,
         }
 
@@ -210,7 +216,7 @@ def open_generator(options: GenerationOptions) -> Generator:
         model = f"{model} {options.dtype}"
     with engine_errors():
         sampling = options.sampling.resolved(schema, engine.sampling_defaults)
-        is_trained = engine.bind(schema).mode is TagMode.SPECIAL
+        is_trained = engine.knows(schema)
     prompting = {
         "chat": engine.chats if options.chat is None else options.chat,
         "instructions": not is_trained if options.instructions is None else options.instructions,

@@ -51,6 +51,7 @@ from nprdsl.cli.generation import (
 from nprdsl.cli.live import LiveTrace, Screen
 from nprdsl.cli.options import argument, command, option
 from nprdsl.cli.resumed import ResultFile
+from nprdsl.cli.untrained import UntrainedOptions, helped
 from nprdsl.structure.events import EndReason
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class RunOptions:
         None, "Results of --file, JSONL; what is there is kept.", metavar="FILE"
     )
     generation: GenerationOptions
+    untrained: UntrainedOptions
     stats: bool = option(False, "Measure it against one branch after another.")
     as_json: bool = option(False, "One JSON object.", flag="--json")
 
@@ -81,6 +83,11 @@ def run(options: RunOptions) -> None:
 
     Without --model the bundled model `arith` adds up products such as '37*42+85*19?'.
     Many prompts come from --file, or from stdin if PROMPT is `-`.
+
+    A model that does not know the format is shown two worked examples of the schema; a list has
+    three items, its texts share --max-tokens (a line for an item, four for a branch, three for a
+    join or answer), and repetition in them is penalised by 1.1. An option that sets any of that
+    sets it alone; --rule-tokens and --branch-tokens take the place of all shares.
     """
     prompt, file = options.prompt, options.file
     if prompt == STDIN:
@@ -88,7 +95,9 @@ def run(options: RunOptions) -> None:
     _check_usage(options, prompt, file)
     check_model_options(options.generation)
     prompts = None if file is None else read_prompts(file, options.field)
-    generator = open_generator(options.generation)
+    generator = helped(open_generator(options.generation), options.generation, options.untrained)
+    if generator.note:
+        click.echo(generator.note, err=True)
     if prompts is not None:
         _run_many(generator, prompts, options.out)
     elif prompt is not None:
@@ -236,7 +245,7 @@ def _run_many(generator: Generator, prompts: list[NumberedPrompt], out: str | No
 def _key(prompt: NumberedPrompt, generator: Generator) -> str:
     """A digest of a prompt and of all that its result depends on."""
     identity = (generator.schema.grammar.digest, generator.limits, generator.join)
-    prompting = sorted(generator.prompting.items())
+    prompting = [*sorted(generator.prompting.items()), generator.examples]
     settings = (generator.model, (*identity, generator.parallel), generator.sampling, prompting)
     described = json.dumps([prompt.prompt, repr(settings)])
     return hashlib.sha256(described.encode()).hexdigest()[:16]

@@ -41,8 +41,10 @@ class NativeMachine(Machine):
         limits: Limits = DEFAULT_LIMITS,
         join: JoinPolicy = ALL,
     ) -> None:
-        if limits.rule_tokens or join != ALL:
-            what = "rule_tokens" if limits.rule_tokens else "a join that does not wait for all"
+        if limits.rule_tokens or limits.text_tokens or join != ALL:
+            caps = "rule_tokens" if limits.rule_tokens else "text_tokens"
+            masks = limits.rule_tokens or limits.text_tokens
+            what = caps if masks else "a join that does not wait for all"
             raise LimitError(f"nothing is masked, so {what} cannot be kept: leave it out")
         super().__init__(bound, prompt, limits)
         size = bound.vocabulary.size

@@ -12,12 +12,14 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Span
 from nprdsl.grammar.ir import Grammar
 
 ENDING: Final = ".examples.jsonl"
+SHOWN: Final = 2  # of one, small models copy whole sentences
 _FIELDS: Final = ("question", "trace")
 _WORDS: Final = re.compile(r"\w{5,}")  # shorter ones say little about a topic
 
@@ -34,6 +36,15 @@ class Example:
             value = getattr(self, name)
             if not isinstance(value, str) or not value.strip():
                 raise ValueError(f"the `{name}` of an example is a text that is not blank")
+
+
+class ExampleChoice(StrEnum):
+    """Which examples a prompt shows if none are named."""
+
+    OWN = "own"  # the schema's
+
+
+Examples = Sequence[Example] | ExampleChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +97,13 @@ def _read(line: str) -> Example | str:
     return Example(row["question"], row["trace"])
 
 
-def other_topic(examples: Sequence[Example], question: str) -> Example:
-    """The first of the examples that share the fewest long words with the question, so that the
-    model has nothing to copy from it."""
+def of_other_topics(examples: Sequence[Example], question: str) -> list[Example]:
+    """The two examples that share the fewest long words with the question, so that the model has
+    little to copy from them; in the order of their file."""
     asked = set(_WORDS.findall(question.lower()))
-    return min(examples, key=lambda one: len(asked & set(_WORDS.findall(_all_text(one)))))
+    shared = [len(asked & set(_WORDS.findall(_all_text(one)))) for one in examples]
+    chosen = sorted(range(len(examples)), key=lambda number: shared[number])[:SHOWN]
+    return [examples[number] for number in sorted(chosen)]
 
 
 def _all_text(example: Example) -> str:
@@ -105,7 +118,8 @@ def rule(grammar: Grammar) -> str:
     return f"Answer every question in the form of the first answer: use the same tags{more}."
 
 
-def with_example(grammar: Grammar, example: Example) -> str:
-    """The rule and the example as one text, for models without a chat template; a question
+def with_examples(grammar: Grammar, examples: Sequence[Example]) -> str:
+    """The rule and the examples as one text, for models without a chat template; a question
     follows."""
-    return f"{rule(grammar)}\n\n{example.question}\n\n{example.trace}\n\n"
+    shown = "".join(f"{one.question}\n\n{one.trace}\n\n" for one in examples)
+    return f"{rule(grammar)}\n\n{shown}"

@@ -31,6 +31,8 @@ from nprdsl.runtime.local.scheduler import Scheduler, Timings
 from nprdsl.runtime.prompts import Ids, PromptEncoder
 from nprdsl.runtime.results import Completion, Ending, Result, result_of
 from nprdsl.runtime.sampling import Sampling
+from nprdsl.runtime.untrained import is_recorded
+from nprdsl.schema import Schema
 from nprdsl.structure.events import Event
 from nprdsl.tokens.vocabulary import Vocabulary
 
@@ -63,6 +65,7 @@ class LocalEngine(Engine):
         else:
             self.tokenizer = tokenizer
             vocabulary = Vocabulary.from_tokenizer(tokenizer)
+        self._config = model.config.to_dict()
         super().__init__(PromptEncoder(self.tokenizer, vocabulary), vocabulary)
         self.model = model
         self._most_positions = most_positions(model)
@@ -133,6 +136,14 @@ class LocalEngine(Engine):
     @property
     def _outputs(self) -> int:
         return self._width
+
+    def knows(self, schema: Schema) -> bool:
+        """All tags are tokens of the model's vocabulary, or `nprdsl train` has trained it on this
+        schema, as its configuration says."""
+        return super().knows(schema) or is_recorded(self._config, schema.grammar)
+
+    def _helps(self, schema: Schema) -> bool:
+        return not self.knows(schema)
 
     # -- running -----------------------------------------------------------------------------------
 
@@ -278,6 +289,7 @@ def _result(request: ScheduledRequest[Machine]) -> Result:
         longest=_longest(request),
         error=request.error,
         constrained=machine.constrained,
+        limits=machine.limits,
     )
     return result_of(machine.bound, machine.prompt, machine.written, ending)
 

@@ -20,6 +20,7 @@ from nprdsl.runtime.local import LocalEngine
 from nprdsl.runtime.prompts import PromptError
 from nprdsl.runtime.results import GenerationError, Result
 from nprdsl.runtime.sampling import Sampling
+from nprdsl.runtime.untrained import eased, record_of_training
 from nprdsl.structure.events import EndEvent, EndReason, Event, ForkEvent, JoinEvent, TokenEvent
 from tests.runtime.tiny_models import byte_tokenizer, dense, model
 from tests.walks import schema_of
@@ -304,8 +305,49 @@ def test_ids_are_taken_as_they_are() -> None:
 
 def test_instructions_stand_before_the_prompt() -> None:
     one, npr = engine("npr"), schema("npr")
-    result = one.generate(npr, "sum?", limits=SHORT, instructions=True)
+    result = one.generate(npr, "sum?", limits=SHORT, instructions=True, examples=())
     assert one.vocabulary.text(result.prompt_ids) == f"{npr.prompt()}\nsum?"
+
+
+def test_examples_stand_before_the_prompt_and_their_tags_are_tags() -> None:
+    one, npr = engine("npr"), schema("npr")
+    step, example = one.vocabulary.special["<step>"], npr.examples[1]
+    result = one.generate(npr, "sum <step>?", limits=SHORT, instructions=True, examples=[example])
+    text = one.vocabulary.text(result.prompt_ids)
+    assert text == f"{npr.prompt(example=example)}sum <step>?\n\n"
+    assert result.prompt_ids.count(step) == example.trace.count("<step>")
+    own = one.generate(npr, "sum?", limits=SHORT, instructions=True)
+    text = one.vocabulary.text(own.prompt_ids)
+    assert [shown.trace in text for shown in npr.examples] == [True, True, False]
+
+
+def test_a_model_that_does_not_know_the_format_gets_shares_unless_limits_are_set() -> None:
+    npr = schema("npr")
+    knowing = engine("npr")
+    assert knowing.knows(npr)
+    assert knowing.generate(npr, "x", sampling=GREEDY).limits == Limits(2047)  # positions
+    tokenizer = byte_tokenizer(())
+    one = LocalEngine(model("llama", len(tokenizer)), tokenizer)
+    assert not one.knows(npr)
+    result = one.generate(npr, "x")
+    assert result.limits == one.shared_limits(npr) and result.limits.text_tokens is not None
+    assert one.generate(npr, "x", limits=Limits(300)).limits == Limits(300)
+    one.model.config.update(record_of_training(npr.grammar))
+    trained = LocalEngine(one.model, tokenizer)
+    assert trained.knows(npr) and not trained.knows(schema("multiverse"))
+    del one.model.config.nprdsl
+
+
+def test_repetition_is_penalised_in_free_text_alone_and_settings_of_ones_own_stay() -> None:
+    npr = schema("npr").grammar
+    rules = {"step": {"repetition_penalty": 1.5}, "guideline": {"top_k": 3}}
+    made = eased(Sampling(temperature=0.0, rules=rules), npr)
+    assert made.for_rule("plan").repetition_penalty == 1.1
+    assert made.for_rule("step").repetition_penalty == 1.5
+    assert made.for_rule("guideline").repetition_penalty == 1.0
+    counted = eased(Sampling(temperature=0.0), schema("parallel_r1").grammar)
+    assert counted.for_rule("path").temperature == 0.7  # greedy paths would all be the same
+    assert counted.for_rule("summary").temperature == 0.0
 
 
 def test_a_vocabulary_instead_of_a_tokenizer() -> None:

@@ -122,7 +122,8 @@ class _Runner:
             join=self.join,
             parallel=mode is not Mode.IN_TURN,
             native=mode is Mode.NATIVE,
-            **self.prompting,
+            chat=self.prompting["chat"],
+            instructions=self.prompting["instructions"],
         )
         last = time.perf_counter()
         for one, result in zip(requests, results, strict=True):

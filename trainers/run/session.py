@@ -24,6 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, get_scheduler
 import nprdsl
 from nprdsl.runtime.local.loading import LoadOptions, load_model, quiet
 from nprdsl.runtime.prompts import PromptEncoder
+from nprdsl.runtime.untrained import record_of_training
 from nprdsl.schema import Schema
 from nprdsl.tokens.vocabulary import Vocabulary
 from nprdsl.trainers.attention.segments import register
@@ -224,6 +225,7 @@ class Session:
         state = self.accelerator.get_state_dict(self.wrapped)
         if main:
             folder = self.setup.directory.unfinished("model")
+            self.setup.model.config.update(record_of_training(self.setup.schema.grammar))
             with quiet():
                 self.setup.model.save_pretrained(folder, state_dict=state)
                 self.setup.tokenizer.save_pretrained(folder)

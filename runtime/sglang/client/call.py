@@ -164,6 +164,7 @@ class Call:
             longest=len(written),
             error=error,
             constrained=machine.constrained,
+            limits=machine.limits,
         )
         return result_of(machine.bound, machine.prompt, written, ending)
 

@@ -1,0 +1,50 @@
+"""What a model that was not trained on a format is run with where its caller sets nothing.
+
+A base or instruct model meets the tags of a schema for the first time in its prompt. Left alone it
+writes its first text until the budget is gone, or turns in circles. So its budget is shared out
+(`nprdsl.machine.shares`), and repetition costs it something inside free text. Whoever sets limits
+or sampling gets exactly those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from nprdsl.grammar.ir import Field, Grammar, TerminalKind
+from nprdsl.grammar.walk import nodes
+from nprdsl.runtime.sampling import Sampling
+
+MAX_TOKENS: Final = 1024  # of a trace, where no limits are given
+REPETITION_PENALTY: Final = 1.1
+BRANCH_TEMPERATURE: Final = 0.7  # of a fork by count
+_RECORD: Final = "nprdsl"  # in a model's configuration
+
+
+def record_of_training(grammar: Grammar) -> dict[str, Any]:
+    """What the configuration of a model says once it was trained on a schema."""
+    return {_RECORD: {"schema": grammar.name, "digest": grammar.digest}}
+
+
+def is_recorded(config: Mapping[str, Any], grammar: Grammar) -> bool:
+    """Whether a model's configuration says that it was trained on this very schema."""
+    record = config.get(_RECORD)
+    return isinstance(record, Mapping) and record.get("digest") == grammar.digest
+
+
+def eased(sampling: Sampling, grammar: Grammar) -> Sampling:
+    """The settings with a mild repetition penalty in the rules that hold free text, and without
+    greedy branches where nothing but chance tells one from another: those of a fork by count."""
+    rules = {rule: dict(over) for rule, over in sampling.rules.items()}
+    for name, rule in grammar.rules.items():
+        if any(_is_text(node) for node in nodes(rule.node)):
+            rules.setdefault(name, {}).setdefault("repetition_penalty", REPETITION_PENALTY)
+    for block in grammar.blocks:
+        if block.item is None and sampling.temperature == 0.0:
+            rules.setdefault(block.branch, {}).setdefault("temperature", BRANCH_TEMPERATURE)
+    return replace(sampling, rules=rules)
+
+
+def _is_text(node: object) -> bool:
+    return isinstance(node, Field) and node.terminal.kind is TerminalKind.TEXT

@@ -21,6 +21,11 @@ start: note+ "<end>" TEXT "</end>"
 note: "<note>" TEXT "</note>"
 %declare TEXT
 """
+WORDS = """
+start: "<a>" TEXT TAG_THINK TEXT "</a>"
+TAG_THINK: "THINK:"
+%declare TEXT
+"""
 MANY = """
 %import .parallel (map, process, spawn, reduce, reread)
 start: first second tail
@@ -167,3 +172,43 @@ def test_the_completed_end_is_told_apart() -> None:
     limits = shared_limits(bound, 900)
     assert run(bound, limits, talkative).machine.ended is EndReason.BUDGET
     assert isinstance(verify(run(bound, limits, talkative), limits).find("answer")[0], Element)
+
+
+def test_texts_under_shares_hold_no_half_tags() -> None:
+    bound = byte_bound("npr", special=False)
+    limits = shared_limits(bound, 900)
+    machine = Machine(bound, limits=limits)
+    machine.start()
+    for byte in b"1:ab":
+        machine.advance(0, byte)
+    assert ord("<") in allowed(machine.mask(0), 256)
+    machine.advance(0, ord("<"))
+    assert allowed(machine.mask(0), 256) == [ord("/")]
+    plain = Machine(bound, limits=Limits(900))
+    plain.start()
+    for byte in b"1:ab<":
+        plain.advance(0, byte)
+    assert len(allowed(plain.mask(0), 256)) > 100
+    for seed in range(3):  # wild text, spelled tags: `<` is nowhere but in tags
+        trace = verify(run(bound, limits, seeded(seed, 0.9)), limits)
+        assert not any("<" in text for text in texts(trace))
+    assert "\n" not in texts(trace)[-1]  # no tag may come behind the answer
+
+
+def test_tags_that_are_tokens_leave_texts_alone() -> None:
+    bound = byte_bound("npr")
+    machine = Machine(bound, limits=shared_limits(bound, 900))
+    machine.start()
+    for byte in b"1:ab<b":
+        machine.advance(0, byte)
+    assert {ord("<"), ord("\n")} <= set(allowed(machine.mask(0), 256))
+
+
+def test_tags_that_are_words_may_begin_in_a_text() -> None:
+    made = schema_of(WORDS)
+    bound = made.bind(byte_vocabulary())
+    machine = Machine(bound, limits=shared_limits(bound, 300))
+    machine.start()
+    for byte in b"a TH":
+        machine.advance(0, byte)
+    assert {ord("I"), ord("e"), ord("\n")} <= set(allowed(machine.mask(0), 256))

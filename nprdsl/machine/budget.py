@@ -34,7 +34,7 @@ class TextTokens:
     """The most tokens of one free text or value, by where it stands: in an `item` of a list, else
     in a `branch`, else on the `trunk`, where joins and answers are. What else the field holds is
     not counted. `kept` are kept back for every text that is still to come, as far as the budget
-    has them."""
+    has them. Texts under such caps have a `<` of spelled tags only where a tag follows."""
 
     item: int
     branch: int

@@ -80,6 +80,7 @@ class Machine:
         self._automaton = self.bound.automaton()
         self._tags = self._automaton.machine(ForkMode.FORKING)
         self._caps = frozenset(limits.rule_tokens)
+        self._clean = None if limits.text_tokens is None else self.bound.clean_text
         self._rule_tokens = dict(limits.rule_tokens)
         self.transcript: Transcript[WrittenToken] = Transcript()
         self.events = EventLog(bound.vocabulary)
@@ -132,9 +133,9 @@ class Machine:
         state = self._branches[branch]
         slack = self._slack(state)
         state.squeezed = slack <= 0
-        if slack >= state.matcher.ample:
-            return state.matcher.mask()
-        return state.matcher.tight(slack)
+        ample = slack >= state.matcher.ample
+        mask = state.matcher.mask() if ample else state.matcher.tight(slack)
+        return mask if self._clean is None else state.matcher.clean(mask, self._clean)
 
     def _slack(self, state: BranchState) -> int:
         """The tokens that a branch may spend beyond those of its cheapest end."""

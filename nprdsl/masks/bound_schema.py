@@ -25,6 +25,7 @@ from nprdsl.grammar.ir import Field, Grammar, Literal, Node, Tag, Terminal, Term
 from nprdsl.grammar.tag_decisions import may_end_instead
 from nprdsl.grammar.walk import all_nodes, nodes
 from nprdsl.masks.automaton import Automaton, GlueMode, SharedTables
+from nprdsl.masks.clean_text import CleanText
 from nprdsl.masks.field_detours import unwritable_fields
 from nprdsl.masks.mask_cache import MaskCache
 from nprdsl.masks.matcher import Matcher
@@ -108,6 +109,11 @@ class BoundSchema:
         if not tokens:
             return TagMode.TEXT
         return TagMode.SPECIAL if tokens == len(self.grammar.tags) else TagMode.MIXED
+
+    @cached_property
+    def clean_text(self) -> CleanText:
+        """Masks of free text without half a tag."""
+        return CleanText(self.automaton())
 
     def automaton(self, glue: GlueMode = GlueMode.EXACT) -> Automaton:
         """The token automaton, taking glue exactly or as any white space."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from nprdsl.masks.automaton import NO_TOKENS, Automaton, FieldTokens, TokenState
 from nprdsl.masks.budget_masks import tight_mask
+from nprdsl.masks.clean_text import CleanText
 from nprdsl.masks.forced_runs import forced_run
 from nprdsl.structure.stack import Cell
 from nprdsl.structure.tag_machine import TagState
@@ -125,6 +126,10 @@ class Matcher:
         """The mask that keeps only tokens after which the trace can still be finished within
         `cost + slack` tokens, the next one included."""
         return tight_mask(self._automaton, self._state, slack)
+
+    def clean(self, mask: Mask, clean: CleanText) -> Mask:
+        """What a mask of this place allows but half tags in free text."""
+        return clean.mask(self._state, mask)
 
     @property
     def structure(self) -> TagState:

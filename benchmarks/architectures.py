@@ -5,8 +5,11 @@
 Every architecture that transformers lists as a causal language model is built tiny, with random
 weights, sliding windows of 8 tokens where it has them, and experts where it has them. If the engine
 accepts it, two requests run at once in the schema `npr`, and every log-probability is compared with
-one dense forward of the model over the trace's layout. `equal` is within 1e-4; `refused` has the
-engine's reason; `not built` is what cannot be made small, or is only a part of another model.
+one dense forward of the model over the trace's layout. A model with recurrent layers, which runs no
+`reduce` joins, runs a schema of nested `reread` joins instead, and each branch is compared with a
+plain forward over what it sees. `equal` is within 1e-4; `refused` has the engine's reason; `not
+built` is what cannot be made small, or is only a part of another model. With names, `--write`
+replaces the rows of those.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
@@ -43,6 +47,7 @@ from nprdsl.runtime.errors import ErrorBoundary, UnsupportedModelError
 from nprdsl.runtime.local import LocalEngine
 from nprdsl.runtime.local.attention import AttentionPath, implementation
 from nprdsl.runtime.local.forward import Forward
+from nprdsl.runtime.local.recurrent_forward import Continuing, RecurrentForward
 
 TOLERANCE: Final = 1e-4
 LARGEST: Final = 30_000_000  # parameters of what counts as tiny
@@ -83,13 +88,44 @@ SIZES: Final[dict[str, object]] = {
     "num_kv_shared_layers": 0,
     "is_decoder": True,
 }
+MAMBA_2: Final[dict[str, object]] = {
+    **{"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_state": 16},
+    "mamba_chunk_size": 8,
+}
 # Where the sizes do not fit each other, or the defaults are not what such models are.
 FITTED: Final[dict[str, dict[str, object]]] = {
     "gpt_neo": {"attention_types": [[["global", "local"], 2]], "window_size": WINDOW},
     "lfm2": {"layer_types": ["conv", "full_attention"] * 2},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
+    "bamba": {**MAMBA_2, "attn_layer_indices": [1, 3], "mamba_expand": 2},
+    "falcon_h1": {**MAMBA_2, "mamba_d_ssm": 64, "mamba_n_heads": 4},
+    "granitemoehybrid": {**MAMBA_2, "layer_types": ["mamba", "attention"] * 2, "mamba_expand": 2},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 8},
+    "mamba2": {"num_heads": 8, "head_dim": 16, "n_groups": 1, "state_size": 16, "chunk_size": 8},
+    "nemotron_h": {
+        **{"mamba_num_heads": 8, "mamba_head_dim": 16, "n_groups": 1, "ssm_state_size": 16},
+        **{"chunk_size": 8, "expand": 2, "hybrid_override_pattern": "M*-M"},
+    },
+    "zamba2": {
+        **{"layers_block_type": ["mamba", "hybrid"] * 2, "num_mem_blocks": 1, "chunk_size": 8},
+        **{"mamba_d_state": 16, "mamba_headdim": 16, "n_mamba_heads": 8, "mamba_ngroups": 1},
+        **{"num_key_value_heads": 4},
+    },
     "llama4_text": {"layer_types": ["chunked_attention", "full_attention"] * 2},
 }
+REREAD: Final = """
+%import .parallel (map, process, spawn, reread)
+start: "<P>" spawn{path}~2..3 reread{close} TEXT
+path:  "<A>" TEXT "<Q>" map{list} process{item, sub} reread{end} TEXT "</A>"
+list:  "<L>" item~2..3 "</L>"
+item:  "<I>" LABEL ":" TEXT "</I>"
+sub:   "<S>" LABEL ":" TEXT "</S>"
+end:   "</Q>"
+close: "</P>"
+LABEL: /[1-9]/
+%declare TEXT
+"""
+REREAD_LIMITS: Final = Limits(max_tokens=90, branch_tokens=25)
 MOST_USED: Final = (  # of text models on the hub, one of each family
     *("llama", "qwen2", "qwen3", "qwen3_moe", "mistral", "ministral3", "mixtral", "gemma"),
     *("gemma2", "gemma3_text", "gpt2", "gpt_neox", "gpt_neo", "gptj", "opt", "bloom", "falcon"),
@@ -121,11 +157,17 @@ class Found:
 
 
 @cache
-def language() -> tuple[Schema, Vocabulary]:
-    """The schema that all run, and a vocabulary of bytes and its tags."""
-    npr = nprdsl.load("npr")
-    special = {"<|end|>": 256} | {tag: 257 + n for n, tag in enumerate(npr.tags)}
-    return npr, Vocabulary({n: bytes([n]) for n in range(256)}, special, "<|end|>")
+def language(*, merging: bool) -> tuple[Schema, Vocabulary]:
+    """The schema that models run, and a vocabulary of bytes and its tags."""
+    if merging:
+        schema = nprdsl.load("npr")
+    else:
+        with TemporaryDirectory() as folder:
+            path = Path(folder, "reread.lark")
+            path.write_text(REREAD, encoding="utf-8")
+            schema = nprdsl.load(path)
+    special = {"<|end|>": 256} | {tag: 257 + n for n, tag in enumerate(schema.tags)}
+    return schema, Vocabulary({n: bytes([n]) for n in range(256)}, special, "<|end|>")
 
 
 def tiny_model(architecture: str) -> PreTrainedModel:
@@ -184,17 +226,49 @@ def examine(architecture: str) -> Found:
         model = tiny_model(architecture)
     except NotBuiltError as error:
         return Found(architecture, Outcome.NOT_BUILT, _short(error))
-    schema, vocabulary = language()
+    schema, vocabulary = language(merging=True)
     try:
         engine = LocalEngine(model, vocabulary, max_kv_tokens=2048)
     except UnsupportedModelError as error:
         return Found(architecture, Outcome.REFUSED, _short(error))
-    results = engine.generate(schema, PROMPTS, limits=LIMITS, sampling=Sampling(seed=3))
     forward = engine._scheduler.forward
-    worst = max(difference(forward, result) for result in results)
-    own = forward.log.path is AttentionPath.MODEL
-    note = f"{worst:.1e}{', by attention code of its own' if own else ''}"
-    return Found(architecture, Outcome.EQUAL if worst <= TOLERANCE else Outcome.WRONG, note)
+    if isinstance(forward, RecurrentForward):
+        worst, note = _reread(engine), ", schemas that join by `reread`"
+        if forward.continuing is Continuing.TOKENS:
+            note += "; token by token behind a state"
+    else:
+        results = engine.generate(schema, PROMPTS, limits=LIMITS, sampling=Sampling(seed=3))
+        worst = max(difference(forward, result) for result in results)
+        own = forward.log.path is AttentionPath.MODEL
+        note = ", by attention code of its own" if own else ""
+    outcome = Outcome.EQUAL if worst <= TOLERANCE else Outcome.WRONG
+    return Found(architecture, outcome, f"{worst:.1e}{note}")
+
+
+def _reread(engine: LocalEngine) -> float:
+    """The largest difference where branches are read again, from plain forwards."""
+    schema, vocabulary = language(merging=False)
+    again = LocalEngine(engine.model, vocabulary, max_kv_tokens=2048)
+    results = again.generate(schema, PROMPTS, limits=REREAD_LIMITS, sampling=Sampling(seed=3))
+    return max(difference_of_branches(engine.model, result) for result in results)
+
+
+@torch.no_grad()
+def difference_of_branches(model: PreTrainedModel, result: Result) -> float:
+    """The largest difference from the log-probabilities of plain forwards, each over all that a
+    drawn token sees."""
+    layout, ids = result.layout, [*result.prompt_ids, *result.token_ids]
+    assert layout is not None
+    seen, worst = layout.visible(), 0.0
+    for entry in np.flatnonzero(layout.sampled):
+        path = np.flatnonzero(seen[entry])
+        assert layout.position[path].tolist() == list(range(len(path)))
+        tokens = [ids[token] for token in layout.token[path]]
+        logits = model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0, -2]
+        drawn = result.logprobs[int(layout.token[entry]) - len(result.prompt_ids)]
+        assert drawn is not None
+        worst = max(worst, abs(drawn - float(logits.float().log_softmax(-1)[tokens[-1]])))
+    return worst
 
 
 @torch.no_grad()
@@ -226,6 +300,18 @@ def _short(error: Exception) -> str:
     return (text if len(text) <= 150 else f"{text[:147]}...").replace("|", "\\|")
 
 
+def told(text: str) -> dict[str, Found]:
+    """The rows of a page's table, by architecture."""
+    table = text.partition(BEGIN)[2].partition(END)[0]
+    rows = re.findall(r"^\| (\S+) \| (\D+?) \| (.*) \|$", table, re.MULTILINE)
+    found = [
+        Found(name, Outcome(outcome), note)
+        for name, outcome, note in rows
+        if name[0] != "-" and outcome in set(Outcome)
+    ]
+    return {one.architecture: one for one in found}
+
+
 def page(found: list[Found]) -> Iterator[str]:
     """The lines of the table, and the counts above it, in Markdown."""
     counts = Counter(one.outcome for one in found)
@@ -253,9 +339,11 @@ def main() -> None:
         found.append(examine(name))
         seconds = time.perf_counter() - begin
         print(f"{seconds:5.1f} s  {name:24} {found[-1].outcome:10} {found[-1].note}", flush=True)
-    table = "\n".join(page(found)) + "\n"
     if given.write is not None:
         text = given.write.read_text(encoding="utf-8")
+        kept = told(text) if given.names else {}
+        rows = kept | {one.architecture: one for one in found}
+        table = "\n".join(page([rows[name] for name in sorted(rows)])) + "\n"
         head, _, rest = text.partition(BEGIN)
         given.write.write_text(
             head + BEGIN + table + END + rest.partition(END)[2], encoding="utf-8"

@@ -59,7 +59,7 @@ class RecurrentForward:
         self.log = RecurrentLog(hidden_layers(model), max_kv_tokens)
         self.attention = BatchAttention(model)
         self.model_s = 0.0  # seconds inside the model so far
-        self._continuing = continuing
+        self.continuing = continuing
         self._cache = cache_argument(model)
         self._has_positions = "position_ids" in accepted
         self._keeps = "logits_to_keep" in accepted
@@ -104,7 +104,7 @@ class RecurrentForward:
         of each."""
         free = _unblocked(waiting)
         behind = [one for one in free if self._state(one.run.view) is not None]
-        pieces = self._continuing is Continuing.PIECES
+        pieces = self.continuing is Continuing.PIECES
         if behind:
             return behind, min([len(one.run.tokens) for one in behind]) if pieces else 1
         count = min([len(one.run.tokens) for one in free])

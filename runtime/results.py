@@ -5,11 +5,14 @@ for text that no schema constrained.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from html import escape
+from typing import Any
 
 from nprdsl.machine.budget import DEFAULT_LIMITS, Limits
 from nprdsl.machine.transcript import WrittenToken, parse_written
 from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.pictures.trace_pictures import to_svg
 from nprdsl.structure.events import EndReason
 from nprdsl.structure.violations import TraceError, Violation
 from nprdsl.trace.layout import Layout
@@ -42,6 +45,20 @@ class Usage:
         """Trace tokens per second."""
         return self.total / self.time_s if self.time_s else 0.0
 
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as JSON values."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "tokens": self.total,
+            "sampled_tokens": self.sampled_tokens,
+            "forced_tokens": self.forced_tokens,
+            "critical_path": self.critical_path,
+            "degree": round(self.degree, 4),
+            "forwards": self.forwards,
+            "time_s": round(self.time_s, 4),
+            "tokens_per_s": round(self.tokens_per_s, 2),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -53,8 +70,7 @@ class Result:
     `trace` and `layout` cover prompt and trace; they are None where what was written is no legal
     trace, as when the request failed; `violations` then says why not. `limits` are what it ran
     under. `answer` is what the schema marks as its answer, without tags (`nprdsl.trace.answer`).
-    `error` says what failed when
-    `finish` is FAILED.
+    `error` says what failed when `finish` is FAILED.
     """
 
     request_id: int
@@ -70,6 +86,43 @@ class Result:
     error: str = field(default="")
     violations: tuple[Violation, ...] = ()
     limits: Limits = DEFAULT_LIMITS
+
+    def summary(self) -> dict[str, Any]:
+        """What came of it, as JSON values: text, answer, end reason, limits, usage."""
+        return {
+            "text": self.text,
+            "answer": self.answer,
+            "finish": self.finish.value,
+            "error": self.error,
+            "limits": asdict(self.limits),
+            "usage": self.usage.to_dict(),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON values: the last line of a stream, whose other lines are events.
+
+        To the `summary` come the `kind` "result", the token ids with their log-probabilities, the
+        execution graph (None without a trace), and the violations.
+        """
+        return {
+            "kind": "result",
+            "request_id": self.request_id,
+            **self.summary(),
+            "prompt_ids": list(self.prompt_ids),
+            "token_ids": list(self.token_ids),
+            "logprobs": list(self.logprobs),
+            "graph": None if self.trace is None else self.trace.graph.to_dict(),
+            "violations": [asdict(violation) for violation in self.violations],
+        }
+
+    def _repr_svg_(self) -> str | None:
+        """In a notebook: its graph, None without a trace."""
+        return None if self.trace is None else to_svg(self.trace.graph)
+
+    def _repr_html_(self) -> str:
+        """In a notebook: its graph, its text, and how it ended."""
+        end = f"{self.finish.value} {self.error}".strip()
+        return f"{self._repr_svg_() or ''}<pre>{escape(self.text)}</pre><p>{escape(end)}</p>"
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,28 +58,6 @@ def _shares(limits: Limits) -> list[tuple[str, str]]:
     return [("limits", f"{limits.max_tokens} tokens; a text has {each}")]
 
 
-def result_record(result: Result) -> dict[str, Any]:
-    """Trace, answer and figures as JSON values."""
-    usage = result.usage
-    return {
-        "text": result.text,
-        "answer": result.answer,
-        "finish": str(result.finish),
-        "limits": asdict(result.limits),
-        "usage": {
-            "prompt_tokens": usage.prompt_tokens,
-            "tokens": usage.total,
-            "sampled_tokens": usage.sampled_tokens,
-            "forced_tokens": usage.forced_tokens,
-            "critical_path": usage.critical_path,
-            "degree": round(usage.degree, 4),
-            "forwards": usage.forwards,
-            "time_s": round(usage.time_s, 4),
-            "tokens_per_s": round(usage.tokens_per_s, 2),
-        },
-    }
-
-
 def _seconds(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
 

@@ -38,7 +38,6 @@ from nprdsl.cli.figures import (
     compare,
     comparison_figures,
     result_figures,
-    result_record,
 )
 from nprdsl.cli.files import STDIN, NumberedPrompt, read_prompts
 from nprdsl.cli.generation import (
@@ -198,10 +197,7 @@ def _show(result: Result, comparison: Comparison | None) -> None:
 
 
 def _record(result: Result, comparison: Comparison | None) -> dict[str, Any]:
-    record = result_record(result)
-    record["token_ids"] = list(result.token_ids)
-    record["logprobs"] = list(result.logprobs)
-    record["graph"] = None if result.trace is None else result.trace.graph.to_dict()
+    record = result.to_dict()
     if comparison is not None:
         record["comparison"] = comparison.record()
     return record
@@ -231,7 +227,7 @@ def _run_many(generator: Generator, prompts: list[NumberedPrompt], out: str | No
                     click.echo(f"error: {prompt.place}: {why}", err=True)
                 else:
                     given = {"index": prompt.index, "key": keys[prompt.index]}
-                    record = {**given, "prompt": prompt.prompt, **result_record(result)}
+                    record = {**given, "prompt": prompt.prompt, **result.summary()}
                     (print_json if file is None else file.write)(record)
                     done += 1
                 advance()

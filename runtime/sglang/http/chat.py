@@ -193,6 +193,7 @@ class ChatEndpoint:
             sampling=sampling | {"rules": options.rules},
             parallel=options.parallel,
             events=request.stream,
+            logprobs=bool(request.logprobs),
         )
         info = self._info
         prepared = self._library.prepare(

@@ -13,7 +13,7 @@ import codecs
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Final
+from typing import Final, NamedTuple
 
 from nprdsl.machine.actions import ROOT
 from nprdsl.structure.events import EndEvent, Event, ForkEvent, TokenEvent
@@ -23,8 +23,7 @@ from nprdsl.tokens.vocabulary import Vocabulary
 _Decoder: Final = codecs.getincrementaldecoder("utf-8")
 
 
-@dataclass(frozen=True, slots=True)
-class _Note:
+class _Note(NamedTuple):
     """Tokens, each with the state that it was written in. `logprob` is that of a single token, None
     where tokens were forced or it is not known; `shown`: they are part of the text."""
 

@@ -120,7 +120,7 @@ class TokenEvent(RunEvent):
     `text` is the characters that they complete: "" where a character goes on in the next token, and
     for the token that ends the trace. `rule` is the innermost rule that the branch was writing,
     `label` that of the branch in its fork. `logprobs` are natural logarithms, one for each token,
-    None where it was forced; none of them unless they were asked for.
+    None where it was forced, or a stock server has not told it; none unless they were asked for.
     """
 
     kind: ClassVar[EventKind] = EventKind.TOKEN

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nprdsl.machine.actions import FIRST, ROOT
-from nprdsl.machine.budget import LimitError, Limits
+from nprdsl.machine.budget import LimitError, Limits, TextTokens
 from nprdsl.machine.machine import Machine
 from nprdsl.machine.native import NativeMachine
 from nprdsl.masks.bound_schema import BoundSchema
@@ -152,7 +152,14 @@ def machine_minimum(one: BoundSchema) -> int:
     return one.under(Limits(**SHAPE).bounds).minimum
 
 
-@pytest.mark.parametrize("given", [{"limits": Limits(rule_tokens={"step": 90})}, {"join": FIRST}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"limits": Limits(rule_tokens={"step": 90})},
+        {"limits": Limits(text_tokens=TextTokens(9, 9, 9))},
+        {"join": FIRST},
+    ],
+)
 def test_what_takes_masks_is_refused(given: dict[str, object]) -> None:
     with pytest.raises(LimitError, match="nothing is masked"):
         NativeMachine(bound("npr"), **given)  # type: ignore[arg-type]

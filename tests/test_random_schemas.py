@@ -104,6 +104,20 @@ def test_a_character_begun_ends_in_the_cheapest_way_that_spells_no_tag() -> None
     assert [brute_force.masks_differ(made, Random(seed)) for seed in range(5)] == [None] * 5
 
 
+def test_the_search_writes_empty_lists() -> None:
+    made = schema_of(
+        """
+        %import .parallel (map, process, reduce)
+        start: map{list} process{item, branch} reduce{join}
+        list: "<l>" [item+] "</l>"
+        item: "<i>"
+        branch: "<b>"
+        join: "<j>"
+        """
+    )
+    assert [brute_force.masks_differ(made, Random(seed)) for seed in range(5)] == [None] * 5
+
+
 @pytest.mark.parametrize("bit", [0, 1, 2, 3])
 def test_a_mask_that_allows_or_forbids_too_much_is_found(
     bit: int, monkeypatch: pytest.MonkeyPatch

@@ -29,7 +29,7 @@ class NativeMachine(Machine):
     `ended` is COMPLETED where the model has brought a legal trace to its end, ILLEGAL behind the
     first token that may not stand where it does (the transcript ends with it), BUDGET where the
     trace or a branch has spent its budget before. Raises LimitError, also for what takes masks:
-    `rule_tokens`, and joins that do not wait for all.
+    `rule_tokens`, `text_tokens`, and joins that do not wait for all.
     """
 
     constrained: ClassVar[bool] = False
@@ -41,10 +41,12 @@ class NativeMachine(Machine):
         limits: Limits = DEFAULT_LIMITS,
         join: JoinPolicy = ALL,
     ) -> None:
-        if limits.rule_tokens or limits.text_tokens or join != ALL:
-            caps = "rule_tokens" if limits.rule_tokens else "text_tokens"
-            masks = limits.rule_tokens or limits.text_tokens
-            what = caps if masks else "a join that does not wait for all"
+        kept = {
+            "rule_tokens": bool(limits.rule_tokens),
+            "text_tokens": limits.text_tokens is not None,
+            "a join that does not wait for all": join != ALL,
+        }
+        for what in (name for name, given in kept.items() if given):
             raise LimitError(f"nothing is masked, so {what} cannot be kept: leave it out")
         super().__init__(bound, prompt, limits)
         size = bound.vocabulary.size

@@ -212,7 +212,7 @@ class TagMachine:
         """Begin anew; states that are in use go on as before."""
         self._cells: dict[tuple[StackEntry, Cell | None], Cell] = {}
         self._frames: dict[tuple[object, ...], Frame] = {}
-        self._items: dict[tuple[Items, tuple[BoundValue, ...]], Items] = {}
+        self._items: dict[tuple[Items, tuple[BoundValue, ...], int | None], Items] = {}
         self._states: dict[tuple[Cell | None, Frame, object], TagState] = {}
         self._nothing = Items()
         self._characters = 0  # of captured values
@@ -495,10 +495,10 @@ class TagMachine:
     def _listed(self, frame: Frame) -> Frame:
         """The map behind its open item."""
         assert isinstance(frame, MapFrame) and frame.open is not None
-        key = (frame.items, frame.open)
+        slot = self._label_slots[frame.block]
+        key = (frame.items, frame.open, slot)  # without a label, texts may be equal
         items = self._items.get(key)
         if items is None:
-            slot = self._label_slots[frame.block]
             label = None if slot is None else frame.open[slot].text
             items = self._items[key] = frame.items.then(frame.open, label)
         return self._keep(MapFrame(frame.block, items, None, frame.below))

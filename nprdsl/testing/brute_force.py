@@ -389,7 +389,8 @@ def _turns(node: ir.Node) -> _Turns:
         case ir.Repeat(node=inner, low=low, high=high):
             return _Turns(inner, low, high, 0)
         case ir.ForkNode(block=block, branch=branch):
-            return _Turns(branch, block.low, block.high, 0)
+            low = block.low if block.item is None else 0  # a list may be empty
+            return _Turns(branch, low, block.high, 0)
         case ir.MapNode(node=inner) | ir.JoinNode(node=inner):
             return _Turns(inner, 1, 1, 0)
         case _:

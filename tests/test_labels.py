@@ -408,3 +408,40 @@ def test_random_traces_find_the_last_label() -> None:
         assert made.check(text) == []
 
     check()
+
+
+def written(bound: BoundSchema, text: str) -> list[int]:
+    """Ids of the beginning of a trace: tags are special tokens, the rest bytes."""
+    special = bound.vocabulary.special
+    parts = re.split("(" + "|".join(map(re.escape, special)) + ")", text)
+    return [i for part in parts for i in ([special[part]] if part in special else part.encode())]
+
+
+def test_a_list_of_texts_and_a_list_of_labels_may_hold_the_same() -> None:
+    """What a list has used is its own: `1`, a text of the first list, is no label of the second."""
+    made = schema_of(
+        """
+        %import .parallel (map, process, reduce)
+        start: map{goals} process{goal, work} reduce{join} labelled
+        labelled: map{list} process{item, branch} reduce{end}
+        goals: "<g>" goal+ "</g>"
+        goal: "<w>" GOAL "</w>"
+        work: "<x>" GOAL "</x>"
+        join: "<j>"
+        list: "<l>" item+ "</l>"
+        item: "<i>" LABEL ":" TEXT "</i>"
+        branch: "<b>" LABEL ":" TEXT "</b>"
+        end: "<e>"
+        LABEL: /[1-9]/
+        %declare GOAL TEXT
+        """
+    )
+    first = "<g><w>1</w></g><x>1</x><j><l><i>1:a</i><i>"
+    bound = made.bind(byte_vocabulary(special=made.tags))
+    matcher = bound.matcher()
+    for token in written(bound, first):
+        matcher.advance(token)
+    assert not matcher.accepts(ord("1")) and matcher.accepts(ord("2"))
+    assert [v.code for v in made.check(first + "1:b</i></l><b>1:a</b><b>1:b</b><e>")] == [
+        "duplicate-label"
+    ]

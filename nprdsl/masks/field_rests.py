@@ -178,7 +178,9 @@ class FieldRests:
         ends = self._character_ends.get(state)
         if ends is None:
             first = self.spelling.completion(UTF8, state)
-            ends = () if first is None else (first, *self._alike(first))
+            ends = () if first is None else (first,)
+            if first is not None and not self.scan.touched.isdisjoint(first):
+                ends += tuple(self._alike(first))
             self._character_ends[state] = ends
         return ends
 

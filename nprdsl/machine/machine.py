@@ -93,8 +93,13 @@ class Machine:
         self._branches = [root]
         self._live: list[int] = []
 
+    @property
+    def least(self) -> int:
+        """Tokens of the shortest legal trace within the bounds."""
+        return self._matcher(self._tags.initial).cost
+
     def _check_limits(self) -> None:
-        minimum = self._matcher(self._tags.initial).cost
+        minimum = self.least
         if minimum >= NEVER:
             raise LimitError(f"no trace of `{self.bound.grammar.name}` fits {self.limits.bounds}")
         if self.limits.max_tokens < minimum:

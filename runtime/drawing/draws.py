@@ -50,14 +50,15 @@ class BranchDraws:
         self._machine = machine
         self._sampling = sampling
         self._seed = seed
-        self._keys: dict[int, int] = {}
+        self._keys: dict[tuple[int, ...], int] = {}  # by path: numbers may come again
 
     def of(self, branch: int) -> Draw:
         """What a live branch draws its next token from."""
         machine, settings = self._machine, self._sampling
-        key = self._keys.get(branch)
+        path = machine.path(branch)
+        key = self._keys.get(path)
         if key is None:
-            key = self._keys[branch] = branch_key(self._seed, machine.path(branch))
+            key = self._keys[path] = branch_key(self._seed, path)
         if settings.rules:
             settings = settings.for_rule(machine.rule(branch))
         number = uniform(key, machine.position_in_branch(branch))

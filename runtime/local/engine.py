@@ -38,6 +38,7 @@ from nprdsl.tokens.vocabulary import Vocabulary
 
 MAX_KV_TOKENS = 65_536
 MAX_ROWS = 512
+PREFIX_TOKENS = 16_384
 
 
 class LocalEngine(Engine):
@@ -45,9 +46,11 @@ class LocalEngine(Engine):
 
     `tokenizer` is the model's fast tokenizer, or a `Vocabulary` (prompts are then ids, or texts
     that it can spell). `max_kv_tokens` bounds the tokens in memory, of all requests together: a
-    request reserves its prompt and its budget, and waits while there is no room. `max_rows` bounds
-    the tokens of one forward. The model is put into evaluation mode. Raises UnsupportedModelError
-    where it does not honour masks and positions.
+    request begins when its prompt and what it is likely to write have room, and the youngest waits
+    again where too many have grown. Beside them at most `prefix_tokens` tokens of prompts are kept
+    for later ones that begin alike; 0 keeps none. `max_rows` bounds the tokens of one forward. The
+    model is put into evaluation mode. Raises UnsupportedModelError where it does not honour masks
+    and positions.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class LocalEngine(Engine):
         *,
         max_kv_tokens: int = MAX_KV_TOKENS,
         max_rows: int = MAX_ROWS,
+        prefix_tokens: int = PREFIX_TOKENS,
     ) -> None:
         probed = probe(model)
         self._width = probed.width
@@ -70,12 +74,19 @@ class LocalEngine(Engine):
         self.model = model
         self._most_positions = most_positions(model)
         self._unmergeable = probed.unmergeable
+        if prefix_tokens < 0:
+            raise ValueError(f"prefix_tokens must be 0 or more, not {prefix_tokens}")
         forward = (
             RecurrentForward(model, max_kv_tokens, probed.continuing)
             if self._unmergeable
             else Forward(model, max_kv_tokens, probed.path)
         )
-        self._scheduler = Scheduler(forward, self._width, max_rows=max_rows)
+        self._scheduler = Scheduler(
+            forward,
+            self._width,
+            max_rows=max_rows,
+            prefix_tokens=0 if self._unmergeable else prefix_tokens,
+        )
         self._any_token = any_token(self._width)
         self._turn = threading.Condition()  # one thread runs a round; what follows is held under it
         self._is_rounding = False
@@ -91,6 +102,7 @@ class LocalEngine(Engine):
         dtype: str | torch.dtype = "auto",
         max_kv_tokens: int = MAX_KV_TOKENS,
         max_rows: int = MAX_ROWS,
+        prefix_tokens: int = PREFIX_TOKENS,
         revision: str | None = None,
         attn_implementation: str | None = None,
         device_map: str | dict[str, Any] | None = None,
@@ -117,7 +129,13 @@ class LocalEngine(Engine):
             gguf_file=gguf_file,
         )
         model, tokenizer = load_model(path, options)
-        return cls(model, tokenizer, max_kv_tokens=max_kv_tokens, max_rows=max_rows)
+        return cls(
+            model,
+            tokenizer,
+            max_kv_tokens=max_kv_tokens,
+            max_rows=max_rows,
+            prefix_tokens=prefix_tokens,
+        )
 
     @property
     def timings(self) -> Timings:
@@ -145,6 +163,16 @@ class LocalEngine(Engine):
     def _helps(self, schema: Schema) -> bool:
         return not self.knows(schema)
 
+    def forget_prefixes(self) -> None:
+        """Forgets what was computed of prompts.
+
+        An optimizer's step and `load_state_dict` are noticed without it; to be called where the
+        model is changed in a way that its parameters do not show: an adapter that is switched on or
+        off, a write through `.data`.
+        """
+        with self._lock:
+            self._scheduler.prefixes.forget()
+
     # -- running -----------------------------------------------------------------------------------
 
     def _begin(self, submission: Submission, *, events: bool) -> int:
@@ -156,6 +184,8 @@ class LocalEngine(Engine):
             most_fed(submission.schema.grammar, submission.limits, len(machine.prompt)),
             submission.sampling,
             Decoding.PARALLEL if submission.parallel else Decoding.IN_TURN,
+            least=slots - len(machine.prompt) if self._unmergeable else machine.least,
+            kind=submission.schema.grammar.name,
         )
         with self._turn:
             self._scheduler.submit(request)
@@ -209,7 +239,9 @@ class LocalEngine(Engine):
         try:
             for ids, budget, settings in zip(prompts, budgets, sampling, strict=True):
                 run = FreeRun(self._any_token, budget, self.vocabulary.eos_id)
-                request = ScheduledRequest(run, ids, len(ids) + budget, settings)
+                request = ScheduledRequest(
+                    run, ids, len(ids) + budget, settings, least=budget if self._unmergeable else 1
+                )
                 with self._turn:
                     self._scheduler.submit(request)
                 requests.append(request)

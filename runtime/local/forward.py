@@ -87,6 +87,15 @@ class Forward:
             logits = logits[chosen]
         return logits.float()
 
+    def weights(self) -> Hashable:
+        """Equal while the parameters are the same tensors and nothing has written into them.
+
+        Not seen: what is written through `.data` or in inference mode, and adapters switched on
+        and off.
+        """
+        parameters = self.model.parameters()
+        return tuple([(p.data_ptr(), 0 if p.is_inference() else p._version) for p in parameters])
+
     def _masks(
         self, fed: list[RequestRows], groups: list[RowGroup], key: Hashable
     ) -> torch.Tensor | dict[str, torch.Tensor]:
@@ -165,7 +174,7 @@ def arrange(fed: list[tuple[TraceLog, Extent, list[TokenRun]]]) -> list[RequestR
     arranged, first = [], 0
     for log, extent, runs in fed:
         last = first + sum([len(run.tokens) for run in runs])
-        width = runs[-1].column + len(runs[-1].tokens)  # runs are ascending
+        width = max([run.column + len(run.tokens) for run in runs])
         group = RowGroup(first, last, extent.start, extent.length, width)
         arranged.append(RequestRows(log, runs, group))
         first = last

@@ -1,10 +1,10 @@
 """The KV log of a model: one pool of slots for all requests, and the account of who owns which.
 
-A request owns one extent: adjacent slots, reserved when it is admitted, given back when it ends.
-Inside its extent a request only appends; forks, joins and ends of branches never move or copy keys
-and values, since who sees what is a mask (see `nprdsl.runtime.local.trace_log`). Adjacent slots let
-attention read all that a request has as one slice, so its cost does not depend on what the others
-hold.
+A request owns one extent: adjacent slots, given back when it ends. Inside its extent a request only
+appends; forks, joins and ends of branches never move or copy keys and values, since who sees what
+is a mask (see `nprdsl.runtime.local.trace_log`). Adjacent slots let attention read all that a
+request has as one slice, so its cost does not depend on what the others hold. An extent that must
+grow moves where it has no free neighbour (see `nprdsl.runtime.local.extents`).
 """
 
 from __future__ import annotations
@@ -70,9 +70,51 @@ class SlotPool:
                     return extent
         return None
 
+    def extend(self, owner: int, length: int) -> Extent | None:
+        """The owner's extent made `length` slots long where it is; None without that room."""
+        extent = self._owned[owner]
+        for i, (start, free) in enumerate(self._free):
+            if start == extent.end:
+                left = extent.length + free - length
+                if left < 0:
+                    return None
+                self._free[i : i + 1] = [(extent.start + length, left)] if left else []
+                self._owned[owner] = Extent(extent.start, length)
+                return self._owned[owner]
+        return None
+
+    def move(self, owner: int, length: int) -> Extent | None:
+        """Another extent for the owner in place of its own, which is free then; None without
+        room."""
+        old = self._owned.pop(owner)
+        new = self.allocate(owner, length)
+        if new is None:
+            self._owned[owner] = old
+        else:
+            self._free_again(old)
+        return new
+
+    def gather(self, before: int | None) -> list[tuple[int, Extent, Extent]]:
+        """Moves extents so that all free slots lie in one piece: behind the owner `before`, or
+        behind all. Gives (owner, from, to) for those that moved, to be copied in this order."""
+        ascending = sorted(self._owned, key=lambda owner: self._owned[owner].start)
+        split = len(ascending) if before is None else ascending.index(before) + 1
+        moves, low, high = [], 0, self.total
+        for owner in ascending[:split]:
+            moves.append((owner, self._owned[owner], Extent(low, self._owned[owner].length)))
+            low = moves[-1][2].end
+        for owner in reversed(ascending[split:]):
+            high -= self._owned[owner].length
+            moves.append((owner, self._owned[owner], Extent(high, self._owned[owner].length)))
+        self._free = [(low, high - low)] if high > low else []
+        self._owned = {owner: new for owner, _, new in moves}
+        return [move for move in moves if move[1] != move[2]]
+
     def release(self, owner: int) -> None:
         """Gives the owner's slots back, joined with free neighbours."""
-        extent = self._owned.pop(owner)
+        self._free_again(self._owned.pop(owner))
+
+    def _free_again(self, extent: Extent) -> None:
         insort(self._free, (extent.start, extent.length))
         merged: list[tuple[int, int]] = []
         for start, length in self._free:
@@ -96,6 +138,26 @@ def _rounded(length: int, steps: int) -> int:
     """Up to one of `steps` lengths between each power of two and the next."""
     step = max(1, (1 << length.bit_length() - 1) // steps)
     return -(-length // step) * step
+
+
+KeysAndValues = tuple[torch.Tensor, torch.Tensor]  # of adjacent slots, [1, heads, slots, head_dim]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KvPiece:
+    """What adjacent slots held, outside of the log: keys and values of every layer."""
+
+    layers: tuple[KeysAndValues, ...]
+
+    @property
+    def length(self) -> int:
+        return self.layers[0][0].shape[2]
+
+    def cut(self, at: int) -> tuple[KvPiece, KvPiece]:
+        """The first `at` slots and the rest, in memory of their own."""
+        first = [(k[:, :, :at].clone(), v[:, :, :at].clone()) for k, v in self.layers]
+        rest = [(k[:, :, at:].clone(), v[:, :, at:].clone()) for k, v in self.layers]
+        return KvPiece(tuple(first)), KvPiece(tuple(rest))
 
 
 class LogLayer(CacheLayerMixin):  # type: ignore[misc]
@@ -146,6 +208,23 @@ class LogLayer(CacheLayerMixin):  # type: ignore[misc]
             self.keys[:, :, extent.start : extent.end] = 0
             self.values[:, :, extent.start : extent.end] = 0
 
+    def copy(self, source: int, target: int, count: int) -> None:
+        """Copies the entries of `count` slots; the two may overlap."""
+        self.write(target, self.read(source, count))
+
+    def read(self, start: int, count: int) -> KeysAndValues:
+        """Copies of the keys and values of `count` slots."""
+        assert self.keys is not None and self.values is not None
+        at = slice(start, start + count)
+        return self.keys[:, :, at].clone(), self.values[:, :, at].clone()
+
+    def write(self, start: int, entries: KeysAndValues) -> None:
+        assert self.keys is not None and self.values is not None
+        if self.keys.shape[2] < self._log.capacity:
+            self.keys, self.values = self._grown(self.keys), self._grown(self.values)
+        at = slice(start, start + entries[0].shape[2])
+        self.keys[:, :, at], self.values[:, :, at] = entries
+
     def _zeros(self, like: torch.Tensor) -> torch.Tensor:
         return like.new_zeros(1, like.shape[1], self._log.capacity, like.shape[3])
 
@@ -191,10 +270,7 @@ class KvLog(Cache):  # type: ignore[misc]
 
     def write_to(self, slots: slice | torch.Tensor, high: int) -> None:
         """The coming forward writes to `slots`, all below `high`; memory doubles when it must."""
-        assert high <= self.total
-        while self.capacity < high:
-            self.capacity = min(2 * self.capacity, self.total)
-        self.high = max(self.high, high)
+        self._reach(high)
         self.slots = slots
 
     @property
@@ -205,3 +281,26 @@ class KvLog(Cache):  # type: ignore[misc]
     def clear(self, extent: Extent) -> None:
         for layer in self._layers:
             layer.clear(extent)
+
+    def copy(self, source: int, target: int, count: int) -> None:
+        """Copies what `count` slots hold to others, in all layers."""
+        self._reach(target + count)
+        for layer in self._layers:
+            layer.copy(source, target, count)
+
+    def read(self, start: int, count: int) -> KvPiece:
+        """Copies of what `count` slots hold."""
+        return KvPiece(tuple([layer.read(start, count) for layer in self._layers]))
+
+    def write(self, start: int, piece: KvPiece) -> None:
+        """Writes a piece into the slots from `start` on."""
+        self._reach(start + piece.length)
+        for layer, entries in zip(self._layers, piece.layers, strict=True):
+            layer.write(start, entries)
+
+    def _reach(self, high: int) -> None:
+        """Slots below `high` will be used; memory doubles when it must."""
+        assert high <= self.total
+        while self.capacity < high:
+            self.capacity = min(2 * self.capacity, self.total)
+        self.high = max(self.high, high)

@@ -7,7 +7,7 @@ sampled in the same forwards, with the same settings and seeds, as traces are.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from enum import StrEnum
 from typing import Generic, TypeVar
 
@@ -35,9 +35,10 @@ DriverT = TypeVar("DriverT", bound=Driver)
 class ScheduledRequest(Generic[DriverT]):
     """One request: it waits until `begin`, then runs until `ended`.
 
-    `slots` is the most tokens that it can ever feed, prompt included. `number` is given by the
-    scheduler; `is_over` is set by the engine; `forwards` counts the model calls that it took part
-    in; times are those of `time.perf_counter`.
+    `slots` is the most tokens that it can ever feed, prompt included; `least` what it feeds at the
+    least behind the prompt. Requests of one `kind` are likely to take equally many. `number` is
+    given by the scheduler; `is_over` is set by the engine; `forwards` counts the model calls that
+    it took part in; times are those of `time.perf_counter`.
     """
 
     def __init__(
@@ -47,14 +48,21 @@ class ScheduledRequest(Generic[DriverT]):
         slots: int,
         sampling: Sampling = DEFAULT,
         decoding: Decoding = Decoding.PARALLEL,
+        *,
+        least: int = 1,
+        kind: Hashable = None,
     ) -> None:
         self.number = 0
         self.machine = machine
         self.prompt = prompt
         self.slots = slots
+        self.least = least
+        self.kind = kind
         self.draws = BranchDraws(machine, sampling, sampling.seed)
         self.extent = Extent(0, 0)
         self.log = TraceLog(0)
+        self.shared = 0  # tokens of the prompt that others could share so far
+        self.weights = 0  # of which its prompt is computed (see `SharedPrefixes`)
         self.forwards = 0
         self.error = ""
         self.is_over = False  # it has ended, and nothing will happen to it any more
@@ -62,12 +70,23 @@ class ScheduledRequest(Generic[DriverT]):
         self.ended_s = self.submitted_s
         self._in_turn = decoding is Decoding.IN_TURN
 
-    def begin(self, extent: Extent) -> None:
-        """Feeds the prompt into the slots of `extent` and starts the machine."""
-        self.extent = extent
-        self.log = TraceLog(extent.length)
+    def begin(self) -> None:
+        """Feeds the prompt and starts the machine."""
+        self.log = TraceLog(self.slots)
         self.log.apply([FeedAction(ROOT, self.prompt)])
         self.apply(self.machine.start())
+
+    @property
+    def begun(self) -> bool:
+        return self.log.used > 0
+
+    @property
+    def prompt_known(self) -> int:
+        """How many tokens of the prompt need not be fed where they are known: all, or all but the
+        last, behind which a branch draws."""
+        last = (self.log.branches[branch].last for branch in self.machine.live)
+        ends = {run.column + len(run.tokens) for run in last if run is not None}
+        return len(self.prompt) - (len(self.prompt) in ends)
 
     @property
     def ended(self) -> EndReason | None:
@@ -79,12 +98,22 @@ class ScheduledRequest(Generic[DriverT]):
         if self.draws.histories is not None:
             self.draws.histories.apply(actions)
 
-    def take(self, most: int) -> list[TokenRun]:
-        """Runs to feed now, at most `most` tokens."""
-        if not self._in_turn:
-            return self.log.take(most)
-        later = frozenset(self.machine.live[1:])
-        return self.log.take(most, lambda branch: branch not in later)
+    def take(self, most: int, whole: int) -> list[TokenRun]:
+        """Runs to feed now, at most `most` tokens of the `whole` that a forward takes.
+
+        Where not all fit, those tokens go last behind which the branches draw, and together, so
+        that all draw after the same forward: which branch ends first does not depend on the room
+        that other requests left.
+        """
+        log, live = self.log, self.machine.live
+        if self._in_turn:
+            later = frozenset(live[1:])
+            return log.take(most, lambda branch: branch not in later)
+        if log.rows <= most or log.again:
+            return log.take(most)
+        last = {id(log.branches[branch].last) for branch in live}
+        runs = log.take_behind(most, last)
+        return runs if runs or most < whole else log.take(most)
 
     def awaited(self) -> list[tuple[int, int]]:
         """The live branches, each with the id of the run behind which its next token is drawn."""

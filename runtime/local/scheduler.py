@@ -2,28 +2,34 @@
 
 A round feeds what every running request has to feed (all live branches, prompts, forced tokens) in
 one forward, draws a token for every live branch whose logits are there, and advances the machines.
-Requests are admitted first come first served, each when an extent is free for all that it can ever
-feed; so a running request never waits for memory, and nothing can deadlock. A request that fails
-gives its slots back, and the others go on.
+Requests are admitted first come first served, each with the slots that it is likely to need, and
+grow; where nothing is left, the youngest waits again (see `nprdsl.runtime.admission`). A beginning
+that prompts share is fed once. A request that fails gives its slots back, and the others go on.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections import deque
+from bisect import insort
+from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass
 from itertools import islice
+from operator import attrgetter
 from typing import Any
 
+from nprdsl.runtime.admission import LikelyLengths, giving_back, grown
 from nprdsl.runtime.drawing.sampler import Draw, Sampler
 from nprdsl.runtime.errors import CapacityError, ErrorBoundary
+from nprdsl.runtime.local.extents import Extents
 from nprdsl.runtime.local.forward import Forward, arrange
-from nprdsl.runtime.local.kv_log import SlotPool
+from nprdsl.runtime.local.kv_log import Extent, SlotPool
 from nprdsl.runtime.local.recurrent_forward import RecurrentForward
 from nprdsl.runtime.local.requests import ScheduledRequest
+from nprdsl.runtime.local.shared_prefixes import SharedPrefixes
 from nprdsl.runtime.local.trace_log import TokenRun
+from nprdsl.structure.events import EndReason
 
 
 @dataclass(slots=True)
@@ -49,20 +55,38 @@ class _Fed:
 _Picks = tuple[AnyRequest, list[int]]  # the branches of a request that draw in this round
 
 
+_BY_AGE = attrgetter("number")
+
+
 class Scheduler:
-    """Runs requests on one model. `max_rows` bounds a forward: longer prompts are fed in pieces."""
+    """Runs requests on one model. `max_rows` bounds a forward: longer prompts are fed in pieces.
+    `prefix_tokens` bounds the tokens of prompts that are kept for others."""
 
     def __init__(
-        self, forward: Forward | RecurrentForward, width: int, *, max_rows: int = 512
+        self,
+        forward: Forward | RecurrentForward,
+        width: int,
+        *,
+        max_rows: int = 512,
+        prefix_tokens: int = 0,
     ) -> None:
         self.forward = forward
-        self.pool = SlotPool(forward.log.total)
+        self.prefixes = SharedPrefixes(forward, prefix_tokens)
         self.timings = Timings()
+        self._extents = Extents(forward.log)
+        self._lengths = LikelyLengths()
         self._max_rows = max_rows
         self._sampler = Sampler(width, forward.device)
-        self._waiting: deque[AnyRequest] = deque()
+        self._waiting: list[AnyRequest] = []  # by number
         self._running: list[AnyRequest] = []
+        self._outside: list[AnyRequest] = []  # that run and have fed nothing yet
+        self._passed_over: Counter[int] = Counter()  # rounds without a row, by number
         self._submitted = 0
+
+    @property
+    def pool(self) -> SlotPool:
+        """The account of slots."""
+        return self._extents.pool
 
     @property
     def busy(self) -> bool:
@@ -78,7 +102,7 @@ class Scheduler:
             )
         self._submitted += 1
         request.number = self._submitted
-        self._waiting.append(request)
+        self._waiting.append(request)  # the youngest of all
         return request
 
     def abort(self, request: AnyRequest) -> None:
@@ -96,6 +120,8 @@ class Scheduler:
         """One forward, or none if nothing needs one; gives the requests that ended."""
         begin, model_s = time.perf_counter(), self.forward.model_s
         self._admit()
+        self._make_room()
+        self._enter()
         fed = self._collect()
         error = self._evaluate(fed)
         if error is not None:
@@ -110,12 +136,14 @@ class Scheduler:
         return ended
 
     def check(self) -> None:
-        """Conservation: each slot is free, or owned by a running request that stays inside."""
-        self.pool.check()
+        """Conservation: of slots, of rows that wait, and of what is computed of prompts."""
+        self._extents.check()
         assert self.pool.owners == {request.number for request in self._running}
+        self.prefixes.tree.check(self.pool.owners)
         for request in self._running:
-            assert request.log.used <= request.slots <= request.extent.length
-            assert request.log.rows == sum(len(run.tokens) for run in request.log.waiting)
+            waiting = request.log.again + request.log.waiting
+            assert request.log.rows == sum(len(run.tokens) for run in waiting)
+            assert request.log.used <= request.slots
 
     # -- the steps of a round ----------------------------------------------------------------------
 
@@ -123,25 +151,66 @@ class Scheduler:
         """Starts waiting requests, in order, while there is memory."""
         while self._waiting:
             request = self._waiting[0]
-            extent = self.pool.allocate(request.number, request.slots)
-            if extent is None:
+            prompt, used = len(request.prompt), request.log.used
+            likely = prompt + self._lengths.likely(request.kind, request.least)
+            needed = max(likely, grown(used, prompt, request.slots) if used else 0)
+            if not self._extents.take(request, min(needed, request.slots)):
                 break
-            self._running.append(self._waiting.popleft())
+            del self._waiting[0]
+            self._running.append(request)
+            self._outside.append(request)
+            if not request.begun:
+                with self._boundary(request):
+                    request.begin()
+
+    def _make_room(self) -> None:
+        """Lets requests grow that have more to feed than slots, the oldest first."""
+        short = [r for r in self._running if r.log.used > r.extent.length]
+        for request in sorted(short, key=_BY_AGE):
+            if request not in self._running:
+                continue  # an older one has needed its slots
+            need, pool = request.log.used, self.pool
+            more = need - request.extent.length
+            if pool.free < more:
+                numbers = giving_back(self._extents.held, pool.free, request.number, more)
+                for youngest in [r for r in self._running if r.number in numbers]:
+                    self._give_back(youngest)
+            if request in self._running:
+                wanted = grown(need, len(request.prompt), request.slots)
+                self._extents.grow(request, min(wanted, request.extent.length + pool.free))
+
+    def _enter(self) -> None:
+        """Lets requests in that need not wait for what another computes of their prompts."""
+        if not self._outside:
+            return
+        self.prefixes.notice()
+        outside = []
+        for request in sorted(self._outside, key=_BY_AGE):
             with self._boundary(request):
-                request.begin(extent)
+                if request.ended is None and not self.prefixes.enter(request):
+                    outside.append(request)
+        self._outside = outside
 
     def _collect(self) -> list[_Fed]:
-        """The runs of the coming forward. Where not all fit, requests with few rows go first."""
+        """The runs of the coming forward. Where not all fit, those go first that were passed
+        over most often, then those with few rows."""
         requests = self._running
+        if self._outside:
+            requests = [request for request in requests if request not in self._outside]
         if sum([request.log.rows for request in requests]) > self._max_rows:
-            requests = sorted(requests, key=lambda request: request.log.rows)
+            over = self._passed_over
+            requests = sorted(requests, key=lambda r: (-over[r.number], r.log.rows))
         left, fed = self._max_rows, []
+        passed_over: Counter[int] = Counter()
         for request in requests:
             waiting = request.log.rows
-            runs = request.take(left) if left else []
+            runs = request.take(left, self._max_rows) if left else []
             if runs:
                 left -= waiting - request.log.rows
                 fed.append(_Fed(request, runs))
+            elif waiting:
+                passed_over[request.number] = self._passed_over[request.number] + 1
+        self._passed_over = passed_over
         return fed
 
     def _evaluate(self, fed: list[_Fed]) -> Exception | None:
@@ -159,6 +228,8 @@ class Scheduler:
         self.forward.accept()
         for one in fed:
             one.request.forwards += 1
+            if one.request.shared < len(one.request.prompt):
+                self.prefixes.add(one.request)
         drawn = zip(tokens, logprobs, strict=True)
         for request, branches in picks:
             with self._boundary(request):
@@ -211,14 +282,28 @@ class Scheduler:
     # -- leaving -----------------------------------------------------------------------------------
 
     def _leave(self, request: AnyRequest) -> None:
+        self._stop(request)
+        if request.ended in (EndReason.COMPLETED, EndReason.BUDGET):
+            self._lengths.saw(request.kind, request.log.used - len(request.prompt))
+
+    def _give_back(self, request: AnyRequest) -> None:
+        """Its slots are needed: it waits again, and will feed all its tokens anew."""
+        self._stop(request)
+        request.log.forget()
+        insort(self._waiting, request, key=_BY_AGE)
+
+    def _stop(self, request: AnyRequest) -> None:
         self._running.remove(request)
-        self.pool.release(request.number)
+        self._outside = [other for other in self._outside if other is not request]
+        self._extents.release(request)
+        self.prefixes.leave(request)
         request.log.forget_states()
 
     def _fail(self, request: AnyRequest, error: Exception) -> None:
         request.error = f"{type(error).__name__}: {error}"
         request.machine.fail()
         self.forward.log.clear(request.extent)
+        self.prefixes.forget()  # it may have computed what is not finite
 
     def _fail_stuck(self) -> None:
         """A machine that wants nothing and does not end would keep its slots for ever."""
@@ -241,10 +326,14 @@ def _advance(request: AnyRequest, branches: list[int], drawn: list[tuple[int, fl
 
 
 def _steady(fed: list[_Fed], rows: int) -> Hashable:
-    """Equal for forwards that feed the same branches one token each; None for others."""
-    key: list[int | tuple[int, ...]] = []
+    """Equal for forwards that feed the same branches one token each, in adjacent columns of the
+    same extents; None for others."""
+    key: list[int | tuple[int, ...] | Extent] = []
     for one in fed:
-        branches = tuple([run.branch for run in one.runs])
-        key += (one.request.number, branches)
+        runs = one.runs
+        if runs[-1].column - runs[0].column >= len(runs):
+            return None
+        branches = tuple([run.branch for run in runs])
+        key += (one.request.number, one.request.extent, branches)
         rows -= len(set(branches))
     return None if rows else tuple(key)

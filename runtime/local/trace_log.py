@@ -8,7 +8,7 @@ So forks and joins change these sets and nothing else; no key or value ever move
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,14 +62,16 @@ class TokenRun:
 
 class TraceLog:
     """The branches of one request in `width` columns, and the runs that wait to be fed, ascending
-    by column."""
+    by column. `fed` are the runs that were fed, in order: `forget` lets all of them wait again."""
 
     def __init__(self, width: int) -> None:
         self.width = width
         self.used = 0  # columns taken
         self.positions: Ints = np.zeros(width, dtype=np.int64)  # of the token at each column
         self.branches = {0: BranchView(np.zeros(width, dtype=bool), 0, None)}
+        self.fed: list[TokenRun] = []
         self.waiting: list[TokenRun] = []
+        self.again: list[TokenRun] = []  # those fed once already, before all that wait
         self.rows = 0  # tokens that wait
 
     def apply(self, actions: Iterable[Action]) -> None:
@@ -93,24 +95,56 @@ class TraceLog:
 
     def take(self, most: int, ready: Callable[[int], bool] | None = None) -> list[TokenRun]:
         """Runs of at most `most` tokens together, in order; those of branches not `ready` stay."""
-        if ready is None and self.rows <= most:
-            taken, self.waiting, self.rows = self.waiting, [], 0
-            return taken
-        taken = []
-        kept: list[TokenRun] = []
-        for run in self.waiting:
-            if most == 0 or (ready is not None and not ready(run.branch)):
-                kept.append(run)
-            elif len(run.tokens) > most:
-                taken.append(run.split(most))
-                kept.append(run)
-                most = 0
-            else:
-                taken.append(run)
-                most -= len(run.tokens)
-        self.waiting = kept
-        self.rows = sum(len(run.tokens) for run in kept)
+        if self.again:
+            taken, self.again = _cut(self.again, most, None)
+        elif ready is None and self.rows <= most:
+            taken, self.waiting = self.waiting, []
+        else:
+            taken, self.waiting = _cut(self.waiting, most, ready)
+        self._count(taken)
         return taken
+
+    def take_behind(self, most: int, last: Container[int]) -> list[TokenRun]:
+        """As `take`, but each run whose id is in `last` keeps its last token, and what sees it."""
+        taken: list[TokenRun] = []
+        kept: list[TokenRun] = []
+        held: list[int] = []  # columns
+        for run in self.waiting:
+            count = min(most, len(run.tokens) - (id(run) in last))
+            if any(run.view.sees[column] for column in held if column < run.column):
+                count = 0
+            most -= count
+            if count == len(run.tokens):
+                taken.append(run)
+                continue
+            if count:
+                taken.append(run.split(count))
+            kept.append(run)
+            held.append(run.column + len(run.tokens) - 1)
+        self.waiting = kept
+        self._count(taken)
+        return taken
+
+    @property
+    def filled(self) -> int:
+        """The first columns that were all fed."""
+        runs = self.again or self.waiting
+        return runs[0].column if runs else self.used
+
+    def skip(self, count: int) -> None:
+        """The first `count` tokens that wait need not be fed: what they would write is there."""
+        while count:
+            count -= sum(len(run.tokens) for run in self.take(count))
+
+    def forget(self) -> None:
+        """What was fed is lost: it waits again."""
+        self.again = self.fed + self.again
+        self.rows += sum(len(run.tokens) for run in self.fed)
+        self.fed = []
+
+    def _count(self, taken: list[TokenRun]) -> None:
+        self.rows -= sum([len(run.tokens) for run in taken])
+        self.fed += taken
 
     def _feed(self, branch: int, tokens: tuple[int, ...]) -> None:
         if not tokens:
@@ -146,3 +180,22 @@ class TraceLog:
             joined = self.branches.pop(child)
             view.sees[:used] |= joined.sees[:used]
             view.position = max(view.position, joined.position)
+
+
+def _cut(
+    runs: list[TokenRun], most: int, ready: Callable[[int], bool] | None
+) -> tuple[list[TokenRun], list[TokenRun]]:
+    """Runs of at most `most` tokens together, of branches that are ready, and those that stay."""
+    taken: list[TokenRun] = []
+    kept: list[TokenRun] = []
+    for run in runs:
+        if most == 0 or (ready is not None and not ready(run.branch)):
+            kept.append(run)
+        elif len(run.tokens) > most:
+            taken.append(run.split(most))
+            kept.append(run)
+            most = 0
+        else:
+            taken.append(run)
+            most -= len(run.tokens)
+    return taken, kept

@@ -75,7 +75,8 @@ def test_first_come_first_served() -> None:
     plan = (Force((1,)), Sample(3))
 
     def request(slots: int) -> ScheduledRequest:
-        return one.submit(ScheduledRequest(ScriptedMachine(plan, (1,), WIDTH), (1,), slots))
+        machine = ScriptedMachine(plan, (1,), WIDTH)
+        return one.submit(ScheduledRequest(machine, (1,), slots, least=slots - 1))
 
     large, small = [request(90), request(90)], request(5)
     one.round()
@@ -94,7 +95,8 @@ def test_what_can_never_fit_is_refused_at_once() -> None:
 @pytest.mark.parametrize(("total", "length"), [(640, 40), (639, 36)])
 def test_extents_are_made_equal_where_the_pool_holds_sixteen(total: int, length: int) -> None:
     one = scheduler(total)
-    request = one.submit(ScheduledRequest(ScriptedMachine((Sample(2),), (1,), WIDTH), (1,), 33))
+    machine = ScriptedMachine((Sample(2),), (1,), WIDTH)
+    request = one.submit(ScheduledRequest(machine, (1,), 33, least=32))
     one.round()
     assert request.extent.length == length
 
@@ -104,7 +106,8 @@ def test_a_small_pool_admits_what_fits() -> None:
     one = scheduler(72)
     plan = (Force((1,)), Sample(3))
     requests = [
-        one.submit(ScheduledRequest(ScriptedMachine(plan, (1,), WIDTH), (1,), 33)) for _ in range(2)
+        one.submit(ScheduledRequest(ScriptedMachine(plan, (1,), WIDTH), (1,), 33, least=32))
+        for _ in range(2)
     ]
     one.round()
     assert one.pool.owners == {request.number for request in requests}
@@ -285,7 +288,7 @@ class ConservationMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.forward = Fragile(300)
-        self.one = Scheduler(self.forward, WIDTH, max_rows=32)
+        self.one = Scheduler(self.forward, WIDTH, max_rows=32, prefix_tokens=20)
         self.requests: list[ScheduledRequest] = []
 
     @rule(seed=st.integers(0, 30), in_turn=st.booleans())

@@ -39,7 +39,12 @@ def rollout_engine(section: EngineSection, session: Session) -> RolloutEngine:
         model, tokenizer, max_kv_tokens=section.max_kv_tokens, max_rows=section.max_rows
     )
     model.set_attn_implementation(trained)
-    return RolloutEngine(engine, model.eval)
+
+    def refresh() -> None:
+        model.eval()
+        engine.forget_prefixes()
+
+    return RolloutEngine(engine, refresh)
 
 
 def _server(address: str, session: Session) -> RolloutEngine:

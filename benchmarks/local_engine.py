@@ -11,6 +11,8 @@ overhead   the share of a round that is not spent in the bundled model of 1.1 M 
 processor  what `schema.logits_processor` costs `model.generate` of transformers for each token: 48
            tokens of an `arith` trace over GPT-2's vocabulary by the model of `speedup`, and as many
            without it, interleaved; one row and eight
+sharing    prompts that are the same, or begin alike, against `model.generate` in one batch and
+           behind a cache of what is in common; see `benchmarks.shared_prompts`
 """
 
 from __future__ import annotations
@@ -36,6 +38,15 @@ from transformers import LogitsProcessor, PreTrainedModel, Qwen3Config, Qwen3For
 
 import nprdsl
 from benchmarks import vocabularies
+from benchmarks.shared_prompts import (
+    COMMON,
+    GROUP,
+    FirstTokens,
+    Sharing,
+    engines,
+    first_tokens,
+    sharing,
+)
 from nprdsl import Limits, Machine, Schema, Vocabulary
 from nprdsl.grammar.resolve import read_grammar
 from nprdsl.runtime.local import LocalEngine
@@ -50,7 +61,7 @@ PROMPT = 128
 WARM = 4  # rounds that are not counted
 WIDTH = 49_152
 GENERATED = 48  # tokens of a row, for the logits processor
-PARTS = ("overhead", "speedup", "processor")
+PARTS = ("overhead", "sharing", "speedup", "processor")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 # Every letter is one token and a branch holds exactly 64, whatever the random model likes.
 PATHS = """
@@ -270,6 +281,17 @@ def main() -> None:
         costs = [overhead(requests, arguments.repeats) for requests in (1, 32)]
         report["overhead"] = [asdict(cost) for cost in costs]
         console.print(overhead_table(costs))
+    if "sharing" in parts:
+        models = engines()
+        shares = [
+            sharing(name, engine, shape, arguments.repeats)
+            for name, engine in models.items()
+            for shape in (GROUP, COMMON)
+        ]
+        first = first_tokens(next(iter(models.values())))
+        report["sharing"] = [asdict(share) for share in shares]
+        report["first_tokens"] = asdict(first)
+        console.print(sharing_table(shares), first_table(first))
     if "speedup" in parts:
         model = large_model()
         gains = [speedup(model, branches, arguments.repeats) for branches in BRANCHES]
@@ -290,6 +312,40 @@ def overhead_table(costs: list[Overhead]) -> Table:
     for c in costs:
         shares = (f"{100 * share:.1f} %" for share in (c.model, c.sampling, c.rest))
         table.add_row(str(c.requests), f"{c.rows:.1f}", f"{c.round_us:.0f} us", *shares)
+    return table
+
+
+def sharing_table(shares: list[Sharing]) -> Table:
+    table = Table(title="Prompts that begin alike: all requests, medians, fp32")
+    names = ("model", "requests", "common + own", "written", "generate", "behind its cache")
+    for name in (*names, "engine", "of generate", "of its cache", "rows"):
+        table.add_column(name, justify="right")
+    for s in shares:
+        table.add_row(
+            s.model,
+            str(s.requests),
+            f"{s.common} + {s.own}",
+            str(s.written),
+            *(f"{seconds:.2f} s" for seconds in (s.batch_s, s.cache_s, s.engine_s)),
+            f"{s.engine_s / s.batch_s:.2f}",
+            f"{s.engine_s / s.cache_s:.2f}",
+            f"{s.rows:,}",
+        )
+    return table
+
+
+def first_table(first: FirstTokens) -> Table:
+    table = Table(title=f"First token behind {first.prompt:,} tokens, {first.requests} requests")
+    for name in ("", "median", "of a single prefill"):
+        table.add_column(name, justify="right")
+    rows = {
+        "nothing known": first.unknown_s,
+        "known, one after another": first.known_s,
+        "together, the first": first.first_together_s,
+        "together, all": first.together_s,
+    }
+    for name, seconds in rows.items():
+        table.add_row(name, f"{1e3 * seconds:.0f} ms", f"{seconds / first.unknown_s:.2f}")
     return table
 
 

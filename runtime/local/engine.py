@@ -184,7 +184,7 @@ class LocalEngine(Engine):
             most_fed(submission.schema.grammar, submission.limits, len(machine.prompt)),
             submission.sampling,
             Decoding.PARALLEL if submission.parallel else Decoding.IN_TURN,
-            least=slots - len(machine.prompt) if self._unmergeable else machine.least,
+            least=machine.least,
             kind=submission.schema.grammar.name,
         )
         with self._turn:
@@ -239,9 +239,7 @@ class LocalEngine(Engine):
         try:
             for ids, budget, settings in zip(prompts, budgets, sampling, strict=True):
                 run = FreeRun(self._any_token, budget, self.vocabulary.eos_id)
-                request = ScheduledRequest(
-                    run, ids, len(ids) + budget, settings, least=budget if self._unmergeable else 1
-                )
+                request = ScheduledRequest(run, ids, len(ids) + budget, settings)
                 with self._turn:
                     self._scheduler.submit(request)
                 requests.append(request)

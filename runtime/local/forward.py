@@ -87,15 +87,6 @@ class Forward:
             logits = logits[chosen]
         return logits.float()
 
-    def weights(self) -> Hashable:
-        """Equal while the parameters are the same tensors and nothing has written into them.
-
-        Not seen: what is written through `.data` or in inference mode, and adapters switched on
-        and off.
-        """
-        parameters = self.model.parameters()
-        return tuple([(p.data_ptr(), 0 if p.is_inference() else p._version) for p in parameters])
-
     def _masks(
         self, fed: list[RequestRows], groups: list[RowGroup], key: Hashable
     ) -> torch.Tensor | dict[str, torch.Tensor]:

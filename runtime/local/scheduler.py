@@ -154,6 +154,8 @@ class Scheduler:
             prompt, used = len(request.prompt), request.log.used
             likely = prompt + self._lengths.likely(request.kind, request.least)
             needed = max(likely, grown(used, prompt, request.slots) if used else 0)
+            if isinstance(self.forward, RecurrentForward):
+                needed = request.slots  # a state cannot be filled again from runs of all branches
             if not self._extents.take(request, min(needed, request.slots)):
                 break
             del self._waiting[0]

@@ -11,8 +11,11 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any, Final
 
+from transformers import PreTrainedModel
+
 from nprdsl.runtime.local.forward import Forward
 from nprdsl.runtime.local.kv_log import KvPiece
+from nprdsl.runtime.local.recurrent_forward import RecurrentForward
 from nprdsl.runtime.local.requests import ScheduledRequest
 from nprdsl.runtime.prefix_tree import PrefixTree
 
@@ -22,7 +25,7 @@ WORTH: Final = 16  # tokens that are worth a copy, or the round for which a requ
 class SharedPrefixes:
     """Keeps at most `bound` tokens beside the log; 0 keeps none, and nothing is shared."""
 
-    def __init__(self, forward: Forward, bound: int) -> None:
+    def __init__(self, forward: Forward | RecurrentForward, bound: int) -> None:
         self.tree: PrefixTree[KvPiece] = PrefixTree(bound)
         self.copied = 0  # tokens that were not computed again, so far
         self._forward = forward
@@ -66,7 +69,7 @@ class SharedPrefixes:
 
     def notice(self) -> None:
         """Forgets all where the weights are not those of the last time."""
-        seen = self._forward.weights() if self.tree.bound else None
+        seen = _weights(self._forward.model) if self.tree.bound else None
         if seen != self._seen:
             self._seen = seen
             self.forget()
@@ -75,3 +78,13 @@ class SharedPrefixes:
         """Forgets all; what runs goes on with what it has."""
         self.tree.clear()
         self._weights += 1
+
+
+def _weights(model: PreTrainedModel) -> Hashable:
+    """Equal while the parameters are the same tensors and nothing has written into them.
+
+    Not seen: what is written through `.data` or in inference mode, and adapters switched on and
+    off.
+    """
+    parameters = model.parameters()
+    return tuple([(p.data_ptr(), 0 if p.is_inference() else p._version) for p in parameters])

@@ -170,8 +170,11 @@ class LocalEngine(Engine):
         model is changed in a way that its parameters do not show: an adapter that is switched on or
         off, a write through `.data`.
         """
-        with self._lock:
+        with self._turn:
+            while self._is_rounding:
+                self._turn.wait()
             self._scheduler.prefixes.forget()
+            self._turn.notify()  # one of those that would have run the next round
 
     # -- running -----------------------------------------------------------------------------------
 

@@ -209,8 +209,10 @@ class LogLayer(CacheLayerMixin):  # type: ignore[misc]
             self.values[:, :, extent.start : extent.end] = 0
 
     def copy(self, source: int, target: int, count: int) -> None:
-        """Copies the entries of `count` slots; the two may overlap."""
-        self.write(target, self.read(source, count))
+        """Copies the entries of `count` slots; the two may overlap. A layer without attention has
+        none."""
+        if self.keys is not None:
+            self.write(target, self.read(source, count))
 
     def read(self, start: int, count: int) -> KeysAndValues:
         """Copies of the keys and values of `count` slots."""

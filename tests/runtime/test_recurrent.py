@@ -164,6 +164,20 @@ def test_equals_the_plain_forward(name: str) -> None:
         assert farthest(name, request.machine.fed) <= TOLERANCE
 
 
+def test_memory_in_pieces_is_gathered() -> None:
+    """What runs is moved so that a long request finds room; a layer without keys has nothing."""
+    scheduler = Scheduler(forward("lfm2", 149), WIDTH, max_rows=64)  # of 129 for the longest
+    requests = [submitted(scheduler, seed) for seed in range(8)]
+    moved: list[int] = []
+    pool, gather = scheduler.pool, scheduler.pool.gather
+    pool.gather = lambda before: [moved.append(1), gather(before)][1]  # type: ignore[method-assign]
+    finish(scheduler)
+    for request in requests:
+        assert request.ended is EndReason.COMPLETED, request.error
+        assert farthest("lfm2", request.machine.fed, 1) <= TOLERANCE
+    assert moved
+
+
 @pytest.mark.parametrize("decoding", Decoding)
 def test_blocks_nest(decoding: Decoding) -> None:
     scheduler = Scheduler(forward("lfm2", 4000), WIDTH, max_rows=64)

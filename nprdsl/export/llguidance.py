@@ -19,6 +19,7 @@ from nprdsl.export.rust_regex import escape, to_rust
 from nprdsl.export.units import Unit, Units, conflicting, gather, head
 from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, TerminalKind
 from nprdsl.regular.syntax import parse, quantifier
+from nprdsl.regular.tag_scan import tag_scan
 
 _HEADER: Final = "%llguidance {}"
 _TEXT: Final = r"(?s:.)*[^ \t\n\r\x0b\x0c](?s:.)*"
@@ -45,6 +46,7 @@ class _LLGuidanceWriter:
         self._whole = conflicting(self._units)
         self._lexemes: dict[str, str] = {}  # definition -> name
         self._tags = "|".join(_quoted_regex(tag) for tag in linear.tags if tag in spelled)
+        self._apart = tag_scan(tuple(tag for tag in linear.tags if tag in spelled)).apart
         self.uses_text = False
 
     def text(self) -> str:
@@ -89,10 +91,13 @@ class _LLGuidanceWriter:
     def _lexeme(self, content: list[Node], tag: str) -> str:
         body = "".join(f"(?:{self._regex(node)})" for node in content)
         definition = f"/{body}/"
-        if self._tags:
-            definition += f" & ~/(?s:.)*(?:{self._tags})(?s:.)*/"
-        if tag:
-            definition = f"({definition}) {_quoted(tag)}"
+        if tag and tag not in self._apart:  # text before it may begin a tag that ends in it
+            definition = f"({definition} {_quoted(tag)}) & ~/(?s:.)*(?:{self._tags})(?s:.)+/"
+        else:
+            if self._tags:
+                definition += f" & ~/(?s:.)*(?:{self._tags})(?s:.)*/"
+            if tag:
+                definition = f"({definition}) {_quoted(tag)}"
         return self._lexemes.setdefault(definition, f"T{len(self._lexemes) + 1}")
 
     def _regex(self, node: Node) -> str:

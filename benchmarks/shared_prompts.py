@@ -83,7 +83,7 @@ def sharing(
 
     def ours() -> None:
         nonlocal rows
-        engine.forget_prefixes()
+        engine.forget()
         before = engine.timings.rows
         submitted = [submit(engine, prompt, written) for prompt in prompts]
         while any(request.ended is None for request in submitted):
@@ -110,10 +110,10 @@ def first_tokens(engine: LocalEngine) -> FirstTokens:
     prompts = random_prompts(ARRIVALS, SYSTEM, OWN, width)
     unknown = []
     for prompt in prompts[:5]:
-        engine.forget_prefixes()
+        engine.forget()
         unknown.append(timed(partial(until_first, engine, prompt)))
     known = [timed(partial(until_first, engine, prompt)) for prompt in prompts]
-    engine.forget_prefixes()
+    engine.forget()
     begin, together = time.perf_counter(), list[float]()
     waiting = [submit(engine, prompt, ANSWER) for prompt in prompts]
     while waiting:

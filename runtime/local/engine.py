@@ -163,17 +163,18 @@ class LocalEngine(Engine):
     def _helps(self, schema: Schema) -> bool:
         return not self.knows(schema)
 
-    def forget_prefixes(self) -> None:
-        """Forgets what was computed of prompts.
+    def forget(self) -> None:
+        """Forgets what earlier requests have left: what was computed of prompts, and how long
+        traces were. What comes is then the same to the last bit as in a new engine.
 
-        An optimizer's step and `load_state_dict` are noticed without it; to be called where the
-        model is changed in a way that its parameters do not show: an adapter that is switched on or
-        off, a write through `.data`.
+        To be called where the model is changed in a way that its parameters do not show: an adapter
+        that is switched on or off, a write through `.data`. An optimizer's step and
+        `load_state_dict` are noticed without it.
         """
         with self._turn:
             while self._is_rounding:
                 self._turn.wait()
-            self._scheduler.prefixes.forget()
+            self._scheduler.forget()
             self._turn.notify()  # one of those that would have run the next round
 
     # -- running -----------------------------------------------------------------------------------

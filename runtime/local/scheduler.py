@@ -105,6 +105,11 @@ class Scheduler:
         self._waiting.append(request)  # the youngest of all
         return request
 
+    def forget(self) -> None:
+        """Forgets what earlier requests have left."""
+        self.prefixes.forget()
+        self._lengths = LikelyLengths()
+
     def abort(self, request: AnyRequest) -> None:
         """Ends a request that waits or runs, with all its branches; its slots are free at once."""
         if request in self._waiting:

@@ -129,4 +129,6 @@ def _submitted(scheduler: Scheduler, seed: int) -> tuple[ScriptedMachine, Schedu
     plan = (Sample(rng.randint(1, 5)), Split(branches), Force((7, 8)), Sample(2))
     prompt = tuple(rng.choices(range(WIDTH), k=rng.randint(1, 8)))
     machine = ScriptedMachine(plan, prompt, WIDTH)
-    return machine, scheduler.submit(ScheduledRequest(machine, prompt, 60, Sampling(seed=seed)))
+    least = 60 - len(prompt)  # so that all have equal extents
+    request = ScheduledRequest(machine, prompt, 60, Sampling(seed=seed), least=least)
+    return machine, scheduler.submit(request)

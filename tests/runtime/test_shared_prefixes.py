@@ -235,7 +235,7 @@ def test_completions_share_too() -> None:
 def test_prefixes_can_be_forgotten_by_hand() -> None:
     one, limits = engine(), Limits(max_tokens=60)
     one.generate(schema(), "x" * 50, limits=limits)
-    one.forget_prefixes()
+    one.forget()
     before = one.timings.rows
     one.generate(schema(), "x" * 50, limits=limits)
     assert one.timings.rows - before > 50

@@ -42,7 +42,7 @@ def rollout_engine(section: EngineSection, session: Session) -> RolloutEngine:
 
     def refresh() -> None:
         model.eval()
-        engine.forget_prefixes()
+        engine.forget()
 
     return RolloutEngine(engine, refresh)
 

@@ -30,6 +30,7 @@ from nprdsl.testing import (
 )
 from nprdsl.testing.reference import Tree, Unread, items_of
 from nprdsl.tokens.vocabulary import Vocabulary
+from tests.walks import schema_of
 
 UNBOUNDED = Bounds()
 SMALL = settings(max_examples=50, deadline=None, suppress_health_check=tuple(HealthCheck))
@@ -221,6 +222,14 @@ def test_all_mutations_leave_the_language_and_cover_every_kind() -> None:
 def test_plain_kinds_have_one_expected_code(kind: MutationKind, code: ViolationCode) -> None:
     tiny = Schema(grammar())
     assert {m.expected for m in all_mutations(tiny, LEGAL) if m.kind is kind} == {frozenset({code})}
+
+
+def test_a_tag_that_begins_as_glue_does_may_be_told_as_a_tag_out_of_place() -> None:
+    made = schema_of(
+        'start: TAG_0 _GLUE TEXT TAG_1\nTAG_0: " :"\nTAG_1: "::"\n_GLUE: " "\n%declare TEXT\n'
+    )
+    for mutation in all_mutations(made, " : x::"):
+        assert made.check(mutation.text)[0].code in mutation.expected, mutation
 
 
 def test_mutations_of_an_illegal_text_are_refused() -> None:

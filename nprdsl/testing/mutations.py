@@ -207,6 +207,10 @@ def _made(legal: LegalTrace, kind: MutationKind, candidate: Candidate) -> Mutati
         codes = fitting_codes(legal.grammar, refusal)
     if content_decides(legal.grammar) or _spells_anew(legal, candidate.edits, text):
         codes |= fitting_codes(legal.grammar, refusal) | MISPLACED
+    found = tag_pattern(legal.grammar.tags).finditer(text)
+    at_tag = any(tag.start() == refusal.offset for tag in found)
+    if at_tag and candidate.codes is None:  # glue may begin as a tag does
+        codes |= {Code.TAG_OUT_OF_PLACE}
     return Mutation(text, kind, codes, refusal.offset)
 
 

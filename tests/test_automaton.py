@@ -124,7 +124,7 @@ def test_masks_moves_and_checker_agree_on_walks(name: str, special: bool) -> Non
 
 
 @QUICK
-@given(schemas(), st.booleans(), st.integers(0, 99))
+@given(schemas(first=20), st.booleans(), st.integers(0, 99))
 def test_masks_moves_and_checker_agree_on_random_schemas(
     source: str, special: bool, seed: int
 ) -> None:

@@ -82,7 +82,7 @@ def test_a_budget_below_the_minimum_is_refused_with_the_minimum(name: str, speci
 @QUICK
 @given(st.data())
 def test_random_schemas_end_legally_at_any_budget(data: st.DataObject) -> None:
-    source = data.draw(schemas())
+    source = data.draw(schemas(first=20))
     made = schema_of(source)
     bound = made.bind(vocabulary(made, special=data.draw(st.booleans()), seed=0))
     bounds = data.draw(st.sampled_from([Bounds(2, 3, 2), Bounds(3, None, 1), Bounds(2, 4, None)]))

@@ -41,7 +41,7 @@ def test_the_instruction_names_every_tag_and_holds_the_skeleton(name: str) -> No
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=tuple(HealthCheck))
-@given(schemas())
+@given(schemas(first=20))
 def test_skeletons_of_random_schemas_are_legal(source: str) -> None:
     grammar = read_grammar(source, file="random.lark", name="random", types={})
     assert Schema(grammar).check(skeleton(grammar)) == []

@@ -64,9 +64,12 @@ def random_schema(number: int, *, max_parts: int = 3, max_depth: int = 2) -> Ran
     return _Author(number, max_parts, max_depth).schema()
 
 
-def schemas(*, max_parts: int = 3, max_depth: int = 2) -> st.SearchStrategy[str]:
-    """Sources of random schemas that load and declare no terminal that needs a type."""
-    numbers = st.integers(0, 2**32 - 1)
+def schemas(
+    *, max_parts: int = 3, max_depth: int = 2, first: int = 2**32
+) -> st.SearchStrategy[str]:
+    """Sources of random schemas that load and declare no terminal that needs a type; of the `first`
+    numbers only."""
+    numbers = st.integers(0, first - 1)
     drawn = numbers.map(partial(random_schema, max_parts=max_parts, max_depth=max_depth))
     return drawn.filter(_loads).map(lambda schema: schema.source)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nprdsl.journal import (
+from nprdsl.trace.journal import (
     JournalError,
     JsonLines,
     append_json_line,

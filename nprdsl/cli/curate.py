@@ -30,7 +30,7 @@ from nprdsl.cli.options import (
     required_option,
 )
 from nprdsl.cli.terminals import load_schema
-from nprdsl.journal import json_line, replacing
+from nprdsl.trace.journal import json_line, replacing
 
 if TYPE_CHECKING:
     from nprdsl.trainers.curate import Account, Chain, Curator, Endpoint, Outcome, Summary

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nprdsl.cli.failures import Failure, as_failure
 from nprdsl.cli.files import NumberedPrompt
-from nprdsl.journal import JournalError, JsonLines
+from nprdsl.trace.journal import JournalError, JsonLines
 
 if TYPE_CHECKING:
     from nprdsl.trainers.evaluate.reports import EvaluationReport

@@ -16,11 +16,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nprdsl.journal import replacing
 from nprdsl.masks.field_rests import FieldRest
 from nprdsl.masks.fields import FieldState
 from nprdsl.masks.mask_rows import Crossing, FieldRow, MaskTable
 from nprdsl.tokens.bitmask import Mask
+from nprdsl.trace.journal import replacing
 
 VERSION: Final = 3
 _MAGIC: Final = b"NPRROWS1"

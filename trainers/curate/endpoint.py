@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import openai
 import pydantic
 
-from nprdsl.journal import write_whole
+from nprdsl.trace.journal import write_whole
 
 CACHE_VERSION: Final = 1  # of what a reply is kept under
 NO_SECRET: Final = "-"  # for servers that want none; the client refuses an empty one

@@ -20,7 +20,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from nprdsl.journal import write_json_lines
+from nprdsl.trace.journal import write_json_lines
 from nprdsl.trainers.data.problems import Problem
 
 LARGEST: Final = 99_999

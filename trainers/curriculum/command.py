@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import nprdsl
-from nprdsl.journal import write_json_lines
+from nprdsl.trace.journal import write_json_lines
 from nprdsl.trainers.curriculum.arithmetic import TRAINED, held_out, problems, write_corpus
 from nprdsl.trainers.curriculum.recipe import (
     SCHEMA,

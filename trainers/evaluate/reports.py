@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from nprdsl.journal import write_whole
+from nprdsl.trace.journal import write_whole
 from nprdsl.trainers.evaluate.figures import Figures
 from nprdsl.trainers.evaluate.samples import Mode, Sample
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from nprdsl.journal import write_whole
 from nprdsl.runtime.sglang.protocol import SchemaForm
 from nprdsl.schema import Schema
+from nprdsl.trace.journal import write_whole
 
 _TEMPLATE: Final = '''"""Decodes in parallel, by a schema of nprdsl:
 

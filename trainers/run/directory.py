@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from nprdsl.journal import append_json_line, whole_lines, write_json_lines, write_whole
+from nprdsl.trace.journal import append_json_line, whole_lines, write_json_lines, write_whole
 
 _SETTINGS: Final = "settings.json"
 _METRICS: Final = "metrics.jsonl"

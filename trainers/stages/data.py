@@ -14,8 +14,8 @@ from typing import Final, TypeVar
 import numpy as np
 from accelerate import Accelerator
 
-from nprdsl.journal import write_json_lines
 from nprdsl.runtime.prompts import PromptError
+from nprdsl.trace.journal import write_json_lines
 from nprdsl.trainers.config.stages import DataSection, ReinforcementConfig
 from nprdsl.trainers.data.problems import Problem, TraceExample, read_problems, read_traces
 from nprdsl.trainers.data.sources import RejectedRow

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Final
 
 import nprdsl
-from nprdsl.journal import JournalError, JsonLines, write_json_lines
 from nprdsl.machine.budget import Limits
 from nprdsl.runtime.engine import Engine
 from nprdsl.runtime.local.engine import LocalEngine
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.runtime.sglang.client.engine import SGLangEngine
 from nprdsl.schema import Schema
+from nprdsl.trace.journal import JournalError, JsonLines, write_json_lines
 from nprdsl.trainers.config.stages import LOCAL, SampleConfig
 from nprdsl.trainers.data.problems import Problem
 from nprdsl.trainers.grading.grading import is_right

@@ -1,4 +1,5 @@
-"""Files that survive a kill at any moment: replaced as a whole, or grown by whole lines.
+"""Files of traces, and of what is computed beside them, that survive a kill at any moment: replaced
+as a whole, or grown by whole lines.
 
 `replacing` and `write_whole` put a new file in the place of an old one, so that a reader meets one
 or the other and never half of it. `JsonLines` appends records, one to a line; what a kill cut short

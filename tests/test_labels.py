@@ -410,6 +410,22 @@ def test_random_traces_find_the_last_label() -> None:
     check()
 
 
+@pytest.mark.parametrize("pattern", [r"\S{1,5}", "[a-z:]{1,4}", "[a-z:][a-z:]", "a|a::?"])
+def test_a_token_may_leave_a_value_before_what_it_could_still_hold(pattern: str) -> None:
+    """`a: b` is the value `a`, the literal and text, though the value could go on with `:`."""
+    item = '"<i>" N ": " M "</i>"\nM: /[a-z: ]+/'
+    made = listing(pattern, item=item)
+    merges = (b"a: ", b"a: b", b": b", b"a:", b"ab: ", b"a:: b", b": ", b"aa: x")
+    bound = made.bind(byte_vocabulary(special=made.tags, merges=merges))
+    matcher, size = bound.matcher(), bound.vocabulary.size
+    for tag in ("<l>", "<i>"):
+        matcher.advance(bound.vocabulary.special[tag])
+    for byte in b"a:":
+        found = allowed(matcher.mask(), size)
+        assert found == [token for token in range(size) if matcher.accepts(token)]
+        matcher.advance(byte)
+
+
 def written(bound: BoundSchema, text: str) -> list[int]:
     """Ids of the beginning of a trace: tags are special tokens, the rest bytes."""
     special = bound.vocabulary.special

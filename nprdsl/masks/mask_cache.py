@@ -22,7 +22,7 @@ from nprdsl.masks.mask_rows import Crossing, FieldRow, MaskTable
 from nprdsl.tokens.bitmask import Mask
 from nprdsl.trace.journal import replacing
 
-VERSION: Final = 3
+VERSION: Final = 4
 _MAGIC: Final = b"NPRROWS1"
 CrossingKey = tuple[
     FieldState, tuple[tuple[str, FieldState], ...]

@@ -244,19 +244,24 @@ class MaskTable:
         return np.flatnonzero(usable.distance[: len(dfa.table)] == FAR).tolist()
 
     def _value_table(self, key: _ValueKey) -> tuple[NDArray[np.int32], int]:
-        """Moves of a value, doubled: states from `n` on have passed an accepting state, and lead to
-        the last state on a byte that the value refuses and what follows may take."""
+        """Moves of a value, three times over: states from `n` on have passed an accepting state,
+        and lead to the last state on a byte that the value refuses and what follows may take; those
+        from `2 n` on have taken a byte, inside the value, with which it may have been left already,
+        so that any byte that the value refuses leads there."""
         dfa, following = key
         count, moves = len(dfa.table), dfa.table
-        leave = 2 * count
-        follow = np.zeros(256, bool)
-        follow[list(following)] = True
-        passed = dfa.accepting[moves] & (moves != 0)
-        before = np.where(passed, moves + count, moves)
-        behind = np.where(moves != 0, moves + count, np.where(follow[None, :], leave, 0))
-        behind[0] = 0
+        leave = 3 * count
+        follow = np.zeros((1, 256), bool)
+        follow[0, list(following)] = True
+        inside = moves != 0
+        before = np.where(dfa.accepting[moves] & inside, moves + count, moves)
+        either = dfa.accepting[:, None] & follow
+        goes_on = np.where(either, moves + 2 * count, moves + count)
+        behind = np.where(inside, goes_on, np.where(follow, leave, 0))
+        perhaps_left = np.where(inside, moves + 2 * count, leave)
+        behind[0] = perhaps_left[0] = 0
         last = np.full((1, 256), leave)
-        table = np.concatenate([before, behind, last]).astype(np.int32)
+        table = np.concatenate([before, behind, perhaps_left, last]).astype(np.int32)
         self._tables[key] = table, leave
         return table, leave
 

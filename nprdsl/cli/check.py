@@ -85,6 +85,11 @@ def _checked(
     schema: Schema, bounds: Bounds, file: str, field: str | None
 ) -> Iterator[CheckedTrace]:
     text = read_text(file)
+    if file.endswith(".lark"):
+        raise Failure(
+            f"`{file}` is a schema, no trace: `nprdsl show {file}` checks it, `--schema {file}` "
+            "checks traces of it"
+        )
     if field is None and not file.endswith(".jsonl"):
         trace = without_last_newline(text)
         yield CheckedTrace(file, None, trace, tuple(schema.check(trace, bounds)))

@@ -97,6 +97,13 @@ def test_what_cannot_be_read_is_2(name: str, content: bytes | None, said: str) -
     assert "1 trace: 1 illegal" in result.stdout
 
 
+def test_a_schema_is_no_trace() -> None:
+    file = write("my.lark", 'start: "<a>" TEXT "</a>"\n%declare TEXT\n')
+    result = invoke("check", file)
+    assert result.exit_code == ExitCode.USAGE
+    assert "`my.lark` is a schema, no trace: `nprdsl show my.lark` checks it" in result.output
+
+
 def test_a_folder_is_no_trace(tmp_path: Path) -> None:
     result = invoke("check", tmp_path)
     assert result.exit_code == ExitCode.USAGE

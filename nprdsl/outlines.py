@@ -4,7 +4,7 @@
 `outlines.Generator(model, processor=…)` writes legal traces with it, labels bound and budgets kept.
 What else Outlines needs is here: `from_transformers` wraps a model so that its texts keep the
 schema's tags, which Outlines drops where they are special tokens, and `output_type` states the
-schema as a grammar, for places that take an output type only. It needs `pip install outlines`.
+schema as a grammar, for places that take an output type only.
 """
 
 from __future__ import annotations
@@ -13,8 +13,14 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
-from outlines.models.transformers import Transformers, TransformerTokenizer
-from outlines.types import CFG
+try:
+    from outlines.models.transformers import Transformers, TransformerTokenizer
+    from outlines.types import CFG
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "nprdsl.outlines needs outlines 1.3; install it with: pip install 'outlines>=1.3,<2'",
+        name=error.name,
+    ) from error
 
 from nprdsl.grammar.diagnostics import SchemaWarning
 from nprdsl.schema import Schema

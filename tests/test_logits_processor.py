@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -332,6 +334,27 @@ def test_a_token_chosen_against_the_mask_is_an_error() -> None:
     with pytest.raises(IllegalTokenError, match="row 0: token 5"):
         processor(torch.tensor([[1, 2, 5]]), scores)
     processor(ids, scores)
+
+
+@pytest.mark.parametrize(
+    ("module", "missing", "told"),
+    [
+        ("nprdsl.export.logits_processor", "torch", r"processor needs torch; .*'nprdsl\[local\]'"),
+        (
+            "nprdsl.outlines",
+            "outlines",
+            r"nprdsl.outlines needs outlines 1.3; .* 'outlines>=1.3,<2'",
+        ),
+    ],
+)
+def test_a_base_install_says_what_to_install(
+    module: str, missing: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (*(name for name in sys.modules if name.startswith(f"{missing}.")), module):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ModuleNotFoundError, match=told):
+        import_module(module)
 
 
 # rows that end

@@ -13,8 +13,15 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-import torch
-from transformers import LogitsProcessor, PreTrainedTokenizerBase
+
+try:
+    import torch
+    from transformers import LogitsProcessor, PreTrainedTokenizerBase
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"a logits processor needs {error.name}; install it with: pip install 'nprdsl[local]'",
+        name=error.name,
+    ) from error
 
 from nprdsl.machine.budget import Limits
 from nprdsl.machine.linear_writer import LinearWriter

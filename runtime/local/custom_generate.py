@@ -28,6 +28,16 @@ _SETTINGS: Final = frozenset(_DRAWN_BY) | {
     "pad_token_id", "eos_token_id", "bos_token_id", "num_beams", "use_cache",
 }  # fmt: skip
 _CALL: Final = ("custom_generate", "trust_remote_code", "synced_gpus")  # how this was called
+_NO_EFFECT: Final = frozenset({
+    # speed and memory of the model's own `generate`
+    "cache_implementation", "cache_config", "max_cache_len", "compile_config", "disable_compile",
+    "prefill_chunk_size", "low_memory", "continuous_batching_config", "transformers_version",
+    # of beams and assistants, which are refused
+    "early_stopping", "length_penalty", "num_beam_groups", "num_assistant_tokens",
+    "num_assistant_tokens_schedule", "assistant_confidence_threshold", "assistant_lookbehind",
+    "target_lookbehind",
+})  # fmt: skip
+_NEUTRAL: Final = {"typical_p": 1.0, "encoder_repetition_penalty": 1.0, "guidance_scale": 1.0}
 
 
 @dataclass(slots=True)
@@ -64,12 +74,13 @@ def generate_in_parallel(
     `LocalEngine.generate` raises.
     """
     ids = input_ids if input_ids is not None else inputs
-    if ids is None:
+    if ids is None or ids.dim() != 2:
         raise ValueError("generate needs `input_ids`: int64 [B, T]")
     settings = _settings(model, generation_config, options)
     engine = _engine(model, tokenizer)
     eos = engine.vocabulary.eos_id
-    _check_end(options.get("eos_token_id"), eos)
+    ends = (options.get("eos_token_id"), generation_config and generation_config.eos_token_id)
+    _check_end(next((end for end in ends if end is not None), None), eos)
     pad = _first(settings.pad_token_id, eos, 0)
     if attention_mask is None:  # as transformers does
         attention_mask = torch.ones_like(ids) if pad == eos else ids != pad
@@ -92,19 +103,28 @@ def _settings(
 ) -> GenerationConfig:
     """The settings of the call over those of the model. Raises ValueError for strange ones."""
     set_here = {n: value for n, value in options.items() if n not in _CALL and value is not None}
-    if strange := sorted(set_here.keys() - _SETTINGS):
-        raise ValueError(
-            f"decoding in parallel does not know {', '.join(f'`{name}`' for name in strange)}; "
-            "leave it out, or decode with the model's own `generate` and "
-            "`schema.logits_processor(tokenizer)`"
-        )
     settings = copy.deepcopy(model.generation_config or GenerationConfig())
     if given is not None:
         settings.update(**{n: v for n, v in given.to_dict().items() if v is not None})
     settings.update(**set_here)
+    chosen = {name: vars(settings).get(name) for name in vars(GenerationConfig())} | set_here
+    if strange := sorted(name for name, value in chosen.items() if _is_strange(name, value)):
+        raise ValueError(
+            f"decoding in parallel does not know {', '.join(f'`{name}`' for name in strange)}; "
+            "leave it out, here and in the generation configuration, or decode with the model's "
+            "own `generate` and `schema.logits_processor(tokenizer)`"
+        )
     if (settings.num_beams or 1) > 1:
         raise ValueError("decoding in parallel has no beam search: num_beams is 1 or left out")
     return settings
+
+
+def _is_strange(name: str, value: object) -> bool:
+    """Whether a setting asks for what the engine does not do."""
+    if name in _SETTINGS | _NO_EFFECT or name.startswith("_"):
+        return False
+    neutral = isinstance(value, int | float) and value in (0, _NEUTRAL.get(name))
+    return value is not None and not neutral
 
 
 def _check_end(given: int | list[int] | None, eos: int | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from nprdsl import Limits, load
 from nprdsl.runtime import LocalEngine, Sampling
@@ -107,6 +107,9 @@ def test_the_engine_is_kept_and_copies_of_the_model_have_none(folder: Path) -> N
         ({"logits_processor": [lambda ids, scores: scores]}, "logits_processor"),
         ({"eos_token_id": 7}, "eos_token_id"),
         ({"max_new_tokens": 3}, "at least"),
+        ({"token_type_ids": torch.zeros(2, 6, dtype=torch.long)}, "token_type_ids"),
+        ({"generation_config": GenerationConfig(no_repeat_ngram_size=2)}, "no_repeat_ngram_size"),
+        ({"generation_config": GenerationConfig(eos_token_id=7)}, "eos_token_id"),
     ],
 )
 def test_what_the_engine_does_not_do_is_refused(
@@ -114,6 +117,17 @@ def test_what_the_engine_does_not_do_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=reason):
         generate(folder, **options)
+
+
+def test_the_models_own_settings_are_not_left_out_silently(folder: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.generation_config.update(bad_words_ids=[[7]], cache_implementation="static")
+    with pytest.raises(ValueError, match="know `bad_words_ids`; leave it out, here and in the gen"):
+        generate(folder, model, limits=LIMITS)
+    model.generation_config.update(bad_words_ids=None, typical_p=1.0, no_repeat_ngram_size=0)
+    settings = GenerationConfig(return_dict_in_generate=False, num_beams=1, length_penalty=1.0)
+    rows = generate(folder, model, limits=LIMITS, generation_config=settings).tolist()
+    assert rows == generate(folder, limits=LIMITS).tolist()
 
 
 def test_without_the_package_it_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

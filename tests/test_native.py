@@ -13,7 +13,7 @@ from nprdsl.machine.machine import Machine
 from nprdsl.machine.native import NativeMachine
 from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.schema import load
-from nprdsl.structure.events import EndReason
+from nprdsl.structure.events import EndEvent, EndReason, TokenEvent
 from nprdsl.testing import byte_vocabulary
 from nprdsl.tokens.bitmask import unpack
 
@@ -99,6 +99,30 @@ def test_only_headers_are_supplied() -> None:
     assert len(machine.live) == 2
 
 
+@pytest.mark.parametrize(
+    "listed",
+    [
+        "<guideline><plan>1:a</plan><plan>2:b</plan></guideline>",
+        "<guideline> <plan>1:a</plan>\n\n\t<plan>2:b</plan>\r\n</guideline>",
+    ],
+    ids=["none", "other"],
+)
+@pytest.mark.parametrize("special", [True, False], ids=["special", "spelled"])
+def test_white_space_between_elements_is_free_as_where_traces_are_checked(
+    listed: str, special: bool
+) -> None:
+    machine = NativeMachine(bound("npr", special=special))
+    machine.start()
+    assert follow(machine, listed) == []
+    for branch in machine.live:
+        for token in spelled(machine.bound, "x</step>"):
+            machine.advance(branch, token)
+    follow(machine, "so</takeaway> \n\n the answer")
+    machine.advance(ROOT, machine.bound.vocabulary.eos_id or 0)
+    assert machine.ended is EndReason.COMPLETED
+    assert machine.trace().text.startswith(f"{listed}\n<step>\n1:x</step>\n<step>\n2:x")
+
+
 def test_what_is_illegal_ends_the_trace() -> None:
     machine = NativeMachine(bound("arith"))
     machine.start()
@@ -107,6 +131,9 @@ def test_what_is_illegal_ends_the_trace() -> None:
     ids = [token.token for token in machine.written]
     assert machine.bound.vocabulary.text(ids).endswith("</plan></step>")
     assert machine.bound.check(ids)[0].code == "unclosed"  # `guideline`
+    *_, told, end = machine.drain_events()
+    assert isinstance(told, TokenEvent) and (told.text, told.rule) == ("</step>", "guideline")
+    assert end == EndEvent(EndReason.ILLEGAL)
 
 
 def test_a_branch_that_is_illegal_ends_the_others() -> None:

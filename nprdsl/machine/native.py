@@ -3,7 +3,8 @@
 It shows what a model has learnt of its schema. The masks allow every token; only the headers of
 branches and what begins behind a join are supplied, as an engine for models trained on one format
 does (arXiv:2512.07461, section 2.5). The first token that the schema forbids ends the trace, and so
-does a budget that is spent before the model has ended.
+does a budget that is spent before the model has ended. Between elements the model may write any
+white space, as everywhere where traces are checked.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from nprdsl.machine.branch_state import BranchState
 from nprdsl.machine.budget import DEFAULT_LIMITS, LimitError, Limits
 from nprdsl.machine.machine import Machine
 from nprdsl.machine.transcript import WrittenToken
+from nprdsl.masks.automaton import GlueMode
 from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.masks.matcher import Matcher
 from nprdsl.structure.events import EndReason
 from nprdsl.tokens.bitmask import Mask, pack
 
@@ -71,9 +74,15 @@ class NativeMachine(Machine):
         return actions + self._drain()
 
     def _forced(self, state: BranchState, pending: tuple[int, ...]) -> tuple[int, ...]:
-        """Headers of branches, and what begins behind a join."""
-        begins = not pending and (state.number != ROOT or state.forks > 0)
-        return super()._forced(state, pending) if begins else ()
+        """Headers of branches, and what begins behind a join; from there on glue is any white
+        space. What is supplied has it as it is emitted, and costs are those of that."""
+        if pending:
+            return ()
+        begins = state.number != ROOT or state.forks > 0
+        supplied = super()._forced(state, pending) if begins else ()
+        free = self.bound.automaton(GlueMode.ANY)
+        state.matcher = Matcher(free, free.enter(state.matcher.structure))
+        return supplied
 
     def _chooses(self, state: BranchState) -> bool:
         return state.matcher.structure.fork is None and not state.matcher.finished
@@ -92,7 +101,7 @@ class NativeMachine(Machine):
             self._end(EndReason.BUDGET)
 
     def _fork(self, parent: BranchState) -> None:
-        if parent.account.left >= parent.matcher.cost:
+        if parent.account.left >= self._matcher(parent.matcher.structure).cost:
             super()._fork(parent)
         else:  # the branches could not all come to an end
             self._end(EndReason.BUDGET)

@@ -135,14 +135,16 @@ class RereadingCall(Call):
     def _finished(self) -> Result:
         finish = self._machine.ended
         assert finish is not None
-        scored = finish in (EndReason.COMPLETED, EndReason.BUDGET)  # not where it broke off
-        tokens, root = self._machine.written, self._tokens[ROOT]
-        if self._machine.transcript.count(ROOT) > len(root.own):
-            root.feed([tokens[-1].token])  # the end token is written, but never fed
-        if scored:
-            self._score(ROOT)
+        tokens, order = self._machine.written, list(self._machine.transcript.order())
+        scored = finish is not EndReason.ABORTED
+        ends = {branch: token.token for token, (branch, _) in zip(tokens, order, strict=True)}
+        for branch, end in ends.items():
+            own = self._tokens[branch]
+            if self._machine.transcript.count(branch) > len(own.own):
+                own.feed([end])  # what ends a trace is written, but never fed
+            if scored and branch not in self._scores:
+                self._score(branch)
         written = []
-        order = self._machine.transcript.order()
         for token, (branch, index) in zip(tokens, order, strict=True):
             logprob = None
             if token.sampled and scored:

@@ -95,12 +95,23 @@ def dense(
     return output.logits[0].log_softmax(-1)
 
 
-def dense_logprobs(name: str, fed: list[Fed]) -> torch.Tensor:
+def _dense_logprobs(name: str, fed: list[Fed]) -> torch.Tensor:
     """The oracle over all that a scripted machine fed."""
     seen = np.zeros((len(fed), len(fed)), dtype=bool)
     for i, one in enumerate(fed):
         seen[i, sorted(one.sees)] = True
     return dense(model(name), [f.token for f in fed], [f.position for f in fed], seen)
+
+
+def largest_error(name: str, fed: list[Fed]) -> float:
+    """How far the log-probabilities of sampled tokens are from the oracle's."""
+    oracle, errors = _dense_logprobs(name, fed), []
+    for i, one in enumerate(fed):
+        if one.logprob is not None:
+            before = max(j for j in one.sees if j < i and fed[j].branch == one.branch)
+            errors.append(abs(float(oracle[before, one.token]) - one.logprob))
+    assert len(errors) > 3
+    return max(errors)
 
 
 def _additive(visible: torch.Tensor) -> torch.Tensor:

@@ -10,14 +10,16 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
+from typing import Final
 
 from nprdsl.grammar.diagnostics import did_you_mean
 
 Overrides = Mapping[str, float]
 _NO_RULES: Mapping[str, Overrides] = MappingProxyType({})
 _WHOLE_REQUEST = ("seed", "rules")  # settings that a single rule cannot change
+GREEDY_BELOW: Final = 1e-6  # a temperature by which logits are not divided any more
 _RANGES = {  # lowest, highest, and what a message calls that
-    "temperature": (0.0, math.inf, "0 (greedy) or more"),
+    "temperature": (0.0, 100.0, "0 (greedy) to 100, where all tokens are nearly alike"),
     "top_p": (0.0, 1.0, "above 0, at most 1 (off)"),
     "min_p": (0.0, 1.0, "0 (off) to 1"),
     "repetition_penalty": (0.0, math.inf, "above 0"),
@@ -30,9 +32,10 @@ _RANGES = {  # lowest, highest, and what a message calls that
 class Sampling:
     """Sampling settings of a request.
 
-    `temperature` 0 is greedy. `top_k` 0, `top_p` 1, `min_p` 0 (arXiv 2407.01082) and
-    `repetition_penalty` 1 (arXiv 1909.05858) are off, and so are `frequency_penalty` 0, taken off a
-    token's logit as often as it stands there, and `presence_penalty` 0, taken off once. Penalties
+    `temperature` 0 is greedy, and so is one below `GREEDY_BELOW`. `top_k` 0, `top_p` 1, `min_p` 0
+    (arXiv 2407.01082) and `repetition_penalty` 1 (arXiv 1909.05858) are off, and so are
+    `frequency_penalty` 0, taken off a token's logit as often as it stands there, and
+    `presence_penalty` 0, taken off once. Penalties
     count the trace tokens that the branch sees, not the prompt. `rules` overrides settings where
     the innermost rule has that name, e.g. `{"step": {"repetition_penalty": 1.02}}`. Equal
     seeds give equal tokens, whatever else runs beside, as far as the model's arithmetic does: in

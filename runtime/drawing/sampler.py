@@ -16,7 +16,7 @@ import torch
 
 from nprdsl.masks.logit_masks import LogitMasks
 from nprdsl.runtime.drawing.penalty_counts import Seen
-from nprdsl.runtime.sampling import Sampling
+from nprdsl.runtime.sampling import GREEDY_BELOW, Sampling
 from nprdsl.tokens.bitmask import Mask
 
 _DRAWN_BY = attrgetter("temperature", "top_k", "top_p", "min_p")
@@ -79,7 +79,7 @@ class Sampler:
 def _pick(work: torch.Tensor, draws: list[Draw]) -> torch.Tensor:
     """`[B, 1]` tokens of rows with equal settings; `work` `[B, width]` is left as it is."""
     settings = draws[0].settings
-    if settings.temperature == 0.0:
+    if settings.temperature < GREEDY_BELOW:
         return work.argmax(-1, keepdim=True)
     if settings.temperature != 1.0:
         work = work / settings.temperature

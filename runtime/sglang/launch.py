@@ -17,7 +17,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, entry_points, version
+from pathlib import Path
 from typing import Final
+
+from pydantic import ValidationError
 
 from nprdsl.runtime.bundled import ARITH, is_bundled, model_folder
 from nprdsl.runtime.errors import EngineUnavailableError
@@ -26,6 +29,8 @@ from nprdsl.runtime.sglang.client.remote_server import RemoteServer
 from nprdsl.runtime.sglang.client.transport import Transport
 from nprdsl.runtime.sglang.plugin import TESTED
 from nprdsl.runtime.sglang.protocol import ServerInfo
+from nprdsl.runtime.sglang.schema_register import registered
+from nprdsl.runtime.sglang.serving_settings import ServingSettings
 
 GROUP: Final = "sglang.srt.plugins"
 NAME: Final = "nprdsl"
@@ -40,6 +45,10 @@ _NO_OVERLAP: Final = (
     "the overlap scheduler chooses a step before it is known which branches run; what it costs to "
     "go without is in docs/serving.md"
 )
+# Options of ours: the setting of each.
+OWN: Final[Mapping[str, str]] = {
+    f"--{name.replace('_', '-')}": name for name in ServingSettings.model_fields
+}
 # Options under which schemas cannot run: the values that are harmless, and why others are refused.
 REFUSED: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
     "--enable-overlap-schedule": ((), _NO_OVERLAP),
@@ -62,11 +71,12 @@ class CannotServeError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class ServerCommand:
-    """The command line of a server. `arguments` are all its options, `chosen` those that were added
-    to the user's."""
+    """The command line of a server. `arguments` are all options of SGLang's, `chosen` those that
+    were added to the user's; `settings` are the plugin's own."""
 
     arguments: tuple[str, ...]
     chosen: tuple[str, ...]
+    settings: ServingSettings
     host: str
     port: int
     cuda: bool
@@ -107,6 +117,7 @@ def check_installed() -> str:
 
 def command(model: str | None, options: Sequence[str], *, cuda: bool) -> ServerCommand:
     """The command line of the server. Raises CannotServeError for options that cannot work."""
+    settings, options = _own_settings(options)
     given = _parse_options(options)
     for name, (harmless, why) in REFUSED.items():
         if name in given and given[name] not in harmless:
@@ -125,6 +136,7 @@ def command(model: str | None, options: Sequence[str], *, cuda: bool) -> ServerC
     return ServerCommand(
         arguments=(*arguments, *options),
         chosen=tuple(_spelled(*pair) for pair in chosen.items()),
+        settings=settings,
         host=given.get("--host") or HOST,
         port=_port(given.get("--port") or PORT),
         cuda=cuda,
@@ -150,7 +162,7 @@ class Server:
 
     def __init__(self, made: ServerCommand) -> None:
         self.command = made
-        environment = dict(os.environ)
+        environment = {**os.environ, **made.settings.environment()}
         if not made.cuda:
             cpu.extend(environment)
         self._process = subprocess.Popen(
@@ -210,6 +222,35 @@ def _parse_options(options: Sequence[str]) -> dict[str, str]:
             value = options[i + 1]
         given[name] = value
     return given
+
+
+def _own_settings(options: Sequence[str]) -> tuple[ServingSettings, list[str]]:
+    """The plugin's settings, and the options that are left for SGLang. Raises CannotServeError."""
+    given: dict[str, str] = {}
+    left: list[str] = []
+    pending = list(options)
+    while pending:
+        option = pending.pop(0)
+        name, equals, value = option.partition("=")
+        if name not in OWN:
+            left.append(option)
+            continue
+        if not equals:
+            value = pending.pop(0) if pending else ""
+        given[OWN[name]] = value
+    try:
+        settings = ServingSettings.model_validate(given)
+        if settings.schema_folder:
+            folder = Path(settings.schema_folder).resolve()
+            registered(folder)
+            settings = settings.model_copy(update={"schema_folder": str(folder)})
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        name = f"--{str(fault['loc'][0]).replace('_', '-')}"
+        raise CannotServeError(f"{name} is {fault['input']!r}: {fault['msg']}") from error
+    except ValueError as error:
+        raise CannotServeError(str(error)) from error
+    return settings, left
 
 
 def _spelled(name: str, value: str) -> str:

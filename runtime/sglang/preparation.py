@@ -1,17 +1,20 @@
-"""Checks a request for a trace and makes it ready to run: its schema is compiled, its limits are
-lowered to what the server can hold, and its machine is built.
+"""Checks a request for a trace and makes it ready to run: its schema is bound to the vocabulary,
+its limits are lowered to what the server can hold, and its machine is built.
 
 Two processes of a server do this: the scheduler's, before it runs a request, and the HTTP process
 for chat completions, so that a bad chat is refused with a 400 before anything runs. Both raise the
-same messages. A schema is compiled once per process.
+same messages. Schemas were read before, elsewhere (`nprdsl.runtime.sglang.schema_compiler`).
 """
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from http import HTTPStatus
 from typing import Final
 
 from pydantic import ValidationError
@@ -22,15 +25,46 @@ from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.runtime.kv_reservation import most_fed
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.runtime.schema_cache import Bindings
-from nprdsl.runtime.sglang.protocol import ForkRequest, SchemaForm
+from nprdsl.runtime.sglang.packed_grammar import unpack
+from nprdsl.runtime.sglang.protocol import ForkRequest
 from nprdsl.schema import Schema
 from nprdsl.tokens.vocabulary import Vocabulary
 
 _MOST_SCHEMAS: Final = 64  # that stay parsed
 
 
+_log = logging.getLogger(__name__)
+
+
 class RefusedError(ValueError):
     """A request that can never run on this server; the message is for the client."""
+
+    status: HTTPStatus = HTTPStatus.BAD_REQUEST
+
+
+class TooManyError(RefusedError):
+    """A request for which there is no place now."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+
+
+class PreparationError(RuntimeError):
+    """A request that could not be prepared, through no fault of its own that we know of."""
+
+    status: HTTPStatus = HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def as_refusal(error: Exception, request: object) -> RefusedError | PreparationError:
+    """What a client is told of an error while its request was prepared. One that is not the
+    client's goes to the log, with a hash of the request."""
+    if isinstance(error, RefusedError | PreparationError):
+        return error
+    digest = hashlib.sha256(repr(request).encode("utf-8", "backslashreplace")).hexdigest()[:16]
+    _log.error("the request %s could not be prepared", digest, exc_info=error)
+    return PreparationError(
+        f"the request could not be prepared ({type(error).__name__}); the server's log says why, "
+        f"for {digest}"
+    )
 
 
 @contextmanager
@@ -68,24 +102,30 @@ class SchemaLibrary:
         self._bindings = Bindings(vocabulary)
         self._schema = lru_cache(_MOST_SCHEMAS)(self._read)
 
-    def bound(self, form: SchemaForm) -> BoundSchema:
-        """Raises ValueError (a SchemaError, or what else is wrong), FileNotFoundError."""
-        return self._bindings.get(self._schema(form))
+    def bound(self, packed: str) -> BoundSchema:
+        """The schema whose grammar that is. Raises ValueError, of which a SchemaError is one."""
+        return self._bindings.get(self._schema(packed))
 
-    def _read(self, form: SchemaForm) -> Schema:
-        schema = form.read()
+    def _read(self, packed: str) -> Schema:
+        schema = Schema(unpack(packed))
         self._check_outputs(schema)
         return schema
 
     @refusing()
     def prepare(
-        self, request: ForkRequest, prompt: Sequence[int], *, positions: int, capacity: int
+        self,
+        request: ForkRequest,
+        packed: str,
+        prompt: Sequence[int],
+        *,
+        positions: int,
+        capacity: int,
     ) -> PreparedTrace:
-        """Checks and compiles a request with these prompt tokens.
+        """Checks a request with these prompt tokens; `packed` is the grammar of its schema.
 
         `positions` and `capacity` are the server's bounds, as in `ServerInfo`. Raises RefusedError.
         """
-        bound = self.bound(request.language)
+        bound = self.bound(packed)
         limits, sampling = request.limits.limits(), request.settings()
         sampling.check_rules(bound.grammar.rules)
         if not prompt:

@@ -23,7 +23,7 @@ import importlib.resources
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
@@ -46,6 +46,7 @@ from nprdsl.structure.events import (
 )
 
 KEY: Final = "nprdsl"  # in custom_params, session_params, meta_info and /server_info
+KEY_GRAMMAR: Final = "nprdsl_grammar"  # in custom_params, inside a server: the schema, packed
 KEY_ALONE: Final = "nprdsl_alone"  # in meta_info: a report of a request without any token
 TOKENIZER_PATH: Final = "/nprdsl/tokenizer"  # GET: the tokenizer's files, as {name: text}
 
@@ -248,12 +249,18 @@ def _non_default(sampling: Sampling) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value != getattr(DEFAULT, name)}
 
 
-def fork_request(custom_params: Mapping[str, Any] | None) -> ForkRequest | None:
+def wants_trace(custom_params: object) -> TypeGuard[dict[str, Any]]:
+    """Whether the `custom_params` of a stock request, which may be anything, carry a
+    `ForkRequest`."""
+    return isinstance(custom_params, dict) and KEY in custom_params
+
+
+def fork_request(custom_params: object) -> ForkRequest | None:
     """The `ForkRequest` in a stock request's `custom_params`; None for a plain request.
 
     Raises pydantic.ValidationError, a ValueError, if it is malformed.
     """
-    if not custom_params or KEY not in custom_params:
+    if not wants_trace(custom_params):
         return None
     return ForkRequest.model_validate(custom_params[KEY])
 

@@ -74,9 +74,23 @@ def test_what_the_user_gives_goes_before() -> None:
     assert command(None, ["--api-key", "secret"], cuda=True).api_key == "secret"
 
 
+def test_our_own_options_are_settings_and_not_sglangs(tmp_path: Path) -> None:
+    (tmp_path / "mine.lark").write_text('start: "<a>"\n')
+    given = ["--schemas", "registered", "--tp-size", "2", f"--schema-folder={tmp_path}"]
+    made = command(None, [*given, "--trace-share", "0.25", "--schema-timeout=2"], cuda=True)
+    assert words(made).endswith("--tp-size 2") and "schema" not in words(made)
+    settings = made.settings
+    assert settings.schemas == "registered" and settings.schema_folder == str(tmp_path)
+    assert (settings.trace_share, settings.schema_timeout) == (0.25, 2.0)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--schemas", "all"], "--schemas is 'all'"),
+        (["--schema-timeout", "0"], "--schema-timeout is '0'"),
+        (["--trace-share"], "--trace-share is ''"),
+        (["--schema-folder", "/nowhere/at/all"], "there is no folder of schemas `/nowhere"),
         (["--enable-overlap-schedule"], "the overlap scheduler chooses a step before it is known"),
         (["--page-size", "16"], "--page-size 16 cannot be used"),
         (["--page-size=16"], "--page-size 16 cannot be used"),

@@ -12,7 +12,7 @@ from nprdsl.runtime.sampling import Sampling
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"temperature": -0.1}, "`temperature` is -0.1, it must be 0 (greedy) or more"),
+        ({"temperature": -0.1}, "`temperature` is -0.1, it must be 0 (greedy) to 100"),
         ({"temperature": float("nan")}, "`temperature` is nan"),
         ({"temperature": float("inf")}, "`temperature` is inf"),
         ({"temperature": "hot"}, "`temperature` is 'hot', it must be a number"),

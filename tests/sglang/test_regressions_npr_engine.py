@@ -16,6 +16,7 @@ import nprdsl
 from nprdsl.machine.actions import FIRST
 from nprdsl.machine.budget import Limits
 from nprdsl.runtime import LocalEngine, Sampling
+from nprdsl.runtime.sglang.packed_grammar import pack
 from nprdsl.runtime.sglang.plugin.trace_run import TraceRun
 from nprdsl.runtime.sglang.preparation import SchemaLibrary
 from nprdsl.runtime.sglang.protocol import read_reports
@@ -215,7 +216,8 @@ def test_no_text_is_made_or_read_while_tokens_are_drawn_and_told(local: LocalEng
     case = spawning("Text", 3)
     library = SchemaLibrary(local.vocabulary, len(local.tokenizer or ()))
     prompt = ids_of(local, case.prompt)
-    prepared = library.prepare(case.request, prompt, positions=2048, capacity=POOL)
+    packed = pack(case.schema.grammar)
+    prepared = library.prepare(case.request, packed, prompt, positions=2048, capacity=POOL)
     run = TraceRun(trace, prepared)
     run.begin()
     drawn = 0

@@ -7,29 +7,32 @@ budget that no trace can meet, options that have no meaning for a trace.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal, TypeVar
+from http import HTTPStatus
+from typing import Any, Final, Literal
 
 from fastapi.responses import ORJSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sglang.srt.managers.io_struct import GenerateReqInput
 
-from nprdsl.grammar.diagnostics import did_you_mean
 from nprdsl.masks.bound_schema import TagMode
 from nprdsl.prompting.instructions import instructions
+from nprdsl.runtime.errors import ErrorBoundary
 from nprdsl.runtime.prompts import PromptEncoder
 from nprdsl.runtime.results import Ending, Result, result_of
-from nprdsl.runtime.sampling import PER_RULE
+from nprdsl.runtime.sglang.http.chat_fields import SAMPLING, check_fields
 from nprdsl.runtime.sglang.http.completion_format import DONE, CompletionHead, server_sent_event
+from nprdsl.runtime.sglang.http.intake import Intake
+from nprdsl.runtime.sglang.http.intake_hooks import client_of
 from nprdsl.runtime.sglang.preparation import (
+    PreparationError,
     PreparedTrace,
     RefusedError,
-    SchemaLibrary,
+    as_refusal,
     refusing,
 )
 from nprdsl.runtime.sglang.protocol import (
@@ -41,31 +44,12 @@ from nprdsl.runtime.sglang.protocol import (
     read_reports,
 )
 from nprdsl.structure.events import EndReason
-from nprdsl.tokens.vocabulary import Vocabulary
 
-T = TypeVar("T")
-
-_SAMPLING: Final = (*PER_RULE, "seed")
-_NO_MEANING: Final = (
-    "tools",
-    "response_format",
-    "stop",
-    "stop_token_ids",
-    "stop_regex",
-    "regex",
-    "ebnf",
-    "logit_bias",
-    "top_logprobs",
-    "min_tokens",
-    "ignore_eos",
-    "continue_final_message",
-    "lora_path",
-    "session_params",
-    "custom_logit_processor",
-    "chat_template_kwargs",
-    "return_hidden_states",
-)
-_MOST_CHOICES: Final = 128
+_ERROR_NAMES: Final = {
+    HTTPStatus.BAD_REQUEST: "BadRequestError",
+    HTTPStatus.TOO_MANY_REQUESTS: "RateLimitError",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "InternalServerError",
+}
 
 
 class ChatOptions(BaseModel):
@@ -86,14 +70,21 @@ class ChatOptions(BaseModel):
     rules: dict[str, dict[str, int | float]] = {}
 
     @property
+    def form(self) -> SchemaForm:
+        """The schema as it is sent on."""
+        given = self.language
+        return SchemaForm(name=given) if isinstance(given, str) else given
+
+    @property
     def quorum(self) -> int | None:
         return {"all": None, "first": 1}[self.join] if isinstance(self.join, str) else self.join
 
 
 @dataclass(frozen=True, slots=True)
 class _ChatChoice:
-    """One of the `n` answers that a chat asks for."""
+    """One of the `n` answers that a chat asks for. `rid` names it in SGLang."""
 
+    rid: str
     prompt: tuple[int, ...]
     fork: ForkRequest
     prepared: PreparedTrace
@@ -109,66 +100,101 @@ class _ChatChoice:
 class ChatEndpoint:
     """All chats with schemas of one server; `serving` is SGLang's handler of chats."""
 
-    def __init__(self, serving: Any, info: ServerInfo) -> None:
+    def __init__(self, serving: Any, info: ServerInfo, intake: Intake) -> None:
         self._serving = serving
         self._manager = serving.tokenizer_manager
         self._info = info
-        vocabulary = Vocabulary.from_tokenizer(self._manager.tokenizer)
-        self._prompts = PromptEncoder(self._manager.tokenizer, vocabulary)
-        self._library = SchemaLibrary(vocabulary, info.outputs)
-        self._worker = ThreadPoolExecutor(
-            1
-        )  # compiles and parses, so that the event loop never waits
+        self._intake = intake
+        self._library = intake.library
+        self._prompts = PromptEncoder(self._manager.tokenizer, self._library.vocabulary)
+        self._open: dict[str, list[str]] = {}  # the names of answers, by the name of their chat
 
     async def answer(self, request: Any, body: Mapping[str, Any], raw: Any) -> Any:
         """The response to one chat. `request` is SGLang's reading of it, `body` its JSON, `raw` the
         HTTP request."""
-        try:
-            choices = await self._in_worker(lambda: self._read(request, body))
-        except RefusedError as error:
-            return self._serving.create_error_response(str(error))
+        refusals: list[RefusedError | PreparationError] = []
+        with ErrorBoundary(lambda error: refusals.append(as_refusal(error, body))):
+            options = self._options(request, body)
+            packed = await self._intake.packed(options.form, client_of(raw))
+            choices = await self._intake.in_thread(
+                lambda: self._read(request, body, options, packed)
+            )
+        for refusal in refusals:
+            return self._serving.create_error_response(
+                str(refusal), _ERROR_NAMES[refusal.status], refusal.status
+            )
         head = CompletionHead.of(self._manager.served_model_name)
         batch = GenerateReqInput(
+            rid=[choice.rid for choice in choices],
             input_ids=[list(choice.prompt) for choice in choices],
             sampling_params=[choice.fork.sampling_params() for choice in choices],
             stream=request.stream,
+            extra_key=request.extra_key,
+            cache_salt=request.cache_salt,
+            routed_dp_rank=request.routed_dp_rank,
         )
         if request.stream:
             usage = bool(request.stream_options and request.stream_options.include_usage)
-            chunks = self._chunks(head, choices, batch, raw, usage=usage)
+            chunks = self._chunks(head, choices, request.rid, batch, raw, usage=usage)
             return StreamingResponse(chunks, media_type="text/event-stream")
         try:
-            outputs = await anext(self._manager.generate_request(batch, raw))
+            async with self._abortable(request.rid, batch.rid):
+                outputs = await anext(self._manager.generate_request(batch, raw))
         except ValueError as error:  # refused by the scheduler
             return self._serving.create_error_response(str(error))
         finals = [read_reports(output["meta_info"])[-1] for output in outputs]
         pairs = list(zip(choices, finals, strict=True))
-        results = await self._in_worker(lambda: [choice.result(final) for choice, final in pairs])
+        results = await self._intake.in_thread(
+            lambda: [choice.result(final) for choice, final in pairs]
+        )
         failed = [result.error for result in results if result.finish is EndReason.FAILED]
         if failed:
             return self._serving.create_error_response(failed[0], "InternalServerError", 500)
         vocabulary = self._library.vocabulary if request.logprobs else None
         return ORJSONResponse(head.whole(results, vocabulary))
 
-    async def _in_worker(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+    def rids_of(self, rid: str) -> list[str]:
+        """The names of all answers to an open chat of that name; the name itself of others."""
+        return self._open.get(rid, [rid])
+
+    @asynccontextmanager
+    async def _abortable(self, rid: object, answers: list[str]) -> AsyncIterator[None]:
+        """While a chat is open, an abort of its name reaches all its answers."""
+        if not isinstance(rid, str) or answers == [rid]:
+            yield
+            return
+        self._open[rid] = answers
+        try:
+            yield
+        finally:
+            self._open.pop(rid, None)
 
     # -- reading a request -------------------------------------------------------------------------
 
     @refusing()
-    def _read(self, request: Any, body: Mapping[str, Any]) -> list[_ChatChoice]:
+    def _options(self, request: Any, body: Mapping[str, Any]) -> ChatOptions:
         """Raises RefusedError."""
-        _check_fields(request, body)
-        options = ChatOptions.model_validate(dict(body))
-        language = options.language
-        form = SchemaForm(name=language) if isinstance(language, str) else language
-        prompt = self._prompt(form, options, body["messages"])
-        return [self._choice(i, form, options, request, prompt) for i in range(request.n)]
+        check_fields(body)
+        _, adapter = self._serving._parse_model_parameter(request.model)
+        if adapter is not None:
+            raise RefusedError(f"a chat with a schema cannot have the adapter `{adapter}` (LoRA)")
+        return ChatOptions.model_validate(dict(body))
+
+    @refusing()
+    def _read(
+        self, request: Any, body: Mapping[str, Any], options: ChatOptions, packed: str
+    ) -> list[_ChatChoice]:
+        """`packed`: the grammar of the schema. Raises RefusedError."""
+        prompt = self._prompt(packed, options, body["messages"])
+        rids = _rids(request.rid, request.n)
+        return [
+            self._choice(i, rids[i], packed, options, request, prompt) for i in range(request.n)
+        ]
 
     def _prompt(
-        self, form: SchemaForm, options: ChatOptions, messages: list[dict[str, Any]]
+        self, packed: str, options: ChatOptions, messages: list[dict[str, Any]]
     ) -> tuple[int, ...]:
-        bound = self._library.bound(form)
+        bound = self._library.bound(packed)
         wanted = options.instructions
         if wanted is None:
             wanted = bound.mode is not TagMode.SPECIAL
@@ -178,16 +204,17 @@ class ChatEndpoint:
     def _choice(
         self,
         index: int,
-        form: SchemaForm,
+        rid: str,
+        packed: str,
         options: ChatOptions,
         request: Any,
         prompt: tuple[int, ...],
     ) -> _ChatChoice:
-        given = {name: getattr(request, name) for name in _SAMPLING}
+        given = {name: getattr(request, name) for name in SAMPLING}
         sampling = self._info.sampling | {n: v for n, v in given.items() if v is not None}
         sampling["seed"] = sampling.get("seed", 0) + index
         fork = ForkRequest(
-            language=form,
+            language=options.form,
             limits=_limits(options.limits, request),
             quorum=options.quorum,
             sampling=sampling | {"rules": options.rules},
@@ -197,10 +224,10 @@ class ChatEndpoint:
         )
         info = self._info
         prepared = self._library.prepare(
-            fork, prompt, positions=info.positions, capacity=info.capacity
+            fork, packed, prompt, positions=info.positions, capacity=info.capacity
         )
         lowered = LimitsForm.of(prepared.machine.limits)  # to the positions that there are
-        return _ChatChoice(prompt, fork.model_copy(update={"limits": lowered}), prepared)
+        return _ChatChoice(rid, prompt, fork.model_copy(update={"limits": lowered}), prepared)
 
     # -- streaming ---------------------------------------------------------------------------------
 
@@ -208,6 +235,7 @@ class ChatEndpoint:
         self,
         head: CompletionHead,
         choices: list[_ChatChoice],
+        rid: str | list[str] | None,
         batch: GenerateReqInput,
         raw: Any,
         *,
@@ -219,7 +247,8 @@ class ChatEndpoint:
         for index in range(len(choices)):
             yield server_sent_event(head.first_chunk(index))
         try:
-            async with aclosing(self._manager.generate_request(batch, raw)) as outputs:
+            stream = self._manager.generate_request(batch, raw)
+            async with self._abortable(rid, batch.rid), aclosing(stream) as outputs:
                 async for output in outputs:
                     index, meta = output["index"], output["meta_info"]
                     reports = read_reports(meta)
@@ -227,7 +256,7 @@ class ChatEndpoint:
                         yield server_sent_event(head.event_chunk(index, event))
                     if reports and reports[-1].final:
                         make = partial(choices[index].result, reports[-1])
-                        results.append(await self._in_worker(make))
+                        results.append(await self._intake.in_thread(make))
                         if results[-1].finish is EndReason.FAILED:
                             yield self._error_event(results[-1].error, 500)
                             continue
@@ -247,23 +276,21 @@ class ChatEndpoint:
         return f"data: {error}\n\n".encode()
 
 
-def _check_fields(request: Any, body: Mapping[str, Any]) -> None:
-    """Raises RefusedError for unknown fields, and for those without a meaning for a trace."""
-    stock = type(request).model_fields
-    own = {field.alias or name for name, field in ChatOptions.model_fields.items()}
-    for name in body.keys() - stock.keys() - own:
-        hint = did_you_mean(name, sorted({*stock, *own})) or "see docs/serving.md"
-        raise RefusedError(f"a chat with a schema has no field `{name}`; {hint}")
-    for name in _NO_MEANING:
-        if name in body and body[name] not in (None, stock[name].default):
-            raise RefusedError(f"`{name}` has no meaning in a chat with a schema")
-    if not 1 <= request.n <= _MOST_CHOICES:
-        raise RefusedError(f"n is {request.n}, it must be 1 to {_MOST_CHOICES}")
+def _rids(rid: str | list[str] | None, count: int) -> list[str]:
+    """A name for each answer: those that are given, or made of one. Raises RefusedError."""
+    if rid is None:
+        return [uuid.uuid4().hex for _ in range(count)]
+    if isinstance(rid, str):
+        return [rid] if count == 1 else [f"{rid}_{i}" for i in range(count)]
+    if len(rid) != count or len(set(rid)) != count:
+        raise RefusedError(f"`rid` has {len(rid)} names, n is {count}: one of its own for each")
+    return rid
 
 
 def _limits(limits: LimitsForm, request: Any) -> LimitsForm:
     """`max_completion_tokens`, or the older `max_tokens`, is the budget of the trace."""
-    wanted = request.max_completion_tokens or request.max_tokens
+    wanted = request.max_completion_tokens
+    wanted = request.max_tokens if wanted is None else wanted
     if wanted is None:
         return limits
     if "max_tokens" in limits.model_fields_set and limits.max_tokens != wanted:

@@ -1,7 +1,7 @@
 """What the plugin does in the process of a server that speaks HTTP.
 
-It serves the tokenizer's files, takes requests that a router passed on, keeps streams of reports
-short, and answers chat completions that name a schema. Plain requests pass through untouched.
+It serves the tokenizer's files, keeps streams of reports short, and answers chat completions that
+name a schema. Plain requests pass through untouched.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any, Final
 from fastapi.responses import JSONResponse
 from sglang.srt.entrypoints.http_server import app
 from sglang.srt.entrypoints.openai.protocol import ChatCompletionRequest
-from sglang.srt.managers.io_struct import GenerateReqInput
 from sglang.srt.plugins.hook_registry import HookType, plugin_hook
 
 from nprdsl.runtime.sglang.http.chat import ChatEndpoint
-from nprdsl.runtime.sglang.protocol import KEY, TOKENIZER_PATH, ServerInfo
+from nprdsl.runtime.sglang.http.intake_hooks import intake_of
+from nprdsl.runtime.sglang.protocol import KEY, TOKENIZER_PATH, ServerInfo, wants_trace
 
 _HTTP: Final = "sglang.srt.entrypoints.http_server"
 _SERVING: Final = "sglang.srt.entrypoints.openai.serving_base.OpenAIServingBase"
@@ -33,6 +33,7 @@ def add_tokenizer_path(
     server_args: Any, manager: Any, templates: Any, ports: Any, infos: Any, *args: Any, **kw: Any
 ) -> None:
     _info[:] = [ServerInfo.model_validate(infos[0][KEY])]
+    intake_of(manager)
 
     def tokenizer() -> JSONResponse:
         return JSONResponse(_tokenizer_files(manager.tokenizer))
@@ -62,15 +63,6 @@ async def send_reports_once(
         yield out
 
 
-@plugin_hook(f"{_MANAGER}.generate_request", HookType.BEFORE)
-def read_session_params(manager: Any, obj: Any, *args: Any, **kwargs: Any) -> None:
-    """A request that came through a router carries its `ForkRequest` in `session_params`."""
-    carried = obj.session_params if isinstance(obj, GenerateReqInput) else None
-    if isinstance(carried, dict) and KEY in carried:
-        obj.sampling_params = {**(obj.sampling_params or {}), "custom_params": carried}
-        obj.session_params = None
-
-
 @plugin_hook(f"{_MANAGER}._send_one_request", HookType.AROUND)
 async def repeat_abort(original: Callable[..., Any], manager: Any, tokenized: Any) -> Any:
     """While the server is paused, or takes new weights, requests are held back and an abort
@@ -78,10 +70,19 @@ async def repeat_abort(original: Callable[..., Any], manager: Any, tokenized: An
     custom = tokenized.sampling_params.custom_params
     state = manager.rid_to_state.get(tokenized.rid)
     sent = await original(manager, tokenized)
-    if custom and KEY in custom and state is not None and state.abort_sent:
+    if wants_trace(custom) and state is not None and state.abort_sent:
         state.abort_sent = False
         manager.abort_request(tokenized.rid)
     return sent
+
+
+@plugin_hook(f"{_MANAGER}.abort_request", HookType.AROUND)
+def abort_whole_chat(
+    original: Callable[..., Any], manager: Any, rid: str = "", abort_all: bool = False
+) -> None:
+    """A chat with n > 1 has several answers, which SGLang knows as requests of their own."""
+    for name in [rid] if abort_all or not _chats else _chats[0].rids_of(rid):
+        original(manager, rid=name, abort_all=abort_all)
 
 
 @plugin_hook(f"{_SERVING}.handle_request", HookType.AROUND)
@@ -98,6 +99,6 @@ async def answer_chat(
             del body["session_params"]
         if "schema" in body:
             if not _chats:
-                _chats.append(ChatEndpoint(serving, _info[0]))
+                _chats.append(ChatEndpoint(serving, _info[0], intake_of(serving.tokenizer_manager)))
             return await _chats[0].answer(request, body, raw_request)
     return await original(serving, request, raw_request)

@@ -32,7 +32,7 @@ from nprdsl.runtime.sglang.plugin.scheduler_plugin import (
     server_refusal,
 )
 from nprdsl.runtime.sglang.plugin.trace_run import RunStage
-from nprdsl.runtime.sglang.protocol import KEY, KEY_ALONE, ServerInfo
+from nprdsl.runtime.sglang.protocol import KEY, KEY_ALONE, ServerInfo, wants_trace
 
 Function = Callable[..., Any]
 
@@ -107,7 +107,7 @@ def number_samples(original: Function, received: Any) -> Any:
     params, before = received.sampling_params, received.rid
     rid = original(received)
     custom = params.get("custom_params") if isinstance(params, dict) else None
-    if custom and KEY in custom and isinstance(rid, str):
+    if wants_trace(custom) and isinstance(rid, str):
         number = _copies[before] = _copies.get(before, -1) + 1
         if len(_copies) > _COPIES_KEPT:
             del _copies[next(iter(_copies))]
@@ -122,7 +122,7 @@ def make_trace_req(
     """Requests that only fill the prefix cache (SGLang sends one before n > 1 samples) are
     plain."""
     params = received.sampling_params
-    if params.custom_params and KEY in params.custom_params and params.max_new_tokens != 0:
+    if wants_trace(params.custom_params) and params.max_new_tokens != 0:
         return TraceReq(*args, **kwargs)
     return original(scheduler, received, *args, **kwargs)
 

@@ -11,12 +11,13 @@ from typing import Any, Final
 
 from sglang.srt.managers.schedule_batch import ScheduleBatch
 
+from nprdsl.runtime.errors import ErrorBoundary
 from nprdsl.runtime.sglang.plugin.kv_pools import KVPools
 from nprdsl.runtime.sglang.plugin.req_types import BranchReq, TraceReq
 from nprdsl.runtime.sglang.plugin.trace_run import RunStage, TraceRun
 from nprdsl.runtime.sglang.plugin.trace_scheduler import TraceScheduler
-from nprdsl.runtime.sglang.preparation import RefusedError, SchemaLibrary, refusing
-from nprdsl.runtime.sglang.protocol import fork_request
+from nprdsl.runtime.sglang.preparation import RefusedError, SchemaLibrary, as_refusal, refusing
+from nprdsl.runtime.sglang.protocol import KEY_GRAMMAR, fork_request
 from nprdsl.tokens.vocabulary import Vocabulary
 
 _OVERLAP: Final = (
@@ -64,11 +65,17 @@ class SchedulerPlugin:
             trace.end_by_server("The request queue is full.", HTTPStatus.SERVICE_UNAVAILABLE)
             self._send([trace])
             return
-        try:
+        with ErrorBoundary(lambda error: self._turn_down(trace, error)):
             self.traces.submit(self._prepare(trace))
-        except RefusedError as error:
-            trace.refuse(str(error))
-            self._send([trace])
+
+    def _turn_down(self, trace: TraceReq, error: Exception) -> None:
+        """Answers a request that could not be prepared."""
+        refusal = as_refusal(error, trace.wanted.custom_params)
+        if refusal.status is HTTPStatus.BAD_REQUEST:
+            trace.refuse(str(refusal))
+        else:
+            trace.end_by_server(str(refusal), refusal.status)
+        self._send([trace])
 
     def _prepare(self, trace: TraceReq) -> TraceRun:
         """Raises RefusedError."""
@@ -77,9 +84,12 @@ class SchedulerPlugin:
         check_stock_options(trace)
         with refusing():
             request = fork_request(trace.wanted.custom_params)
-        assert request is not None, "made for requests with a schema only"
+        packed = trace.wanted.custom_params.get(KEY_GRAMMAR)
+        if request is None or not isinstance(packed, str):
+            raise RefusedError("the schema was not read by this server's HTTP process")
         prepared = self.library.prepare(
             request,
+            packed,
             trace.origin_input_ids.tolist(),
             positions=most_positions(self.scheduler),
             capacity=int(self.scheduler.max_total_num_tokens),

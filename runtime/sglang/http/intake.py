@@ -1,0 +1,129 @@
+"""What every request passes in the server's HTTP process, before SGLang sees it.
+
+Token ids that the model has not are refused: one of them would end the scheduler. The schema of a
+request for a trace is read by the server's workers, bound once for its faults, and sent along
+packed, so that a scheduler never reads one. Requests without a schema wait for nothing here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, lru_cache
+from typing import Any, Final, TypeVar
+
+import numpy as np
+
+from nprdsl.runtime.sglang.packed_grammar import pack
+from nprdsl.runtime.sglang.preparation import RefusedError, SchemaLibrary, refusing
+from nprdsl.runtime.sglang.protocol import (
+    KEY,
+    KEY_GRAMMAR,
+    SchemaForm,
+    fork_request,
+    wants_trace,
+)
+from nprdsl.runtime.sglang.schema_compiler import SchemaCompiler
+from nprdsl.runtime.sglang.schema_register import SchemaRegister, registered
+from nprdsl.runtime.sglang.serving_settings import ServingSettings
+from nprdsl.tokens.vocabulary import Vocabulary
+
+T = TypeVar("T")
+_INTEGERS: Final = "iu"  # kinds of numpy's types
+
+
+class Intake:
+    """One for each server. `outputs`: the size of the model's output layer; `hidden`: the width of
+    its embeddings; `host`: what the server listens on."""
+
+    def __init__(self, tokenizer: Any, *, outputs: int, hidden: int, host: str) -> None:
+        settings = ServingSettings.of_environment()
+        own = registered(settings.schema_folder) if settings.schema_folder else {}
+        self.schemas = SchemaRegister(settings.policy(host), own)
+        self._compiler = SchemaCompiler(deadline_s=settings.schema_timeout)
+        self._own = lru_cache(_read)
+        self._tokenizer = tokenizer
+        self._outputs = outputs
+        self._hidden = hidden
+        self._thread = ThreadPoolExecutor(1)
+
+    @cached_property
+    def library(self) -> SchemaLibrary:
+        """Made when the first schema comes: that reads the whole vocabulary."""
+        return SchemaLibrary(Vocabulary.from_tokenizer(self._tokenizer), self._outputs)
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Does work that takes long for an event loop, one piece after another."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def packed(self, given: SchemaForm, client: str) -> str:
+        """The grammar of a form that a client sent, packed. Raises RefusedError, or
+        PreparationError where we are to blame."""
+        form = self.schemas.form(given)
+        if self.schemas.is_own(form):
+            with refusing():
+                packed = self._own(form)
+        else:
+            packed = await self._compiler.packed(form, client)
+        await self.in_thread(lambda: self._bind(packed))
+        return packed
+
+    async def take_in(self, received: Any, client: str) -> None:
+        """Checks a request that SGLang has read, and puts packed grammars into it. Raises as
+        `packed` does."""
+        self._check_prompts(received)
+        given = received.sampling_params
+        if isinstance(given, dict):
+            received.sampling_params = await self._with_grammar(given, client)
+        elif isinstance(given, list):
+            received.sampling_params = [await self._with_grammar(one, client) for one in given]
+
+    async def _with_grammar(self, params: Any, client: str) -> Any:
+        custom = params.get("custom_params") if isinstance(params, Mapping) else None
+        if not wants_trace(custom):
+            return params
+        with refusing():
+            request = fork_request(custom)
+        assert request is not None
+        packed = await self.packed(request.language, client)
+        return {**params, "custom_params": {KEY: custom[KEY], KEY_GRAMMAR: packed}}
+
+    @refusing()
+    def _bind(self, packed: str) -> None:
+        self.library.bound(packed)
+
+    def _check_prompts(self, received: Any) -> None:
+        ids = received.input_ids
+        if ids is not None and len(ids):
+            for one in ids if isinstance(ids[0], list | tuple) else [ids]:
+                check_ids(one, self._outputs)
+        if received.input_embeds is not None:
+            check_widths(received.input_embeds, self._hidden)
+
+
+def check_ids(ids: Any, outputs: int) -> None:
+    """Raises RefusedError unless all are ids of a model with so many."""
+    if not len(ids):
+        return
+    with refusing():
+        numbers = np.asarray(ids)
+    if numbers.ndim != 1 or numbers.dtype.kind not in _INTEGERS:
+        raise RefusedError("`input_ids` must be integers, each the id of a token")
+    wrong = numbers[(numbers < 0) | (numbers >= outputs)]
+    if len(wrong):
+        raise RefusedError(f"`input_ids` has {wrong[0]}, the model has the ids 0 to {outputs - 1}")
+
+
+def check_widths(embeds: Any, hidden: int) -> None:
+    """Raises RefusedError unless all rows are as wide as the model's embeddings."""
+    rows: list[Any] = [embeds]
+    while rows and isinstance(rows[0], list) and rows[0] and isinstance(rows[0][0], list):
+        rows = [inner for row in rows for inner in row]
+    if any(not isinstance(row, list) or len(row) != hidden for row in rows):
+        raise RefusedError(f"each row of `input_embeds` must have the model's {hidden} numbers")
+
+
+@refusing()
+def _read(form: SchemaForm) -> str:
+    return pack(form.read().grammar)

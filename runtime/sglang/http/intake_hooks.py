@@ -1,0 +1,72 @@
+"""Lets every request pass the intake before SGLang has it, in each process that takes requests.
+
+That is the server's HTTP process, or a process with an engine of its own. The rest of what the
+plugin does there stands in `nprdsl.runtime.sglang.http.endpoint_hooks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from http import HTTPStatus
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from fastapi import HTTPException
+from sglang.srt.managers.io_struct import GenerateReqInput
+from sglang.srt.plugins.hook_registry import HookType, plugin_hook
+
+from nprdsl.runtime.errors import ErrorBoundary
+from nprdsl.runtime.sglang.http.intake import Intake
+from nprdsl.runtime.sglang.preparation import PreparationError, RefusedError, as_refusal
+from nprdsl.runtime.sglang.protocol import KEY
+
+_MANAGER: Final = "sglang.srt.managers.tokenizer_manager.TokenizerManager"
+
+_intakes: WeakKeyDictionary[Any, Intake] = WeakKeyDictionary()  # by SGLang's tokenizer manager
+
+
+def intake_of(manager: Any) -> Intake:
+    """The intake of a server, made when it is asked for first. Raises ValueError where what the
+    server was told at start cannot be."""
+    if manager not in _intakes:
+        model = manager.model_config
+        _intakes[manager] = Intake(
+            manager.tokenizer,
+            outputs=int(model.vocab_size),
+            hidden=int(model.hidden_size),
+            host=manager.server_args.host,
+        )
+    return _intakes[manager]
+
+
+def client_of(request: Any) -> str:
+    """Who sent an HTTP request; "" without one."""
+    return "" if request is None or request.client is None else str(request.client.host)
+
+
+@plugin_hook(f"{_MANAGER}.generate_request", HookType.AROUND)
+async def take_in(
+    original: Callable[..., AsyncGenerator[Any]], manager: Any, obj: Any, request: Any = None
+) -> AsyncGenerator[Any]:
+    """Raises what SGLang answers with: ValueError for a 400, HTTPException for others."""
+    if isinstance(obj, GenerateReqInput):
+        _read_session_params(obj)
+        refusals: list[RefusedError | PreparationError] = []
+        with ErrorBoundary(lambda error: refusals.append(as_refusal(error, obj))):
+            await intake_of(manager).take_in(obj, client_of(request))
+        for refusal in refusals:
+            if refusal.status is HTTPStatus.BAD_REQUEST:
+                raise refusal
+            raise HTTPException(refusal.status, str(refusal))
+    async with aclosing(original(manager, obj, request)) as outputs:
+        async for output in outputs:
+            yield output
+
+
+def _read_session_params(obj: GenerateReqInput) -> None:
+    """A request that came through a router carries its `ForkRequest` in `session_params`."""
+    carried = obj.session_params
+    if isinstance(carried, dict) and KEY in carried:
+        obj.sampling_params = {**(obj.sampling_params or {}), "custom_params": carried}
+        obj.session_params = None

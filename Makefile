@@ -6,7 +6,7 @@ export GOMP_SPINCOUNT := 0
 export OMP_WAIT_POLICY := passive
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test lint types docs test-slow test-newest fuzz curriculum sglang-env test-sglang bench clean
+.PHONY: demo test lint types docs vscode test-slow test-newest fuzz curriculum sglang-env test-sglang bench clean
 
 demo: .venv/engine
 	$(BIN)/nprdsl run '37*42+85*19+60*23?' --stats
@@ -35,6 +35,12 @@ $(NEWEST_VENV)/tests: .venv/tests
 # 20,000 random schemas; goes on where it was stopped (build/fuzz.jsonl).
 fuzz: .venv/tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m nprdsl.testing.campaign --count 20000
+
+# The extension of VS Code, checked, tested and packaged; nothing where npm has no registry.
+vscode:
+	cd editors/vscode && if npm view esbuild version >/dev/null 2>&1; \
+		then npm ci --no-audit --no-fund --loglevel=error && npm run --silent package; \
+		else echo "no npm, or no registry: the extension is not built"; fi
 
 lint: .venv/tests
 	$(BIN)/ruff check .

@@ -18,6 +18,7 @@ from nprdsl.cli.curate import curate
 from nprdsl.cli.evaluate import evaluate
 from nprdsl.cli.failures import ExitCode
 from nprdsl.cli.fuzz import fuzz
+from nprdsl.cli.lsp import language_server
 from nprdsl.cli.run import run
 from nprdsl.cli.schemas import schemas
 from nprdsl.cli.serve import serve
@@ -56,7 +57,9 @@ def cli() -> None:
     """
 
 
-for _command in (run, serve, evaluate, check, show, fuzz, schemas, curate, sample, train):
+for _command in (
+    run, serve, evaluate, check, show, fuzz, schemas, curate, sample, train, language_server,
+):  # fmt: skip
     cli.add_command(_command)
 
 

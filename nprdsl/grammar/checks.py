@@ -10,6 +10,7 @@ text that a branch repeats from its item has a known length. What the next tag d
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
+from dataclasses import replace
 from itertools import pairwise
 from typing import TypeGuard
 
@@ -26,6 +27,7 @@ from nprdsl.grammar.declarations import (
 )
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Span, did_you_mean
 from nprdsl.grammar.first_follow import FirstFollow, by_leaf, by_tag, is_blank
+from nprdsl.grammar.fixes import removed
 from nprdsl.grammar.item_counts import least_items
 from nprdsl.grammar.load_limits import too_large
 from nprdsl.grammar.namespaces import Linked
@@ -69,7 +71,8 @@ def validate(rules: Rules, grammar: ir.Grammar, linked: Linked) -> Iterator[Diag
 
 def _unused(linked: Linked, start: str) -> Iterator[Diagnostic]:
     reached = _reached(linked, start)
-    for declaration in linked.sources[0].declarations:
+    source = linked.sources[0]
+    for declaration in source.declarations:
         match declaration:
             case Definition() if not declaration.parameters and declaration.name in linked.rules:
                 unused, name = declaration.name not in reached, declaration.name
@@ -79,8 +82,12 @@ def _unused(linked: Linked, start: str) -> Iterator[Diagnostic]:
                 unused, name = declaration.alias not in linked.used, declaration.alias
             case _:
                 continue
-        if unused and isinstance(declaration, (Definition, Declare, Import)):
-            yield _never_used(name, declaration.span, start, is_rule=name in linked.rules)
+        if unused:
+            fault = _never_used(name, declaration.span, start, is_rule=name in linked.rules)
+            if isinstance(declaration, Import):
+                yield fault
+            else:
+                yield replace(fault, fix=removed(source, declaration))
 
 
 def _never_used(name: str, span: Span, start: str, *, is_rule: bool) -> Diagnostic:

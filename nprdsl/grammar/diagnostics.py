@@ -71,14 +71,26 @@ class DiagnosticCode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Fix:
+    """An edit of the schema's text that carries out a suggestion: `text` in place of a span."""
+
+    span: Span
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One fault. `message` is lower case, without a full stop, and names things in backticks."""
+    """One fault. `message` is lower case, without a full stop, and names things in backticks.
+
+    `fix` is there where the suggestion is one edit that nobody has to think about.
+    """
 
     code: DiagnosticCode
     span: Span
     message: str
     suggestion: str = ""
     related: tuple[tuple[Span, str], ...] = ()
+    fix: Fix | None = None
 
 
 class SchemaWarning(UserWarning):
@@ -116,6 +128,11 @@ def _package_folders() -> tuple[Path, ...]:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``did you mean `x`?`` for the nearest known name, or an empty string."""
+    near = nearest(name, known)
+    return f"did you mean `{near}`?" if near else ""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that is most like this one, or an empty string."""
     likely = [other for other in known if abs(len(other) - len(name)) <= 1 + len(name) // 2]
-    near = difflib.get_close_matches(name, likely[:_COMPARED], n=1, cutoff=0.5)
-    return f"did you mean `{near[0]}`?" if near else ""
+    return next(iter(difflib.get_close_matches(name, likely[:_COMPARED], n=1, cutoff=0.5)), "")

@@ -29,7 +29,8 @@ from nprdsl.grammar.declarations import (
     is_terminal_name,
     parts_of,
 )
-from nprdsl.grammar.diagnostics import DiagnosticCode, Span, did_you_mean
+from nprdsl.grammar.diagnostics import DiagnosticCode, Fix, Span, nearest
+from nprdsl.grammar.fixes import first_line, last_line, respelt
 from nprdsl.grammar.load_limits import too_large
 from nprdsl.grammar.namespaces import Linked, Namespace, Namespaces, Referent
 
@@ -121,6 +122,7 @@ class _Linker:
                 definition.priority,
                 "priorities have no meaning here: the next tag decides every choice",
                 "remove the priority",
+                Fix(definition.priority, ""),
             )
         if definition.parameters and is_terminal_name(definition.name):
             message = f"`{definition.name}` is a template of a terminal"
@@ -217,15 +219,18 @@ class _Linker:
         terminal = is_terminal_name(use.name)
         code = DiagnosticCode.UNDEFINED_TERMINAL if terminal else DiagnosticCode.UNDEFINED_RULE
         kind = "terminal" if terminal else "rule"
-        hint = did_you_mean(use.name, namespace.known(terminal=terminal))
+        hint, fix = f"add a line `{use.name}: …`", None
         if use.name in set(ConstructKind) and isinstance(use, TemplateUse):
-            kind, hint = "template", f"add `%import .parallel ({use.name})`"
-        elif not hint and terminal:
-            hint = (
-                f"define it, or `%declare {use.name}` for a value typed when the schema is loaded"
-            )
+            line = f"%import .parallel ({use.name})"
+            kind, hint, fix = "template", f"add `{line}`", first_line(use.span.file, line)
+        elif near := nearest(use.name, namespace.known(terminal=terminal)):
+            hint, fix = f"did you mean `{near}`?", respelt(use.span, use.name, near)
+        elif terminal:
+            line = f"%declare {use.name}"
+            hint = f"define it, or `{line}` for a value typed when the schema is loaded"
+            fix = last_line(namespace.source, line)
         message = f"the {kind} `{use.name}` is not defined"
-        self.result.report(code, use.span, message, hint or f"add a line `{use.name}: …`")
+        self.result.report(code, use.span, message, hint, fix=fix)
 
     # -- templates --------------------------------------------------------------------------
 

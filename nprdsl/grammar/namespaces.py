@@ -8,7 +8,7 @@ terminals such as `common.INT`, among Lark's.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -23,7 +23,15 @@ from nprdsl.grammar.declarations import (
     SourceFile,
     is_terminal_name,
 )
-from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, SchemaError, Span, did_you_mean
+from nprdsl.grammar.diagnostics import (
+    Diagnostic,
+    DiagnosticCode,
+    Fix,
+    SchemaError,
+    Span,
+    did_you_mean,
+    nearest,
+)
 from nprdsl.grammar.load_limits import too_large
 from nprdsl.grammar.reader import is_file, read, read_text
 from nprdsl.grammar.tag_shapes import shown
@@ -56,9 +64,10 @@ class Linked:
         message: str,
         suggestion: str = "",
         related: tuple[tuple[Span, str], ...] = (),
+        fix: Fix | None = None,
     ) -> None:
         """A template that is expanded twice reports its faults once."""
-        self.add(Diagnostic(code, span, message, suggestion, related))
+        self.add(Diagnostic(code, span, message, suggestion, related, fix))
 
     def add(self, fault: Diagnostic) -> None:
         """Add a fault. Raises SchemaError where there are enough of them."""
@@ -71,9 +80,11 @@ class Linked:
         if self.diagnostics:
             raise SchemaError(self.diagnostics, self.sources[0].text)
 
-    def unsupported(self, span: Span, message: str, suggestion: str) -> None:
+    def unsupported(
+        self, span: Span, message: str, suggestion: str, fix: Fix | None = None
+    ) -> None:
         """Report what Lark allows and a schema does not."""
-        self.report(DiagnosticCode.UNSUPPORTED, span, message, suggestion)
+        self.report(DiagnosticCode.UNSUPPORTED, span, message, suggestion, fix=fix)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -158,9 +169,9 @@ class Namespaces:
             return None
         path = Path(*imported.path).with_suffix(".lark")
         name = shown(str(path))
-        folders = [Path(namespace.source.file).parent, _package_folder("nprdsl.grammars")]
+        folders = [Path(namespace.source.file).parent, package_folder("nprdsl.grammars")]
         if not imported.relative:
-            folders.append(_package_folder("lark.grammars"))
+            folders.append(package_folder("lark.grammars"))
         for file in (folder / path for folder in folders):
             if str(file) in self.by_file:
                 return self.by_file[str(file)]
@@ -272,10 +283,15 @@ class Namespaces:
         file = Path(opened.source.file).name
         message = f"`{file}` has no `{imported.name}`"
         way = did_you_mean(imported.name, known) or f"`{file}` has " + ", ".join(known)
-        self.result.report(code, imported.span, message, way)
+        fix = None
+        if imported.alias == imported.name and (near := nearest(imported.name, known)):
+            span = imported.span
+            column = span.end_column - len(imported.name)
+            fix = Fix(replace(span, line=span.end_line, column=column), near)
+        self.result.report(code, imported.span, message, way, fix=fix)
 
 
 @lru_cache(maxsize=4)
-def _package_folder(package: str) -> Path:
+def package_folder(package: str) -> Path:
     parent, _, name = package.rpartition(".")
     return Path(str(resources.files(parent) / name))

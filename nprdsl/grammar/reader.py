@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache, lru_cache
 from importlib import resources
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 from lark import Lark, Token, Tree
@@ -38,8 +38,9 @@ from nprdsl.grammar.declarations import (
     StringLiteral,
     TemplateUse,
 )
-from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, SchemaError, Span
+from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Fix, SchemaError, Span
 from nprdsl.grammar.load_limits import WAY_OUT_OF_WORDS, too_large
+from nprdsl.grammar.tag_shapes import TAG_SHAPE
 
 # What plain Lark reads and its published grammar lacks, and line ends found in linear time.
 _ADDITIONS = r"""
@@ -55,6 +56,9 @@ _DECLARATION = re.compile(r"^(?:[?!]*_*[^\W\d]\w*[ \t]*[.{:=]|%)", re.M)
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.S)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
+_SINGLE_QUOTED = re.compile(r"'((?:[^'\\\n]|\\[^'\n])*)'")
+_DEFINES = re.compile(r":?=")  # as in BNF
+_STRAY = re.compile(r"[;)\]]")
 _DIGITS = 18  # of a number
 _CONTROL = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", '"': '"', "\\": "\\"}
 
@@ -92,6 +96,15 @@ def read(text: str, file: str) -> SourceFile:
     if reader.faults:
         raise SchemaError(reader.faults, text)
     return SourceFile(file, text, declarations, reading.words)
+
+
+def readable(text: str, file: str) -> SourceFile:
+    """What can be read of a text that has faults of syntax."""
+    text = text.removeprefix("\ufeff")
+    if _unreadable(text, file) is not None:
+        return SourceFile(file, text, ())
+    read = _one_by_one(text, file)
+    return SourceFile(file, text, tuple(one for one in read if not isinstance(one, Diagnostic)))
 
 
 def _unreadable(text: str, file: str) -> Diagnostic | None:
@@ -162,30 +175,42 @@ def _parser() -> Lark:
 
 def _faults(text: str, file: str) -> list[Diagnostic]:
     """Read each declaration alone, so that one fault does not hide the next."""
+    faults = (read for read in _one_by_one(text, file) if isinstance(read, Diagnostic))
+    return list(islice(faults, load_limits.FAULTS))
+
+
+def _one_by_one(text: str, file: str) -> Iterator[Declaration | Diagnostic]:
+    """What each declaration says alone, or its fault; no more where the text is too large."""
     starts = [m.start() for m in _DECLARATION.finditer(text)]
-    faults: list[Diagnostic] = []
     reading, line, counted = _Reading(file), 0, 0
     for start, end in pairwise([*starts, len(text)]):
         line, counted = line + text.count("\n", counted, start), start
         try:
-            reading.tree(text[start:end])
+            tree = reading.tree(text[start:end])
         except UnexpectedInput as error:
-            fault = _syntax_error(error, text[start:end], file)
-            at = fault.span
-            span = replace(at, line=line + at.line, end_line=line + at.end_line)
-            faults.append(replace(fault, span=span))
+            yield _below(_syntax_error(error, text[start:end], file), line)
         except SchemaError:
-            break  # the text is too large as well
-        if len(faults) == load_limits.FAULTS:
-            break
-    return faults
+            return
+        else:
+            yield from _TreeReader(file, line).declarations(tree)
+
+
+def _below(fault: Diagnostic, lines: int) -> Diagnostic:
+    """The fault of a text that begins so many lines further down."""
+    fix = fault.fix and replace(fault.fix, span=_below_lines(fault.fix.span, lines))
+    return replace(fault, span=_below_lines(fault.span, lines), fix=fix)
+
+
+def _below_lines(span: Span, lines: int) -> Span:
+    return replace(span, line=lines + span.line, end_line=lines + span.end_line)
 
 
 class _TreeReader:
     """Makes declarations of Lark's tree, with one method for each kind of expression."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, above: int = 0) -> None:
         self.file = file
+        self.above = above  # lines
         self.faults: list[Diagnostic] = []
         self.expressions: dict[str, Callable[[Tree[Token]], Expression]] = {
             "name": self._name,
@@ -221,7 +246,7 @@ class _TreeReader:
         priority = next((t for t in _trees(tree) if t.data == "priority"), None)
         body = rest[-1]
         assert isinstance(body, Tree)
-        span = _token_span(name, self.file)
+        span = self._below(_token_span(name, self.file))
         expression = Expansion((), span) if body.meta.empty else self._expression(body)
         own_name = str(name).lstrip("?!")
         return Definition(
@@ -322,7 +347,10 @@ class _TreeReader:
         m = tree.meta
         if m.empty:
             return Span(self.file, 1, 1, 1, 1)
-        return Span(self.file, m.line, m.column, m.end_line, m.end_column)
+        return self._below(Span(self.file, m.line, m.column, m.end_line, m.end_column))
+
+    def _below(self, span: Span) -> Span:
+        return _below_lines(span, self.above) if self.above else span
 
 
 def _token_span(token: Token, file: str) -> Span:
@@ -367,7 +395,24 @@ def _syntax_error(error: UnexpectedInput, text: str, file: str) -> Diagnostic:
     if isinstance(error, UnexpectedCharacters) and rest[:1] in ('"', "/"):
         kind = "string" if rest[0] == '"' else "regex"
         message = f"this {kind} is not closed on its line"
-    return Diagnostic(DiagnosticCode.SYNTAX, span, message, _hint(message, rest))
+    fix = None if ends else _edit(span, lines[line - 1])
+    return Diagnostic(DiagnosticCode.SYNTAX, span, message, _hint(message, rest), fix=fix)
+
+
+def _edit(span: Span, line: str) -> Fix | None:
+    """The edit that a hint asks for, where it is one."""
+    before, rest = line[: span.column - 1], line[span.column - 1 :]
+    if (match := _SINGLE_QUOTED.match(rest)) is not None:
+        new = '"' + match[1].replace('"', '\\"') + '"'
+    elif (match := TAG_SHAPE.match(rest)) is not None and rest[0] == "<":
+        new = f'"{match[0]}"'
+    elif (match := _DEFINES.match(rest)) is not None:
+        new = "" if before.rstrip().endswith(":") else ":"
+    elif (match := _STRAY.match(rest)) is not None:
+        new = ""
+    else:
+        return None
+    return Fix(replace(span, end_line=span.line, end_column=span.column + match.end()), new)
 
 
 def _last_place(lines: list[str], error: UnexpectedInput) -> tuple[int, int]:

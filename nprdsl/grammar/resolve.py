@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from nprdsl.grammar import declarations, ir
 from nprdsl.grammar.checks import validate
 from nprdsl.grammar.declarations import Construct, ConstructKind, Expression, NameUse
-from nprdsl.grammar.diagnostics import DiagnosticCode, Span, did_you_mean
+from nprdsl.grammar.diagnostics import DiagnosticCode, Fix, Span, did_you_mean
 from nprdsl.grammar.field_borders import field_faults
 from nprdsl.grammar.linking import link
 from nprdsl.grammar.namespaces import Linked
@@ -158,7 +159,9 @@ class _Resolver:
         """Report a tag in brackets that may be written in capitals."""
         if isinstance(node, declarations.StringLiteral) and node.ignore_case and is_tag(node.value):
             message = f"the tag `{node.value}` has one spelling only"
-            self.linked.unsupported(node.span, message, f'remove the `i`: `"{node.value}"`')
+            flag = replace(node.span, line=node.span.end_line, column=node.span.end_column - 1)
+            way = f'remove the `i`: `"{node.value}"`'
+            self.linked.unsupported(node.span, message, way, Fix(flag, ""))
 
     def _string(self, node: declarations.StringLiteral) -> ir.Node:
         if not node.value:

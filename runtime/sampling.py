@@ -22,7 +22,7 @@ _RANGES = {  # lowest, highest, and what a message calls that
     "temperature": (0.0, 100.0, "0 (greedy) to 100, where all tokens are nearly alike"),
     "top_p": (0.0, 1.0, "above 0, at most 1 (off)"),
     "min_p": (0.0, 1.0, "0 (off) to 1"),
-    "repetition_penalty": (0.0, math.inf, "above 0"),
+    "repetition_penalty": (0.01, 100.0, "0.01 to 100; 1 is off"),
     "frequency_penalty": (-2.0, 2.0, "-2 to 2; 0 is off"),
     "presence_penalty": (-2.0, 2.0, "-2 to 2; 0 is off"),
 }
@@ -110,8 +110,6 @@ class Sampling:
             _check(name, getattr(self, name), low, high, text)
         if self.top_p == 0.0:
             raise ValueError("`top_p` is 0, which keeps no token; use temperature=0 for greedy")
-        if self.repetition_penalty == 0.0:
-            raise ValueError("`repetition_penalty` is 0, it must be above 0; 1 is off")
         for name in ("top_k", "seed"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int):

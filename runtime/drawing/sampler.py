@@ -122,5 +122,6 @@ def _keep_top_p(work: torch.Tensor, top_p: float) -> torch.Tensor:
     if head.shape[1] < probs.shape[1] and bool((head.sum(-1) < top_p).any()):
         head = probs.sort(dim=-1, descending=True).values
     before = head.cumsum(-1) - head
-    least = head.masked_fill(before >= top_p, torch.inf).amin(-1, keepdim=True)
+    reached = before >= max(top_p, torch.finfo(before.dtype).tiny)  # the first one stays
+    least = head.masked_fill(reached, torch.inf).amin(-1, keepdim=True)
     return work.masked_fill(probs < least, -torch.inf)

@@ -50,6 +50,10 @@ KEY_GRAMMAR: Final = "nprdsl_grammar"  # in custom_params, inside a server: the 
 KEY_ALONE: Final = "nprdsl_alone"  # in meta_info: a report of a request without any token
 TOKENIZER_PATH: Final = "/nprdsl/tokenizer"  # GET: the tokenizer's files, as {name: text}
 
+BRANCH_MARK: Final = "#branch-"  # in the name of a row: the request's, mark, branch number
+SAMPLE_MARK: Final = "#sample-"  # in a name: mark and the number of one of n samples, from 1 on
+MARKS: Final = (BRANCH_MARK, SAMPLE_MARK)
+
 _MAX_SOURCE = 1_000_000  # characters of a schema
 _Source = Annotated[str, Field(max_length=_MAX_SOURCE)]
 

@@ -15,6 +15,7 @@ from nprdsl.runtime.drawing.draws import branch_key, uniform
 from nprdsl.runtime.drawing.penalty_counts import Histories, Seen
 from nprdsl.runtime.drawing.sampler import Draw, Sampler
 from nprdsl.runtime.sampling import Sampling
+from nprdsl.tokens.bitmask import unpack
 from tests.runtime.scripted import pack, random_masks
 
 CPU = torch.device("cpu")
@@ -111,6 +112,29 @@ def test_a_row_depends_on_itself_only() -> None:
     alone = [Sampler(50, CPU)(logits[i : i + 1], [draws[i]])[0][0] for i in range(12)]
     assert together == alone
     assert shuffled == [together[i] for i in order]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        Sampling(temperature=1e-300),
+        Sampling(temperature=100.0),
+        Sampling(top_p=1e-308),
+        Sampling(repetition_penalty=100.0),
+        Sampling(repetition_penalty=0.01),
+        Sampling(min_p=1.0),
+        Sampling(top_k=10**12),
+    ],
+    ids=str,
+)
+def test_extreme_settings_draw_what_the_mask_allows(how: Sampling) -> None:
+    rng, width = random.Random(1), 100
+    logits = torch.randn(8, width) * 20
+    history = Seen(np.arange(50), np.full(50, 9))
+    draws = [Draw(rng.choice(random_masks(rng, width)), how, rng.random(), history) for _ in logits]
+    tokens, logprobs = Sampler(width, CPU)(logits, draws)
+    assert all(unpack(draw.mask, width)[token] for draw, token in zip(draws, tokens, strict=True))
+    assert all(map(math.isfinite, logprobs))
 
 
 @pytest.mark.parametrize(("top_p", "kept"), [(0.5, 1), (0.51, 2), (0.75, 2), (0.76, 4)])

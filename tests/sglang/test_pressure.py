@@ -253,3 +253,35 @@ def test_plain_traffic_starves_no_fork(tight: Server, local: LocalEngine) -> Non
     answer, counts = tight.run(patience())
     agree(answer, result)
     assert all(counts)
+
+
+def test_traces_starve_no_plain_request(tight: Server, local: LocalEngine) -> None:
+    """A plain request is let in next, however many traces wait for memory and for its rows; each
+    of them wants more than half of the pool, so that one runs at a time."""
+    cases = [spawning(f"Crowd {i}", 8, length=56) for i in range(4)]
+    results = [case.result(local) for case in cases]
+    assert all(POOL // 2 < case.limits.max_tokens < POOL for case in cases)
+    prompt = ids_of(local, "and I?")
+    ended, stop, begun = [0], asyncio.Event(), asyncio.Semaphore(0)
+
+    async def crowd(number: int) -> None:
+        while not stop.is_set():
+            followed = tight.follow(results[number].prompt_ids, cases[number].request)
+            await followed.until(lambda chunk: chunk.branches_run)
+            begun.release()
+            agree(await followed.last(), results[number])
+            ended[0] += 1
+
+    async def patience() -> tuple[int, Answer]:
+        others = [asyncio.ensure_future(crowd(number)) for number in range(len(cases))]
+        await begun.acquire()
+        before = ended[0]
+        answer = await tight.send(prompt, plain(30))
+        after = ended[0]
+        stop.set()
+        await asyncio.gather(*others)
+        return after - before, answer
+
+    meanwhile, answer = tight.run(patience())
+    assert len(answer.ids) == 30 and answer.meta["num_retractions"] == 0
+    assert meanwhile <= 2, "that which ran, and one that was let in beside the plain one"

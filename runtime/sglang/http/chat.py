@@ -283,7 +283,7 @@ def _rids(rid: str | list[str] | None, count: int) -> list[str]:
     if isinstance(rid, str):
         return [rid] if count == 1 else [f"{rid}_{i}" for i in range(count)]
     if len(rid) != count or len(set(rid)) != count:
-        raise RefusedError(f"`rid` has {len(rid)} names, n is {count}: one of its own for each")
+        raise RefusedError(f"`rid` has {len(rid)} names, n is {count}: give {count} unlike ones")
     return rid
 
 

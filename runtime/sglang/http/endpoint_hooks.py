@@ -18,7 +18,8 @@ from sglang.srt.plugins.hook_registry import HookType, plugin_hook
 
 from nprdsl.runtime.sglang.http.chat import ChatEndpoint
 from nprdsl.runtime.sglang.http.intake_hooks import intake_of
-from nprdsl.runtime.sglang.protocol import KEY, TOKENIZER_PATH, ServerInfo, wants_trace
+from nprdsl.runtime.sglang.http.schema_guard import SchemaGuard
+from nprdsl.runtime.sglang.protocol import KEY, TOKENIZER_PATH, ServerInfo
 
 _HTTP: Final = "sglang.srt.entrypoints.http_server"
 _SERVING: Final = "sglang.srt.entrypoints.openai.serving_base.OpenAIServingBase"
@@ -38,6 +39,7 @@ def add_tokenizer_path(
     def tokenizer() -> JSONResponse:
         return JSONResponse(_tokenizer_files(manager.tokenizer))
 
+    app.add_middleware(SchemaGuard)
     app.add_api_route(TOKENIZER_PATH, tokenizer, methods=["GET"])
 
 
@@ -63,19 +65,6 @@ async def send_reports_once(
         yield out
 
 
-@plugin_hook(f"{_MANAGER}._send_one_request", HookType.AROUND)
-async def repeat_abort(original: Callable[..., Any], manager: Any, tokenized: Any) -> Any:
-    """While the server is paused, or takes new weights, requests are held back and an abort
-    overtakes its request. SGLang sends an abort only once, so it is sent again."""
-    custom = tokenized.sampling_params.custom_params
-    state = manager.rid_to_state.get(tokenized.rid)
-    sent = await original(manager, tokenized)
-    if wants_trace(custom) and state is not None and state.abort_sent:
-        state.abort_sent = False
-        manager.abort_request(tokenized.rid)
-    return sent
-
-
 @plugin_hook(f"{_MANAGER}.abort_request", HookType.AROUND)
 def abort_whole_chat(
     original: Callable[..., Any], manager: Any, rid: str = "", abort_all: bool = False
@@ -97,7 +86,7 @@ async def answer_chat(
         if isinstance(carried, dict):
             body = {**body, **carried}
             del body["session_params"]
-        if "schema" in body:
+        if body.get("schema") is not None:
             if not _chats:
                 _chats.append(ChatEndpoint(serving, _info[0], intake_of(serving.tokenizer_manager)))
             return await _chats[0].answer(request, body, raw_request)

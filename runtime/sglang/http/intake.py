@@ -8,13 +8,15 @@ packed, so that a scheduler never reads one. Requests without a schema wait for 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, lru_cache
 from typing import Any, Final, TypeVar
 
 import numpy as np
 
+from nprdsl.runtime.schema_cache import MOST_SCHEMAS
+from nprdsl.runtime.sglang.http.generate_fields import check_names, check_params, check_request
 from nprdsl.runtime.sglang.packed_grammar import pack
 from nprdsl.runtime.sglang.preparation import RefusedError, SchemaLibrary, refusing
 from nprdsl.runtime.sglang.protocol import (
@@ -46,6 +48,7 @@ class Intake:
         self._tokenizer = tokenizer
         self._outputs = outputs
         self._hidden = hidden
+        self._bound: dict[str, None] = {}  # grammars without a fault of their bindings
         self._thread = ThreadPoolExecutor(1)
 
     @cached_property
@@ -66,23 +69,27 @@ class Intake:
                 packed = self._own(form)
         else:
             packed = await self._compiler.packed(form, client)
-        await self.in_thread(lambda: self._bind(packed))
+        if packed not in self._bound:
+            await self.in_thread(lambda: self._bind(packed))
         return packed
 
     async def take_in(self, received: Any, client: str) -> None:
         """Checks a request that SGLang has read, and puts packed grammars into it. Raises as
         `packed` does."""
+        check_names(received.rid)
         self._check_prompts(received)
         given = received.sampling_params
-        if isinstance(given, dict):
-            received.sampling_params = await self._with_grammar(given, client)
-        elif isinstance(given, list):
-            received.sampling_params = [await self._with_grammar(one, client) for one in given]
+        settings = given if isinstance(given, list) else [given]
+        if any(map(_wants_trace, settings)):
+            check_request(received)
+            made = [await self._with_grammar(one, client) for one in settings]
+            received.sampling_params = made if isinstance(given, list) else made[0]
 
     async def _with_grammar(self, params: Any, client: str) -> Any:
-        custom = params.get("custom_params") if isinstance(params, Mapping) else None
-        if not wants_trace(custom):
+        if not _wants_trace(params):
             return params
+        check_params(params)
+        custom = params["custom_params"]
         with refusing():
             request = fork_request(custom)
         assert request is not None
@@ -92,6 +99,9 @@ class Intake:
     @refusing()
     def _bind(self, packed: str) -> None:
         self.library.bound(packed)
+        self._bound[packed] = None
+        while len(self._bound) > MOST_SCHEMAS:
+            del self._bound[next(iter(self._bound))]
 
     def _check_prompts(self, received: Any) -> None:
         ids = received.input_ids
@@ -100,6 +110,10 @@ class Intake:
                 check_ids(one, self._outputs)
         if received.input_embeds is not None:
             check_widths(received.input_embeds, self._hidden)
+
+
+def _wants_trace(params: Any) -> bool:
+    return isinstance(params, dict) and wants_trace(params.get("custom_params"))
 
 
 def check_ids(ids: Any, outputs: int) -> None:

@@ -19,10 +19,12 @@ from sglang.srt.plugins.hook_registry import HookType, plugin_hook
 from nprdsl.runtime.errors import ErrorBoundary
 from nprdsl.runtime.sglang.http.intake import Intake
 from nprdsl.runtime.sglang.preparation import PreparationError, RefusedError, as_refusal
-from nprdsl.runtime.sglang.protocol import KEY
+from nprdsl.runtime.sglang.protocol import KEY, wants_trace
 
 _MANAGER: Final = "sglang.srt.managers.tokenizer_manager.TokenizerManager"
 
+_pending: dict[int, GenerateReqInput] = {}  # by id: those that SGLang does not know yet
+_aborted: set[str] = set()  # names of requests that were aborted before SGLang knew them
 _intakes: WeakKeyDictionary[Any, Intake] = WeakKeyDictionary()  # by SGLang's tokenizer manager
 
 
@@ -53,9 +55,14 @@ async def take_in(
     if isinstance(obj, GenerateReqInput):
         _read_session_params(obj)
         refusals: list[RefusedError | PreparationError] = []
-        with ErrorBoundary(lambda error: refusals.append(as_refusal(error, obj))):
-            await intake_of(manager).take_in(obj, client_of(request))
+        _pending[id(obj)] = obj
+        try:
+            with ErrorBoundary(lambda error: refusals.append(as_refusal(error, obj))):
+                await intake_of(manager).take_in(obj, client_of(request))
+        finally:
+            del _pending[id(obj)]
         for refusal in refusals:
+            _aborted.difference_update(_names(obj))
             if refusal.status is HTTPStatus.BAD_REQUEST:
                 raise refusal
             raise HTTPException(refusal.status, str(refusal))
@@ -70,3 +77,31 @@ def _read_session_params(obj: GenerateReqInput) -> None:
     if isinstance(carried, dict) and KEY in carried:
         obj.sampling_params = {**(obj.sampling_params or {}), "custom_params": carried}
         obj.session_params = None
+
+
+def _names(obj: GenerateReqInput) -> list[str]:
+    """The names that a client gave its request; none where SGLang will make them."""
+    return [obj.rid] if isinstance(obj.rid, str) else list(obj.rid or ())
+
+
+@plugin_hook(f"{_MANAGER}.abort_request", HookType.BEFORE)
+def note_abort(manager: Any, rid: str = "", abort_all: bool = False) -> None:
+    """SGLang forgets an abort of a request that it does not know. Those whose schema is being read
+    are aborted once it does."""
+    names = {name for obj in _pending.values() for name in _names(obj)}
+    _aborted.update(names if abort_all else names & {rid})
+
+
+@plugin_hook(f"{_MANAGER}._send_one_request", HookType.AROUND)
+async def repeat_abort(original: Callable[..., Any], manager: Any, tokenized: Any) -> Any:
+    """While the server is paused, or takes new weights, requests are held back and an abort
+    overtakes its request. SGLang sends an abort only once, so it is sent again."""
+    custom = tokenized.sampling_params.custom_params
+    state = manager.rid_to_state.get(tokenized.rid)
+    sent = await original(manager, tokenized)
+    is_aborted = state is not None and (state.abort_sent or tokenized.rid in _aborted)
+    _aborted.discard(tokenized.rid)
+    if wants_trace(custom) and is_aborted:
+        state.abort_sent = False
+        manager.abort_request(tokenized.rid)
+    return sent

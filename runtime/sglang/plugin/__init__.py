@@ -29,6 +29,7 @@ def register() -> None:
 
     # To import these modules registers their hooks.
     import_module("nprdsl.runtime.sglang.plugin.scheduler_hooks")
+    import_module("nprdsl.runtime.sglang.plugin.weight_hooks")
     import_module("nprdsl.runtime.sglang.http.intake_hooks")
     if multiprocessing.parent_process() is None:  # the first process of a server speaks HTTP
         import_module("nprdsl.runtime.sglang.http.endpoint_hooks")

@@ -13,7 +13,7 @@ import time
 from array import array
 from functools import cache
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any
 
 from sglang.srt.managers.schedule_batch import (
     FINISH_ABORT,
@@ -23,10 +23,8 @@ from sglang.srt.managers.schedule_batch import (
 )
 from sglang.srt.sampling.sampling_params import SamplingParams
 
+from nprdsl.runtime.sglang.protocol import BRANCH_MARK, SAMPLE_MARK
 from nprdsl.structure.events import EndReason
-
-BRANCH_MARK: Final = "#branch-"  # in a BranchReq's rid: the trace's rid, mark, branch number
-SAMPLE_MARK: Final = "#sample-"  # in a rid: mark and the number of one of n samples, from 1 on
 
 
 class TraceReq(Req):  # type: ignore[misc]

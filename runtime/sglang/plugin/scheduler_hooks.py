@@ -25,14 +25,14 @@ from sglang.srt.plugins.hook_registry import HookType, plugin_hook
 
 from nprdsl.runtime.engine import own_sampling
 from nprdsl.runtime.sglang.plugin.forward_pass import draw_tokens, shift_positions
-from nprdsl.runtime.sglang.plugin.req_types import SAMPLE_MARK, BranchReq, TraceReq
+from nprdsl.runtime.sglang.plugin.req_types import BranchReq, TraceReq
 from nprdsl.runtime.sglang.plugin.scheduler_plugin import (
     SchedulerPlugin,
     most_positions,
     server_refusal,
 )
 from nprdsl.runtime.sglang.plugin.trace_run import RunStage
-from nprdsl.runtime.sglang.protocol import KEY, KEY_ALONE, ServerInfo, wants_trace
+from nprdsl.runtime.sglang.protocol import KEY, KEY_ALONE, SAMPLE_MARK, ServerInfo, wants_trace
 
 Function = Callable[..., Any]
 
@@ -209,8 +209,7 @@ def extend_branches(
     batch = plugin.traces.extend(running_batch)
     if batch is not None:
         return NextBatchPlan(batch_to_run=batch, running_batch=running_batch)
-    with plugin.traces_first(running_batch):
-        return original(scheduler, running_batch)
+    return plugin.choose_prompts(original, running_batch)
 
 
 @_while_busy(f"{_SCHEDULER}.update_running_batch", HookType.AROUND)

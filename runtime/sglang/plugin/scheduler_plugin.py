@@ -3,7 +3,7 @@ scheduler's parts, and refuses servers and requests that cannot run schemas."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from http import HTTPStatus
@@ -16,8 +16,10 @@ from nprdsl.runtime.sglang.plugin.kv_pools import KVPools
 from nprdsl.runtime.sglang.plugin.req_types import BranchReq, TraceReq
 from nprdsl.runtime.sglang.plugin.trace_run import RunStage, TraceRun
 from nprdsl.runtime.sglang.plugin.trace_scheduler import TraceScheduler
+from nprdsl.runtime.sglang.plugin.turns import RequestKind, Turns
 from nprdsl.runtime.sglang.preparation import RefusedError, SchemaLibrary, as_refusal, refusing
 from nprdsl.runtime.sglang.protocol import KEY_GRAMMAR, fork_request
+from nprdsl.runtime.sglang.serving_settings import ServingSettings
 from nprdsl.tokens.vocabulary import Vocabulary
 
 _OVERLAP: Final = (
@@ -25,6 +27,7 @@ _OVERLAP: Final = (
     "and they decide which branches run; start the server with --disable-overlap-schedule (a step "
     "then waits until the one before it was worked up: what that costs is in docs/serving.md)"
 )
+_GUESSED: Final = 4096  # SGLang's CLIP_MAX_NEW_TOKENS
 
 
 class SchedulerPlugin:
@@ -46,6 +49,7 @@ class SchedulerPlugin:
                 scheduler.token_to_kv_pool_allocator,
                 scheduler.tree_cache,
             ),
+            turns=Turns(ServingSettings.of_environment().trace_share),
             max_rows=scheduler.chunked_prefill_size or scheduler.max_prefill_tokens,
             make_batch=self._make_batch,
             queue=self._queue,
@@ -81,7 +85,6 @@ class SchedulerPlugin:
         """Raises RefusedError."""
         if self.refusal:
             raise RefusedError(f"this server cannot run schemas: {self.refusal}")
-        check_stock_options(trace)
         with refusing():
             request = fork_request(trace.wanted.custom_params)
         packed = trace.wanted.custom_params.get(KEY_GRAMMAR)
@@ -108,11 +111,29 @@ class SchedulerPlugin:
         if chunked is not None and not isinstance(chunked, TraceReq):
             plain = len(chunked.full_untruncated_fill_ids) - chunked.prefix_len
         if admit:
-            self.traces.admit(max(0, plain))
+            waiting = [_likely_slots(req) for req in self._plain_waiting()]
+            self.traces.admit(max(0, plain), waiting)
         self.traces.tidy([last] if last is running else [last, running])
 
+    def _plain_waiting(self) -> list[Any]:
+        return [req for req in self.scheduler.waiting_queue if not isinstance(req, TraceReq)]
+
+    def choose_prompts(self, original: Callable[..., Any], running: Any) -> Any:
+        """Lets SGLang choose prompts for a batch, traces before plain ones (see `_traces_first`).
+        What it takes of plain requests counts as their turn."""
+        traces, plain = self.traces, self._plain_waiting()
+        if plain and traces.turns.due is RequestKind.PLAIN:
+            running.batch_is_full = False  # it was, of what a trace may have given back
+        with self._traces_first(running):
+            chosen = original(self.scheduler, running)
+        left = {id(req) for req in self.scheduler.waiting_queue}
+        for req in plain:
+            if id(req) not in left:
+                traces.turns.let_in(RequestKind.PLAIN, _likely_slots(req))
+        return chosen
+
     @contextmanager
-    def traces_first(self, running: Any) -> Iterator[None]:
+    def _traces_first(self, running: Any) -> Iterator[None]:
         """While SGLang chooses prompts: traces that were let in hold memory that others wait for,
         so neither plain requests in the queue nor a full batch may keep them back."""
         scheduler = self.scheduler
@@ -173,6 +194,14 @@ class SchedulerPlugin:
             self.sending = False
 
 
+def _likely_slots(req: Any) -> int:
+    """What a plain request takes, as SGLang's admission guesses it too: prompt and output, of which
+    no more than some thousand tokens count."""
+    most = req.sampling_params.max_new_tokens
+    rest = _GUESSED if most is None else max(0, min(most - len(req.output_ids), _GUESSED))
+    return len(req.origin_input_ids) + len(req.output_ids) + rest
+
+
 def most_positions(scheduler: Any) -> int:
     """The most tokens of one sequence: what the model and a row of the pool can hold."""
     row_length = scheduler.req_to_token_pool.req_to_token.shape[1]
@@ -206,32 +235,3 @@ def server_refusal(scheduler: Any) -> str:
         ),
     }
     return "; ".join(reason for reason, applies in reasons.items() if applies)
-
-
-def check_stock_options(trace: TraceReq) -> None:
-    """Raises RefusedError for stock options that have no meaning for a trace, or none yet."""
-    wanted = trace.wanted
-    options = {
-        "a grammar of its own (json_schema, regex, ebnf, structural_tag)": (
-            wanted.json_schema or wanted.regex or wanted.ebnf or wanted.structural_tag
-        ),
-        "stop strings (the schema says where a trace ends)": wanted.stop_strs,
-        "stop_token_ids (the schema says where a trace ends)": wanted.stop_token_ids,
-        "logit_bias": wanted.logit_bias,
-        "top_logprobs_num": trace.logprob.top_logprobs_num,
-        "token_ids_logprob": trace.logprob.token_ids_logprob,
-        "logprob_start_len in the prompt": (
-            trace.wants_logprobs and 0 <= trace.logprob_start_len < len(trace.origin_input_ids)
-        ),
-        "return_hidden_states": trace.return_hidden_states,
-        "return_routed_experts": trace.return_routed_experts,
-        "return_sampling_mask": trace.return_sampling_mask,
-        "a session": trace.session is not None,
-        "a LoRA adapter": trace.lora_id is not None,
-        "input_embeds": trace.input_embeds is not None,
-        "images or sound": trace.multimodal_inputs is not None,
-        "a custom logit processor": trace.custom_logit_processor is not None,
-    }
-    for option, given in options.items():
-        if given:
-            raise RefusedError(f"a request for a trace cannot have {option}")

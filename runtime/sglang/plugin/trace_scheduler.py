@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -22,8 +22,10 @@ from nprdsl.machine.actions import ROOT
 from nprdsl.runtime.errors import ErrorBoundary
 from nprdsl.runtime.sglang.plugin.branch_queues import KVChange, KVChangeKind, QueuedBranch
 from nprdsl.runtime.sglang.plugin.kv_pools import BranchKV, KVPools
-from nprdsl.runtime.sglang.plugin.req_types import BRANCH_MARK, BranchReq, TraceReq
+from nprdsl.runtime.sglang.plugin.req_types import BranchReq, TraceReq
 from nprdsl.runtime.sglang.plugin.trace_run import RunStage, TraceRun
+from nprdsl.runtime.sglang.plugin.turns import RequestKind, Turns
+from nprdsl.runtime.sglang.protocol import BRANCH_MARK
 
 DrawnToken = tuple[int, float]  # token, log-probability
 DrawingRow = tuple[int, TraceRun, int]  # index in the batch, request, branch
@@ -53,9 +55,10 @@ class KVReservations:
         prompts = sum(r.queues.prompt for r in self.admitted if r.stage is RunStage.PROMPT)
         return max(0, self.outstanding - prompts)
 
-    def fits(self, run: TraceRun, plain: int) -> bool:
-        """Whether the request can start now, if plain prompts need `plain` slots more."""
-        return self._pools.free_slots - self.outstanding - plain >= run.slots
+    def fits(self, slots: int, plain: int) -> bool:
+        """Whether a request of so many slots can start now, if plain prompts that are being
+        computed need `plain` slots more."""
+        return self._pools.free_slots - self.outstanding - plain >= slots
 
     def may_decode(self, needed: int, reqs: Iterable[Any]) -> bool:
         """Whether a decode step of these requests, which needs so many slots, leaves all that is
@@ -76,6 +79,7 @@ class TraceScheduler:
         pools: KVPools,
         *,
         max_rows: int,
+        turns: Turns,
         make_batch: Callable[[list[BranchReq]], Any],
         queue: Callable[[TraceReq], None],
         send: Callable[[list[TraceReq]], None],
@@ -88,6 +92,8 @@ class TraceScheduler:
         self.fed_positions: dict[str, list[int]] = {}  # where a request asks for them
         self._runs: dict[str, TraceRun] = {}  # by the rid of the client's request
         self._max_rows = max_rows
+        self.turns = turns
+        self._spare_rows = 0  # that are kept for a plain request whose turn it is
         self._make_batch = make_batch
         self._queue = queue
         self._send = send
@@ -105,8 +111,9 @@ class TraceScheduler:
     @property
     def hidden(self) -> int:
         """Slots that SGLang's admission must not count on: those reserved, and those that the next
-        request waits for, lest plain requests overtake it for ever."""
-        return self.reservations.hidden + (self.waiting[0].slots if self.waiting else 0)
+        request waits for while it is its turn, lest plain requests overtake it for ever."""
+        is_next = self.waiting and self.turns.due is RequestKind.TRACE
+        return self.reservations.hidden + (self.waiting[0].slots if is_next else 0)
 
     @property
     def holds_kv(self) -> bool:
@@ -162,13 +169,23 @@ class TraceScheduler:
 
     # -- before SGLang looks for work --------------------------------------------------------------
 
-    def admit(self, plain: int) -> None:
-        """Lets requests in while there is memory; plain prompts need `plain` slots more."""
+    def admit(self, plain: int, plain_waiting: Sequence[int]) -> None:
+        """Lets requests in while it is their turn and there is memory; plain prompts that are being
+        computed need `plain` slots more, those that wait for their turn `plain_waiting` each."""
         for run in [r for r in self.reservations.admitted if r.stage is RunStage.PROMPT]:
             if run.trace.finished():  # SGLang has ended it before its prompt was computed
                 self.abort(run)
-        while self.waiting and self.reservations.fits(self.waiting[0], plain):
-            self._let_in(self.waiting.popleft())
+        counts = {RequestKind.TRACE: len(self.waiting), RequestKind.PLAIN: len(plain_waiting)}
+        self.turns.wait(counts)
+        while self.waiting and self.turns.due is RequestKind.TRACE:
+            if not self.reservations.fits(self.waiting[0].slots, plain):
+                break
+            run = self.waiting.popleft()
+            self.turns.let_in(RequestKind.TRACE, run.slots)
+            self._let_in(run)
+        is_plains_turn = bool(plain_waiting) and self.turns.due is RequestKind.PLAIN
+        fits = is_plains_turn and self.reservations.fits(plain_waiting[0], plain)
+        self._spare_rows = 1 if fits else 0
 
     def _let_in(self, run: TraceRun) -> None:
         self.reservations.admitted.append(run)
@@ -224,7 +241,7 @@ class TraceScheduler:
             if not left:
                 break
             req = kv.req
-            if req is None:
+            if req is None and self.pools.free_rows > self._spare_rows:
                 req = self.pools.take_row(run.trace, branch.number, kv)
             if req is None or req in decoding:
                 continue
@@ -239,7 +256,7 @@ class TraceScheduler:
 
     def can_move(self) -> bool:
         """Whether some branch has a row to extend, or a free one to take."""
-        free = self.pools.free_rows > 0
+        free = self.pools.free_rows > self._spare_rows
         return any(free or kv.req is not None for _, _, kv in self._runnable())
 
     def _runnable(self) -> Iterator[tuple[TraceRun, QueuedBranch, BranchKV]]:

@@ -1,0 +1,94 @@
+"""Which fields a stock request may have beside a `ForkRequest`: a list of those that are allowed.
+
+In goes SGLang's own `GenerateReqInput` as it was received; out comes an error that names the first
+field, or sampling parameter, which would not be honoured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any, Final
+
+from nprdsl.runtime.sglang.preparation import RefusedError
+from nprdsl.runtime.sglang.protocol import MARKS
+
+HONOURED: Final = frozenset(
+    {
+        "rid",
+        "text",
+        "input_ids",
+        "sampling_params",
+        "stream",
+        "return_logprob",
+        "return_text_in_logprobs",
+        "return_prompt_token_ids",
+        "extra_key",
+        "cache_salt",
+        "routed_dp_rank",
+        "data_parallel_rank",
+    }
+)
+# What these say is about the request; of the answer they ask nothing.
+REMARKS: Final = frozenset(
+    {
+        "background",
+        "conversation_id",
+        "custom_labels",
+        "external_trace_header",
+        "http_worker_ipc",
+        "log_metrics",
+        "no_logs",
+        "received_time",
+        "routing_key",
+    }
+)
+# Sampling parameters that would change an answer. Others have a setting of the same meaning in the
+# `ForkRequest`, or are what a client must send along.
+WITHOUT_MEANING: Final = (
+    "beam_width",
+    "ebnf",
+    "json_schema",
+    "logit_bias",
+    "regex",
+    "stop",
+    "stop_regex",
+    "stop_token_ids",
+    "structural_tag",
+    "watermark",
+)
+_NEUTRAL: Final[Mapping[str, Iterable[Any]]] = {"logprob_start_len": (-1,)}
+
+
+def check_request(received: Any) -> None:
+    """Raises RefusedError for a field of a request for a trace that would be dropped."""
+    for known in fields(received):
+        value = getattr(received, known.name)
+        if known.name in HONOURED or known.name in REMARKS or _asks_nothing(known, value):
+            continue
+        raise RefusedError(f"a request for a trace cannot have `{known.name}`: leave it out")
+
+
+def check_params(params: Mapping[str, Any]) -> None:
+    """Raises RefusedError for stock sampling parameters without a meaning for a trace."""
+    for name in WITHOUT_MEANING:
+        if params.get(name):
+            raise RefusedError(
+                f"a request for a trace cannot have the sampling parameter `{name}`: the schema "
+                "says what may be written"
+            )
+
+
+def check_names(rid: object) -> None:
+    """Raises RefusedError for a name that a row of a trace may have."""
+    for name in rid if isinstance(rid, list) else [rid]:
+        if isinstance(name, str) and any(mark in name for mark in MARKS):
+            raise RefusedError(f"`rid` must not contain {' or '.join(f'`{m}`' for m in MARKS)}")
+
+
+def _asks_nothing(known: Any, value: Any) -> bool:
+    """Whether it is null, empty, or what it is without the client."""
+    is_simple = value is None or isinstance(value, bool | int | float | str | list | dict)
+    if not is_simple:
+        return False
+    return not value or value == known.default or value in _NEUTRAL.get(known.name, ())

@@ -1,0 +1,62 @@
+"""Refuses a schema where none is honoured: on endpoints that would drop the field in silence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+HONOURING: Final = ("/v1/chat/completions", "/v1/responses")
+GUARDED: Final = ("/v1/", "/generate")  # how paths begin
+FIELD: Final = "schema"
+
+
+class SchemaGuard:
+    """An ASGI application around SGLang's: a POST of JSON with a `schema` elsewhere is a 400."""
+
+    def __init__(self, app: Callable[[Message, Receive, Send], Awaitable[None]]) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        is_post = scope["type"] == "http" and scope["method"] == "POST"
+        path = scope.get("path", "")
+        if not is_post or path in HONOURING or not path.startswith(GUARDED):
+            await self._app(scope, receive, send)
+            return
+        messages = [await receive()]
+        while messages[-1].get("more_body"):
+            messages.append(await receive())
+        if _has_schema(b"".join(message.get("body", b"") for message in messages)):
+            await _refuse(path, send)
+            return
+
+        async def replay() -> Message:
+            return messages.pop(0) if messages else await receive()
+
+        await self._app(scope, replay, send)
+
+
+def _has_schema(body: bytes) -> bool:
+    if f'"{FIELD}"'.encode() not in body:
+        return False
+    try:
+        read = json.loads(body)
+    except (ValueError, RecursionError):  # told by the endpoint itself
+        return False
+    return isinstance(read, dict) and FIELD in read
+
+
+async def _refuse(path: str, send: Send) -> None:
+    message = (
+        f"{path} does not run a `{FIELD}`: send it to {' or '.join(HONOURING)}, or as "
+        "`sampling_params.custom_params` of /generate (docs/serving.md)"
+    )
+    error = {"message": message, "type": "BadRequestError", "param": FIELD, "code": 400}
+    content = json.dumps({"object": "error", "error": error, "message": message}).encode()
+    head = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": 400, "headers": head})
+    await send({"type": "http.response.body", "body": content})

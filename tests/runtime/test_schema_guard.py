@@ -1,0 +1,67 @@
+"""A schema on an endpoint that does not run it is a 400, never dropped; without SGLang."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from nprdsl.runtime.sglang.http.schema_guard import SchemaGuard
+
+
+def post(path: str, body: bytes, pieces: int = 1, method: str = "POST") -> tuple[int, bytes]:
+    """The status, and the body that the guarded application read."""
+    size = -(-len(body) // pieces) or 1
+    chunks = [body[at : at + size] for at in range(0, len(body), size)] or [b""]
+    coming: list[dict[str, Any]] = [
+        {"type": "http.request", "body": chunk, "more_body": i + 1 < len(chunks)}
+        for i, chunk in enumerate(chunks)
+    ]
+    sent: list[Any] = []
+    read = bytearray()
+
+    async def receive() -> dict[str, Any]:
+        return coming.pop(0) if coming else {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        more = True
+        while more:
+            message = await receive()
+            read.extend(message["body"])
+            more = message["more_body"]
+        assert (await receive())["type"] == "http.disconnect"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    scope = {"type": "http", "method": method, "path": path}
+    asyncio.run(SchemaGuard(app)(scope, receive, send))
+    return sent[0]["status"], bytes(read)
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/messages", "/v1/embeddings", "/generate"])
+@pytest.mark.parametrize("pieces", [1, 4])
+def test_a_schema_is_refused_where_it_is_not_run(path: str, pieces: int) -> None:
+    body = json.dumps({"model": "arith", "prompt": "1+1?", "schema": "arith"}).encode()
+    assert post(path, body, pieces)[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", b'{"schema": "arith"}'),
+        ("/v1/completions", b'{"prompt": "the \\"schema\\" of it"}'),
+        ("/v1/completions", b'{"response_format": {"schema": {}}}'),
+        ("/v1/completions", b'{"schema": '),
+        ("/v1/completions", b'["schema"]'),
+        ("/v1/completions", b'{"schema": ' + b"[" * 100_000),
+        ("/v1/completions", b""),
+        ("/other", b'{"schema": 1}'),
+    ],
+    ids=range(8),
+)
+def test_all_else_passes_unchanged(path: str, body: bytes) -> None:
+    assert post(path, body, 3) == (200, body)

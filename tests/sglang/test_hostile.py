@@ -1,0 +1,133 @@
+"""Requests that strangers may send: each is told what is wrong with it; nothing else happens."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import httpx
+import pytest
+import torch
+from sglang.srt.entrypoints.openai.protocol import ChatCompletionRequest
+
+import nprdsl
+from nprdsl.runtime import LocalEngine, Sampling, SGLangEngine
+from nprdsl.runtime.sglang.client.weights import WeightsError
+from nprdsl.runtime.sglang.http.chat_fields import HONOURED, REMARKS, WITHOUT_MEANING
+from tests.sglang.served import ANSWER, PROMPT, Served
+
+CHAIN = "start: a0\n" + "\n".join(f"a{n}: a{n + 1}" for n in range(3000)) + '\na3000: "1"'
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "imports itself": {
+        "source": "%import .x.A\nstart: A",
+        "imports": {"x.lark": "%import .x.A"},
+    },
+    "long name": {"source": 'start: "z"', "imports": {"y" * 5000 + ".lark": 'A: "1"'}},
+    "deep regex": {"source": "start: T\nT: /" + "(" * 5000 + "1" + ")" * 5000 + "/"},
+    "count": {"source": 'start: "1"~1000000000'},
+    "unspellable": {"source": CHAIN.replace('"1"', '"<z>"')},
+    "source that is none": {"source": 7},
+    "name of a file": {"name": "../../etc/passwd"},
+}
+GOOD = {"nprdsl": {"language": {"name": "arith"}}}
+STOCK: dict[str, tuple[int, dict[str, Any]]] = {  # status and fields of /generate
+    "id beyond the model": (400, {"input_ids": [1, 1_000_000]}),
+    "negative id": (400, {"input_ids": [[1, 2], [-1]]}),
+    "narrow embeddings": (400, {"input_embeds": [[0.1, 0.2]]}),
+    "row of a trace": (400, {"text": "3*4?", "rid": "other#branch-1"}),
+    "a schema elsewhere": (400, {"text": "3*4?", "schema": "arith"}),
+    "text as parameters": (200, {"text": "3*4?", "custom": "nprdsl"}),
+    "list as parameters": (200, {"text": "3*4?", "custom": ["nprdsl"]}),
+    "null as a request": (400, {"text": "3*4?", "custom": {"nprdsl": None}}),
+    "priority": (400, {"text": "3*4?", "priority": 7, "custom": GOOD}),
+    "hidden states": (400, {"text": "3*4?", "return_hidden_states": True, "custom": GOOD}),
+    "stop": (400, {"text": "3*4?", "custom": GOOD, "stop": ["a"]}),
+    "a grammar of its own": (200, {"text": "3*4?", "custom": GOOD | {"nprdsl_grammar": "gASV"}}),
+}
+
+
+@pytest.fixture(scope="module")
+def http(served: Served) -> Any:
+    with httpx.Client(base_url=served.url, timeout=30) as client:
+        yield client
+
+
+def generate(http: httpx.Client, fields: dict[str, Any]) -> httpx.Response:
+    fields = dict(fields)
+    params: dict[str, Any] = {"max_new_tokens": 1, "temperature": 0}
+    params |= {"custom_params": fields.pop("custom", None), "stop": fields.pop("stop", None)}
+    return http.post("/generate", json={"sampling_params": params, **fields})
+
+
+@pytest.fixture(autouse=True)
+def all_is_well(http: httpx.Client) -> Any:
+    yield
+    asked = {"messages": [{"role": "user", "content": PROMPT}], "schema": "arith"}
+    done = http.post("/v1/chat/completions", json=asked).json()
+    assert done["choices"][0]["message"]["content"] == ANSWER
+
+
+def test_hostile_schemas_are_refused(http: httpx.Client) -> None:
+    for name, form in SCHEMAS.items():
+        language = {"name": "x", **form}
+        custom = {"nprdsl": {"language": language}}
+        told = generate(http, {"text": "3*4?", "custom": custom})
+        assert told.status_code == 400, (name, told.text)
+        chat = {"messages": [{"role": "user", "content": "3*4?"}], "schema": language}
+        told = http.post("/v1/chat/completions", json=chat)
+        assert told.status_code == 400, (name, told.text)
+
+
+def test_hostile_fields_are_refused(http: httpx.Client) -> None:
+    for name, (status, fields) in STOCK.items():
+        told = generate(http, fields)
+        assert told.status_code == status, (name, told.text)
+
+
+@pytest.mark.parametrize("path", ["completions", "messages"])
+def test_a_schema_is_never_dropped(http: httpx.Client, path: str) -> None:
+    asked = {"model": "arith", "prompt": "1", "messages": [{"role": "user", "content": "1"}]}
+    told = http.post(f"/v1/{path}", json={**asked, "max_tokens": 4, "schema": "arith"})
+    assert told.status_code == 400 and "schema" in told.text
+
+
+def test_every_field_of_a_chat_is_in_the_list() -> None:
+    """SGLang's own, as of the version that is tested; those of its routers and debuggers are not
+    known to a chat with a schema, and are refused as unknown."""
+    stock = set(ChatCompletionRequest.model_fields)
+    inner = {"bootstrap_host", "bootstrap_port", "bootstrap_room", "disagg_prefill_dp_rank"}
+    debug = {name for name in stock if name.startswith("return_flat_raw")}
+    assert stock - inner - debug - {*HONOURED, *REMARKS, *WITHOUT_MEANING} == set()
+
+
+def test_weights_that_do_not_fit_are_refused(engine: SGLangEngine, bundled: LocalEngine) -> None:
+    before, (name, *_) = engine.weights.version, bundled.model.state_dict()
+    wrong = {
+        "nope.weight": (torch.zeros(3), "has no weight `nope.weight`"),
+        name: (torch.zeros(3, 3), r"has the shape \(3, 3\)"),
+    }
+    for given, (tensor, told) in wrong.items():
+        with pytest.raises(WeightsError, match=told):
+            engine.weights.put([(given, tensor)], version="wrong")
+    assert engine.weights.version == before
+    done = engine.generate(
+        nprdsl.load("arith"), PROMPT, chat=True, sampling=Sampling(temperature=0)
+    )
+    assert done.answer == ANSWER
+
+
+def test_an_abort_by_its_name_ends_all_answers_of_a_chat(http: httpx.Client) -> None:
+    content = "+".join(["37*42"] * 8) + "?"
+    asked = {"messages": [{"role": "user", "content": content}], "schema": "arith", "n": 4}
+    answers: list[httpx.Response] = []
+
+    def ask() -> None:
+        answers.append(http.post("/v1/chat/completions", json={**asked, "rid": "mine"}))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    while thread.is_alive():
+        http.post("/abort_request", json={"rid": "mine"})
+        thread.join(0.05)
+    reasons = {choice["finish_reason"] for choice in answers[0].json()["choices"]}
+    assert reasons == {"abort"}

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
-from nprdsl.grammar.diagnostics import Span
+from nprdsl.grammar.diagnostics import DiagnosticCode, SchemaError, Span
 from nprdsl.grammar.first_follow import FirstFollow, by_tag, is_blank
 from nprdsl.grammar.ir import (
     Alt,
@@ -23,6 +24,7 @@ from nprdsl.grammar.ir import (
     Terminal,
     TerminalKind,
 )
+from nprdsl.grammar.resolve import read_grammar
 from nprdsl.grammar.tag_decisions import decisions
 
 HERE = Span("f.lark", 1, 1, 1, 2)
@@ -111,3 +113,34 @@ def test_what_passes_is_decided_by_the_next_tag(start: Node, x: Node, y: Node) -
     assume(not list(decisions(rules, FirstFollow(trees, "start", by_tag))))
     found = Counter(map(trace, derivations(rules, start, LONGEST)))
     assert all(count == 1 for count in found.values()), found.most_common(1)
+
+
+BLANK_VALUES = """
+start: "<a>" {} "<c>"
+_GLUE: " "
+V: {}
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["_GLUE ((V) | _GLUE)", "(V | _GLUE)", "_GLUE V?", "[V] _GLUE", "(V | _GLUE) (_GLUE | V V)"],
+)
+def test_a_value_of_white_space_alone_is_not_told_from_none(body: str) -> None:
+    source = BLANK_VALUES.format(body, "/./s")
+    with pytest.raises(SchemaError, match="`V` may be white space alone") as refused:
+        read_grammar(source, file="x.lark", name="x", types={})
+    assert refused.value.diagnostics[0].code is DiagnosticCode.UNDECIDED_CHOICE
+    read_grammar(
+        BLANK_VALUES.format("_GLUE (V | _GLUE)", "/[^ ]/"), file="x.lark", name="x", types={}
+    )
+
+
+@pytest.mark.parametrize("value", [r"/\s/", "/[ a]{1,3}/", r"/ ?\t|b/"])
+def test_values_that_may_be_blank_are_found(value: str) -> None:
+    with pytest.raises(SchemaError, match="white space alone"):
+        read_grammar(BLANK_VALUES.format("V? _GLUE", value), file="x.lark", name="x", types={})
+
+
+def test_values_beside_no_other_way_may_be_blank() -> None:
+    read_grammar(BLANK_VALUES.format('V "<b>" _GLUE', "/./s"), file="x.lark", name="x", types={})

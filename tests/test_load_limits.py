@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from nprdsl.grammar import load_limits
+from nprdsl.grammar import field_borders, load_limits
 from nprdsl.grammar.diagnostics import DiagnosticCode, SchemaError
 from nprdsl.grammar.ir import Grammar
 from nprdsl.grammar.resolve import read_grammar
@@ -101,6 +102,25 @@ def test_faults_are_listed_up_to_a_number() -> None:
         with pytest.raises(SchemaError) as caught:
             grammar(text)
         assert len(caught.value.diagnostics) == load_limits.FAULTS
+
+
+def test_fields_are_not_searched_behind_the_last_fault_that_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    searched = []
+    once = field_borders._split
+
+    def counted(*arguments: Any) -> Any:
+        searched.append(1)
+        return once(*arguments)
+
+    monkeypatch.setattr(field_borders, "_split", counted)
+    parts = " ".join(f'"<a{n}>" V{n} TEXT' for n in range(300))
+    values = "".join(f"V{n}: /[a-z]+/\n" for n in range(300))
+    with pytest.raises(SchemaError) as caught:
+        grammar(f'start: {parts} "<e>"\n{values}%declare TEXT\n')
+    assert len(caught.value.diagnostics) == load_limits.FAULTS
+    assert len(searched) == load_limits.FAULTS
 
 
 def test_a_large_circle_is_named_in_short() -> None:

@@ -83,7 +83,7 @@ class FieldAutomaton:
         if all(part.kind in (None, TerminalKind.GLUE) for part in before):
             node = self.scan.through(ROOT, b"".join(part.dfa.completion() for part in before))
             return [] if node is None else [(number, start, node)]
-        return [p for p in self.reached if p[:2] == (number, start)]
+        return [p for p in self._reached if p[:2] == (number, start)]
 
     def ends(self, place: Place) -> list[Place]:
         """The place, and those behind parts that may end there; number `len(parts)` is behind all
@@ -105,15 +105,18 @@ class FieldAutomaton:
                 if pair >> 32 and pair & 0xFFFFFFFF:
                     yield number, pair >> 32, (pair & 0xFFFFFFFF) - 1
 
-    @cached_property
-    def reached(self) -> dict[Place, None]:
-        """Every place that a text without a tag leads to."""
+    def reached(self) -> Iterator[Place]:
+        """Every place that a text without a tag leads to, near ones first."""
         places = dict.fromkeys(self.ends(self.begin))
         for place in (queue := list(places)):
+            yield place
             new = [at for after in self.moves(place) for at in self.ends(after) if at not in places]
             places.update(dict.fromkeys(new))
             queue += dict.fromkeys(new)
-        return places
+
+    @cached_property
+    def _reached(self) -> tuple[Place, ...]:
+        return tuple(self.reached())
 
     def alive(self, place: Place) -> bool:
         """Whether the field can be finished from there without any tag but its own."""

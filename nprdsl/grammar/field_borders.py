@@ -37,22 +37,31 @@ _GLUE_AND_TEXT = {TerminalKind.GLUE, TerminalKind.TEXT}
 
 
 def field_faults(grammar: Grammar) -> Iterator[Diagnostic]:
-    """Every fault of a field of a grammar that has no other faults."""
+    """The faults of the fields of a grammar that has no other faults, as they are found."""
     scan, shapes = tag_scan(grammar.tags), field_shapes(grammar)
     bound = [(written, repeated) for _, written, repeated in repeats(grammar.rules)]
     fixed = frozenset(field for _, field in bound) - {item for item, _ in bound}
-    found: dict[tuple[object, ...], Diagnostic] = {}
+    found: set[tuple[object, object]] = set()
     for shape in shapes:
-        written = FieldAutomaton(shape, scan, fixed, loose=False)
-        if not written.alive(written.begin):
-            found.setdefault((shape.leaves[0], "dead"), _no_text(written, shape))
-        split = _split(shape, written, fixed)
-        if split is not None:
-            found.setdefault((split.part.leaf, split.other.leaf), _undecided(split))
-    yield from found.values()
+        for place, fault in _shape_faults(shape, scan, fixed):
+            if place not in found:
+                found.add(place)
+                yield fault
     if not found:
         yield from _repeated_values(bound, shapes, scan)
         yield from _too_few_labels(grammar)
+
+
+def _shape_faults(
+    shape: FieldShape, scan: TagScan, fixed: frozenset[Field]
+) -> Iterator[tuple[tuple[object, object], Diagnostic]]:
+    """The faults of one field, each with the leaves by which it is told once."""
+    written = FieldAutomaton(shape, scan, fixed, loose=False)
+    if not written.alive(written.begin):
+        yield (shape.leaves[0], None), _no_text(written, shape)
+    split = _split(shape, written, fixed)
+    if split is not None:
+        yield (split.part.leaf, split.other.leaf), _undecided(split)
 
 
 # -- fields without any text ----------------------------------------------------------------------
@@ -140,7 +149,7 @@ def _read_otherwise(
     read: FieldAutomaton, written: FieldAutomaton, opens: Mapping[int, Set[int]]
 ) -> _Split | None:
     """Where a part ends as it is written and a reader, who prefers longer parts, would go on."""
-    for place in written.reached:
+    for place in written.reached():
         number, state, node = place
         if number not in opens or not written.parts[number].dfa.accepting[state]:
             continue

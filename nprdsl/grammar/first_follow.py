@@ -19,6 +19,8 @@ from enum import StrEnum
 from nprdsl.grammar.ir import Field, ForkNode, Literal, Node, Ref, Repeat, Seq, Tag
 from nprdsl.grammar.ir import TerminalKind as Kind
 from nprdsl.grammar.walk import Bodies, Uses, children, nodes
+from nprdsl.regular.dfa import may_be_blank
+from nprdsl.regular.syntax import RegexError
 
 LeafNode = Tag | Literal | Field
 
@@ -98,6 +100,16 @@ def is_blank(leaf: Literal | Field) -> bool:
     return not leaf.text.strip()
 
 
+def is_value_of_blanks(leaf: Literal | Field) -> bool:
+    """A value that may be white space alone, so that it may look as if it were not there."""
+    if not isinstance(leaf, Field) or not leaf.terminal.pattern or is_blank(leaf):
+        return False
+    try:
+        return may_be_blank(leaf.terminal.pattern)
+    except RegexError:  # it is told for itself
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class Undefined:
     """The symbol that stands for a rule without a body."""
@@ -165,10 +177,11 @@ class FirstFollow:
 
     def _leaf(self, leaf: LeafNode, symbol_of: Callable[[LeafNode], object]) -> Symbols:
         symbol = symbol_of(leaf)
-        if symbol is not Edge.PASS:
+        if symbol is not Edge.PASS or isinstance(leaf, Tag):
             return self._set_of(symbol)
-        blank = not isinstance(leaf, Tag) and is_blank(leaf)
-        return EMPTY_WORD if blank else _FULL_WORD
+        if is_blank(leaf):
+            return EMPTY_WORD
+        return EMPTY_WORD | _FULL_WORD if is_value_of_blanks(leaf) else _FULL_WORD
 
     def _first(
         self, node: Node, firsts: Mapping[str, Symbols], known: dict[Node, Symbols]

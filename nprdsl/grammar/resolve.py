@@ -12,9 +12,10 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
-from nprdsl.grammar import declarations, ir
+from nprdsl.grammar import declarations, ir, load_limits
 from nprdsl.grammar.checks import validate
 from nprdsl.grammar.declarations import Construct, ConstructKind, Expression, NameUse
 from nprdsl.grammar.diagnostics import DiagnosticCode, Fix, Span, did_you_mean
@@ -75,7 +76,7 @@ def read_grammar(
     for fault in validate(rules, grammar, linked):
         linked.add(fault)
     linked.refuse()
-    for fault in field_faults(grammar):
+    for fault in islice(field_faults(grammar), load_limits.FAULTS):
         linked.add(fault)
     linked.refuse()
     return grammar

@@ -21,6 +21,7 @@ from nprdsl.grammar.first_follow import (
     Symbols,
     by_tag,
     is_blank,
+    is_value_of_blanks,
 )
 from nprdsl.grammar.ir import Alt, Field, ForkNode, Literal, MapNode, Node, Ref, Repeat, Seq, Tag
 from nprdsl.grammar.tag_shapes import way_to_tag
@@ -31,6 +32,7 @@ from nprdsl.grammar.walk import (
     bodies,
     children,
     circular,
+    nodes,
     references,
     rule_heights,
 )
@@ -79,7 +81,7 @@ def _choice(node: Alt, sets: FirstFollow) -> Iterator[Diagnostic]:
         if _conflict(before, first, after):
             other = next(o for o in node.options if _conflict(sets.first(o), first, after))
             key = _named(sets, _conflict(sets.first(other), first, after))
-            yield _undecided(option.span, key, (other.span, option.span))
+            yield _undecided(option.span, key, (other, option))
             return
         before |= first
 
@@ -108,7 +110,7 @@ def _optional(node: Repeat, inner: Symbols, sets: FirstFollow) -> Iterator[Diagn
             "glue may be missing in a trace anyway: remove the `?` or the brackets",
         )
     else:
-        yield _undecided(node.span, key, ())
+        yield _undecided(node.span, key, (node,))
 
 
 def _turns(node: Repeat | ForkNode, turn: Node, sets: FirstFollow) -> Iterator[Diagnostic]:
@@ -136,16 +138,28 @@ def _named(sets: FirstFollow, shared: int) -> str:
     return str(symbol) if symbol is Edge.END else f"`{symbol}`"
 
 
-def _undecided(span: Span, key: str, options: tuple[Span, ...]) -> Diagnostic:
+def _undecided(span: Span, key: str, options: tuple[Node, ...]) -> Diagnostic:
     words = ("one way", "another way")
-    related = tuple((s, w) for s, w in zip(options, words, strict=False))
+    related = tuple((o.span, w) for o, w in zip(options, words, strict=False))
+    leaves = (leaf for option in options for leaf in nodes(option) if isinstance(leaf, Field))
+    for leaf in leaves:
+        if is_value_of_blanks(leaf):
+            name = leaf.terminal.name
+            return Diagnostic(
+                DiagnosticCode.UNDECIDED_CHOICE,
+                span,
+                f"`{name}` may be white space alone, as if it were not there: two ways lead from "
+                f"here to {key}",
+                f"let `{name}` hold one character at least that is no white space",
+                related if len(options) > 1 else (),
+            )
     return Diagnostic(
         DiagnosticCode.UNDECIDED_CHOICE,
         span,
         f"two ways lead from here to {key}",
         "the next tag must decide: begin each way with a tag of its own, or write alternatives "
         "without tags as one terminal, and a text that only one way has in front as `[TEXT] x`",
-        related,
+        related if len(options) > 1 else (),
     )
 
 

@@ -311,6 +311,19 @@ def _plainness(byte: int) -> tuple[bool, bool, bool, int]:
 # -- questions ----------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=512)
+def may_be_blank(pattern: str) -> bool:
+    """Whether a pattern accepts white space alone. Raises RegexError as `compile_regex` does."""
+    dfa = compile_regex(pattern)
+    states = {dfa.start: None}
+    for state in (queue := [dfa.start]):
+        after = np.unique(dfa.table[state, list(WHITESPACE)]).tolist()
+        new = [one for one in after if one and one not in states]
+        states.update(dict.fromkeys(new))
+        queue += new
+    return bool(dfa.accepting[list(states)].any())
+
+
 def whitespace_loop(dfa: Dfa) -> bytes | None:
     """Shortest witness of unbounded white space: bytes that lead into a loop, and one turn of it.
 

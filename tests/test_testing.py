@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
@@ -302,3 +304,54 @@ V: /[a-z]{1,4}/
     )
     assert derive(made, "<l><i>ab</i></l><b>abcd</b><j>") is not None
     assert derive(made, "<l><i>ab</i></l><b>acbd</b><j>") is None
+
+
+REPEATED_TEXT = """
+%import .parallel (map, process, reread)
+start:  map{{list}} process{{item, branch}} reread{{join}} TEXT
+list:   "<l>" item~1..2 "</l>"
+item:   "<i>" GOAL "</i>"
+branch: "<b>" {} "</b>"
+join:   "<j>"
+_NL:    "\\n"
+%declare GOAL TEXT
+"""
+
+
+@pytest.mark.parametrize("body", ['GOAL _NL "x"', '"y" GOAL "x" TEXT _NL'])
+def test_a_repeated_text_is_compared_with_the_blanks_around_it(body: str) -> None:
+    schema = schema_of(REPEATED_TEXT.format(body))
+    front = "y" if '"y"' in body else ""
+    for listed, repeated in itertools.product(("(", " (", "( "), ("(", " (", "( ", " ( ")):
+        end = "x" if body.endswith('"x"') else "xg"
+        text = f"<l><i>{listed}</i></l><b>{front}{repeated}{end}</b><j>e"
+        legal = derive(schema.grammar, text) is not None
+        assert legal == (not schema.check(text)), text
+        assert legal or listed != repeated, text
+
+
+def test_the_reference_reads_a_rule_once_at_each_place() -> None:
+    nested = 'start: e TEXT\ne: _GLUE "<a>" _GLUE (V "<b>")* e? "</a>"\nV: /[a-z]/\n_GLUE: " "\n'
+    depth = 30  # each glue may take its blanks or leave them
+    text = "  <a>  " * depth + "</a>" * depth + "x"
+    assert derive(grammar(nested + "%declare TEXT\n"), text) is not None
+
+
+def test_one_more_in_a_list_that_holds_itself_is_not_one_too_many() -> None:
+    source = """
+    %import .parallel (map, process, reread)
+    start:  map{list} process{item, branch} reread{join} TEXT
+    list:   "<l>" chain "</l>"
+    chain:  item [chain]
+    item:   "<i>" TEXT "</i>"
+    branch: "<b>" TEXT "</b>"
+    join:   "<j>"
+    %declare TEXT
+    """
+    made = schema_of("\n".join(line.strip() for line in source.splitlines()))
+    legal = "<l><i>x</i><i>y</i></l><b>x</b><b>y</b><j>e"
+    many = [m for m in all_mutations(made, legal) if m.kind is MutationKind.ONE_TOO_MANY]
+    assert many
+    for mutation in many:
+        found = made.check(mutation.text)
+        assert found and found[0].code in mutation.expected

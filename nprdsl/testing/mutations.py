@@ -526,7 +526,21 @@ def _one_too_many(legal: LegalTrace) -> Iterator[Candidate]:
             used = {legal.spelled(other) for e in items if (other := label_field(block, e))}
         copied = _copies(legal, turns[-1], label, copies, used)
         if copied is not None:
-            yield _inserted(turns[-1].end, copied, Code.TOO_MANY)
+            inside = _is_inside_itself(legal.grammar, tree.node)  # the copy may be a turn in there
+            codes = () if inside else (Code.TOO_MANY,)
+            yield _inserted(turns[-1].end, copied, *codes)
+
+
+def _is_inside_itself(grammar: ir.Grammar, repeat: ir.Repeat) -> bool:
+    seen, pending = set[str](), [repeat.node]
+    while pending:
+        for node in nodes(pending.pop()):
+            if node is repeat:
+                return True
+            if isinstance(node, ir.Ref) and node.rule not in seen:
+                seen.add(node.rule)
+                pending.append(grammar.rules[node.rule].node)
+    return False
 
 
 def _element_of(turn: Tree, blocks: dict[str, ir.Block]) -> Tree | None:

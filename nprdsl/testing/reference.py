@@ -25,14 +25,14 @@ MOST_BOUND = 4  # fields of a branch that are read in every way
 @dataclass(frozen=True, eq=False, slots=True)
 class Tree:
     """One node of a grammar with the stretch of text, in characters, that it covers. `repeated` are
-    the ends of the first fields in it that a branch may have to repeat: readings that differ there
-    are kept apart until the branch is compared with its item."""
+    the places of the first fields in it that a branch may have to repeat: readings that differ
+    there are kept apart until the branch is compared with its item."""
 
     node: ir.Node
     start: int
     end: int
     children: tuple[Tree, ...] = ()
-    repeated: tuple[int, ...] = ()
+    repeated: tuple[tuple[int, int], ...] = ()
 
     def followed_by(self, child: Tree) -> Tree:
         """The tree with one child more."""
@@ -86,10 +86,10 @@ class Reading:
         self._max_depth = max_depth
         self._bound = {name for block in grammar.blocks for name in block.bound}
         self._values: dict[str, str] = {}  # of the item whose branch is being read
+        self._known: dict[tuple[object, ...], list[Tree]] = {}  # readings of rules, by place
         tags = [(m.start(), m.end()) for m in tag_pattern(grammar.tags).finditer(text)]
         self._tag_end = dict(tags)
         self._tag_starts = [start for start, _ in tags]
-        self._bound = {name for block in grammar.blocks for name in block.bound}
         self._far = -1
         self._wanted: list[ir.Tag | ir.Literal | ir.Field] = []
         self._miscounted: set[int] = set()
@@ -136,10 +136,10 @@ class Reading:
             case ir.Tag() | ir.Literal() | ir.Field():
                 ends = self._leaf_ends(node, start)
                 if depth and isinstance(node, ir.Field) and node.terminal.name in self._bound:
-                    return [Tree(node, start, end, (), (end,)) for end in ends]
+                    return [Tree(node, start, end, (), ((start, end),)) for end in ends]
                 return [Tree(node, start, end) for end in ends]
             case ir.Ref():
-                inner = self._read(self._grammar.rules[node.rule].node, start, (), depth)
+                inner = self._rule(node.rule, start, depth)
                 return [Tree(node, start, tree.end, (tree,), tree.repeated) for tree in inner]
             case ir.Seq():
                 return self._sequence(node, start, before, depth)
@@ -162,6 +162,13 @@ class Reading:
                 if isinstance(node, ir.JoinNode):
                     return trees
                 return [tree for tree in trees if self._labels_differ(node.block, tree)]
+
+    def _rule(self, name: str, start: int, depth: int) -> list[Tree]:
+        """Every reading of a rule, which is worked out once for each place."""
+        key = (name, start, depth, tuple(self._values.items()))
+        if key not in self._known:
+            self._known[key] = self._read(self._grammar.rules[name].node, start, (), depth)
+        return self._known[key]
 
     def _leaf_ends(self, node: ir.Tag | ir.Literal | ir.Field, start: int) -> list[int]:
         """Where the leaf can end, longest first; notes a refusal when it cannot stand here."""
@@ -187,12 +194,12 @@ class Reading:
                 # a literal may stand behind a repeated text; of two readings the fitting one counts
                 value = self._values.get(node.terminal.name)
                 lengths = [n for n in range(len(content), 0, -1) if content[:n].strip(WHITE_SPACE)]
-                lengths.sort(key=lambda n: content[:n].strip(WHITE_SPACE) != value)
+                lengths.sort(key=lambda n: content[:n] != value)
                 return [start + length for length in lengths]
             case ir.TerminalKind.TEXT:
                 return [limit] if content.strip(WHITE_SPACE) else []
             case ir.TerminalKind.REGULAR | ir.TerminalKind.TYPED:
-                ends = _value_ends(parse(node.terminal.pattern), content, frozenset({0}))
+                ends = _value_ends(_parsed(node.terminal.pattern), content, frozenset({0}))
                 return [start + end for end in sorted(ends, reverse=True)]
 
     def _sequence(
@@ -328,6 +335,9 @@ def value_pattern(terminal: ir.Terminal) -> re.Pattern[str]:
     return re.compile(terminal.pattern, re.ASCII)
 
 
+_parsed = lru_cache(parse)
+
+
 def _value_ends(regex: Regex, text: str, starts: frozenset[int]) -> frozenset[int]:
     """Where matches of the expression end that begin at one of `starts`."""
     match regex:
@@ -356,12 +366,8 @@ def _holds(chars: Chars, letter: int) -> bool:
 
 
 def value_of(text: str, leaf: Tree) -> str:
-    """The value that a bound field is compared by: free text without the white space around it."""
-    value = text[leaf.start : leaf.end]
-    assert isinstance(leaf.node, ir.Field)
-    if leaf.node.terminal.kind is ir.TerminalKind.TEXT:
-        return value.strip(WHITE_SPACE)
-    return value
+    """The value that a bound field is compared by, character by character."""
+    return text[leaf.start : leaf.end]
 
 
 def items_of(block: ir.Block, tree: Tree) -> list[Tree]:
@@ -448,7 +454,7 @@ def _first(
 
 def _distinct(trees: Iterable[Tree]) -> list[Tree]:
     """The first reading for each end, and for each way to read what a branch repeats."""
-    kept: dict[tuple[int, tuple[int, ...]], Tree] = {}
+    kept: dict[tuple[int, tuple[tuple[int, int], ...]], Tree] = {}
     for tree in trees:
         kept.setdefault((tree.end, tree.repeated), tree)
     return list(kept.values())

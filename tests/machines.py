@@ -103,7 +103,14 @@ def verify(made: Run, limits: Limits) -> TokenTrace:
     _verify_forks(made, trace)
     _verify_cache(made, trace)
     _verify_bounds(made, trace, limits)
+    if limits.max_positions is not None:
+        assert positions(trace, len(machine.prompt)) <= limits.max_positions
     return trace
+
+
+def positions(trace: TokenTrace, prompt: int) -> int:
+    """How many positions the written tokens take."""
+    return int(trace.layout.position.max()) + 1 - prompt
 
 
 def _verify_sampled(made: Run, trace: TokenTrace) -> None:

@@ -5,6 +5,8 @@ Random models on random schemas.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -25,6 +27,7 @@ from nprdsl.structure.events import (
 from nprdsl.structure.tag_machine import Bounds
 from nprdsl.structure.violations import TraceError
 from nprdsl.testing import byte_vocabulary, schemas
+from nprdsl.trace.encoding import spell_text
 from tests.machines import (
     DEAREST,
     MODES,
@@ -37,6 +40,7 @@ from tests.machines import (
     end_of,
     limits_of,
     minimum,
+    positions,
     spawned,
     verify,
     write,
@@ -98,10 +102,53 @@ def test_random_schemas_end_legally_at_any_budget(data: st.DataObject) -> None:
     limits = limits_of(
         bounds, least + extra, spawned(bound, data.draw(st.sampled_from([None, 1, 2, 3])))
     )
+    if data.draw(st.booleans()):
+        further = data.draw(st.integers(0, 60))
+        limits = replace(limits, max_tokens=least + 300, max_positions=least + further)
     join = data.draw(st.sampled_from([ALL, FIRST, JoinPolicy(2)]))
     prompt = data.draw(st.sampled_from([(), PROMPT]))
     model = seeded(data.draw(st.integers(0, 999)))
     verify(run(bound, limits, model, join=join, prompt=prompt), limits)
+
+
+@SCHEMAS
+@MODES
+def test_positions_are_bounded_as_tokens_are(name: str, special: bool) -> None:
+    bounds = Bounds(depth=2, branches=3)
+    bound = byte_bound(name, special)
+    least = minimum(bound, bounds)
+    with pytest.raises(LimitError, match=f"max_positions .*at least {least}"):
+        Machine(bound, limits=replace(limits_of(bounds, 900), max_positions=least - 1))
+    for extra in (0, 1, 7, 40):
+        limits = replace(limits_of(bounds, 900, spawned(bound, 3)), max_positions=least + extra)
+        for model in (talkative, seeded(extra)):
+            verify(run(bound, limits, model), limits)
+
+
+def test_branches_that_are_merged_share_positions() -> None:
+    bound = byte_bound("npr")
+    limits = Limits(max_tokens=2000, blocks=1, max_positions=260)
+    listed = "<guideline>\n" + "".join(f"<plan>{n}:p</plan>\n" for n in (1, 2, 3)) + "</guideline>"
+    ids = spell_text(bound.vocabulary, listed, bound.grammar.tags)
+
+    def lists_three(machine: Machine, branch: int) -> int:
+        written = machine.position_in_branch(branch)
+        if branch == 0 and written < len(ids):
+            return int(ids[written])
+        return talkative(machine, branch)
+
+    trace = verify(run(bound, limits, lists_three), limits)
+    assert len(trace.ids) > 2 * positions(trace, 0)
+    assert positions(trace, 0) == 260
+    steps = [len(step.text) for step in trace.find("step")]
+    assert len(steps) == 3 and max(steps) - min(steps) <= 1
+
+
+def test_branches_that_are_read_again_take_positions_of_their_own() -> None:
+    bound = byte_bound("threadweaver")
+    limits = Limits(max_tokens=2000, blocks=1, branches=3, max_positions=300)
+    trace = verify(run(bound, limits, talkative), limits)
+    assert len(trace.ids) == positions(trace, 0) == 300
 
 
 def test_values_with_a_dear_way_out_fit_the_budget() -> None:

@@ -71,6 +71,9 @@ class LimitOptions:
     max_tokens: int | None = option(
         None, "Of the whole trace [2048; 1024 for a model that does not know the format]."
     )
+    max_positions: int | None = option(
+        None, "Of the whole trace, where branches side by side take the same ones."
+    )
     branch_tokens: int | None = option(None, "The most tokens of a branch.")
     rule_tokens: tuple[tuple[str, int], ...] = option(
         (), "The most tokens of one use.", type=Parsed("RULE=N", _read_rule_tokens)

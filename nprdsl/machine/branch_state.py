@@ -105,7 +105,7 @@ def text_slack(branch: BranchState, texts: TextTokens) -> int:
     spent = branch.account.spent - branch.text_start
     further = most[_place(matcher.structure)] - 1  # the shortest end has one token of the text
     left = further - spent + branch.text_end - matcher.cost_until(None)
-    free = branch.account.left - matcher.cost - matcher.kept_back(texts.kept)
+    free = branch.account.free - matcher.cost - matcher.kept_back(texts.kept)
     return max(min(left, free), 0)
 
 

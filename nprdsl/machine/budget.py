@@ -18,7 +18,9 @@ class LimitError(ValueError):
     """Limits that make no sense, or that no trace can meet."""
 
 
-_LEAST: Final = {"branch_tokens": 1, "depth": 0, "branches": 1, "blocks": 0, "spawn": 1}  # or None
+_LEAST: Final = {  # or None
+    "max_positions": 1, "branch_tokens": 1, "depth": 0, "branches": 1, "blocks": 0, "spawn": 1,
+}  # fmt: skip
 
 
 def check_count(name: str, value: object, least: int = 1) -> None:
@@ -51,6 +53,8 @@ class Limits:
     """What one generation may use; None is without limit.
 
     `max_tokens` counts every token of the trace, forced ones included, the prompt not.
+    `max_positions` bounds the positions that they take, which branches that run side by side share:
+    the critical path where joins merge, all tokens where branches are read again.
     `branch_tokens` caps one branch with all that forks from it, `rule_tokens` one use of a rule
     without its branches, from its first tag (or, without tags, from the tag before it) on; what a
     legal end needs is allowed in any case. `depth`, `branches`, `blocks` bound forks inside forks,
@@ -68,6 +72,7 @@ class Limits:
     blocks: int | None = None
     spawn: int | None = None
     text_tokens: TextTokens | None = None
+    max_positions: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.rule_tokens, Mapping):
@@ -97,15 +102,24 @@ DEFAULT_LIMITS: Final = Limits()
 
 @dataclass(slots=True)
 class TokenAccount:
-    """What a branch may still spend. Invariant: `left` is at least the cost of a legal end."""
+    """What a branch may still spend: `left` tokens, and `positions` where those are bounded.
+    Invariant: both are at least the cost of a legal end."""
 
     left: int
+    positions: int | None = None
     spent: int = 0
 
+    @property
+    def free(self) -> int:
+        """How many tokens more may be written here."""
+        return self.left if self.positions is None else min(self.left, self.positions)
+
     def spend(self, tokens: int) -> None:
-        assert tokens <= self.left, f"{tokens} tokens spent of {self.left}"
+        assert tokens <= self.free, f"{tokens} tokens spent of {self.free}"
         self.left -= tokens
         self.spent += tokens
+        if self.positions is not None:
+            self.positions -= tokens
 
 
 def share_out(left: int, costs: Sequence[int], rest: int, cap: int | None) -> list[int]:

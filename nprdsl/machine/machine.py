@@ -86,7 +86,7 @@ class Machine:
         self.events = EventLog(bound.vocabulary)
         self._actions: list[Action] = []
         self._check_limits()
-        account = TokenAccount(self.limits.max_tokens)
+        account = TokenAccount(self.limits.max_tokens, self.limits.max_positions)
         root = BranchState(ROOT, (), self._matcher(self._tags.initial), account, None)
         open_caps(root, self._caps)
         self._begin_text(root)
@@ -102,11 +102,13 @@ class Machine:
         minimum = self.least
         if minimum >= NEVER:
             raise LimitError(f"no trace of `{self.bound.grammar.name}` fits {self.limits.bounds}")
-        if self.limits.max_tokens < minimum:
-            raise LimitError(
-                f"max_tokens is {self.limits.max_tokens}; the shortest legal trace of "
-                f"`{self.bound.grammar.name}` takes {minimum} tokens: allow at least {minimum}"
-            )
+        for name in ("max_tokens", "max_positions"):
+            most = self.limits.max_tokens if name == "max_tokens" else self.limits.max_positions
+            if most is not None and most < minimum:
+                raise LimitError(
+                    f"{name} is {most}; the shortest legal trace of "
+                    f"`{self.bound.grammar.name}` takes {minimum} tokens: allow at least {minimum}"
+                )
         if self.limits.spawn is not None and not self.bound.grammar.spawns:
             raise LimitError(
                 f"spawn is {self.limits.spawn}, but `{self.bound.grammar.name}` has no fork by "
@@ -144,7 +146,7 @@ class Machine:
 
     def _slack(self, state: BranchState) -> int:
         """The tokens that a branch may spend beyond those of its cheapest end."""
-        slack = state.account.left - state.matcher.cost
+        slack = state.account.free - state.matcher.cost
         if self._caps:
             slack = min(slack, cap_slack(state, self._rule_tokens))
         if self.limits.text_tokens is not None:
@@ -165,7 +167,7 @@ class Machine:
 
     def left(self, branch: int) -> int:
         """How many tokens the branch may still write."""
-        return self._branches[branch].account.left
+        return self._branches[branch].account.free
 
     def drain_events(self) -> list[Event]:
         """What happened since the last call."""
@@ -290,10 +292,12 @@ class Machine:
         costs = [matcher.cost for matcher in starts]
         shares = share_out(parent.account.left, costs, rest, self.limits.branch_tokens)
         parent.account.left -= sum(shares)
+        positions = _share_positions(parent.account, costs, rest, again=_reads_again(fork.block))
         first = len(self._branches)
-        for index, (matcher, share) in enumerate(zip(starts, shares, strict=True)):
+        for index, (matcher, share, room) in enumerate(zip(starts, shares, positions, strict=True)):
             path = (*parent.path, parent.forks, index)
-            child = BranchState(first + index, path, matcher, TokenAccount(share), parent.number)
+            account = TokenAccount(share, room)
+            child = BranchState(first + index, path, matcher, account, parent.number)
             open_caps(child, self._caps)
             self._begin_text(child)
             self._branches.append(child)
@@ -328,7 +332,8 @@ class Machine:
         structure = parent.matcher.structure
         one = self._matcher(self._tags.branch(structure, 0)).cost
         rest = self._matcher(self._tags.joined(structure)).cost
-        return max(block.low, min(count, (parent.account.left - rest) // max(one, 1)))
+        left = parent.account.free if _reads_again(block) else parent.account.left
+        return max(block.low, min(count, (left - rest) // max(one, 1)))
 
     def _finish(self, state: BranchState) -> None:
         if state.number == ROOT:
@@ -395,7 +400,13 @@ class Machine:
         parent.account.left += sum(child.account.left for child in children)
         fork = parent.matcher.structure.fork
         assert fork is not None
-        reread = fork.block.join is JoinKind.REREAD
+        reread = _reads_again(fork.block)
+        if parent.account.positions is not None:
+            left = [child.account.positions or 0 for child in children]
+            rest = self._matcher(self._tags.joined(parent.matcher.structure)).cost
+            parent.account.positions = (
+                parent.account.positions + sum(left) if reread else rest + min(left)
+            )
         kind = DropAction if reread else JoinAction
         self._actions.append(kind(parent.number, parent.children))
         self.events.add(JoinEvent(parent.number, parent.children, parent.path))
@@ -435,3 +446,22 @@ class Machine:
     def trace(self) -> TokenTrace:
         """The trace, read back by the parser. Raises `TraceError` if it was stopped midway."""
         return parse_written(self.bound, self.prompt, self.written)
+
+
+def _reads_again(block: Block) -> bool:
+    """Whether the branches are read again behind their join, one after another."""
+    return block.join is JoinKind.REREAD
+
+
+def _share_positions(
+    account: TokenAccount, costs: Sequence[int], rest: int, *, again: bool
+) -> Sequence[int | None]:
+    """The positions of branches with these costs, where what follows the join costs `rest`: all
+    have the same where a join merges them; where they are read again they take theirs."""
+    if account.positions is None:
+        return [None] * len(costs)
+    if not again:
+        return [account.positions - rest] * len(costs)
+    shares = share_out(account.positions, costs, rest, None)
+    account.positions -= sum(shares)
+    return shares

@@ -69,7 +69,7 @@ class NativeMachine(Machine):
             self._end(EndReason.ILLEGAL)
             return self._drain()
         actions = super().advance(branch, token, logprob)
-        if branch in self._live and not state.account.left:
+        if branch in self._live and not state.account.free:
             self._end(EndReason.BUDGET)
         return actions + self._drain()
 
@@ -88,20 +88,20 @@ class NativeMachine(Machine):
         return state.matcher.structure.fork is None and not state.matcher.finished
 
     def _spent(self, state: BranchState) -> bool:
-        return not state.account.left
+        return not state.account.free
 
     def _run_on(self, state: BranchState, pending: tuple[int, ...]) -> None:
         if self.ended is None:  # a sibling may have ended the trace
             super()._run_on(state, pending)
 
     def _wait(self, state: BranchState) -> None:
-        if state.account.left:
+        if state.account.free:
             super()._wait(state)
         else:
             self._end(EndReason.BUDGET)
 
     def _fork(self, parent: BranchState) -> None:
-        if parent.account.left >= self._matcher(parent.matcher.structure).cost:
+        if parent.account.free >= self._matcher(parent.matcher.structure).cost:
             super()._fork(parent)
         else:  # the branches could not all come to an end
             self._end(EndReason.BUDGET)

@@ -158,6 +158,7 @@ class LimitsForm(_WireModel):
     """`nprdsl.machine.budget.Limits`, field by field."""
 
     max_tokens: int = DEFAULT_LIMITS.max_tokens
+    max_positions: int | None = None
     branch_tokens: int | None = None
     rule_tokens: dict[str, int] = {}
     depth: int | None = None

@@ -26,10 +26,11 @@ from nprdsl.runtime.sglang.preparation import PreparationError, RefusedError, To
 from nprdsl.runtime.sglang.protocol import SchemaForm
 
 DEADLINE_S: Final = 5.0
-WORKERS: Final = 2
+WORKERS: Final = min(2, max(1, (os.cpu_count() or 1) // 4))
 MEMORY: Final = 1 << 30  # bytes of address space of one worker
 PER_CLIENT: Final = 16  # schemas of one client that wait or are read
 IN_ALL: Final = 256
+PACKED_CHARACTERS: Final = 100_000  # of a grammar, which a scheduler binds between two steps
 _KEPT: Final = 512  # results
 _KEPT_CHARACTERS: Final = 64_000_000  # of all packed grammars
 _LATE_AGAIN_S: Final = 60.0  # for so long a schema that took too long is not tried again
@@ -215,7 +216,14 @@ class SchemaCompiler:
             return _Answer(refused=told["refused"])
         if "failed" in told:
             return self._failed(digest, told["failed"])
-        return _Answer(told["grammar"])
+        grammar = told["grammar"]
+        if len(grammar) > PACKED_CHARACTERS:
+            message = (
+                f"the schema is {len(grammar) / PACKED_CHARACTERS:.1f} times as large as a server "
+                "takes from clients: make it smaller, or register it there (--schema-folder)"
+            )
+            return _Answer(refused=message)
+        return _Answer(grammar)
 
     def _failed(self, digest: str, what: str) -> _Answer:
         _log.error("the schema %s could not be read: %s", digest, what)

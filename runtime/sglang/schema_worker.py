@@ -24,7 +24,7 @@ from nprdsl.runtime.sglang.protocol import SchemaForm
 from nprdsl.schema import Schema
 from nprdsl.tokens.vocabulary import Vocabulary
 
-_NICE: Final = 10  # plain requests come first
+_NICE: Final = 15  # plain requests come first
 
 
 def compile_form(line: str) -> dict[str, str]:

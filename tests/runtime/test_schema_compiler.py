@@ -23,13 +23,19 @@ SOURCE = '%declare KIND\nstart: "<a>" KIND "</a>"\n'
 TYPED = SchemaForm.model_validate(
     {"name": "own", "source": SOURCE, "terminals": {"KIND": {"pattern": "x|y"}}}
 )
-CHAIN = "start: a0\n" + "\n".join(f"a{n}: a{n + 1}" for n in range(3000)) + '\na3000: "1"'
+
+
+def chain(rules: int) -> str:
+    links = "\n".join(f"a{n}: a{n + 1}" for n in range(rules))
+    return f'start: a0\n{links}\na{rules}: "1"\n'
+
+
 # What a stranger may send, each as the fields of a form.
 FORMS: dict[str, dict[str, Any]] = {
     "count of 10^9": {"source": 'start: "1"~1000000000'},
     "nested counts": {"source": 'start: a~1..1000\na: b~1..1000\nb: "1"~1..1000'},
     "regex of 2^18 states": {"source": "start: T\nT: /[0-9]*1[0-9]{18}/"},
-    "chain of rules": {"source": CHAIN},
+    "chain of rules": {"source": chain(3000)},
     "doubling rules": {
         "source": "start: a0\n"
         + "\n".join(f"a{n}: a{n + 1} a{n + 1}" for n in range(60))
@@ -120,6 +126,16 @@ def test_a_worker_reads_refuses_and_goes_on() -> None:
         assert await compiler.packed(TYPED) == first
         with pytest.raises(RefusedError, match=r"own\.lark:1"):
             await compiler.packed(bad)
+
+    run(work, workers=1)
+
+
+def test_one_that_is_too_large_to_be_bound_between_two_steps_is_refused() -> None:
+    async def work(compiler: SchemaCompiler) -> None:
+        with pytest.raises(RefusedError, match=r"3\.\d times as large"):
+            await compiler.packed(SchemaForm(name="chain", source=chain(3000)))
+        small = SchemaForm(name="chain", source=chain(600))
+        assert unpack(await compiler.packed(small)).name == "chain"
 
     run(work, workers=1)
 

@@ -1,2 +1,3 @@
-"""What a server with the plugin answers over HTTP beyond stock SGLang: chat completions with a
-schema, `/server_info` with a `ServerInfo`, the tokenizer's files."""
+"""What a server with the plugin does in its HTTP process beyond stock SGLang: it looks at every
+request before SGLang does, and answers chat completions with a schema, `/server_info` with a
+`ServerInfo`, the tokenizer's files."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
+from nprdsl.cli import series
 from nprdsl.cli.console import print_json, progress, tell_progress
 from nprdsl.cli.failures import BadResult, ExitCode, as_failure, requiring
 from nprdsl.cli.figures import figures_table, pair_table, print_table
@@ -27,7 +28,7 @@ from nprdsl.cli.generation import (
     engine_errors,
     open_generator,
 )
-from nprdsl.cli.options import AT_LEAST_1, argument, command, first_given, option
+from nprdsl.cli.options import AT_LEAST_1, Parsed, argument, command, first_given, option
 from nprdsl.cli.resumed import EvaluationFile, weights_digest
 
 if TYPE_CHECKING:
@@ -39,6 +40,28 @@ _LISTED: Final = 5  # failed samples that are named one by one
 _LIMITS: Final = tuple(one.name for one in fields(LimitOptions) if one.name != "max_tokens")
 _CONSTRAINED: Final = ("baseline", "parallel", *_LIMITS, "join", "per_rule", "native")
 _MASKED: Final = ("baseline", "parallel", "rule_tokens", "join")
+
+
+def _read_counts(text: str) -> tuple[int, ...]:
+    """Ascending numbers, separated by commas."""
+    values = sorted({int(part) for part in text.split(",")} if _is_counts(text) else ())
+    if not values or values[0] < 1:
+        raise ValueError(f"`{text}` is no list of numbers, such as 128,256,512")
+    return tuple(values)
+
+
+def _is_counts(text: str) -> bool:
+    return all(part.strip().isdecimal() for part in text.split(","))
+
+
+def _read_sweep(text: str) -> tuple[int, ...]:
+    name, separator, values = text.partition("=")
+    if name != "concurrency" or not separator:
+        raise ValueError(f"`{text}`: what can be swept is concurrency, as in concurrency=1,4,16")
+    return _read_counts(values)
+
+
+COUNTS: Final = Parsed("N,N,...", _read_counts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +109,17 @@ class EvaluationOptions:
     answer: Literal["last-number", "boxed"] = option(
         "last-number", "What counts where nothing is boxed: the last number, or nothing."
     )
+    budgets: tuple[int, ...] | None = option(
+        None, "At each of these budgets, beside as many tokens in turn.", type=COUNTS
+    )
+    budget_of: Literal["critical-path", "tokens"] = option(
+        "critical-path", "What --budgets bounds: the positions of a trace, or its tokens."
+    )
+    sweep: tuple[int, ...] | None = option(
+        None,
+        "With so many requests at once, beside the same in turn.",
+        type=Parsed("concurrency=N,N,...", _read_sweep),
+    )
     compare: bool = option(False, "Compare RESULTS: the first with each other.")
     out: str | None = option(
         None, "Settings, figures, samples; the same command goes on.", metavar="FILE.json"
@@ -116,9 +150,12 @@ def evaluate(options: EvaluationOptions) -> None:
     generator = open_generator(options.generation)
     if not options.free:
         generator.check_limits()
-    report = _report(options, generator, suites)
-    _show(report, options)
-    if any(suite.figures.failed for suite in report.suites.values()):
+    if options.budgets is not None or options.sweep is not None:
+        reports = _series(options, generator, suites)
+    else:
+        reports = [_report(options, generator, suites)]
+        _show(reports[0], options)
+    if any(suite.figures.failed for report in reports for suite in report.suites.values()):
         sys.exit(ExitCode.BAD)
 
 
@@ -133,6 +170,7 @@ def _check_usage(options: EvaluationOptions) -> None:
         raise click.UsageError("RESULTS are for --compare; problems are named by --suite")
     if not options.suite:
         raise click.UsageError("give a --suite, such as arith, or --compare and RESULTS")
+    _check_series(options)
     if options.baseline and not options.generation.parallel:
         raise click.UsageError("--baseline adds what --no-parallel gives; give one of them")
     option = first_given(_CONSTRAINED) if options.free else None
@@ -150,6 +188,24 @@ def _check_usage(options: EvaluationOptions) -> None:
     if sampling.seed < 0:
         raise click.UsageError(f"--seed must be 0 or more, not {sampling.seed}")
     check_model_options(options.generation)
+
+
+def _check_series(options: EvaluationOptions) -> None:
+    """What a series does by itself is not set beside it."""
+    budgets, sweep = options.budgets is not None, options.sweep is not None
+    if budgets and sweep:
+        raise click.UsageError("--budgets and --sweep are series of their own; give one of them")
+    tokens = budgets and options.budget_of == "tokens"
+    for given, names, what in (
+        (budgets or sweep, ("baseline", "parallel", "native", "free"), "a series runs both ways"),
+        (not budgets, ("budget_of",), "it says what --budgets bounds"),
+        (tokens, ("max_tokens",), "--budgets are the tokens"),
+        (budgets, ("max_positions",), "--budgets bounds the positions itself"),
+        (sweep, ("concurrency",), "--sweep says how many requests run at once"),
+    ):
+        option = first_given(names) if given else None
+        if option is not None:
+            raise click.UsageError(f"leave out {option}: {what}")
 
 
 def _suites(options: EvaluationOptions) -> list[Suite]:
@@ -256,6 +312,38 @@ def _report(
     if file is not None:
         file.finish(report)
     return report
+
+
+def _series(
+    options: EvaluationOptions, generator: Generator, suites: Sequence[Suite]
+) -> list[EvaluationReport]:
+    """Every evaluation of a series; what they come to is written and shown."""
+    from nprdsl.trainers.evaluate.series import Varied
+
+    if options.budgets is not None:
+        varied = Varied(options.budget_of)
+        points = list(series.budgets(options.budgets, varied, generator.limits))
+    else:
+        varied = Varied.CONCURRENCY
+        points = list(series.concurrencies(options.sweep or (), generator.limits))
+    series.check_points(points, generator)
+    reports: list[EvaluationReport] = []
+
+    def run(point: series.PlannedPoint) -> EvaluationReport:
+        one = replace(
+            options,
+            out=series.file_of(options.out, point),
+            concurrency=point.concurrency or options.concurrency,
+            baseline=varied is Varied.CONCURRENCY,
+            generation=replace(options.generation, parallel=point.parallel),
+        )
+        changed = replace(generator, limits=point.limits, parallel=point.parallel)
+        reports.append(_report(one, changed, suites))
+        return reports[-1]
+
+    made = series.run_series(varied, points, run, out=options.out, plot=options.plot)
+    series.show_series(made, as_json=options.as_json)
+    return reports
 
 
 def _suite_report(

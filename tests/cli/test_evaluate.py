@@ -368,3 +368,58 @@ def test_suites_and_comparisons_do_without_torch(results: Path) -> None:
     before = "import sys; sys.modules['torch'] = None; "
     ran = process("eval", "--compare", "a.json", "b.json", cwd=results, before=before)
     assert ran.returncode == 0, ran.stderr
+
+
+# -- series ----------------------------------------------------------------------------------------
+
+
+def test_budgets_of_the_critical_path_beside_as_many_tokens_in_turn() -> None:
+    command = (*ARITH, "--limit", 2, "--temperature", 0, "--budgets", "100,40", "--out", "s.json")
+    ran = invoke(*command, "--plot", "s.svg")
+    assert ran.exit_code == 0, ran.output
+    made = read("s.json")
+    assert made["varied"] == "critical-path"
+    assert [(row["value"], row["mode"]) for row in made["rows"]] == [
+        (40, "parallel"), (40, "in_turn"), (100, "parallel"), (100, "in_turn"),
+    ]  # fmt: skip
+    for row in made["rows"]:
+        bounded = "critical_path" if row["mode"] == "parallel" else "tokens"
+        assert row[bounded]["value"] <= row["value"]
+        assert row["branches"] >= 1
+    for sample in read("s-40-parallel.json")["suites"]["arith"]["samples"]:
+        assert sample["critical_path"] <= 40 < sample["tokens"]
+        assert sample["legal"]
+    assert Path("s.svg").read_text().startswith("<?xml")
+    before = Path("s.json").read_bytes()
+    again = invoke(*command)
+    assert "2 of 2 samples were there" in again.stderr or again.exit_code == 0
+    assert Path("s.json").read_bytes() == before  # nothing was run anew: times are the same
+
+
+def test_a_sweep_of_requests_at_once() -> None:
+    more = ("--limit", 2, "--temperature", 0, "--sweep", "concurrency=1,2", "--json")
+    made = json.loads(invoke(*ARITH, *more).stdout)
+    assert [row["value"] for row in made["rows"]] == [1, 2]
+    assert all(row["speed_up"] > 0 and row["time_speed_up"] > 0 for row in made["rows"])
+    assert len(made["by_degree"]) == 2 and all(degree > 1 for degree, _ in made["by_degree"])
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--budgets", "x"), "`x` is no list of numbers"),
+        (("--budgets", "0,8"), "`0,8` is no list of numbers"),
+        (("--sweep", "batch=1"), "what can be swept is concurrency"),
+        (("--budgets", "64", "--sweep", "concurrency=1"), "give one of them"),
+        (("--budgets", "64", "--baseline"), "leave out --baseline: a series runs both ways"),
+        (("--sweep", "concurrency=1", "--concurrency", 2), "leave out --concurrency"),
+        (("--budget-of", "tokens"), "leave out --budget-of: it says what --budgets bounds"),
+        (("--budgets", "64", "--budget-of", "tokens", "--max-tokens", 9), "leave out --max-tokens"),
+        (("--budgets", "64", "--max-positions", 9), "leave out --max-positions"),
+        (("--budgets", "3,64"), "max_positions is 3; the shortest legal trace"),
+    ],
+)
+def test_series_that_make_no_sense(options: tuple[object, ...], why: str) -> None:
+    ran = invoke(*ARITH, *options)
+    assert ran.exit_code == ExitCode.USAGE, ran.output
+    assert why in ran.stderr

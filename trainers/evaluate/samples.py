@@ -43,9 +43,9 @@ class Sample:
     """Sample `number` of the problem with the id `problem`.
 
     `answer` is what counts as the answer, "" if there is none. `forks` are the forks into two or
-    more branches. `time_s` goes from submission to the end, `wall_s` from the end of the sample
-    before, so that all `wall_s` together are the time of the run. `trace` is a digest of the
-    tokens. `error` says why there is no trace.
+    more branches, `branches` all of the trace. `time_s` goes from submission to the end, `wall_s`
+    from the end of the sample before, so that all `wall_s` together are the time of the run.
+    `trace` is a digest of the tokens. `error` says why there is no trace.
     """
 
     problem: str
@@ -64,6 +64,7 @@ class Sample:
     trace: str
     text: str
     error: str = ""
+    branches: int = 0
 
     def __post_init__(self) -> None:
         if self.critical_path > self.tokens:
@@ -153,6 +154,7 @@ def _sample(
         trace=hashlib.sha256(repr(tuple(ids)).encode()).hexdigest()[:16] if ids else "",
         text=text,
         error=error,
+        branches=0 if graph is None else sum(len(fork.after) for fork in graph.forks),
     )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.resources
+import json
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -171,3 +173,28 @@ def test_the_last_number_counts_where_it_may() -> None:
 
 def test_hostile_expressions_end() -> None:
     assert not same("(" * 500 + "1" + ")" * 499, "3")
+
+
+WRONG = json.loads((Path(__file__).parent / "wrong_answers.json").read_text(encoding="utf-8"))
+STATED_OTHERWISE = [
+    ("3 m/s", "$3.0$"), ("x<3", r"(-\infty,3)"), (r"x \geq 2", r"[2,\infty)"), ("-1<x<4", "(-1,4)"),
+    (r"2\le x\le 5", "[2,5]"), ("3.14", "3.1416"), ("71.499", "71.5"), ("71.5", "71.499"),
+    ("1.602e-19", "1.602176634e-19"), ("4210", "4210_{5}"), ("4210_5", "4210_{5}"), ("70", "70 cm"),
+    ("70 centimeters", r"70\text{ cm}"), (r"70\,\mathrm{cm}", "70 cm"), ("12 dollars", r"\$12"),
+    (r"\frac{3}{4}\text{ mile}", "0.75"), (r"(1,\,2)", "(1,2)"), ("B. 5", "B"), ("(B)", "B"),
+    ("A. apples or pears", "A"), (r"\dfrac{7}{6}", r"\frac76"),
+]  # fmt: skip
+
+
+def test_there_are_a_hundred_wrong_answers() -> None:
+    assert len(WRONG) >= 100 and len({tuple(pair) for pair in WRONG}) == len(WRONG)
+
+
+@pytest.mark.parametrize(("given", "wanted"), WRONG)
+def test_wrong_answers_are_not_accepted(given: str, wanted: str) -> None:
+    assert not is_right(rf"\boxed{{{given}}}", wanted)
+
+
+@pytest.mark.parametrize(("given", "wanted"), STATED_OTHERWISE)
+def test_what_is_stated_otherwise_is_right(given: str, wanted: str) -> None:
+    assert is_right(rf"\boxed{{{given}}}", wanted)

@@ -16,10 +16,12 @@ from typing import Final
 
 from math_verify import parse, verify
 
-from nprdsl.trainers.grading.answers import Fallback, answer_of, number, plain, words
+from nprdsl.trainers.grading.answers import Fallback, answer_of, plain, words
+from nprdsl.trainers.grading.quantities import as_interval, clash, exact, is_rounding
 
 SECONDS: Final = 5  # for one expression; only the main thread can be interrupted
 _CHOICE: Final = re.compile(r"\(?([A-Za-z])(?:\)|[.:](?!\d)|$)")  # `B`, `(B) 42`, `B. 42`
+_SEVERAL: Final = re.compile(r"(?:\b(?:or|and)\b|[,;/&])\s*\(?[A-Z]\)?(?![A-Za-z])")  # letters
 _WORDS: Final = re.compile(r"[a-z][a-z' -]+")
 
 logging.getLogger("math_verify").setLevel(logging.CRITICAL)
@@ -47,15 +49,18 @@ def same(given: str, wanted: str) -> bool:
     """Whether two expressions, as they stand in a box, are equal."""
     if plain(given) == plain(wanted):
         return True
-    value, other = number(wanted), number(given)
-    if value is not None and other is not None:
-        return value == other  # `verify` rounds to six digits behind the point
+    if clash(given, wanted):
+        return False
+    value, other = exact(wanted), exact(given)
+    if value is not None and other is not None:  # `verify` rounds to six digits behind the point
+        return value == other or is_rounding(given, wanted)
     letter, word = _letter(wanted), words(wanted).casefold()
     if letter.isupper() and letter == _letter(given):
-        return True
+        return not _SEVERAL.search(words(given))
     if _WORDS.fullmatch(word) and word == words(given).casefold():
         return True
-    return bool(verify(list(_parsed(wanted)), list(_parsed(given)), timeout_seconds=_limit()))
+    sides = (_parsed(as_interval(wanted)), _parsed(as_interval(given)))
+    return bool(verify(*map(list, sides), timeout_seconds=_limit()))
 
 
 def same_choice(given: str, wanted: str, choices: Sequence[str]) -> bool:
@@ -66,7 +71,7 @@ def same_choice(given: str, wanted: str, choices: Sequence[str]) -> bool:
         return said == words(right).casefold()
     letter = _letter(given)
     if letter:
-        return letter.upper() == wanted
+        return letter.upper() == wanted and not _SEVERAL.search(words(given))
     return same(given, right) and sum(same(given, choice) for choice in choices) == 1
 
 

@@ -27,6 +27,11 @@ def record_of_training(grammar: Grammar) -> dict[str, Any]:
     return {_RECORD: {"schema": grammar.name, "digest": grammar.digest}}
 
 
+def recorded_training(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The record in a model's configuration, empty where it has none."""
+    return {_RECORD: config[_RECORD]} if _RECORD in config else {}
+
+
 def is_recorded(config: Mapping[str, Any], grammar: Grammar) -> bool:
     """Whether a model's configuration says that it was trained on this very schema."""
     record = config.get(_RECORD)

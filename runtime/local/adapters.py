@@ -14,6 +14,7 @@ from typing import Final
 from transformers import PreTrainedModel
 
 from nprdsl.runtime.errors import ModelNotFoundError
+from nprdsl.runtime.untrained import recorded_training
 
 SETTINGS: Final = "adapter_config.json"
 _WHOLE: Final = ("model*.safetensors", "pytorch_model*.bin")  # of a model that needs no base
@@ -70,8 +71,11 @@ def with_adapter(model: PreTrainedModel, folder: Path, tokens: int) -> PreTraine
             "before every prompt; only adapters that change weights can be run (LoRA and its like)"
         )
     if tokens > model.get_input_embeddings().num_embeddings:
-        model.resize_token_embeddings(tokens)
+        model.resize_token_embeddings(tokens, mean_resizing=False)  # the adapter has them
     adapted = PeftModel.from_pretrained(model, folder)
     quantized = model.config.to_dict().get("quantization_config") is not None
     merged: PreTrainedModel = adapted.get_base_model() if quantized else adapted.merge_and_unload()
+    if (beside := folder / "config.json").is_file():
+        trained = json.loads(beside.read_text(encoding="utf-8"))
+        merged.config.update(recorded_training(trained))
     return merged

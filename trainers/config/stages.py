@@ -46,14 +46,26 @@ class Attention(StrEnum):
     SEGMENTS = "segments"
 
 
+class LoraSection(Section):
+    """Low-rank matrices that are trained in place of the model's own (arXiv:2106.09685). `alpha`:
+    what they add is scaled by alpha / rank. `targets`: the names of the matrices, such as `q_proj`;
+    by default all in the layers."""
+
+    rank: PositiveInt = 16
+    alpha: PositiveFloat = 32.0
+    targets: tuple[str, ...] = ()
+
+
 class ModelSection(Section):
     """The model that is trained. `path`: a folder or a hub name. `dtype`: of its weights.
-    `add_tags`: make the schema's tags single tokens, with embeddings from their words."""
+    `add_tags`: make the schema's tags single tokens, with embeddings from their words. `lora`: an
+    adapter is trained, and the weights stay as they are."""
 
     path: str
     dtype: Literal["fp32", "bf16"] = "fp32"
     attention: Attention = Attention.DENSE
     add_tags: bool = False
+    lora: LoraSection | None = None
 
 
 class DataSection(Section):

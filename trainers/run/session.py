@@ -40,6 +40,7 @@ from nprdsl.trainers.config.stages import (
 from nprdsl.trainers.run.add_tags import add_tags
 from nprdsl.trainers.run.custom_generate import write_custom_generate
 from nprdsl.trainers.run.directory import RunDirectory
+from nprdsl.trainers.run.lora import add_lora, save_lora
 
 # It warns of every tied weight at every checkpoint.
 logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
@@ -106,8 +107,10 @@ def prepare(config: TrainingConfig, *, restart: bool) -> Setup:
             model.set_attn_implementation("flex_attention")
         case Attention.SEGMENTS:
             model.set_attn_implementation(register())
-    if config.model.add_tags:
-        add_tags(model, tokenizer, schema.tags)
+    new = add_tags(model, tokenizer, schema.tags) if config.model.add_tags else {}
+    if config.model.lora is not None:
+        torch.manual_seed(run.seed)
+        add_lora(model, config.model.lora, new.values())
     vocabulary = Vocabulary.from_tokenizer(tokenizer)
     encoder = PromptEncoder(tokenizer, vocabulary)
     return Setup(config, accelerator, directory, schema, model, tokenizer, vocabulary, encoder)
@@ -227,7 +230,10 @@ class Session:
             folder = self.setup.directory.unfinished("model")
             self.setup.model.config.update(record_of_training(self.setup.schema.grammar))
             with quiet():
-                self.setup.model.save_pretrained(folder, state_dict=state)
+                if self.setup.config.model.lora is None:
+                    self.setup.model.save_pretrained(folder, state_dict=state)
+                else:
+                    save_lora(self.setup.model, folder, state)
                 self.setup.tokenizer.save_pretrained(folder)
             write_custom_generate(folder, self.setup.schema)
             self.setup.directory.finish("model")

@@ -1,0 +1,161 @@
+"""Word problems: every trace legal and as parallel as it says, every line of working true, every
+answer right, the splits apart."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import nprdsl
+from nprdsl.trainers.smol.families import Asked, world
+from nprdsl.trainers.smol.parts import Calculation, work
+from nprdsl.trainers.smol.questions import Split, WordProblem, problems, question, questions
+from nprdsl.trainers.smol.worked import added, divided, multiplied, reduced, subtracted
+
+SCHEMA = nprdsl.load("npr")
+seeds = st.integers(0, 10**6)
+numbers = st.integers(0, 999)
+
+CALCULATION = re.compile(r"\d+(?:[-+*/]\d+)+(?:=\d+(?:[-+*/]\d+)*)*")
+
+
+def drawn(seed: int) -> WordProblem:
+    return question(random.Random(seed), unseen=seed % 3 == 0)
+
+
+def check_working(text: str) -> None:
+    """What stands around each `=` is equal, and what `so` says is what the columns give."""
+    for calculation in CALCULATION.findall(text):
+        sides = calculation.split("=")
+        # `8+4=12+9=21`: a side begins with the result of the one before it.
+        for left, right in itertools.pairwise(sides):
+            found = eval(re.sub(r"\b0+(?=\d)", "", left).replace("/", "//"))
+            assert found == int(re.split(r"[-+*/]", right)[0]), calculation
+
+
+@given(st.lists(numbers, min_size=2, max_size=6))
+def test_sums_are_worked(values: list[int]) -> None:
+    made = added(values)
+    check_working(made.text)
+    assert made.value == sum(values) == int(re.findall(r"\d+", made.text)[-1])
+
+
+@given(numbers, numbers)
+def test_differences_are_worked(one: int, other: int) -> None:
+    most, least = max(one, other), min(one, other)
+    made = subtracted(most, least)
+    check_working(made.text)
+    assert made.value == most - least == int(re.findall(r"\d+", made.text)[-1])
+
+
+@given(st.integers(2, 999), st.integers(2, 10))
+def test_products_and_quotients_are_worked(one: int, factor: int) -> None:
+    for made in (multiplied(one, factor), divided(one * factor, factor)):
+        check_working(made.text.replace(" left ", " "))
+        assert int(re.findall(r"\d+", made.text)[-1]) == made.value
+    assert multiplied(one, factor).value == one * factor
+    assert divided(one * factor, factor).value == one
+
+
+@given(st.integers(11, 99), st.integers(11, 99))
+def test_products_of_two_digits_are_worked(one: int, other: int) -> None:
+    made = multiplied(one, other)
+    check_working(made.text)
+    assert made.value == one * other
+
+
+@pytest.mark.parametrize("percent", [10, 20, 30, 40, 50])
+def test_discounts_are_worked(percent: int) -> None:
+    for price in range(20, 300, 10):
+        made = reduced(price, percent)
+        check_working(made.text.replace("% of", " of"))
+        assert made.value == price * (100 - percent) // 100
+
+
+@pytest.mark.parametrize(
+    "chain, given_numbers, value",
+    [
+        (Calculation.TIMES_PLUS, (7, 23, 5), 166),
+        (Calculation.TIMES_MINUS, (7, 23, 5), 156),
+        (Calculation.TIMES_TIMES, (2, 3, 8), 48),
+        (Calculation.SUM, (35, 48), 83),
+        (Calculation.LESS, (83, 48), 35),
+        (Calculation.SHARE, (84, 7), 12),
+        (Calculation.REDUCED, (80, 20), 64),
+        (Calculation.REDUCED_TIMES, (80, 20, 3), 192),
+        (Calculation.HOURS, (3, 25), 205),
+        (Calculation.WEEKS, (3, 2), 23),
+        (Calculation.DOZENS, (4, 0), 48),
+        (Calculation.FEET, (8, 2), 26),
+        (Calculation.GIVEN, (12,), 12),
+    ],
+)
+def test_a_chain_has_its_value(
+    chain: Calculation, given_numbers: tuple[int, ...], value: int
+) -> None:
+    assert work(chain, given_numbers).value == value
+
+
+@given(seeds)
+def test_traces_are_legal_parallel_and_true(seed: int) -> None:
+    asked = drawn(seed)
+    assert SCHEMA.check(asked.trace) == []
+    trace = SCHEMA.parse(asked.trace)
+    first = trace.find("guideline")[0]
+    side_by_side = asked.parts if asked.parts <= 5 else asked.parts // 2
+    assert len(first.find("plan")) == side_by_side
+    assert len(trace.find("step")) == len(trace.find("plan")) >= asked.parts
+    for text in re.findall(r"(?:step|takeaway)>\n(.*?)\n</", asked.trace):
+        check_working(re.sub(r"\d+ left \d+|\d+%", " ", text.split(" is ")[0]))
+    assert asked.trace.endswith(f"\\boxed{{{asked.answer}}}.")
+
+
+@given(seeds)
+def test_answers_follow_from_the_steps(seed: int) -> None:
+    asked = drawn(seed)
+    steps = re.findall(r"<step>\n(.*?)\n</step>", asked.trace)[: asked.parts]
+    # A part that is given ends with its unit, the others with their value.
+    values = [int(re.findall(r"\d+", step)[-1]) for step in steps]
+    limits = [int(number) for number in re.findall(r"\d+", asked.prompt)]
+    total = sum(values)
+    match asked.asked:
+        case Asked.TOTAL:
+            assert asked.answer == str(total)
+        case Asked.MORE:
+            differences = {abs(one - other) for one in values for other in values}
+            assert int(asked.answer) in differences
+        case Asked.LEFT:
+            assert total + int(asked.answer) in limits
+        case Asked.ENOUGH:
+            assert asked.answer in ("yes", "no")
+        case Asked.SHARE:
+            assert total % int(asked.answer) == 0
+        case Asked.REPEAT:
+            assert int(asked.answer) % total == 0
+        case Asked.MOST:
+            assert asked.answer == str(max(values))
+
+
+def test_splits_are_apart() -> None:
+    prompts = {split: {one.prompt for one in questions(split, 150)} for split in Split}
+    for one in Split:
+        for other in Split:
+            assert one is other or not prompts[one] & prompts[other]
+    unseen = {family.name for family in world().families if family.unseen}
+    for split in Split:
+        names = {one.family for one in questions(split, 60)}
+        assert names <= unseen if split is Split.UNSEEN else not names & unseen
+
+
+def test_unseen_people_and_wordings_are_not_trained_on() -> None:
+    told = " ".join(one.prompt for one in questions(Split.TRAIN, 300))
+    assert not any(re.search(rf"\b{name}\b", told) for name in world().unseen_people)
+
+
+def test_fewer_problems_are_the_first_of_more() -> None:
+    assert [*problems(Split.TEST, 20)] == [*problems(Split.TEST, 40)][:20]

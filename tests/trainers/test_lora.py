@@ -1,0 +1,105 @@
+"""`[model.lora]`: little is trained, it is saved as a PEFT adapter, and the engine opens that."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+import nprdsl
+from nprdsl.runtime.local import LocalEngine
+from nprdsl.runtime.local.adapters import SETTINGS
+from nprdsl.runtime.local.loading import LoadOptions, load_model
+from nprdsl.trainers.config.stages import LoraSection, SftConfig
+from nprdsl.trainers.run.add_tags import add_tags
+from nprdsl.trainers.run.lora import add_lora, save_lora
+from nprdsl.trainers.smol.questions import Split, traces
+from nprdsl.trainers.stages.sft import train_sft
+from tests.runtime.tiny_models import SHAPE, byte_tokenizer
+
+peft = pytest.importorskip("peft")
+SCHEMA = nprdsl.load("npr")
+TIED = pytest.mark.parametrize("tied", [True, False])
+
+
+def base(folder: Path, *, tied: bool) -> Path:
+    tokenizer = byte_tokenizer([])
+    torch.manual_seed(7)
+    shape = SHAPE | {"vocab_size": len(tokenizer), "tie_word_embeddings": tied}
+    LlamaForCausalLM(LlamaConfig(num_hidden_layers=2, **shape)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def logits(model: PreTrainedModel) -> torch.Tensor:
+    with torch.no_grad():
+        found: torch.Tensor = model(input_ids=torch.tensor([[1, 2, 257, 3, 258, 4]])).logits
+    return found
+
+
+@TIED
+def test_what_was_trained_is_what_the_engine_opens(tmp_path: Path, tied: bool) -> None:
+    model, tokenizer = load_model(base(tmp_path / "base", tied=tied), LoadOptions(dtype="fp32"))
+    new = add_tags(model, tokenizer, SCHEMA.tags)
+    add_lora(model, LoraSection(rank=4), new.values())
+    with torch.no_grad():
+        for weights in model.parameters():
+            if weights.requires_grad:
+                weights.normal_(0, 0.3)
+    (tmp_path / "tuned").mkdir()
+    save_lora(model, tmp_path / "tuned", model.state_dict())
+    tokenizer.save_pretrained(tmp_path / "tuned")
+    engine = LocalEngine.from_pretrained(tmp_path / "tuned", dtype="fp32")
+    assert (logits(engine.model) - logits(model)[..., : len(tokenizer)]).abs().max() <= 1e-4
+
+
+def test_only_the_adapter_and_the_new_rows_are_trained(tmp_path: Path) -> None:
+    model, tokenizer = load_model(base(tmp_path / "base", tied=True), LoadOptions(dtype="bf16"))
+    new = add_tags(model, tokenizer, SCHEMA.tags)
+    add_lora(model, LoraSection(rank=4, targets=("q_proj", "down_proj")), new.values())
+    trained = {name: w for name, w in model.named_parameters() if w.requires_grad}
+    assert {w.dtype for w in trained.values()} == {torch.float32}
+    assert all("q_proj" in name or "down_proj" in name or "token" in name for name in trained)
+    rows = [w for name, w in trained.items() if "token" in name]
+    assert [row.shape for row in rows] == [(len(new), 32)]
+
+
+def test_a_run_ends_with_an_adapter_that_knows_the_format(tmp_path: Path) -> None:
+    rows = [{"id": t.id, "prompt": t.prompt, "trace": t.trace} for t in traces(Split.TRAIN, 4)]
+    data = tmp_path / "traces.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows)))
+    settings: dict[str, Any] = {
+        "model": {
+            "path": str(base(tmp_path / "base", tied=True)),
+            "dtype": "bf16",
+            "add_tags": True,
+            "lora": {"rank": 4, "alpha": 8},
+        },
+        "data": {"source": str(data)},
+        "prompt": {"chat": False},
+        "batch": 2,
+        "optimizer": {"learning_rate": 0.01},
+        "run": {"output": str(tmp_path / "run"), "precision": "bf16", "tensorboard": False},
+    }
+    folder = train_sft(SftConfig.model_validate(settings))
+    written = json.loads((folder / SETTINGS).read_text())
+    assert written["base_model_name_or_path"] == str(tmp_path / "base")
+    assert not [*folder.glob("model*.safetensors")]
+    whole = (tmp_path / "base" / "model.safetensors").stat().st_size
+    assert (folder / "adapter_model.safetensors").stat().st_size < whole
+    engine = LocalEngine.from_pretrained(folder)
+    assert engine.knows(SCHEMA)
+
+
+def test_without_peft_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, _ = load_model(base(tmp_path / "base", tied=True), LoadOptions())
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ValueError, match="pip install peft"):
+        add_lora(model, LoraSection(), [])

@@ -1,0 +1,73 @@
+"""Trains small matrices beside a model's own, which stay as they are: LoRA (arXiv:2106.09685).
+
+In go a loaded model, the settings `[model.lora]` and the ids of new tags; the model is changed in
+place: its matrices get low-rank neighbours, the rows of the tags' embeddings learn along, and all
+else is frozen. What is saved is a PEFT adapter, small enough to be kept beside code, which is
+opened by its folder on the base model that it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors.torch import save_file
+from transformers import PreTrainedModel
+
+from nprdsl.trainers.config.stages import LoraSection
+
+_NAME: Final = "default"  # of the one adapter that a model has here
+_PREFIX: Final = "base_model.model."  # before every weight of a PEFT adapter
+
+
+def add_lora(model: PreTrainedModel, section: LoraSection, rows: Collection[int]) -> None:
+    """Freezes the model and adds what is trained, in fp32; `rows` of its embeddings are trained
+    along.
+
+    Raises ValueError where PEFT is not installed, or the model has none of the targets.
+    """
+    try:
+        from peft import LoraConfig
+    except ModuleNotFoundError as error:
+        raise ValueError("`model.lora` needs peft; install it with: pip install peft") from error
+    settings = LoraConfig(
+        r=section.rank,
+        lora_alpha=section.alpha,
+        target_modules=list(section.targets) or "all-linear",
+        trainable_token_indices=_rows(model, rows),
+        task_type="CAUSAL_LM",
+    )
+    model.add_adapter(settings, _NAME)
+    for weights in model.parameters():
+        if weights.requires_grad:
+            weights.data = weights.data.float()  # bf16 would lose the small steps
+
+
+def save_lora(model: PreTrainedModel, folder: Path, state: Mapping[str, torch.Tensor]) -> None:
+    """Writes the adapter in the precision of its base, and the model's configuration beside it."""
+    from peft import get_peft_model_state_dict
+
+    trained = get_peft_model_state_dict(
+        model, state_dict=dict(state), adapter_name=_NAME, save_embedding_layers=False
+    )
+    precision = model.get_input_embeddings().weight.dtype
+    distinct: dict[int, str] = {}  # of tied weights the first
+    for name, weights in trained.items():
+        distinct.setdefault(weights.data_ptr(), name)
+    kept = {f"{_PREFIX}{name}": trained[name].to(precision) for name in distinct.values()}
+    save_file(kept, folder / "adapter_model.safetensors", {"format": "pt"})
+    model.peft_config[_NAME].save_pretrained(folder)
+    model.config.save_pretrained(folder)
+
+
+def _rows(model: PreTrainedModel, rows: Collection[int]) -> dict[str, list[int]] | None:
+    """The rows by the matrices that have them; an output that is tied to the input follows it."""
+    if not rows:
+        return None
+    ends = [model.get_input_embeddings()]
+    if not model.config.tie_word_embeddings:
+        ends.append(model.get_output_embeddings())
+    names = {id(module): name.rpartition(".")[2] for name, module in model.named_modules()}
+    return {names[id(end)]: sorted(rows) for end in ends}

@@ -1,0 +1,185 @@
+"""The parts of a word problem: each a small chain of arithmetic of its own, told in plain English.
+
+A `Form` is a way to tell one kind of chain: noun phrases for lists (`7 packs of 23 pens`),
+sentences, and the note with which its working begins. `Form.part` draws the numbers and gives a
+`Part`: what the question says, what the plan is called, and the step.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from nprdsl.trainers.smol.worked import (
+    Worked,
+    added,
+    divided,
+    given,
+    multiplied,
+    reduced,
+    subtracted,
+)
+
+
+class Calculation(StrEnum):
+    """What is worked out of the numbers a, b, c of a part."""
+
+    GIVEN = "a"
+    TIMES = "a*b"
+    TIMES_PLUS = "a*b+c"
+    TIMES_MINUS = "a*b-c"
+    TIMES_TIMES = "a*b*c"
+    SUM = "a+b"
+    LESS = "a-b"
+    SHARE = "a/b"
+    REDUCED = "a less b percent"
+    REDUCED_TIMES = "c times (a less b percent)"
+    HOURS = "60*a+b"
+    WEEKS = "7*a+b"
+    DOZENS = "12*a+b"
+    FEET = "3*a+b"
+
+
+_UNITS: Final = {
+    Calculation.HOURS: 60,
+    Calculation.WEEKS: 7,
+    Calculation.DOZENS: 12,
+    Calculation.FEET: 3,
+}
+
+
+class Size(StrEnum):
+    """How large the numbers of a part are: its result has at most two digits, or three."""
+
+    SMALL = "small"
+    LARGE = "large"
+
+    @property
+    def most(self) -> int:
+        return 99 if self is Size.SMALL else 990
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a question. `told` is a sentence, `listed` a noun phrase for an enumeration."""
+
+    name: str
+    listed: str
+    told: str
+    step: str
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A way to tell a chain. Texts have the slots {a} {b} {c} of numbers and {x} of what is
+    counted. `note` is how the step begins; it says which number is what."""
+
+    chain: Calculation
+    listed: str
+    told: Sequence[str]
+    note: str = ""
+
+    def part(self, rng: random.Random, thing: str, size: Size) -> Part:
+        """A part with numbers drawn for the size."""
+        while True:
+            numbers = _numbers(rng, self.chain, size)
+            try:
+                worked = work(self.chain, numbers)
+            except ValueError:
+                continue
+            if 0 < worked.value <= size.most:
+                break
+        slots = dict(zip("abc", numbers, strict=False)) | {"x": thing}
+        listed = self.listed.format(**slots)
+        note = (self.note or self.listed).format(**slots)
+        told = rng.choice(self.told).format(**slots) if self.told else ""
+        shown = note if self.chain is Calculation.GIVEN else f"{note}: {worked.text}"
+        return Part(thing, listed, told, f"{shown}.", worked.value)
+
+
+def work(chain: Calculation, numbers: Sequence[int]) -> Worked:
+    """The working of a chain. Raises ValueError where its numbers do not suit it."""
+    a, b, c = (*numbers, 0, 0)[:3]
+    match chain:
+        case Calculation.GIVEN:
+            return given(a)
+        case Calculation.TIMES:
+            return multiplied(a, b)
+        case Calculation.TIMES_PLUS:
+            product = multiplied(a, b)
+            return product.then(added([product.value, c]))
+        case Calculation.TIMES_MINUS:
+            product = multiplied(a, b)
+            return product.then(subtracted(product.value, c))
+        case Calculation.TIMES_TIMES:
+            product = multiplied(a, b)
+            return product.then(multiplied(product.value, c))
+        case Calculation.SUM:
+            return added([a, b])
+        case Calculation.LESS:
+            return subtracted(a, b)
+        case Calculation.SHARE:
+            return divided(a, b)
+        case Calculation.REDUCED:
+            return reduced(a, b)
+        case Calculation.REDUCED_TIMES:
+            price = reduced(a, b)
+            return price.then(multiplied(price.value, c))
+        case _:
+            whole = multiplied(a, _UNITS[chain])
+            return whole.then(added([whole.value, b])) if b else whole
+
+
+def _numbers(rng: random.Random, chain: Calculation, size: Size) -> tuple[int, ...]:
+    """Numbers as they occur in everyday life; those of a small part are small."""
+    small = size is Size.SMALL
+    digit = rng.randint(2, 9)
+    longer = _factor(rng, small)
+    match chain:
+        case Calculation.GIVEN:
+            return (rng.randint(5, 99 if small or rng.random() < 0.7 else 400),)
+        case Calculation.TIMES:
+            if not small and rng.random() < 0.1:
+                return _shuffled(rng, rng.choice((11, 12, 12, 15, 20, 30)), rng.randint(11, 60))
+            return _shuffled(rng, digit, longer)
+        case Calculation.TIMES_PLUS | Calculation.TIMES_MINUS:
+            return (*_shuffled(rng, digit, longer), rng.randint(2, 9 if rng.random() < 0.5 else 60))
+        case Calculation.TIMES_TIMES:
+            return (rng.randint(2, 6), rng.randint(2, 9), rng.randint(2, 9))
+        case Calculation.SUM | Calculation.LESS:
+            most = 60 if small else 300
+            return (rng.randint(10, most), rng.randint(4, most))
+        case Calculation.SHARE:
+            return (digit * (rng.randint(2, 12) if small else rng.randint(5, 60)), digit)
+        case Calculation.REDUCED | Calculation.REDUCED_TIMES:
+            price = 10 * rng.randint(2, 10 if small else 30)
+            return (price, rng.choice((10, 20, 20, 30, 40, 50, 50)), rng.randint(2, 6))
+        case Calculation.DOZENS:
+            return (rng.randint(2, 7 if small else 20), rng.choice((0, rng.randint(1, 11))))
+        case _:
+            rest = {Calculation.HOURS: 59, Calculation.WEEKS: 6, Calculation.FEET: 2}[chain]
+            most = (
+                1
+                if chain is Calculation.HOURS and small
+                else 6
+                if chain is Calculation.HOURS
+                else 20
+            )
+            return (rng.randint(1, most), rng.randint(1, rest))
+
+
+def _factor(rng: random.Random, small: bool) -> int:
+    draw = rng.random()
+    if draw < 0.4:
+        return rng.randint(2, 12)
+    if draw < 0.55:
+        return 10 * rng.randint(1, 5 if small else 9)
+    return rng.randint(11, 30 if small else 99)
+
+
+def _shuffled(rng: random.Random, one: int, other: int) -> tuple[int, int]:
+    return (one, other) if rng.random() < 0.75 else (other, one)

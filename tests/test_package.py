@@ -92,7 +92,7 @@ def in_wheel(path: Path) -> str | None:
         inside = Path("nprdsl", path)
     else:
         return None
-    data = path.suffix in {".py", ".lark", ".jsonl"} or path.name == "py.typed"
+    data = path.suffix in {".py", ".lark", ".json", ".jsonl"} or path.name == "py.typed"
     data = data or bool({"models", "suites"} & set(path.parts))
     return inside.as_posix() if data else None
 

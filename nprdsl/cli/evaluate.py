@@ -133,8 +133,9 @@ class EvaluationOptions:
 def evaluate(options: EvaluationOptions) -> None:
     """Put the problems of suites to a model, several samples each, and grade the answers.
 
-    Suites that ship: aime25, amc23, hmmt25, math500, arith and arith-long. Others are NAME=PATH, a
-    file (JSONL, JSON, parquet) or a dataset of the hub.
+    Suites that ship: aime25, amc23, hmmt25, math500; arith, arith-long; smol, smol-unseen, everyday
+    (smol-develop, everyday-develop). Others are NAME=PATH, a file (JSONL, JSON, parquet) or a
+    dataset of the hub.
 
     `nprdsl eval --compare A.json B.json` tells what differs, and whether it is more than noise.
     """

@@ -8,19 +8,24 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 from nprdsl.grammar.diagnostics import did_you_mean
 from nprdsl.trainers.curriculum.arithmetic import held_out, longer
 from nprdsl.trainers.data.problems import Loaded, Problem, read_problems
+from nprdsl.trainers.smol.questions import Split
+from nprdsl.trainers.smol.questions import problems as word_problems
 
-GENERATED: Final[Mapping[str, Callable[[], tuple[Problem, ...]]]] = {
+GENERATED: Final[Mapping[str, Callable[[], Iterable[Problem]]]] = {
     "arith": held_out,
     "arith-long": longer,
+    "smol": lambda: word_problems(Split.TEST, 500),
+    "smol-unseen": lambda: word_problems(Split.UNSEEN, 300),
+    "smol-develop": lambda: word_problems(Split.DEVELOP, 200),
 }
-SHIPPED: Final = ("aime25", "amc23", "hmmt25", "math500")
+SHIPPED: Final = ("aime25", "amc23", "hmmt25", "math500", "everyday", "everyday-develop")
 ELSEWHERE: Final = ("aime24", "minerva", "olympiadbench", "zebralogic")
 
 
@@ -52,7 +57,7 @@ class Suite(Loaded):
 def named(name: str) -> Suite:
     """The suite of that name that ships, or is generated. Raises SuiteError."""
     if name in GENERATED:
-        return Suite("generated", GENERATED[name](), (), name=name)
+        return Suite("generated", tuple(GENERATED[name]()), (), name=name)
     if name in SHIPPED:
         file = importlib.resources.files("nprdsl.trainers") / "suites" / f"{name}.json"
         loaded = read_problems(str(file))

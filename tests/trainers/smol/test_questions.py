@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nprdsl
+from nprdsl.trainers.evaluate.suites import named
 from nprdsl.trainers.smol.families import Asked, world
 from nprdsl.trainers.smol.parts import Calculation, work
 from nprdsl.trainers.smol.questions import Split, WordProblem, problems, question, questions
@@ -159,3 +160,10 @@ def test_unseen_people_and_wordings_are_not_trained_on() -> None:
 
 def test_fewer_problems_are_the_first_of_more() -> None:
     assert [*problems(Split.TEST, 20)] == [*problems(Split.TEST, 40)][:20]
+
+
+@pytest.mark.parametrize("name", ["everyday", "everyday-develop"])
+def test_the_written_suites_have_a_hundred_problems_each(name: str) -> None:
+    suite = named(name)
+    assert len({problem.prompt for problem in suite.problems}) == 100
+    assert all(re.fullmatch(r"\d+|yes|no", problem.answer) for problem in suite.problems)

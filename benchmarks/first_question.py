@@ -12,7 +12,7 @@ repetition penalty. Nothing was tuned on these questions. Printed is a table of,
 - on topic: branches that share a long word with their plan, besides those of the question; in
   brackets the same for the plan that stands one further in the list, which chance alone gives.
 
-Without --model it is SmolLM2-135M-Instruct (`python -m benchmarks.smollm2`).
+Without --model it is SmolLM2-135M-Instruct (`python -m nprdsl.runtime.smollm2`).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from benchmarks import smollm2
 from nprdsl.prompting.examples import Example, of_other_topics
+from nprdsl.runtime import smollm2
 from nprdsl.runtime.local import LocalEngine
 from nprdsl.runtime.results import Result
 from nprdsl.runtime.sampling import Sampling

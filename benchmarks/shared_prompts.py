@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from benchmarks import smollm2
+from nprdsl.runtime import smollm2
 from nprdsl.runtime.bundled import ARITH, model_folder
 from nprdsl.runtime.local import LocalEngine
 from nprdsl.runtime.local.requests import FreeRun, ScheduledRequest, any_token
@@ -68,7 +68,7 @@ class FirstTokens:
 def engines() -> dict[str, LocalEngine]:
     """The bundled model, and SmolLM2 where its weights lie on this machine; both in float32."""
     found = {"arith, 1.1 M": LocalEngine.from_pretrained(model_folder(ARITH), dtype="fp32")}
-    if (folder := smollm2.path()) is not None:
+    if (folder := smollm2.local_folder()) is not None:
         found["SmolLM2-135M"] = LocalEngine.from_pretrained(folder, dtype="fp32")
     return found
 

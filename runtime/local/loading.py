@@ -30,6 +30,7 @@ from nprdsl.runtime.local.adapters import (
     with_adapter,
 )
 from nprdsl.runtime.local.gguf_tokenizer import gguf_tokenizer
+from nprdsl.runtime.smollm2 import COMMAND, NAME, local_folder
 
 DTYPES = {
     "auto": None,
@@ -132,11 +133,13 @@ def _with_adapter(
     """The base model with the adapter's weights, and the tokenizer that lies beside them, if one
     does."""
     require_peft(folder, adapter)
+    base = (local_folder() if adapter.base == NAME else None) or adapter.base
     try:
-        model, tokenizer = load_model(adapter.base, replace(options, revision=adapter.revision))
+        model, tokenizer = load_model(base, replace(options, revision=adapter.revision))
     except ModelNotFoundError as error:
+        way = f"; get it with: {COMMAND}" if base == NAME else ""
         raise ModelNotFoundError(
-            f"`{folder}` is a PEFT adapter, and its base model is missing: {error}"
+            f"`{folder}` is a PEFT adapter, and its base model is missing: {error}{way}"
         ) from error
     with _readable(str(folder)), quiet():
         if (folder / "tokenizer.json").is_file():

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 import nprdsl
-from benchmarks import smollm2
 from examples import own_schema, triage
 from nprdsl import Limits, Schema
 from nprdsl.masks.bound_schema import TagMode
+from nprdsl.runtime import smollm2
 from nprdsl.runtime.local import LocalEngine
 from nprdsl.runtime.results import Result
 from nprdsl.runtime.sampling import Sampling
@@ -51,9 +51,11 @@ LIMITS = {
 
 @pytest.fixture(scope="module")
 def folder() -> Path:
-    found = smollm2.path()
+    found = smollm2.local_folder()
     if found is None:
-        pytest.skip("SmolLM2-135M-Instruct is not here; get it with python -m benchmarks.smollm2")
+        pytest.skip(
+            "SmolLM2-135M-Instruct is not here; get it with python -m nprdsl.runtime.smollm2"
+        )
     return found
 
 

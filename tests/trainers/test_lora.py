@@ -94,6 +94,10 @@ def test_a_run_ends_with_an_adapter_that_knows_the_format(tmp_path: Path) -> Non
     assert (folder / "adapter_model.safetensors").stat().st_size < whole
     engine = LocalEngine.from_pretrained(folder)
     assert engine.knows(SCHEMA)
+    again = settings | {"run": settings["run"] | {"output": str(tmp_path / "again")}}
+    again["model"] = settings["model"] | {"path": str(folder)}
+    with pytest.raises(ValueError, match=r"is an adapter, and .* would train another"):
+        train_sft(SftConfig.model_validate(again))
 
 
 def test_without_peft_it_says_what_to_install(

@@ -32,7 +32,6 @@ _AT_ONCE: Final = {Mode.PARALLEL: SAMPLES * 500, Mode.FREE: 512}
 _PAUSE: Final = 0.5  # seconds between two looks
 _SHOWN: Final = 15  # last lines of a task that failed
 _ENVIRONMENT: Final = {
-    "OMP_NUM_THREADS": "1",
     "GOMP_SPINCOUNT": "0",
     "OMP_WAIT_POLICY": "passive",
     "HF_HUB_OFFLINE": "1",
@@ -66,13 +65,14 @@ STAGES: Final = (
 @dataclass(frozen=True, slots=True)
 class Task:
     """Arguments of `nprdsl`. `result` is there when it is done; it waits for `needs`. So many
-    `processes` share its work."""
+    `processes` share its work, with so many `threads` each."""
 
     name: str
     arguments: tuple[str, ...]
     result: Path
     needs: tuple[Path, ...]
     processes: int = 1
+    threads: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +257,7 @@ def _start(task: Task, processes: int, logs: Path) -> _TaskProcess:
         stdout=log,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
-        env={**os.environ, **_ENVIRONMENT},
+        env={**os.environ, **_ENVIRONMENT, "OMP_NUM_THREADS": str(task.threads)},
     )
     return _TaskProcess(task, process, log, time.perf_counter())
 

@@ -22,6 +22,8 @@ from torch import distributed
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, get_scheduler
 
 import nprdsl
+from nprdsl.runtime.bundled import model_folder
+from nprdsl.runtime.local.adapters import adapter_settings
 from nprdsl.runtime.local.loading import LoadOptions, load_model, quiet
 from nprdsl.runtime.prompts import PromptEncoder
 from nprdsl.runtime.untrained import record_of_training
@@ -109,6 +111,11 @@ def prepare(config: TrainingConfig, *, restart: bool) -> Setup:
             model.set_attn_implementation(register())
     new = add_tags(model, tokenizer, schema.tags) if config.model.add_tags else {}
     if config.model.lora is not None:
+        if adapter_settings(Path(model_folder(config.model.path))) is not None:
+            raise ValueError(
+                f"`{config.model.path}` is an adapter, and `model.lora` would train another on top "
+                "of it; name its base, or leave `model.lora` out to train all parameters"
+            )
         torch.manual_seed(run.seed)
         add_lora(model, config.model.lora, new.values())
     vocabulary = Vocabulary.from_tokenizer(tokenizer)

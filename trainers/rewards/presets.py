@@ -15,9 +15,11 @@ from types import MappingProxyType
 from typing import Final
 
 from nprdsl.grammar.ir import Grammar
-from nprdsl.structure.violations import Violation
+from nprdsl.schema import Schema
+from nprdsl.structure.violations import TraceError, Violation
 from nprdsl.trace.graph import ExecutionGraph
 from nprdsl.trainers.rewards import NO_REWARD, Reason, Reward
+from nprdsl.trainers.rewards.branches import copied_branches
 from nprdsl.trainers.rewards.format import NPR, PARALLEL_R1, format_reward
 
 THREADWEAVER_WEIGHT: Final = 0.5
@@ -48,14 +50,14 @@ def answer_reward(trace: GradedTrace, *, wrong: float = -1.0) -> Reward:
 
 def zero(trace: GradedTrace) -> Reward:
     """(format = 0 ? ±1 : 0) + format."""
-    if not trace.violations:
-        return answer_reward(trace)
-    return format_reward(trace.grammar, trace.text, trace.violations, NPR)
+    form = format_reward(trace.grammar, trace.text, trace.violations, NPR)
+    return answer_reward(trace) if not form.score else form
 
 
 def threadweaver(trace: GradedTrace) -> Reward:
     """1 or 0 for the answer, and 0.5 min(1 - longest path / tokens, 0.2) where it is right; nothing
-    for an illegal trace."""
+    for an illegal trace. Branches that repeat another count as not written: the public code pays
+    for copies."""
     graph = trace.graph
     if graph is None:
         fault = trace.violations[0].message if trace.violations else "it does not come to its end"
@@ -63,29 +65,67 @@ def threadweaver(trace: GradedTrace) -> Reward:
     answer = answer_reward(trace, wrong=0.0)
     if not trace.right or not graph.tokens:
         return answer
-    saved = 1 - graph.critical_path / graph.tokens
-    score = THREADWEAVER_WEIGHT * min(saved, THREADWEAVER_CAP)
-    why = f"{graph.critical_path} of {graph.tokens} tokens lie on the longest path"
+    copied = _copied_length(trace, graph)
+    tokens = max(graph.tokens - copied, graph.critical_path)
+    score = THREADWEAVER_WEIGHT * min(1 - graph.critical_path / tokens, THREADWEAVER_CAP)
+    why = f"{graph.critical_path} of {tokens} tokens lie on the longest path"
+    if copied:
+        why += f"; {copied} are in branches that repeat another"
     return answer + Reward(score, (Reason("parallelism", score, why),))
 
 
 def parallel_r1(trace: GradedTrace) -> Reward:
-    """±1 for the answer, ±0.3 for the format, and for n blocks of a legal trace 0.6 ln(1 + n), or
-    -0.1 ln(1 + n) where the answer is wrong."""
+    """±1 for the answer, -0.3 for a broken format, and for n blocks of a legal trace 0.3 and
+    0.6 ln(1 + n), or -0.1 ln(1 + n) where the answer is wrong. Blocks with two branches or more
+    count that are no copies of each other; the public code counts all, and pays 0.3 without any."""
     form = format_reward(trace.grammar, trace.text, trace.violations, PARALLEL_R1)
-    if not trace.violations:
-        form = Reward(0.3, (Reason("format", 0.3, "the trace is legal"),))
     return answer_reward(trace) + form + _blocks(trace)
 
 
 def _blocks(trace: GradedTrace) -> Reward:
-    count = 0 if trace.graph is None else len(trace.graph.forks)
+    copies = _copies(trace)
+    count = sum(branches.count(False) >= 2 for branches in copies)
     if not count:
         return NO_REWARD
+    form = Reward(0.3, (Reason("format", 0.3, "its blocks are legal"),))
     score = (PARALLEL_R1_RIGHT if trace.right else PARALLEL_R1_WRONG) * math.log1p(count)
     blocks = f"{count} {'block' if count == 1 else 'blocks'}"
     why = f"{blocks}, answer {'right' if trace.right else 'wrong'}"
-    return Reward(score, (Reason("parallelism", score, why),))
+    return form + Reward(score, (Reason("parallelism", score, why),))
+
+
+def _copies(trace: GradedTrace) -> list[list[bool]]:
+    """For each fork of the graph, whether each branch repeats another."""
+    if trace.graph is None:
+        return []
+    found = copied_branches(trace.grammar, trace.text)
+    widths = [len(fork.after) for fork in trace.graph.forks]
+    if [len(branches) for branches in found] != widths:  # the ids are another text's
+        return [[False] * width for width in widths]
+    return found
+
+
+def _copied_length(trace: GradedTrace, graph: ExecutionGraph) -> int:
+    """How long the branches are that repeat another, in the units of the graph."""
+    paths = [
+        graph.segments[first].path
+        for fork, copies in zip(graph.forks, _copies(trace), strict=True)
+        for first, copy in zip(fork.after, copies, strict=True)
+        if copy
+    ]
+    return sum(
+        len(segment)
+        for segment in graph.segments
+        if any(segment.path[: len(path)] == path for path in paths)
+    )
+
+
+def judge_text(schema: Schema, text: str, wanted: str, *, right: bool) -> GradedTrace:
+    """A text as rewards see it; lengths count characters."""
+    try:
+        return GradedTrace(schema.grammar, text, wanted, right, (), schema.parse(text).graph)
+    except TraceError as error:
+        return GradedTrace(schema.grammar, text, wanted, right, tuple(error.violations), None)
 
 
 PRESETS: Final[Mapping[str, Callable[[GradedTrace], Reward]]] = MappingProxyType(

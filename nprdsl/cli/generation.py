@@ -183,6 +183,7 @@ class Generator:
     prompting: dict[str, bool]  # `chat` and `instructions`
     examples: Examples = ExampleChoice.OWN
     note: str = ""  # what was done for a model that does not know the format
+    task: str = ""  # what a model of the package answers
 
     def arguments(self, *, parallel: bool | None = None) -> dict[str, Any]:
         """What every request takes besides schema and prompt."""
@@ -234,7 +235,18 @@ def open_generator(options: GenerationOptions) -> Generator:
         parallel=options.parallel,
         sampling=sampling,
         prompting=prompting,
+        task=_task(options),
     )
+
+
+def _task(options: GenerationOptions) -> str:
+    """What a model of the package answers, in words; nothing of other models."""
+    from nprdsl.runtime.bundled import ANSWERS, ARITH, is_bundled
+
+    name = options.model or ARITH
+    if options.engine is not None or not is_bundled(name):
+        return ""
+    return f"`{name}` answers {ANSWERS[name]}"
 
 
 def _default_schema(model: str | None) -> str:
@@ -295,8 +307,8 @@ def reach_engine(url: str) -> SGLangEngine:
 
 
 @contextmanager
-def engine_errors() -> Iterator[None]:
-    """Errors of a generation become messages."""
+def engine_errors(task: str = "") -> Iterator[None]:
+    """Errors of a generation become messages; of a prompt, behind what the model answers."""
     from nprdsl.runtime.errors import (
         CapacityError,
         EngineUnavailableError,
@@ -307,10 +319,10 @@ def engine_errors() -> Iterator[None]:
     from nprdsl.runtime.results import GenerationError
 
     with (
+        as_failure(PromptError, about=task),
         as_failure(
             CapacityError,
             EngineUnavailableError,
-            PromptError,
             UnsupportedModelError,
             UnsupportedServerError,
         ),

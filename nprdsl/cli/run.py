@@ -80,7 +80,8 @@ class RunOptions:
 def run(options: RunOptions) -> None:
     """Reason about PROMPT in parallel, and show the trace, the answer and the figures.
 
-    Without --model the bundled model `arith` adds up products such as '37*42+85*19?'.
+    Without --model the bundled model `arith`, that of the tests, adds up products such as
+    '37*42+85*19?', and knows nothing else.
     Many prompts come from --file, or from stdin if PROMPT is `-`.
 
     A model that does not know the format is shown two worked examples of the schema; a list has
@@ -127,7 +128,7 @@ def _run_one(generator: Generator, prompt: str, options: RunOptions) -> None:
 
     parallel = generator.parallel
     comparison = None
-    with engine_errors():
+    with engine_errors(generator.task):
         if options.as_json:
             result = generate(parallel=parallel)
         elif is_terminal(sys.stdout):
@@ -219,7 +220,7 @@ def _run_many(generator: Generator, prompts: list[NumberedPrompt], out: str | No
     asked = [(prompt.prompt, sampling) for prompt in todo]
     results = generator.engine.in_order(generator.schema, asked, ahead=_AHEAD, **options)
     try:
-        with progress("prompts", len(prompts), before) as advance, engine_errors():
+        with progress("prompts", len(prompts), before) as advance, engine_errors(generator.task):
             for prompt, result in zip(todo, results, strict=True):
                 why = result if isinstance(result, str) else result.error
                 if isinstance(result, str) or result.finish is EndReason.FAILED:

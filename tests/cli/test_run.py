@@ -203,7 +203,11 @@ def test_what_the_model_refuses(
 
 
 def test_a_prompt_that_the_vocabulary_cannot_spell() -> None:
-    _refused(("37 plus 4?",), "the vocabulary has no token for 'p'")
+    said = (
+        "`arith` answers sums of products such as `37*42+85*19?`, and nothing else: the vocabulary"
+    )
+    _refused(("37 plus 4?",), said)
+    _refused(("How many are 3 and 4?", "--model", "arith"), said)
 
 
 def _refused(arguments: tuple[str, ...], said: str) -> None:

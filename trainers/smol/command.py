@@ -23,7 +23,7 @@ from nprdsl.trace.journal import write_json_lines
 from nprdsl.trainers.curriculum.recipe import Task, TaskError, run_tasks
 from nprdsl.trainers.smol.questions import Split, problems, traces
 
-TRACES: Final = 4_000
+TRACES: Final = 6_000
 PROBLEMS: Final = 2_000  # for reinforcement learning
 SUITES: Final = ("smol-develop", "smol", "smol-unseen", "everyday")
 LARGEST: Final = 700  # tokens of a trace
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m nprdsl.trainers.smol", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/smol"), help="its folder")
     parser.add_argument("--configs", type=Path, default=Path("configs/smol"))
+    parser.add_argument("--traces", type=int, help="to train on, in place of the configuration's")
     parser.add_argument("--limit", type=int, default=500, help="problems of a suite, at most")
     parser.add_argument("--threads", type=int, default=2, help="of training and evaluation")
     parser.add_argument(
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no task is left running
     try:
         prepare(given.out)
-        wanted = tasks(given.out, given.configs, given.limit, given.threads)
+        wanted = tasks(given.out, given.configs, given.traces, given.limit, given.threads)
         run_tasks(wanted, given.out / "logs", 1, _print)
         if given.publish is not None:
             publish(given.out / "sft" / "model", given.publish)
@@ -88,15 +89,17 @@ def prepare(out: Path) -> None:
         )
 
 
-def tasks(out: Path, configs: Path, limit: int, threads: int) -> list[Task]:
-    """SFT, and every suite with masks and natively, greedy; then the speed of one question at a
-    time against one branch after another."""
+def tasks(out: Path, configs: Path, count: int | None, limit: int, threads: int) -> list[Task]:
+    """SFT on `count` traces, or as many as its configuration says, and every suite with masks and
+    natively, greedy; then the speed of one question at a time against one branch after another."""
     model = out / "sft" / "model"
-    changes = {
+    changes: dict[str, Path | int] = {
         "run.output": out / "sft",
         "model.path": out / "base",
         "data.source": out / "traces.jsonl",
     }
+    if count is not None:
+        changes["data.limit"] = count
     settings = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
     train = ("train", "sft", "--config", str(configs / "sft.toml"), "--json", *settings)
     asked = (

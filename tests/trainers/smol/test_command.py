@@ -1,0 +1,64 @@
+"""The recipe: its base and data are made once, its tasks are commands that `nprdsl` takes."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from nprdsl.runtime import smollm2
+from nprdsl.runtime.local.adapters import SETTINGS
+from nprdsl.trainers.config.reading import read_config
+from nprdsl.trainers.config.stages import PapoConfig, SftConfig
+from nprdsl.trainers.evaluate.suites import GENERATED, SHIPPED
+from nprdsl.trainers.smol import command
+
+CONFIGS = Path(__file__).parents[3] / "configs" / "smol"
+
+
+@pytest.fixture
+def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    base = tmp_path / "cached"
+    base.mkdir()
+    (base / "config.json").write_text("{}")
+    monkeypatch.setattr(smollm2, "prepare", lambda tell: base)
+    monkeypatch.setattr(command, "TRACES", 20)
+    monkeypatch.setattr(command, "PROBLEMS", 10)
+    command.prepare(tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_what_is_there_is_kept(out: Path) -> None:
+    assert "system" not in (out / "base" / "chat_template.jinja").read_text()
+    before = {file: file.stat().st_mtime_ns for file in out.rglob("*")}
+    command.prepare(out)
+    assert before == {file: file.stat().st_mtime_ns for file in out.rglob("*")}
+    rows = [json.loads(line) for line in (out / "traces.jsonl").read_text().splitlines()]
+    assert len(rows) == 20 and all(row["trace"].startswith("<guideline>") for row in rows)
+
+
+def test_tasks_are_training_and_every_suite_in_both_modes(out: Path) -> None:
+    first, *others = command.tasks(out, CONFIGS, 40, 60, 2)
+    changes = [value for flag, value in pairwise(first.arguments) if flag == "--set"]
+    config = read_config(SftConfig, CONFIGS / "sft.toml", changes)
+    assert config.data.limit == 40 and config.model.lora is not None
+    assert Path(config.model.path) == out / "base" and Path(config.run.output) == out / "sft"
+    suites = {one.arguments[one.arguments.index("--suite") + 1] for one in others}
+    assert suites == set(command.SUITES) <= {*GENERATED, *SHIPPED}
+    assert sum("--native" in one.arguments for one in others) == len(suites)
+    assert len({one.result for one in others}) == len(others)
+
+
+def test_the_second_configuration_is_read() -> None:
+    assert read_config(PapoConfig, CONFIGS / "papo.toml").model.lora is None
+
+
+def test_a_published_adapter_names_its_base_as_the_hub_does(tmp_path: Path) -> None:
+    made = tmp_path / "model"
+    made.mkdir()
+    (made / SETTINGS).write_text(json.dumps({"base_model_name_or_path": "runs/base", "r": 16}))
+    command.publish(made, tmp_path / "published")
+    settings = json.loads((tmp_path / "published" / SETTINGS).read_text())
+    assert settings == {"base_model_name_or_path": smollm2.NAME, "r": 16}

@@ -146,6 +146,8 @@ def test_an_abort_of_all(tight: Server, local: LocalEngine) -> None:
 class Client:
     """An HTTP client, as far as SGLang looks at one, that has gone when it looks again."""
 
+    client = None  # its address
+
     def __init__(self) -> None:
         self.looks = 0
 

@@ -253,8 +253,8 @@ def check_events(events: list[Event], ids: list[int]) -> None:
             {"custom_params": {"nprdsl": {"language": {"name": "npr"}, "sampling": {"top_q": 1}}}},
             "did you mean `top_p`?",
         ),
-        ({"stop": ["x"]}, "stop strings"),
-        ({"regex": "a+"}, "grammar of its own"),
+        ({"stop": ["x"]}, "sampling parameter `stop`"),
+        ({"regex": "a+"}, "sampling parameter `regex`"),
     ],
 )
 def test_bad_requests_are_refused_at_once(

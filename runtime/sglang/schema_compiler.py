@@ -28,8 +28,9 @@ from nprdsl.runtime.sglang.protocol import SchemaForm
 DEADLINE_S: Final = 5.0
 WORKERS: Final = min(2, max(1, (os.cpu_count() or 1) // 4))
 MEMORY: Final = 1 << 30  # bytes of address space of one worker
-PER_CLIENT: Final = 16  # schemas of one client that wait or are read
-IN_ALL: Final = 256
+PER_CLIENT: Final = 64  # schemas of one client that wait or are read
+IN_ALL: Final = 512
+OWN: Final = ""  # the client that is this process itself: it may send as many as it likes
 PACKED_CHARACTERS: Final = 100_000  # of a grammar, which a scheduler binds between two steps
 _KEPT: Final = 512  # results
 _KEPT_CHARACTERS: Final = 64_000_000  # of all packed grammars
@@ -86,7 +87,7 @@ class SchemaCompiler:
         self._count: dict[str, int] = {}  # open jobs by client
         self._kept: OrderedDict[str, _Answer] = OrderedDict()  # the one longest unused first
 
-    async def packed(self, form: SchemaForm, client: str = "") -> str:
+    async def packed(self, form: SchemaForm, client: str = OWN) -> str:
         """The packed grammar. Raises RefusedError, or PreparationError where we are to blame."""
         digest = form_digest(form)
         answer = self._known(digest)
@@ -125,11 +126,11 @@ class SchemaCompiler:
 
     def _enqueue(self, digest: str, form: SchemaForm, client: str) -> _Job:
         """Raises TooManyError."""
-        if self._count.get(client, 0) >= PER_CLIENT:
+        if client != OWN and self._count.get(client, 0) >= PER_CLIENT:
             raise TooManyError(
                 f"{PER_CLIENT} schemas of this client wait to be read already: try again later"
             )
-        if len(self._open) >= IN_ALL:
+        if client != OWN and len(self._open) >= IN_ALL:
             raise TooManyError(f"{IN_ALL} schemas wait to be read already: try again later")
         job = _Job(digest, form, asyncio.get_running_loop().create_future())
         self._open[digest] = job
@@ -179,7 +180,7 @@ class SchemaCompiler:
                 self._idle.append(process)
                 return self._answer(job.digest, json.loads(line))
             code = await process.wait()
-            if code == -signal.SIGALRM:
+            if code in (-signal.SIGPROF, -signal.SIGALRM):
                 message = (
                     f"to read the schema takes more than {self._deadline_s:g} s on this server: "
                     "make it smaller (the server's bound is --schema-timeout)"

@@ -2,9 +2,9 @@
 
 `python -m nprdsl.runtime.sglang.schema_worker SECONDS BYTES` takes one form of a schema in each
 line of its input, as JSON, and answers with a line of JSON: `grammar` (packed), `refused` (what is
-wrong with the schema) or `failed` (what is wrong with us). A schema that takes longer than SECONDS
-ends the process by a signal, one that takes more memory than BYTES is refused. Each schema is also
-bound to plain bytes, for what takes long there. See `nprdsl.runtime.sglang.schema_compiler`.
+wrong with the schema) or `failed` (what is wrong with us). A schema that takes more than SECONDS of
+CPU time ends the process by a signal, one that takes more memory than BYTES is refused. Each is
+also bound to plain bytes, for what takes long there. See `nprdsl.runtime.sglang.schema_compiler`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from nprdsl.runtime.sglang.protocol import SchemaForm
 from nprdsl.schema import Schema
 from nprdsl.tokens.vocabulary import Vocabulary
 
+_PATIENCE: Final = 6  # of the clock's seconds to those of the CPU, on a machine that is busy
 _NICE: Final = 15  # plain requests come first
 
 
@@ -64,8 +65,10 @@ def main(seconds: float, memory: int) -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever else is printed is no answer
     for line in sys.stdin:
-        signal.setitimer(signal.ITIMER_REAL, seconds)  # SIGALRM ends the process
+        signal.setitimer(signal.ITIMER_PROF, seconds)  # SIGPROF, or SIGALRM, ends the process
+        signal.setitimer(signal.ITIMER_REAL, seconds * _PATIENCE)
         answer = compile_form(line)
+        signal.setitimer(signal.ITIMER_PROF, 0.0)
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         print(json.dumps(answer), file=answers, flush=True)
         if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10 > memory // 2:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nprdsl.regular.aho_corasick import NO_WORD, ROOT, aho_corasick
 from nprdsl.regular.codepoints import EVERYTHING, byte_tree, complement, union
-from nprdsl.regular.dfa import FAR, UTF8, compile_regex, whitespace_loop
+from nprdsl.regular.dfa import FAR, UTF8, compile_regex, one_text, whitespace_loop
 from nprdsl.regular.syntax import RegexError
 
 LETTERS = "aAbZz09_ \n\té߿ऀ日\ud7ff\ue000😀\U0010ffff-"
@@ -288,3 +288,13 @@ def test_aho_corasick_finds_what_a_look_at_every_word_finds(words: list[str], te
         assert set(automaton.rests[state]) == {rest for _, rest in begun}
         assert automaton.depths[state] == max((len(part) for part, _ in begun), default=0)
     assert aho_corasick([word.encode() for word in words]).ends == automaton.ends
+
+
+@given(st.text(LETTERS + "()*[.\\", max_size=6))
+def test_the_automaton_of_one_text_is_that_of_its_regex(text: str) -> None:
+    made, compiled = one_text(text), compile_regex(re.escape(text))
+    assert made.start == compiled.start
+    for name in ("table", "accepting", "distance", "next_byte"):
+        one, other = getattr(made, name), getattr(compiled, name)
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)

@@ -8,7 +8,6 @@ places; they know no vocabulary.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from nprdsl.grammar.field_shapes import FieldShape, Leaf
 from nprdsl.grammar.ir import Field, Literal, TerminalKind
 from nprdsl.regular.aho_corasick import ROOT
-from nprdsl.regular.dfa import Dfa, compile_regex
+from nprdsl.regular.dfa import Dfa, compile_regex, one_text
 from nprdsl.regular.tag_scan import TagScan
 
 Place = tuple[int, int, int]
@@ -150,11 +149,11 @@ class FieldAutomaton:
 def field_automaton(leaf: Leaf, *, loose: bool) -> Dfa:
     """The texts that may stand for a leaf; see `FieldAutomaton` for `loose`."""
     if isinstance(leaf, Literal):
-        return compile_regex(re.escape(leaf.text))
+        return one_text(leaf.text)
     match leaf.terminal.kind:
         case TerminalKind.TEXT:
             return compile_regex(_FREE_TEXT)
         case TerminalKind.GLUE:
-            return compile_regex(_BLANKS if loose else re.escape(leaf.terminal.literal))
+            return compile_regex(_BLANKS) if loose else one_text(leaf.terminal.literal)
         case _:
             return compile_regex(leaf.terminal.pattern)

@@ -115,6 +115,8 @@ class _Pair:
 
 def _split(shape: FieldShape, written: FieldAutomaton, fixed: frozenset[Field]) -> _Split | None:
     """A place where a text that is written is read with another value."""
+    if len(shape.leaves) < 2:
+        return None
     read = FieldAutomaton(shape, written.scan, fixed, loose=True)
     opens = {n: states for n in range(len(read.parts) - 1) if (states := _open(read, written, n))}
     if not opens:

@@ -82,6 +82,23 @@ def compile_regex(pattern: str) -> Dfa:
     return _trimmed(pattern, *_determinise(pattern, _Glushkov(pattern)))
 
 
+@lru_cache(maxsize=512)
+def one_text(text: str) -> Dfa:
+    """The automaton of one text alone, the same that `compile_regex` makes of it, at less cost."""
+    data = np.frombuffer(text.encode(), np.uint8)
+    states = np.arange(1, len(data) + 2)
+    table = np.zeros((len(data) + 2, 256), np.int32)
+    table[states[:-1], data] = states[1:]
+    left = len(data) + 1 - states
+    return Dfa(
+        table=table,
+        start=1,
+        accepting=np.append(False, left == 0),
+        distance=np.append(FAR, left).astype(np.int32),
+        next_byte=np.concatenate(([-1], data, [-1])).astype(np.int16),
+    )
+
+
 def narrowed(dfa: Dfa, allowed: NDArray[np.bool_]) -> Dfa:
     """The automaton of the words that consist of allowed bytes, bool [256]; its states are numbered
     as they were, those that are dead now (`distance` FAR) among them."""

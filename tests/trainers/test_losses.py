@@ -161,3 +161,29 @@ def test_token_logprobs_are_those_of_the_softmax() -> None:
     ids = torch.tensor([0, 3, 10, 3, 1])
     wanted = torch.log_softmax(logits, -1)[torch.arange(5), ids]
     assert torch.allclose(token_logprobs(logits, ids), wanted, atol=1e-6)
+
+
+def test_chunks_of_rows_are_exact() -> None:
+    torch.manual_seed(1)
+    logits = (8 * torch.randn(300, 40)).requires_grad_()
+    ids, upstream = torch.randint(0, 40, (300,)), torch.randn(300)
+    (wanted,) = torch.autograd.grad(
+        logits.log_softmax(-1)[torch.arange(300), ids] @ upstream, logits
+    )
+    (found,) = torch.autograd.grad(token_logprobs(logits, ids) @ upstream, logits)
+    assert torch.allclose(found, wanted, atol=1e-6)
+    none = token_logprobs(logits[:0], ids[:0]).sum()
+    assert torch.equal(torch.autograd.grad(none, logits)[0], torch.zeros(300, 40))
+
+
+def test_no_wider_copy_of_the_logits_is_kept_for_the_gradient() -> None:
+    logits = torch.randn(300, 1000, dtype=torch.bfloat16, requires_grad=True)
+    kept: list[int] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor.nbytes)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        token_logprobs(logits, torch.zeros(300, dtype=torch.int64))
+    assert sum(kept) < 1.1 * logits.nbytes

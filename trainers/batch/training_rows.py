@@ -135,6 +135,11 @@ def causal_row(prompt: Sequence[int], ids: Sequence[int]) -> TrainingRow:
     return training_row([*prompt, *ids], layout)
 
 
+def blank_row() -> TrainingRow:
+    """One entry that carries no loss: the row of a process that has none for a forward of all."""
+    return causal_row([0], [])
+
+
 def pack(rows: Iterable[TrainingRow]) -> TrainingRow:
     """Several rows as one; positions start again with every trace."""
     parts = list(rows)

@@ -13,9 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch.distributed.tensor import DTensor
 
 from nprdsl.trainers.batch.scoring import score
-from nprdsl.trainers.batch.training_rows import TrainingRow, bins, length_groups, pack
+from nprdsl.trainers.batch.training_rows import (
+    TrainingRow,
+    bins,
+    blank_row,
+    length_groups,
+    pack,
+)
 from nprdsl.trainers.config.stages import Attention
 from nprdsl.trainers.objective.advantages import Floats
 
@@ -85,28 +93,43 @@ class Updater:
         Raises ValueError for a row that is longer than `room`, before anything is computed.
         """
         forwards = self._forwards([len(row) for row in batch])
-        total = int(self._sum(omitted + sum(row.tokens for row in batch)))
+        count, total = self._agreed(len(forwards), omitted + sum(row.tokens for row in batch))
         logprobs: list[Floats] = [np.zeros(0)] * len(batch)
         value = 0.0
         self.model.train()
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        for number, rows in enumerate(forwards, 1):
-            last = number == len(forwards)  # with it gradients travel between processes, once
+        for number in range(count):
+            last = number == count - 1  # with it gradients travel between processes, once
             with self.accelerator.accumulate() if last else self.accelerator.no_sync(self.model):
-                value += self._backward(batch, rows, loss, total, logprobs)
+                if number < len(forwards):
+                    value += self._backward(batch, forwards[number], loss, total, logprobs)
+                else:
+                    self.accelerator.backward(self._scores([blank_row()]).sum())
         check(logprobs)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip)
         for optimizer in self.optimizers:
             optimizer.step()
         packed = sum(map(len, forwards))
-        return UpdateResult(self._sum(value), float(norm or 0.0), total, packed, logprobs)
+        whole = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        return UpdateResult(self._sum(value), float(whole or 0.0), total, packed, logprobs)
 
     def _forwards(self, lengths: Sequence[int]) -> list[list[list[int]]]:
         """Which rows of the batch are packed into which row of which forward."""
         if self.rows == 1:
             return [[indices] for indices in bins(lengths, self.room)]
         return [[[i] for i in group] for group in length_groups(lengths, self.room, self.rows)]
+
+    def _agreed(self, forwards: int, tokens: int) -> tuple[int, int]:
+        """How many forwards every process makes, and the sampled tokens of all."""
+        several = self.accelerator.num_processes > 1
+        every = gather_object([(forwards, tokens)]) if several else [(forwards, tokens)]
+        return max(own for own, _ in every), sum(own for _, own in every)
+
+    def _scores(self, rows: Sequence[TrainingRow]) -> torch.Tensor:
+        model = self.accelerator.unwrap_model(self.model)
+        with self.accelerator.autocast():
+            return score(model, rows, self.attention, through=self.model)
 
     def _backward(
         self,
@@ -118,9 +141,7 @@ class Updater:
     ) -> float:
         """Adds the gradient of one forward; writes the log-probabilities of its rows."""
         rows = [pack([batch[i] for i in indices]) for indices in packed]
-        model = self.accelerator.unwrap_model(self.model)
-        with self.accelerator.autocast():
-            scored = score(model, rows, self.attention, through=self.model)
+        scored = self._scores(rows)
         weights = self._tensor([row.weights for row in rows])
         old = self._tensor([row.logprobs for row in rows])
         value = loss(LossInputs(scored, weights, old, total))

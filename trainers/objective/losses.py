@@ -9,13 +9,15 @@ add up to the same. A mean inside each micro-batch would weigh tokens by the com
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import torch
+from torch.autograd.function import once_differentiable
 
 from nprdsl.trainers.config.stages import ClipSection
 
 DEFAULT_CLIP: Final = ClipSection()
+_CHUNK: Final = 128  # rows of logits in float32 at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +66,35 @@ def papo(logprobs: torch.Tensor, advantages: torch.Tensor, tokens: int) -> torch
 
 
 def token_logprobs(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """log pi of `ids` [N] under `logits` [N, V], at temperature 1 with nothing masked; float32."""
-    wide = logits.float()
-    chosen = wide.gather(-1, ids[:, None].long()).squeeze(-1)
-    return chosen - wide.logsumexp(-1)
+    """log pi of `ids` [N] under `logits` [N, V], at temperature 1 with nothing masked; float32.
+
+    What is kept for the gradient are the logits as they are; both ways are computed by chunks of
+    rows, so that nothing else of the size [N, V] is made but the gradient of the logits.
+    """
+    logprobs: torch.Tensor = _TokenLogprobs.apply(logits, ids.long())  # type: ignore[no-untyped-call]
+    return logprobs
+
+
+class _TokenLogprobs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        norms = torch.cat([part.float().logsumexp(-1) for part in torch.split(logits, _CHUNK)])
+        ctx.save_for_backward(logits, ids, norms)
+        return logits.gather(-1, ids[:, None]).squeeze(-1).float() - norms
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """d log pi(id) / d logits is one at the id, less the probabilities."""
+        logits, ids, norms = ctx.saved_tensors
+        gradient = torch.empty_like(logits)
+        whole = (gradient, logits, ids[:, None], norms[:, None], upstream[:, None])
+        for made, part, chosen, norm, each in zip(
+            *(torch.split(t, _CHUNK) for t in whole), strict=True
+        ):
+            wide = (part.float() - norm).exp_().mul_(-each)
+            made.copy_(wide.scatter_add_(1, chosen, each))
+        return gradient, None
 
 
 def _count(tokens: int) -> int:

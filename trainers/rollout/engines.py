@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from torch.distributed.tensor import DTensor
+
 from nprdsl.runtime.engine import Engine
 from nprdsl.runtime.local.engine import LocalEngine
 from nprdsl.runtime.sglang.client.engine import SGLangEngine
@@ -28,11 +30,17 @@ class RolloutEngine:
 def rollout_engine(section: EngineSection, session: Session) -> RolloutEngine:
     """The engine that a section names, for the model of a session.
 
-    Raises UnsupportedModelError, EngineUnavailableError.
+    Raises UnsupportedModelError, EngineUnavailableError, and ValueError for the local engine where
+    every process has a part of the weights: their forwards would wait for each other.
     """
     if section.address != LOCAL:
         return _server(section.address, session)
     model, tokenizer = session.setup.model, session.setup.tokenizer
+    if any(isinstance(weights, DTensor) for weights in model.parameters()):
+        raise ValueError(
+            "the local engine cannot sample with weights that are shared out over processes "
+            "(FSDP2): name a server as `engine.address`; in `sft`, leave `evaluation` out"
+        )
     trained = model.config._attn_implementation
     model.set_attn_implementation("sdpa")  # the probe runs the model's own forward
     engine = LocalEngine(

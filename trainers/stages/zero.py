@@ -23,6 +23,7 @@ from nprdsl.trainers.objective.advantages import group_normalised, informative
 from nprdsl.trainers.objective.losses import DapoStats, dapo
 from nprdsl.trainers.rollout.episodes import Episode
 from nprdsl.trainers.run.session import Notify, Watch, no_notice, unwatched
+from nprdsl.trainers.stages.data import own_share
 from nprdsl.trainers.stages.reinforcement import Guard, Rounds, of_all, train_in_rounds
 
 _DRAWN = "drawn"  # in a session's progress: problems that were drawn so far
@@ -79,42 +80,41 @@ class _Round:
         }
 
     def _episodes(self) -> tuple[list[Episode], list[Episode], int]:
-        """All episodes of a round, those of problems that teach something, and how many problems
-        this process was given. Every process fills its own part of the batch."""
-        accelerator = self.rounds.accelerator
-        wanted = -(-self.config.rollout.prompts // accelerator.num_processes)
+        """This process's episodes of a round, those of problems that teach something, and how many
+        problems it was given. All processes fill one batch."""
         every: list[Episode] = []
         kept: list[Episode] = []
         problems = 0
         for _ in range(1 + self.config.refills):
-            missing = wanted - len({e.group for e in kept})
-            most = max(of_all(missing, accelerator))
-            if most == 0:
+            missing = self.config.rollout.prompts - len(self._groups(kept))
+            if missing == 0:
                 break
-            own = self._draw(missing, most)
+            own = self._draw(missing)
             episodes = self.rounds.roller.episodes(own, self.rounds.session.step)
             every += episodes
             problems += len(own)
             kept += _teaching(episodes) if self.config.refills else episodes
         return every, kept, problems
 
-    def _draw(self, missing: int, most: int) -> dict[int, Problem]:
-        """The next problems for this process, where one process misses `most`, by their places in
-        the order of all."""
-        accelerator, progress = self.rounds.accelerator, self.rounds.session.progress
+    def _groups(self, episodes: list[Episode]) -> list[int]:
+        """The problems of the episodes of all processes, by their places."""
+        every = of_all({e.group for e in episodes}, self.rounds.accelerator)
+        return sorted(set[int]().union(*every))
+
+    def _draw(self, missing: int) -> dict[int, Problem]:
+        """This process's share of the next `missing` problems, by their places in the order of
+        all."""
+        progress, order = self.rounds.session.progress, self.rounds.order
         begin = int(progress.get(_DRAWN, 0))
-        end = progress[_DRAWN] = begin + most * accelerator.num_processes
-        places = range(begin + accelerator.process_index, end, accelerator.num_processes)
-        order, problems = self.rounds.order, self.rounds.problems
-        return {place: problems[order.span(place, 1)[0]] for place in places[:missing]}
+        end = progress[_DRAWN] = begin + missing
+        own = own_share(range(begin, end), self.rounds.accelerator)
+        return {place: self.rounds.problems[order.span(place, 1)[0]] for place in own}
 
     def _minibatches(self, episodes: list[Episode]) -> Iterator[list[Episode]]:
-        """The episodes of `minibatch` problems each; as many minibatches for every process."""
-        accelerator = self.rounds.accelerator
-        groups = sorted({e.group for e in episodes})
-        size = max(1, self.config.minibatch // accelerator.num_processes)
-        for number in range(min(of_all(-(-len(groups) // size), accelerator))):
-            chosen = set(groups[number * size : (number + 1) * size])
+        """The episodes of `minibatch` problems each, over all processes, which may be none here."""
+        groups, size = self._groups(episodes), self.config.minibatch
+        for begin in range(0, len(groups), size):
+            chosen = set(groups[begin : begin + size])
             yield [e for e in episodes if e.group in chosen]
 
     def _update(self, episodes: list[Episode], check: Check) -> tuple[UpdateResult, DapoStats]:

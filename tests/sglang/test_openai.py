@@ -14,7 +14,7 @@ import pytest
 import nprdsl
 from nprdsl.runtime import LocalEngine, Sampling
 from nprdsl.runtime.sglang.client.transport import Transport
-from nprdsl.runtime.sglang.protocol import SchemaForm
+from nprdsl.runtime.sglang.protocol import TOKENIZER_PATH, SchemaForm
 from tests.sglang.served import ANSWER, PROMPT, Served
 
 ARITH = nprdsl.load("arith")
@@ -94,6 +94,39 @@ def test_settings_reach_the_trace(client: openai.OpenAI) -> None:
     told = chat(client, {"schema": "arith"}, logprobs=True).choices[0]
     assert len(told.logprobs.content) == told.message.trace["sampled_tokens"]
     assert all(entry.logprob <= 0 for entry in told.logprobs.content)
+
+
+def test_a_seed_is_drawn_for_each_chat_that_names_none(client: openai.OpenAI) -> None:
+    """Self-consistency asks the same again and again; told, a seed repeats its answer."""
+    # so hot because the bundled model is sure of itself: at 1.5 its answers are mostly equal
+    drawn = [chat(client, {"schema": "arith"}, temperature=5.0) for _ in range(5)]
+    traces = [done.choices[0].message.trace for done in drawn]
+    assert len({trace["seed"] for trace in traces}) == 5
+    assert len({trace["text"] for trace in traces}) > 1
+    again = chat(client, {"schema": "arith"}, temperature=5.0, seed=traces[0]["seed"])
+    assert again.choices[0].message.trace["text"] == traces[0]["text"]
+    *_, last = chat(client, {"schema": "arith"}, temperature=5.0, stream=True)
+    told = last.choices[0].delta.trace
+    again = chat(client, {"schema": "arith"}, temperature=5.0, seed=told["seed"])
+    assert again.choices[0].message.trace["token_ids"] == told["token_ids"]
+    pair = chat(client, {"schema": "arith"}, temperature=5.0, n=2)
+    one, two = (choice.message.trace["seed"] for choice in pair.choices)
+    assert two == one + 1
+
+
+def test_log_probabilities_come_with_the_chunks(client: openai.OpenAI) -> None:
+    options: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
+    *parts, last, usage = chat(client, {"schema": "arith"}, logprobs=True, **options)
+    entries = [e for c in parts if c.choices[0].logprobs for e in c.choices[0].logprobs.content]
+    assert len(entries) == last.choices[0].delta.trace["sampled_tokens"]
+    details = usage.usage.completion_tokens_details.model_extra
+    assert details["critical_path"] == last.choices[0].delta.trace["critical_path"]
+    assert details["branches"] == 2
+
+
+def test_the_servers_own_description_is_whole(served: Served) -> None:
+    paths = httpx.get(f"{served.url}/openapi.json", timeout=30).raise_for_status().json()["paths"]
+    assert "/v1/chat/completions" in paths and TOKENIZER_PATH in paths
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ budget that no trace can meet, options that have no meaning for a trace.
 
 from __future__ import annotations
 
+import secrets
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -50,6 +51,7 @@ _ERROR_NAMES: Final = {
     HTTPStatus.TOO_MANY_REQUESTS: "RateLimitError",
     HTTPStatus.INTERNAL_SERVER_ERROR: "InternalServerError",
 }
+_SEEDS: Final = 2**31  # as many are drawn from, where a chat names none
 
 
 class ChatOptions(BaseModel):
@@ -88,6 +90,10 @@ class _ChatChoice:
     prompt: tuple[int, ...]
     fork: ForkRequest
     prepared: PreparedTrace
+
+    @property
+    def seed(self) -> int:
+        return self.prepared.sampling.seed
 
     def result(self, report: TraceReport) -> Result:
         """The result that a final report describes."""
@@ -151,7 +157,8 @@ class ChatEndpoint:
         if failed:
             return self._serving.create_error_response(failed[0], "InternalServerError", 500)
         vocabulary = self._library.vocabulary if request.logprobs else None
-        return ORJSONResponse(head.whole(results, vocabulary))
+        seeds = [choice.seed for choice in choices]
+        return ORJSONResponse(head.whole(results, seeds, vocabulary))
 
     def rids_of(self, rid: str) -> list[str]:
         """The names of all answers to an open chat of that name; the name itself of others."""
@@ -186,9 +193,10 @@ class ChatEndpoint:
     ) -> list[_ChatChoice]:
         """`packed`: the grammar of the schema. Raises RefusedError."""
         prompt = self._prompt(packed, options, body["messages"])
-        rids = _rids(request.rid, request.n)
+        first = secrets.randbelow(_SEEDS) if request.seed is None else request.seed
         return [
-            self._choice(i, rids[i], packed, options, request, prompt) for i in range(request.n)
+            self._choice(rid, first + i, packed, options, request, prompt)
+            for i, rid in enumerate(_rids(request.rid, request.n))
         ]
 
     def _prompt(
@@ -203,8 +211,8 @@ class ChatEndpoint:
 
     def _choice(
         self,
-        index: int,
         rid: str,
+        seed: int,
         packed: str,
         options: ChatOptions,
         request: Any,
@@ -212,12 +220,11 @@ class ChatEndpoint:
     ) -> _ChatChoice:
         given = {name: getattr(request, name) for name in SAMPLING}
         sampling = self._info.sampling | {n: v for n, v in given.items() if v is not None}
-        sampling["seed"] = sampling.get("seed", 0) + index
         fork = ForkRequest(
             language=options.form,
             limits=_limits(options.limits, request),
             quorum=options.quorum,
-            sampling=sampling | {"rules": options.rules},
+            sampling=sampling | {"seed": seed, "rules": options.rules},
             parallel=options.parallel,
             events=request.stream,
             logprobs=bool(request.logprobs),
@@ -244,6 +251,7 @@ class ChatEndpoint:
         """The server-sent events of a stream. SGLang merges the streams of all choices, and aborts
         them if the client goes away."""
         results: list[Result] = []
+        told = self._library.vocabulary if choices[0].fork.logprobs else None
         for index in range(len(choices)):
             yield server_sent_event(head.first_chunk(index))
         try:
@@ -253,14 +261,14 @@ class ChatEndpoint:
                     index, meta = output["index"], output["meta_info"]
                     reports = read_reports(meta)
                     for event in (e for report in reports for e in report.read_events()):
-                        yield server_sent_event(head.event_chunk(index, event))
+                        yield server_sent_event(head.event_chunk(index, event, told))
                     if reports and reports[-1].final:
                         make = partial(choices[index].result, reports[-1])
                         results.append(await self._intake.in_thread(make))
                         if results[-1].finish is EndReason.FAILED:
                             yield self._error_event(results[-1].error, 500)
                             continue
-                        for chunk in head.last_chunks(index, results[-1]):
+                        for chunk in head.last_chunks(index, results[-1], choices[index].seed):
                             yield server_sent_event(chunk)
                     elif meta["finish_reason"] is not None:  # ended before the plugin had it
                         yield self._error_event(meta["finish_reason"].get("message", "aborted"))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from nprdsl.runtime.results import Result
-from nprdsl.structure.events import EndReason, Event
+from nprdsl.structure.events import EndReason, Event, TokenEvent
 from nprdsl.tokens.vocabulary import Vocabulary
 
 DONE: Final = b"data: [DONE]\n\n"  # ends a stream
@@ -44,22 +44,24 @@ class CompletionHead:
         return cls(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), model)
 
     def whole(
-        self, results: Sequence[Result], vocabulary: Vocabulary | None = None
+        self, results: Sequence[Result], seeds: Sequence[int], vocabulary: Vocabulary | None = None
     ) -> dict[str, Any]:
-        """A completion with a choice for each result; with log-probabilities if a vocabulary is
-        given."""
+        """A completion with a choice for each result, drawn with the seed beside it; with
+        log-probabilities if a vocabulary is given."""
         choices = [
             {
                 "index": index,
                 "message": {
                     "role": "assistant",
                     "content": result.answer,
-                    "trace": trace_to_dict(result),
+                    "trace": trace_to_dict(result, seed),
                 },
-                "logprobs": None if vocabulary is None else _logprobs(result, vocabulary),
+                "logprobs": None
+                if vocabulary is None
+                else _logprobs(result.token_ids, result.logprobs, vocabulary),
                 "finish_reason": _FINISH_REASON[result.finish],
             }
-            for index, result in enumerate(results)
+            for index, (result, seed) in enumerate(zip(results, seeds, strict=True))
         ]
         return self._object("chat.completion", choices) | {"usage": _usage(results)}
 
@@ -67,14 +69,21 @@ class CompletionHead:
         """The first chunk of the choice with that index."""
         return self._chunk(index, {"role": "assistant", "content": ""})
 
-    def event_chunk(self, index: int, event: Event) -> dict[str, Any]:
-        """What happens on a branch: `kind` and the fields of `nprdsl.structure.events`."""
-        return self._chunk(index, {"trace": event.to_dict()})
+    def event_chunk(
+        self, index: int, event: Event, vocabulary: Vocabulary | None = None
+    ) -> dict[str, Any]:
+        """What happens on a branch: `kind` and the fields of `nprdsl.structure.events`. With a
+        vocabulary, log-probabilities of the tokens that were sampled."""
+        chunk = self._chunk(index, {"trace": event.to_dict()})
+        if vocabulary is not None and isinstance(event, TokenEvent) and event.logprobs:
+            logprobs = _logprobs(event.tokens, event.logprobs, vocabulary)
+            chunk["choices"][0]["logprobs"] = logprobs if logprobs["content"] else None
+        return chunk
 
-    def last_chunks(self, index: int, result: Result) -> Iterator[dict[str, Any]]:
+    def last_chunks(self, index: int, result: Result, seed: int) -> Iterator[dict[str, Any]]:
         """The answer, then the finish reason with the whole trace."""
         yield self._chunk(index, {"content": result.answer})
-        trace = {"kind": "trace", **trace_to_dict(result)}
+        trace = {"kind": "trace", **trace_to_dict(result, seed)}
         yield self._chunk(index, {"trace": trace}, _FINISH_REASON[result.finish])
 
     def usage_chunk(self, results: Sequence[Result]) -> dict[str, Any]:
@@ -91,13 +100,15 @@ class CompletionHead:
         return head | {"choices": choices}
 
 
-def trace_to_dict(result: Result) -> dict[str, Any]:
-    """The trace: its text, how it ended, its tokens with their log-probabilities (None where they
-    were forced), and its execution graph, None if it was stopped midway."""
+def trace_to_dict(result: Result, seed: int) -> dict[str, Any]:
+    """The trace: its text, how it ended, the seed that repeats it, its tokens with their
+    log-probabilities (None where they were forced), and its execution graph, None if it was
+    stopped midway."""
     usage = result.usage
     return {
         "text": result.text,
         "finish": result.finish.value,
+        "seed": seed,
         "token_ids": list(result.token_ids),
         "logprobs": list(result.logprobs),
         "graph": None if result.trace is None else result.trace.graph.to_dict(),
@@ -108,17 +119,30 @@ def trace_to_dict(result: Result) -> dict[str, Any]:
     }
 
 
-def _usage(results: Sequence[Result]) -> dict[str, int]:
+def _usage(results: Sequence[Result]) -> dict[str, Any]:
+    """The tokens of all answers. Of their details, `critical_path` is that of the longest answer,
+    and `branches` counts those of answers that were not stopped midway."""
     prompt = results[0].usage.prompt_tokens if results else 0
     completion = sum(result.usage.total for result in results)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
+        "completion_tokens_details": {
+            "critical_path": max((result.usage.critical_path for result in results), default=0),
+            "branches": sum(map(_branches, results)),
+        },
     }
 
 
-def _logprobs(result: Result, vocabulary: Vocabulary) -> dict[str, Any]:
+def _branches(result: Result) -> int:
+    forks = () if result.trace is None else result.trace.graph.forks
+    return sum(len(fork.after) for fork in forks)
+
+
+def _logprobs(
+    tokens: Sequence[int], logprobs: Sequence[float | None], vocabulary: Vocabulary
+) -> dict[str, Any]:
     """Of the sampled tokens: OpenAI's format has no way to say that a token was forced."""
     content = [
         {
@@ -127,7 +151,7 @@ def _logprobs(result: Result, vocabulary: Vocabulary) -> dict[str, Any]:
             "logprob": logprob,
             "top_logprobs": [],
         }
-        for token, logprob in zip(result.token_ids, result.logprobs, strict=True)
+        for token, logprob in zip(tokens, logprobs, strict=True)
         if logprob is not None
     ]
     return {"content": content, "refusal": None}

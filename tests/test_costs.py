@@ -316,6 +316,41 @@ def test_blocks_beyond_the_limit_are_no_way_to_end() -> None:
         bound.under(Bounds(branches=1))
 
 
+@pytest.mark.parametrize(
+    ("body", "least"),
+    [
+        ("TAG_0 _GLUE V", 6),
+        ("TAG_0 _GLUE V V", 7),
+        ("TAG_0 _GLUE V~2", 7),
+        ('TAG_0 _GLUE (V "<t>")~2', 9),
+        ('TAG_0 (_GLUE V "<t>")~2', 12),
+    ],
+)
+def test_what_a_field_costs_beyond_its_parts_is_counted_once(body: str, least: int) -> None:
+    glued = f'start: {body}\n_GLUE: "\\n\\n"\nTAG_0: "\\nb"\nV: /[ab]|cc/\n'
+    letters = b"\nbcdx"  # no `a`: behind the glue only `cc` spells no tag
+    special = {"<t>": len(letters), "<eos>": len(letters) + 1}
+    few = Vocabulary({n: bytes([c]) for n, c in enumerate(letters)}, special, "<eos>")
+    bound = schema_of(glued).bind(few)
+    assert bound.minimum == least
+    trace = shortest_by_search(bound, least)
+    assert trace is not None and len(trace) == least
+
+
+def shortest_by_search(bound: BoundSchema, most: int) -> tuple[int, ...] | None:
+    """A shortest legal trace that the masks allow, by breadth-first search."""
+    waiting: list[tuple[tuple[int, ...], Matcher]] = [((), bound.matcher())]
+    for ids, matcher in waiting:
+        if matcher.may_end:
+            return ids
+        if len(ids) < most:
+            for token in allowed(matcher.mask(), bound.vocabulary.size):
+                after = matcher.fork()
+                after.advance(token)
+                waiting.append(((*ids, token), after))
+    return None
+
+
 def test_labels_with_thousands_of_tokens() -> None:
     letters = "abcdefghijklmnopqrstuvwxyz"
     pieces = [*letters, *letters.upper(), *map(chr, range(0x20, 0x40)), "\n"]

@@ -2,13 +2,14 @@
 
 The costs of a grammar (`nprdsl.masks.completion_cost`) are sums over its nodes. That is true of a
 field unless its parts' shortest texts spell a tag together, so that a longer way has to be taken:
-the difference is the *detour* of the field, and is counted with its last terminal. A longer value
-that a branch repeats is longer there as well. Fields that the vocabulary cannot write at all are
-found here too.
+the difference is the *detour* of the field, and is counted with one of its terminals. A longer
+value that a branch repeats is longer there as well. Fields that the vocabulary cannot write at all
+are found here too.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
@@ -77,9 +78,10 @@ def detours(grammar: Grammar, rests: FieldRests) -> Detours:
         if written.terminal.name != grammar.label_of(block)  # labels are priced with their repeats
     ]
     longer = _longer_values(pairs, doubtful)
+    uses = Counter(leaf for shape, _ in fields for leaf in shape.leaves)
     longest: dict[Field, int] = {}
     for shape, rest in fields:
-        field = next((leaf for leaf in reversed(shape.leaves) if isinstance(leaf, Field)), None)
+        field = _counted_with(shape, uses)
         detour = sum(longer.get(leaf, 0) for leaf in shape.leaves)
         if rest is not None:
             known = sum(more for leaf, more in _longer(shape, rest) if leaf in longer)
@@ -89,6 +91,13 @@ def detours(grammar: Grammar, rests: FieldRests) -> Detours:
             longest[field] = max(detour, longest.get(field, 0))
     values = {(block.index, one.terminal.name): longer[one] for block, one, _ in pairs}
     return Detours(longest, {key: more for key, more in values.items() if more})
+
+
+def _counted_with(shape: FieldShape, uses: Mapping[Leaf, int]) -> Field | None:
+    """The terminal of a field that stands in the fewest places, the last of those: wherever else it
+    stands the detour is counted too."""
+    terminals = [leaf for leaf in reversed(shape.leaves) if isinstance(leaf, Field)]
+    return min(terminals, key=lambda leaf: uses[leaf], default=None)
 
 
 def _is_plain(shape: FieldShape, parts: _Parts, bound: set[str], rests: FieldRests) -> bool:

@@ -13,7 +13,8 @@ demo: .venv/engine
 
 # One thread for each of two workers: more would take the cores from each other.
 test: lint types
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not slow' \
+		-o asyncio_default_fixture_loop_scope=function
 
 test-slow: .venv/tests
 	$(BIN)/python -m pytest -q -m slow

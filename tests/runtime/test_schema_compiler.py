@@ -108,7 +108,9 @@ class Evil:
         return (Path.touch, (Path("/tmp/nprdsl-evil"),))
 
 
-@pytest.mark.parametrize("packed", [Evil(), "text", signal.SIGTERM, {"a": 1}], ids=str)
+@pytest.mark.parametrize(
+    "packed", [Evil(), "text", signal.SIGTERM, {"a": 1}], ids=["object", "text", "enum", "dict"]
+)
 def test_nothing_else_is_unpacked(packed: object) -> None:
     with pytest.raises(ValueError, match="no packed grammar"):
         unpack(b64encode(pickle.dumps(packed)).decode())

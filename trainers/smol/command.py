@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run_tasks(wanted, given.out / "logs", 1, _print)
         if given.publish is not None:
             publish(given.out / "sft" / "model", given.publish)
-    except smollm2.Unavailable as error:
+    except smollm2.WeightsUnavailableError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except TaskError as error:
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def prepare(out: Path) -> None:
     """The base with its chat template, the traces and the problems, where they are missing. Raises
-    smollm2.Unavailable."""
+    smollm2.WeightsUnavailableError."""
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "base").exists():
         unfinished = out / ".base.tmp"

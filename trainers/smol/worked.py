@@ -1,19 +1,20 @@
-"""Arithmetic with its working, as a person writes it on paper: digit by digit, carries named.
+"""Arithmetic with its working, as a person does it in the head: by hundreds, tens and ones.
 
 In go whole numbers; out come `Worked` values: the lines of the working and the result. Models of
 this size know sums and products of single digits and nothing beyond, and their tokenizers split
-numbers into digits; so every line follows from facts of single digits. Numbers that are added or
-subtracted are padded to one width, so that digits of one column stand at one place:
-`064+099: ones 4+9=13, tens 6+9=15+1=16, so 163`.
+numbers into digits; so a sum is first written by its places and then put together:
+`64+99=150+13=163`, a product likewise (`24*6=120+24=144`), and a difference takes one place after
+the other away (`200-144=100-44=60-4=56`). Every number follows from facts of single digits, in few
+tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
-_COLUMNS: Final = ("ones", "tens", "hundreds", "thousands")
 LARGEST: Final = 9_999
 
 
@@ -39,78 +40,51 @@ def given(value: int) -> Worked:
 
 
 def added(numbers: Sequence[int]) -> Worked:
-    """The sum of two or more numbers, column by column from the ones on."""
-    if len(numbers) == 2 and max(numbers) < 10:
-        return Worked(f"{numbers[0]}+{numbers[1]}={sum(numbers)}", sum(numbers))
-    rows = _padded(numbers)
-    columns = [[int(row[-1 - place]) for row in rows] for place in range(len(rows[0]))]
-    parts, digits, carry = list[str](), "", 0
-    for name, column in zip(_COLUMNS, columns, strict=False):
-        total = column[0]
-        chain = f"{total}"
-        for digit in [*column[1:], *([carry] if carry else [])]:
-            total += digit
-            chain += f"+{digit}={total}"
-        parts.append(f"{name} {chain}")
-        carry, digits = total // 10, f"{total % 10}{digits}"
-    result = int(f"{carry}{digits}")
-    return Worked(f"{'+'.join(rows)}: {', '.join(parts)}, so {result}", result)
+    """The sum of two or more numbers, one after another."""
+    totals = list(accumulate(numbers))
+    texts = [
+        _written(f"{total}+{number}", _by_place(total, number), total + number)
+        for total, number in zip(totals, numbers[1:], strict=False)
+    ]
+    return Worked(", ".join(texts), totals[-1])
 
 
 def subtracted(number: int, less: int) -> Worked:
-    """The difference; where a column is too small it takes ten from the next."""
-    if number < 20 and less < 10:
-        return Worked(f"{number}-{less}={number - less}", number - less)
-    rows = _padded([number, less])
-    parts, digits, taken = list[str](), "", 0
-    for column, (top, bottom) in enumerate(zip(rows[0][::-1], rows[1][::-1], strict=True)):
-        short = int(top) < int(bottom) + taken
-        start = int(top) + 10 * short
-        rest = start - int(bottom)
-        chain = f"{start}-{bottom}={rest}"
-        if taken:
-            rest -= 1
-            chain += f"-1={rest}"
-        parts.append(f"{_COLUMNS[column]} {chain}")
-        digits, taken = f"{rest}{digits}", int(short)
-    text = f"{rows[0]}-{rows[1]}: {', '.join(parts)}, so {int(digits)}"
-    return Worked(text, number - less)
+    """The difference: hundreds, tens and ones are taken away in turn."""
+    taken = [part for part in _places(less) if part] or [0]
+    lefts = list(accumulate((-part for part in taken), initial=number))
+    rests = list(accumulate((-part for part in taken), initial=less))
+    chain = "=".join(
+        f"{left}-{rest}" for left, rest in zip(lefts, rests, strict=True) if rest or not less
+    )
+    return Worked(f"{chain}={number - less}", number - less)
 
 
 def multiplied(number: int, factor: int) -> Worked:
-    """A product: single digits from memory, else by the digits of the longer number; two numbers
-    of two digits by tens and ones of the second."""
-    number, factor = max(number, factor), min(number, factor)
-    value = number * factor
-    if number <= 10:
-        return Worked(f"{number}*{factor}={value}", value)
-    if factor <= 10:
+    """A product, by the places of the longer number; two numbers of two digits by tens and ones of
+    the smaller."""
+    if min(number, factor) <= 10:
         return _by_digit(number, factor)
-    tens, ones = divmod(factor, 10)
-    by_tens = _by_tens(number, tens)
+    number, factor = max(number, factor), min(number, factor)
+    tens, ones = _places(factor)
+    by_tens = _by_digit(number, tens)
     if not ones:
         return by_tens
-    by_ones = multiplied(number, ones)
+    by_ones = _by_digit(number, ones)
     return by_tens.then(by_ones).then(added([by_tens.value, by_ones.value]))
 
 
 def divided(number: int, divisor: int) -> Worked:
-    """An exact quotient, digit by digit where it has two."""
+    """An exact quotient, place by place where it has more than one digit."""
     quotient, rest = divmod(number, divisor)
     if rest or divisor > 10:
         raise ValueError(f"{number}/{divisor} is not worked here")
-    if quotient <= 10:
-        return Worked(f"{number}/{divisor}={quotient}", quotient)
-    parts, left, begun = list[str](), 0, False
-    for digit in str(number):
-        left = left * 10 + int(digit)
-        if left < divisor and not begun:
-            continue
-        begun = True
-        whole, rest = divmod(left, divisor)
-        parts.append(f"{left}/{divisor}={whole}" + (f" left {rest}" if rest else ""))
-        left = rest
-    return Worked(f"{number}/{divisor}: {', '.join(parts)}, so {quotient}", quotient)
+    parts = [part for part in _places(quotient) if part]
+    whole = Worked(f"{number}/{divisor}={quotient}", quotient)
+    if quotient <= 10 or len(parts) == 1:
+        return whole
+    shares = ", ".join(f"{part * divisor}/{divisor}={part}" for part in parts)
+    return Worked(f"{number}/{divisor}: {shares}, so {quotient}", quotient)
 
 
 def reduced(price: int, percent: int) -> Worked:
@@ -125,32 +99,28 @@ def reduced(price: int, percent: int) -> Worked:
 
 
 def _by_digit(number: int, factor: int) -> Worked:
-    if factor == 10:
-        return Worked(f"{number}*10={number * 10}", number * 10)
-    if number % 10 == 0:
-        inner = multiplied(number // 10, factor)
-        return Worked(f"{number}*{factor}: {inner.text}, so {inner.value * 10}", inner.value * 10)
-    parts, digits, carry = list[str](), "", 0
-    for name, digit in zip(_COLUMNS, reversed(str(number)), strict=False):
-        total = int(digit) * factor
-        chain = f"{digit}*{factor}={total}"
-        if carry:
-            total += carry
-            chain += f"+{carry}={total}"
-        parts.append(f"{name} {chain}")
-        carry, digits = total // 10, f"{total % 10}{digits}"
-    result = int(f"{carry}{digits}")
-    return Worked(f"{number}*{factor}: {', '.join(parts)}, so {result}", result)
+    longer, digit = max(number, factor), min(number, factor)
+    places = [longer] if longer < 10 or digit == 10 else _places(longer)
+    parts = [place * digit for place in places if place]
+    return Worked(_written(f"{number}*{factor}", parts, number * factor), number * factor)
 
 
-def _by_tens(number: int, tens: int) -> Worked:
-    if tens == 1:
-        return _by_digit(number, 10)
-    inner = multiplied(number, tens)
-    value = inner.value * 10
-    return Worked(f"{number}*{tens}0: {inner.text}, so {value}", value)
+def _places(number: int) -> list[int]:
+    """What the digits of a number stand for, from the left: 305 is 300, 0, 5."""
+    digits = f"{number}"
+    return [int(digit) * 10 ** (len(digits) - place) for place, digit in enumerate(digits, 1)]
 
 
-def _padded(numbers: Sequence[int]) -> list[str]:
-    width = len(str(max(numbers)))
-    return [f"{number:0{width}}" for number in numbers]
+def _by_place(one: int, other: int) -> list[int]:
+    """The sums of two numbers' hundreds, tens and ones; the whole where no two digits meet."""
+    width = len(str(max(one, other)))
+    rows = [[0] * (width - len(str(number))) + _places(number) for number in (one, other)]
+    if not any(a and b for a, b in zip(*rows, strict=True)):
+        return [one + other]
+    return [a + b for a, b in zip(*rows, strict=True) if a + b]
+
+
+def _written(asked: str, parts: Sequence[int], value: int) -> str:
+    """`asked`, the parts of the result if there are several, and the result."""
+    between = [] if len(parts) == 1 else ["+".join(str(part) for part in parts)]
+    return "=".join([asked, *between, f"{value}"])

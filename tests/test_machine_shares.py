@@ -8,7 +8,7 @@ from nprdsl.machine.budget import LimitError, Limits, TextTokens
 from nprdsl.machine.machine import Machine
 from nprdsl.machine.shares import LINE, shared_limits
 from nprdsl.masks.bound_schema import BoundSchema
-from nprdsl.runtime.sglang.protocol import LimitsForm
+from nprdsl.runtime.http.wire_forms import LimitsForm
 from nprdsl.structure.events import EndReason
 from nprdsl.testing import byte_vocabulary
 from nprdsl.trace.trace import Element, TokenTrace

@@ -24,13 +24,13 @@ from pydantic import ValidationError
 
 from nprdsl.runtime.bundled import ARITH, is_bundled, model_folder
 from nprdsl.runtime.errors import EngineUnavailableError
+from nprdsl.runtime.http.schema_register import registered
+from nprdsl.runtime.http.serving_settings import ServingSettings
 from nprdsl.runtime.sglang import cpu
 from nprdsl.runtime.sglang.client.remote_server import RemoteServer
 from nprdsl.runtime.sglang.client.transport import Transport
 from nprdsl.runtime.sglang.plugin import TESTED
 from nprdsl.runtime.sglang.protocol import ServerInfo
-from nprdsl.runtime.sglang.schema_register import registered
-from nprdsl.runtime.sglang.serving_settings import ServingSettings
 
 GROUP: Final = "sglang.srt.plugins"
 NAME: Final = "nprdsl"

@@ -3,84 +3,29 @@ its limits are lowered to what the server can hold, and its machine is built.
 
 Two processes of a server do this: the scheduler's, before it runs a request, and the HTTP process
 for chat completions, so that a bad chat is refused with a 400 before anything runs. Both raise the
-same messages. Schemas were read before, elsewhere (`nprdsl.runtime.sglang.schema_compiler`).
+same messages. Schemas were read before, elsewhere (`nprdsl.runtime.http.schema_compiler`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from http import HTTPStatus
 from typing import Final
-
-from pydantic import ValidationError
 
 from nprdsl.machine.machine import Machine
 from nprdsl.machine.native import NativeMachine
 from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.runtime.http.packed_grammar import unpack
+from nprdsl.runtime.http.refusals import RefusedError, refusing
 from nprdsl.runtime.kv_reservation import most_fed
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.runtime.schema_cache import Bindings
-from nprdsl.runtime.sglang.packed_grammar import unpack
 from nprdsl.runtime.sglang.protocol import ForkRequest
 from nprdsl.schema import Schema
 from nprdsl.tokens.vocabulary import Vocabulary
 
 _MOST_SCHEMAS: Final = 64  # that stay parsed
-
-
-_log = logging.getLogger(__name__)
-
-
-class RefusedError(ValueError):
-    """A request that can never run on this server; the message is for the client."""
-
-    status: HTTPStatus = HTTPStatus.BAD_REQUEST
-
-
-class TooManyError(RefusedError):
-    """A request for which there is no place now."""
-
-    status = HTTPStatus.TOO_MANY_REQUESTS
-
-
-class PreparationError(RuntimeError):
-    """A request that could not be prepared, through no fault of its own that we know of."""
-
-    status: HTTPStatus = HTTPStatus.INTERNAL_SERVER_ERROR
-
-
-def as_refusal(error: Exception, request: object) -> RefusedError | PreparationError:
-    """What a client is told of an error while its request was prepared. One that is not the
-    client's goes to the log, with a hash of the request."""
-    if isinstance(error, RefusedError | PreparationError):
-        return error
-    digest = hashlib.sha256(repr(request).encode("utf-8", "backslashreplace")).hexdigest()[:16]
-    _log.error("the request %s could not be prepared", digest, exc_info=error)
-    return PreparationError(
-        f"the request could not be prepared ({type(error).__name__}); the server's log says why, "
-        f"for {digest}"
-    )
-
-
-@contextmanager
-def refusing() -> Iterator[None]:
-    """What is wrong with a request that is read or prepared inside becomes a RefusedError."""
-    try:
-        yield
-    except ValidationError as error:
-        faults = (
-            f"{'.'.join(map(str, fault['loc'])) or 'request'}: {fault['msg']}"
-            for fault in error.errors(include_url=False, include_input=False)
-        )
-        message = "the request for a trace is malformed: " + "; ".join(faults)
-        raise RefusedError(message) from error
-    except (ValueError, FileNotFoundError) as error:
-        raise RefusedError(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,8 @@
 
 Request: a stock SGLang request whose sampling parameters carry `custom_params = {"nprdsl": ...}`,
 the JSON of a `ForkRequest`. SGLang's router drops fields that it does not know, but passes on
-`session_params`, so behind a router the same dictionary travels there (see `Route`). A schema
-travels as text: its source, the sources of the files that it imports, and a regular expression for
-each typed terminal. Client and server thus compile it with the same code; values of typed terminals
-are converted by the client, which has the Python types.
+`session_params`, so behind a router the same dictionary travels there (see `Route`). Schemas and
+limits travel in the forms of `nprdsl.runtime.http.wire_forms`.
 
 Response: the stock one. `output_ids` are the trace's tokens in linear order; a token is sent once
 everything before it in that order is known, so the tokens of later branches come after those of
@@ -19,22 +17,18 @@ A server describes itself by a `ServerInfo` under "nprdsl" in SGLang's own `/ser
 
 from __future__ import annotations
 
-import importlib.resources
 from collections.abc import Mapping
 from enum import StrEnum
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Final, TypeGuard
+from typing import Any, Final, TypeGuard
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from nprdsl.grammar.diagnostics import did_you_mean
-from nprdsl.grammar.resolve import read_grammar
-from nprdsl.grammar.terminal_types import FreeText, TerminalType, typed
 from nprdsl.machine.actions import ALL, JoinPolicy
-from nprdsl.machine.budget import DEFAULT_LIMITS, Limits, TextTokens
+from nprdsl.machine.budget import DEFAULT_LIMITS, Limits
 from nprdsl.machine.transcript import WrittenToken
+from nprdsl.runtime.http.wire_forms import LimitsForm, SchemaForm
 from nprdsl.runtime.sampling import DEFAULT, SETTINGS, Sampling
-from nprdsl.schema import Schema, SchemaNotFoundError, shipped
+from nprdsl.schema import Schema
 from nprdsl.structure.events import (
     BranchEndEvent,
     EndEvent,
@@ -54,9 +48,6 @@ BRANCH_MARK: Final = "#branch-"  # in the name of a row: the request's, mark, br
 SAMPLE_MARK: Final = "#sample-"  # in a name: mark and the number of one of n samples, from 1 on
 MARKS: Final = (BRANCH_MARK, SAMPLE_MARK)
 
-_MAX_SOURCE = 1_000_000  # characters of a schema
-_Source = Annotated[str, Field(max_length=_MAX_SOURCE)]
-
 
 class Route(StrEnum):
     """How a request reaches the server, and so where its `ForkRequest` is put."""
@@ -69,111 +60,7 @@ class _WireModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-# -- schemas ---------------------------------------------------------------------------------------
-
-
-class TerminalForm(_WireModel):
-    """The type of a declared terminal as a regular expression; `pattern` None is free text."""
-
-    pattern: _Source | None
-    description: str = ""
-
-    def type(self, name: str) -> TerminalType:
-        """Raises TerminalTypeError if the pattern is not a valid regular expression."""
-        if self.pattern is None:
-            return typed(name, FreeText)
-        made = typed(name, self.pattern)
-        return TerminalType(made.pattern, made.convert, self.description or made.description)
-
-
-class SchemaForm(_WireModel):
-    """A schema as text. An empty `source` stands for the shipped schema of that name; `imports`
-    are the sources of imported files by relative path, `terminals` the types of terminals."""
-
-    name: str
-    source: _Source = ""
-    imports: dict[str, _Source] = {}
-    terminals: dict[str, TerminalForm] = {}
-
-    @field_validator("name")
-    @classmethod
-    def _is_a_stem(cls, name: str) -> str:
-        if not name or name != Path(name).name or name.startswith("."):
-            raise ValueError(f"the name of a schema is {name!r}, it must be a plain file name")
-        return name
-
-    @field_validator("imports")
-    @classmethod
-    def _stay_inside(cls, imports: dict[str, str]) -> dict[str, str]:
-        for name in imports:
-            path = PurePosixPath(name)
-            if path.is_absolute() or ".." in path.parts or path.suffix != ".lark":
-                raise ValueError(f"the import {name!r} must be a .lark file beside the schema")
-        return imports
-
-    @classmethod
-    def of(cls, schema: Schema) -> SchemaForm:
-        """The form of a schema; a shipped one is only named."""
-        grammar = schema.grammar
-        is_shipped = grammar.name in shipped() and grammar.source == _shipped(grammar.name)
-        return cls(
-            name=grammar.name,
-            source="" if is_shipped else grammar.source,
-            imports=dict(grammar.imports),
-            terminals={
-                name: TerminalForm(
-                    pattern=None if given.free_text else given.pattern,
-                    description=given.description,
-                )
-                for name, given in grammar.types.items()
-            },
-        )
-
-    def __hash__(self) -> int:
-        return hash((self.name, self.source))
-
-    def read(self) -> Schema:
-        """The schema. Raises SchemaError, TerminalTypeError or SchemaNotFoundError."""
-        types = {name: form.type(name) for name, form in self.terminals.items()}
-        source = self.source or _shipped(self.name)
-        file = f"{self.name}.lark"
-        imports = {PurePosixPath(name).as_posix(): text for name, text in self.imports.items()}
-        return Schema(read_grammar(source, file=file, name=self.name, types=types, imports=imports))
-
-
-def _shipped(name: str) -> str:
-    """The source of a shipped schema. Other files of the machine are not looked for: the name comes
-    from a client."""
-    if name not in shipped():
-        hint = did_you_mean(name, shipped()) or f"shipped: {', '.join(shipped())}"
-        raise SchemaNotFoundError(f"no schema is named `{name}`; {hint}")
-    folder = importlib.resources.files("nprdsl.grammars")
-    return (folder / f"{name}.lark").read_text(encoding="utf-8")
-
-
 # -- requests --------------------------------------------------------------------------------------
-
-
-class LimitsForm(_WireModel):
-    """`nprdsl.machine.budget.Limits`, field by field."""
-
-    max_tokens: int = DEFAULT_LIMITS.max_tokens
-    max_positions: int | None = None
-    branch_tokens: int | None = None
-    rule_tokens: dict[str, int] = {}
-    depth: int | None = None
-    branches: int | None = None
-    blocks: int | None = None
-    spawn: int | None = None
-    text_tokens: TextTokens | None = None
-
-    @classmethod
-    def of(cls, limits: Limits) -> LimitsForm:
-        return cls.model_validate(limits, from_attributes=True)
-
-    def limits(self) -> Limits:
-        """Raises LimitError."""
-        return Limits(**dict(self))
 
 
 class ForkRequest(_WireModel):

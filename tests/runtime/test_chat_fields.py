@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from nprdsl.runtime.sglang.http.chat_fields import check_fields
-from nprdsl.runtime.sglang.preparation import RefusedError
+from nprdsl.runtime.http.chat_fields import check_fields
+from nprdsl.runtime.http.refusals import RefusedError
 
 CHAT = {"messages": [{"role": "user", "content": "1+1?"}], "schema": "arith"}
 

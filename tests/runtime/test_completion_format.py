@@ -8,8 +8,8 @@ import pytest
 
 import nprdsl
 from nprdsl.runtime import LocalEngine, Sampling
+from nprdsl.runtime.http.completion_format import CompletionHead
 from nprdsl.runtime.results import Result
-from nprdsl.runtime.sglang.http.completion_format import CompletionHead
 from nprdsl.structure.events import Event
 
 chat = pytest.importorskip("openai.types.chat")

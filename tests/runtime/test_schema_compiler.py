@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 import nprdsl
-from nprdsl.runtime.sglang import schema_worker
-from nprdsl.runtime.sglang.packed_grammar import pack, unpack
-from nprdsl.runtime.sglang.preparation import PreparationError, RefusedError, TooManyError
-from nprdsl.runtime.sglang.protocol import SchemaForm
-from nprdsl.runtime.sglang.schema_compiler import PER_CLIENT, SchemaCompiler
+from nprdsl.runtime.http import schema_worker
+from nprdsl.runtime.http.packed_grammar import pack, unpack
+from nprdsl.runtime.http.refusals import PreparationError, RefusedError, TooManyError
+from nprdsl.runtime.http.schema_compiler import PER_CLIENT, SchemaCompiler
+from nprdsl.runtime.http.wire_forms import SchemaForm
 
 SOURCE = '%declare KIND\nstart: "<a>" KIND "</a>"\n'
 TYPED = SchemaForm.model_validate(

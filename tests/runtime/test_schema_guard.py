@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nprdsl.runtime.sglang.http.schema_guard import SchemaGuard
+from nprdsl.runtime.http.schema_guard import SchemaGuard
 
 
 def post(path: str, body: bytes, pieces: int = 1, method: str = "POST") -> tuple[int, bytes]:

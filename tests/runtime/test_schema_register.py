@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import nprdsl
-from nprdsl.runtime.sglang.preparation import RefusedError
-from nprdsl.runtime.sglang.protocol import SchemaForm, TerminalForm
-from nprdsl.runtime.sglang.schema_register import SchemaRegister, registered
-from nprdsl.runtime.sglang.serving_settings import VARIABLE, SchemaPolicy, ServingSettings
+from nprdsl.runtime.http.refusals import RefusedError
+from nprdsl.runtime.http.schema_register import SchemaRegister, registered
+from nprdsl.runtime.http.serving_settings import VARIABLE, SchemaPolicy, ServingSettings
+from nprdsl.runtime.http.wire_forms import SchemaForm, TerminalForm
 
 TYPED = '%import .parts (NUMBER)\n%declare KIND\nstart: "<a>" NUMBER ":" KIND "</a>"\n'
 STRANGE = SchemaForm(name="strange", source='start: "<x>"\n')

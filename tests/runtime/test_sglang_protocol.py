@@ -11,12 +11,13 @@ from pydantic import ValidationError
 import nprdsl
 from nprdsl.machine.actions import FIRST
 from nprdsl.machine.budget import Limits
+from nprdsl.runtime.http.packed_grammar import pack
+from nprdsl.runtime.http.refusals import RefusedError
+from nprdsl.runtime.http.wire_forms import SchemaForm
 from nprdsl.runtime.sampling import Sampling
-from nprdsl.runtime.sglang.packed_grammar import pack
-from nprdsl.runtime.sglang.preparation import RefusedError, SchemaLibrary
+from nprdsl.runtime.sglang.preparation import SchemaLibrary
 from nprdsl.runtime.sglang.protocol import (
     ForkRequest,
-    SchemaForm,
     TraceReport,
     event_from_dict,
     fork_request,

@@ -12,8 +12,8 @@ from sglang.srt.entrypoints.openai.protocol import ChatCompletionRequest
 
 import nprdsl
 from nprdsl.runtime import LocalEngine, Sampling, SGLangEngine
+from nprdsl.runtime.http.chat_fields import HONOURED, REMARKS, WITHOUT_MEANING
 from nprdsl.runtime.sglang.client.weights import WeightsError
-from nprdsl.runtime.sglang.http.chat_fields import HONOURED, REMARKS, WITHOUT_MEANING
 from tests.sglang.served import ANSWER, PROMPT, Served
 
 CHAIN = "start: a0\n" + "\n".join(f"a{n}: a{n + 1}" for n in range(3000)) + '\na3000: "1"'

@@ -13,8 +13,9 @@ import pytest
 
 import nprdsl
 from nprdsl.runtime import LocalEngine, Sampling
+from nprdsl.runtime.http.wire_forms import SchemaForm
 from nprdsl.runtime.sglang.client.transport import Transport
-from nprdsl.runtime.sglang.protocol import TOKENIZER_PATH, SchemaForm
+from nprdsl.runtime.sglang.protocol import TOKENIZER_PATH
 from tests.sglang.served import ANSWER, PROMPT, Served
 
 ARITH = nprdsl.load("arith")

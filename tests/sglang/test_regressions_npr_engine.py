@@ -16,7 +16,7 @@ import nprdsl
 from nprdsl.machine.actions import FIRST
 from nprdsl.machine.budget import Limits
 from nprdsl.runtime import LocalEngine, Sampling
-from nprdsl.runtime.sglang.packed_grammar import pack
+from nprdsl.runtime.http.packed_grammar import pack
 from nprdsl.runtime.sglang.plugin.trace_run import TraceRun
 from nprdsl.runtime.sglang.preparation import SchemaLibrary
 from nprdsl.runtime.sglang.protocol import read_reports

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from nprdsl.runtime.sglang.protocol import SchemaForm
+from nprdsl.runtime.http.wire_forms import SchemaForm
 from nprdsl.schema import Schema
 from nprdsl.trace.journal import write_whole
 
@@ -33,8 +33,8 @@ def _schema(form):
 
 def generate(model, **arguments):
     try:
+        from nprdsl.runtime.http.wire_forms import SchemaForm
         from nprdsl.runtime.local.custom_generate import generate_in_parallel
-        from nprdsl.runtime.sglang.protocol import SchemaForm
     except ModuleNotFoundError as error:
         raise ImportError(
             "this model decodes in parallel with nprdsl, which is not installed here: "

@@ -23,27 +23,16 @@ from sglang.srt.managers.io_struct import GenerateReqInput
 from nprdsl.masks.bound_schema import TagMode
 from nprdsl.prompting.instructions import instructions
 from nprdsl.runtime.errors import ErrorBoundary
+from nprdsl.runtime.http.chat_fields import SAMPLING, check_fields
+from nprdsl.runtime.http.completion_format import DONE, CompletionHead, server_sent_event
+from nprdsl.runtime.http.refusals import PreparationError, RefusedError, as_refusal, refusing
+from nprdsl.runtime.http.wire_forms import LimitsForm, SchemaForm
 from nprdsl.runtime.prompts import PromptEncoder
 from nprdsl.runtime.results import Ending, Result, result_of
-from nprdsl.runtime.sglang.http.chat_fields import SAMPLING, check_fields
-from nprdsl.runtime.sglang.http.completion_format import DONE, CompletionHead, server_sent_event
 from nprdsl.runtime.sglang.http.intake import Intake
 from nprdsl.runtime.sglang.http.intake_hooks import client_of
-from nprdsl.runtime.sglang.preparation import (
-    PreparationError,
-    PreparedTrace,
-    RefusedError,
-    as_refusal,
-    refusing,
-)
-from nprdsl.runtime.sglang.protocol import (
-    ForkRequest,
-    LimitsForm,
-    SchemaForm,
-    ServerInfo,
-    TraceReport,
-    read_reports,
-)
+from nprdsl.runtime.sglang.preparation import PreparedTrace
+from nprdsl.runtime.sglang.protocol import ForkRequest, ServerInfo, TraceReport, read_reports
 from nprdsl.structure.events import EndReason
 
 _ERROR_NAMES: Final = {

@@ -16,9 +16,9 @@ from sglang.srt.entrypoints.http_server import app
 from sglang.srt.entrypoints.openai.protocol import ChatCompletionRequest
 from sglang.srt.plugins.hook_registry import HookType, plugin_hook
 
+from nprdsl.runtime.http.schema_guard import SchemaGuard
 from nprdsl.runtime.sglang.http.chat import ChatEndpoint
 from nprdsl.runtime.sglang.http.intake_hooks import intake_of
-from nprdsl.runtime.sglang.http.schema_guard import SchemaGuard
 from nprdsl.runtime.sglang.protocol import KEY, TOKENIZER_PATH, ServerInfo
 
 _HTTP: Final = "sglang.srt.entrypoints.http_server"

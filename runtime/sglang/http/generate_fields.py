@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, Final
 
-from nprdsl.runtime.sglang.preparation import RefusedError
+from nprdsl.runtime.http.refusals import RefusedError
 from nprdsl.runtime.sglang.protocol import MARKS
 
 HONOURED: Final = frozenset(

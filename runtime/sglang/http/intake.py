@@ -15,20 +15,16 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 
+from nprdsl.runtime.http.packed_grammar import pack
+from nprdsl.runtime.http.refusals import RefusedError, refusing
+from nprdsl.runtime.http.schema_compiler import SchemaCompiler
+from nprdsl.runtime.http.schema_register import SchemaRegister, registered
+from nprdsl.runtime.http.serving_settings import ServingSettings
+from nprdsl.runtime.http.wire_forms import SchemaForm
 from nprdsl.runtime.schema_cache import MOST_SCHEMAS
 from nprdsl.runtime.sglang.http.generate_fields import check_names, check_params, check_request
-from nprdsl.runtime.sglang.packed_grammar import pack
-from nprdsl.runtime.sglang.preparation import RefusedError, SchemaLibrary, refusing
-from nprdsl.runtime.sglang.protocol import (
-    KEY,
-    KEY_GRAMMAR,
-    SchemaForm,
-    fork_request,
-    wants_trace,
-)
-from nprdsl.runtime.sglang.schema_compiler import SchemaCompiler
-from nprdsl.runtime.sglang.schema_register import SchemaRegister, registered
-from nprdsl.runtime.sglang.serving_settings import ServingSettings
+from nprdsl.runtime.sglang.preparation import SchemaLibrary
+from nprdsl.runtime.sglang.protocol import KEY, KEY_GRAMMAR, fork_request, wants_trace
 from nprdsl.tokens.vocabulary import Vocabulary
 
 T = TypeVar("T")

@@ -17,8 +17,8 @@ from sglang.srt.managers.io_struct import GenerateReqInput
 from sglang.srt.plugins.hook_registry import HookType, plugin_hook
 
 from nprdsl.runtime.errors import ErrorBoundary
+from nprdsl.runtime.http.refusals import PreparationError, RefusedError, as_refusal
 from nprdsl.runtime.sglang.http.intake import Intake
-from nprdsl.runtime.sglang.preparation import PreparationError, RefusedError, as_refusal
 from nprdsl.runtime.sglang.protocol import KEY, wants_trace
 
 _MANAGER: Final = "sglang.srt.managers.tokenizer_manager.TokenizerManager"

@@ -12,14 +12,15 @@ from typing import Any, Final
 from sglang.srt.managers.schedule_batch import ScheduleBatch
 
 from nprdsl.runtime.errors import ErrorBoundary
+from nprdsl.runtime.http.refusals import RefusedError, as_refusal, refusing
+from nprdsl.runtime.http.serving_settings import ServingSettings
 from nprdsl.runtime.sglang.plugin.kv_pools import KVPools
 from nprdsl.runtime.sglang.plugin.req_types import BranchReq, TraceReq
 from nprdsl.runtime.sglang.plugin.trace_run import RunStage, TraceRun
 from nprdsl.runtime.sglang.plugin.trace_scheduler import TraceScheduler
 from nprdsl.runtime.sglang.plugin.turns import RequestKind, Turns
-from nprdsl.runtime.sglang.preparation import RefusedError, SchemaLibrary, as_refusal, refusing
+from nprdsl.runtime.sglang.preparation import SchemaLibrary
 from nprdsl.runtime.sglang.protocol import KEY_GRAMMAR, fork_request
-from nprdsl.runtime.sglang.serving_settings import ServingSettings
 from nprdsl.tokens.vocabulary import Vocabulary
 
 _OVERLAP: Final = (

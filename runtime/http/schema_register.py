@@ -16,9 +16,9 @@ from nprdsl.grammar.linking import link
 from nprdsl.grammar.reader import read, read_text
 from nprdsl.grammar.tag_shapes import PREFIX
 from nprdsl.grammar.terminal_patterns import FREE_TEXT
-from nprdsl.runtime.sglang.preparation import RefusedError
-from nprdsl.runtime.sglang.protocol import SchemaForm
-from nprdsl.runtime.sglang.serving_settings import SchemaPolicy
+from nprdsl.runtime.http.refusals import RefusedError
+from nprdsl.runtime.http.serving_settings import SchemaPolicy
+from nprdsl.runtime.http.wire_forms import SchemaForm
 from nprdsl.schema import load, shipped
 
 _SHIPPED_ONLY: Final = "this server takes shipped schemas only"

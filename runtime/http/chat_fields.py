@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from nprdsl.grammar.diagnostics import did_you_mean
-from nprdsl.runtime.sglang.preparation import RefusedError
+from nprdsl.runtime.http.refusals import RefusedError
 
 SAMPLING: Final = (
     "temperature",

@@ -1,10 +1,10 @@
 """A process that reads the schemas of strangers, so that none of them costs a server more than it.
 
-`python -m nprdsl.runtime.sglang.schema_worker SECONDS BYTES` takes one form of a schema in each
+`python -m nprdsl.runtime.http.schema_worker SECONDS BYTES` takes one form of a schema in each
 line of its input, as JSON, and answers with a line of JSON: `grammar` (packed), `refused` (what is
 wrong with the schema) or `failed` (what is wrong with us). A schema that takes more than SECONDS of
 CPU time ends the process by a signal, one that takes more memory than BYTES is refused. Each is
-also bound to plain bytes, for what takes long there. See `nprdsl.runtime.sglang.schema_compiler`.
+also bound to plain bytes, for what takes long there. See `nprdsl.runtime.http.schema_compiler`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Final
 
 from nprdsl.grammar.diagnostics import SchemaError
 from nprdsl.runtime.errors import ErrorBoundary
-from nprdsl.runtime.sglang.packed_grammar import pack
-from nprdsl.runtime.sglang.protocol import SchemaForm
+from nprdsl.runtime.http.packed_grammar import pack
+from nprdsl.runtime.http.wire_forms import SchemaForm
 from nprdsl.schema import Schema
 from nprdsl.tokens.vocabulary import Vocabulary
 

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
-from nprdsl.runtime.sglang.preparation import PreparationError, RefusedError, TooManyError
-from nprdsl.runtime.sglang.protocol import SchemaForm
+from nprdsl.runtime.http.refusals import PreparationError, RefusedError, TooManyError
+from nprdsl.runtime.http.wire_forms import SchemaForm
 
 DEADLINE_S: Final = 5.0
 WORKERS: Final = min(2, max(1, (os.cpu_count() or 1) // 4))
@@ -203,7 +203,7 @@ class SchemaCompiler:
             "-W",
             "ignore",
             "-m",
-            "nprdsl.runtime.sglang.schema_worker",
+            "nprdsl.runtime.http.schema_worker",
             str(self._deadline_s),
             str(self._memory),
             stdin=PIPE,

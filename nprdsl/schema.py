@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from nprdsl.export import Export, ExportLimits, export
 from nprdsl.grammar.diagnostics import (
@@ -90,6 +90,10 @@ class Schema:
 
     def __repr__(self) -> str:
         return f"Schema({self.name!r}, tags={list(self.tags)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For other processes: the grammar; what was worked out of it is worked out there again."""
+        return Schema, (self.grammar, self._example_file)
 
     @cached_property
     def tag_pattern(self) -> re.Pattern[str]:

@@ -14,18 +14,19 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mappin
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Final, TypedDict, TypeGuard, Unpack, cast, overload
+from typing import Any, Final, Unpack, cast, overload
 
 from nprdsl.machine.actions import ALL, JoinPolicy
-from nprdsl.machine.budget import DEFAULT_LIMITS, LimitError, Limits
+from nprdsl.machine.budget import DEFAULT_LIMITS, LimitError, Limits, check_count
 from nprdsl.machine.machine import Machine
 from nprdsl.machine.native import NativeMachine
 from nprdsl.machine.shares import shared_limits
 from nprdsl.masks.bound_schema import BoundSchema, TagMode
-from nprdsl.prompting.examples import ExampleChoice, Examples
+from nprdsl.prompting.examples import ExampleChoice
 from nprdsl.runtime.async_calls import AsyncCall, Begun
 from nprdsl.runtime.errors import CapacityError, UnsupportedModelError, UnsupportedServerError
-from nprdsl.runtime.prompts import Ids, Prompt, PromptEncoder, PromptError
+from nprdsl.runtime.options import Options, check_options, check_sampling, check_schema
+from nprdsl.runtime.prompts import Ids, Prompt, PromptEncoder, PromptError, is_single
 from nprdsl.runtime.results import Completion, GenerationError, Result
 from nprdsl.runtime.sampling import DEFAULT, Sampling
 from nprdsl.runtime.schema_cache import Bindings
@@ -39,19 +40,6 @@ REFUSALS: Final = (CapacityError, LimitError, PromptError, UnsupportedServerErro
 
 def _nobody(_: int) -> None:
     """Nobody wants to know that a request has begun."""
-
-
-class Options(TypedDict, total=False):
-    """What `generate`, `stream` and `submit` take besides schema, prompt and sampling."""
-
-    limits: Limits
-    join: JoinPolicy
-    parallel: bool
-    native: bool
-    chat: bool
-    instructions: bool
-    logprobs: bool
-    examples: Examples
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +123,10 @@ class Engine(ABC):
         `logprobs=True` puts log-probabilities into the events of a stream; results have them
         anyway. Where a model of this process does not know the format (`knows`), limits that are
         not given share out 1,024 tokens (`shared_limits`), and sampling that is not given has a
-        mild repetition penalty inside free text. Raises LimitError, PromptError and CapacityError
-        at once. A request that fails later raises GenerationError if it is the only one; in a list
-        its result has `finish` FAILED and an `error`.
+        mild repetition penalty inside free text. Raises LimitError, PromptError, CapacityError, and
+        TypeError for options that are none, at once. A request that fails later raises
+        GenerationError if it is the only one; in a list its result has `finish` FAILED and an
+        `error`.
         """
         return self._generated(schema, prompt, sampling, options)
 
@@ -233,6 +222,7 @@ class Engine(ABC):
     ) -> Iterator[Result | str]:
         """Runs many prompts, `ahead` open at once; yields the result of each in order, or why it
         was refused. Options as in `generate`. Closing the iterator aborts what is open."""
+        check_count("ahead", ahead)
         waiting, submitted = iter(prompts), deque[int | str]()
         with self._closing() as add:
             while True:
@@ -265,7 +255,11 @@ class Engine(ABC):
         A request that fails has `finish` FAILED and an `error`. An end token that is a tag of the
         schema stands in the text.
         """
+        check_schema(schema)
+        check_options({"chat": chat, "instructions": instructions})
         limits = Limits(max_tokens=max_tokens)
+        if is_single(prompts):
+            raise PromptError("`complete` takes a list of prompts: give [prompt] for one")
         each = _one_each(sampling, len(prompts))
         for settings in each:
             if settings.rules:
@@ -291,6 +285,7 @@ class Engine(ABC):
 
     def bind(self, schema: Schema) -> BoundSchema:
         """The schema over this model's vocabulary; kept, so that later calls cost nothing."""
+        check_schema(schema)
         self._check_outputs(schema)
         with self._lock:
             return self._bindings.get(schema)
@@ -347,7 +342,7 @@ class Engine(ABC):
         begun: Begun = _nobody,
     ) -> Result | list[Result]:
         """`generate`; `begun` is told the numbers of its requests."""
-        if _is_single(prompt):
+        if is_single(prompt):
             if not isinstance(sampling, Sampling):
                 raise TypeError(
                     "one prompt takes one Sampling; a list of them needs a list of prompts"
@@ -393,6 +388,8 @@ class Engine(ABC):
     def _read(
         self, schema: Schema, prompt: Prompt, sampling: Sampling, options: Options
     ) -> Submission:
+        check_options(options)
+        check_sampling(sampling)
         bound = self.bind(schema)
         helped = self._helps(schema) and not options.get("native", False)
         if helped and sampling is DEFAULT:
@@ -451,17 +448,13 @@ class Engine(ABC):
                 )
 
 
-def _is_single(prompt: Prompt | Sequence[Prompt]) -> TypeGuard[Prompt]:
-    """One prompt: a text, ids, or messages; not a list of those."""
-    if isinstance(prompt, str):
-        return True
-    if not prompt:
-        return False
-    return isinstance(prompt[0], (int, Mapping))
-
-
 def _one_each(sampling: Sampling | Sequence[Sampling], prompts: int) -> list[Sampling]:
-    each = [sampling] * prompts if isinstance(sampling, Sampling) else list(sampling)
+    if isinstance(sampling, Sampling) or not isinstance(sampling, Iterable):
+        check_sampling(sampling)
+        return [sampling] * prompts
+    each = list(sampling)
+    for one in each:
+        check_sampling(one)
     if len(each) != prompts:
         raise ValueError(f"there are {prompts} prompts, but {len(each)} Samplings")
     return each

@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, cast
+from numbers import Integral
+from typing import TYPE_CHECKING, Final, TypeGuard, cast
 
 from nprdsl.prompting.examples import (
     Example,
@@ -33,6 +34,11 @@ Ids = tuple[int, ...]
 Prompt = str | Sequence[int] | Sequence[ChatMessage]
 
 _PRIVATE_USE = range(0xE000, 0xF900)
+_NO_PROMPTS: Final[Sequence[tuple[type | tuple[type, ...], str]]] = (
+    (Mapping, "one message stands in a list too: [{…}]"),
+    ((bytes, bytearray), "`.decode()` makes a text of bytes"),
+    (object, "`.tolist()` makes a list of an array"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +79,9 @@ class PromptEncoder:
         `instructions` shows the format before it: a short rule and `examples` as earlier turns, or
         the format in words where there are none.
 
-        Raises PromptError, and ValueError where ids are to be changed.
+        Raises PromptError for what is no prompt, and where ids are to be changed.
         """
+        _check_kind(prompt)
         shown = _shown(schema, prompt, examples) if instructions else []
         if shown and not isinstance(prompt, str) and prompt and isinstance(prompt[0], Mapping):
             return self.chat(cast(Sequence[ChatMessage], prompt), earlier=_turns(schema, shown))
@@ -90,7 +97,7 @@ class PromptEncoder:
             prompt = [_asked(prompt)]
         if not prompt or not isinstance(prompt[0], Mapping):
             if chat or instructions:
-                raise ValueError(
+                raise PromptError(
                     "a prompt of token ids is taken as it is: no chat, no instructions"
                 )
             return self.ids(cast(Sequence[int], prompt))
@@ -100,11 +107,13 @@ class PromptEncoder:
         """A prompt that is tokens already."""
         size = self._vocabulary.size
         for token in ids:
+            if isinstance(token, bool) or not isinstance(token, Integral):
+                raise PromptError(f"the prompt has the token {token!r}; token ids are integers")
             if not 0 <= token < size:
                 raise PromptError(
                     f"the prompt has token {token}; the model's ids are 0 to {size - 1}"
                 )
-        return _not_empty(tuple(ids))
+        return _not_empty(tuple(map(int, ids)))
 
     def text(self, text: str, tags: Iterable[str], lead: str = "") -> Ids:
         """Text as it is. What spells one of the tags stays text; other special tokens may be
@@ -133,10 +142,7 @@ class PromptEncoder:
                 "tokenizer.chat_template"
             )
         for message in messages:
-            if not {"role", "content"} <= message.keys():
-                raise PromptError(
-                    f'a message is {{"role": …, "content": …}}, not {dict(message)!r}'
-                )
+            _check_message(message)
         if lead:
             messages = _with_lead(messages, lead)
         first = next((i for i, m in enumerate(messages) if m["role"] != "system"), 0)
@@ -194,6 +200,53 @@ class PromptEncoder:
         ends = [i for i, token in enumerate(ids) if token == self._tokenizer.eos_token_id]
         same = self._tokenizer.bos_token_id == self._tokenizer.eos_token_id
         return tuple(ids[: ends[-1]] if ends and not same else ids)
+
+
+def is_single(prompt: object) -> TypeGuard[Prompt]:
+    """One prompt: a text, ids, or messages; not a list of those. Raises PromptError for what is
+    neither."""
+    _check_kind(prompt)
+    if isinstance(prompt, str):
+        return True
+    first = next(iter(cast(Sequence[object], prompt)), "")
+    return not isinstance(first, (str, Sequence)) or isinstance(first, (bytes, bytearray))
+
+
+def _check_kind(prompt: object) -> None:
+    """Raises PromptError for what is no text and no list, and for a text that is no Unicode."""
+    if isinstance(prompt, str):
+        _check_unicode(prompt)
+    elif not isinstance(prompt, Sequence) or isinstance(prompt, (bytes, bytearray)):
+        hints = [hint for kinds, hint in _NO_PROMPTS if isinstance(prompt, kinds)]
+        raise PromptError(
+            "a prompt is a text, a list of token ids, or a list of messages, not "
+            f"{type(prompt).__name__}; {hints[0]}"
+        )
+
+
+def _check_message(message: object) -> None:
+    """Raises PromptError for what is no message of texts."""
+    shape = 'a message is {"role": "user", "content": "…"}'
+    if not isinstance(message, Mapping):
+        raise PromptError(f"{shape}, not {message!r}")
+    for name in ("role", "content"):
+        if name not in message:
+            raise PromptError(f"{shape}, not {dict(message)!r}")
+        if not isinstance(message[name], str):
+            kind = type(message[name]).__name__
+            raise PromptError(f"{shape}; the `{name}` of this one is no text but {kind}")
+        _check_unicode(message[name])
+
+
+def _check_unicode(text: str) -> None:
+    """Raises PromptError for half a surrogate pair, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            f"character {error.start} of the prompt is {text[error.start]!r}, half of a surrogate "
+            "pair: the text was decoded wrongly, or cut inside an escape"
+        ) from None
 
 
 def _rendered(tokenizer: PreTrainedTokenizerFast, messages: Sequence[ChatMessage]) -> str:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from types import MappingProxyType
 from typing import Final
 
 from nprdsl.grammar.diagnostics import did_you_mean
+from nprdsl.machine.frozen_dict import FrozenDict
 
 Overrides = Mapping[str, float]
-_NO_RULES: Mapping[str, Overrides] = MappingProxyType({})
 _WHOLE_REQUEST = ("seed", "rules")  # settings that a single rule cannot change
 GREEDY_BELOW: Final = 1e-6  # a temperature by which logits are not divided any more
 _RANGES = {  # lowest, highest, and what a message calls that
@@ -51,13 +50,14 @@ class Sampling:
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     seed: int = 0
-    rules: Mapping[str, Overrides] = field(default_factory=lambda: _NO_RULES)
+    rules: Mapping[str, Overrides] = field(default_factory=FrozenDict)
     _by_rule: dict[str, Sampling] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._check_numbers()
-        frozen = {rule: MappingProxyType(dict(o)) for rule, o in self.rules.items()}
-        object.__setattr__(self, "rules", MappingProxyType(frozen))
+        self._check_rules()
+        frozen = {rule: FrozenDict(overrides) for rule, overrides in self.rules.items()}
+        object.__setattr__(self, "rules", FrozenDict(frozen))
         by_rule = {rule: self._overridden(rule, over) for rule, over in self.rules.items()}
         object.__setattr__(self, "_by_rule", by_rule)
 
@@ -104,6 +104,17 @@ class Sampling:
             return Sampling(seed=self.seed, **merged)
         except (TypeError, ValueError) as error:
             raise ValueError(f"sampling of the rule `{rule}`: {error}") from None
+
+    def _check_rules(self) -> None:
+        shape = 'it must map rules to their settings: {"step": {"temperature": 0.7}}'
+        if not isinstance(self.rules, Mapping):
+            raise ValueError(f"`rules` is {self.rules!r}, {shape}")
+        for rule, overrides in self.rules.items():
+            if not isinstance(rule, str) or not isinstance(overrides, Mapping):
+                raise ValueError(f"`rules` has {rule!r}: {overrides!r}, {shape}")
+            for key in overrides:
+                if not isinstance(key, str):
+                    raise ValueError(f"`rules` sets {key!r} for {rule!r}, {shape}")
 
     def _check_numbers(self) -> None:
         for name, (low, high, text) in _RANGES.items():

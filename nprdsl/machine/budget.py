@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from nprdsl.machine.frozen_dict import FrozenDict
 from nprdsl.structure.stack import Bounds
 
 
@@ -66,7 +67,7 @@ class Limits:
 
     max_tokens: int = 2048
     branch_tokens: int | None = None
-    rule_tokens: Mapping[str, int] = field(default_factory=dict)
+    rule_tokens: Mapping[str, int] = field(default_factory=FrozenDict)
     depth: int | None = None
     branches: int | None = None
     blocks: int | None = None
@@ -77,7 +78,7 @@ class Limits:
     def __post_init__(self) -> None:
         if not isinstance(self.rule_tokens, Mapping):
             raise LimitError(f"rule_tokens is {self.rule_tokens!r}, it must map rules to numbers")
-        object.__setattr__(self, "rule_tokens", dict(self.rule_tokens))
+        object.__setattr__(self, "rule_tokens", FrozenDict(self.rule_tokens))
         for name in self.rule_tokens:
             if not isinstance(name, str):
                 raise LimitError(f"rule_tokens names {name!r}, it must name a rule")

@@ -13,7 +13,7 @@ from functools import cached_property
 from operator import index
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 from weakref import WeakSet
 
 import numpy as np
@@ -78,6 +78,11 @@ class BoundSchema:
         faults = _faults(grammar, self.automaton())
         if faults:
             raise SchemaError(faults, grammar.source)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For other processes: without the masks, which are computed there again."""
+        given = (self.grammar, self.vocabulary, self._parsers, self.bounds, None, self._cache)
+        return BoundSchema, given
 
     def under(self, bounds: Bounds) -> BoundSchema:
         """The same language under other limits on its structure; rows are shared."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +48,11 @@ class ByteTrie:
         self._offsets_view = self.offsets.data
         self._rank_view = rank.data
         self._build(np.frombuffer(self.blob, dtype=np.uint8), lengths)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Views into arrays cannot be pickled; the trie is built anew from its tokens."""
+        pieces = [self.blob[a:b] for a, b in pairwise(self.offsets.tolist())]
+        return ByteTrie, (self.order.tolist(), pieces, self.size)
 
     def _build(self, blob: NDArray[np.uint8], lengths: NDArray[np.int64]) -> None:
         labels, parents = [np.zeros(1, np.uint8)], [np.zeros(1, np.int64)]

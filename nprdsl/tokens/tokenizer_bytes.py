@@ -71,6 +71,16 @@ class TokenBytes:
     encode: Callable[[str], Sequence[int]]
 
 
+@dataclass(frozen=True, slots=True)
+class PlainEncoding:
+    """A tokenizer's own text -> ids, without what it puts around a text."""
+
+    backend: Backend
+
+    def __call__(self, text: str) -> Sequence[int]:
+        return self.backend.encode(text, add_special_tokens=False).ids
+
+
 def read_tokenizer(tokenizer: object) -> TokenBytes:
     """What there is to know of `tokenizer`; ValueError if it cannot be read."""
     eos: str | None = None
@@ -96,10 +106,7 @@ def read_tokenizer(tokenizer: object) -> TokenBytes:
         # Last, so that `A` rather than `<0x41>` spells the letter.
         tokens = _bytes_last(tokens, pieces)
 
-    def encode(text: str) -> Sequence[int]:
-        return backend.encode(text, add_special_tokens=False).ids
-
-    return TokenBytes(tokens, special, plain, eos, encode)
+    return TokenBytes(tokens, special, plain, eos, PlainEncoding(backend))
 
 
 def _bytes_last(tokens: dict[int, bytes], pieces: Mapping[int, str]) -> dict[int, bytes]:

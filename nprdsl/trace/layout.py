@@ -18,7 +18,7 @@ length of the longest path to it; behind a join it goes on from the longest bran
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import TypeVar
 
@@ -55,6 +55,16 @@ class Layout:
 
     def __len__(self) -> int:
         return len(self.position)
+
+    def __eq__(self, other: object) -> bool:
+        return self._content == other._content if isinstance(other, Layout) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._content)
+
+    @property
+    def _content(self) -> tuple[object, ...]:
+        return (self.prompt, *(getattr(self, name).tobytes() for name in _ARRAYS))
 
     @property
     def drops(self) -> bool:
@@ -95,6 +105,9 @@ class Layout:
     def visible(self) -> Bools:
         """The whole mask, bool [L, L]: row q, column k. For tests and small traces."""
         return self.rows(0, len(self))
+
+
+_ARRAYS = tuple(one.name for one in fields(Layout) if one.name != "prompt")
 
 
 def _moves(graph: ExecutionGraph, start: Int32s) -> Int32s:

@@ -75,7 +75,7 @@ class Trace:
 
     text: str
     root: Element
-    marks: tuple[Mark, ...]  # offsets in `text`
+    marks: tuple[Mark, ...] = field(compare=False)  # offsets in `text`; they hold parts of a schema
     answer: str
 
     def find(self, name: str) -> list[Element]:
@@ -88,7 +88,7 @@ class Trace:
         return build_graph(self.marks, length=len(self.text), unit="characters")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TokenTrace:
     """A legal trace as token ids [L], of which the first `prompt` are prompt.
 
@@ -103,6 +103,17 @@ class TokenTrace:
     marks: tuple[Mark, ...]  # offsets in `ids`
     sampled: NDArray[np.uint8]
     answer: str
+
+    def __eq__(self, other: object) -> bool:
+        return self._content == other._content if isinstance(other, TokenTrace) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._content)
+
+    @property
+    def _content(self) -> tuple[object, ...]:
+        """What all else follows from."""
+        return (self.ids, self.prompt, self.text, self.root, self.sampled.tobytes())
 
     def find(self, name: str) -> list[Element]:
         """All elements of that rule or terminal, in order."""

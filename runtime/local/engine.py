@@ -17,6 +17,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nprdsl.grammar.ir import Grammar, JoinKind
+from nprdsl.machine.budget import check_count
 from nprdsl.machine.machine import Machine
 from nprdsl.runtime.engine import Engine, Submission, own_sampling
 from nprdsl.runtime.errors import UnsupportedModelError
@@ -62,6 +63,10 @@ class LocalEngine(Engine):
         max_rows: int = MAX_ROWS,
         prefix_tokens: int = PREFIX_TOKENS,
     ) -> None:
+        _check_model(model)
+        check_count("max_kv_tokens", max_kv_tokens)
+        check_count("max_rows", max_rows)
+        check_count("prefix_tokens", prefix_tokens, 0)
         probed = probe(model)
         self._width = probed.width
         if isinstance(tokenizer, Vocabulary):
@@ -74,8 +79,6 @@ class LocalEngine(Engine):
         self.model = model
         self._most_positions = most_positions(model)
         self._unmergeable = probed.unmergeable
-        if prefix_tokens < 0:
-            raise ValueError(f"prefix_tokens must be 0 or more, not {prefix_tokens}")
         forward = (
             RecurrentForward(model, max_kv_tokens, probed.continuing)
             if self._unmergeable
@@ -296,6 +299,14 @@ class LocalEngine(Engine):
             self._turn.notify_all()
         else:
             self._turn.notify()
+
+
+def _check_model(model: object) -> None:
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(
+            f"the model is {model!r}, it must be one of transformers; LocalEngine.from_pretrained "
+            "loads one from a folder or the hub"
+        )
 
 
 def _completion(request: ScheduledRequest[FreeRun], vocabulary: Vocabulary) -> Completion:

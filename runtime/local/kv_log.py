@@ -145,19 +145,25 @@ KeysAndValues = tuple[torch.Tensor, torch.Tensor]  # of adjacent slots, [1, head
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KvPiece:
-    """What adjacent slots held, outside of the log: keys and values of every layer."""
+    """What adjacent slots held, outside of the log: keys and values of every layer, None of one
+    without attention."""
 
-    layers: tuple[KeysAndValues, ...]
+    layers: tuple[KeysAndValues | None, ...]
 
     @property
     def length(self) -> int:
-        return self.layers[0][0].shape[2]
+        return next(entries[0].shape[2] for entries in self.layers if entries is not None)
 
     def cut(self, at: int) -> tuple[KvPiece, KvPiece]:
         """The first `at` slots and the rest, in memory of their own."""
-        first = [(k[:, :, :at].clone(), v[:, :, :at].clone()) for k, v in self.layers]
-        rest = [(k[:, :, at:].clone(), v[:, :, at:].clone()) for k, v in self.layers]
-        return KvPiece(tuple(first)), KvPiece(tuple(rest))
+        return self._part(slice(at)), self._part(slice(at, None))
+
+    def _part(self, at: slice) -> KvPiece:
+        def cut(entries: torch.Tensor) -> torch.Tensor:
+            return entries[:, :, at].clone()
+
+        pairs = [one and (cut(one[0]), cut(one[1])) for one in self.layers]
+        return KvPiece(tuple(pairs))
 
 
 class LogLayer(CacheLayerMixin):  # type: ignore[misc]
@@ -209,18 +215,20 @@ class LogLayer(CacheLayerMixin):  # type: ignore[misc]
             self.values[:, :, extent.start : extent.end] = 0
 
     def copy(self, source: int, target: int, count: int) -> None:
-        """Copies the entries of `count` slots; the two may overlap. A layer without attention has
-        none."""
-        if self.keys is not None:
-            self.write(target, self.read(source, count))
+        """Copies the entries of `count` slots; the two may overlap."""
+        self.write(target, self.read(source, count))
 
-    def read(self, start: int, count: int) -> KeysAndValues:
-        """Copies of the keys and values of `count` slots."""
-        assert self.keys is not None and self.values is not None
+    def read(self, start: int, count: int) -> KeysAndValues | None:
+        """Copies of the keys and values of `count` slots. A layer without attention, or one that a
+        configuration counts and the model does not have, has none."""
+        if self.keys is None or self.values is None:
+            return None
         at = slice(start, start + count)
         return self.keys[:, :, at].clone(), self.values[:, :, at].clone()
 
-    def write(self, start: int, entries: KeysAndValues) -> None:
+    def write(self, start: int, entries: KeysAndValues | None) -> None:
+        if entries is None:
+            return
         assert self.keys is not None and self.values is not None
         if self.keys.shape[2] < self._log.capacity:
             self.keys, self.values = self._grown(self.keys), self._grown(self.values)

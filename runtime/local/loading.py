@@ -170,7 +170,7 @@ def _readable(name: str) -> Iterator[None]:
 def _device(device: str | torch.device) -> torch.device:
     try:
         target = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ValueError(f"`{device}` is no device; use cpu, cuda, cuda:1 or mps") from error
     available = {
         "cpu": True,

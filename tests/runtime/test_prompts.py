@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
+import numpy as np
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from nprdsl.runtime.prompts import PromptEncoder, PromptError
+import nprdsl
+from nprdsl.runtime.prompts import PromptEncoder, PromptError, is_single
 from nprdsl.tokens.vocabulary import Vocabulary
 
 TAGS = ["<step>", "</step>", "<<step>"]
@@ -173,3 +178,46 @@ def test_errors_show_what_the_user_wrote_not_the_template() -> None:
 def test_a_template_that_fails_is_told(template: str, reason: str) -> None:
     with pytest.raises(PromptError, match=reason):
         few_letters(template).chat([{"role": "user", "content": "hi"}])
+
+
+NO_PROMPTS: list[tuple[object, str]] = [
+    (None, "not NoneType"),
+    (3, "not int"),
+    ({"role": "user", "content": "x"}, "not dict; one message stands in a list too"),
+    (b"abc", "not bytes; `.decode()` makes a text of bytes"),
+    (np.array([1, 2]), "not ndarray; `.tolist()` makes a list of an array"),
+    ([None], "the prompt has the token None; token ids are integers"),
+    ([1.5], "the prompt has the token 1.5; token ids are integers"),
+    ([True], "the prompt has the token True; token ids are integers"),
+    ([3, "a"], "the prompt has the token 'a'; token ids are integers"),
+    ([{"role": "user"}], "a message is"),
+    ([{"role": "user", "content": None}], "the `content` of this one is no text but NoneType"),
+    ([{"role": "user", "content": [{"text": "x"}]}], "the `content` of this one is no text but"),
+    ([{"role": 3, "content": "x"}], "the `role` of this one is no text but int"),
+    ([{"role": "user", "content": "x"}, "y"], "a message is"),
+    ("a\ud800b", "character 1 of the prompt is '\\ud800', half of a surrogate pair"),
+    ([{"role": "user", "content": "\udc00"}], "half of a surrogate pair"),
+]
+
+
+@pytest.mark.parametrize(("prompt", "message"), NO_PROMPTS, ids=[m for _, m in NO_PROMPTS])
+def test_what_is_no_prompt_is_told_what_one_is(prompt: Any, message: str) -> None:
+    prompts, _ = encoder(byte_level())
+    with pytest.raises(PromptError, match=re.escape(message)):
+        prompts.read(nprdsl.load("npr"), prompt)
+
+
+def test_ids_of_numpy_are_ids() -> None:
+    prompts, _ = encoder(byte_level())
+    ids = prompts.read(nprdsl.load("npr"), list(np.array([5, 6])))
+    assert ids == (5, 6) and all(type(token) is int for token in ids)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "single"),
+    [("x", True), ([1], True), (list(np.array([1])), True), ([{"role": "user"}], True),
+     ([], False), (["x"], False), ([[1]], False), ([[{}]], False), ((1,), True)],
+    ids=str,
+)  # fmt: skip
+def test_one_prompt_is_told_from_a_list_of_them(prompt: object, single: bool) -> None:
+    assert is_single(prompt) is single

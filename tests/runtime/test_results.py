@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
+from dataclasses import replace
 from xml.etree import ElementTree
 
 from nprdsl.machine.budget import Limits
@@ -51,3 +54,18 @@ def test_what_was_stopped_shows_its_text() -> None:
     result = stopped()
     assert result._repr_svg_() is None
     assert "1:a&lt;b &amp; c" in result._repr_html_() and "aborted" in result._repr_html_()
+
+
+def test_a_result_can_be_sent_copied_and_compared() -> None:
+    for result in (done(), stopped()):
+        for same in (pickle.loads(pickle.dumps(result)), copy.deepcopy(result)):
+            assert same == result and hash(same) == hash(result)
+            assert same.to_dict() == result.to_dict() and same._repr_svg_() == result._repr_svg_()
+    assert done() != replace(done(), text="") != stopped()
+
+
+def test_layouts_are_equal_where_their_arrays_are() -> None:
+    one, other = done().layout, done("multiverse").layout
+    assert one is not None and other is not None
+    assert one == replace(one, position=one.position.copy()) and one != other
+    assert one != replace(one, sampled=~one.sampled)

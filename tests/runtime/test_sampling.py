@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import pickle
 import re
+from dataclasses import replace
 
 import pytest
 
-from nprdsl.runtime.sampling import Sampling
+from nprdsl.runtime.sampling import SETTINGS, Sampling
 
 
 @pytest.mark.parametrize(
@@ -31,6 +35,11 @@ from nprdsl.runtime.sampling import Sampling
         ({"rules": {"step": {"temprature": 1}}}, "did you mean `temperature`?"),
         ({"rules": {"step": {"top_p": 3}}}, "sampling of the rule `step`: `top_p` is 3"),
         ({"rules": {"step": {"seed": 3}}}, "`seed` is set for a whole request"),
+        ({"rules": None}, "`rules` is None, it must map rules to their settings"),
+        ({"rules": ["step"]}, "`rules` is ['step'], it must map rules to their settings"),
+        ({"rules": {"step": 3}}, "`rules` has 'step': 3, it must map rules to their settings"),
+        ({"rules": {3: {}}}, "`rules` has 3: {}, it must map rules to their settings"),
+        ({"rules": {"step": {3: 1}}}, "`rules` sets 3 for 'step'"),
     ],
 )
 def test_bad_settings(settings: dict[str, object], message: str) -> None:
@@ -68,3 +77,17 @@ def test_frozen() -> None:
     assert sampling.rules["step"]["top_k"] == 1
     with pytest.raises(AttributeError):
         sampling.seed = 2  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("settings", [Sampling(), Sampling(rules={"step": {"top_p": 0.5}}, seed=3)])
+def test_settings_can_be_sent_copied_hashed_and_written(settings: Sampling) -> None:
+    for same in (pickle.loads(pickle.dumps(settings)), copy.deepcopy(settings), replace(settings)):
+        assert same == settings and hash(same) == hash(settings)
+        assert same.for_rule("step") == settings.for_rule("step")
+    assert Sampling.from_dict(json.loads(json.dumps(_given(settings)))) == settings
+    with pytest.raises(TypeError, match="settings do not change"):
+        settings.rules["plan"] = {}  # type: ignore[index]
+
+
+def _given(settings: Sampling) -> dict[str, object]:
+    return {name: getattr(settings, name) for name in SETTINGS}

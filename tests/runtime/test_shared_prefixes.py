@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import WhisperConfig, WhisperForCausalLM
 
 import nprdsl
 from nprdsl.machine.budget import Limits
@@ -238,7 +239,7 @@ def test_prefixes_can_be_forgotten_by_hand() -> None:
 
 
 def test_a_negative_bound_is_refused() -> None:
-    with pytest.raises(ValueError, match="prefix_tokens must be 0 or more, not -1"):
+    with pytest.raises(ValueError, match="prefix_tokens must be at least 0, not -1"):
         engine(prefix_tokens=-1)
 
 
@@ -250,3 +251,20 @@ def test_branches_that_begin_at_once_share_all_but_the_last_token() -> None:
     assert one.timings.rows == len(LONG) + 1 + 2 * (size(plan) - 1)
     for seed, sample in enumerate(group):
         same(drawn(sample), alone(LONG, seed, plan))
+
+
+def test_layers_that_a_configuration_counts_and_a_model_lacks_are_left_out() -> None:
+    """A Whisper decoder's configuration has the encoder's number of layers, which is greater."""
+    torch.manual_seed(0)
+    sizes = {"d_model": 32, "decoder_ffn_dim": 32, "max_target_positions": 256, "encoder_layers": 3}
+    config = WhisperConfig(
+        vocab_size=257, decoder_layers=1, decoder_attention_heads=2, pad_token_id=0, **sizes
+    )
+    decoder, limits = WhisperForCausalLM(config), Limits(max_tokens=40)
+    once, kept = (
+        LocalEngine(decoder, byte_tokenizer(()), prefix_tokens=tokens) for tokens in (0, 500)
+    )
+    for prompt in ("x" * 30, "x" * 30, "x" * 20 + "y" * 20, "x" * 25):
+        results = [one.generate(schema(), prompt, limits=limits) for one in (once, kept)]
+        assert results[0].token_ids == results[1].token_ids
+    assert kept.timings.rows < once.timings.rows

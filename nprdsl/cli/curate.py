@@ -33,7 +33,7 @@ from nprdsl.cli.terminals import load_schema
 from nprdsl.trace.journal import json_line, replacing
 
 if TYPE_CHECKING:
-    from nprdsl.trainers.curate import Account, Chain, Curator, Endpoint, Outcome, Summary
+    from nprdsl.trainers.curate import Account, Chain, Curator, Endpoint, Outcome, Secret, Summary
 
 
 def _read_parameter(text: str) -> tuple[str, Any]:
@@ -84,8 +84,13 @@ class CurationOptions:
         flag="--param",
         type=Parsed("NAME=VALUE", _read_parameter),
     )
-    api_key_env: str = option(
-        "OPENAI_API_KEY", "The environment variable that holds the secret.", metavar="NAME"
+    api_key: str | None = option(
+        None, "The secret; other users may see it among the processes.", metavar="SECRET"
+    )
+    api_key_env: str | None = option(
+        None,
+        "The environment variable that holds it [NPRDSL_API_KEY, else OPENAI_API_KEY].",
+        metavar="NAME",
     )
     as_json: bool = option(False, "The figures as one JSON object.", flag="--json")
 
@@ -124,7 +129,6 @@ def _curator(options: CurationOptions, account: Account) -> tuple[Curator, Endpo
         Cache,
         Curator,
         Endpoint,
-        Secret,
         Service,
         Structured,
         room_of,
@@ -133,7 +137,7 @@ def _curator(options: CurationOptions, account: Account) -> tuple[Curator, Endpo
     schema = load_schema(options.schema, None)
     service = Service(
         options.endpoint,
-        Secret.from_environment(options.api_key_env),
+        _secret(options),
         Structured(options.structured),
         options.retries,
         options.timeout,
@@ -152,6 +156,20 @@ def _curator(options: CurationOptions, account: Account) -> tuple[Curator, Endpo
         options.limit,
     )
     return curator, endpoint
+
+
+def _secret(options: CurationOptions) -> Secret:
+    """The endpoint's secret: given by hand, or that of the environment."""
+    from nprdsl.runtime.api_key import VARIABLE, api_key
+    from nprdsl.trainers.curate import Secret
+
+    if options.api_key is not None:
+        if options.api_key_env is not None:
+            raise Failure("give --api-key or --api-key-env, not both")
+        return Secret.given(api_key(options.api_key))
+    if options.api_key_env is not None:
+        return Secret.from_environment(options.api_key_env)
+    return Secret.from_environment(VARIABLE, "OPENAI_API_KEY")
 
 
 def _run(

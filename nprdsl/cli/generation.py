@@ -134,6 +134,9 @@ class GenerationOptions:
         None, "A folder or a hub name [the bundled `arith`].", metavar="PATH|NAME"
     )
     engine: str | None = option(None, "A server, as `nprdsl serve` starts it.", metavar="URL")
+    api_key: str | None = option(
+        None, "That server's [NPRDSL_API_KEY of the environment].", metavar="SECRET"
+    )
     device: str = option("cpu", "cpu, cuda, cuda:1 or mps.")
     dtype: str = option("auto", "auto, fp32, bf16 or fp16.")
     max_kv_tokens: int = option(
@@ -166,6 +169,8 @@ def check_model_options(options: GenerationOptions) -> None:
         raise click.UsageError(
             f"{option} is for a model in this process; the server of --engine has its own"
         )
+    if options.api_key is not None and options.engine is None:
+        raise click.UsageError("--api-key is that of a server; give its address with --engine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +213,7 @@ def open_generator(options: GenerationOptions) -> Generator:
     model = options.model
     if options.engine is not None:
         with working(f"asking {options.engine}"):
-            engine = reach_engine(options.engine)
+            engine = reach_engine(options.engine, options.api_key)
         model = engine.info.model
     schema_name = options.schema or _default_schema(model)
     schema = load_schema(schema_name, options.terminals)
@@ -291,14 +296,14 @@ def quiet_threads() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
-def reach_engine(url: str) -> SGLangEngine:
+def reach_engine(url: str, api_key: str | None = None) -> SGLangEngine:
     """The engine of the server at that address. A `Failure` where there is none."""
     try:
         from nprdsl.runtime.errors import EngineUnavailableError
         from nprdsl.runtime.sglang.client.engine import SGLangEngine
 
         with as_failure(ValueError, EngineUnavailableError):
-            return SGLangEngine(url)
+            return SGLangEngine(url, api_key=api_key)
     except ModuleNotFoundError as error:
         raise Failure(
             f"--engine needs {error.name}, for the tokenizer; install it with: "

@@ -166,18 +166,28 @@ def test_the_secret_comes_from_the_environment_and_goes_nowhere_else(
             cwd=tmp_path,
             env={"MINE": KEY},
         )
+        by_hand = quick(
+            *arguments(server, "--api-key", KEY, "--cache", "d"),
+            cwd=tmp_path,
+            env={"NPRDSL_API_KEY": "another", "OPENAI_API_KEY": "a third"},
+        )
     assert {asked.headers["authorization"] for asked in server.asked} == {f"Bearer {KEY}"}
-    assert done.returncode == named.returncode == (0 if echo == "reply" else ExitCode.USAGE)
+    assert {one.returncode for one in (done, named, by_hand)} == {
+        0 if echo == "reply" else ExitCode.USAGE
+    }
     kept = [path.read_text("utf-8") for path in tmp_path.rglob("*") if path.is_file()]
-    written = [done.stdout, done.stderr, named.stdout, named.stderr, *kept]
+    runs = (done, named, by_hand)
+    written = [text for one in runs for text in (one.stdout, one.stderr)] + kept
     assert [text for text in written if KEY in text] == []
     if echo == "error":
         assert done.stderr == "error: HTTP 401: wrong key: Bearer [secret]\n"
 
 
-def test_there_is_no_option_for_a_secret() -> None:
-    told = invoke("curate", "--help").stdout
-    assert "--api-key-env" in told and "--api-key " not in told
+def test_our_own_variable_goes_before_that_of_openai(tmp_path: Path) -> None:
+    with scripted(math_oracle()) as server:
+        env = {"NPRDSL_API_KEY": KEY, "OPENAI_API_KEY": "another"}
+        assert quick(*arguments(server), cwd=tmp_path, env=env).returncode == 0
+    assert {asked.headers["authorization"] for asked in server.asked} == {f"Bearer {KEY}"}
 
 
 # what is refused
@@ -194,6 +204,8 @@ def test_there_is_no_option_for_a_secret() -> None:
         (["--out", "no/such/out.jsonl"], "error: cannot write `no/such/out.jsonl`: No such file"),
         (["--thought-field", "cot"], f"error: {CHAINS}:1: the field `cot` is not among id, prompt"),
         (["--id-field", "none"], None),
+        (["--api-key", "a", "--api-key-env", "B"], "error: give --api-key or --api-key-env"),
+        (["--api-key", "schlüssel"], "error: the API key has characters that no header takes"),
     ],
 )
 def test_mistakes_are_told_in_one_message(changes: list[str], told: str | None) -> None:

@@ -148,9 +148,15 @@ class Secret:
     value: str = field(default=NO_SECRET, repr=False)
 
     @classmethod
-    def from_environment(cls, name: str) -> Secret:
-        """The value of an environment variable, or none where it is not set."""
-        return cls(os.environ.get(name, "").strip() or NO_SECRET)
+    def from_environment(cls, *names: str) -> Secret:
+        """The value of the first environment variable that is set, or none."""
+        values = (os.environ.get(name, "").strip() for name in names)
+        return cls.given(next(filter(None, values), ""))
+
+    @classmethod
+    def given(cls, value: str) -> Secret:
+        """One that was given by hand; none where it is empty."""
+        return cls(value or NO_SECRET)
 
     def hidden(self, text: str) -> str:
         """`text` without the secret."""

@@ -13,6 +13,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from nprdsl.machine.budget import LimitError
+from nprdsl.runtime.api_key import REFUSED
+from nprdsl.runtime.api_key import api_key as own_key
 from nprdsl.runtime.engine import Engine, Submission
 from nprdsl.runtime.errors import CapacityError, EngineUnavailableError
 from nprdsl.runtime.kv_reservation import most_fed
@@ -38,9 +40,11 @@ MOST_CALLS: Final = 256  # requests at once; more wait here
 class SGLangEngine(Engine):
     """The model of the server at `url`, such as `nprdsl serve` starts.
 
-    `tokenizer` is the model's fast tokenizer, by default the server's own. If `url` is that of a
+    `tokenizer` is the model's fast tokenizer, by default the server's own; `api_key` what a server
+    with `--api-key` asks for, by default NPRDSL_API_KEY of the environment. If `url` is that of a
     router, `worker` is the address of one server behind it. `fork_here` lets requests fork in this
-    process even if the server has the plugin. Raises EngineUnavailableError if no server answers.
+    process even if the server has the plugin. Raises EngineUnavailableError if no server answers,
+    or it does not take the key.
     """
 
     def __init__(
@@ -52,8 +56,9 @@ class SGLangEngine(Engine):
         worker: str | None = None,
         fork_here: bool = False,
     ) -> None:
-        self._transport = Transport(url, api_key)
-        one_server = Transport(worker, api_key) if worker else self._transport
+        key = own_key(api_key)
+        self._transport = Transport(url, key)
+        one_server = Transport(worker, key) if worker else self._transport
         try:
             server = RemoteServer(one_server)
             server.check()
@@ -62,6 +67,8 @@ class SGLangEngine(Engine):
             self.info = server.info(vocabulary.size)
             self._longest_prompt = server.longest_prompt
         except ServerError as error:
+            if error.status == REFUSED:
+                raise EngineUnavailableError(str(error)) from error
             raise EngineUnavailableError(
                 f"what answers at {one_server.url} is no SGLang server ({error})"
             ) from error

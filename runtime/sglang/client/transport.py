@@ -15,6 +15,7 @@ from contextlib import closing, suppress
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from nprdsl.runtime.api_key import REFUSED, refusal
 from nprdsl.runtime.errors import EngineUnavailableError
 
 CONNECT_S: Final = 10.0  # to reach the server; there is no limit on how long it computes
@@ -67,6 +68,7 @@ class Transport:
         self._secure = parts.scheme == "https"
         self._host, self._port, self._path = parts.hostname, parts.port, parts.path.rstrip("/")
         self._headers = {"Content-Type": "application/json"}
+        self._key = api_key or ""
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
 
@@ -89,7 +91,7 @@ class Transport:
         """The JSON of each server-sent event, up to `[DONE]`. Raises as `post`."""
         with closing(self._open("POST", path, body, connection)) as response:
             if response.status >= 300:
-                raise ServerError(response.status, _error_message(self._read(response)))
+                raise self._refused(response.status, self._read(response))
             try:
                 for line in response:
                     data = line.strip().removeprefix(b"data:").strip()
@@ -110,7 +112,7 @@ class Transport:
         with closing(self._open(method, path, body, connection)) as response:
             data = self._read(response)
         if response.status >= 300:
-            raise ServerError(response.status, _error_message(data))
+            raise self._refused(response.status, data)
         try:
             return json.loads(data)
         except ValueError:
@@ -145,6 +147,11 @@ class Transport:
             return response.read()
         except _ERRORS as error:
             raise self._unavailable(error) from error
+
+    def _refused(self, status: int, data: bytes) -> ServerError:
+        if status == REFUSED:
+            return ServerError(status, refusal(self.url, self._key))
+        return ServerError(status, _error_message(data))
 
     def _unavailable(self, error: Exception) -> EngineUnavailableError:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -6,7 +6,7 @@ export GOMP_SPINCOUNT := 0
 export OMP_WAIT_POLICY := passive
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo smol test lint types docs vscode test-slow test-newest fuzz curriculum sglang-env test-sglang bench clean
+.PHONY: demo smol test lint types docs vscode test-slow test-newest fuzz studio test-studio curriculum sglang-env test-sglang bench clean
 
 demo: .venv/engine
 	$(BIN)/nprdsl run '37*42+85*19+60*23?' --stats
@@ -42,6 +42,23 @@ vscode:
 	cd editors/vscode && if npm view esbuild version >/dev/null 2>&1; \
 		then npm ci --no-audit --no-fund --loglevel=error && npm run --silent package; \
 		else echo "no npm, or no registry: the extension is not built"; fi
+
+# The pages of `nprdsl show --html` and `nprdsl studio`, built into the package; nothing where npm
+# has no registry.
+NPM := npm --prefix studio
+STUDIO := nprdsl/studio/static/viewer.js
+STUDIO_SOURCES := $(wildcard studio/src/*) studio/package.json studio/package-lock.json studio/vite.config.ts
+
+studio: $(STUDIO)
+
+$(STUDIO): $(STUDIO_SOURCES)
+	if npm view vite version >/dev/null 2>&1; \
+		then $(NPM) ci --no-audit --no-fund --loglevel=error && $(NPM) run --silent build; \
+		else echo "no npm, or no registry: the pages are not built"; fi
+
+# Their types and components.
+test-studio: studio
+	if [ -e $(STUDIO) ]; then $(NPM) run --silent check && $(NPM) test --silent; fi
 
 lint: .venv/tests
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -16,14 +17,14 @@ from typing import Final
 import click
 import numpy as np
 
-from nprdsl import pictures
+from nprdsl import pictures, studio
 from nprdsl.cli.console import clean, console, print_json
 from nprdsl.cli.failures import BadResult, Failure, as_failure, examining
 from nprdsl.cli.files import STDIN, read_text, shown_name, without_last_newline
 from nprdsl.cli.options import argument, command, option, terminals_option
 from nprdsl.cli.terminals import load_schema
 from nprdsl.cli.vocabularies import byte_vocabulary, model_vocabulary, tokenizer_vocabulary
-from nprdsl.grammar.diagnostics import did_you_mean
+from nprdsl.grammar.diagnostics import SchemaError, did_you_mean
 from nprdsl.grammar.ir import Block, Terminal
 from nprdsl.masks.bound_schema import BoundSchema, SpelledTagsWarning
 from nprdsl.pictures.messages import render_trace_error
@@ -36,18 +37,24 @@ from nprdsl.trace.layout import Layout
 
 _NARROW, _WIDE = 20, 120  # columns of a picture
 _MASK_CELLS: Final = 64
+_FIRST: Final = "npr"  # of the schemas that a trace may be of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShowOptions:
     what: str = argument("SCHEMA|TRACE")
-    schema: str | None = option(None, "WHAT is a trace of this schema [npr].", metavar="SCHEMA")
+    schema: str | None = option(
+        None, "WHAT is a trace of this schema [the first that reads it].", metavar="SCHEMA"
+    )
     mermaid: bool = option(False, "A Mermaid diagram instead of text.")
     svg: str | None = option(
         None, "Write a picture of the schema, or of the trace.", metavar="FILE"
     )
     mask_svg: str | None = option(
         None, "Write a picture of the trace's attention mask.", metavar="FILE"
+    )
+    html: str | None = option(
+        None, "Write a page that shows the schema, or the trace, in a browser.", metavar="FILE"
     )
     model: str | None = option(
         None, "Count tokens of this model; show the ids of the tags.", metavar="PATH|NAME"
@@ -62,7 +69,8 @@ def show(options: ShowOptions) -> None:
     """Show a schema (its name or .lark path), or a trace (any other file, or `-`).
 
     Of a schema: rules, tags, forks, joins, the size of its automaton. Of a trace: its execution
-    graph, its lanes, its attention mask.
+    graph, its lanes, its attention mask. The page of a trace that is not legal shows its faults at
+    their places.
     """
     what, schema = options.what, options.schema
     if options.model is not None and options.tokenizer is not None:
@@ -72,7 +80,9 @@ def show(options: ShowOptions) -> None:
             _show_schema(load_schema(what, options.terminals), options)
     else:
         _check_exists(what)
-        _show_trace(load_schema(schema or "npr", options.terminals), what, options)
+        text = without_last_newline(read_text(what))
+        read_by = _reading(text) if schema is None else load_schema(schema, options.terminals)
+        _show_trace(read_by, text, options)
 
 
 def _check_exists(what: str) -> None:
@@ -90,11 +100,14 @@ def _show_schema(schema: Schema, options: ShowOptions) -> None:
         raise Failure("a schema has no mask; --mask-svg is for traces")
     if options.svg is not None:
         _write_text(options.svg, pictures.schema_svg(schema.grammar))
+    if options.html is not None:
+        over = options.model or options.tokenizer or "a byte-level vocabulary"
+        _write_page(options.html, studio.schema_view(schema, _bound(schema, options), over))
     if options.mermaid:
         click.echo(pictures.schema_mermaid(schema.grammar), nl=False)
     elif options.as_json:
         print_json(_schema_record(schema, options))
-    elif options.svg is None:
+    elif options.svg is None and options.html is None:
         click.echo(_schema_text(schema, options), nl=False)
 
 
@@ -228,17 +241,38 @@ class DrawableTrace:
     graph: ExecutionGraph
     layout: Callable[[], Layout]
     units: list[str]
+    view: Callable[[], studio.TraceView]
 
 
-def _show_trace(schema: Schema, file: str, options: ShowOptions) -> None:
-    text = without_last_newline(read_text(file))
+def _reading(text: str) -> Schema:
+    """The shipped schema that reads the text, else the one that most tags are of. To a schema that
+    needs no block, any text without tags is a trace, so it must have some."""
+    best: tuple[tuple[bool, int], Schema] | None = None
+    for name in sorted(shipped(), key=lambda name: name != _FIRST):
+        with suppress(SchemaError):  # it needs types, which are not known here
+            schema = load_schema(name, None)
+            tags = len(schema.tag_pattern.findall(text))
+            fits = (tags > 0 and not schema.check(text), tags)
+            if best is None or fits > best[0]:
+                best = (fits, schema)
+    assert best is not None
+    click.echo(f"read as a trace of `{best[1].name}`; --schema takes another one", err=True)
+    return best[1]
+
+
+def _show_trace(schema: Schema, text: str, options: ShowOptions) -> None:
+    title = "trace" if options.what == STDIN else Path(options.what).name
     try:
         if options.tokenizer is None and options.model is None:
-            trace = _in_characters(schema, text)
+            trace = _in_characters(schema, text, title)
         else:
-            trace = _in_tokens(schema, text, options)
+            trace = _in_tokens(schema, text, title, options)
     except TraceError as error:
-        raise BadResult(render_trace_error(error, text, file=shown_name(file))) from error
+        if options.html is not None:
+            _write_page(options.html, studio.text_view(schema, text, title=title))
+        raise BadResult(render_trace_error(error, text, file=shown_name(options.what))) from error
+    if options.html is not None:
+        _write_page(options.html, trace.view())
     if options.svg is not None:
         _write_text(options.svg, pictures.to_svg(trace.graph, trace.units))
     if options.mask_svg is not None:
@@ -247,23 +281,33 @@ def _show_trace(schema: Schema, file: str, options: ShowOptions) -> None:
         click.echo(pictures.to_mermaid(trace.graph), nl=False)
     elif options.as_json:
         print_json(trace.graph.to_dict())
-    elif options.svg is None and options.mask_svg is None:
+    elif options.svg is None and options.mask_svg is None and options.html is None:
         click.echo(_trace_text(trace), nl=False)
 
 
-def _in_characters(schema: Schema, text: str) -> DrawableTrace:
+def _in_characters(schema: Schema, text: str, title: str) -> DrawableTrace:
     graph, sampled = schema.parse(text).graph, np.zeros(len(text), np.uint8)
-    return DrawableTrace(graph, lambda: Layout.from_graph(graph, sampled), list(text))
+    return DrawableTrace(
+        graph,
+        lambda: Layout.from_graph(graph, sampled),
+        list(text),
+        lambda: studio.text_view(schema, text, title=title),
+    )
 
 
-def _in_tokens(schema: Schema, text: str, options: ShowOptions) -> DrawableTrace:
+def _in_tokens(schema: Schema, text: str, title: str, options: ShowOptions) -> DrawableTrace:
     schema.parse(text)  # places in the text, where the trace is not legal
     bound = _bound(schema, options)
     vocabulary = bound.vocabulary
     with as_failure(UnspellableError, kind=BadResult):
         trace = bound.parse(bound.encode(text))
     units = [vocabulary.text([token]) for token in trace.ids]
-    return DrawableTrace(trace.graph, lambda: trace.layout, units)
+    return DrawableTrace(
+        trace.graph,
+        lambda: trace.layout,
+        units,
+        lambda: studio.token_view(bound, trace, title=title),
+    )
 
 
 def _trace_text(trace: DrawableTrace) -> str:
@@ -271,6 +315,12 @@ def _trace_text(trace: DrawableTrace) -> str:
     mask = pictures.mask_text(trace.layout(), min(_MASK_CELLS, width))
     lanes = clean(pictures.to_text(trace.graph, width))
     return f"{lanes}\nattention mask (rows see columns)\n{mask}"
+
+
+def _write_page(name: str, view: studio.TraceView | studio.SchemaView) -> None:
+    with as_failure(studio.StudioNotBuiltError):
+        text = studio.page(view)
+    _write_text(name, text)
 
 
 def _write_text(name: str, text: str) -> None:

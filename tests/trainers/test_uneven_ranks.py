@@ -16,8 +16,10 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from nprdsl.trainers.batch.output_head import _MAPS
 from nprdsl.trainers.batch.training_rows import TrainingRow, causal_row
 from nprdsl.trainers.batch.update import Loss, Updater
+from nprdsl.trainers.objective.head_logprobs import UNBENT
 from nprdsl.trainers.objective.losses import dapo, papo, sft
 from nprdsl.trainers.run.session import leave_group, settle_group
 from tests.cli.commands import ROOT, environment
@@ -81,6 +83,7 @@ def steps(parts: Parts, room: int, wrappings: list[str], file: Path) -> None:
             made[f"{wrapping} {name}"] = [
                 done.loss, done.gradient_norm, done.tokens, *first_weights(one.model),
             ]  # fmt: skip
+            assert _MAPS[accelerator.unwrap_model(one.model)] == UNBENT, "logits were made"
             settle_group()
     if rank == 0:
         file.write_text(json.dumps(made), encoding="utf-8")

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from nprdsl.trainers.attention.masks import block_mask, dense_masks
 from nprdsl.trainers.attention.segments import ARGUMENT, plan
+from nprdsl.trainers.batch.output_head import scored_at_the_head
 from nprdsl.trainers.batch.training_rows import TrainingRow, last_seen
 from nprdsl.trainers.config.stages import Attention
 from nprdsl.trainers.objective.losses import token_logprobs
@@ -63,18 +64,25 @@ def score(
     through: torch.nn.Module | None = None,
 ) -> torch.Tensor:
     """float32 [N]: log pi of every sampled token of the rows, one row after another, with its
-    gradient. For one row logits are made only for the entries that predict something. `through` is
-    the module to call where the model is wrapped."""
+    gradient. `through` is the module to call where the model is wrapped.
+
+    No logits are kept, whatever the number of tokens; a model that treats them in its own way has
+    them made, for one row of the entries that predict something, for several rows of all.
+    """
     width = max(map(len, rows))
     queries = np.concatenate([predictors(row) + i * width for i, row in enumerate(rows)])
     kept = torch.from_numpy(queries).to(model.device)
+    chosen = np.concatenate([row.ids[row.sampled] for row in rows])
+    ids = torch.from_numpy(chosen).to(model.device)
     call = model if through is None else through
     arguments = inputs(rows, model, attention)
+    scored = scored_at_the_head(model, call, arguments, kept, ids)
+    if scored is not None:
+        return scored
     if len(rows) == 1:
         logits = call(**arguments, logits_to_keep=kept).logits[0]
     else:
         logits = call(**arguments).logits.flatten(0, 1)[kept]
-    ids = torch.from_numpy(np.concatenate([row.ids[row.sampled] for row in rows]))
     return token_logprobs(logits, ids.to(logits.device))
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 import nprdsl
@@ -17,7 +19,7 @@ from nprdsl.runtime.local.adapters import SETTINGS
 from nprdsl.runtime.local.loading import LoadOptions, load_model
 from nprdsl.trainers.config.stages import LoraSection, SftConfig
 from nprdsl.trainers.run.add_tags import add_tags
-from nprdsl.trainers.run.lora import add_lora, save_lora
+from nprdsl.trainers.run.lora import add_lora, save_lora, without_own_casts
 from nprdsl.trainers.smol.questions import Split, traces
 from nprdsl.trainers.stages.sft import train_sft
 from tests.runtime.tiny_models import SHAPE, byte_tokenizer
@@ -107,3 +109,45 @@ def test_without_peft_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ValueError, match="pip install peft"):
         add_lora(model, LoraSection(), [])
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+@pytest.mark.parametrize("precision", [None, torch.bfloat16, torch.float16])
+def test_casts_that_autocast_makes_anyway_are_left_out(
+    tmp_path: Path, dtype: Literal["bf16", "fp32"], precision: torch.dtype | None
+) -> None:
+    """To the same numbers, gradients included; without autocast they stay."""
+    model, _ = load_model(base(tmp_path / "base", tied=True), LoadOptions(dtype=dtype))
+    add_lora(model, LoraSection(rank=4), [])
+    trained = [p for p in model.parameters() if p.requires_grad]
+    with torch.no_grad():
+        for weights in trained:
+            weights.normal_(0, 0.3)
+    found, casts = [], []
+    for context in (nullcontext(), without_own_casts(model)):
+        with ExitStack() as stack:
+            stack.enter_context(torch.autocast("cpu", precision, enabled=precision is not None))
+            counted = stack.enter_context(Casts())
+            stack.enter_context(context)
+            out = model(input_ids=torch.tensor([[1, 2, 3]])).logits
+        found.append([out, *torch.autograd.grad(out.square().sum(), trained)])
+        casts.append(counted.number)
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    layers = sum(isinstance(m, peft.tuners.lora.LoraLayer) for m in model.modules())
+    assert layers == 14
+    if precision is None:
+        assert casts[0] == casts[1]
+    elif dtype == "bf16" and precision is torch.bfloat16:
+        assert casts[1] < casts[0]
+    assert all(m.cast_input_dtype_enabled for m in model.modules() if hasattr(m, "lora_A"))
+
+
+class Casts(TorchDispatchMode):
+    """Counts the tensors that are brought to float32."""
+
+    number = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._to_copy.default and (kwargs or {}).get("dtype") is torch.float32:
+            self.number += 1
+        return func(*args, **(kwargs or {}))

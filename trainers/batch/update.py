@@ -26,6 +26,7 @@ from nprdsl.trainers.batch.training_rows import (
 )
 from nprdsl.trainers.config.stages import Attention
 from nprdsl.trainers.objective.advantages import Floats
+from nprdsl.trainers.run.lora import without_own_casts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,7 +129,7 @@ class Updater:
 
     def _scores(self, rows: Sequence[TrainingRow]) -> torch.Tensor:
         model = self.accelerator.unwrap_model(self.model)
-        with self.accelerator.autocast():
+        with self.accelerator.autocast(), without_own_casts(model):
             return score(model, rows, self.attention, through=self.model)
 
     def _backward(

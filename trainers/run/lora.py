@@ -8,7 +8,9 @@ opened by its folder on the base model that it names.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -45,6 +47,27 @@ def add_lora(model: PreTrainedModel, section: LoraSection, rows: Collection[int]
             weights.data = weights.data.float()  # bf16 would lose the small steps
 
 
+@contextmanager
+def without_own_casts(model: torch.nn.Module) -> Iterator[None]:
+    """Inside, adapters take what comes as it is where autocast is on: it brings inputs and matrices
+    to one precision itself, to the same numbers, and PEFT's casts to fp32 before it are for
+    nothing. Outside autocast they are needed, as by an engine that generates with the model."""
+    if "peft" not in sys.modules or not torch.is_autocast_enabled(_kind(model)):
+        yield
+        return
+    from peft.tuners.lora import LoraLayer
+
+    layers = [m for m in model.modules() if isinstance(m, LoraLayer)]
+    before = [layer.cast_input_dtype_enabled for layer in layers]
+    for layer in layers:
+        layer.cast_input_dtype_enabled = False
+    try:
+        yield
+    finally:
+        for layer, cast in zip(layers, before, strict=True):
+            layer.cast_input_dtype_enabled = cast
+
+
 def save_lora(model: PreTrainedModel, folder: Path, state: Mapping[str, torch.Tensor]) -> None:
     """Writes the adapter in the precision of its base, and the model's configuration beside it."""
     from peft import get_peft_model_state_dict
@@ -60,6 +83,10 @@ def save_lora(model: PreTrainedModel, folder: Path, state: Mapping[str, torch.Te
     save_file(kept, folder / "adapter_model.safetensors", {"format": "pt"})
     model.peft_config[_NAME].save_pretrained(folder)
     model.config.save_pretrained(folder)
+
+
+def _kind(model: torch.nn.Module) -> str:
+    return next(model.parameters()).device.type
 
 
 def _rows(model: PreTrainedModel, rows: Collection[int]) -> dict[str, list[int]] | None:

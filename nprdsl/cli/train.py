@@ -99,7 +99,7 @@ def _trained(
     options: TrainOptions, configuration: BaseModel, watch: WatchStep
 ) -> tuple[Path, dict[str, float]]:
     """The folder of the trained model, and the latest value of every figure."""
-    from nprdsl.trainers.rollout.rollout import MismatchError
+    from nprdsl.trainers.rollout.mismatch import MismatchError
     from nprdsl.trainers.run.session import leave_group
     from nprdsl.trainers.stages.papo import train_papo
     from nprdsl.trainers.stages.sft import train_sft

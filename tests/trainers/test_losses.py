@@ -17,7 +17,7 @@ from nprdsl.trainers.objective.advantages import (
     informative,
     overlong,
 )
-from nprdsl.trainers.objective.losses import dapo, papo, sft, token_logprobs
+from nprdsl.trainers.objective.losses import dapo, papo, sft, token_logprobs, truncated_importance
 
 GROUPS = [0, 0, 0, 1, 1, 1, 2, 2]
 REWARDS = [1.0, -1.0, -1.0, 1.0, 1.0, -1.0, -1.0, -1.0]
@@ -154,6 +154,14 @@ def test_a_batch_without_sampled_tokens_is_refused() -> None:
         sft(torch.zeros(0), 0)
     with pytest.raises(ValueError, match="differ in shape"):
         papo(torch.zeros(2), torch.zeros(3), 2)
+
+
+def test_truncated_importance_weighs_by_the_ratio_up_to_the_cap() -> None:
+    new = torch.tensor([-1.0, -1.0, -1.0]).log_softmax(0).requires_grad_()
+    old = new.detach() - torch.tensor([0.5, -0.5, 3.0])
+    weights = truncated_importance(new, old, 2.0)
+    assert torch.allclose(weights, torch.tensor([np.exp(0.5), np.exp(-0.5), 2.0]).float())
+    assert not weights.requires_grad
 
 
 def test_token_logprobs_are_those_of_the_softmax() -> None:

@@ -18,7 +18,7 @@ from nprdsl.trainers.batch.training_rows import TrainingRow
 from nprdsl.trainers.batch.update import Check, LossInputs, Updater, UpdateResult, unchecked
 from nprdsl.trainers.config.stages import Attention
 from nprdsl.trainers.objective.losses import papo, sft
-from nprdsl.trainers.rollout.rollout import MismatchError
+from nprdsl.trainers.rollout.mismatch import MismatchError
 from nprdsl.trainers.run.session import leave_group
 from tests.cli.commands import ROOT, environment
 from tests.forked import forked, ranks

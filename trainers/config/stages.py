@@ -156,8 +156,10 @@ class RolloutSection(Section):
     """One batch of rollouts: `prompts` questions with `samples` traces each, at temperature 1.
 
     `mode`: "parallel" is the engine with forks and joins, legal traces only; "free" lets the model
-    write on, unconstrained. `mismatch`: the greatest difference between a log-probability of
-    rollout and trainer; beyond it the run stops.
+    write on, unconstrained. The run stops where the log-probabilities of rollout and trainer
+    differ by more than `mismatch_mean` in the mean, where the divergence of the two policies is
+    more than `mismatch_kl` nats for a token, or, if it is given, where one token differs by more
+    than `mismatch`.
     """
 
     prompts: PositiveInt = 16
@@ -167,7 +169,9 @@ class RolloutSection(Section):
     branches: PositiveInt | None = None
     blocks: NonNegativeInt | None = None
     mode: SamplingMode = Mode.PARALLEL
-    mismatch: PositiveFloat = 0.5
+    mismatch: PositiveFloat | None = None
+    mismatch_mean: PositiveFloat = 0.05
+    mismatch_kl: PositiveFloat = 0.02
 
     @model_validator(mode="after")
     def _check_limits(self) -> Self:
@@ -324,8 +328,10 @@ class _PapoOptimizer(OptimizerSection):
 
 class PapoConfig(ReinforcementConfig):
     """Stage 3, NPR by PAPO (arXiv:2512.07461, section 2.4): one optimizer step for each batch of
-    rollouts."""
+    rollouts. `importance_cap`: tokens are weighed by the ratio of their probabilities in trainer
+    and engine, at most so much; by default all weigh 1."""
 
+    importance_cap: Annotated[float, Field(ge=1.0)] | None = None
     optimizer: _PapoOptimizer = _PapoOptimizer()
 
 

@@ -65,6 +65,13 @@ def papo(logprobs: torch.Tensor, advantages: torch.Tensor, tokens: int) -> torch
     return -(ratio * advantages).sum() / _count(tokens)
 
 
+def truncated_importance(logprobs: torch.Tensor, old: torch.Tensor, cap: float) -> torch.Tensor:
+    """min(pi / pi_old, cap), [N], without a gradient: what weighs tokens that another policy drew,
+    such as the same weights in an engine of lower precision (Ionides 2008)."""
+    _same_shape(logprobs, old)
+    return (logprobs.detach() - old).exp().clamp(max=cap)
+
+
 def token_logprobs(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """log pi of `ids` [N] under `logits` [N, V], at temperature 1 with nothing masked; float32.
 

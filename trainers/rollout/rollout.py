@@ -1,8 +1,7 @@
 """Rollouts: what an engine wrote behind prompts, as training rows of the very tokens it sampled.
 
 Nothing is decoded and encoded again: a row is made of the ids that were sampled, and their
-log-probabilities come with it. What the trainer then finds for the same tokens is compared before
-every step; where the two differ by more than rounding, training is not what it says. In the mode
+log-probabilities come with it, to be compared with what the trainer finds (`mismatch`). In the mode
 `parallel` the engine forks and joins, and all traces are legal; in the mode `free` the model writes
 alone and may break the schema's rules: what it broke is listed.
 """
@@ -29,7 +28,6 @@ from nprdsl.trace.graph import ExecutionGraph
 from nprdsl.trace.trace import TokenTrace, Trace
 from nprdsl.trainers.batch.training_rows import TrainingRow, causal_row, training_row
 from nprdsl.trainers.evaluate.samples import Mode
-from nprdsl.trainers.objective.advantages import Floats
 
 _ENDED: Final = (EndReason.COMPLETED, EndReason.BUDGET)
 
@@ -44,10 +42,6 @@ class Purpose(StrEnum):
 
 class OffPolicyError(ValueError):
     """Sampling settings under which the tokens do not come from the model's own distribution."""
-
-
-class MismatchError(RuntimeError):
-    """Rollout and trainer give the same tokens different log-probabilities."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,15 +63,6 @@ class Rollout:
     violations: tuple[Violation, ...]
     finish: EndReason
     answer: str
-
-
-@dataclass(frozen=True, slots=True)
-class Mismatch:
-    """Differences between the log-probabilities of rollout and trainer, over `tokens` tokens."""
-
-    largest: float
-    mean: float
-    tokens: int
 
 
 def rollouts(
@@ -179,26 +164,6 @@ def check_on_policy(sampling: Sampling) -> None:
                     f"{setting} is {value}{where}: what is sampled is then not the policy that is "
                     f"trained; leave it at {neutral}"
                 )
-
-
-def mismatch(rollouts: Sequence[Rollout], trained: Sequence[Floats], limit: float) -> Mismatch:
-    """Compares the log-probabilities of rollouts with those that the trainer found, [N] for each.
-
-    Raises MismatchError where a token differs by more than `limit`.
-    """
-    pairs = zip(rollouts, trained, strict=True)
-    gaps = [np.abs(rollout.row.logprobs - logprobs) for rollout, logprobs in pairs]
-    every = np.concatenate(gaps) if gaps else np.zeros(0)
-    mean = float(every.mean()) if len(every) else 0.0
-    measured = Mismatch(float(every.max(initial=0.0)), mean, len(every))
-    if not measured.largest <= limit:  # also where it is not a number
-        worst = int(np.argmax([gap.max(initial=0.0) for gap in gaps]))
-        raise MismatchError(
-            f"rollout and trainer differ by {measured.largest:.3g} in a log-probability (trace "
-            f"{worst}, sampled token {int(np.argmax(gaps[worst]))}; mean {mean:.3g}), allowed are "
-            f"{limit:g}: are the weights, the dtype and the mask of both the same?"
-        )
-    return measured
 
 
 def _seeded(sampling: Sampling, seed: int, number: int) -> Sampling:

@@ -5,7 +5,8 @@ The engine writes the rollouts with forks and joins, so every one that ends is l
 that of the answer. Advantages are divided by the standard deviation of the whole batch, and there
 is exactly one optimizer step for each batch of rollouts: no clip, no reference model, no old
 policy. Samples whose advantage is 0 count in the mean over tokens, but need no forward. Before each
-step the log-probabilities of rollout and trainer are compared, for the tokens that teach.
+step the log-probabilities of rollout and trainer are compared, for the tokens that teach. What the
+two differ by may be weighed back by `importance_cap`; that is off unless asked for.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import torch
+
+from nprdsl.trainers.batch.update import LossInputs
 from nprdsl.trainers.config.stages import PapoConfig
-from nprdsl.trainers.objective.losses import papo
+from nprdsl.trainers.objective.losses import papo, truncated_importance
 from nprdsl.trainers.run.session import Notify, Watch, no_notice, unwatched
 from nprdsl.trainers.stages.data import own_share
 from nprdsl.trainers.stages.reinforcement import (
@@ -33,13 +37,17 @@ def train_papo(
 
     Raises what `prepare` raises, SourceError, MismatchError, and errors of the engine.
     """
-    return train_in_rounds(config, _round, updates=1, restart=restart, watch=watch, notify=tell)
+
+    def play(rounds: Rounds) -> dict[str, float]:
+        return _round(rounds, config)
+
+    return train_in_rounds(config, play, updates=1, restart=restart, watch=watch, notify=tell)
 
 
-def _round(rounds: Rounds) -> dict[str, float]:
+def _round(rounds: Rounds, config: PapoConfig) -> dict[str, float]:
     """Rollouts, and one update on them; gives their metrics."""
     started = time.perf_counter()
-    session, guard = rounds.session, Guard(rounds.roller.config.rollout.mismatch)
+    session, guard = rounds.session, Guard(config.rollout, rounds.accelerator)
     rounds.engine.refresh()
     batch = list(enumerate(rounds.problems[i] for i in rounds.order.batch(session.step)))
     own = dict(own_share(batch, session.accelerator))
@@ -48,9 +56,18 @@ def _round(rounds: Rounds) -> dict[str, float]:
     values = advantages(episodes, session.accelerator)
     taught, rows, omitted = teaching(episodes, values)
     rate = session.learning_rate
+
+    def loss(inputs: LossInputs) -> torch.Tensor:
+        weights = inputs.weights
+        if config.importance_cap is not None:
+            weights = weights * truncated_importance(
+                inputs.logprobs, inputs.old, config.importance_cap
+            )
+        return papo(inputs.logprobs, weights, inputs.tokens)
+
     update = session.update(
         rows,
-        lambda inputs: papo(inputs.logprobs, inputs.weights, inputs.tokens),
+        loss,
         guard.over(taught),
         omitted=omitted,
     )

@@ -19,38 +19,40 @@ from accelerate.utils import gather_object
 
 from nprdsl.trainers.batch.training_rows import TrainingRow
 from nprdsl.trainers.batch.update import Check
-from nprdsl.trainers.config.stages import OverlongSection, ReinforcementConfig
+from nprdsl.trainers.config.stages import OverlongSection, ReinforcementConfig, RolloutSection
 from nprdsl.trainers.data.problems import Problem
 from nprdsl.trainers.objective.advantages import Floats, batch_normalised
 from nprdsl.trainers.rollout.engines import RolloutEngine, rollout_engine
 from nprdsl.trainers.rollout.episodes import OFF, Episode, Roller, figures
-from nprdsl.trainers.rollout.rollout import Mismatch, mismatch
+from nprdsl.trainers.rollout.mismatch import Mismatch, compare, gaps_between
 from nprdsl.trainers.run.session import Notify, Session, Watch, prepare
 from nprdsl.trainers.stages.data import Order, rollout_problems
 from nprdsl.trainers.stages.validation import Validation
 
-NO_TOKENS: Final = Mismatch(0.0, 0.0, 0)
+NO_TOKENS: Final = Mismatch()
 _Value = TypeVar("_Value")
 
 
 @dataclass(slots=True)
 class Guard:
     """Compares the log-probabilities of rollout and trainer before an update; `measured` is what it
-    found last. Raises MismatchError where they differ by more than `limit`."""
+    found last, over all processes."""
 
-    limit: float
+    section: RolloutSection
+    accelerator: Accelerator
     measured: Mismatch = NO_TOKENS
 
     def over(self, episodes: Sequence[Episode]) -> Check:
-        """The check of an update over these episodes."""
+        """The check of an update over these episodes of this process. Raises MismatchError."""
 
         def check(trained: list[Floats]) -> None:
-            self.measured = mismatch([e.rollout for e in episodes], trained, self.limit)
+            gaps = gaps_between([e.rollout for e in episodes], trained)
+            self.measured = compare(gaps, self.section, self.accelerator)
 
         return check
 
     def metrics(self) -> dict[str, float]:
-        return {"mismatch/largest": self.measured.largest, "mismatch/mean": self.measured.mean}
+        return self.measured.metrics()
 
 
 @dataclass(frozen=True, slots=True)

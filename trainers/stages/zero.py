@@ -55,7 +55,7 @@ class _Round:
     def play(self) -> dict[str, float]:
         """Rollouts, and all updates on them; gives their metrics."""
         started = time.perf_counter()
-        session, guard = self.rounds.session, Guard(self.config.rollout.mismatch)
+        session, guard = self.rounds.session, Guard(self.config.rollout, self.rounds.accelerator)
         self.rounds.engine.refresh()
         episodes, kept, problems = self._episodes()
         rolled_out = time.perf_counter()

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from nprdsl.trainers.config import PapoConfig, ZeroConfig, read_config
-from nprdsl.trainers.rollout.rollout import MismatchError
+from nprdsl.trainers.rollout.mismatch import MismatchError
 from nprdsl.trainers.stages.papo import train_papo
 from nprdsl.trainers.stages.zero import train_zero
 from tests.trainers.stages.tiny import Tiny
@@ -91,6 +91,15 @@ def test_a_step_is_refused_where_rollout_and_trainer_differ(tiny: Tiny, tmp_path
         zero(tiny, tmp_path / "zero", rollout__mismatch=1e-12)
     assert not (tmp_path / "papo" / "metrics.jsonl").exists()
     assert not (tmp_path / "papo" / "model").exists()
+
+
+def test_tokens_are_weighed_by_the_ratio_of_trainer_and_engine(tiny: Tiny, tmp_path: Path) -> None:
+    """On policy the ratios are 1, so little changes; it is seen that they are used."""
+    plain = papo(tiny, tmp_path / "plain")
+    weighed = papo(tiny, tmp_path / "weighed", importance_cap=2.0)
+    for a, b in zip(plain, weighed, strict=True):
+        assert a["gradient_norm"] == pytest.approx(b["gradient_norm"], rel=1e-3)
+    assert [a["gradient_norm"] for a in plain] != [b["gradient_norm"] for b in weighed]
 
 
 def test_a_trace_must_fit_the_packed_rows(tiny: Tiny, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ _FRACTION = re.compile(r"(-?)\\d?frac\s*(?:\{(-?\d+)\}|(\d))\s*(?:\{(\d+)\}|(\d)
 _MIXED = re.compile(r"(\d+) ?\\frac\{(\d+)\}\{(\d+)\}")
 _WORD = re.compile(r"\\text\{([A-Za-z]+)\}")
 _LETTER = re.compile(r"\\text\{\(([A-E])\)\}")
-_UNIT = re.compile(r"(.+?) ?\\(?:text|mbox)\{ ?([a-z]+)\}(?:\^2)?")
+_UNIT = re.compile(r"(.+?) ?\\(?:text|mbox)\{ ?([a-z]+)\}(\^2)?")
 _DEGREES = re.compile(r"(-?\d+)\^\\circ")
 _MONEY = re.compile(r"\\\$(\d[\d,\\!]*(?:\.\d+)?)")
 _BASE = re.compile(r"(\d+)_\{?(\d)\}?")
@@ -145,11 +145,11 @@ def letters(answer: str) -> Iterator[str]:
 def units(answer: str) -> Iterator[str]:
     match = _UNIT.fullmatch(answer)
     if match is not None:
-        value, unit = match.groups()
+        value, unit, power = match[1], match[2], match[3] or ""
         yield value
-        yield rf"{value}\text{{ {unit}}}"
-        yield rf"{value}\ \mathrm{{{unit}}}"
-        yield f"{value} {unit}"
+        yield rf"{value}\text{{ {unit}}}{power}"
+        yield rf"{value}\ \mathrm{{{unit}}}{power}"
+        yield f"{value} {unit}{power}"
     match = _DEGREES.fullmatch(answer)
     if match is not None:
         for spelling in (r"{}", r"{}^{{\circ}}", r"{}°", r"{} \text{{ degrees}}", r"{}\degree"):

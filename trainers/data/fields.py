@@ -16,6 +16,8 @@ from typing import Any, Final, TypeGuard
 
 from nprdsl.trainers.data.sources import AUTO, SourceError
 from nprdsl.trainers.grading.answers import answer_of
+from nprdsl.trainers.grading.grids import Grid, grid_of
+from nprdsl.trainers.grading.quantities import EXACT, Tolerance
 
 PROMPTS: Final = ("prompt", "problem", "question", "input", "query", "instruction")
 ANSWERS: Final = (
@@ -31,7 +33,10 @@ ANSWERS: Final = (
 SOLUTION: Final = "solution"  # holds the answer in a box, where a source has no other
 TRACES: Final = ("trace", "completion", "response")
 IDS: Final = ("id", "unique_id", "problem_id", "problem_idx", "uid", "idx")
-CONTEXTS: Final = ("puzzle", "context")  # stands before the question
+ERROR: Final = "error"
+UNIT: Final = "unit"
+PUZZLE: Final = "puzzle"
+CONTEXTS: Final = (PUZZLE, "context")  # stands before the question
 CHOICES: Final = ("choices", "options")
 LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # of choices
 
@@ -54,9 +59,13 @@ def record(value: Any) -> Record:
 
 
 def find(record: Record, name: str) -> Any:
-    """The value of a field, also inside another (`reward_model.ground_truth`); None if absent."""
+    """The value of a field, also inside another (`reward_model.ground_truth`), or under the name in
+    other letters (AIME 2024: `Problem`); None if absent."""
     if name in record:
         return record[name]
+    for field in record:
+        if isinstance(field, str) and field.casefold() == name:
+            return record[field]
     outer, dot, inner = name.partition(".")
     within = record.get(outer)
     return find(within, inner) if dot and isinstance(within, Mapping) else None
@@ -77,7 +86,7 @@ def choose(
     if len(fields) == 1:
         return fields[0]
     option = f"name it with {what}_field"
-    if not fields and known is ANSWERS and any(SOLUTION in record for record in records):
+    if not fields and known is ANSWERS and _known([SOLUTION], records):
         return SOLUTION
     if not fields:
         raise SourceError(
@@ -168,6 +177,45 @@ def answer_value(record: Record, name: str) -> Any:
     if boxed is None and name == SOLUTION and value is not None:
         raise RowError("the solution has no boxed answer")
     return value if boxed is None else boxed
+
+
+def has_grid(record: Record) -> bool:
+    """Whether the solution is the table of a puzzle without a question (ZebraLogic's grid mode)."""
+    table = find(record, SOLUTION)
+    return isinstance(table, Mapping) and {"header", "rows"} <= set(table)
+
+
+def grid(record: Record) -> Grid:
+    """The table that is the solution."""
+    table = find(record, SOLUTION)
+    header, rows = table["header"], table["rows"]
+    if not _is_list(header) or not _is_list(rows):
+        raise RowError("the header and the rows of the solution are no lists")
+    try:
+        return grid_of(header, rows)
+    except ValueError as error:
+        raise RowError(str(error)) from error
+
+
+def tolerance(record: Record) -> Tolerance:
+    """How far an answer may be from the given one (OlympiadBench: `error`); of several numbers the
+    smallest."""
+    value = find(record, ERROR)
+    texts = str(value).split(",") if isinstance(value, (str, int, float)) else []
+    texts = [text.strip() for text in texts if text.strip() not in ("", "nan", "None")]
+    try:
+        errors = [float(text) for text in texts]
+        return Tolerance(absolute=min(errors, default=0.0))
+    except ValueError as error:
+        if find(record, UNIT) is None and find(record, "final_answer") is None:
+            return EXACT  # a field of another meaning
+        raise RowError(f"the {ERROR} is `{value}`, not a number from 0") from error
+
+
+def unit(record: Record) -> str:
+    """The unit that the answer is in, "" for none (OlympiadBench)."""
+    value = find(record, UNIT)
+    return value.strip() if isinstance(value, str) else ""
 
 
 def choice_texts(value: object) -> tuple[str, ...]:

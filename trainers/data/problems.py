@@ -6,8 +6,10 @@ loaded.problems, loaded.rejected
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -22,6 +24,10 @@ from nprdsl.trainers.data.sources import (
     read_rows,
     rejected_row,
 )
+from nprdsl.trainers.grading.answers import Fallback, answer_of
+from nprdsl.trainers.grading.grading import is_right
+from nprdsl.trainers.grading.grids import grid_in, same_grid, task_of
+from nprdsl.trainers.grading.quantities import EXACT, Tolerance
 
 _LISTED: Final = 10  # rejected rows that an account shows
 
@@ -34,23 +40,52 @@ def _check_blank(what: str, **texts: str) -> None:
             raise ValueError(f"the `{name}` of a {what} is blank")
 
 
+class AnswerForm(StrEnum):
+    """What an answer is: an expression or words, or the table of a puzzle."""
+
+    EXPRESSION = "expression"
+    GRID = "grid"
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """A prompt and the answer that the benchmark gives, as it stands there.
 
-    Where there are `choices`, the prompt lists them under letters, and `answer` is one of these.
+    Where there are `choices`, the prompt lists them under letters, and `answer` is one of these. A
+    `grid` as answer is JSON (`grading.grids`). `tolerance` and `unit` are what the benchmark states
+    beside its answer.
     """
 
     id: str
     prompt: str
     answer: str
     choices: tuple[str, ...] = ()
+    form: AnswerForm = AnswerForm.EXPRESSION
+    tolerance: Tolerance = EXACT
+    unit: str = ""
 
     def __post_init__(self) -> None:
         _check_blank("problem", id=self.id, prompt=self.prompt, answer=self.answer)
         known = LETTERS[: len(self.choices)]
         if known and (len(self.answer) != 1 or self.answer not in known):
             raise ValueError(f"the answer of `{self.id}` is `{self.answer}`, none of {known}")
+
+    def answer_in(self, text: str, fallback: Fallback = Fallback.NONE, marked: str = "") -> str:
+        """What counts as the answer of a text, "" if there is none; `marked` as for `answer_of`."""
+        if self.form is AnswerForm.GRID:
+            grid = grid_in(marked) or grid_in(text)
+            return "" if grid is None else json.dumps(grid, ensure_ascii=False)
+        return answer_of(text, fallback, marked) or ""
+
+    def is_answered_by(
+        self, text: str, fallback: Fallback = Fallback.NONE, marked: str = ""
+    ) -> bool:
+        """Whether the answer of a text is right."""
+        if self.form is AnswerForm.GRID:
+            return same_grid(self.answer_in(text, fallback, marked), self.answer)
+        return is_right(
+            text, self.answer, fallback, self.choices, marked, self.tolerance, self.unit
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +138,14 @@ def read_problems(
     """The problems of JSONL, a JSON array, parquet, a folder of `datasets`, or a name on the hub.
 
     Fields are found by their usual names; an answer in a box is what stands in it. A question is
-    put behind its `puzzle` or `context`, and its `choices` are listed below it. A row without an id
-    gets the source's name and its number; a second row with the same id is rejected. Raises
-    SourceError where nothing can be read.
+    put behind its `puzzle` or `context`, and its `choices` are listed below it; a puzzle without a
+    question wants the table that is its `solution`. `error` and `unit` of OlympiadBench are kept. A
+    row without an id gets the source's name and its number; a second row with the same id is
+    rejected. Raises SourceError where nothing can be read.
     """
     raw, records, rejected = _records(source, split, subset)
+    if prompt_field == answer_field == AUTO and any(map(fields.has_grid, records)):
+        prompt_field, answer_field = fields.PUZZLE, fields.SOLUTION
     prompt = choose(raw.name, records, fields.PROMPTS, prompt_field, "prompt")
     answer = choose(raw.name, records, fields.ANSWERS, answer_field, "answer")
     named = first(raw.name, records, fields.IDS, id_field)
@@ -116,6 +154,8 @@ def read_problems(
     places: dict[str, str] = {}  # of ids
 
     def take(row: RawRow, record: Record) -> Problem:
+        if fields.has_grid(record):
+            return take_grid(row, record)
         answer_value = fields.answer_value(record, answer)
         name = _id(source, row, record, named)
         question = fields.prompt_text(find(record, prompt))
@@ -126,12 +166,23 @@ def read_problems(
         texts = fields.choice_texts(find(record, choices) or ())
         if texts:
             right = fields.right_letter(right, texts)
+        enter(name, row)
+        listed = "\n".join(f"{a}. {b}" for a, b in zip(LETTERS, texts, strict=False))
+        whole = "\n\n".join(part for part in (before, question, listed) if part)
+        tolerance, unit = fields.tolerance(record), fields.unit(record)
+        return Problem(name, whole, right, texts, tolerance=tolerance, unit=unit)
+
+    def take_grid(row: RawRow, record: Record) -> Problem:
+        grid, name = fields.grid(record), _id(source, row, record, named)
+        puzzle = fields.prompt_text(find(record, prompt))
+        enter(name, row)
+        answer = json.dumps(grid, ensure_ascii=False)
+        return Problem(name, f"{puzzle}\n\n{task_of(grid)}", answer, form=AnswerForm.GRID)
+
+    def enter(name: str, row: RawRow) -> None:
         if name in places:
             raise fields.RowError(f"the id `{name}` stands at {places[name]} already")
         places[name] = row.where
-        listed = "\n".join(f"{a}. {b}" for a, b in zip(LETTERS, texts, strict=False))
-        whole = "\n\n".join(part for part in (before, question, listed) if part)
-        return Problem(name, whole, right, texts)
 
     problems, bad = _take(raw, records, rejected, take)
     return Loaded(raw.name, problems, bad)

@@ -20,8 +20,7 @@ from nprdsl.structure.violations import TraceError
 from nprdsl.trace.graph import ExecutionGraph
 from nprdsl.trace.trace import TokenTrace
 from nprdsl.trainers.data.problems import Problem
-from nprdsl.trainers.grading.answers import Fallback, answer_of
-from nprdsl.trainers.grading.grading import is_right
+from nprdsl.trainers.grading.answers import Fallback
 
 
 class Mode(StrEnum):
@@ -141,8 +140,8 @@ def _sample(
         problem=problem.id,
         number=number,
         mode=mode,
-        answer=answer_of(text, fallback, marked) or "",
-        right=not error and is_right(text, problem.answer, fallback, problem.choices, marked),
+        answer=problem.answer_in(text, fallback, marked),
+        right=not error and problem.is_answered_by(text, fallback, marked),
         legal=whole and graph is not None,
         forks=wide_forks(graph),
         tokens=usage.total,

@@ -15,6 +15,7 @@ from typing import Final
 from nprdsl.grammar.diagnostics import did_you_mean
 from nprdsl.trainers.curriculum.arithmetic import held_out, longer
 from nprdsl.trainers.data.problems import Loaded, Problem, read_problems
+from nprdsl.trainers.grading.quantities import EXACT, Tolerance
 from nprdsl.trainers.smol.questions import Split
 from nprdsl.trainers.smol.questions import problems as word_problems
 
@@ -27,6 +28,8 @@ GENERATED: Final[Mapping[str, Callable[[], Iterable[Problem]]]] = {
 }
 SHIPPED: Final = ("aime25", "amc23", "hmmt25", "math500", "everyday", "everyday-develop")
 ELSEWHERE: Final = ("aime24", "minerva", "olympiadbench", "zebralogic")
+# of suites whose answers are measured numbers, as their graders have it
+MEASURED: Final[Mapping[str, Tolerance]] = {"minerva": Tolerance(relative=1e-4)}
 
 
 class SuiteError(ValueError):
@@ -46,12 +49,21 @@ class Suite(Loaded):
     @property
     def digest(self) -> str:
         """A digest of all problems and answers."""
-        values = [(p.id, p.prompt, p.answer, p.choices) for p in self.problems]
+        values = [
+            (p.id, p.prompt, p.answer, p.choices, *_stated(p.tolerance, p.unit))
+            for p in self.problems
+        ]
         return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
     def first(self, count: int) -> Suite:
         """The suite of its first problems."""
         return replace(self, problems=self.problems[:count])
+
+
+def _stated(tolerance: Tolerance, unit: str) -> tuple[float | str, ...]:
+    """What is stated beside an answer; nothing where it is nothing, as in results of before."""
+    stated = (tolerance.absolute, tolerance.relative, unit)
+    return stated if any(stated) else ()
 
 
 def named(name: str) -> Suite:
@@ -74,6 +86,10 @@ def named(name: str) -> Suite:
 
 def from_source(name: str, source: str, **options: str) -> Suite:
     """The problems of a file, a folder or a dataset, under a name; `options` are those of
-    `read_problems`. Raises SourceError."""
-    loaded = read_problems(source, **options)
-    return Suite(loaded.source, loaded.problems, loaded.rejected, name=name)
+    `read_problems`. Answers of `minerva` may be off by a ten-thousandth. Raises SourceError."""
+    loaded, tolerance = read_problems(source, **options), MEASURED.get(name, EXACT)
+    problems = tuple(
+        replace(problem, tolerance=tolerance) if problem.tolerance == EXACT else problem
+        for problem in loaded.problems
+    )
+    return Suite(loaded.source, problems, loaded.rejected, name=name)

@@ -1,93 +1,110 @@
-"""What two answers must have in common besides their value: base, unit, kind of brackets.
+"""Numbers as they are written: exact values, roundings and tolerances, bases, residues, intervals.
 
-A comparison of values alone takes `4210_6` for `4210_5`, 70 cm for 70 m and the pair (1, 2) for the
-set of 1 and 2. In go two expressions as they stand in boxes; `clash` says whether they cannot mean
-the same, the other functions read values that a unit, a fraction or an inequality is written with.
+In go expressions in one spelling (`spelling.plain`), out come values, or None where an expression
+is something else.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from fractions import Fraction
+from math import isfinite
 from typing import Final
 
-from nprdsl.trainers.grading.answers import number, plain
+from nprdsl.trainers.grading.spelling import words
 
-_BASE: Final = re.compile(r"[0-9A-Za-z]+_\{?(\d+)\}?")
-_STYLED_UNIT: Final = re.compile(
-    r"(?:\\[,;: ]|~|\s)*\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}(?:\^\{?-?\d\}?)?$"
+_VALUE: Final = re.compile(
+    r"(?P<sign>[+-]?)\s*(?P<digits>\d{1,3}(?:,\d{3})+(?:\.\d*)?|\d+(?:\.\d*)?|\.\d+)"
+    r"(?:\s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(?:\{\s*(?P<braced>[+-]?\d+)\s*\}|(?P<bare>-?\d+)))?"
 )
-_PLAIN_UNIT: Final = re.compile(
-    r"(?<=[\d\s}])\s*([A-Za-z\u00b5]+(?:/[A-Za-z]+)?)(?:\^\{?-?\d\}?)?$"
-)
+_POWER_OF_TEN: Final = re.compile(r"([+-]?)\s*10\s*\^\s*(?:\{\s*([+-]?\d+)\s*\}|(\d+))")
 _FRACTION: Final = re.compile(
-    r"(-?)\s*(?:\\[dt]?frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))|(\d+)\s*/\s*(\d+))"
+    r"(-?)\s*(?:\\frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(-?\d+)\s*\}|(\d))|(\d+)\s*/\s*(\d+))"
 )
-_LONG: Final = {  # long names of units, without a plural s
-    "meter": "m", "metre": "m", "centimeter": "cm", "centimetre": "cm", "kilometer": "km",
-    "kilometre": "km", "millimeter": "mm", "millimetre": "mm", "inch": "in", "inche": "in",
-    "foot": "ft", "feet": "ft", "yard": "yd", "mile": "mi", "second": "s", "sec": "s",
-    "minute": "min", "hour": "h", "hr": "h", "day": "d", "week": "wk", "year": "yr", "gram": "g",
-    "kilogram": "kg", "pound": "lb", "ounce": "oz", "liter": "L", "litre": "L", "l": "L",
-    "milliliter": "mL", "ml": "mL", "dollar": "$", "cent": "ct", "degree": "deg", "radian": "rad",
-    "kelvin": "K", "newton": "N", "joule": "J", "watt": "W", "volt": "V", "mph": "mi/h",
-    "kph": "km/h", "percent": "%",
-}  # fmt: skip
-_UNITS: Final = frozenset(_LONG.values()) | {"Hz", "Pa", "C", "A", "mg", "nm", "kJ", "kW"}
-_MULTIPLE: Final = re.compile(r"-?\d+(?:\.\d+)?\s*[a-z]\s*=")  # `2x = 4` does not say what x is
-_OPEN: Final = re.compile(r"(?:\\left\s*)?(\\\{|\(|\[)")
+_LARGEST: Final = 400  # powers of ten beyond are left to the caller
+_LONGEST: Final = 1000  # digits
 _LEAST_DIGITS: Final = 3  # significant ones, of a decimal that another may be a rounding of
-_DECIMAL: Final = re.compile(r"[+-]?(\d*)\.(\d+)")
-_RELATION: Final = r"(<=|>=|<|>|\\leq?\b|\\geq?\b|\\lt\b|\\gt\b|\u2264|\u2265)"
-_ONE_SIDED: Final = re.compile(rf"([a-z])\s*{_RELATION}\s*([^<>=\\]+|\\frac.+)")
-_TWO_SIDED: Final = re.compile(rf"([^<>=]+?)\s*{_RELATION}\s*([a-z])\s*{_RELATION}\s*([^<>=]+)")
+_DECIMAL: Final = re.compile(r"[+-]?([\d,]*)\.(\d+)")
+_BASE: Final = re.compile(
+    r"\(?\s*(?P<digits>[0-9A-Za-z]+(?:\.[0-9A-Za-z]+)?)\s*\)?\s*"
+    r"(?:_\s*\{?\s*\(?\s*(?:base\s*)?(?P<low>\w+)\s*\)?\s*\}?"
+    r"|\(?\s*(?:in\s+)?base[\s-]+(?P<said>\w+)\s*\)?)"
+)
+_NAMES: Final = {
+    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7,
+    "eight": 8, "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14,
+    "fifteen": 15, "sixteen": 16, "seventeen": 17, "eighteen": 18, "nineteen": 19, "twenty": 20,
+}  # fmt: skip
+_SAID: Final = {
+    "infinity": r"\infty", "inf": r"\infty", "positive infinity": r"\infty", "+infinity": r"\infty",
+    "-infinity": r"-\infty", "-inf": r"-\infty", "negative infinity": r"-\infty",
+    "all real numbers": r"\mathbb{R}", "all reals": r"\mathbb{R}", r"\r": r"\mathbb{R}",
+    r"+\infty": r"\infty", "empty set": r"\emptyset",
+}  # fmt: skip
+_ALL: Final = re.compile(r"\(\s*-\s*\\infty\s*,\s*\+?\s*\\infty\s*\)")
+_NAMED: Final = re.compile(
+    r"(?:[a-zA-Z]|\\theta)\s*\\in(?![A-Za-z])\s*|\(\s*[a-z](?:\s*,\s*[a-z])+\s*\)\s*=\s*"
+)
+_RESIDUE: Final = re.compile(
+    r"(?:(?P<name>.+?)\s*\\equiv\s*)?(?P<value>[^\\]+?)\s*[,(]?\s*(?:\\ )?\s*"
+    r"(?:\\pmod|\\bmod|\\mod|\(\s*\\?mod)\s*(?:\{(?P<braced>[^{}]*)\}|(?P<bare>\w+))\s*\)?"
+)
+_RELATION: Final = r"(<=|>=|<|>|\\(?:le|ge|lt|gt)(?![A-Za-z]))"
+_NAME: Final = r"(?:[a-zA-Z]|\\theta|\\lambda|\\alpha|\\beta)"
+_ONE_SIDED: Final = re.compile(rf"({_NAME})\s*{_RELATION}\s*((?:(?!{_RELATION})[^=])+)")
+_TURNED: Final = re.compile(rf"((?:(?!{_RELATION})[^=])+?)\s*{_RELATION}\s*({_NAME})")
+_TWO_SIDED: Final = re.compile(
+    rf"((?:(?!{_RELATION})[^=])+?)\s*{_RELATION}\s*({_NAME})\s*{_RELATION}\s*((?:(?!{_RELATION})[^=])+)"
+)
+_BUILDER: Final = re.compile(
+    rf"\\\{{\s*{_NAME}\s*(?:\\in\s*\\mathbb\s*\{{?R\}}?\s*)?[|:]\s*(.+)\\\}}", re.S
+)
+_OR: Final = re.compile(r"\s*(?:\\(?:text|mathrm|mbox)\s*\{\s*or\s*\}|\bor\b|\\lor\b|\\vee\b)\s*")
 
 
-def clash(one: str, other: str) -> bool:
-    """Whether two answers cannot mean the same, whatever their values: other bases, other units, a
-    set and a tuple, a multiple of an unknown and a value. What only one of them states is not held
-    against the other."""
-    pairs = (
-        (_base(one), _base(other)),
-        (unit(one), unit(other)),
-        (_brackets(one), _brackets(other)),
-    )
-    if any(a and b and a != b for a, b in pairs):
-        return True
-    return any(_MULTIPLE.match(plain(a)) and "=" not in b for a, b in ((one, other), (other, one)))
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far an answer may be from the one that a data set gives: by `absolute`, or by `relative`
+    of that; 0 and 0 is not at all."""
+
+    absolute: float = 0.0
+    relative: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("absolute", self.absolute), ("relative", self.relative)):
+            if not (isfinite(value) and value >= 0):
+                raise ValueError(f"the {name} tolerance is {value}; it is a number from 0")
+
+    def allows(self, given: Fraction, wanted: Fraction) -> bool:
+        """Whether `given` is as near as that; an error that is on the border counts."""
+        bound = max(Fraction(repr(self.absolute)), Fraction(repr(self.relative)) * abs(wanted))
+        return abs(given - wanted) <= bound
 
 
-def unit(expression: str) -> str:
-    """The unit that a number is given with, in short and without powers, which are often left out:
-    `m/s`, `cm`; "" for none that is known."""
-    return split_unit(expression)[1]
+EXACT: Final = Tolerance()
 
 
-def split_unit(expression: str) -> tuple[str, str]:
-    """An expression without its unit, and the unit."""
-    text = plain(expression)
-    match = _STYLED_UNIT.search(text) or _PLAIN_UNIT.search(text)
-    if match is None:
-        return text, ""
-    parts = [_short(part) for part in match[1].strip().split("/")]
-    if not all(part in _UNITS for part in parts):
-        return text, ""
-    return text[: match.start()].strip(), "/".join(parts)
-
-
-def _short(name: str) -> str:
-    word = name.strip().rstrip(".")
-    single = word[:-1] if len(word) > 2 and word.endswith("s") else word
-    return _LONG.get(word.lower(), _LONG.get(single.lower(), word))
+def number(expression: str) -> Fraction | None:
+    """The exact value of a decimal number, powers of ten included."""
+    power = _POWER_OF_TEN.fullmatch(expression)
+    match = _VALUE.fullmatch(expression)
+    if len(expression) > _LONGEST or (match is None and power is None):
+        return None
+    exponent = int((power[2] or power[3]) if power else (match["braced"] or match["bare"] or 0))  # type: ignore[index]
+    if abs(exponent) > _LARGEST:
+        return None
+    digits = "1" if match is None else match["digits"].replace(",", "")
+    value = Fraction(digits) * Fraction(10) ** exponent
+    sign = power[1] if match is None else match["sign"]  # type: ignore[index]
+    return -value if sign == "-" else value
 
 
 def exact(expression: str) -> Fraction | None:
-    """The value of a decimal number or of a fraction of integers, units left out; None for anything
-    else."""
-    text, _ = split_unit(expression)
-    match = _FRACTION.fullmatch(text)
-    if match is None:
-        return number(text)
+    """The value of a decimal number or of a fraction of integers."""
+    match = _FRACTION.fullmatch(expression)
+    if match is None or len(expression) > _LONGEST:
+        return number(expression)
     above = int(match[2] or match[3] or match[6])
     below = int(match[4] or match[5] or match[7])
     if not below:
@@ -98,7 +115,7 @@ def exact(expression: str) -> Fraction | None:
 def is_rounding(one: str, other: str) -> bool:
     """Whether one of two decimal numbers is the other, rounded, with three digits that count at
     least: measured values are published with as many digits as somebody chose."""
-    digits = [_digits(split_unit(text)[0]) for text in (one, other)]
+    digits = [_digits(one), _digits(other)]
     a, b = exact(one), exact(other)
     if a is None or b is None or None in digits:
         return False
@@ -108,49 +125,122 @@ def is_rounding(one: str, other: str) -> bool:
 
 def _digits(expression: str) -> Fraction | None:
     """What the last digit behind the point stands for; None for what has no point."""
-    mantissa, _, power = plain(expression).partition(r"\times 10^")
-    match = _DECIMAL.fullmatch(mantissa.strip())
+    match = _VALUE.fullmatch(expression)
+    if match is None or (mantissa := _DECIMAL.fullmatch(match["digits"])) is None:
+        return None
+    exponent = int(match["braced"] or match["bare"] or 0)
+    return Fraction(10) ** (exponent - len(mantissa[2])) if abs(exponent) <= _LARGEST else None
+
+
+def counted(expression: str) -> str:
+    """A number word in digits, infinity and the real numbers in signs; any other expression as it
+    is."""
+    word = words(expression).casefold()
+    return _SAID.get(word, str(_NAMES[word]) if word in _NAMES else expression)
+
+
+# -- bases and residues ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Numeral:
+    """The digits of a number in a base, from 2 to 36."""
+
+    digits: str
+    base: int
+
+
+def numeral(expression: str) -> Numeral | None:
+    """A number that names its base: `4210_{5}`, `4210_{\\text{five}}`, `4210 (base 5)`."""
+    match = _BASE.fullmatch(words(expression).replace(",", ""))
     if match is None:
         return None
-    exponent = int(power.strip().strip("{}") or 0)
-    return Fraction(10) ** (exponent - len(match[2]))
+    name = (match["low"] or match["said"]).casefold()
+    base = _NAMES.get(name, int(name) if name.isdecimal() and len(name) < 3 else 0)
+    digits = match["digits"].upper().lstrip("0") or "0"
+    if not 2 <= base <= 36 or (base <= 10 and not any(map(str.isdecimal, match["digits"]))):
+        return None
+    return Numeral(digits, base)
+
+
+def fits(digits: str, base: int) -> bool:
+    """Whether all digits are some of this base."""
+    values = (int(d, 36) if d.isascii() and d.isalnum() else 36 for d in digits.replace(".", ""))
+    return bool(digits) and all(value < base for value in values)
+
+
+def same_base(given: str, wanted: str) -> bool | None:
+    """Whether two numerals are equal, of which one names a base at least; None where none does. A
+    base that only one names is taken to be meant by the other."""
+    one, other = numeral(given), numeral(wanted)
+    if one is None and other is None:
+        return None
+    if one is not None and other is not None:
+        return one == other
+    named = one or other
+    bare = words(wanted if other is None else given).upper().replace(",", "").lstrip("0") or "0"
+    assert named is not None
+    if not any(map(str.isdecimal, named.digits)):
+        return None
+    return bare == named.digits and fits(named.digits, named.base)
+
+
+def residue(expression: str) -> tuple[str, str, str] | None:
+    """What is congruent to a value, "" if that is not told, the value and the modulus."""
+    match = _RESIDUE.fullmatch(expression)
+    if match is None:
+        return None
+    value, modulus = match["value"].strip(), (match["braced"] or match["bare"] or "").strip()
+    return (match["name"] or "").strip(), value, modulus
+
+
+# -- inequalities ----------------------------------------------------------------------------------
 
 
 def as_interval(expression: str) -> str:
-    """An inequality in one letter as the interval that it states; any other expression as it is."""
-    text = plain(expression)
-    if (match := _ONE_SIDED.fullmatch(text)) is not None:
-        low, closed = _side(match[2])
-        bound = match[3].strip()
-        if low:
-            return rf"{'[' if closed else '('}{bound},\infty)"
-        return rf"(-\infty,{bound}{']' if closed else ')'}"
+    """An inequality in one name, or several with `or` between them, as the set that it states; any
+    other expression as it is."""
+    expression = _NAMED.sub("", expression, count=1) if _NAMED.match(expression) else expression
+    if _ALL.fullmatch(expression):
+        return r"\mathbb{R}"
+    builder = _BUILDER.fullmatch(expression)
+    text = expression if builder is None else builder[1].strip()
+    intervals = [_interval(part) for part in _OR.split(text)]
+    if not all(intervals):
+        return expression
+    return r"\cup".join(map(str, intervals))
+
+
+def _interval(text: str) -> str | None:
+    text = text.strip()
     if (match := _TWO_SIDED.fullmatch(text)) is not None:
-        (first_low, first), (second_low, second) = _side(match[2]), _side(match[4])
-        if first_low or second_low:
-            return expression
-        left, right = "[" if first else "(", "]" if second else ")"
-        return f"{left}{match[1].strip()},{match[5].strip()}{right}"
-    return expression
+        groups = [group for group in match.groups() if group is not None]
+        low, first, _, second, high = groups
+        (first_low, first_closed), (second_low, second_closed) = _side(first), _side(second)
+        if first_low != second_low:
+            return None
+        ends = (low, first_closed, high, second_closed)
+        low, first_closed, high, second_closed = ends if not first_low else (*ends[2:], *ends[:2])
+        left, right = "[" if first_closed else "(", "]" if second_closed else ")"
+        return f"{left}{low.strip()},{high.strip()}{right}"
+    if (match := _ONE_SIDED.fullmatch(text)) is not None:
+        bounded_below, closed = _side(match[2])
+        return _ray(match[3], closed, below=bounded_below)
+    if (match := _TURNED.fullmatch(text)) is not None:
+        groups = [group for group in match.groups() if group is not None]
+        bounded_below, closed = _side(groups[1])
+        return _ray(groups[0], closed, below=not bounded_below)
+    return None
+
+
+def _ray(bound: str, closed: bool, *, below: bool) -> str:
+    bound = bound.strip()
+    if below:
+        return rf"{'[' if closed else '('}{bound},\infty)"
+    return rf"(-\infty,{bound}{']' if closed else ')'}"
 
 
 def _side(relation: str) -> tuple[bool, bool]:
     """Whether a relation bounds what stands before it from below, and whether it may be equal."""
-    below = relation in (">", ">=", "\u2265") or relation.startswith((r"\g",))
-    return below, relation in ("<=", ">=", "\u2264", "\u2265") or relation.startswith(
-        (r"\le", r"\ge")
-    )
-
-
-def _base(expression: str) -> str:
-    match = _BASE.fullmatch(plain(expression))
-    return match[1] if match is not None else ""
-
-
-def _brackets(expression: str) -> str:
-    """The kind of brackets around a list: of a set, or of a tuple or an interval."""
-    text = plain(expression)
-    match = _OPEN.match(text)
-    if match is None or "," not in text or not text.endswith(("}", ")", "]")):
-        return ""
-    return "set" if match[1] == r"\{" else "tuple"
+    below = relation[0] == ">" or relation.startswith(r"\g")
+    return below, "=" in relation or relation.startswith((r"\le", r"\ge"))

@@ -14,7 +14,6 @@ from nprdsl.schema import Schema
 from nprdsl.trainers.config.stages import OverlongSection, ReinforcementConfig
 from nprdsl.trainers.data.problems import Problem
 from nprdsl.trainers.evaluate.samples import Mode, wide_forks
-from nprdsl.trainers.grading.grading import is_right
 from nprdsl.trainers.objective.advantages import overlong
 from nprdsl.trainers.rewards import Reason, Reward
 from nprdsl.trainers.rewards.presets import PRESETS, GradedTrace
@@ -74,9 +73,7 @@ class Roller:
 
     def _graded(self, group: int, problem: Problem, rollout: Rollout, batch: int) -> Episode:
         section, graph = self.config.rollout, rollout.graph
-        right = is_right(
-            rollout.text, problem.answer, choices=problem.choices, marked=rollout.answer
-        )
+        right = problem.is_answered_by(rollout.text, marked=rollout.answer)
         if self.config.reward == "random":
             reward = _random(rollout, self.config.run.seed, batch)
         else:

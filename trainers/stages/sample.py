@@ -25,7 +25,6 @@ from nprdsl.schema import Schema
 from nprdsl.trace.journal import JournalError, JsonLines, write_json_lines
 from nprdsl.trainers.config.stages import LOCAL, SampleConfig
 from nprdsl.trainers.data.problems import Problem
-from nprdsl.trainers.grading.grading import is_right
 from nprdsl.trainers.rollout.episodes import seed_of
 from nprdsl.trainers.rollout.rollout import Purpose, Rollout, rollouts
 from nprdsl.trainers.run.directory import RunError, differences
@@ -172,7 +171,7 @@ def _why_not(rollout: Rollout, problem: Problem) -> str:
         return rollout.violations[0].code.value
     if rollout.graph is None:
         return "too long"
-    right = is_right(rollout.text, problem.answer, choices=problem.choices, marked=rollout.answer)
+    right = problem.is_answered_by(rollout.text, marked=rollout.answer)
     return "" if right else "wrong"
 
 

@@ -407,7 +407,15 @@ class Engine(ABC):
             limits = self.shared_limits(schema, min(limits.max_tokens, MAX_TOKENS))
         join = options.get("join", ALL)
         kind = NativeMachine if options.get("native", False) else Machine
-        machine = kind(bound, ids, limits, join)
+        try:
+            machine = kind(bound, ids, limits, join)
+        except LimitError as error:
+            if limits.max_tokens + len(ids) < self._positions or limits is options.get("limits"):
+                raise
+            raise LimitError(
+                f"{error}; the model has {self._positions} positions, {len(ids)} of them for the "
+                "prompt"
+            ) from None
         machine.events.logprobs = logprobs = options.get("logprobs", False)
         parallel = options.get("parallel", True)
         return Submission(schema, machine, limits, join, sampling, parallel, logprobs)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Integral
-from typing import TYPE_CHECKING, Final, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
 
 from nprdsl.prompting.examples import (
     Example,
@@ -250,15 +250,38 @@ def _check_unicode(text: str) -> None:
 
 
 def _rendered(tokenizer: PreTrainedTokenizerFast, messages: Sequence[ChatMessage]) -> str:
-    """The messages in the tokenizer's chat template. Raises PromptError where it refuses them: a
-    template is a program, which may fail in many ways."""
+    """The messages in the tokenizer's chat template. Raises PromptError where it refuses them, or
+    has no place for them.
+
+    Templates of models that see images want the parts of a content; where one drops the text of the
+    last message, it is given so.
+    """
+    last = messages[-1]["content"].strip()
+    plain = _in_template(tokenizer, messages)
+    if isinstance(plain, str) and last in plain:
+        return plain
+    parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
+    in_parts = _in_template(tokenizer, parts)
+    if isinstance(in_parts, str) and last in in_parts:
+        return in_parts
+    if isinstance(plain, PromptError):
+        raise plain
+    if not plain:
+        raise PromptError("the chat template leaves the messages out; give the prompt as text")
+    return plain
+
+
+def _in_template(
+    tokenizer: PreTrainedTokenizerFast, messages: Sequence[Mapping[str, Any]]
+) -> str | PromptError:
+    """A template is a program, which may fail in many ways."""
     from jinja2 import TemplateError
 
     try:
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     except (TemplateError, LookupError, TypeError, ValueError, AttributeError) as error:
         reason = str(error).partition("\n")[0]
-        raise PromptError(f"the chat template does not take these messages: {reason}") from error
+        return PromptError(f"the chat template does not take these messages: {reason}")
     assert isinstance(text, str)
     return text
 

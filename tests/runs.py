@@ -164,7 +164,10 @@ def run(
         branch = scheduler(machine.live)
         token = model(machine, branch)
         made.sampled.append((branch, token))
+        before = machine.left(branch)
         _execute(made, machine.advance(branch, token, -1.0 - len(made.sampled)))
+        if machine.ended and machine.left(branch) == before:  # a new line that ended the text
+            made.sampled.pop()
     return made
 
 

@@ -212,3 +212,73 @@ def test_tags_that_are_words_may_begin_in_a_text() -> None:
     for byte in b"a TH":
         machine.advance(0, byte)
     assert {ord("I"), ord("e"), ord("\n")} <= set(allowed(machine.mask(0), 256))
+
+
+def test_a_line_that_would_begin_ends_the_last_text_and_is_not_written() -> None:
+    line = b"\n"[0]
+
+    def breaks_off(machine: Machine, branch: int) -> int:
+        text = machine.bound.vocabulary.text([written.token for written in machine.written])
+        may = line in allowed(machine.mask(branch), 256) and "</takeaway>" in text
+        return line if may else talkative(machine, branch)
+
+    limits = Limits(max_tokens=900, blocks=1, text_tokens=TextTokens(4, 4, 20))
+    made = run(byte_bound("npr", special=False), limits, breaks_off)
+    assert made.machine.ended is EndReason.COMPLETED
+    trace = verify(made, limits)
+    assert trace.answer.strip() and trace.text.endswith(trace.answer)
+
+
+@pytest.mark.parametrize("words", [0, 7, 25])
+def test_a_share_bounds_its_text_and_not_the_block_behind_it(words: int) -> None:
+    """What a tag leads to costs more than any share; it can be written all the same."""
+    bound = byte_bound("multiverse", special=False)
+    limits = Limits(max_tokens=2000, depth=1, blocks=1, text_tokens=TextTokens(9, 9, 50))
+    machine = Machine(bound, limits=limits)
+    machine.start()
+    for byte in f"{'x' * words}a\n<Parallel>".encode():
+        assert byte in allowed(machine.mask(0), 256)
+        machine.advance(0, byte)
+    assert "<Parallel>\n<Goal>" in bound.vocabulary.text([w.token for w in machine.written])
+
+
+def test_a_tag_that_the_budget_has_no_room_for_is_not_begun() -> None:
+    """`<Parallel` could only go on as `<Parallelism>`."""
+    bound = byte_bound("multiverse", special=False)
+    texts = TextTokens(9, 9, 30)
+    for tokens, offered in ((60, False), (2000, True)):
+        limits = Limits(max_tokens=tokens, depth=1, blocks=1, text_tokens=texts)
+        machine = Machine(bound, limits=limits)
+        machine.start()
+        machine.advance(0, b"a"[0])
+        assert (b"<"[0] in allowed(machine.mask(0), 256)) is offered
+
+
+def test_a_tag_begins_only_where_it_may_stand() -> None:
+    """Before any text `<Parallel>` may not stand behind nothing, so no `<` is offered either."""
+    bound = byte_bound("multiverse", special=False)
+    limits = Limits(max_tokens=2000, depth=1, blocks=1, text_tokens=TextTokens(9, 9, 30))
+    machine = Machine(bound, limits=limits)
+    machine.start()
+    assert b"<"[0] not in allowed(machine.mask(0), 256)
+    machine.advance(0, b"\n"[0])
+    assert b"<"[0] in allowed(machine.mask(0), 256)
+
+
+def test_a_last_text_may_begin_with_the_line_that_is_its_glue() -> None:
+    """`</Parallel>` stands on a line of its own, as in the examples."""
+    lead, line = b"\n<Parallel>", b"\n"[0]
+
+    def goes_on(machine: Machine, branch: int) -> int:
+        tokens = allowed(machine.mask(branch), 256)
+        text = machine.bound.vocabulary.text([written.token for written in machine.written])
+        if len(text) < len(lead):
+            return lead[len(text)]
+        return (
+            line if text.endswith("</Parallel>") and line in tokens else talkative(machine, branch)
+        )
+
+    texts = TextTokens(4, 4, 30)
+    limits = Limits(max_tokens=2000, depth=1, branches=2, blocks=1, text_tokens=texts)
+    made = run(byte_bound("multiverse", special=False), limits, goes_on)
+    assert "</Parallel>\nz" in made.machine.trace().text

@@ -26,14 +26,14 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 WatchStep = Callable[[int, int, Mapping[str, float]], None]
 
 
-def is_terminal(stream: TextIO) -> bool:
-    """Whether `stream` is a terminal that can move its cursor."""
-    return stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "")
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether `stream` is a terminal that can move its cursor; None is one that is closed."""
+    return stream is not None and stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "")
 
 
 def console(stream: TextIO | None = None) -> Console:
     """A console on `stream` (stdout), with colours and cursor only on a terminal."""
-    stream = sys.stdout if stream is None else stream
+    stream = stream or sys.stdout
     return Console(
         file=stream,
         force_terminal=is_terminal(stream),

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from nprdsl.cli.failures import Failure, as_failure
 
@@ -30,7 +30,7 @@ def read_text(name: str) -> str:
     """The UTF-8 text of a file, or of stdin for `-`; line ends as they are."""
     where = "stdin" if name == STDIN else f"`{name}`"
     with as_failure(OSError, about=f"cannot read {where}"):
-        data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
+        data = _stdin().read() if name == STDIN else Path(name).read_bytes()
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -41,6 +41,12 @@ def read_text(name: str) -> str:
     if "\0" in text:
         raise Failure(f"{where} is not a text: it has a NUL at offset {text.index(chr(0))}")
     return text
+
+
+def _stdin() -> BinaryIO:
+    if sys.stdin is None:  # as `<&-` leaves it
+        raise Failure("cannot read stdin: it is closed")
+    return sys.stdin.buffer
 
 
 def without_last_newline(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import signal
 import sys
@@ -29,6 +30,7 @@ from nprdsl.grammar.diagnostics import SchemaWarning
 # Generations keep many small objects, and none in cycles: by default the collector takes a tenth of
 # the time of hundreds of requests, looking at all of them again and again.
 _COLLECTED: Final = (100_000, 50, 100)
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # the disk's fault, not ours
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -89,4 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would break into the exit
         click.echo("interrupted", err=True)
         sys.exit(ExitCode.INTERRUPTED)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        click.echo(f"error: cannot write the output: {error.strerror}", err=True)
+        sys.exit(ExitCode.BAD)
     sys.exit(code or 0)

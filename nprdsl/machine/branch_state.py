@@ -99,14 +99,19 @@ def begin_text(branch: BranchState) -> None:
 
 
 def text_slack(branch: BranchState, texts: TextTokens) -> int:
-    """The slack that the cap of the text in progress leaves, and what is kept for later ones."""
+    """The slack that the cap of the text in progress leaves: of the text alone, not of what may
+    follow it."""
     matcher = branch.matcher
     most = {Place.ITEM: texts.item, Place.BRANCH: texts.branch, Place.TRUNK: texts.trunk}
     spent = branch.account.spent - branch.text_start
     further = most[_place(matcher.structure)] - 1  # the shortest end has one token of the text
-    left = further - spent + branch.text_end - matcher.cost_until(None)
-    free = branch.account.free - matcher.cost - matcher.kept_back(texts.kept)
-    return max(min(left, free), 0)
+    return max(further - spent + branch.text_end - matcher.cost_until(None), 0)
+
+
+def reserved_slack(branch: BranchState, texts: TextTokens) -> int:
+    """The slack that is left beside what is kept for later texts."""
+    matcher = branch.matcher
+    return max(branch.account.free - matcher.cost - matcher.kept_back(texts.kept), 0)
 
 
 def _place(state: TagState) -> Place:

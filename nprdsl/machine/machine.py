@@ -32,6 +32,7 @@ from nprdsl.machine.branch_state import (
     cap_slack,
     follow_caps,
     open_caps,
+    reserved_slack,
     text_slack,
 )
 from nprdsl.machine.budget import DEFAULT_LIMITS, LimitError, Limits, TokenAccount, share_out
@@ -138,11 +139,15 @@ class Machine:
         """int32 [ceil(V/32)]: the tokens that the branch may sample. Equal rows are the same
         array."""
         state = self._branches[branch]
-        slack = self._slack(state)
-        state.squeezed = slack <= 0
-        ample = slack >= state.matcher.ample
-        mask = state.matcher.mask() if ample else state.matcher.tight(slack)
-        return mask if self._clean is None else state.matcher.clean(mask, self._clean)
+        matcher, slack, in_text = state.matcher, self._slack(state), self._text_slack(state)
+        state.squeezed = min(slack, in_text) <= 0
+        if state.squeezed:
+            slack = 0
+        ample = slack >= matcher.ample
+        mask = matcher.mask() if ample else matcher.tight(slack)
+        if 0 < in_text < matcher.ample:
+            mask = matcher.within_text(mask, in_text)
+        return mask if self._clean is None else matcher.clean(mask, self._clean, slack)
 
     def _slack(self, state: BranchState) -> int:
         """The tokens that a branch may spend beyond those of its cheapest end."""
@@ -150,8 +155,13 @@ class Machine:
         if self._caps:
             slack = min(slack, cap_slack(state, self._rule_tokens))
         if self.limits.text_tokens is not None:
-            slack = min(slack, text_slack(state, self.limits.text_tokens))
+            slack = min(slack, reserved_slack(state, self.limits.text_tokens))
         return slack
+
+    def _text_slack(self, state: BranchState) -> int:
+        """The tokens that the text in progress may have beyond those that end it soonest."""
+        texts = self.limits.text_tokens
+        return state.matcher.ample if texts is None else text_slack(state, texts)
 
     def rule(self, branch: int) -> str:
         """The innermost rule that the branch is writing."""
@@ -186,6 +196,10 @@ class Machine:
         it."""
         assert branch in self._live, f"branch {branch} does not wait for a token"
         state = self._branches[branch]
+        if self._ends_paragraph(state, token):
+            self._live.remove(branch)
+            self._end(EndReason.COMPLETED)
+            return self._drain()
         may_end = token == self.bound.vocabulary.eos_id
         has_ended = may_end and state.matcher.completes(token) == END
         self.events.drew(branch, state.matcher.structure, token, logprob, shown=not has_ended)
@@ -199,6 +213,12 @@ class Machine:
         else:
             self._run_on(state, (token,))
         return self._drain()
+
+    def _ends_paragraph(self, state: BranchState, token: int) -> bool:
+        """Whether the token is none of the text but its end, for a model that is not trained."""
+        if self._clean is None or state.number != ROOT:
+            return False
+        return state.matcher.ends_paragraph(token, self._clean, self._slack(state))
 
     def abort(self) -> list[Action]:
         """Stop at once; what was written stays readable, but need not be legal."""
@@ -246,7 +266,7 @@ class Machine:
 
     def _spent(self, state: BranchState) -> bool:
         """Whether the trunk may end here, and has no budget to write more."""
-        return self._slack(state) <= 0 and state.matcher.may_end
+        return min(self._slack(state), self._text_slack(state)) <= 0 and state.matcher.may_end
 
     def _wait(self, state: BranchState) -> None:
         self._live.append(state.number)

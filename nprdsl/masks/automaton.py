@@ -102,7 +102,7 @@ class TokenState:
 
     __slots__ = (
         *("capturing", "chooses", "cost", "counted", "field", "forced", "mask", "next", "prose"),
-        *("start", "structure", "tight"),
+        *("of_text", "start", "structure", "tight"),
     )
 
     def __init__(self, start: FieldStart, field: FieldState) -> None:
@@ -118,6 +118,7 @@ class TokenState:
         self.forced: tuple[int, ...] | None = None
         self.chooses: bool | None = None
         self.tight: dict[int, Mask] = {}
+        self.of_text: dict[tuple[int, int], tuple[Mask, Mask]] = {}  # see `text_mask`
 
 
 class SharedTables:

@@ -6,7 +6,7 @@ A matcher is three references; `fork` copies them. Rolling back is keeping the f
 from __future__ import annotations
 
 from nprdsl.masks.automaton import NO_TOKENS, Automaton, FieldTokens, TokenState
-from nprdsl.masks.budget_masks import tight_mask
+from nprdsl.masks.budget_masks import text_mask, tight_mask
 from nprdsl.masks.clean_text import CleanText
 from nprdsl.masks.forced_runs import forced_run
 from nprdsl.structure.stack import Cell
@@ -127,9 +127,19 @@ class Matcher:
         `cost + slack` tokens, the next one included."""
         return tight_mask(self._automaton, self._state, slack)
 
-    def clean(self, mask: Mask, clean: CleanText) -> Mask:
-        """What a mask of this place allows but half tags in free text."""
-        return clean.mask(self._state, mask)
+    def within_text(self, mask: Mask, slack: int) -> Mask:
+        """What `mask` allows of the tokens after which this field can be left within `slack` tokens
+        more than the fewest, the next one included; all of it where that is nothing."""
+        return text_mask(self._automaton, self._state, mask, slack)
+
+    def clean(self, mask: Mask, clean: CleanText, slack: int) -> Mask:
+        """What a mask of this place allows but half tags in free text, and tags that cost more than
+        `slack` tokens beyond the cheapest end."""
+        return clean.mask(self._state, mask, slack)
+
+    def ends_paragraph(self, token: int, clean: CleanText, slack: int) -> bool:
+        """Whether the token would begin a line in a text that is one paragraph, and so ends it."""
+        return clean.ends(self._state, token, slack)
 
     @property
     def structure(self) -> TagState:

@@ -81,6 +81,27 @@ def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
     assert said == b""
 
 
+SHELL = f"{sys.executable} -c 'from nprdsl.cli.main import main; main()'"
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "told"),
+    [
+        ("check - < trace.txt > /dev/full", 1, "error: cannot write the output: No space left on"),
+        ("check - <&-", 2, "error: cannot read stdin: it is closed"),
+        ("schemas >&-", 0, ""),
+    ],
+)
+def test_streams_that_cannot_be_used(tmp_path: Path, command: str, code: int, told: str) -> None:
+    (tmp_path / "trace.txt").write_text("no trace")
+    ran = subprocess.run(
+        ["sh", "-c", f"{SHELL} {command}"],
+        cwd=tmp_path, env=environment({}), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == code, ran.stderr
+    assert ran.stderr.startswith(told) and len(ran.stderr.splitlines()) == bool(told)
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_any_encoding_of_stdout_will_do(tmp_path: Path, encoding: str) -> None:
     ran = process("show", "npr", cwd=tmp_path, env={"PYTHONIOENCODING": encoding})

@@ -475,3 +475,11 @@ def test_an_untrained_model_writes_nothing_legal_natively() -> None:
         assert result.finish is EndReason.ILLEGAL
         assert result.trace is None and result.layout is None
         assert result.violations and result.token_ids
+
+
+def test_a_budget_that_positions_leave_no_room_for_names_them() -> None:
+    one, npr = engine("npr"), schema("npr")
+    with pytest.raises(LimitError, match=r"max_tokens is 8; .* has 2048 positions, 2040 of them"):
+        one.generate(npr, [1] * 2040, limits=Limits(max_tokens=5000))
+    with pytest.raises(LimitError, match=r"allow at least \d+$"):
+        one.generate(npr, [1], limits=Limits(max_tokens=9))

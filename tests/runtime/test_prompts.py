@@ -221,3 +221,24 @@ def test_ids_of_numpy_are_ids() -> None:
 )  # fmt: skip
 def test_one_prompt_is_told_from_a_list_of_them(prompt: object, single: bool) -> None:
     assert is_single(prompt) is single
+
+
+PARTS = "{% for m in messages %}{% for p in m['content'] %}{{ p['text'] }}|{% endfor %}{% endfor %}"
+
+
+def test_a_template_that_wants_parts_of_a_content_gets_them() -> None:
+    tokenizer = byte_level()
+    tokenizer.chat_template = PARTS
+    prompts, vocabulary = encoder(tokenizer)
+    asked = [{"role": "user", "content": "a <step>"}, {"role": "user", "content": " b "}]
+    ids = prompts.chat(asked)
+    assert vocabulary.text(ids) == "a <step>| b |"
+    assert not {vocabulary.special[tag] for tag in TAGS} & set(ids)
+
+
+def test_a_template_without_the_messages_is_told() -> None:
+    tokenizer = byte_level()
+    tokenizer.chat_template = "{% if false %}x{% endif %}"
+    prompts, _ = encoder(tokenizer)
+    with pytest.raises(PromptError, match="the chat template leaves the messages out"):
+        prompts.chat([{"role": "user", "content": "b"}])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from nprdsl.cli.main import cli
-from tests.documents import DOCS
+from tests.cli.commands import invoke
+from tests.documents import DOCS, Block, Printed, remade
 
 pytest.importorskip("torch")
 pytest.importorskip("math_verify")
@@ -52,9 +55,37 @@ def test_keys_exist() -> None:
     assert set(named) - others - keys() == set()
 
 
+def test_plans_are_what_is_printed(
+    golden: Callable[[str | Path, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`pytest tests/test_training_doc.py --update-golden` writes them anew."""
+    monkeypatch.chdir(ROOT)
+    ran = list[str]()
+
+    def run(block: Block) -> Printed | None:
+        if not block.body.startswith("nprdsl train --plan"):
+            return None
+        result = invoke(*block.body.split()[1:])
+        assert (result.exit_code, result.stderr) == (0, "")
+        ran.append(block.body)
+        return Printed(result.stdout.rstrip("\n"))
+
+    golden(DOCS / "training.md", remade(TEXT, run))
+    assert len(ran) == 2
+
+
 def test_presets_and_commands_exist() -> None:
     for name in ("zero", "papo", "threadweaver", "parallel_r1"):
         assert f"`{name}`" in TEXT and name in PRESETS
     options = {name for option in cli.commands["train"].params for name in option.opts}
-    assert {"--config", "--set", "--json", "--restart"} <= options
+    assert {
+        "--config",
+        "--set",
+        "--json",
+        "--restart",
+        "--plan",
+        "--gpus",
+        "--memory",
+        "--tflops",
+    } <= options
     assert all(name in TEXT for name in ("--set", "--json", "--restart"))

@@ -31,6 +31,7 @@ Value = TypeVar("Value")
 
 AT_LEAST_0: Final = click.IntRange(0)
 AT_LEAST_1: Final = click.IntRange(1)
+ABOVE_0: Final = click.FloatRange(0, min_open=True)
 
 
 class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only

@@ -11,26 +11,32 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from nprdsl.cli.console import WatchStep, print_json, training_progress
 from nprdsl.cli.failures import BadResult, as_failure, requiring
 from nprdsl.cli.generation import engine_errors, quiet_threads
-from nprdsl.cli.options import argument, command, option, required_option
+from nprdsl.cli.options import (
+    ABOVE_0,
+    AT_LEAST_1,
+    argument,
+    command,
+    option,
+    required_option,
+)
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
+    from nprdsl.trainers.config.stages import TrainingConfig
     from nprdsl.trainers.stages.sample import Sampled
 
 _SHOWN: Final = ("loss", "rollout/reward", "rollout/accuracy", "rollout/legal", "eval/accuracy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SampleOptions:
-    config: str = required_option("What the stage is told.", metavar="FILE.toml")
+class StageOptions:
+    config: str | None = option(None, "What the stage is told.", metavar="FILE.toml")
     changes: tuple[str, ...] = option(
         (),
         "Another value, such as optimizer.learning_rate=1e-5.",
@@ -42,8 +48,19 @@ class SampleOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainOptions(SampleOptions):
-    stage: Literal["zero", "sft", "papo"] = argument()
+class SampleOptions(StageOptions):
+    config: str = required_option("What the stage is told.", metavar="FILE.toml")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions(StageOptions):
+    stage: str | None = argument(default=None, type=click.Choice(("zero", "sft", "papo")))
+    plan: str | None = option(
+        None, "Print what a step of this stage takes, and train nothing.", metavar="FILE.toml"
+    )
+    gpus: int = option(8, "Of the plan: how many.", type=AT_LEAST_1)
+    memory: float = option(80.0, "Of the plan: GiB of each.", type=ABOVE_0)
+    tflops: float = option(400.0, "Of the plan: 10^12 operations a second.", type=ABOVE_0)
 
 
 @command(TrainOptions, short_help="Train a stage: zero, sft or papo.")
@@ -52,21 +69,19 @@ def train(options: TrainOptions) -> None:
 
     zero is DAPO on what the model writes freely, sft imitates given traces with parallel masks,
     papo is reinforcement learning with the engine's parallel rollouts. The same command goes on
-    where it was killed. configs/ has examples.
+    where it was killed. configs/ has examples. --plan says before whether a run fits.
     """
+    if options.plan is not None:
+        _show_plan(options, Path(options.plan))
+        return
+    if options.stage is None or options.config is None:
+        missing = "the stage: zero, sft or papo" if options.stage is None else "--config FILE.toml"
+        raise click.UsageError(f"name {missing}")
     with _errors():
-        from nprdsl.trainers import config
-
-        kinds: dict[str, type[BaseModel]] = {
-            "zero": config.ZeroConfig,
-            "sft": config.SftConfig,
-            "papo": config.PapoConfig,
-        }
-        kind = kinds[options.stage]
-        configuration = config.read_config(kind, Path(options.config), options.changes)
+        configuration = _configuration(options.stage, Path(options.config), options.changes)
         quiet_threads()
         with training_progress(f"train {options.stage}", _SHOWN) as watch:
-            model, metrics = _trained(options, configuration, watch)
+            model, metrics = _trained(options.stage, options, configuration, watch)
     if not _is_main_process():
         return
     if options.as_json:
@@ -75,6 +90,33 @@ def train(options: TrainOptions) -> None:
     for name, value in metrics.items():
         click.echo(f"{name:<24}  {value:.6g}")
     click.echo(f"{'model':<24}  {model}")
+
+
+def _configuration(stage: str, path: Path, changes: tuple[str, ...]) -> TrainingConfig:
+    from nprdsl.trainers import config
+
+    kinds: dict[str, type[TrainingConfig]] = {
+        "zero": config.ZeroConfig,
+        "sft": config.SftConfig,
+        "papo": config.PapoConfig,
+    }
+    return config.read_config(kinds[stage], path, changes)
+
+
+def _show_plan(options: TrainOptions, path: Path) -> None:
+    """Of a file that is named for its stage, unless that is given."""
+    with _errors(), engine_errors():
+        from nprdsl.trainers.run.plan import Gpus, plan, stage_of
+
+        stage = options.stage or stage_of(path)
+        made = plan(
+            _configuration(stage, path, options.changes),
+            Gpus(options.gpus, options.memory, options.tflops),
+        )
+    if options.as_json:
+        print_json(asdict(made) | {"total": made.total, "fits": made.fits})
+        return
+    click.echo("\n".join(made.lines))
 
 
 @command(SampleOptions, short_help="Sample right and legal traces to learn from.")
@@ -96,7 +138,7 @@ def sample(options: SampleOptions) -> None:
 
 
 def _trained(
-    options: TrainOptions, configuration: BaseModel, watch: WatchStep
+    stage: str, options: TrainOptions, configuration: TrainingConfig, watch: WatchStep
 ) -> tuple[Path, dict[str, float]]:
     """The folder of the trained model, and the latest value of every figure."""
     from nprdsl.trainers.rollout.mismatch import MismatchError
@@ -114,8 +156,7 @@ def _trained(
         watch(step, total, figures)
 
     with engine_errors(), as_failure(MismatchError, kind=BadResult):
-        train_stage = stages[options.stage]
-        model = train_stage(configuration, restart=options.restart, watch=keep, tell=_tell)
+        model = stages[stage](configuration, restart=options.restart, watch=keep, tell=_tell)
     leave_group()
     return model, metrics
 

@@ -97,3 +97,29 @@ def test_a_stage_that_is_none_is_refused() -> None:
     missing = invoke("train", "sft", "--config", "nowhere.toml")
     assert missing.exit_code == ExitCode.USAGE
     assert "nowhere.toml" in missing.stderr
+
+
+def test_a_plan_trains_nothing(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny.config("sft", tmp_path / "run")
+    named = config.rename(tmp_path / "sft.toml")
+    result = invoke("train", "--plan", named, "--gpus", "2", "--memory", "80", "--json")
+    told = json.loads(result.stdout)
+    assert told["fits"] and told["traces"] == 4 and told["entries"] == 4 * 512
+    assert not (tmp_path / "run").exists()
+    large = invoke("train", "--plan", named, "--memory", "1")
+    assert "1 GiB: it does not fit; a row may hold 0 entries" in large.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "name the stage: zero, sft or papo"),
+        (["sft"], "name --config FILE.toml"),
+        (["--plan", "my.toml"], "which stage `my.toml` is for"),
+        (["--plan", "sft.toml"], "cannot read `sft.toml`"),
+        (["--plan", "sft.toml", "--gpus", "0"], "--gpus"),
+    ],
+)
+def test_what_train_is_not_told(arguments: list[str], told: str) -> None:
+    result = invoke("train", *arguments)
+    assert result.exit_code == ExitCode.USAGE and told in result.stderr

@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 _LOGITS: Final = 1 << 25  # made at a time; in float32 128 MB, of which two or three live together
+LIVING_BYTES: Final = 12 * _LOGITS  # of float32 logits, at most, beside what grows with tokens
 _CPU_LOGITS: Final = 1 << 23  # near the size of caches
 _KEPT: Final = 1 << 27  # so many are kept from the forward to the backward
 

@@ -1,0 +1,105 @@
+"""Sizes and operations against other counters; a plan grows and shrinks with what it is made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+from nprdsl.runtime.errors import ModelNotFoundError
+from nprdsl.trainers.config.stages import PapoConfig, SftConfig, TrainingConfig
+from nprdsl.trainers.run.model_size import ModelSize
+from nprdsl.trainers.run.plan import Gpus, plan, stage_of
+from tests.runtime.tiny_models import SHAPE
+
+LENGTH = 24
+SMALL = Gpus(count=4, memory=16)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_operations_are_those_that_torch_counts(tied: bool) -> None:
+    config = LlamaConfig(num_hidden_layers=3, **SHAPE, tie_word_embeddings=tied)
+    config._attn_implementation = "eager"
+    model = LlamaForCausalLM(config)
+    size = ModelSize.of(model)
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros(2, LENGTH, dtype=torch.int64)).logits.sum().backward()
+    entries, squares = 2 * LENGTH, 2 * LENGTH**2
+    counted = counter.get_total_flops()
+    # Torch counts what a mask hides too.
+    assert size.flops(entries, 2 * squares, entries) == pytest.approx(counted, rel=0.002)
+    assert size.parameters == size.trained == model.num_parameters()
+    assert size.largest_layer == sum(p.numel() for p in model.model.layers[0].parameters())
+
+
+def settings(folder: Path, **changes: Any) -> SftConfig:
+    shape = Qwen3Config(
+        vocab_size=50_000, hidden_size=512, intermediate_size=1024, num_hidden_layers=4,
+        num_attention_heads=8, num_key_value_heads=2, head_dim=64, tie_word_embeddings=True,
+        architectures=["Qwen3ForCausalLM"],
+    )  # fmt: skip
+    shape.save_pretrained(folder)
+    model = {"path": str(folder), "attention": "blocks"} | changes.pop("model", {})
+    run = {"output": "x", "precision": "bf16", "room": 8192} | changes.pop("run", {})
+    return SftConfig.model_validate(
+        {"model": model, "data": {"source": "x"}, "run": run, **changes}
+    )
+
+
+def total(config: TrainingConfig, gpus: Gpus | None = None) -> int:
+    return plan(config, gpus or Gpus()).total
+
+
+def test_the_parts_of_a_plan(tmp_path: Path) -> None:
+    config = settings(tmp_path)
+    made = plan(config, SMALL)
+    with torch.device("meta"):
+        model = Qwen3ForCausalLM(Qwen3Config.from_pretrained(tmp_path))
+    parameters = model.num_parameters()
+    assert made.size.parameters == parameters
+    assert made.fixed["weights, shared out"] == parameters
+    assert made.fixed["AdamW, shared out"] == 2 * parameters
+    assert made.fits and made.largest_room > 8192
+    longest = config.model_copy(
+        update={"run": config.run.model_copy(update={"room": made.largest_room})}
+    )
+    assert plan(longest, SMALL).fits
+    beyond = config.run.model_copy(update={"room": made.largest_room + 1024})
+    assert not plan(config.model_copy(update={"run": beyond}), SMALL).fits
+
+
+def test_what_takes_more_and_what_takes_less(tmp_path: Path) -> None:
+    usual = total(settings(tmp_path))
+    assert total(settings(tmp_path), Gpus(count=16)) < usual
+    assert total(settings(tmp_path, model={"lora": {"rank": 4}})) < usual
+    assert total(settings(tmp_path, model={"dtype": "bf16"})) < usual
+    assert total(settings(tmp_path, model={"attention": "dense"})) > usual
+    assert total(settings(tmp_path, run={"precision": "no"})) > usual
+    assert total(settings(tmp_path, run={"room": 16_384})) > usual
+
+
+def test_time_is_that_of_the_entries(tmp_path: Path) -> None:
+    config = settings(tmp_path)
+    once = plan(config, Gpus())
+    assert once.seconds == pytest.approx(2 * plan(config, Gpus(tflops=800)).seconds)
+    assert plan(settings(tmp_path, batch=24), Gpus()).seconds == pytest.approx(3 * once.seconds)
+    assert plan(config, Gpus(count=1)).seconds == pytest.approx(8 * once.seconds)
+    papo = PapoConfig.model_validate(
+        {"model": config.model, "data": config.data, "run": config.run, "rollout": {"prompts": 2}}
+    )
+    assert plan(papo, Gpus()).traces == 32
+
+
+def test_plans_that_cannot_be(tmp_path: Path) -> None:
+    missing = settings(tmp_path, model={"path": str(tmp_path / "none")})
+    with pytest.raises(ModelNotFoundError, match="name another model of its shape"):
+        plan(missing, Gpus())
+    with pytest.raises(ValueError, match="at least one GPU"):
+        Gpus(count=0)
+    assert stage_of(Path("a/papo.toml")) == "papo"
+    with pytest.raises(ValueError, match=r"which stage `a\.toml` is for"):
+        stage_of(Path("a.toml"))

@@ -1,0 +1,190 @@
+"""What a training step takes on so many GPUs: memory by parts, rows that fit, time.
+
+In go the configuration of a stage and the GPUs; nothing is loaded but the model's configuration,
+and nothing is computed. What is assumed: FSDP2 shares out weights, gradients and optimizer over all
+GPUs; layers are checkpointed (configs/accelerate/fsdp2.yaml); AdamW keeps two numbers in fp32 for
+each trained parameter. It is an estimate before a run, not a measurement of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from nprdsl.runtime.bundled import model_folder
+from nprdsl.runtime.errors import ModelNotFoundError
+from nprdsl.trainers.config.stages import (
+    Attention,
+    ReinforcementConfig,
+    SftConfig,
+    TrainingConfig,
+)
+from nprdsl.trainers.objective.head_logprobs import LIVING_BYTES
+from nprdsl.trainers.run.model_size import ModelSize
+
+GIB: Final = 2**30
+_RESERVED: Final = 4 * GIB  # the driver, the processes' buffers, memory in pieces too small to use
+_BYTES: Final = {"fp32": 4, "bf16": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Gpus:
+    """`count` GPUs of `memory` GiB, each of which does `tflops` * 10^12 operations a second in
+    training (not its peak: 40 % of that is a good run)."""
+
+    count: int = 8
+    memory: float = 80.0
+    tflops: float = 400.0
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.memory <= 0 or self.tflops <= 0:
+            raise ValueError("a plan needs at least one GPU, with memory and speed above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Bytes of one GPU by what they hold, in a forward of `room` entries; the entries that fit; the
+    traces of a step, their entries and the seconds of its update, where each is as long as it may
+    be."""
+
+    size: ModelSize
+    gpus: Gpus
+    room: int
+    fixed: Mapping[str, int]
+    growing: Mapping[str, int]
+    largest_room: int
+    traces: int
+    entries: int
+    seconds: float
+
+    @property
+    def total(self) -> int:
+        return sum(self.fixed.values()) + sum(self.growing.values())
+
+    @property
+    def fits(self) -> bool:
+        return self.total <= self.gpus.memory * GIB
+
+    @property
+    def lines(self) -> list[str]:
+        """The plan for people."""
+        parts = {**self.fixed, **self.growing, "all": self.total}
+        told = [f"{name:<46} {held / GIB:6.2f} GiB" for name, held in parts.items()]
+        each, size, gpus = -(-self.traces // self.gpus.count), self.size, self.gpus
+        return [
+            f"{size.parameters / 1e9:.2f} B parameters, {size.trained / 1e9:.2f} B trained; "
+            f"{gpus.count} GPUs; rows of {self.room:,} entries; in each GPU",
+            *told,
+            f"{gpus.memory:g} GiB: {'it fits' if self.fits else 'it does not fit'}; a row may hold "
+            f"{self.largest_room:,} entries",
+            f"a step: {self.traces:,} traces, {each:,} for each GPU, at most {self.entries:,} "
+            "entries",
+            f"an update: at most {self.seconds:,.0f} s at {gpus.tflops:g} TFLOP/s a GPU, layers "
+            "computed twice, rollouts aside",
+        ]
+
+
+def plan(config: TrainingConfig, gpus: Gpus) -> Plan:
+    """What a step of this configuration takes. Raises ModelNotFoundError."""
+    size = _size(config)
+    fixed = _fixed(size, config, gpus)
+    room = config.run.room * config.run.rows
+    free = int(gpus.memory * GIB) - sum(fixed.values())
+    largest = 0
+    while sum(_growing(size, config, largest + 1024).values()) <= free:
+        largest += 1024
+        if largest >= 1 << 20:
+            break
+    traces, longest = _step(config)
+    flops = traces * size.flops(longest, longest * longest, longest)
+    recomputed = flops * 4 / 3
+    return Plan(
+        size=size,
+        gpus=gpus,
+        room=room,
+        fixed=fixed,
+        growing=_growing(size, config, room),
+        largest_room=largest,
+        traces=traces,
+        entries=traces * longest,
+        seconds=recomputed / (gpus.tflops * 1e12 * gpus.count),
+    )
+
+
+def _size(config: TrainingConfig) -> ModelSize:
+    """Of the model that is trained, from its configuration alone."""
+    name = model_folder(config.model.path)
+    try:
+        settings = AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise ModelNotFoundError(
+            f"a plan needs the config.json of `{name}`, which is not there: name another model of "
+            "its shape with --set model.path=FOLDER"
+        ) from error
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(settings)
+    if config.model.lora is not None:
+        from nprdsl.trainers.run.lora import add_lora
+
+        with torch.device("meta"):
+            add_lora(model, config.model.lora, [])
+    return ModelSize.of(model)
+
+
+def _fixed(size: ModelSize, config: TrainingConfig, gpus: Gpus) -> dict[str, int]:
+    """What does not depend on the length of rows. Layers are gathered one after another, the next
+    while one computes; what embeds and scores tokens stays gathered through a step."""
+    kept, run = (
+        _BYTES[config.model.dtype],
+        _BYTES["fp32" if config.run.precision == "no" else "bf16"],
+    )
+    gathered = 2 * size.largest_layer + size.head
+    # Autograd may copy the gradient of the head when it keeps it.
+    before = size.largest_layer + 2 * size.head if size.trained > size.parameters // 2 else 0
+    return {
+        "weights, shared out": size.parameters * kept // gpus.count,
+        "gradients, shared out": size.trained * 4 // gpus.count,
+        "AdamW, shared out": size.trained * 8 // gpus.count,
+        "gathered weights": gathered * run,
+        "gradients before they are shared out": before * run,
+        "reserve": _RESERVED,
+    }
+
+
+def _growing(size: ModelSize, config: TrainingConfig, room: int) -> dict[str, int]:
+    """What a forward of `room` entries takes."""
+    width = _BYTES["fp32" if config.run.precision == "no" else "bf16"]
+    heads = size.attended // size.layers
+    inside = 10 * size.hidden + 8 * heads + 6 * size.intermediate
+    parts = {
+        "inputs of all layers": size.layers * size.hidden * room * width,
+        "inside of one layer, computed again": inside * room * width,
+        "log-probabilities by chunks": LIVING_BYTES + room * size.hidden * (4 + 3 * width),
+    }
+    if config.model.attention is Attention.DENSE:
+        parts["masks"] = room * room * width
+    return parts
+
+
+def _step(config: TrainingConfig) -> tuple[int, int]:
+    """The traces of a step, and the most entries of one."""
+    if isinstance(config, SftConfig):
+        return config.batch, config.run.room
+    assert isinstance(config, ReinforcementConfig)
+    traces = config.rollout.prompts * config.rollout.samples
+    return traces, min(config.rollout.max_tokens, config.run.room)
+
+
+def stage_of(path: Path) -> str:
+    """The stage that a file is named for. Raises ValueError."""
+    if path.stem not in ("zero", "sft", "papo"):
+        raise ValueError(
+            f"which stage `{path}` is for is not told by its name: say it, as in "
+            f"`nprdsl train sft --plan {path}`"
+        )
+    return path.stem

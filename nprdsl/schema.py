@@ -228,6 +228,14 @@ def shipped() -> tuple[str, ...]:
     return tuple(sorted(n.removesuffix(".lark") for n in names if n != "parallel.lark"))
 
 
+def source_of(name: str) -> str:
+    """The text of a schema that ships with the package. Raises SchemaNotFoundError."""
+    if name not in shipped():
+        raise SchemaNotFoundError(f"no schema named `{name}` ships with the package")
+    resource = importlib.resources.files("nprdsl.grammars") / f"{name}.lark"
+    return resource.read_text(encoding="utf-8")
+
+
 def load(schema: str | Path, terminals: Mapping[str, object] | None = None) -> Schema:
     """The schema of that name or at that path.
 

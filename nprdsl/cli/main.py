@@ -24,6 +24,7 @@ from nprdsl.cli.run import run
 from nprdsl.cli.schemas import schemas
 from nprdsl.cli.serve import serve
 from nprdsl.cli.show import show
+from nprdsl.cli.studio import studio
 from nprdsl.cli.train import sample, train
 from nprdsl.grammar.diagnostics import SchemaWarning
 
@@ -60,7 +61,8 @@ def cli() -> None:
 
 
 for _command in (
-    run, serve, evaluate, check, show, fuzz, schemas, curate, sample, train, language_server,
+    run, serve, studio, evaluate, check, show, fuzz, schemas, curate, sample, train,
+    language_server,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import secrets
 from functools import cache
 from html import escape
 from importlib import resources
@@ -74,3 +75,19 @@ def in_script(text: str) -> str:
 def _source(text: str) -> str:
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return f"'sha256-{digest}'"
+
+
+def served_page(start: str) -> tuple[str, str]:
+    """The page that a server gives, which begins with the JSON `start`, and the policy for its
+    header: it may talk to that server alone. Raises StudioNotBuiltError."""
+    nonce = secrets.token_urlsafe(16)  # the editor makes styles of its own, and puts it there
+    script = static_file("studio.js").replace("</script", "<\\/script")
+    data = f'<script type="application/json" id="view">{in_script(start)}</script>'
+    policy = f"script-src {_source(script)}; style-src 'nonce-{nonce}'; connect-src 'self'"
+    html = document(
+        title="nprdsl studio",
+        policy=policy,
+        head=f'<style nonce="{nonce}">{static_file("studio.css")}</style>',
+        body=f'{data}\n<script data-nonce="{nonce}" id="program">{script}</script>',
+    )
+    return html, f"default-src 'none'; img-src data:; base-uri 'none'; {policy}"

@@ -1,0 +1,145 @@
+"""The studio as an ASGI application: its page, questions about schemas, and runs.
+
+    app = make_studio(LocalEngine.from_pretrained("arith"), StudioSettings(model="arith"))
+
+All paths lie under /studio, so that it can stand beside other routes of one server. The page needs
+the token in its address, everything else the same in a header that no other site can send; a page
+from elsewhere, or another user of the machine, has neither.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from nprdsl.runtime.studio.runs import RunRequest, run_messages
+from nprdsl.runtime.studio.schema_desk import SchemaDesk
+from nprdsl.runtime.studio.schema_questions import Question
+from nprdsl.studio.lanes import StudioView
+from nprdsl.studio.pages import served_page
+
+if TYPE_CHECKING:
+    from nprdsl.runtime.engine import Engine
+
+HEADER = "x-nprdsl-studio"
+
+
+class ShippedSchema(StudioView):
+    name: str
+    text: str
+    prompt: str  # one to begin with; may be empty
+
+
+class StartView(StudioView):
+    """What the page begins with: the model, the schemas there are, and the one to show first."""
+
+    kind: str = "studio"
+    version: int = 1
+    model: str
+    schemas: tuple[ShippedSchema, ...]
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class StudioSettings:
+    """`first` is the name of the schema that is shown first."""
+
+    model: str
+    schemas: tuple[ShippedSchema, ...]
+    first: str
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+
+    def __post_init__(self) -> None:
+        if self.first not in {schema.name for schema in self.schemas}:
+            raise ValueError(
+                f"the studio begins with `{self.first}`, which is not among its schemas"
+            )
+
+
+def make_studio(engine: Engine, settings: StudioSettings) -> Starlette:
+    """The application over one engine."""
+    studio = _Studio(engine, settings)
+    return Starlette(routes=studio.routes, lifespan=studio.lifespan)
+
+
+class _Studio:
+    def __init__(self, engine: Engine, settings: StudioSettings) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._desk = SchemaDesk(engine.vocabulary, settings.model)
+
+    @property
+    def routes(self) -> list[Route]:
+        return [
+            Route("/studio/", self._page),
+            Route("/studio/ask", self._ask, methods=["POST"]),
+            Route("/studio/run", self._run, methods=["POST"]),
+        ]
+
+    @asynccontextmanager
+    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await self._desk.close()
+
+    async def _page(self, request: Request) -> Response:
+        if not self._is_known(request.query_params.get("token", "")):
+            return _refused(
+                "the address lacks its token: take it from where the studio was started"
+            )
+        settings = self._settings
+        names = [schema.name for schema in settings.schemas]
+        start = StartView(
+            model=settings.model, schemas=settings.schemas, first=names.index(settings.first)
+        )
+        html, policy = served_page(start.model_dump_json())
+        headers = {
+            "content-security-policy": policy,
+            "cache-control": "no-store",
+            "referrer-policy": "no-referrer",
+            "x-content-type-options": "nosniff",
+            "x-frame-options": "DENY",
+        }
+        return HTMLResponse(html, headers=headers)
+
+    async def _ask(self, request: Request) -> Response:
+        question = await self._read(request, Question)
+        if isinstance(question, Response):
+            return question
+        return JSONResponse(await self._desk.ask(question))
+
+    async def _run(self, request: Request) -> Response:
+        asked = await self._read(request, RunRequest)
+        if isinstance(asked, Response):
+            return asked
+        return StreamingResponse(run_messages(self._engine, asked), media_type="text/event-stream")
+
+    async def _read(self, request: Request, model: type[Any]) -> Any:
+        """The body as that model, or the refusal."""
+        if not self._is_known(request.headers.get(HEADER, "")):
+            return _refused("the token is missing or wrong: open the address again")
+        try:
+            return model.model_validate_json(await request.body())
+        except ValidationError as error:
+            return JSONResponse({"error": _said(error)}, status_code=400)
+
+    def _is_known(self, token: str) -> bool:
+        return secrets.compare_digest(token.encode(), self._settings.token.encode())
+
+
+def _refused(why: str) -> Response:
+    return JSONResponse({"error": why}, status_code=403)
+
+
+def _said(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())

@@ -1,0 +1,103 @@
+"""One run of the studio: a schema's text and a prompt in, what happens out, as server-sent events.
+
+The messages are `event` (a run event, as `to_dict` has it), `live` (the lanes as they are, a few
+times a second), `trace` (the view of the finished trace), and `refused`, with the reason.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from nprdsl.grammar.diagnostics import SchemaError
+from nprdsl.grammar.resolve import read_grammar
+from nprdsl.machine.budget import Limits
+from nprdsl.runtime.engine import REFUSALS
+from nprdsl.runtime.errors import UnsupportedModelError
+from nprdsl.runtime.results import GenerationError, Result
+from nprdsl.runtime.sampling import Sampling
+from nprdsl.runtime.studio.live_lanes import LiveLanes
+from nprdsl.runtime.studio.schema_questions import FILE
+from nprdsl.schema import Schema
+from nprdsl.structure.events import Event, ForkEvent, JoinEvent
+from nprdsl.studio.traces import OutcomeView, TraceView, token_view
+
+if TYPE_CHECKING:
+    from nprdsl.runtime.engine import Engine
+
+_FRAME_S: Final = 0.08
+
+
+class RunRequest(BaseModel):
+    """What the page asks for; `parallel` False decodes one branch after another."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_text: str
+    prompt: str = Field(min_length=1)
+    seed: int = 0
+    temperature: float = Field(default=0.0, ge=0)
+    max_tokens: int = Field(default=1024, ge=1, le=65_536)
+    parallel: bool = True
+
+
+async def run_messages(engine: Engine, request: RunRequest) -> AsyncIterator[str]:
+    """The messages of one run; closing the iterator stops it within a round."""
+    try:
+        schema = Schema(read_grammar(request.schema_text, file=FILE, name="schema", types={}))
+        options: dict[str, Any] = {"chat": engine.chats, "logprobs": True}
+        if not engine.knows(schema):
+            options["instructions"] = True
+        stream = engine.astream(
+            schema,
+            request.prompt,
+            sampling=Sampling(temperature=request.temperature, seed=request.seed),
+            limits=Limits(max_tokens=request.max_tokens),
+            parallel=request.parallel,
+            **options,
+        )
+        async with aclosing(stream):
+            async for message in _followed(engine, schema, stream):
+                yield message
+    except SchemaError as error:
+        yield _message("refused", {"message": str(error)})
+    except (GenerationError, UnsupportedModelError, ValueError, *REFUSALS) as error:
+        yield _message("refused", {"message": str(error)})
+
+
+async def _followed(
+    engine: Engine, schema: Schema, stream: AsyncIterator[Event | Result]
+) -> AsyncIterator[str]:
+    lanes, drawn = LiveLanes(schema.grammar), 0.0
+    async for item in stream:
+        if isinstance(item, Result):
+            if item.trace is not None:
+                view = result_view(engine, schema, item)
+                yield _message("trace", view.model_dump(mode="json"))
+            continue
+        lanes.follow(item)
+        yield _message("event", item.to_dict())
+        now = perf_counter()
+        if now - drawn >= _FRAME_S or isinstance(item, ForkEvent | JoinEvent):
+            drawn = now
+            yield _message("live", lanes.view().model_dump(mode="json"))
+
+
+def result_view(engine: Engine, schema: Schema, result: Result, *, title: str = "") -> TraceView:
+    """The view of a result that has a trace."""
+    assert result.trace is not None
+    usage = result.usage.to_dict()
+    outcome = OutcomeView(
+        answer=result.answer, finish=result.finish.value, error=result.error, figures=usage
+    )
+    bound = engine.bind(schema)
+    return token_view(bound, result.trace, title=title, logprobs=result.logprobs, outcome=outcome)
+
+
+def _message(event: str, data: dict[str, Any]) -> str:
+    return f"event: {event}\ndata: {json.dumps(data)}\n\n"

@@ -1,0 +1,94 @@
+"""Asks a process about schemas, and replaces it where a question takes too long.
+
+A question is answered by `schema_questions` in a process of its own, one at a time, so that a text
+that is costly to read keeps neither the page nor a run waiting. Of questions of one kind that wait,
+the last alone is asked: the text has changed since.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from contextlib import suppress
+from typing import Any, Final
+
+from nprdsl.runtime.http.schema_compiler import DEADLINE_S, MEMORY
+from nprdsl.runtime.studio.schema_questions import Ask, Question, packed
+from nprdsl.tokens.vocabulary import Vocabulary
+
+_LINE: Final = 1 << 26  # the longest answer, in bytes
+_LATE: Final = (
+    f"to read the schema takes more than {DEADLINE_S:g} s or {MEMORY >> 20:,} MB: make it smaller"
+)
+
+
+class SchemaDesk:
+    """One process that answers; made, used and closed in one event loop."""
+
+    def __init__(
+        self, vocabulary: Vocabulary, name: str, *, deadline_s: float = DEADLINE_S
+    ) -> None:
+        self._first_line = packed(vocabulary)
+        self._name = name
+        self._deadline_s = deadline_s
+        self._process: Process | None = None
+        self._turn = asyncio.Lock()
+        self._newest: dict[Ask, object] = {}
+
+    async def ask(self, question: Question) -> dict[str, Any]:
+        """The answer; `{"late": …}` where there is none within the bounds, `{"skipped": true}`
+        where another question of its kind came behind it."""
+        mine = self._newest[question.ask] = object()
+        async with self._turn:
+            if self._newest[question.ask] is not mine:
+                return {"skipped": True}
+            process = await self._alive()
+            try:
+                line = await _asked(process, question)
+            except BaseException:  # nobody waits for the answer, which would be taken for another's
+                await self.close()
+                raise
+            if line:
+                answer: dict[str, Any] = json.loads(line)
+                return answer
+            await self.close()
+            return {"late": _LATE}
+
+    async def close(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    async def _alive(self) -> Process:
+        if self._process is None or self._process.returncode is not None:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "nprdsl.runtime.studio.schema_questions",
+                str(self._deadline_s),
+                str(MEMORY),
+                self._name,
+                stdin=PIPE,
+                stdout=PIPE,
+                limit=_LINE,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            )
+            assert self._process.stdin is not None
+            self._process.stdin.write(self._first_line)
+        return self._process
+
+
+async def _asked(process: Process, question: Question) -> bytes:
+    """The line of the answer; empty where the process ends instead."""
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        process.stdin.write(question.model_dump_json().encode() + b"\n")
+        await process.stdin.drain()
+        return await process.stdout.readline()
+    except ConnectionError:
+        return b""

@@ -1,0 +1,148 @@
+"""What the studio's editor asks about a schema's text, and the answers, as JSON.
+
+    python -m nprdsl.runtime.studio.schema_questions SECONDS BYTES NAME
+
+is a process that answers a question in each line of its input with a line, within the bounds that a
+server has for the schemas of strangers: a text may be anything while it is typed. The first line is
+the vocabulary of the model NAME, as `packed` makes it of it: what passes between our own processes.
+What a place of the text means is worked out in `nprdsl.grammar.analysis`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pickle
+import resource
+import signal
+import sys
+import warnings
+from enum import StrEnum
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict
+
+from nprdsl.grammar.analysis import SchemaAnalysis, analyse
+from nprdsl.grammar.diagnostics import Diagnostic, SchemaError, Span
+from nprdsl.runtime.errors import ErrorBoundary
+from nprdsl.schema import Schema
+from nprdsl.studio.schemas import schema_view
+from nprdsl.tokens.vocabulary import Vocabulary
+
+FILE: Final = "schema.lark"  # what the text in the editor is called
+_PATIENCE: Final = 6  # of the clock's seconds to those of the CPU
+
+
+class Ask(StrEnum):
+    FAULTS = "faults"
+    VIEW = "view"
+    HOVER = "hover"
+    COMPLETE = "complete"
+    DEFINE = "define"
+
+
+class Question(BaseModel):
+    """`line` and `column` count from 1, for the questions about a place."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ask: Ask
+    text: str
+    line: int = 1
+    column: int = 1
+
+
+class Answers:
+    """Answers questions; the reading of the text that was asked about last is kept."""
+
+    def __init__(self, vocabulary: Vocabulary, name: str) -> None:
+        self._vocabulary = vocabulary
+        self._name = name
+        self._last: SchemaAnalysis | None = None
+
+    def answer(self, question: Question) -> dict[str, Any]:
+        read = self._read(question.text)
+        match question.ask:
+            case Ask.FAULTS:
+                return {"faults": [_fault(fault) for fault in read.faults]}
+            case Ask.VIEW:
+                return self._view(read)
+            case Ask.HOVER:
+                said = read.hover(question.line, question.column)
+                return {} if said is None else {"span": _span(said[0]), "says": said[1]}
+            case Ask.COMPLETE:
+                words = read.completions(question.line, question.column)
+                return {"words": [{"text": w.text, "kind": w.kind, "says": w.says} for w in words]}
+            case Ask.DEFINE:
+                place = read.names.at(question.line, question.column)
+                found = None if place is None else read.names.definition(place)
+                here = found is not None and found.span.file == FILE
+                return {"span": _span(found.span)} if found is not None and here else {}
+
+    def _read(self, text: str) -> SchemaAnalysis:
+        if self._last is None or self._last.text != text:
+            self._last = analyse(text, FILE)
+        return self._last
+
+    def _view(self, read: SchemaAnalysis) -> dict[str, Any]:
+        if read.grammar is None:
+            return {}
+        schema = Schema(read.grammar)
+        try:
+            view = schema_view(schema, schema.bind(self._vocabulary), self._name)
+        except SchemaError as error:  # the model's vocabulary cannot write it
+            return {"faults": [_fault(fault) for fault in error.diagnostics]}
+        return {"view": view.model_dump(mode="json")}
+
+
+def _fault(fault: Diagnostic) -> dict[str, Any]:
+    """`here` is False where the fault stands in another file, or nowhere."""
+    fix = fault.fix
+    return {
+        "code": fault.code.value,
+        "message": fault.message,
+        "suggestion": fault.suggestion,
+        "span": _span(fault.span),
+        "here": fault.span.file == FILE,
+        "fix": None if fix is None else {"span": _span(fix.span), "text": fix.text},
+    }
+
+
+def _span(span: Span) -> list[int]:
+    return [span.line, span.column, span.end_line, span.end_column]
+
+
+def _answered(answers: Answers, line: str) -> dict[str, Any]:
+    failure: dict[str, Any] = {}
+
+    def failed(error: Exception) -> None:
+        failure["failed"] = f"{type(error).__name__}: {error}"
+
+    with ErrorBoundary(failed):
+        return answers.answer(Question.model_validate_json(line))
+    return failure
+
+
+def packed(vocabulary: Vocabulary) -> bytes:
+    """The first line for a process."""
+    return base64.b64encode(pickle.dumps(vocabulary)) + b"\n"
+
+
+def main(seconds: float, memory: int, name: str) -> None:
+    warnings.simplefilter("ignore")
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    answers = Answers(pickle.loads(base64.b64decode(sys.stdin.readline())), name)
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever else is printed is no answer
+    for line in sys.stdin:
+        signal.setitimer(signal.ITIMER_PROF, seconds)  # SIGPROF, or SIGALRM, ends the process
+        signal.setitimer(signal.ITIMER_REAL, seconds * _PATIENCE)
+        answer = _answered(answers, line)
+        signal.setitimer(signal.ITIMER_PROF, 0.0)
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        print(json.dumps(answer), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

@@ -1,0 +1,145 @@
+// The studio: an editor for a schema, its picture beside it, and a model that runs it.
+import type { EditorView } from "@codemirror/view";
+import { render } from "preact";
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { applyFix, makeEditor, select, showFaults } from "./editor";
+import type { SchemaView } from "./model";
+import { RunPanel } from "./run";
+import { Said } from "./said";
+import { SchemaPanel } from "./schema";
+import { ask, type Answer, type Fault, type Start } from "./server";
+import "./style.css";
+import "./studio.css";
+import { ThemeButton } from "./theme";
+
+type Tab = "schema" | "run";
+
+export function Studio({ start, nonce }: { start: Start; nonce: string }) {
+  const [chosen, setChosen] = useState(start.first);
+  const [tab, setTab] = useState<Tab>("schema");
+  const [faults, setFaults] = useState<Fault[]>([]);
+  const [trouble, setTrouble] = useState("");
+  const [view, setView] = useState<SchemaView | null>(null);
+  const box = useRef<HTMLDivElement>(null);
+  const editor = useRef<EditorView | null>(null);
+  const text = useCallback(() => editor.current?.state.doc.toString() ?? "", []);
+
+  const look = useCallback(async (written: string) => {
+    try {
+      const answer = await ask({ ask: "faults", text: written });
+      if (answer.skipped || written !== text()) return;
+      const found = heed(answer);
+      if (!found.length && !answer.late && !answer.failed) {
+        const more = await ask({ ask: "view", text: written });
+        if (more.skipped || written !== text()) return;
+        heed(more);
+        if (more.view) setView(more.view);
+      }
+    } catch (error) {
+      setTrouble((error as Error).message);
+    }
+  }, []);
+  const heed = (answer: Answer): Fault[] => {
+    const found = answer.faults ?? [];
+    setFaults(found);
+    setTrouble(answer.late ?? answer.failed ?? "");
+    if (editor.current) showFaults(editor.current, found);
+    return found;
+  };
+  useEffect(() => {
+    const made = makeEditor(box.current!, start.schemas[chosen].text, nonce, (written) => void look(written));
+    editor.current = made;
+    void look(start.schemas[chosen].text);
+    return () => made.destroy();
+  }, [chosen]);
+
+  const ready = !faults.length && !trouble;
+  return (
+    <div class="studio">
+      <header class="top">
+        <h1>nprdsl studio</h1>
+        <label class="choose">
+          <span class="faint">schema</span>
+          <select value={chosen} onChange={(event) => setChosen(Number(event.currentTarget.value))}>
+            {start.schemas.map((schema, index) => (
+              <option value={index}>{schema.name}</option>
+            ))}
+          </select>
+        </label>
+        <span class="chip">model {start.model}</span>
+        <span class="grow" />
+        <ThemeButton />
+      </header>
+      <div class="panes">
+        <section class="pane editor-pane" aria-label="Schema">
+          <div class="editor" ref={box} />
+          <Problems faults={faults} trouble={trouble} editor={editor} />
+        </section>
+        <section class="pane" aria-label="What becomes of it">
+          <div class="tabs" role="tablist">
+            {(["schema", "run"] as Tab[]).map((name) => (
+              <button role="tab" id={`tab-${name}`} aria-controls={`panel-${name}`} aria-selected={tab === name} onClick={() => setTab(name)}>
+                {name === "schema" ? "What it means" : "Run it"}
+              </button>
+            ))}
+          </div>
+          <div class="panel" role="tabpanel" id="panel-schema" aria-labelledby="tab-schema" hidden={tab !== "schema"}>
+            <div class={ready ? "" : "stale"}>{view ? <SchemaPanel view={view} /> : <p class="faint hint">Its picture comes here, once it has no fault.</p>}</div>
+          </div>
+          <div class="panel" role="tabpanel" id="panel-run" aria-labelledby="tab-run" hidden={tab !== "run"}>
+            <RunPanel schema={text} prompt={start.schemas[chosen].prompt} ready={ready} />
+          </div>
+        </section>
+      </div>
+    </div>
+  );
+}
+
+function Problems({ faults, trouble, editor }: { faults: Fault[]; trouble: string; editor: { current: EditorView | null } }) {
+  if (trouble) {
+    return (
+      <p class="problems trouble" role="alert">
+        <Said text={trouble} />
+      </p>
+    );
+  }
+  if (!faults.length) {
+    return (
+      <p class="problems fine" role="status">
+        no fault
+      </p>
+    );
+  }
+  return (
+    <ul class="problems" role="status" aria-label="Faults of the schema">
+      {faults.map((fault) => (
+        <li>
+          <button class="where" onClick={() => fault.here && editor.current && select(editor.current, fault.span)}>
+            <code class="code">{fault.code}</code> <Said text={fault.message} />
+            <small>
+              {" "}
+              line {fault.span[0]}, column {fault.span[1]}
+            </small>
+            {fault.suggestion && (
+              <em>
+                <Said text={fault.suggestion} />
+              </em>
+            )}
+          </button>
+          {fault.fix && (
+            <button class="second" onClick={() => editor.current && applyFix(editor.current, fault)}>
+              Fix
+            </button>
+          )}
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+const given = document.getElementById("view");
+const app = document.getElementById("app");
+if (given && app) {
+  const nonce = document.getElementById("program")?.dataset.nonce ?? "";
+  render(<Studio start={JSON.parse(given.textContent ?? "") as Start} nonce={nonce} />, app);
+}

@@ -1,0 +1,243 @@
+"""The studio's server: who may ask, what is answered about a schema, runs and what they send."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import warnings
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+pytest.importorskip("starlette")
+pytest.importorskip("torch")
+httpx = pytest.importorskip("httpx")
+
+import nprdsl  # noqa: E402
+from nprdsl.masks.bound_schema import SpelledTagsWarning  # noqa: E402
+from nprdsl.runtime import LocalEngine, Sampling  # noqa: E402
+from nprdsl.runtime.results import Result  # noqa: E402
+from nprdsl.runtime.studio import app as studio_app  # noqa: E402
+from nprdsl.runtime.studio.live_lanes import LiveLanes  # noqa: E402
+from nprdsl.runtime.studio.runs import RunRequest, run_messages  # noqa: E402
+from nprdsl.runtime.studio.schema_desk import SchemaDesk  # noqa: E402
+from nprdsl.runtime.studio.schema_questions import Answers, Ask, Question  # noqa: E402
+from nprdsl.schema import source_of  # noqa: E402
+from nprdsl.studio import TraceView, pages  # noqa: E402
+from nprdsl.studio.lanes import lanes_view  # noqa: E402
+from nprdsl.testing import byte_vocabulary  # noqa: E402
+
+ARITH = source_of("arith")
+MISSPELT = ARITH.replace("map{guideline}", "map{guidelin}")
+PROMPT = "37*42+85*19?"
+
+
+@pytest.fixture(scope="module")
+def engine() -> LocalEngine:
+    return LocalEngine.from_pretrained("arith")
+
+
+@pytest.fixture
+def ask() -> Callable[..., dict[str, Any]]:
+    answers = Answers(byte_vocabulary(("<step>", "</step>")), "bytes")
+    warnings.simplefilter("ignore", SpelledTagsWarning)  # as its process does
+
+    def asked(kind: Ask, text: str, line: int = 1, column: int = 1) -> dict[str, Any]:
+        return answers.answer(Question(ask=kind, text=text, line=line, column=column))
+
+    return asked
+
+
+# questions
+
+
+def test_a_fault_has_its_place_and_its_fix(ask: Callable[..., dict[str, Any]]) -> None:
+    faults = ask(Ask.FAULTS, MISSPELT)["faults"]
+    undefined = next(f for f in faults if f["code"] == "undefined-rule")
+    line, column, _, end = undefined["span"]
+    assert MISSPELT.split("\n")[line - 1][column - 1 : end - 1] == "guidelin"
+    assert undefined["here"] and undefined["fix"]["text"] == "guideline"
+    assert ask(Ask.VIEW, MISSPELT) == {}
+    assert ask(Ask.FAULTS, ARITH) == {"faults": []}
+
+
+def test_a_schema_without_faults_has_a_view(ask: Callable[..., dict[str, Any]]) -> None:
+    view = ask(Ask.VIEW, ARITH)["view"]
+    special = {tag["text"]: tag["special"] for tag in view["tags"]}
+    assert special["<step>"] and not special["<plan>"] and view["vocabulary"] == "bytes"
+
+
+def test_places_of_the_text(ask: Callable[..., dict[str, Any]]) -> None:
+    line = next(i for i, text in enumerate(ARITH.split("\n"), 1) if text.startswith("block:"))
+    column = ARITH.split("\n")[line - 1].index("guideline") + 1
+    assert "guideline" in ask(Ask.HOVER, ARITH, line, column)["says"]
+    defined = ask(Ask.DEFINE, ARITH, line, column)["span"]
+    assert ARITH.split("\n")[defined[0] - 1].startswith("guideline:")
+    words = {word["text"] for word in ask(Ask.COMPLETE, ARITH, line, column)["words"]}
+    assert {"plan", "TEXT"} <= words
+    construct = ARITH.split("\n")[line - 1].index("map") + 1
+    assert ask(Ask.DEFINE, ARITH, line, construct) == {}  # it stands in another file
+
+
+def test_a_desk_answers_the_newest_question_and_none_that_takes_too_long() -> None:
+    async def answers(deadline_s: float, *texts: str) -> list[dict[str, Any]]:
+        vocabulary = byte_vocabulary(nprdsl.load("arith").tags)
+        desk = SchemaDesk(vocabulary, "bytes", deadline_s=deadline_s)
+        try:
+            first = await desk.ask(Question(ask=Ask.FAULTS, text=MISSPELT))
+            asked = (desk.ask(Question(ask=Ask.FAULTS, text=text)) for text in texts)
+            return [first, *await asyncio.gather(*asked)]
+        finally:
+            await desk.close()
+
+    late = asyncio.run(answers(0.001, MISSPELT))  # it starts anew each time
+    assert ["takes more than" in answer["late"] for answer in late] == [True, True]
+    first, *others = asyncio.run(answers(60.0, ARITH, MISSPELT, ARITH))
+    assert first["faults"]
+    assert others == [{"faults": []}, {"skipped": True}, {"faults": []}]  # the second is outdated
+
+
+# runs
+
+
+def messages(engine: LocalEngine, **asked: Any) -> list[tuple[str, dict[str, Any]]]:
+    request = RunRequest(**{"schema_text": ARITH, "prompt": PROMPT, **asked})
+
+    async def work() -> list[str]:
+        return [message async for message in run_messages(engine, request)]
+
+    parts = [message.removesuffix("\n\n").split("\n") for message in asyncio.run(work())]
+    return [(e.removeprefix("event: "), json.loads(d.removeprefix("data: "))) for e, d in parts]
+
+
+def test_a_run_sends_events_lanes_and_its_trace(engine: LocalEngine) -> None:
+    sent = messages(engine)
+    kinds = [kind for kind, _ in sent]
+    assert set(kinds) == {"event", "live", "trace"} and kinds[-1] == "trace"
+    view = TraceView.model_validate(sent[-1][1])
+    assert view.outcome is not None and view.outcome.answer == r"\boxed{3169}"
+    result = engine.generate(
+        nprdsl.load("arith"), PROMPT, chat=True, sampling=Sampling(temperature=0)
+    )
+    assert view.text.endswith(result.text) and view.lanes.most_branches == 2
+    live = [data["lanes"]["tokens"] for kind, data in sent if kind == "live"]
+    assert live == sorted(live)
+
+
+def test_one_after_another_is_as_legal(engine: LocalEngine) -> None:
+    view = TraceView.model_validate(messages(engine, parallel=False)[-1][1])
+    assert view.outcome is not None and view.outcome.answer == r"\boxed{3169}"
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"schema_text": MISSPELT}, "undefined-rule"),
+        ({"max_tokens": 3}, "at least"),
+        ({"prompt": "x" * 5000}, "positions"),
+    ],
+    ids=["schema", "budget", "prompt"],
+)
+def test_what_cannot_run_is_refused_in_words(
+    engine: LocalEngine, asked: dict[str, Any], said: str
+) -> None:
+    ((kind, data),) = messages(engine, **asked)
+    assert kind == "refused" and said in data["message"]
+
+
+def test_who_leaves_stops_the_run(engine: LocalEngine) -> None:
+    async def work() -> None:
+        request = RunRequest(schema_text=ARITH, prompt=PROMPT)
+        async with aclosing(run_messages(engine, request)) as sent:  # type: ignore[type-var]
+            await anext(sent)
+
+    asyncio.run(work())
+    assert not engine._open
+
+
+@pytest.mark.parametrize("schema", ["arith", "npr"])
+def test_live_lanes_end_as_those_of_the_trace(engine: LocalEngine, schema: str) -> None:
+    """The graph from events equals the one of the parser, once all has happened; before that it
+    only grows."""
+    loaded = nprdsl.load(schema)
+    lanes, last = LiveLanes(loaded.grammar), 0
+    limits = nprdsl.Limits(max_tokens=150)
+    sampling = Sampling(temperature=1.0, seed=3)
+    ids = engine.vocabulary.encode("1+2?")
+    for event in engine.stream(loaded, ids, limits=limits, sampling=sampling):
+        if isinstance(event, Result):
+            assert event.trace is not None
+            parsed, live = lanes_view(event.trace.graph), lanes.view().lanes
+            assert live.tokens == parsed.tokens and live.critical_path == parsed.critical_path
+            assert [(s.role, s.caption, s.lane, s.units) for s in live.segments] == [
+                (s.role, s.caption, s.lane, s.units) for s in parsed.segments
+            ]
+        else:
+            lanes.follow(event)
+            assert last <= lanes.graph().length
+            last = lanes.graph().length
+
+
+# the application
+
+
+Client = Any
+Work = Callable[[Client], Awaitable[Any]]
+
+
+@pytest.fixture
+def served(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> Callable[[Work], Any]:
+    files = {"studio.css": "b {}", "studio.js": "let a = 1;"}
+    monkeypatch.setattr(pages, "static_file", files.__getitem__)
+    schema = studio_app.ShippedSchema(name="</script>", text=ARITH, prompt=PROMPT)
+    settings = studio_app.StudioSettings("arith", (schema,), "</script>", token="secret")
+
+    def run(work: Work) -> Any:
+        async def inside() -> Any:
+            made = studio_app.make_studio(engine, settings)
+            transport = httpx.ASGITransport(app=made)
+            client = httpx.AsyncClient(transport=transport, base_url="http://here")
+            async with client, made.router.lifespan_context(made):
+                return await work(client)
+
+        return asyncio.run(inside())
+
+    return run
+
+
+def test_the_page_needs_its_token(served: Callable[[Work], Any]) -> None:
+    async def work(client: Client) -> list[Any]:
+        paths = ["/studio/", "/studio/?token=wrong", "/studio/?token=secret"]
+        return [await client.get(path) for path in paths]
+
+    without, wrong, page = served(work)
+    assert (without.status_code, wrong.status_code, page.status_code) == (403, 403, 200)
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "connect-src 'self'" in policy
+    assert "unsafe" not in policy and page.headers["x-frame-options"] == "DENY"
+    assert page.text.count("</script>") == 2  # the schema's name is data
+
+
+def test_questions_and_runs_need_the_token_too(served: Callable[[Work], Any]) -> None:
+    question = {"ask": "faults", "text": MISSPELT}
+
+    async def work(client: Client) -> list[Any]:
+        known = {studio_app.HEADER: "secret"}
+        return [
+            await client.post("/studio/ask", json=question),
+            await client.post("/studio/run", json={}, headers={studio_app.HEADER: "secre"}),
+            await client.post("/studio/ask", json=question, headers=known),
+            await client.post("/studio/ask", json={"ask": "what"}, headers=known),
+            await client.post(
+                "/studio/run", json={"schema_text": ARITH, "prompt": PROMPT}, headers=known
+            ),
+        ]
+
+    asked, run, answered, wrong, stream = served(work)
+    assert (asked.status_code, run.status_code) == (403, 403)
+    assert answered.json()["faults"][0]["code"] == "undefined-rule"
+    assert wrong.status_code == 400 and "ask" in wrong.json()["error"]
+    assert stream.headers["content-type"].startswith("text/event-stream")
+    assert stream.text.rstrip().split("\n")[-2] == "event: trace"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import nprdsl
 from nprdsl.schema import Schema
@@ -16,9 +17,9 @@ from nprdsl.structure.violations import ViolationCode
 from nprdsl.testing import mutated, traces
 from nprdsl.trainers.rewards import Reward
 from nprdsl.trainers.rewards.branches import copied_branches
-from nprdsl.trainers.rewards.format import NPR, Counting, Penalty, format_reward
+from nprdsl.trainers.rewards.format import NPR, NPR_BOXED, Counting, Penalty, format_reward
 from nprdsl.trainers.rewards.presets import PRESETS, GradedTrace, judge_text
-from nprdsl.trainers.rewards.roles import RuleRole, roles_of
+from nprdsl.trainers.rewards.roles import RuleRole, Wrapper, roles_of, wrapper_of
 
 GOLDEN = Path(__file__).parent / "rewards.json"
 TABLE = json.loads(GOLDEN.read_text(encoding="utf-8"))
@@ -122,7 +123,8 @@ def test_a_trace_that_was_cut_off_after_an_answer_has_a_reward(preset: str) -> N
 def test_threadweaver_pays_for_what_runs_in_parallel() -> None:
     case = judged(LEGAL, right=True)
     assert case.graph is not None
-    saved = 1 - case.graph.critical_path / case.graph.tokens
+    path = case.graph.critical_path + len("\n<step></step>")
+    saved = 1 - path / case.graph.tokens
     assert 0 < saved < 0.2
     assert PRESETS["threadweaver"](case).score == pytest.approx(1 + 0.5 * saved)
     wide = LEGAL.replace("aaaa", "a" * 400).replace("bbbb", "b" * 400)
@@ -143,6 +145,12 @@ def with_steps(*steps: str, plan: str = "solve it") -> str:
 
 
 COPIES = {
+    "a number more": (WORK, f"{WORK} 7", f"Case 3: {WORK}"),
+    "clauses in another order": (WORK, "The answer is 5, as asked in the problem, so 2+3=5."),
+    "number words": (WORK, WORK.replace("2+3=5", "two plus three equals five")),
+    "other letters": (WORK, WORK.replace("5", "\uff15").replace("answer", "ans\u200bwer")),
+    "and something behind": (WORK, f"{WORK} That is right and needs no more checks."),
+    "other lines": (WORK, WORK.replace(" ", "\n")),
     "same": (WORK, WORK, WORK),
     "case and marks": (WORK, WORK.upper(), WORK.replace(",", ";")),
     "a word more": (WORK, WORK.replace("answer", "final answer"), f"Well: {WORK}"),
@@ -170,6 +178,89 @@ def test_the_same_way_of_working_with_other_numbers_is_no_copy(preset: str) -> N
     assert copied_branches(nprdsl.load("npr").grammar, with_steps(*steps)) == [[False] * 3]
     one = PRESETS[preset](judged(with_steps(steps[0]), right=True)).score
     assert PRESETS[preset](judged(with_steps(*steps), right=True)).score > one
+
+
+DIFFERENT = {
+    "another operation": ("3+4=7", "3*4=12"),
+    "the other way round": ("3-2=1", "2-3=-1"),
+    "another sign": ("Factor x^2 - 1 over the reals.", "Factor x^2 + 1 over the reals."),
+    "two cases": (
+        "If x > 0 then |x| = x, so x + 2 = 5 and x = 3.",
+        "If x < 0 then |x| = -x, so -x + 2 = 5 and x = -3.",
+    ),
+    "two substitutions": (
+        "Put x = 1: 1^2 + 3*1 + 2 = 6, which is even.",
+        "Put x = 2: 2^2 + 3*2 + 2 = 12, which is even.",
+    ),
+    "two events": ("P(A|B) is asked.", "P(B|A) is asked."),
+    "two names": ("We count the red cars first.", "We count the blue buses first."),
+    "another result": ("2+3=5 so it is 5", "2+4=6 so it is 6"),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_other_work_is_no_copy(name: str) -> None:
+    found = copied_branches(nprdsl.load("npr").grammar, with_steps(*DIFFERENT[name]))
+    assert found == [[False, False]]
+
+
+@given(st.permutations(["red", "blue", "green", "old", "new", "small", "large", "round"]))
+def test_a_branch_is_a_copy_of_itself_and_of_no_shorter_half(words: list[str]) -> None:
+    grammar, text = nprdsl.load("npr").grammar, " ".join(words)
+    half = " ".join(words[:4])
+    assert copied_branches(grammar, with_steps(text, text)) == [[False, True]]
+    assert copied_branches(grammar, with_steps(text, half)) == [[False, False]]
+
+
+# -- threads, as ThreadWeaver counts them
+
+
+def woven(threads: list[str]) -> str:
+    outlines = "".join(f"<Outline>{n}: do</Outline>\n" for n in range(1, len(threads) + 1))
+    written = "".join(f"\n<Thread>\n{n}:{t}</Thread>" for n, t in enumerate(threads, 1))
+    block = f"<Parallel>\n<Outlines>\n{outlines}</Outlines>{written}\n</Parallel>"
+    return f"<think>Let us see.{block}</think>\nIt is \\boxed{{7}}."
+
+
+@given(st.lists(st.integers(1, 10**40), min_size=2, max_size=6, unique=True))
+def test_all_but_the_text_of_threads_is_sequential(numbers: list[int]) -> None:
+    """The rule of the public code, on characters: what stands in no thread is counted whole."""
+    text = woven([f" {n} {n}" for n in numbers])
+    inside = [len(part.partition("</Thread>")[0]) for part in text.split("<Thread>")[1:]]
+    longest = len(text) - sum(inside) + max(inside)
+    found = PRESETS["threadweaver"](judge_text(nprdsl.load("threadweaver"), text, "7", right=True))
+    assert found.score == pytest.approx(1 + 0.5 * min(1 - longest / len(text), 0.2))
+
+
+def test_what_stands_around_a_branch() -> None:
+    assert wrapper_of(nprdsl.load("threadweaver").grammar) == Wrapper(3, len("\n<Thread></Thread>"))
+    assert wrapper_of(nprdsl.load("arith").grammar).tokens == 2
+
+
+# -- a missing box
+
+
+@pytest.mark.parametrize(
+    ("tail", "score"),
+    [
+        (r"\boxed{7}", 0.0),
+        (r"so \boxed{7}.", 0.0),
+        ("so it is 7", -1.0),
+        (r"\boxed{}", -1.0),
+        (r"\boxed{7} \boxed{ }", -1.0),
+        (r"\boxed{7", -1.0),
+    ],
+)
+def test_a_missing_box_costs_where_that_is_asked_for(tail: str, score: float) -> None:
+    schema, text = nprdsl.load("npr"), LEGAL.replace(r"\boxed{7}", tail)
+    assert format_reward(schema, text, preset=NPR_BOXED).score == score
+    assert format_reward(schema, text).score == 0.0
+    assert PRESETS["zero_boxed"](judged(text, right=True)).score == (score or 1.0)
+
+
+def test_a_box_within_the_block_is_no_answer() -> None:
+    text = LEGAL.replace(r"\boxed{7}", "it is 7").replace("bbbb", r"\boxed{7}")
+    assert format_reward(nprdsl.load("npr"), text, preset=NPR_BOXED).score == -1.0
 
 
 def test_copies_are_found_in_each_block_by_itself() -> None:

@@ -26,7 +26,7 @@ from nprdsl.trainers.evaluate.samples import Mode
 LOCAL: Final = "local"  # the address of the trained model itself
 SamplingMode = Literal[Mode.PARALLEL, Mode.FREE]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-RewardName = Literal["zero", "papo", "threadweaver", "parallel_r1", "random"]
+RewardName = Literal["zero", "zero_boxed", "papo", "threadweaver", "parallel_r1", "random"]
 
 
 class Section(BaseModel):

@@ -8,12 +8,15 @@ repeat another, and the elements that are shorter than they may be.
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from typing import Final
 
-from rapidfuzz import fuzz
+from rapidfuzz.distance import Indel, LCSseq
 
 from nprdsl.grammar.ir import Grammar
 from nprdsl.schema import Schema
@@ -21,18 +24,39 @@ from nprdsl.structure.violations import TraceError
 from nprdsl.trace.trace import Element
 from nprdsl.trainers.rewards.roles import RuleRole, roles_of
 
-ALIKE: Final = 90  # of 100, by the words of two branches that have the same numbers
+ALIKE: Final = 0.9  # from 0 to 1: how much of two texts stands in both, in order
+SAME_VALUES: Final = 0.85  # how many of the numbers and signs of two branches stand in both
+WITHIN: Final = 0.6  # of a longer branch, when all of a shorter one stands in it
+_LEAST: Final = 6  # tokens of a branch that may be found within another
 _LABEL: Final = re.compile(r"\s*[\w.]{1,12}[:)]\s*")
-_NUMBER: Final = re.compile(r"\d+(?:[.,]\d+)*")
-_WORD: Final = re.compile(r"[^\W\d_]+")
+_TOKEN: Final = re.compile(r"\d+(?:[.,]\d+)*|\\?[^\W\d_]+|[-+*/=<>^|!%\u00d7\u00b7]")
+_WORD: Final = re.compile(r"\\?[^\W\d_]{2,}")
+_ARTICLES: Final = frozenset(("a", "i"))
+_CLAUSE: Final = re.compile(
+    r"[;:\n]|[.,?!](?!\d)|\b(?:and|so|because|since|then|thus|hence|therefore)\b"
+)
+_DIGITS: Final = {
+    "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6",
+    "seven": "7", "eight": "8", "nine": "9", "ten": "10", "plus": "+", "minus": "-", "times": "*",
+    "equals": "=", "\u00d7": "*", "\u00b7": "*", "\\times": "*", "\\cdot": "*", "\u2212": "-",
+}  # fmt: skip
 
 
 def copied_branches(grammar: Grammar, text: str) -> list[list[bool]]:
-    """For each fork, in order of beginning, whether each of its branches repeats an earlier one:
-    the same numbers, and words that are nearly the same. Empty for a text that is no legal
-    trace."""
+    """For each fork, in order of beginning, whether each of its branches repeats an earlier one.
+
+    A copy has nearly the same words in nearly the same order, also where its clauses stand in
+    another, and nearly the same numbers and signs; or one holds all of the other and little more.
+    The same way of working with other numbers is none. Empty for a text that is no legal trace.
+    """
     root = _root(grammar, text)
     return [] if root is None else [_copies(fork) for fork in _forks(root, grammar)]
+
+
+def last_words(grammar: Grammar, text: str) -> str:
+    """What stands behind the last tag of a text."""
+    ends = [match.end() for match in _schema(grammar).tag_pattern.finditer(text)]
+    return text[ends[-1] :] if ends else text
 
 
 def short_elements(
@@ -73,13 +97,46 @@ def _forks(root: Element, grammar: Grammar) -> Iterator[list[str]]:
 
 
 def _copies(branches: list[str]) -> list[bool]:
-    seen: list[tuple[list[str], str]] = []
+    seen: list[_Words] = []
     copies = []
     for branch in branches:
         label = _LABEL.match(branch)
-        text = branch if label is None else branch[label.end() :]
-        numbers = sorted(_NUMBER.findall(text))
-        words = " ".join(_WORD.findall(text.casefold()))
-        copies.append(any(n == numbers and fuzz.ratio(w, words) >= ALIKE for n, w in seen))
-        seen.append((numbers, words))
+        words = _words(branch if label is None else branch[label.end() :])
+        copies.append(any(_repeats(words, other) for other in seen))
+        seen.append(words)
     return copies
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """The tokens of a branch in order, the same with its clauses in order of spelling, and how
+    often each number, sign and name of one letter stands in it."""
+
+    tokens: tuple[str, ...]
+    by_clause: tuple[str, ...]
+    values: Counter[str]
+
+
+def _words(text: str) -> _Words:
+    plain = unicodedata.normalize("NFKC", text).casefold().replace("\u2212", "-")
+    clauses = [_tokens(clause) for clause in _CLAUSE.split(plain)]
+    tokens = _tokens(plain)
+    values = Counter(t for t in tokens if not _WORD.fullmatch(t) and t not in _ARTICLES)
+    return _Words(tokens, tuple(t for clause in sorted(clauses) for t in clause), values)
+
+
+def _tokens(text: str) -> tuple[str, ...]:
+    return tuple(_DIGITS.get(token, token) for token in _TOKEN.findall(text))
+
+
+def _repeats(one: _Words, other: _Words) -> bool:
+    both = (one.values & other.values).total()
+    if both >= SAME_VALUES * max(one.values.total(), other.values.total()):
+        alike = Indel.normalized_similarity(one.tokens, other.tokens)
+        if max(alike, Indel.normalized_similarity(one.by_clause, other.by_clause)) >= ALIKE:
+            return True
+    short, long = sorted((one, other), key=lambda words: len(words.tokens))
+    if len(short.tokens) < _LEAST or len(short.tokens) < WITHIN * len(long.tokens):
+        return False
+    common = LCSseq.similarity(short.tokens, long.tokens)
+    return both == short.values.total() and common >= ALIKE * len(short.tokens)

@@ -4,23 +4,31 @@ A preset is data: penalties in order, of which the first that fits a violation c
 role of the rule in its block (list, item, branch, join), not the rule, so one preset serves every
 schema. Preset `npr` holds the constants of NPR-Zero (arXiv:2512.07461, section 2.2, and its public
 checker), and its least lengths: 3 characters of a plan, 6 of a step and of a takeaway, labels
-counted. It differs where that checker is blind: labels are compared, every fault is found at any
-depth, lengths are those of legal traces only, and an answer that is not boxed is a matter of
-accuracy, not of format.
+counted. It differs where that checker is blind or goes another way; a test holds each difference on
+200 mutated texts (`tests/trainers/test_public_checker.py`):
+
+- every fault counts at any depth; the checker returns at the first grave one, and sees neither
+  labels that differ or stand twice, nor prose between tags, tags that open twice, a block without a
+  step or what stands before the first block;
+- no score is below -2; the checker's grow with every short element;
+- lengths are those of legal traces only, without white space around;
+- an answer that is not boxed is a matter of accuracy; `NPR_BOXED` takes the checker's 1 for it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
 from nprdsl.grammar.ir import Grammar
 from nprdsl.schema import Schema
 from nprdsl.structure.violations import Violation, ViolationCode
+from nprdsl.trainers.grading.answers import answer_of
 from nprdsl.trainers.rewards import NO_REWARD, Reason, Reward
-from nprdsl.trainers.rewards.branches import short_elements
+from nprdsl.trainers.rewards.branches import last_words, short_elements
 from nprdsl.trainers.rewards.roles import RuleRole, roles_of
 
 
@@ -52,7 +60,8 @@ class Penalty:
 class FormatPreset:
     """`empty` is the score of a blank trace, `no_block` that of prose without any tag; `other` of a
     violation that no penalty fits; no sum is below `least`. A legal trace pays `short` for each
-    element that holds fewer characters than `shortest` asks of its role."""
+    element that holds fewer characters than `shortest` asks of its role, and `no_box` where no box,
+    or an empty one, stands behind its last tag."""
 
     penalties: tuple[Penalty, ...]
     empty: float
@@ -61,8 +70,10 @@ class FormatPreset:
     least: float
     shortest: Mapping[RuleRole, int] = field(default_factory=dict)
     short: float = -0.4
+    no_box: float = 0.0
 
 
+_EMPTY_BOX: Final = re.compile(r"\\boxed\s*\{\s*\}")
 _CODE, _ROLE, _EACH = ViolationCode, RuleRole, Counting.EACH
 
 NPR: Final = FormatPreset(
@@ -91,6 +102,8 @@ NPR: Final = FormatPreset(
     shortest={_ROLE.ITEM: 3, _ROLE.BRANCH: 6, _ROLE.JOIN: 6},
 )
 
+NPR_BOXED: Final = replace(NPR, no_box=-1.0)
+
 # arXiv:2509.07980: a fixed amount for any fault.
 PARALLEL_R1: Final = FormatPreset(penalties=(), empty=-0.3, no_block=-0.3, other=-0.3, least=-0.3)
 
@@ -107,7 +120,7 @@ def format_reward(
     if violations is None:
         violations = Schema(grammar).check(text)
     if not violations:
-        return _short(grammar, text, preset) if preset.shortest else NO_REWARD
+        return _of_legal(grammar, text, preset)
     if not text.strip():
         return _one("empty", preset.empty, "there is no text")
     if not any(tag in text for tag in grammar.tags):
@@ -125,13 +138,21 @@ def format_reward(
     return Reward(max(preset.least, sum(r.score for r in reasons)), tuple(reasons))
 
 
-def _short(grammar: Grammar, text: str, preset: FormatPreset) -> Reward:
-    """What elements cost that hold next to nothing."""
+def _of_legal(grammar: Grammar, text: str, preset: FormatPreset) -> Reward:
+    """What elements cost that hold next to nothing, and a missing box."""
     reasons = [
         Reason("short", preset.short, f"`{element.name}` holds {length} characters")
         for element, length in short_elements(grammar, text, preset.shortest)
     ]
+    if preset.no_box and not _is_boxed(last_words(grammar, text)):
+        reasons.append(Reason("no-box", preset.no_box, "no answer is boxed behind the last tag"))
+    if not reasons:
+        return NO_REWARD
     return Reward(max(preset.least, sum(r.score for r in reasons)), tuple(reasons))
+
+
+def _is_boxed(text: str) -> bool:
+    return answer_of(text) is not None and not _EMPTY_BOX.search(text)
 
 
 def _one(name: str, score: float, why: str) -> Reward:

@@ -1,9 +1,10 @@
 """Whole rewards, put together as the published systems do.
 
 `zero`: NPR-Zero (arXiv:2512.07461, section 2.2), what the format costs, and ±1 for the answer where
-the format is right. `papo`: NPR (section 2.4), ±1 for the answer; the engine writes legal traces
-only. `threadweaver` (arXiv:2512.07843) and `parallel_r1` (arXiv:2509.07980): answer, format and a
-term for parallelism, as their public code has them.
+the format is right; `zero_boxed` takes 1 for an answer that is not boxed, too. `papo`: NPR (section
+2.4), ±1 for the answer; the engine writes legal traces only. `threadweaver` (arXiv:2512.07843) and
+`parallel_r1` (arXiv:2509.07980): answer, format and a term for parallelism, as their public code
+has them but for what the functions say.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from nprdsl.structure.violations import TraceError, Violation
 from nprdsl.trace.graph import ExecutionGraph
 from nprdsl.trainers.rewards import NO_REWARD, Reason, Reward
 from nprdsl.trainers.rewards.branches import copied_branches
-from nprdsl.trainers.rewards.format import NPR, PARALLEL_R1, format_reward
+from nprdsl.trainers.rewards.format import NPR, NPR_BOXED, PARALLEL_R1, format_reward
+from nprdsl.trainers.rewards.roles import wrapper_of
 
 THREADWEAVER_WEIGHT: Final = 0.5
 THREADWEAVER_CAP: Final = 0.2
@@ -31,7 +33,8 @@ PARALLEL_R1_WRONG: Final = -0.1
 @dataclass(frozen=True, slots=True)
 class GradedTrace:
     """A trace as rewards see it. `graph` is None where it is not legal; its units are tokens, or
-    characters where the trace is known as text only. `right`: the answer is `wanted`."""
+    characters where the trace is known as text only. `right`: the answer is `wanted`. `wrapper`:
+    units of what stands around the text of a branch."""
 
     grammar: Grammar
     text: str
@@ -39,6 +42,7 @@ class GradedTrace:
     right: bool
     violations: tuple[Violation, ...]
     graph: ExecutionGraph | None
+    wrapper: int = 2
 
 
 def answer_reward(trace: GradedTrace, *, wrong: float = -1.0) -> Reward:
@@ -54,10 +58,17 @@ def zero(trace: GradedTrace) -> Reward:
     return answer_reward(trace) if not form.score else form
 
 
+def zero_boxed(trace: GradedTrace) -> Reward:
+    """As `zero`, with the penalty of the public checker for a missing box."""
+    form = format_reward(trace.grammar, trace.text, trace.violations, NPR_BOXED)
+    return answer_reward(trace) if not form.score else form
+
+
 def threadweaver(trace: GradedTrace) -> Reward:
     """1 or 0 for the answer, and 0.5 min(1 - longest path / tokens, 0.2) where it is right; nothing
-    for an illegal trace. Branches that repeat another count as not written: the public code pays
-    for copies."""
+    for an illegal trace. The tags around every branch, and the glue before them, lie on the longest
+    path, as in the public code. It differs in two things: branches that repeat another
+    count as not written, and illegal traces earn nothing; the public code pays for both."""
     graph = trace.graph
     if graph is None:
         fault = trace.violations[0].message if trace.violations else "it does not come to its end"
@@ -67,8 +78,9 @@ def threadweaver(trace: GradedTrace) -> Reward:
         return answer
     copied = _copied_length(trace, graph)
     tokens = max(graph.tokens - copied, graph.critical_path)
-    score = THREADWEAVER_WEIGHT * min(1 - graph.critical_path / tokens, THREADWEAVER_CAP)
-    why = f"{graph.critical_path} of {tokens} tokens lie on the longest path"
+    path = min(graph.critical_path + _wrappers(trace, graph), tokens)
+    score = THREADWEAVER_WEIGHT * min(1 - path / tokens, THREADWEAVER_CAP)
+    why = f"{path} of {tokens} tokens lie on the longest path"
     if copied:
         why += f"; {copied} are in branches that repeat another"
     return answer + Reward(score, (Reason("parallelism", score, why),))
@@ -105,6 +117,12 @@ def _copies(trace: GradedTrace) -> list[list[bool]]:
     return found
 
 
+def _wrappers(trace: GradedTrace, graph: ExecutionGraph) -> int:
+    """The tags around those branches of each fork that are not on the longest path."""
+    branches = sum(max(copies.count(False) - 1, 0) for copies in _copies(trace))
+    return branches * trace.wrapper
+
+
 def _copied_length(trace: GradedTrace, graph: ExecutionGraph) -> int:
     """How long the branches are that repeat another, in the units of the graph."""
     paths = [
@@ -122,12 +140,20 @@ def _copied_length(trace: GradedTrace, graph: ExecutionGraph) -> int:
 
 def judge_text(schema: Schema, text: str, wanted: str, *, right: bool) -> GradedTrace:
     """A text as rewards see it; lengths count characters."""
+    grammar = schema.grammar
     try:
-        return GradedTrace(schema.grammar, text, wanted, right, (), schema.parse(text).graph)
+        graph = schema.parse(text).graph
+        return GradedTrace(grammar, text, wanted, right, (), graph, wrapper_of(grammar).characters)
     except TraceError as error:
-        return GradedTrace(schema.grammar, text, wanted, right, tuple(error.violations), None)
+        return GradedTrace(grammar, text, wanted, right, tuple(error.violations), None)
 
 
 PRESETS: Final[Mapping[str, Callable[[GradedTrace], Reward]]] = MappingProxyType(
-    {"zero": zero, "papo": answer_reward, "threadweaver": threadweaver, "parallel_r1": parallel_r1}
+    {
+        "zero": zero,
+        "zero_boxed": zero_boxed,
+        "papo": answer_reward,
+        "threadweaver": threadweaver,
+        "parallel_r1": parallel_r1,
+    }
 )

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 
-from nprdsl.grammar.ir import Grammar, JoinNode, MapNode, Ref
-from nprdsl.grammar.walk import all_nodes
+from nprdsl.grammar.ir import (
+    Field,
+    Grammar,
+    JoinNode,
+    MapNode,
+    Node,
+    Ref,
+    Tag,
+    Terminal,
+    TerminalKind,
+)
+from nprdsl.grammar.walk import all_nodes, nodes
 
 
 class RuleRole(StrEnum):
@@ -32,3 +43,28 @@ def roles_of(grammar: Grammar) -> dict[str, RuleRole]:
         if block.item is not None:
             roles[block.item] = RuleRole.ITEM
     return roles
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapper:
+    """What stands around the text of a branch: its tags, and the glue before them."""
+
+    tokens: int  # where each is one
+    characters: int
+
+
+def wrapper_of(grammar: Grammar) -> Wrapper:
+    """That of the branches of a grammar; of several kinds the one with most."""
+    found = [_wrapper(grammar.rules[block.branch].node) for block in grammar.blocks]
+    return max(found, key=lambda one: one.characters, default=Wrapper(0, 0))
+
+
+def _wrapper(node: Node) -> Wrapper:
+    texts: list[str] = []
+    for part in nodes(node):
+        match part:
+            case Tag():
+                texts.append(part.text)
+            case Field(terminal=Terminal(kind=TerminalKind.GLUE) as glue) if not texts:
+                texts.append(glue.literal)
+    return Wrapper(len(texts), sum(map(len, texts)))

@@ -17,6 +17,7 @@ from nprdsl.trainers.evaluate.samples import Mode, wide_forks
 from nprdsl.trainers.objective.advantages import overlong
 from nprdsl.trainers.rewards import Reason, Reward
 from nprdsl.trainers.rewards.presets import PRESETS, GradedTrace
+from nprdsl.trainers.rewards.roles import wrapper_of
 from nprdsl.trainers.rollout.rollout import Rollout, rollouts
 
 OFF: Final = OverlongSection(buffer=0)
@@ -77,8 +78,15 @@ class Roller:
         if self.config.reward == "random":
             reward = _random(rollout, self.config.run.seed, batch)
         else:
+            grammar = self.schema.grammar
             graded = GradedTrace(
-                self.schema.grammar, rollout.text, problem.answer, right, rollout.violations, graph
+                grammar,
+                rollout.text,
+                problem.answer,
+                right,
+                rollout.violations,
+                graph,
+                wrapper_of(grammar).tokens,
             )
             reward = PRESETS[self.config.reward](graded)
         length = len(rollout.token_ids)

@@ -279,6 +279,8 @@ def test_copies_are_found_in_each_block_by_itself() -> None:
     [
         (with_steps(WORK, WORK), 0.0),
         (with_steps(".", WORK), -0.4),
+        (with_steps("a b c", WORK), -0.4),
+        (with_steps("a b c d", WORK), 0.0),
         (with_steps(".", "."), -0.8),
         (with_steps(WORK, plan=""), None),
         (with_steps(WORK).replace("so it is five", "."), -0.4),

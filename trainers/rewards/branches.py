@@ -62,7 +62,8 @@ def last_words(grammar: Grammar, text: str) -> str:
 def short_elements(
     grammar: Grammar, text: str, shortest: Mapping[RuleRole, int]
 ) -> Iterator[tuple[Element, int]]:
-    """Elements that hold fewer characters, tags left out, than those of their role may."""
+    """Elements that hold fewer characters, tags and white space left out, than those of their role
+    may."""
     root = _root(grammar, text)
     if root is None:
         return
@@ -70,7 +71,7 @@ def short_elements(
     for element in root.walk():
         role = roles.get(element.name)
         if role is not None and role in shortest:
-            length = len(tags.sub("", element.text).strip())
+            length = len("".join(tags.sub("", element.text).split()))
             if length < shortest[role]:
                 yield element, length
 

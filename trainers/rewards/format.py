@@ -4,14 +4,15 @@ A preset is data: penalties in order, of which the first that fits a violation c
 role of the rule in its block (list, item, branch, join), not the rule, so one preset serves every
 schema. Preset `npr` holds the constants of NPR-Zero (arXiv:2512.07461, section 2.2, and its public
 checker), and its least lengths: 3 characters of a plan, 6 of a step and of a takeaway, labels
-counted. It differs where that checker is blind or goes another way; a test holds each difference on
-200 mutated texts (`tests/trainers/test_public_checker.py`):
+counted and white space not. It differs where that checker is blind or goes another way; a test
+holds each difference on 200 mutated texts (`tests/trainers/test_public_checker.py`):
 
-- every fault counts at any depth; the checker returns at the first grave one, and sees neither
-  labels that differ or stand twice, nor prose between tags, tags that open twice, a block without a
-  step or what stands before the first block;
-- no score is below -2; the checker's grow with every short element;
-- lengths are those of legal traces only, without white space around;
+- it sees what the checker does not: labels that differ or stand twice, prose that stands between
+  tags, tags that open twice or are not closed beside a legal block;
+- faults add up, to -2 at most; the checker returns at the first grave one, and has no bound;
+- a tag that is not closed, or an element that is missing, costs 1.0; the checker finds no block
+  then, for 1.5. Prose among plans costs 0.4, there 0.6;
+- lengths are those of legal traces only;
 - an answer that is not boxed is a matter of accuracy; `NPR_BOXED` takes the checker's 1 for it.
 """
 
@@ -135,6 +136,7 @@ def format_reward(
         score = preset.other if penalty is None else penalty.score
         why = f"line {violation.line}, column {violation.column}: {violation.message}"
         reasons.append(Reason(violation.code.value, score, why))
+    reasons += _missing_box(grammar, text, preset)
     return Reward(max(preset.least, sum(r.score for r in reasons)), tuple(reasons))
 
 
@@ -144,11 +146,16 @@ def _of_legal(grammar: Grammar, text: str, preset: FormatPreset) -> Reward:
         Reason("short", preset.short, f"`{element.name}` holds {length} characters")
         for element, length in short_elements(grammar, text, preset.shortest)
     ]
-    if preset.no_box and not _is_boxed(last_words(grammar, text)):
-        reasons.append(Reason("no-box", preset.no_box, "no answer is boxed behind the last tag"))
+    reasons += _missing_box(grammar, text, preset)
     if not reasons:
         return NO_REWARD
     return Reward(max(preset.least, sum(r.score for r in reasons)), tuple(reasons))
+
+
+def _missing_box(grammar: Grammar, text: str, preset: FormatPreset) -> list[Reason]:
+    if not preset.no_box or _is_boxed(last_words(grammar, text)):
+        return []
+    return [Reason("no-box", preset.no_box, "no answer is boxed behind the last tag")]
 
 
 def _is_boxed(text: str) -> bool:

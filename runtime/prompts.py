@@ -103,6 +103,15 @@ class PromptEncoder:
             return self.ids(cast(Sequence[int], prompt))
         return self.chat(cast(Sequence[ChatMessage], prompt), lead)
 
+    def plain(self, prompt: Prompt) -> Ids:
+        """A prompt of a request without a schema: text as it is, messages, or token ids. Raises
+        PromptError."""
+        if isinstance(prompt, str):
+            return self.text(prompt, ())
+        if prompt and isinstance(prompt[0], Mapping):
+            return self.chat(cast(Sequence[ChatMessage], prompt))
+        return self.ids(cast(Sequence[int], prompt))
+
     def ids(self, ids: Sequence[int]) -> Ids:
         """A prompt that is tokens already."""
         size = self._vocabulary.size

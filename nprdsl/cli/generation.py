@@ -262,14 +262,20 @@ def _default_schema(model: str | None) -> str:
 
 
 def load_engine(options: GenerationOptions) -> LocalEngine:
+    """The engine that the options ask for. A `Failure` where it cannot be had."""
+    from nprdsl.runtime.bundled import ARITH
+
+    name = ARITH if options.model is None else options.model
+    return load_model(name, options.device, options.dtype, options.max_kv_tokens)
+
+
+def load_model(name: str, device: str, dtype: str, max_kv_tokens: int) -> LocalEngine:
     """The engine of a model in this process. A `Failure` where it cannot be had."""
     quiet_threads()
     with requiring("local", user="this command"):
         from safetensors import SafetensorError
 
-        from nprdsl.runtime.bundled import ARITH
         from nprdsl.runtime.local import LocalEngine
-    name = ARITH if options.model is None else options.model
     with (
         as_failure(ValueError, OSError),
         as_failure(
@@ -283,10 +289,7 @@ def load_engine(options: GenerationOptions) -> LocalEngine:
         ),
     ):
         return LocalEngine.from_pretrained(
-            name,
-            device=options.device,
-            dtype=options.dtype,
-            max_kv_tokens=options.max_kv_tokens,
+            name, device=device, dtype=dtype, max_kv_tokens=max_kv_tokens
         )
 
 

@@ -15,7 +15,7 @@ field whose type is another such dataclass stands for all fields of that one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import MISSING, field, fields
 from functools import partial, wraps
 from types import NoneType, UnionType
@@ -93,6 +93,16 @@ def command(
         return click.command(name, click.Command, params=params, **attributes)(callback)
 
     return decorate
+
+
+def parsed(model: type[Model], name: str, arguments: Sequence[str]) -> Model:
+    """What the rest of a command line says, where it belongs to what was chosen before it; `name`
+    is that of the command in messages. Raises click.UsageError."""
+    names = {"help_option_names": ["-h", "--help"]}
+    rest = click.Command(name, params=[*_parameters(model)], context_settings=names)
+    with rest.make_context(name, list(arguments)) as context:
+        made: Model = _made(model, context.params)
+        return made
 
 
 def first_given(names: Iterable[str]) -> str | None:

@@ -9,18 +9,16 @@ the trace, add up to the text of the result.
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from nprdsl.machine.actions import ROOT
 from nprdsl.structure.events import EndEvent, Event, ForkEvent, TokenEvent
 from nprdsl.structure.tag_machine import TagState
+from nprdsl.tokens.text_decoder import TextDecoder
 from nprdsl.tokens.vocabulary import Vocabulary
-
-_Decoder: Final = codecs.getincrementaldecoder("utf-8")
 
 
 class _Note(NamedTuple):
@@ -37,11 +35,11 @@ class _Note(NamedTuple):
 
 @dataclass(slots=True)
 class _Watched:
-    """A branch: its path, its label, the bytes of an incomplete character."""
+    """A branch: its path, its label, its text so far."""
 
     path: tuple[int, ...]
     label: str
-    decoder: codecs.IncrementalDecoder = field(default_factory=lambda: _Decoder("replace"))
+    decoder: TextDecoder
 
 
 class EventLog:
@@ -51,7 +49,7 @@ class EventLog:
         self.logprobs = False
         self._vocabulary = vocabulary
         self._notes: list[Event | _Note] = []
-        self._branches = {ROOT: _Watched((), "")}
+        self._branches = {ROOT: _Watched((), "", TextDecoder(vocabulary))}
 
     def drew(
         self, branch: int, state: TagState, token: int, logprob: float | None, *, shown: bool = True
@@ -79,7 +77,8 @@ class EventLog:
         if isinstance(note, ForkEvent):
             branches = zip(note.children, note.labels, strict=True)
             for index, (child, label) in enumerate(branches):
-                self._branches[child] = _Watched((*note.path, note.block, index), label)
+                path = (*note.path, note.block, index)
+                self._branches[child] = _Watched(path, label, TextDecoder(self._vocabulary))
         elif isinstance(note, EndEvent):
             yield from self._incomplete()
         yield note
@@ -94,22 +93,16 @@ class EventLog:
                 branch=note.branch,
                 path=watched.path,
                 tokens=tokens,
-                text=self._text(watched, tokens) if note.shown else "",
+                text=watched.decoder.add(tokens) if note.shown else "",
                 forced=not note.sampled,
                 rule=rule,
                 label=watched.label,
                 logprobs=(note.logprob,) * len(tokens) if self.logprobs else (),
             )
 
-    def _text(self, watched: _Watched, tokens: Sequence[int]) -> str:
-        """The characters that these tokens complete."""
-        names, spelled = self._vocabulary.special_text, self._vocabulary.bytes_of
-        pieces = (names[t].encode() if t in names else spelled(t) for t in tokens)
-        return watched.decoder.decode(b"".join(pieces))
-
     def _incomplete(self) -> Iterator[TokenEvent]:
         """What the branches leave of characters that will not be completed."""
         for number, watched in self._branches.items():
-            rest = watched.decoder.decode(b"", True)
+            rest = watched.decoder.end()
             if rest:
                 yield TokenEvent(number, watched.path, (), rest, False, label=watched.label)

@@ -6,7 +6,6 @@ a chunk: fields that clients which do not know them ignore.
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -25,10 +24,6 @@ _FINISH_REASON: Final = {
     EndReason.FAILED: "abort",
     EndReason.ILLEGAL: "stop",
 }
-
-
-def server_sent_event(data: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(data, ensure_ascii=False).encode() + b"\n\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +53,7 @@ class CompletionHead:
                 },
                 "logprobs": None
                 if vocabulary is None
-                else _logprobs(result.token_ids, result.logprobs, vocabulary),
+                else token_logprobs(result.token_ids, result.logprobs, vocabulary),
                 "finish_reason": _FINISH_REASON[result.finish],
             }
             for index, (result, seed) in enumerate(zip(results, seeds, strict=True))
@@ -76,7 +71,7 @@ class CompletionHead:
         vocabulary, log-probabilities of the tokens that were sampled."""
         chunk = self._chunk(index, {"trace": event.to_dict()})
         if vocabulary is not None and isinstance(event, TokenEvent) and event.logprobs:
-            logprobs = _logprobs(event.tokens, event.logprobs, vocabulary)
+            logprobs = token_logprobs(event.tokens, event.logprobs, vocabulary)
             chunk["choices"][0]["logprobs"] = logprobs if logprobs["content"] else None
         return chunk
 
@@ -140,7 +135,7 @@ def _branches(result: Result) -> int:
     return sum(len(fork.after) for fork in forks)
 
 
-def _logprobs(
+def token_logprobs(
     tokens: Sequence[int], logprobs: Sequence[float | None], vocabulary: Vocabulary
 ) -> dict[str, Any]:
     """Of the sampled tokens: OpenAI's format has no way to say that a token was forced."""

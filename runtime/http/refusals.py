@@ -58,7 +58,7 @@ def refusing() -> Iterator[None]:
             f"{'.'.join(map(str, fault['loc'])) or 'request'}: {fault['msg']}"
             for fault in error.errors(include_url=False, include_input=False)
         )
-        message = "the request for a trace is malformed: " + "; ".join(faults)
+        message = "the request is malformed: " + "; ".join(faults)
         raise RefusedError(message) from error
     except (ValueError, FileNotFoundError) as error:
         raise RefusedError(str(error)) from error

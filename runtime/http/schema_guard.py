@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
 from typing import Any, Final
+
+from nprdsl.runtime.http.replies import error_reply
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -55,8 +58,8 @@ async def _refuse(path: str, send: Send) -> None:
         f"{path} does not run a `{FIELD}`: send it to {' or '.join(HONOURING)}, or as "
         "`sampling_params.custom_params` of /generate (docs/serving.md)"
     )
-    error = {"message": message, "type": "BadRequestError", "param": FIELD, "code": 400}
-    content = json.dumps({"object": "error", "error": error, "message": message}).encode()
+    reply = error_reply(message, HTTPStatus.BAD_REQUEST, FIELD)
+    content = json.dumps(reply.content).encode()
     head = [(b"content-type", b"application/json")]
-    await send({"type": "http.response.start", "status": 400, "headers": head})
+    await send({"type": "http.response.start", "status": reply.status.value, "headers": head})
     await send({"type": "http.response.body", "body": content})

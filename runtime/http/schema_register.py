@@ -38,6 +38,11 @@ class SchemaRegister:
         """All schemas that a request can name."""
         return tuple(sorted({*shipped(), *self._forms}))
 
+    @property
+    def forms(self) -> tuple[SchemaForm, ...]:
+        """Their forms, in the order of the names."""
+        return tuple(self._forms.get(name, SchemaForm(name=name)) for name in self.names)
+
     def form(self, given: SchemaForm) -> SchemaForm:
         """The form to read for one that a client sent. Raises RefusedError."""
         if given.source:
@@ -87,12 +92,19 @@ def registered(folder: str | Path) -> dict[str, SchemaForm]:
 
 def _stand_ins(path: Path) -> dict[str, str]:
     """A type for each terminal that the schema declares: to read it, any will do."""
-    declared = link(read(read_text(path), str(path)), None).declared
-    return {
-        name: "[0-9]+"
-        for name in declared
-        if name not in FREE_TEXT and not name.startswith((PREFIX, "_"))
-    }
+    return dict.fromkeys(_typed_terminals(read_text(path), str(path), None), "[0-9]+")
+
+
+def open_terminals(form: SchemaForm) -> tuple[str, ...]:
+    """The declared terminals of a schema that each request has to give types to. Raises
+    SchemaError."""
+    names = _typed_terminals(form.text, f"{form.name}.lark", form.imports)
+    return tuple(name for name in names if name not in form.terminals)
+
+
+def _typed_terminals(source: str, file: str, imports: Mapping[str, str] | None) -> list[str]:
+    declared = link(read(source, file), imports).declared
+    return [n for n in declared if n not in FREE_TEXT and not n.startswith((PREFIX, "_"))]
 
 
 def _text(form: SchemaForm) -> tuple[str, frozenset[tuple[str, str]]]:

@@ -87,13 +87,19 @@ class SchemaForm(_WireModel):
     def __hash__(self) -> int:
         return hash((self.name, self.source))
 
+    @property
+    def text(self) -> str:
+        """The source, that of a shipped schema too. Raises SchemaNotFoundError."""
+        return self.source or _shipped(self.name)
+
     def read(self) -> Schema:
         """The schema. Raises SchemaError, TerminalTypeError or SchemaNotFoundError."""
         types = {name: form.type(name) for name, form in self.terminals.items()}
-        source = self.source or _shipped(self.name)
         file = f"{self.name}.lark"
         imports = {PurePosixPath(name).as_posix(): text for name, text in self.imports.items()}
-        return Schema(read_grammar(source, file=file, name=self.name, types=types, imports=imports))
+        return Schema(
+            read_grammar(self.text, file=file, name=self.name, types=types, imports=imports)
+        )
 
 
 def _shipped(name: str) -> str:

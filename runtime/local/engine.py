@@ -9,16 +9,18 @@ not wait busily.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nprdsl.grammar.ir import Grammar, JoinKind
-from nprdsl.machine.budget import check_count
+from nprdsl.machine.budget import Limits, check_count
 from nprdsl.machine.machine import Machine
+from nprdsl.runtime.async_calls import AsyncCall, Begun
 from nprdsl.runtime.engine import Engine, Submission, own_sampling
 from nprdsl.runtime.errors import UnsupportedModelError
 from nprdsl.runtime.kv_reservation import most_fed
@@ -29,12 +31,14 @@ from nprdsl.runtime.local.probe import probe
 from nprdsl.runtime.local.recurrent_forward import RecurrentForward
 from nprdsl.runtime.local.requests import Decoding, FreeRun, ScheduledRequest, any_token
 from nprdsl.runtime.local.scheduler import Scheduler, Timings
-from nprdsl.runtime.prompts import Ids, PromptEncoder
+from nprdsl.runtime.options import Options
+from nprdsl.runtime.prompts import Ids, Prompt, PromptEncoder
 from nprdsl.runtime.results import Completion, Ending, Result, result_of
-from nprdsl.runtime.sampling import Sampling
+from nprdsl.runtime.sampling import DEFAULT, Sampling
 from nprdsl.runtime.untrained import is_recorded
 from nprdsl.schema import Schema
-from nprdsl.structure.events import Event
+from nprdsl.structure.events import Event, TokenEvent
+from nprdsl.tokens.text_decoder import TextDecoder
 from nprdsl.tokens.vocabulary import Vocabulary
 
 MAX_KV_TOKENS = 65_536
@@ -180,6 +184,69 @@ class LocalEngine(Engine):
             self._scheduler.forget()
             self._turn.notify()  # one of those that would have run the next round
 
+    # -- requests that a server follows ------------------------------------------------------------
+
+    def watch(
+        self,
+        schema: Schema,
+        prompt: Prompt,
+        *,
+        sampling: Sampling = DEFAULT,
+        **options: Unpack[Options],
+    ) -> int:
+        """`submit`, for `afollow`: what happens is kept until it is asked for."""
+        return self._begin(self._read(schema, prompt, sampling, options), events=True)
+
+    async def afollow(self, number: int) -> AsyncGenerator[Event | Result]:
+        """What happens to a request, if it is watched, and its result last. Closing the generator
+        aborts it."""
+
+        def work(begun: Begun) -> Iterator[Event | Result]:
+            with self._closing(begun) as add:
+                yield from self._events(add(number))
+                yield self.wait(number)
+
+        async with aclosing(AsyncCall[Event | Result](self.abort).items(work)) as items:
+            async for item in items:
+                yield item
+
+    def submit_text(self, prompt: Prompt, *, max_tokens: int, sampling: Sampling = DEFAULT) -> int:
+        """Queues a request without a schema, for `afollow_text`. `max_tokens` is lowered to what
+        the model's positions allow. A prompt of text is taken as it is, so that special tokens may
+        be spelled in it. Raises LimitError, PromptError, CapacityError."""
+        ids = self._prompts.plain(prompt)
+        budget = self._within_positions(Limits(max_tokens=max_tokens), len(ids)).max_tokens
+        decoder = TextDecoder(self.vocabulary)
+        run = FreeRun(self._any_token, budget, self.vocabulary.eos_id, decoder)
+        request = ScheduledRequest(run, ids, len(ids) + budget, sampling)
+        with self._turn:
+            self._scheduler.submit(request)
+            self._open[request.number] = request
+            self._news[request.number] = []
+        return request.number
+
+    async def afollow_text(self, number: int) -> AsyncGenerator[TokenEvent | Completion]:
+        """What such a request writes, and all of it last. Closing the generator aborts it."""
+
+        def work(begun: Begun) -> Iterator[TokenEvent | Completion]:
+            with self._closing(begun) as add:
+                request = self._awaited(add(number))
+                for event in self._events(number):
+                    assert isinstance(event, TokenEvent)
+                    yield event
+                yield _completion(request, self.vocabulary)
+
+        async with aclosing(AsyncCall[TokenEvent | Completion](self.abort).items(work)) as items:
+            async for item in items:
+                yield item
+
+    def discard(self, number: int) -> None:
+        """Stops a request that nobody will follow."""
+        with self._turn:
+            self._news.pop(number, None)
+        self.abort(number)
+        self._forget(number)
+
     # -- running -----------------------------------------------------------------------------------
 
     def _begin(self, submission: Submission, *, events: bool) -> int:
@@ -224,6 +291,8 @@ class LocalEngine(Engine):
 
     def _told(self, number: int) -> list[Event]:
         with self._turn:
+            if number not in self._news:
+                return []
             news, self._news[number] = self._news[number], []
         return news
 

@@ -18,8 +18,9 @@ from nprdsl.runtime.drawing.draws import BranchDraws, Driver
 from nprdsl.runtime.local.kv_log import Extent
 from nprdsl.runtime.local.trace_log import TokenRun, TraceLog
 from nprdsl.runtime.sampling import DEFAULT, Sampling
-from nprdsl.structure.events import EndReason
+from nprdsl.structure.events import EndReason, Event, TokenEvent
 from nprdsl.tokens.bitmask import Mask
+from nprdsl.tokens.text_decoder import TextDecoder
 
 
 class Decoding(StrEnum):
@@ -125,16 +126,25 @@ class FreeRun:
     """Goes on with a prompt on one branch, nothing forced: a `Driver` without a schema.
 
     Up to `max_tokens` tokens, or to the end token `eos`, which is the last one then; `eos` None
-    never comes. `allowed` is shared by all requests (see `any_token`).
+    never comes. `allowed` is shared by all requests (see `any_token`). With a `decoder` events tell
+    the text as it comes; without, nobody watches.
     """
 
-    def __init__(self, allowed: Mask, max_tokens: int, eos: int | None) -> None:
+    def __init__(
+        self,
+        allowed: Mask,
+        max_tokens: int,
+        eos: int | None,
+        decoder: TextDecoder | None = None,
+    ) -> None:
         self.ended: EndReason | None = None
         self.token_ids: list[int] = []
         self.logprobs: list[float] = []
         self._allowed = allowed
         self._max_tokens = max_tokens
         self._eos = eos
+        self._decoder = decoder
+        self._told = 0  # tokens that events have told
 
     @property
     def live(self) -> tuple[int, ...]:
@@ -158,6 +168,21 @@ class FreeRun:
 
     def fail(self) -> Sequence[Action]:
         return self._end(EndReason.FAILED)
+
+    def drain_events(self) -> list[Event]:
+        """What was written since the last call; the end token has no text."""
+        assert self._decoder is not None, "nobody watches"
+        first, self._told = self._told, len(self.token_ids)
+        new = self.token_ids[first:]
+        has_end = new[-1:] == [self._eos]
+        text = self._decoder.add(new[: len(new) - has_end])
+        if self.ended is not None:
+            text += self._decoder.end()
+        if not new and not text:
+            return []
+        return [
+            TokenEvent(ROOT, (), tuple(new), text, False, logprobs=tuple(self.logprobs[first:]))
+        ]
 
     def mask(self, branch: int) -> Mask:
         return self._allowed

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,14 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, entry_points, version
-from pathlib import Path
 from typing import Final
-
-from pydantic import ValidationError
 
 from nprdsl.runtime.bundled import ARITH, is_bundled, model_folder
 from nprdsl.runtime.errors import EngineUnavailableError
-from nprdsl.runtime.http.schema_register import registered
+from nprdsl.runtime.http.listening import CannotServeError, url_of
+from nprdsl.runtime.http.schema_intake import checked_settings
 from nprdsl.runtime.http.serving_settings import ServingSettings
 from nprdsl.runtime.sglang import cpu
 from nprdsl.runtime.sglang.client.remote_server import RemoteServer
@@ -65,10 +62,6 @@ REFUSED: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
 }
 
 
-class CannotServeError(RuntimeError):
-    """The server cannot be started, or has failed; the message says what to do."""
-
-
 @dataclass(frozen=True, slots=True)
 class ServerCommand:
     """The command line of a server. `arguments` are all options of SGLang's, `chosen` those that
@@ -84,8 +77,15 @@ class ServerCommand:
 
     @property
     def url(self) -> str:
-        host = {"0.0.0.0": HOST, "::": "[::1]"}.get(self.host, self.host)
-        return f"http://{host}:{self.port}"
+        return url_of(self.host, self.port)
+
+
+def is_installed() -> bool:
+    """Whether there is any SGLang."""
+    try:
+        return bool(version("sglang"))
+    except PackageNotFoundError:
+        return False
 
 
 def check_installed() -> str:
@@ -142,19 +142,6 @@ def command(model: str | None, options: Sequence[str], *, cuda: bool) -> ServerC
         cuda=cuda,
         api_key=given.get("--api-key"),
     )
-
-
-def check_port(host: str, port: int) -> None:
-    """Raises CannotServeError where nothing can listen there."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host.strip("[]"), port))
-        except OSError as error:
-            raise CannotServeError(
-                f"nothing can listen on {host}:{port} ({error.strerror}): give another --port"
-            ) from error
 
 
 class Server:
@@ -239,15 +226,7 @@ def _own_settings(options: Sequence[str]) -> tuple[ServingSettings, list[str]]:
             value = pending.pop(0) if pending else ""
         given[OWN[name]] = value
     try:
-        settings = ServingSettings.model_validate(given)
-        if settings.schema_folder:
-            folder = Path(settings.schema_folder).resolve()
-            registered(folder)
-            settings = settings.model_copy(update={"schema_folder": str(folder)})
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        name = f"--{str(fault['loc'][0]).replace('_', '-')}"
-        raise CannotServeError(f"{name} is {fault['input']!r}: {fault['msg']}") from error
+        settings = checked_settings(given)
     except ValueError as error:
         raise CannotServeError(str(error)) from error
     return settings, left

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, EntryPoints, PackageNotFoundError
 from pathlib import Path
 
@@ -132,7 +135,7 @@ def test_no_sglang_another_version_and_no_plugin_are_told(installed: pytest.Monk
     installed.setattr(launch, "version", missing)
     with pytest.raises(CannotServeError, match="not installed here: pip install sglang==0"):
         launch.check_installed()
-    told = invoke("serve")
+    told = invoke("serve", "--engine", "sglang")
     assert told.exit_code == ExitCode.USAGE
     assert "error: SGLang is not installed here" in told.stderr
 
@@ -156,6 +159,66 @@ def test_the_environment_of_a_cpu_keeps_what_is_set() -> None:
     assert given["OMP_NUM_THREADS"] == "2"
     assert given["PYTHONPATH"] == f"{cpu.FOLDER}{os.pathsep}/own"
     assert given["SGLANG_USE_CPU_ENGINE"] == "1"
+
+
+# -- the engine of this process --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--engine", "other"), "'other' is not one of"),
+        (("arith", "--engine=other"), "--engine is 'other', it must be sglang or local"),
+        (("--engine", "local", "arith", "--tp-size", "2"), "--tp-size"),
+        (("arith", "--port", "0", "--engine", "local"), "0 is not in the range"),
+        (("--engine", "local", "--schemas", "all"), "'all' is not one of"),
+        (("--engine", "local", "--schema-timeout", "0"), "--schema-timeout is 0.0"),
+        (("--engine", "local", "--schema-folder", "/nowhere/at/all"), "no folder of schemas"),
+    ],
+    ids=["engine", "engine behind", "unknown", "port", "schemas", "timeout", "folder"],
+)
+def test_wrong_options_of_the_local_engine_are_told(given: tuple[str, ...], message: str) -> None:
+    told = invoke("serve", *given)
+    assert told.exit_code == ExitCode.USAGE
+    assert message in told.output
+
+
+def test_options_of_the_local_engine_are_explained(
+    golden: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    golden("cli/help_serve_local.txt", invoke("serve", "--engine", "local", "m", "--help").output)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGINT, ExitCode.INTERRUPTED), (signal.SIGTERM, 0)]
+)
+def test_without_sglang_this_process_serves(sent: signal.Signals, code: int) -> None:
+    pytest.importorskip("uvicorn")
+    missing = "from nprdsl.runtime.sglang import launch\nlaunch.is_installed = lambda: False\n"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    with subprocess.Popen(
+        [sys.executable, "-c", missing + MAIN, "serve", "arith", "--port", port],
+        env=environment({}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stdout is not None and running.stderr is not None
+        assert (
+            running.stderr.readline()
+            == "SGLang is not installed here: this process runs the model\n"
+        )
+        url = f"http://127.0.0.1:{port}"
+        assert (
+            running.stdout.readline() == f"ready: {url} (OpenAI: {url}/v1), the model is `arith`\n"
+        )
+        with urllib.request.urlopen(f"{url}/v1/models") as answer:
+            assert json.load(answer)["data"][0]["id"] == "arith"
+        running.send_signal(sent)
+        assert running.wait(120) == code
 
 
 # -- processes -------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from sglang.srt.entrypoints.openai.protocol import ChatCompletionRequest
 from sglang.srt.plugins.hook_registry import HookType, plugin_hook
 
 from nprdsl.runtime.http.schema_guard import SchemaGuard
-from nprdsl.runtime.sglang.http.chat import ChatEndpoint
+from nprdsl.runtime.sglang.http.chat import SGLangChats
 from nprdsl.runtime.sglang.http.intake_hooks import intake_of
 from nprdsl.runtime.sglang.protocol import KEY, TOKENIZER_PATH, ServerInfo
 
@@ -26,7 +26,7 @@ _SERVING: Final = "sglang.srt.entrypoints.openai.serving_base.OpenAIServingBase"
 _MANAGER: Final = "sglang.srt.managers.tokenizer_manager.TokenizerManager"
 
 _info: list[ServerInfo] = []  # one, once the server is up
-_chats: list[ChatEndpoint] = []  # one, once a chat with a schema came
+_chats: list[SGLangChats] = []  # one, once a chat with a schema came
 
 
 @plugin_hook(f"{_HTTP}._setup_and_run_http_server", HookType.BEFORE)
@@ -88,6 +88,6 @@ async def answer_chat(
             del body["session_params"]
         if body.get("schema") is not None:
             if not _chats:
-                _chats.append(ChatEndpoint(serving, _info[0], intake_of(serving.tokenizer_manager)))
-            return await _chats[0].answer(request, body, raw_request)
+                _chats.append(SGLangChats(serving, _info[0], intake_of(serving.tokenizer_manager)))
+            return await _chats[0].response(request, body, raw_request)
     return await original(serving, request, raw_request)

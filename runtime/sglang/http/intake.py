@@ -10,15 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from nprdsl.runtime.http.packed_grammar import pack
 from nprdsl.runtime.http.refusals import RefusedError, refusing
-from nprdsl.runtime.http.schema_compiler import SchemaCompiler
-from nprdsl.runtime.http.schema_register import SchemaRegister, registered
+from nprdsl.runtime.http.schema_intake import SchemaIntake
 from nprdsl.runtime.http.serving_settings import ServingSettings
 from nprdsl.runtime.http.wire_forms import SchemaForm
 from nprdsl.runtime.schema_cache import MOST_SCHEMAS
@@ -36,11 +34,7 @@ class Intake:
     its embeddings; `host`: what the server listens on."""
 
     def __init__(self, tokenizer: Any, *, outputs: int, hidden: int, host: str) -> None:
-        settings = ServingSettings.of_environment()
-        own = registered(settings.schema_folder) if settings.schema_folder else {}
-        self.schemas = SchemaRegister(settings.policy(host), own)
-        self._compiler = SchemaCompiler(deadline_s=settings.schema_timeout)
-        self._own = lru_cache(_read)
+        self.schemas = SchemaIntake(ServingSettings.of_environment(), host)
         self._tokenizer = tokenizer
         self._outputs = outputs
         self._hidden = hidden
@@ -59,12 +53,7 @@ class Intake:
     async def packed(self, given: SchemaForm, client: str) -> str:
         """The grammar of a form that a client sent, packed. Raises RefusedError, or
         PreparationError where we are to blame."""
-        form = self.schemas.form(given)
-        if self.schemas.is_own(form):
-            with refusing():
-                packed = self._own(form)
-        else:
-            packed = await self._compiler.packed(form, client)
+        packed = await self.schemas.packed(given, client)
         if packed not in self._bound:
             await self.in_thread(lambda: self._bind(packed))
         return packed
@@ -132,8 +121,3 @@ def check_widths(embeds: Any, hidden: int) -> None:
         rows = [inner for row in rows for inner in row]
     if any(not isinstance(row, list) or len(row) != hidden for row in rows):
         raise RefusedError(f"each row of `input_embeds` must have the model's {hidden} numbers")
-
-
-@refusing()
-def _read(form: SchemaForm) -> str:
-    return pack(form.read().grammar)

@@ -1,6 +1,6 @@
-"""Which fields a chat with a schema may have: a list of those that are allowed.
+"""Which fields a request may have, for each kind of request: a list of those that are allowed.
 
-In goes the JSON of a chat; out comes an error that names the first field which would not be
+In goes the JSON of a request; out comes an error that names the first field which would not be
 honoured. A server of OpenAI's format is sent many fields by many clients, and one that was dropped
 in silence would be a promise that is not kept. Values that ask for nothing pass, since clients send
 their defaults along.
@@ -8,40 +8,28 @@ their defaults along.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from nprdsl.grammar.diagnostics import did_you_mean
 from nprdsl.runtime.http.refusals import RefusedError
+from nprdsl.runtime.http.request_models import SAMPLING
 
-SAMPLING: Final = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "repetition_penalty",
-    "frequency_penalty",
-    "presence_penalty",
-    "seed",
-)
 OWN: Final = ("schema", "limits", "join", "parallel", "instructions", "rules")
-HONOURED: Final = (
-    *OWN,
+_ALWAYS: Final = (
     *SAMPLING,
-    "messages",
+    "seed",
     "model",
     "n",
     "stream",
     "stream_options",
     "logprobs",
     "max_tokens",
-    "max_completion_tokens",
-    "rid",
-    "cache_salt",
-    "extra_key",
-    "data_parallel_rank",
-    "routed_dp_rank",
 )
+_CHAT: Final = (*_ALWAYS, "messages", "max_completion_tokens")
+# What a server that knows these does with them: names for aborts, and places to run.
+ROUTING: Final = ("rid", "cache_salt", "extra_key", "data_parallel_rank", "routed_dp_rank")
 # What these say is about the request; of the answer they ask nothing.
 REMARKS: Final = (
     "user",
@@ -54,13 +42,18 @@ REMARKS: Final = (
 )
 # Fields without a meaning for a trace, with the values that ask for nothing; null and what is empty
 # asks for nothing in each of them.
-WITHOUT_MEANING: Final[Mapping[str, tuple[Any, ...]]] = {
+_WITHOUT_MEANING: Final[Mapping[str, tuple[Any, ...]]] = {
     "audio": (),
+    "best_of": (1,),
     "chat_template_kwargs": (),
+    "cache_salt": (),
     "continue_final_message": (False,),
     "custom_logit_processor": (),
     "custom_params": (),
+    "data_parallel_rank": (),
     "ebnf": (),
+    "echo": (False,),
+    "extra_key": (),
     "function_call": ("none", "auto"),
     "functions": (),
     "ignore_eos": (False,),
@@ -92,6 +85,8 @@ WITHOUT_MEANING: Final[Mapping[str, tuple[Any, ...]]] = {
     "return_sampling_mask": (False,),
     "return_spec_tokens_details": (False,),
     "return_token_ids": (False,),
+    "rid": (),
+    "routed_dp_rank": (),
     "routed_experts_start_len": (0,),
     "sampling_logprobs_mode": (),
     "separate_reasoning": (False, True),
@@ -102,6 +97,7 @@ WITHOUT_MEANING: Final[Mapping[str, tuple[Any, ...]]] = {
     "stop_regex": (),
     "stop_token_ids": (),
     "stream_reasoning": (False, True),
+    "suffix": (),
     "task": (),
     "thinking": (),
     "tool_choice": ("none", "auto"),
@@ -118,29 +114,59 @@ _STREAM_OPTIONS: Final[Mapping[str, tuple[Any, ...]]] = {  # with the values tha
     "include_obfuscation": (False,),
     "continuous_usage_stats": (False,),
 }
-_MOST_CHOICES: Final = 128
+_MOST_ANSWERS: Final = 128
 
 
-def check_fields(body: Mapping[str, Any]) -> None:
-    """Raises RefusedError for a field that is unknown, or that asks for what a trace has not."""
+@dataclass(frozen=True, slots=True)
+class FieldRules:
+    """What one kind of request may have. `name`: what messages call it."""
+
+    name: str
+    honoured: frozenset[str]
+
+    @property
+    def known(self) -> list[str]:
+        """All fields that have a meaning in it or ask for nothing."""
+        return sorted({*self.honoured, *REMARKS, *_WITHOUT_MEANING, *OWN})
+
+    def neutral(self, name: str) -> tuple[Any, ...] | None:
+        """The values with which a field asks for nothing; None for an unknown field."""
+        return _WITHOUT_MEANING.get(name, () if name in OWN else None)
+
+
+TRACE_CHAT: Final = FieldRules("a chat with a schema", frozenset({*_CHAT, *OWN}))
+PLAIN_CHAT: Final = FieldRules("a chat without a schema", frozenset({*_CHAT, "stop"}))
+TEXT: Final = FieldRules("a text completion", frozenset({*_ALWAYS, "prompt", "stop", "echo"}))
+
+
+def check_fields(body: Mapping[str, Any], kind: FieldRules, also: Collection[str] = ()) -> None:
+    """Raises RefusedError for a field that is unknown, or that asks for what will not be done.
+    `also`: fields that this server honours beside those of the kind."""
     for name, value in body.items():
-        if name in HONOURED or name in REMARKS:
+        if name in kind.honoured or name in REMARKS or name in also:
             continue
-        if name not in WITHOUT_MEANING:
-            raise RefusedError(f"a chat with a schema has no field `{name}`; {_hint(name)}")
-        if not _asks_nothing(value, WITHOUT_MEANING[name]):
-            raise RefusedError(f"`{name}` has no meaning in a chat with a schema: leave it out")
-    for name, value in (body.get("stream_options") or {}).items():
-        if value is not None and not _is_one_of(value, _STREAM_OPTIONS.get(name, ())):
-            raise RefusedError(f"`stream_options.{name}` has no meaning in a chat with a schema")
+        if name == "schema" and value is not None:
+            raise RefusedError(
+                f"{kind.name} does not run a `schema`: send it to /v1/chat/completions"
+            )
+        neutral = kind.neutral(name)
+        if neutral is None:
+            hint = did_you_mean(name, kind.known) or "see docs/serving.md"
+            raise RefusedError(f"{kind.name} has no field `{name}`; {hint}")
+        if not _asks_nothing(value, neutral):
+            raise RefusedError(f"`{name}` has no meaning in {kind.name}: leave it out")
+    _check_stream_options(body.get("stream_options"), kind)
     count = body.get("n")
-    if count is not None and not 1 <= count <= _MOST_CHOICES:
-        raise RefusedError(f"n is {count}, it must be 1 to {_MOST_CHOICES}")
+    if isinstance(count, int) and not 1 <= count <= _MOST_ANSWERS:
+        raise RefusedError(f"n is {count}, it must be 1 to {_MOST_ANSWERS}")
 
 
-def _hint(name: str) -> str:
-    known = sorted({*HONOURED, *REMARKS, *WITHOUT_MEANING})
-    return did_you_mean(name, known) or "see docs/serving.md"
+def _check_stream_options(options: Any, kind: FieldRules) -> None:
+    if not isinstance(options, Mapping):
+        return
+    for name, value in options.items():
+        if value is not None and not _is_one_of(value, _STREAM_OPTIONS.get(name, ())):
+            raise RefusedError(f"`stream_options.{name}` has no meaning in {kind.name}")
 
 
 def _asks_nothing(value: Any, neutral: tuple[Any, ...]) -> bool:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from nprdsl.runtime.http.chat_fields import check_fields
 from nprdsl.runtime.http.refusals import RefusedError
+from nprdsl.runtime.http.request_fields import ROUTING, TRACE_CHAT, check_fields
 
 CHAT = {"messages": [{"role": "user", "content": "1+1?"}], "schema": "arith"}
 
@@ -31,7 +31,7 @@ CHAT = {"messages": [{"role": "user", "content": "1+1?"}], "schema": "arith"}
     ids=str,
 )
 def test_what_asks_for_nothing_passes(fields: dict[str, Any]) -> None:
-    check_fields(CHAT | fields)
+    check_fields(CHAT | fields, TRACE_CHAT, ROUTING)
 
 
 @pytest.mark.parametrize(
@@ -61,4 +61,4 @@ def test_what_asks_for_nothing_passes(fields: dict[str, Any]) -> None:
 )
 def test_what_would_not_be_honoured_is_named(fields: dict[str, Any], named: str) -> None:
     with pytest.raises(RefusedError, match=named):
-        check_fields(CHAT | fields)
+        check_fields(CHAT | fields, TRACE_CHAT, ROUTING)

@@ -41,16 +41,39 @@ class LossInputs:
     tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What was put through a model: `entries`, the sum of `squares` of the lengths of traces, and
+    how many entries were `scored`."""
+
+    entries: int = 0
+    squares: int = 0
+    scored: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(
+            self.entries + other.entries,
+            self.squares + other.squares,
+            self.scored + other.scored,
+        )
+
+    @classmethod
+    def of(cls, rows: Sequence[TrainingRow]) -> Work:
+        lengths = [len(row) for row in rows]
+        return cls(sum(lengths), sum(n * n for n in lengths), sum(row.tokens for row in rows))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class UpdateResult:
     """What an optimizer step did. `logprobs` are the trainer's own before it, float64 [N] for each
-    row; `loss` and `gradient_norm` (before clipping) are over all processes."""
+    row; `loss`, `gradient_norm` (before clipping), `tokens` and `work` are over all processes."""
 
     loss: float
     gradient_norm: float
     tokens: int
     packed_rows: int
     logprobs: list[Floats]
+    work: Work
 
 
 Loss = Callable[[LossInputs], torch.Tensor]
@@ -94,7 +117,7 @@ class Updater:
         Raises ValueError for a row that is longer than `room`, before anything is computed.
         """
         forwards = self._forwards([len(row) for row in batch])
-        count, total = self._agreed(len(forwards), omitted + sum(row.tokens for row in batch))
+        count, total, work = self._agreed(len(forwards), Work.of(batch), omitted)
         logprobs: list[Floats] = [np.zeros(0)] * len(batch)
         value = 0.0
         self.model.train()
@@ -113,7 +136,7 @@ class Updater:
             optimizer.step()
         packed = sum(map(len, forwards))
         whole = norm.full_tensor() if isinstance(norm, DTensor) else norm
-        return UpdateResult(self._sum(value), float(whole or 0.0), total, packed, logprobs)
+        return UpdateResult(self._sum(value), float(whole or 0.0), total, packed, logprobs, work)
 
     def _forwards(self, lengths: Sequence[int]) -> list[list[list[int]]]:
         """Which rows of the batch are packed into which row of which forward."""
@@ -121,11 +144,13 @@ class Updater:
             return [[indices] for indices in bins(lengths, self.room)]
         return [[[i] for i in group] for group in length_groups(lengths, self.room, self.rows)]
 
-    def _agreed(self, forwards: int, tokens: int) -> tuple[int, int]:
-        """How many forwards every process makes, and the sampled tokens of all."""
-        several = self.accelerator.num_processes > 1
-        every = gather_object([(forwards, tokens)]) if several else [(forwards, tokens)]
-        return max(own for own, _ in every), sum(own for _, own in every)
+    def _agreed(self, forwards: int, work: Work, omitted: int) -> tuple[int, int, Work]:
+        """How many forwards every process makes, and the sampled tokens and the work of all."""
+        own = (forwards, omitted, work)
+        every = gather_object([own]) if self.accelerator.num_processes > 1 else [own]
+        whole = sum((each for _, _, each in every), Work())
+        tokens = whole.scored + sum(left_out for _, left_out, _ in every)
+        return max(count for count, _, _ in every), tokens, whole
 
     def _scores(self, rows: Sequence[TrainingRow]) -> torch.Tensor:
         model = self.accelerator.unwrap_model(self.model)

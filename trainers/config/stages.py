@@ -130,8 +130,10 @@ class OptimizerSection(Section):
 class RunSection(Section):
     """`output`: the folder of the run. `room`: entries of a packed row; `rows`: more than 1 for
     traces that are not packed, but as many of like length in one forward. `save_every`: steps
-    between checkpoints, of which the last `keep` stay. `precision`: of the forward, under
-    autocast."""
+    between checkpoints, of which the last `keep` stay; `save_minutes`: there is one at the next
+    step, too, where the last is older. `precision`: of the forward, under autocast. `trackers`:
+    where metrics go besides, under the name of a `project`. `peak_tflops`: of one device, for the
+    share of it that is used."""
 
     output: str
     seed: NonNegativeInt = 0
@@ -139,8 +141,12 @@ class RunSection(Section):
     room: PositiveInt = 32_768
     rows: PositiveInt = 1
     save_every: PositiveInt = 50
+    save_minutes: PositiveFloat | None = None
     keep: PositiveInt = 2
     tensorboard: bool = True
+    trackers: tuple[Literal["wandb", "mlflow"], ...] = ()
+    project: str = "nprdsl"
+    peak_tflops: PositiveFloat | None = None
 
 
 class EngineSection(Section):

@@ -11,6 +11,7 @@ from typing import Final
 from nprdsl.machine.budget import Limits
 from nprdsl.runtime.engine import Engine
 from nprdsl.schema import Schema
+from nprdsl.trace.graph import Role
 from nprdsl.trainers.config.stages import OverlongSection, ReinforcementConfig
 from nprdsl.trainers.data.problems import Problem
 from nprdsl.trainers.evaluate.samples import Mode, wide_forks
@@ -127,6 +128,26 @@ def _entropy(episodes: Sequence[Episode]) -> Quotient:
     return -float(sum(one.sum() for one in logprobs)), float(sum(map(len, logprobs)))
 
 
+def _forced(episode: Episode) -> int:
+    """Tokens of the trace that nobody chose: headers, labels, glue."""
+    return len(episode.rollout.token_ids) - episode.rollout.row.tokens
+
+
+def _prompt(episode: Episode) -> int:
+    row = episode.rollout.row
+    return int(row.token.max()) + 1 - len(episode.rollout.token_ids)
+
+
+def _in_branches(episodes: Sequence[Episode]) -> Quotient:
+    """Tokens of traces that lie in a branch, over all of them; text that is no trace has none."""
+    inside = 0
+    for rollout in (episode.rollout for episode in episodes):
+        if rollout.graph is not None and rollout.graph.unit == "tokens":
+            lying = (one for one in rollout.graph.segments if one.path and one.role != Role.REREAD)
+            inside += sum(one.source_end - one.source_start for one in lying)
+    return float(inside), float(sum(len(e.rollout.token_ids) for e in episodes))
+
+
 _FIGURES: Final[Mapping[str, Callable[[Sequence[Episode]], Quotient]]] = MappingProxyType(
     {
         "reward": _mean(lambda e: e.reward.score),
@@ -135,6 +156,9 @@ _FIGURES: Final[Mapping[str, Callable[[Sequence[Episode]], Quotient]]] = Mapping
         "parallel": _mean(lambda e: wide_forks(e.rollout.graph) > 0),
         "degree": _degree,
         "tokens": _mean(lambda e: len(e.rollout.token_ids)),
+        "tokens_prompt": _mean(_prompt),
+        "tokens_forced": _mean(_forced),
+        "in_branches": _in_branches,
         "critical_path": _mean(lambda e: e.critical_path),
         "entropy": _entropy,
     }

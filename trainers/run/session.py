@@ -43,7 +43,11 @@ from nprdsl.trainers.config.stages import (
 from nprdsl.trainers.run.add_tags import add_tags
 from nprdsl.trainers.run.custom_generate import write_custom_generate
 from nprdsl.trainers.run.directory import RunDirectory
+from nprdsl.trainers.run.disk_use import checkpoint_bytes, disk_notice
 from nprdsl.trainers.run.lora import add_lora, save_lora
+from nprdsl.trainers.run.model_size import ModelSize
+from nprdsl.trainers.run.trackers import Trackers, check_trackers
+from nprdsl.trainers.run.training_speed import TrainingSpeed
 
 # It warns of every tied weight at every checkpoint.
 logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
@@ -92,11 +96,14 @@ def prepare(config: TrainingConfig, *, restart: bool) -> Setup:
     Raises RunError, ModelNotFoundError, SchemaNotFoundError, SchemaError, ValueError.
     """
     schema, run = nprdsl.load(config.language), config.run
+    check_trackers(run)
     # A run before it in this process may have had another precision.
     AcceleratorState._reset_state()
     # Without a GPU, processes find each other only if this says so.
     accelerator = Accelerator(
-        mixed_precision=run.precision, cpu=not torch.accelerator.is_available()
+        mixed_precision=run.precision,
+        cpu=not torch.accelerator.is_available(),
+        log_with=list(run.trackers) or None,
     )
     settings = config.model_dump(mode="json", by_alias=True)
     del settings["run"]["output"]  # a folder may be moved
@@ -149,7 +156,15 @@ class Session:
     what a stage keeps besides: JSON values, written with every checkpoint.
     """
 
-    def __init__(self, setup: Setup, *, total: int, updates: int, watch: Watch = unwatched) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        total: int,
+        updates: int,
+        watch: Watch = unwatched,
+        notify: Notify = no_notice,
+    ) -> None:
         config, accelerator = setup.config, setup.accelerator
         self.setup = setup
         self.accelerator = accelerator
@@ -158,6 +173,10 @@ class Session:
         self.progress: dict[str, Any] = {}
         self._run = config.run
         self._watch = watch
+        self._speed = TrainingSpeed(
+            ModelSize.of(setup.model), accelerator.num_processes, config.run.peak_tflops
+        )
+        self._saved = time.monotonic()
         optimizers = _optimizers(setup.model, config.optimizer)
         self.wrapped, *prepared = accelerator.prepare(setup.model, *optimizers)
         self._schedulers = [_scheduler(one, config.optimizer, updates) for one in optimizers]
@@ -172,11 +191,9 @@ class Session:
             attention=config.model.attention,
         )
         self._restore()
-        self._board: Any = None
-        if config.run.tensorboard and accelerator.is_main_process:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(self.setup.directory.path / "tensorboard"))
+        self._trackers = Trackers(setup.accelerator, config, setup.directory.path)
+        if accelerator.is_main_process and (said := self._space(optimizers)):
+            notify(said)
 
     @property
     def learning_rate(self) -> float:
@@ -192,7 +209,9 @@ class Session:
         omitted: int = 0,
     ) -> UpdateResult:
         """One optimizer step, as `Updater.step` makes it, and the next learning rate."""
+        started = time.perf_counter()
         result = self._updater.step(batch, loss, check, omitted=omitted)
+        self._speed.made(result.work, time.perf_counter() - started)
         for scheduler in self._schedulers:
             scheduler.step()
         return result
@@ -200,19 +219,30 @@ class Session:
     def end_step(self, metrics: Metrics) -> None:
         """A step was made: logs it, and saves everything if it is one to save at."""
         self.step += 1
-        self.log(metrics)
-        if self.step % self._run.save_every == 0 and self.step < self.total:
+        self.log({**metrics, **self._speed.metrics()})
+        if self.step < self.total and self._due():
             self.save()
 
+    def _due(self) -> bool:
+        """A checkpoint is to be written at this step; the clock of the main process decides."""
+        if self.step % self._run.save_every == 0 or self._run.save_minutes is None:
+            return self.step % self._run.save_every == 0
+        old = [time.monotonic() - self._saved >= 60 * self._run.save_minutes]
+        broadcast_object_list(old)
+        return old[0]
+
+    def _space(self, optimizers: Sequence[torch.optim.Optimizer]) -> str:
+        """What checkpoints take on the disk, where that is much or too much; "" else."""
+        size = checkpoint_bytes(self.setup.model, optimizers)
+        return disk_notice(self.setup.directory.path, size, self._run.keep)
+
     def log(self, metrics: Metrics) -> None:
-        """The metrics of the step that was made last, to file, TensorBoard and whoever watches."""
+        """The metrics of the step that was made last, to file, trackers and whoever watches."""
         if not self.accelerator.is_main_process:
             return
         rounded = {name: float(f"{value:.8g}") for name, value in metrics.items()}
         self.setup.directory.log(self.step, rounded)
-        if self._board is not None:
-            for name, value in rounded.items():
-                self._board.add_scalar(name, value, self.step)
+        self._trackers.log(rounded, self.step)
         self._watch(self.step, self.total, rounded)
 
     def save(self) -> None:
@@ -230,6 +260,7 @@ class Session:
         if main:
             self.setup.directory.finish(self.step, self._run.keep)
         self.accelerator.wait_for_everyone()
+        self._saved = time.monotonic()
 
     def finish(self) -> Path:
         """Writes the trained model, its tokenizer and what decodes it in parallel; gives their
@@ -247,8 +278,7 @@ class Session:
                 self.setup.tokenizer.save_pretrained(folder)
             write_custom_generate(folder, self.setup.schema)
             self.setup.directory.finish("model")
-            if self._board is not None:
-                self._board.close()
+            self._trackers.close()
         self.accelerator.wait_for_everyone()
         settle_group()
         return self.setup.directory.model

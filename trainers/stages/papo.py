@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from nprdsl.trainers.batch.update import LossInputs
@@ -49,6 +50,7 @@ def _round(rounds: Rounds, config: PapoConfig) -> dict[str, float]:
     started = time.perf_counter()
     session, guard = rounds.session, Guard(config.rollout, rounds.accelerator)
     rounds.engine.refresh()
+    refreshed = time.perf_counter()
     batch = list(enumerate(rounds.problems[i] for i in rounds.order.batch(session.step)))
     own = dict(own_share(batch, session.accelerator))
     episodes = rounds.roller.episodes(own, session.step)
@@ -71,11 +73,14 @@ def _round(rounds: Rounds, config: PapoConfig) -> dict[str, float]:
         guard.over(taught),
         omitted=omitted,
     )
-    return rounds.metrics(episodes, len(own)) | {
+    metrics = rounds.metrics(episodes, len(own))
+    metrics |= rounds.zero_advantage(episodes, int(np.count_nonzero(values)))
+    return metrics | {
         "loss": update.loss,
         "gradient_norm": update.gradient_norm,
         "learning_rate": rate,
         **guard.metrics(),
-        "seconds/rollout": rolled_out - started,
+        "seconds/weights": refreshed - started,
+        "seconds/rollout": rolled_out - refreshed,
         "seconds/update": time.perf_counter() - rolled_out,
     }

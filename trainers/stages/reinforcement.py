@@ -82,6 +82,12 @@ class Rounds:
                 means[f"rollout/{name}"] = over / under
         return {**means, "rollout/failed": float(requests - count)}
 
+    def zero_advantage(self, episodes: Sequence[Episode], taught: int) -> dict[str, float]:
+        """The share of the episodes of all processes that teach nothing; `taught` of these do."""
+        every = of_all((taught, len(episodes)), self.accelerator)
+        learned, count = (sum(own[place] for own in every) for place in (0, 1))
+        return {"rollout/zero_advantage": 1 - learned / count} if count else {}
+
 
 def train_in_rounds(
     config: ReinforcementConfig,
@@ -101,7 +107,7 @@ def train_in_rounds(
     problems = rollout_problems(setup, config, notify)
     order = Order(len(problems), config.rollout.prompts, config.run.seed, config.shuffle)
     total = config.steps or order.batches(1.0)
-    session = Session(setup, total=total, updates=total * updates, watch=watch)
+    session = Session(setup, total=total, updates=total * updates, watch=watch, notify=notify)
     engine = rollout_engine(config.engine, session)
     roller = Roller(engine.engine, setup.schema, config, overlong)
     rounds = Rounds(session, engine, roller, problems, order)

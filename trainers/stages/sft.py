@@ -45,7 +45,7 @@ def train_sft(
     rows = _rows(config, setup, tell)
     order = Order(len(rows), config.batch, config.run.seed, config.shuffle)
     total = order.batches(config.epochs)
-    session = Session(setup, total=total, updates=total, watch=watch)
+    session = Session(setup, total=total, updates=total, watch=watch, notify=tell)
     validation = Validation(session)
     while session.step < total:
         started = time.perf_counter()

@@ -57,9 +57,11 @@ class _Round:
         started = time.perf_counter()
         session, guard = self.rounds.session, Guard(self.config.rollout, self.rounds.accelerator)
         self.rounds.engine.refresh()
+        refreshed = time.perf_counter()
         episodes, kept, problems = self._episodes()
         rolled_out = time.perf_counter()
         metrics = self.rounds.metrics(episodes, problems)
+        metrics |= self.rounds.zero_advantage(episodes, len(_teaching(episodes)))
         rate = session.learning_rate
         updates, clips = list[UpdateResult](), list[DapoStats]()
         for number, chunk in enumerate(self._minibatches(kept)):
@@ -75,7 +77,8 @@ class _Round:
             "clipped": _mean([one.clipped for one in clips]),
             "dual_clipped": _mean([one.dual_clipped for one in clips]),
             **guard.metrics(),
-            "seconds/rollout": rolled_out - started,
+            "seconds/weights": refreshed - started,
+            "seconds/rollout": rolled_out - refreshed,
             "seconds/update": time.perf_counter() - rolled_out,
         }
 

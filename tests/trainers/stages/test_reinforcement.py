@@ -45,6 +45,7 @@ def test_problems_that_teach_nothing_are_drawn_again(tiny: Tiny, tmp_path: Path)
 def test_papo_on_samples_that_teach_nothing_changes_nothing(tiny: Tiny, tmp_path: Path) -> None:
     options = {"rollout__samples": 1, "optimizer__weight_decay": 0.0}
     for row in papo(tiny, tmp_path / "run", **options):
+        assert row["rollout/zero_advantage"] == 1
         assert row["loss"] == row["gradient_norm"] == 0
         assert row["mismatch/largest"] < 1e-3
     before = load_file(tiny.model / "model.safetensors")
@@ -75,6 +76,11 @@ def test_papo_makes_one_update_and_its_rollouts_are_legal(tiny: Tiny, tmp_path: 
         assert row["rollout/degree"] >= 1.0
         assert row["rollout/failed"] == 0
         assert 0 <= row["mismatch/mean"] <= row["mismatch/largest"] < 1e-3
+        assert 0 <= row["rollout/zero_advantage"] < 1
+        assert 0 < row["rollout/tokens_forced"] < row["rollout/tokens"]
+        assert row["rollout/tokens_prompt"] > 3 and 0 < row["rollout/in_branches"] < 1
+        assert row["speed/entries"] > 0 and row["speed/tflops"] > 0
+        assert "speed/mfu" not in row
     assert "updates" not in found[0]
 
 

@@ -29,7 +29,8 @@ Metrics = list[dict[str, float]]
 def numbers(folder: Path) -> Metrics:
     """All metrics but times."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in one.items() if not k.startswith("seconds")} for one in lines]
+    times = ("seconds", "speed")
+    return [{k: v for k, v in one.items() if not k.startswith(times)} for one in lines]
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -90,3 +91,12 @@ def test_a_complete_run_is_left_as_it_is(tiny: Tiny, tmp_path: Path) -> None:
     stamp = (tmp_path / "run" / "model" / "model.safetensors").stat().st_mtime_ns
     trained("sft", config)
     assert (tmp_path / "run" / "model" / "model.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_a_checkpoint_is_written_when_the_last_is_too_old(tiny: Tiny, tmp_path: Path) -> None:
+    often = tiny.config("sft", tmp_path / "often", run__save_every=99, run__save_minutes=1e-9)
+    seldom = tiny.config("sft", tmp_path / "seldom", run__save_every=99, run__save_minutes=99.0)
+    for config in (often, seldom):
+        trained("sft", config)
+    assert len(list((tmp_path / "often" / "checkpoints").iterdir())) == 2  # as many as are kept
+    assert not (tmp_path / "seldom" / "checkpoints").exists()

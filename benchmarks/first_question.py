@@ -7,7 +7,9 @@ default: two worked examples as earlier turns, a budget of 600 tokens that is sh
 repetition penalty. Nothing was tuned on these questions. Printed is a table of, for each schema:
 
 - complete: traces that the model itself brought to an end; the others were closed at a limit;
-- distinct: traces of which no two plans (paths, where nothing is listed) share 80 % of their words;
+- block: traces that hold one, so that there was something to do at the same time;
+- distinct: traces with a block of which no two plans (paths, where nothing is listed) share 80 % of
+  their words;
 - copies: traces with six words on end that stand in an example that was shown;
 - on topic: branches that share a long word with their plan, besides those of the question; in
   brackets the same for the plan that stands one further in the list, which chance alone gives.
@@ -70,6 +72,7 @@ class Judged:
     and of the next one, of `pairs`."""
 
     complete: bool
+    block: bool
     distinct: bool
     copied: bool
     near: int
@@ -116,7 +119,8 @@ def judge(schema: Schema, question: str, shown: Sequence[Example], result: Resul
     examples = set().union(*(runs(one.question + " " + one.trace) for one in shown))
     return Judged(
         complete=result.finish is EndReason.COMPLETED,
-        distinct=not any(alike(a, b) for a, b in combinations(plans, 2)),
+        block=bool(branches),
+        distinct=bool(branches) and not any(alike(a, b) for a, b in combinations(plans, 2)),
         copied=bool(runs(result.text) & examples),
         near=near,
         far=far,
@@ -150,6 +154,7 @@ def row(name: str, judged: Sequence[Judged]) -> str:
     cells = [
         name,
         _share(one.complete for one in judged),
+        _share(one.block for one in judged),
         _share(one.distinct for one in judged),
         _share(one.copied for one in judged),
         on_topic,
@@ -172,7 +177,7 @@ def main() -> None:
     given = parser.parse_args()
     model = given.model or smollm2.prepare(lambda message: print(message, flush=True))
     engine = LocalEngine.from_pretrained(model, dtype="bf16")
-    header = ("schema", "complete", "distinct", "copies", "on topic", "tokens", "degree")
+    header = ("schema", "complete", "block", "distinct", "copies", "on topic", "tokens", "degree")
     lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
     for name in given.schemas.split(","):
         schema = load(name)

@@ -109,3 +109,16 @@ def test_a_call_that_is_cancelled_is_aborted_on_the_server() -> None:
         with pytest.raises(TimeoutError):
             asyncio.run(work(engine))
         assert server.aborted.is_set() and not engine._open
+
+
+def test_an_abort_waits_behind_no_open_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All threads for calls are taken: one call waits for a thread, the others for their ends."""
+    monkeypatch.setattr("nprdsl.runtime.sglang.client.engine.MOST_CALLS", 2)
+    with serving() as (server, engine):
+        first, second, third = (engine.submit(NPR, "q") for _ in range(3))
+        engine.abort(third)
+        assert engine.wait(third).finish is EndReason.ABORTED
+        assert not server.aborted.is_set()
+        engine.abort(first)
+        assert engine.wait(first).finish is engine.wait(second).finish is EndReason.ABORTED
+        assert server.aborted.is_set()

@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import CancelledError, Executor, Future, wait
 from queue import SimpleQueue
 from typing import Any, Final
 
@@ -50,9 +50,10 @@ class Call:
         self._future: Future[Result] = Future()
         self._started_s = time.perf_counter()
 
-    def start(self, pool: Executor) -> None:
-        """Queues the call."""
-        self._pool = pool
+    def start(self, pool: Executor, aborts: Executor) -> None:
+        """Queues the call. Its aborts go through a pool of their own, so that they wait behind no
+        other call."""
+        self._aborts = aborts
         self._future = pool.submit(self._run)
 
     def events(self) -> Iterator[Event]:
@@ -62,24 +63,35 @@ class Call:
 
     def result(self) -> Result:
         """Waits for the result."""
-        return self._future.result()
+        try:
+            return self._future.result()
+        except CancelledError:
+            return self._result(EndReason.ABORTED)
 
     def abort(self) -> None:
         """Ends the request; `result` gives what was written so far."""
-        if not self._aborted.is_set() and not self._future.done():
-            self._aborted.set()
-            self._pool.submit(self._send_aborts)
+        if self._aborted.is_set() or self._future.done():
+            return
+        self._aborted.set()
+        if self._future.cancel():  # it was still waiting for a thread
+            self._events.put(None)
+        else:
+            self._aborts.submit(self._send_abort)
 
-    def _send_aborts(self) -> None:
-        while not self._future.done():
-            try:
-                self.transport.post("/abort_request", {"rid": self.rid})
-            except EngineUnavailableError:
-                return  # the call itself fails too, and says so
-            except ServerError:  # a router has no such path; closing the connection aborts there
-                self._connection.cut()
-                return
-            time.sleep(_ABORT_AGAIN_S)
+    def _send_abort(self) -> None:
+        """Sends one, and queues the next, so that the aborts of many calls take turns."""
+        if self._future.done():
+            return
+        try:
+            self.transport.post("/abort_request", {"rid": self.rid})
+        except EngineUnavailableError:
+            return  # the call itself fails too, and says so
+        except ServerError:  # a router has no such path; closing the connection aborts there
+            self._connection.cut()
+            return
+        wait((self._future,), _ABORT_AGAIN_S)
+        if not self._future.done():
+            self._aborts.submit(self._send_abort)
 
     # -- in a thread of the pool -------------------------------------------------------------------
 

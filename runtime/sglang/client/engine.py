@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 MOST_CALLS: Final = 256  # requests at once; more wait here
+_MOST_ABORTS: Final = 16  # sent at once
 
 
 class SGLangEngine(Engine):
@@ -78,6 +79,7 @@ class SGLangEngine(Engine):
         super().__init__(PromptEncoder(self.tokenizer, vocabulary), vocabulary)
         self._numbers = count(1)
         self._pool = ThreadPoolExecutor(MOST_CALLS, thread_name_prefix="nprdsl-call")
+        self._aborts = ThreadPoolExecutor(_MOST_ABORTS, thread_name_prefix="nprdsl-abort")
         self._branches = ThreadPoolExecutor(MOST_CALLS, thread_name_prefix="nprdsl-branch")
 
     @property
@@ -97,6 +99,7 @@ class SGLangEngine(Engine):
         for number in list(self._open):
             self.abort(number)
         self._pool.shutdown()
+        self._aborts.shutdown()
         self._branches.shutdown()
 
     # -- running -----------------------------------------------------------------------------------
@@ -113,7 +116,7 @@ class SGLangEngine(Engine):
             call = Call(number, submission, self._transport, events=events, route=self._route)
         with self._lock:
             self._open[number] = call
-        call.start(self._pool)
+        call.start(self._pool, self._aborts)
         return number
 
     def _events(self, number: int) -> Iterator[Event]:

@@ -8,8 +8,14 @@ export HF_HUB_OFFLINE ?= 1
 
 .PHONY: demo smol test lint types docs vscode test-slow test-newest fuzz studio test-studio curriculum sglang-env test-sglang bench clean
 
-demo: .venv/engine
-	$(BIN)/nprdsl run '37*42+85*19+60*23?' --stats
+demo: .venv/base
+	$(BIN)/nprdsl run --stats --temperature 0 \
+		'Mia buys 4 boxes of 12 pens, 3 boxes of 18 rulers and 5 bags of 7 erasers. How many things are that?'
+
+# The base of the model `smol`, 93 MB, into the user's cache.
+.venv/base: .venv/engine
+	$(BIN)/python -m nprdsl.runtime.smollm2 > $@.tmp
+	mv $@.tmp $@
 
 # One thread for each of two workers: more would take the cores from each other.
 test: lint types

@@ -1,18 +1,47 @@
-"""The models that ship with the package, by name, and what each of them answers."""
+"""The models that ship with the package, by name: what each of them answers, and in which language.
+
+`smol` is an adapter of SmolLM2-135M-Instruct, whose weights are fetched once
+(`nprdsl.runtime.smollm2`); `arith`, small and whole, is the model of the tests.
+"""
 
 from __future__ import annotations
 
 import importlib.resources
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-ARITH: Final = "arith"  # the model of the tests; schema `arith`
-ANSWERS: Final = {ARITH: "sums of products such as `37*42+85*19?`, and nothing else"}
+ARITH: Final = "arith"
+SMOL: Final = "smol"
+
+
+@dataclass(frozen=True, slots=True)
+class BundledModel:
+    """The `schema` that a model was trained for, and what it `answers`, in words."""
+
+    schema: str
+    answers: str
+
+
+BUNDLED: Final = {
+    SMOL: BundledModel(
+        "npr",
+        "everyday word problems in English of one to six parts, such as `Mia buys 4 boxes of 12 "
+        "pens, 3 boxes of 9 rulers and 5 bags of 7 erasers. How many things are that?`",
+    ),
+    ARITH: BundledModel("arith", "sums of products such as `37*42+85*19?`, and nothing else"),
+}
 
 
 def is_bundled(model: str) -> bool:
     """Whether a name means a model of the package; a folder of that name goes before."""
-    return model in ANSWERS and not Path(model).exists()
+    return model in BUNDLED and not Path(model).exists()
+
+
+def bundled_for(schema: str | None) -> str:
+    """The model of the package that was trained for a schema, by its name; else `smol`."""
+    known = {model.schema: name for name, model in BUNDLED.items()}
+    return known.get(schema or "", SMOL)
 
 
 def model_folder(model: str) -> str:

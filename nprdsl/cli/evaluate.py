@@ -26,6 +26,7 @@ from nprdsl.cli.generation import (
     SamplingOptions,
     check_model_options,
     engine_errors,
+    local_model,
     open_generator,
 )
 from nprdsl.cli.options import AT_LEAST_1, Parsed, argument, command, first_given, option
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from nprdsl.trainers.evaluate.samples import Mode, Sample
     from nprdsl.trainers.evaluate.suites import Suite
 
+_SUMS: Final = ("arith", "arith-long")  # suites that a model of the package was trained for
 _LISTED: Final = 5  # failed samples that are named one by one
 _LIMITS: Final = tuple(one.name for one in fields(LimitOptions) if one.name != "max_tokens")
 _CONSTRAINED: Final = ("baseline", "parallel", *_LIMITS, "join", "per_rule", "native")
@@ -148,6 +150,7 @@ def evaluate(options: EvaluationOptions) -> None:
         _check_plot(options.plot)
     if options.out is not None:
         EvaluationFile.check_name(options.out)
+    options = replace(options, generation=_with_schema(options.generation, suites))
     generator = open_generator(options.generation)
     if not options.free:
         generator.check_limits()
@@ -231,6 +234,15 @@ def _suites(options: EvaluationOptions) -> list[Suite]:
     return list(by_name.values())
 
 
+def _with_schema(generation: GenerationOptions, suites: Sequence[Suite]) -> GenerationOptions:
+    """Where neither schema nor model is named, suites of sums go to the model of the package that
+    knows them."""
+    named = (generation.schema, generation.model, generation.engine)
+    if any(one is not None for one in named) or not all(s.name in _SUMS for s in suites):
+        return generation
+    return replace(generation, schema="arith")
+
+
 # the run
 
 
@@ -249,12 +261,12 @@ def _described(
     options: EvaluationOptions, generator: Generator, suites: Sequence[Suite]
 ) -> dict[str, Any]:
     """All that the samples depend on, as JSON values."""
-    from nprdsl.runtime.bundled import ARITH, model_folder
+    from nprdsl.runtime.bundled import model_folder
     from nprdsl.runtime.sampling import PER_RULE
 
     given, sampling = options.generation, generator.sampling
     is_local = given.engine is None
-    model = given.model or ARITH if is_local else generator.model
+    model = local_model(given) if is_local else generator.model
     rules = {rule: dict(overrides) for rule, overrides in sampling.rules.items()}
     return {
         "model": model,

@@ -127,11 +127,13 @@ class GenerationOptions:
     """Schema, model and settings of every generation."""
 
     schema: str | None = option(
-        None, "A name or a .lark path [arith for the bundled model, else npr]."
+        None, "A name or a .lark path [npr; arith for the model of that name]."
     )
     terminals: str | None = terminals_option()
     model: str | None = option(
-        None, "A folder or a hub name [the bundled `arith`].", metavar="PATH|NAME"
+        None,
+        "A folder or a hub name [the bundled `smol`; with --schema arith, `arith`].",
+        metavar="PATH|NAME",
     )
     engine: str | None = option(None, "A server, as `nprdsl serve` starts it.", metavar="URL")
     api_key: str | None = option(
@@ -246,27 +248,33 @@ def open_generator(options: GenerationOptions) -> Generator:
 
 def _task(options: GenerationOptions) -> str:
     """What a model of the package answers, in words; nothing of other models."""
-    from nprdsl.runtime.bundled import ANSWERS, ARITH, is_bundled
+    from nprdsl.runtime.bundled import BUNDLED, is_bundled
 
-    name = options.model or ARITH
+    name = local_model(options)
     if options.engine is not None or not is_bundled(name):
         return ""
-    return f"`{name}` answers {ANSWERS[name]}"
+    return f"`{name}` answers {BUNDLED[name].answers}"
+
+
+def local_model(options: GenerationOptions) -> str:
+    """The model that runs in this process: the one that is named, else one of the package."""
+    from nprdsl.runtime.bundled import bundled_for
+
+    return options.model or bundled_for(options.schema)
 
 
 def _default_schema(model: str | None) -> str:
     """The schema that a model is run with if none is named."""
-    from nprdsl.runtime.bundled import ARITH, is_bundled
+    from nprdsl.runtime.bundled import BUNDLED, SMOL, is_bundled
 
-    return ARITH if model is None or is_bundled(model) else "npr"
+    name = model or SMOL
+    return BUNDLED[name].schema if is_bundled(name) else "npr"
 
 
 def load_engine(options: GenerationOptions) -> LocalEngine:
     """The engine that the options ask for. A `Failure` where it cannot be had."""
-    from nprdsl.runtime.bundled import ARITH
-
-    name = ARITH if options.model is None else options.model
-    return load_model(name, options.device, options.dtype, options.max_kv_tokens)
+    model = local_model(options)
+    return load_model(model, options.device, options.dtype, options.max_kv_tokens)
 
 
 def load_model(name: str, device: str, dtype: str, max_kv_tokens: int) -> LocalEngine:

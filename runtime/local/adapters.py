@@ -7,51 +7,22 @@ own, so that it runs at the base's speed. PEFT need not be installed where no ad
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from transformers import PreTrainedModel
 
+from nprdsl.runtime.adapter_settings import AdapterSettings
 from nprdsl.runtime.errors import ModelNotFoundError
 from nprdsl.runtime.untrained import recorded_training
 
-SETTINGS: Final = "adapter_config.json"
-_WHOLE: Final = ("model*.safetensors", "pytorch_model*.bin")  # of a model that needs no base
 
-
-@dataclass(frozen=True, slots=True)
-class AdapterSettings:
-    """The `base` model of an adapter, by its folder or name, and its `revision` on the hub."""
-
-    base: str
-    revision: str | None
-
-
-def adapter_settings(folder: Path) -> AdapterSettings | None:
-    """Of the adapter in a folder; None where it holds none, or a whole model beside one.
-
-    Raises ModelNotFoundError where the file does not name a base model.
-    """
-    file = folder / SETTINGS
-    if not file.is_file() or any(found for kind in _WHOLE for found in folder.glob(kind)):
-        return None
-    settings = json.loads(file.read_text(encoding="utf-8"))
-    base = settings.get("base_model_name_or_path")
-    if not base:
-        raise ModelNotFoundError(
-            f"`{folder}` is a PEFT adapter whose {SETTINGS} has no `base_model_name_or_path`"
-        )
-    return AdapterSettings(base, settings.get("revision"))
-
-
-def require_peft(folder: Path, adapter: AdapterSettings) -> None:
-    """Raises ModelNotFoundError, which says what the folder is, where PEFT is not installed."""
+def require_peft(name: str, adapter: AdapterSettings) -> None:
+    """Raises ModelNotFoundError, which says what the model is, where PEFT is not installed."""
     try:
         import peft  # noqa: F401
     except ModuleNotFoundError as error:
         raise ModelNotFoundError(
-            f"`{folder}` is a PEFT adapter of the base model `{adapter.base}`; to open it, install "
+            f"`{name}` is a PEFT adapter of the base model `{adapter.base}`; to open it, install "
             "peft: pip install peft"
         ) from error
 

@@ -20,15 +20,11 @@ from transformers import (
 )
 from transformers.utils import cached_file, logging
 
+from nprdsl.runtime.adapter_settings import AdapterSettings, adapter_settings
 from nprdsl.runtime.bundled import model_folder
 from nprdsl.runtime.errors import ModelNotFoundError
 from nprdsl.runtime.hub import why_not
-from nprdsl.runtime.local.adapters import (
-    AdapterSettings,
-    adapter_settings,
-    require_peft,
-    with_adapter,
-)
+from nprdsl.runtime.local.adapters import require_peft, with_adapter
 from nprdsl.runtime.local.gguf_tokenizer import gguf_tokenizer
 from nprdsl.runtime.smollm2 import COMMAND, NAME, local_folder
 
@@ -100,7 +96,7 @@ def load_model(
         name = str(Path(name).parent)
     _must_be_there(name, options)
     if options.gguf_file is None and (adapter := adapter_settings(Path(name))) is not None:
-        return _with_adapter(Path(name), adapter, options)
+        return _with_adapter(str(path), Path(name), adapter, options)
     with _readable(name), quiet():
         if options.gguf_file is None:
             tokenizer = AutoTokenizer.from_pretrained(name, **options.of_both)
@@ -128,18 +124,18 @@ def _must_be_there(name: str, options: LoadOptions) -> None:
 
 
 def _with_adapter(
-    folder: Path, adapter: AdapterSettings, options: LoadOptions
+    given: str, folder: Path, adapter: AdapterSettings, options: LoadOptions
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """The base model with the adapter's weights, and the tokenizer that lies beside them, if one
-    does."""
-    require_peft(folder, adapter)
+    does; errors name it as `given`."""
+    require_peft(given, adapter)
     base = (local_folder() if adapter.base == NAME else None) or adapter.base
     try:
         model, tokenizer = load_model(base, replace(options, revision=adapter.revision))
     except ModelNotFoundError as error:
         way = f"; get it with: {COMMAND}" if base == NAME else ""
         raise ModelNotFoundError(
-            f"`{folder}` is a PEFT adapter, and its base model is missing: {error}{way}"
+            f"`{given}` is a PEFT adapter, and its base model is missing: {error}{way}"
         ) from error
     with _readable(str(folder)), quiet():
         if (folder / "tokenizer.json").is_file():

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Final
 
+from nprdsl.runtime.adapter_settings import adapter_settings
 from nprdsl.runtime.bundled import ARITH, is_bundled, model_folder
-from nprdsl.runtime.errors import EngineUnavailableError
+from nprdsl.runtime.errors import EngineUnavailableError, ModelNotFoundError
 from nprdsl.runtime.http.listening import CannotServeError, url_of
 from nprdsl.runtime.http.schema_intake import checked_settings
 from nprdsl.runtime.http.serving_settings import ServingSettings
@@ -125,9 +126,9 @@ def command(model: str | None, options: Sequence[str], *, cuda: bool) -> ServerC
     chosen: dict[str, str] = {}
     if not {"--model-path", "--model"} & given.keys():
         name = ARITH if model is None else model
-        chosen["--model-path"] = model_folder(name)
+        chosen["--model-path"] = _whole_model(name)
         if is_bundled(name):
-            chosen["--served-model-name"] = ARITH
+            chosen["--served-model-name"] = name
     chosen |= {"--host": HOST, "--port": PORT, "--log-level": "error", OVERLAP_OFF: ""}
     if not cuda:
         chosen |= cpu.OPTIONS
@@ -196,6 +197,21 @@ class Server:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+
+def _whole_model(name: str) -> str:
+    """The folder or hub name that SGLang opens. Raises CannotServeError for an adapter."""
+    folder = model_folder(name)
+    try:
+        adapter = adapter_settings(Path(folder))
+    except ModelNotFoundError as error:
+        raise CannotServeError(str(error)) from error
+    if adapter is not None:
+        raise CannotServeError(
+            f"`{name}` is a PEFT adapter of `{adapter.base}`, and this server needs whole weights; "
+            "merge it with PEFT's merge_and_unload and serve that folder"
+        )
+    return folder
 
 
 def _parse_options(options: Sequence[str]) -> dict[str, str]:

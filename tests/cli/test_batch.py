@@ -17,6 +17,7 @@ from tests.forked import SECONDS, Forked
 
 pytest.importorskip("torch")
 
+RUN = ("run", "--model", "arith")
 PROMPTS = [f"{20 + 4 * n}*{30 + 5 * n}+{30 + 5 * n}*11?" for n in range(10)]
 # two prompts at a time, so that rows come one after another
 SLOWLY = ("--max-tokens", "250", "--max-kv-tokens", "600")
@@ -33,7 +34,7 @@ def records(text: str) -> list[dict[str, Any]]:
 
 
 def test_a_row_for_every_prompt_in_order() -> None:
-    result = invoke("run", "--file", "prompts.txt")
+    result = invoke(*RUN, "--file", "prompts.txt")
     rows = records(result.stdout)
     assert result.exit_code == 0
     assert [row["index"] for row in rows] == list(range(len(PROMPTS)))
@@ -48,12 +49,12 @@ def test_prompts_on_stdin(arguments: tuple[str, ...]) -> None:
     rows = [{"prompt": "37*42+85*19?"}, {"prompt": [{"role": "user", "content": "60*23+37*42?"}]}]
     lines = "\n".join(map(json.dumps, rows))
     for given in (lines, "37*42+85*19?\n\n60*23+37*42?\n"):
-        found = records(invoke("run", *arguments, stdin=given).stdout)
+        found = records(invoke(*RUN, *arguments, stdin=given).stdout)
         assert [row["answer"] for row in found] == [r"\boxed{3169}", r"\boxed{2934}"]
 
 
 def test_a_killed_run_goes_on_where_it_was() -> None:
-    arguments = ("run", "--file", "prompts.txt", "--out", "out.jsonl", *SLOWLY)
+    arguments = (*RUN, "--file", "prompts.txt", "--out", "out.jsonl", *SLOWLY)
     out = Path("out.jsonl")
     with started(*arguments, cwd=Path.cwd()) as running:
         _wait_for_rows(out, 2, running)
@@ -68,12 +69,12 @@ def test_a_killed_run_goes_on_where_it_was() -> None:
     assert f"{whole.count(bytes([10]))} were done before" in again.stderr
     assert out.read_bytes().startswith(whole)
     assert [row["index"] for row in records(out.read_text())] == list(range(len(PROMPTS)))
-    at_once = records(invoke("run", "--file", "prompts.txt", *SLOWLY[:2]).stdout)
+    at_once = records(invoke(*RUN, "--file", "prompts.txt", *SLOWLY[:2]).stdout)
     assert [row["text"] for row in at_once] == [row["text"] for row in records(out.read_text())]
 
 
 def test_nothing_is_run_again() -> None:
-    arguments = ("run", "--file", "prompts.txt", "--out", "out.jsonl")
+    arguments = (*RUN, "--file", "prompts.txt", "--out", "out.jsonl")
     invoke(*arguments)
     before = Path("out.jsonl").read_bytes()
     result = invoke(*arguments)
@@ -83,7 +84,7 @@ def test_nothing_is_run_again() -> None:
 
 def test_an_interrupt_keeps_the_rows_and_says_so() -> None:
     out = Path("out.jsonl")
-    arguments = ("run", "--file", "prompts.txt", "--out", "out.jsonl", *SLOWLY)
+    arguments = (*RUN, "--file", "prompts.txt", "--out", "out.jsonl", *SLOWLY)
     with started(*arguments, cwd=Path.cwd()) as running:
         _wait_for_rows(out, 1, running)
         running.send_signal(signal.SIGINT)
@@ -106,7 +107,7 @@ def test_a_prompt_that_fails_is_told_and_tried_again() -> None:
     Path("mixed.jsonl").write_text(
         '{"q": "60*23+12*11?"}\n{"q": "what is 60*23?"}\n\n{"q": "85*19+12*11?"}\n'
     )
-    arguments = ("run", "--file", "mixed.jsonl", "--field", "q", "--out", "out.jsonl")
+    arguments = (*RUN, "--file", "mixed.jsonl", "--field", "q", "--out", "out.jsonl")
     result = invoke(*arguments)
     assert result.exit_code == ExitCode.BAD
     assert "error: mixed.jsonl:2: the vocabulary has no token" in result.stderr
@@ -127,7 +128,7 @@ def test_a_prompt_that_fails_is_told_and_tried_again() -> None:
 )
 def test_files_that_are_not_of_this_run_are_left_alone(content: bytes, said: str) -> None:
     Path("out.jsonl").write_bytes(content)
-    result = invoke("run", "--file", "prompts.txt", "--out", "out.jsonl")
+    result = invoke(*RUN, "--file", "prompts.txt", "--out", "out.jsonl")
     assert result.exit_code == ExitCode.USAGE
     assert said in result.stderr
     assert Path("out.jsonl").read_bytes() == content
@@ -138,20 +139,20 @@ def test_files_that_are_not_of_this_run_are_left_alone(content: bytes, said: str
 )
 def test_other_settings_are_another_run(changed: tuple[str, ...]) -> None:
     Path("one.txt").write_text("60*23+12*11?\n")
-    invoke("run", "--file", "one.txt", "--out", "out.jsonl")
-    result = invoke("run", "--file", "one.txt", "--out", "out.jsonl", *changed)
+    invoke(*RUN, "--file", "one.txt", "--out", "out.jsonl")
+    result = invoke(*RUN, "--file", "one.txt", "--out", "out.jsonl", *changed)
     assert result.exit_code == ExitCode.USAGE
     assert "of another prompt, model or setting" in result.stderr
 
 
 @pytest.mark.parametrize("out", [".", "none/such.jsonl"])
 def test_a_file_that_cannot_be_written(out: str) -> None:
-    result = invoke("run", "--file", "prompts.txt", "--out", out)
+    result = invoke(*RUN, "--file", "prompts.txt", "--out", out)
     assert result.exit_code == ExitCode.USAGE
     assert f"cannot write `{out}`" in result.stderr
 
 
 def test_an_impossible_budget_is_refused_once() -> None:
-    result = invoke("run", "--file", "prompts.txt", "--max-tokens", "3")
+    result = invoke(*RUN, "--file", "prompts.txt", "--max-tokens", "3")
     assert result.exit_code == ExitCode.USAGE
     assert result.stderr.count("\n") == 1 and "allow at least 16" in result.stderr

@@ -19,6 +19,7 @@ from tests.forked import SECONDS
 
 pytest.importorskip("torch")
 
+RUN = ("run", "--model", "arith")
 ARITH = ROOT / "nprdsl" / "runtime" / "models" / "arith"
 PROMPT = "37*42+85*19?"
 ANSWER = r"\boxed{3169}"
@@ -32,7 +33,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_pipe_gets_the_trace_and_the_figures_without_control_codes(tmp_path: Path) -> None:
     colours = {"FORCE_COLOR": "1", "CLICOLOR_FORCE": "1", "TERM": "xterm-256color"}
-    ran = quick("run", PROMPT, cwd=tmp_path, env=colours)
+    ran = quick(*RUN, PROMPT, cwd=tmp_path, env=colours)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert not CONTROL.search(ran.stdout)
     trace, _, rest = ran.stdout.partition("\n\n")
@@ -46,7 +47,7 @@ def test_a_terminal_sees_the_branches_side_by_side(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     env = {"TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
     terminal = os.ttyname(theirs)
-    with started("run", PROMPT, cwd=tmp_path, env=env, terminal=terminal) as running:
+    with started(*RUN, PROMPT, cwd=tmp_path, env=env, terminal=terminal) as running:
         shown = _read_all(ours, theirs)
         assert running.wait() == 0, shown
     assert "\x1b[2K" in shown  # a frame was drawn over another
@@ -73,7 +74,7 @@ def _read_all(terminal: int, other_end: int) -> str:
 
 
 def test_json_is_one_object_and_nothing_else() -> None:
-    result = invoke("run", PROMPT, "--json", "--stats")
+    result = invoke(*RUN, PROMPT, "--json", "--stats")
     record = json.loads(result.stdout)
     assert (record["answer"], record["finish"]) == (ANSWER, "completed")
     assert nprdsl.load("arith").check(record["text"]) == []
@@ -85,7 +86,7 @@ def test_json_is_one_object_and_nothing_else() -> None:
 
 
 def test_one_branch_after_another_gives_the_same_trace() -> None:
-    both = [json.loads(invoke("run", PROMPT, "--json", f"--{way}").stdout) for way in WAYS]
+    both = [json.loads(invoke(*RUN, PROMPT, "--json", f"--{way}").stdout) for way in WAYS]
     assert both[0]["text"] == both[1]["text"]
     assert both[0]["usage"]["forwards"] < both[1]["usage"]["forwards"]
 
@@ -95,19 +96,19 @@ WAYS = ("parallel", "no-parallel")
 
 def test_stats_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nprdsl.cli.figures._ROUNDS", 1)
-    output = invoke("run", PROMPT, "--stats").output
+    output = invoke(*RUN, PROMPT, "--stats").output
     assert re.search(r"^speed-up +\d+\.\d\d x \(the same trace\)$", output, re.MULTILINE)
 
 
 def test_sampling_follows_the_seed() -> None:
     options = ("--temperature", 3, "--max-tokens", 80, "--json", "--per-rule", "plan.top-k=3")
-    texts = [json.loads(invoke("run", PROMPT, *options, "--seed", s).stdout) for s in (1, 1, 2)]
+    texts = [json.loads(invoke(*RUN, PROMPT, *options, "--seed", s).stdout) for s in (1, 1, 2)]
     assert texts[0]["text"] == texts[1]["text"] != texts[2]["text"]
     assert all(nprdsl.load("arith").check(record["text"]) == [] for record in texts)
 
 
 def test_a_budget_ends_the_trace_legally() -> None:
-    record = json.loads(invoke("run", PROMPT, "--max-tokens", 60, "--json").stdout)
+    record = json.loads(invoke(*RUN, PROMPT, "--max-tokens", 60, "--json").stdout)
     assert record["finish"] == "budget" and record["usage"]["tokens"] <= 60
     assert nprdsl.load("arith").check(record["text"]) == []
 
@@ -122,9 +123,7 @@ def test_another_model_is_run_with_npr_unless_told() -> None:
 
 
 def test_a_model_of_the_package_by_its_name() -> None:
-    assert (
-        json.loads(invoke("run", PROMPT, "--model", "arith", "--json").stdout)["answer"] == ANSWER
-    )
+    assert json.loads(invoke(*RUN, PROMPT, "--json").stdout)["answer"] == ANSWER
 
 
 @pytest.mark.parametrize(
@@ -206,12 +205,11 @@ def test_a_prompt_that_the_vocabulary_cannot_spell() -> None:
     said = (
         "`arith` answers sums of products such as `37*42+85*19?`, and nothing else: the vocabulary"
     )
-    _refused(("37 plus 4?",), said)
     _refused(("How many are 3 and 4?", "--model", "arith"), said)
 
 
 def _refused(arguments: tuple[str, ...], said: str) -> None:
-    result = invoke("run", *arguments)
+    result = invoke(*RUN, *arguments)
     assert (result.exit_code, result.stdout) == (ExitCode.USAGE, "")
     assert said in result.stderr
     assert "Traceback" not in result.stderr

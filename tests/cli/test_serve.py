@@ -59,6 +59,16 @@ def test_without_a_model_the_bundled_one_is_served() -> None:
     assert made.url == "http://127.0.0.1:30000"
 
 
+def test_an_adapter_is_refused_before_the_server_starts(tmp_path: Path) -> None:
+    settings = tmp_path / "adapter_config.json"
+    settings.write_text('{"base_model_name_or_path": "owner/base"}')
+    with pytest.raises(CannotServeError, match=r"is a PEFT adapter of `owner/base`.*merge"):
+        command(str(tmp_path), [], cuda=False)
+    settings.write_text("{}")
+    with pytest.raises(CannotServeError, match="has no `base_model_name_or_path`"):
+        command(str(tmp_path), [], cuda=False)
+
+
 def test_without_cuda_options_for_the_cpu_are_chosen_and_told() -> None:
     made = command("some/model", ["--dtype", "bfloat16"], cuda=False)
     assert "--device cpu --attention-backend torch_native" in words(made)

@@ -102,7 +102,9 @@ def test_examples_of_a_file_and_none(tmp_path: Path) -> None:
 
 
 def test_the_command_tells_note_and_limits() -> None:
-    ran = invoke("run", "37*42+85*19?", "--no-trained", "--no-instructions", "--json")
+    ran = invoke(
+        "run", "--model", "arith", "37*42+85*19?", "--no-trained", "--no-instructions", "--json"
+    )
     assert ran.exit_code == 0, ran.output
     told = json.loads(ran.stdout)
     assert ran.stderr.startswith("note: the model was not trained on `arith`: its texts share 1024")

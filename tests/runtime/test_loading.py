@@ -14,8 +14,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from nprdsl.runtime import LocalEngine
+from nprdsl.runtime.adapter_settings import SETTINGS
 from nprdsl.runtime.errors import ModelNotFoundError
-from nprdsl.runtime.local import adapters
 from nprdsl.runtime.local.gguf_tokenizer import rebuilt
 from nprdsl.runtime.local.loading import LoadOptions, load_model
 from tests.runtime.tiny_models import SHAPE, byte_tokenizer, model
@@ -100,7 +100,7 @@ def test_code_of_a_models_own_runs_where_it_is_trusted(base: Path) -> None:
 def adapter(folder: Path, **settings: object) -> Path:
     folder.mkdir()
     given = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 4, "target_modules": ["q_proj"]}
-    (folder / adapters.SETTINGS).write_text(json.dumps({**given, **settings}))
+    (folder / SETTINGS).write_text(json.dumps({**given, **settings}))
     return folder
 
 

@@ -14,8 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 import nprdsl
+from nprdsl.runtime.adapter_settings import SETTINGS
 from nprdsl.runtime.local import LocalEngine
-from nprdsl.runtime.local.adapters import SETTINGS
 from nprdsl.runtime.local.loading import LoadOptions, load_model
 from nprdsl.trainers.config.stages import LoraSection, SftConfig
 from nprdsl.trainers.run.add_tags import add_tags

@@ -23,8 +23,8 @@ from torch import distributed
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, get_scheduler
 
 import nprdsl
+from nprdsl.runtime.adapter_settings import adapter_settings
 from nprdsl.runtime.bundled import model_folder
-from nprdsl.runtime.local.adapters import adapter_settings
 from nprdsl.runtime.local.loading import LoadOptions, load_model, quiet
 from nprdsl.runtime.prompts import PromptEncoder
 from nprdsl.runtime.untrained import record_of_training

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from nprdsl.runtime import smollm2
-from nprdsl.runtime.local.adapters import SETTINGS
+from nprdsl.runtime.adapter_settings import SETTINGS
 from nprdsl.trace.journal import write_json_lines
 from nprdsl.trainers.curriculum.recipe import Task, TaskError, run_tasks
 from nprdsl.trainers.smol.questions import Split, problems, traces

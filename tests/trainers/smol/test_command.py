@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nprdsl.runtime import smollm2
-from nprdsl.runtime.local.adapters import SETTINGS
+from nprdsl.runtime.adapter_settings import SETTINGS
 from nprdsl.trainers.config.reading import read_config
 from nprdsl.trainers.config.stages import PapoConfig, SftConfig
 from nprdsl.trainers.evaluate.suites import GENERATED, SHIPPED

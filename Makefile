@@ -18,7 +18,7 @@ demo: .venv/base
 	mv $@.tmp $@
 
 # One thread for each of two workers: more would take the cores from each other.
-test: lint types
+test: lint types .venv/base
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not slow' \
 		-o asyncio_default_fixture_loop_scope=function
 

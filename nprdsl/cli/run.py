@@ -97,6 +97,8 @@ def run(options: RunOptions) -> None:
     check_model_options(options.generation)
     prompts = None if file is None else read_prompts(file, options.field)
     generator = helped(open_generator(options.generation), options.generation, options.untrained)
+    if options.generation.model is None and generator.task:
+        click.echo(generator.task, err=True)  # the choice was not the user's
     if generator.note:
         click.echo(generator.note, err=True)
     if prompts is not None:

@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE ?= 1
 
 demo: .venv/base
 	$(BIN)/nprdsl run --stats --temperature 0 \
-		'Mia buys 4 boxes of 12 pens, 3 boxes of 18 rulers and 5 bags of 7 erasers. How many things are that?'
+		'Mia buys 4 boxes of 12 pens, 3 boxes of 18 rulers and 5 bags of 7 erasers. How many is that altogether?'
 
 # The base of the model `smol`, 93 MB, into the user's cache.
 .venv/base: .venv/engine

@@ -26,8 +26,8 @@ class BundledModel:
 BUNDLED: Final = {
     SMOL: BundledModel(
         "npr",
-        "everyday word problems in English of one to six parts, such as `Mia buys 4 boxes of 12 "
-        "pens, 3 boxes of 9 rulers and 5 bags of 7 erasers. How many things are that?`",
+        "everyday word problems in English of one to six parts, six in ten of them right, such as "
+        "`Mia buys 4 boxes of 12 pens and 3 boxes of 18 rulers. How many is that altogether?`",
     ),
     ARITH: BundledModel("arith", "sums of products such as `37*42+85*19?`, and nothing else"),
 }

@@ -3,6 +3,7 @@ adapter on its base model, with errors that say what to do."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -140,7 +141,9 @@ def _with_adapter(
     with _readable(str(folder)), quiet():
         if (folder / "tokenizer.json").is_file():
             tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = with_adapter(model, folder, len(tokenizer))
+        with warnings.catch_warnings():  # PEFT asks transformers by a name that it gives up
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            model = with_adapter(model, folder, len(tokenizer))
     return model.eval(), tokenizer
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, entry_points, version
+from pathlib import Path
 from typing import Final
 
 from nprdsl.runtime.adapter_settings import adapter_settings
@@ -209,7 +210,7 @@ def _whole_model(name: str) -> str:
     if adapter is not None:
         raise CannotServeError(
             f"`{name}` is a PEFT adapter of `{adapter.base}`, and this server needs whole weights; "
-            "merge it with PEFT's merge_and_unload and serve that folder"
+            "use `--engine local`, or merge it with PEFT's merge_and_unload and serve that folder"
         )
     return folder
 

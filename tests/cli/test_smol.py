@@ -29,7 +29,7 @@ def test_the_demo_answers_an_english_question_in_three_branches() -> None:
     counts = [int(number) for number in re.findall(r"\d+", DEMO)]
     total = sum(one * other for one, other in zip(counts[::2], counts[1::2], strict=True))
     assert record["answer"].endswith(f"\\boxed{{{total}}}.")
-    assert record["usage"]["critical_path"] < record["usage"]["total"]
+    assert record["usage"]["critical_path"] < record["usage"]["tokens"]
 
 
 def test_without_its_base_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,3 +90,56 @@ def test_a_result_that_only_a_sibling_computed() -> None:
     assert leaks(branches(first, "Take 144 and add 1.", "There are 144 cars.")) == []
     assert leaks(branches("It is $3 + 4 = 7$.", "Take 7 and add 1.")) == []
     assert len(leaks(branches("It is $2400/2 = 1{,}200 = 1,200$.", "Add 1200 to it."))) == 1
+
+
+# -- expressions
+
+NUMERATOR = r"By the formula, $\cos 25^\circ + \cos 85^\circ = 2 \cos 55^\circ \cos 30^\circ.$"
+DENOMINATOR = (
+    r"The denominator is \begin{align*} &\sin 25^\circ - \sin 85^\circ \\ &= -2 \sin 30^\circ \cos"
+    r" 55^\circ, \end{align*}so it is equal to \[\frac{2 \cos 55^\circ \cos 30^\circ}{-2 \sin"
+    r" 30^\circ \cos 55^\circ} = -\frac{\cos 30^\circ}{\sin 30^\circ}.\]"
+)
+
+
+def test_a_numerator_that_only_a_sibling_derived() -> None:
+    """As in precalculus/44 of MATH500."""
+    (found,) = leaks(branches(NUMERATOR, DENOMINATOR))
+    assert "of branch 2 of block 1 uses" in found and found.endswith("only a sibling derived")
+    assert r"`2 \cos 55^\circ \cos 30^\circ`" in found
+    known = f"Find it. {NUMERATOR}"
+    assert leaks(branches(NUMERATOR, DENOMINATOR, known)) == []
+
+
+@pytest.mark.parametrize(
+    ("derived", "used"),
+    [
+        (r"So $x = \frac{3+\sqrt{17}}{2}$.", r"One more is $y = \frac{\sqrt{17}+3}{2} + 1$."),
+        (r"We get $a = x^2+3x+2$.", r"The ratio is $r = \frac{x^2+3x+2}{x+5}$."),
+        (r"We get $a = x^2+3x+2$.", r"Take $(x+1)(x+2)$ and add one."),
+        (r"$A = \pi r^2 h + 2$.", r"$B = \frac{\pi r^2 h + 2}{3}$."),
+        (r"The sum is $a^2+2ab+c$.", r"We want \[\sqrt{c+a^2+2ba} > 0.\]"),
+    ],
+)
+def test_expressions_are_known_again_within_others(derived: str, used: str) -> None:
+    assert any("only a sibling derived" in fault for fault in leaks(branches(derived, used)))
+    assert leaks(branches(derived, used, f"Find it. {derived}")) == []
+
+
+@pytest.mark.parametrize(
+    ("derived", "used"),
+    [
+        (r"We get $a = x^2+3x+2$.", r"Expanding, $(x+1)(x+2) = x^2+3x+2$."),
+        (r"We get $a = x^2+3x+2$.", r"We get $b = x^2+3x+5$."),
+        (r"It is $a=2\sqrt3$.", r"It is $b=4\sqrt5$."),
+        (r"It is $a=2n+1$.", r"There are $2n+1$ men."),
+        (r"$x=3$", r"$y=4+x$"),
+        (r"$a = \frac{1}{2}$", r"$b = \frac{1}{2} + 3$"),
+        (r"$a = $ and $$ b", r"$\frac{$ and \[ x"),
+        (r"$a = 9^{9^{9^9}}$", r"$b = 9^{9^{9^9}}+1$"),
+    ],
+)
+def test_what_a_branch_derives_itself_or_anybody_would_write_is_fine(
+    derived: str, used: str
+) -> None:
+    assert leaks(branches(derived, used)) == []

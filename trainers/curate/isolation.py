@@ -1,8 +1,9 @@
 """Finds what in a branch depends on a sibling, as far as rules over its text can tell.
 
-Four rules: the branch opens with a connective ("Similarly"); a phrase points at a sibling ("the
-previous case"); a name is used that only a sibling introduced ("let $k$ be"); a result is used that
-only a sibling computed. The phrases are English. What is before the fork is visible to all branches
+Five rules: the branch opens with a connective ("Similarly"); a phrase points at a sibling ("the
+previous case"); a name is used that only a sibling introduced ("let $k$ be"); a number is used that
+only a sibling computed; an expression is used, or within another, that only an earlier sibling
+derived (`expressions`). The phrases are English. What is before the fork is visible to all branches
 and may be used. The faults are worded for the model, which then rewrites the sentences.
 """
 
@@ -13,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
+
+from nprdsl.trainers.curate.expressions import parts_of, results_of, written
 
 _OPENING: Final = re.compile(
     r"\W*(?P<said>(?:(?:first|second|third|fourth|last|final)(?:ly)?(?=\s*,|\s+(?:we|let|note|i)\b)"
@@ -70,6 +73,7 @@ def leaks(branches: Sequence[BranchSentences]) -> list[str]:
         siblings = [other for other in branches if other is not branch]
         faults += [*_openings(branch), *_pointers(branch)]
         faults += [*_names(branch, siblings), *_results(branch, siblings)]
+        faults += _expressions(branch, branches[: branches.index(branch)])
     return faults
 
 
@@ -118,6 +122,23 @@ def _results(branch: BranchSentences, siblings: Sequence[BranchSentences]) -> It
                     f"sentence {number} of {branch.name} uses {match[0]}, which only a sibling "
                     "computed"
                 )
+
+
+def _expressions(branch: BranchSentences, siblings: Sequence[BranchSentences]) -> Iterable[str]:
+    """What earlier siblings derived: a chain was written from its beginning on."""
+    theirs = {key for other in siblings for key in results_of(other.text)}
+    theirs -= results_of(branch.text)
+    if not theirs:
+        return
+    theirs -= parts_of(branch.before)
+    for number, text in branch.sentences:
+        found = theirs & parts_of(text)
+        theirs -= found
+        for key in sorted(found):
+            shown = next(filter(None, (written(other.text, key) for other in siblings)), key)
+            yield (
+                f"sentence {number} of {branch.name} uses `{shown}`, which only a sibling derived"
+            )
 
 
 def _plain(number: str) -> str:

@@ -68,8 +68,9 @@ _SPELLINGS: Final = tuple(
         (r"_\s*\{?\s*\\text\s*\{\s*(\d+)\s*\}\s*\}?", r"_{\1}"),
         (r"(\d)\s*(?:\\cdot|\\times|\*)\s*i\b", r"\1i"),
         (r"(?<=\d)\s+i\b", "i"),
-        (r"\\(sin|cos|tan|cot|sec|csc)\s*[({]?\s*(\d+(?:\.\d+)?)\s*\^\\circ\s*[)}]?",
-         r"\\\1(\\frac{\2 \\pi}{180})"),
+        (r"(\\(?:sin|cos|tan|cot|sec|csc))\s*(?:\(\s*(\d+(?:\.\d+)?)\s*\^\\circ\s*\)"
+         r"|\{\s*(\d+(?:\.\d+)?)\s*\^\\circ\s*\}|(\d+(?:\.\d+)?)\s*\^\\circ)",
+         r"\1(\\frac{\2\3\4 \\pi}{180})"),
         (r"^(\d+)\s+to\s+(\d+)$", r"\1:\2"),
         (r"\\quad(?![A-Za-z])|\\qquad(?![A-Za-z])", " "),
         (r"(?:\\\\|\\)$", ""),

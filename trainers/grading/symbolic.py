@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import sympy
 from math_verify import LatexExtractionConfig, parse, verify
 
 from nprdsl.trainers.grading.quantities import EXACT, Tolerance
 
+Value = TypeVar("Value")
 _LATEX: Final = (LatexExtractionConfig(boxed_match_priority=0),)
 _COMMAND: Final = re.compile(r"\\[A-Za-z]+")
 _WORD: Final = re.compile(r"[A-Za-z]{3,}")
@@ -36,14 +38,19 @@ def equal(given: str, wanted: str, tolerance: Tolerance = EXACT) -> bool:
     """Whether two expressions are equal, or as near as allowed."""
     if _words(given) != _words(wanted) or any(map(_APART.search, (given, wanted))):
         return False
+    return attempt(lambda: _equal(given, wanted, tolerance), failed=False)
+
+
+def attempt(call: Callable[[], Value], failed: Value) -> Value:
+    """What `call` makes of expressions by sympy, or `failed` where that raises."""
     try:
-        return _equal(given, wanted, tolerance)
-    except Exception:  # sympy's, of any kind: what cannot be worked out is not right
-        return False
+        return call()
+    except Exception:  # of any kind: what cannot be worked out is nothing
+        return failed
 
 
 def _equal(given: str, wanted: str, tolerance: Tolerance) -> bool:
-    one, other = _read(given), _read(wanted)
+    one, other = read(given), read(wanted)
     if one is None or other is None:
         return False
     relations = all(isinstance(side, sympy.core.relational.Relational) for side in (one, other))
@@ -62,7 +69,7 @@ def _words(expression: str) -> list[str]:
 
 
 @lru_cache(maxsize=4096)
-def _read(expression: str) -> Any:
+def read(expression: str) -> Any:
     """The expression for sympy; None where it cannot be read."""
     found = parse(rf"\boxed{{{expression}}}", extraction_config=_LATEX, parsing_timeout=None)
     value = next((one for one in found if not isinstance(one, str)), None)

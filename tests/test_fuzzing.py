@@ -139,6 +139,19 @@ N: /[xyz][1-3]/
 V: "yes" | "no" | /[0-9]{1,2}/
 %declare TEXT
 """,
+    "a line end is a tag": r"""
+%import .parallel (map, process, reduce)
+start: map{list} process{item, tick} reduce{sum}
+list: "<list>" item+ "</list>"
+item: TAG_OPEN NAME TAG_NL
+tick: TAG_X NAME ": " TEXT TAG_NL
+sum: "<sum>" TEXT "</sum>"
+TAG_X: "- [x] "
+TAG_OPEN: "- [ ] "
+TAG_NL: "\n"
+NAME: /[a-z]+/
+%declare TEXT
+""",
     "options": r"""
 start: "<a>" ((" - " V) | _NL) "</a>" ("<b>" V "<c>")~0..2 "</b>" TEXT
 V: "maybe" | "no"

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from nprdsl.grammar import field_borders, load_limits
+from nprdsl.grammar import field_borders, field_shapes, load_limits
 from nprdsl.grammar.diagnostics import DiagnosticCode, SchemaError
 from nprdsl.grammar.ir import Grammar
 from nprdsl.grammar.resolve import read_grammar
+from nprdsl.regular import dfa
+from nprdsl.regular.syntax import RegexError
 from nprdsl.schema import Schema, SchemaNotFoundError, load
 from nprdsl.testing import byte_vocabulary
 
@@ -44,6 +46,7 @@ LARGE = {
     **CHAINS,
     "counted": 'start: ("<a>" ("<b>" TEXT)~1000..2000 "</a>")~1000000000\n%declare TEXT\n',
     "doubling rules": chain("a{m} a{m}", '"<x>"', 60).replace("%declare TEXT\n", ""),
+    "doubling texts": chain('a{m} "<x{n}>" a{m}', "TEXT", 500),
     "alternatives": "start: ("
     + " | ".join(f'"<a{n}>" TEXT' for n in range(2500))
     + ')* "<e>"\n%declare TEXT\n',
@@ -69,6 +72,12 @@ TOO_LARGE = {
     "parentheses": "start: " + "(" * 5000 + '"<a>"' + ")" * 5000 + "\n",
     "open parentheses": "start: " + "(" * 5000 + "\n",
     "long tag": 'start: "<' + "x" * 100_000 + '>"\n',
+    "tags that are long together": "start: "
+    + " ".join(f'"<{str(n) * 200}>"' for n in range(100, 300))
+    + "\n",
+    "tags of many first letters": "start: TAG_T\nTAG_T: "
+    + " | ".join(f'"{c}{c * 900}" | "{c}x{c * 900}"' for c in map(chr, range(48, 88)))
+    + "\n",
     "tag of a page": 'start: "<' + "x" * 2_000 + '>"\n',
     "long regex": "start: /" + "x" * 100_000 + '/ "<e>"\n',
     "long name": "start: " + "a" * 100_000 + "\n",
@@ -90,6 +99,30 @@ def test_large_schemas_load(text: str) -> None:
 @pytest.mark.parametrize("text", TOO_LARGE.values(), ids=TOO_LARGE.keys())
 def test_what_is_too_large_is_refused(text: str) -> None:
     assert codes(text) == {DiagnosticCode.TOO_LARGE}
+
+
+def test_what_lies_behind_doubling_rules_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The walk through fields has so many places as there are rules, not as pairs of them."""
+    made: list[object] = []
+
+    def counted(*parts: object) -> object:
+        made.append(parts)
+        return rest(*parts)
+
+    rest: Any = field_shapes._Rest
+    monkeypatch.setattr(field_shapes, "_Rest", counted)
+    for link, end in (("a{m} a{m}", '"<x>" TEXT "<y>"'), ('a{m} "<x{n}>" a{m}', "TEXT")):
+        made.clear()
+        grammar(chain(link, end, 200))
+        assert 200 < len(made) < 200 * 20
+
+
+def test_a_regex_of_many_optional_parts_is_given_up_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert dfa.compile_regex("(?:.?){30}x").accepts(b"aax")
+    monkeypatch.setattr(dfa, "_MOST_PAIRS", 1_000)
+    for _ in range(2):
+        with pytest.raises(RegexError, match="more than 20,000 states"):
+            dfa.compile_regex("(?:.?){31}x" + ".?" * 50)
 
 
 def test_faults_are_listed_up_to_a_number() -> None:

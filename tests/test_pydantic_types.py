@@ -9,7 +9,7 @@ import ipaddress
 import re
 import uuid
 from decimal import Decimal
-from typing import Annotated, Any, Generic, Literal, NamedTuple, Required, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, Required, TypeVar
 
 import pydantic
 import pytest
@@ -279,3 +279,38 @@ def test_what_no_mask_holds_is_refused_by_name(spec, message):
     with pytest.raises(TerminalTypeError, match=re.escape(message)) as caught:
         typed("X", spec)
     assert caught.value.suggestion
+
+
+class Unfinished(BaseModel):
+    a: Nowhere  # type: ignore[name-defined]  # noqa: F821
+
+
+class Failing:
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source, handler):
+        raise KeyError(source)
+
+
+def test_what_pydantic_cannot_build_is_refused():
+    nested: Any = int
+    for _ in range(400):
+        nested = list[nested]
+    for spec, message in (
+        (Annotated[str, Field(pattern="(")], "regex parse error"),
+        (Annotated[str, Field(pattern="(?=a)b")], "look-around"),
+        (Annotated[int, Field(gt=1.5)], "'gt' must be coercible"),
+        (Annotated[int, Field(multiple_of=0)], "'multiple_of' must be"),
+        (Annotated[list[int], Field(min_length=-1)], "negative"),
+        (Annotated[int | str, Field(discriminator="x")], "discriminated union"),
+        (Unfinished, "not fully defined"),
+        (list["Nowhere"], "not fully defined"),  # type: ignore[name-defined]  # noqa: F821
+        (Failing, "Failing"),
+        (nested, "recursion depth"),
+    ):
+        with pytest.raises(TerminalTypeError, match=f"cannot be built by pydantic: .*{message}"):
+            typed("X", spec)
+
+
+def test_a_new_name_of_a_type_is_that_type():
+    number = NewType("number", int)  # type: ignore[valid-newtype]
+    assert typed("X", number).convert("12") == 12

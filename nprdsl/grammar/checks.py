@@ -31,7 +31,7 @@ from nprdsl.grammar.fixes import removed
 from nprdsl.grammar.item_counts import least_items
 from nprdsl.grammar.load_limits import too_large
 from nprdsl.grammar.namespaces import Linked
-from nprdsl.grammar.sizes import too_large_parts
+from nprdsl.grammar.sizes import too_large_parts, too_large_tags
 from nprdsl.grammar.tag_decisions import decisions
 from nprdsl.grammar.tag_shapes import shown, way_to_tag
 from nprdsl.grammar.walk import (
@@ -56,6 +56,9 @@ def validate(rules: Rules, grammar: ir.Grammar, linked: Linked) -> Iterator[Diag
     """Every fault of the rules, reachable or not."""
     if grammar.start in rules:
         yield from _unused(linked, grammar.start)
+    if (fault := too_large_tags(rules)) is not None:
+        yield fault
+        return
     trees = bodies(rules)
     uses = Uses.of(trees)
     yield from too_large_parts(rules, uses)

@@ -11,7 +11,7 @@ very large schema, leaves that say the same are one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,7 +30,7 @@ from nprdsl.grammar.ir import (
     Tag,
     once_for_grammar,
 )
-from nprdsl.grammar.walk import Bodies, bodies, children, nodes
+from nprdsl.grammar.walk import Bodies, Uses, bodies, children, nodes
 from nprdsl.regular.tag_scan import TagScan, tag_scan
 
 LONGEST: Final = 200
@@ -89,6 +89,7 @@ class _Search:
         self._rules = rules
         self._scan = scan
         self._same = _same_leaves(rules)
+        self._tagged = _tagged(rules)
         self._rests: dict[tuple[object, _Rest | None], _Rest] = {}
         self._uses: dict[str, list[_Rest | None]] = {name: [] for name in rules}
         self._nexts: dict[_Rest | None, _Next] = {}
@@ -101,6 +102,10 @@ class _Search:
             self._place(body, self._rest(_Return(name), None))
 
     def _rest(self, entry: Node | _Return | _Turns, below: _Rest | None) -> _Rest:
+        if entry in self._tagged:
+            below = (
+                None  # no field comes so far, so what stands before is one for all that is there
+            )
         rest = self._rests.get((entry, below))
         if rest is None:
             rest = self._rests[entry, below] = _Rest(entry, below)
@@ -215,6 +220,26 @@ class _Search:
                 yield self._rest(entry.node, below)
             case _:
                 yield below
+
+
+def _tagged(rules: Bodies) -> set[object]:
+    """The nodes through which no way leads without a tag."""
+    found = Uses.of(rules).at_rest(False, lambda name, known: _always_tagged(rules[name], known))
+    return {n for body in rules.values() for n in nodes(body) if _always_tagged(n, found)}
+
+
+def _always_tagged(node: Node, rules: Mapping[str, bool]) -> bool:
+    match node:
+        case Tag():
+            return True
+        case Ref():
+            return rules.get(node.rule, False)
+        case Alt():
+            return all(_always_tagged(option, rules) for option in node.options)
+        case Repeat(low=0):
+            return False
+        case _:
+            return any(_always_tagged(part, rules) for part in children(node))
 
 
 def _same_leaves(rules: Bodies) -> dict[Leaf, Leaf]:

@@ -15,6 +15,7 @@ WORDS: Final = 25_000  # names, strings and signs of a schema and all files that
 WORD_LENGTH: Final = 10_000  # characters of one string or regex
 NAME_LENGTH: Final = 200
 TAG_LENGTH: Final = 1_000
+TAG_BEGINNINGS: Final = 100_000  # different ones in bytes, of tags with one first letter
 BRACKETS: Final = 40  # inside one another
 PARTS: Final = 60_000  # of all rules, templates expanded
 DEPTH: Final = 90  # of a rule's parts inside one another, templates expanded

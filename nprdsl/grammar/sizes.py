@@ -36,6 +36,25 @@ def too_large_parts(rules: Rules, uses: Uses) -> Iterator[Diagnostic]:
             return
 
 
+def too_large_tags(rules: Rules) -> Diagnostic | None:
+    """The fault of tags that are too long all together: their scanner has a state for each of their
+    different beginnings, and a state knows all first letters."""
+    tags = {node.text.encode(): node for node in all_nodes(rules) if isinstance(node, Tag)}
+    before, count = b"", 0
+    for text in sorted(tags):
+        ends = zip(before, text, strict=False)
+        alike = next((n for n, (one, other) in enumerate(ends) if one != other), len(before))
+        count += len(text) - alike
+        before = text
+    firsts = len({text[0] for text in tags})
+    most = load_limits.TAG_BEGINNINGS * 32 // (31 + firsts)
+    if count <= most:
+        return None
+    longest = tags[max(tags, key=len)]
+    what = f"the {len(tags):,} tags have {count:,} different beginnings"
+    return too_large(longest.span, what, most, "choose shorter tags, or fewer")
+
+
 def _parts(node: Node, counts: Mapping[str, int]) -> int:
     """The most literals and terminals that `node` is written with, one more than allowed where
     there are too many; `_TAGGED` where tags may stand in it."""

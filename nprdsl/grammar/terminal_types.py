@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, NewType, get_args, get_origin
 
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
+from pydantic_core import SchemaError
 
 from nprdsl.grammar.json_patterns import shape_pattern
 from nprdsl.grammar.json_schema import JsonSchemaReader
@@ -31,6 +32,20 @@ from nprdsl.regular.syntax import RegexError
 
 _SUPPORTED = (
     "give a pydantic model, a JSON schema (dict), a regex, an Enum, typing.Literal[...] or FreeText"
+)
+# What pydantic raises for constraints that cannot be: its own error of a core schema, and those of
+# Python, by functions of a type, names that are not defined, and packages that are not installed.
+_BUILDING = (
+    SchemaError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    RecursionError,
+    TypeError,
+    ValueError,
 )
 _INLINE_FLAGS = {re.IGNORECASE: "i", re.MULTILINE: "m", re.DOTALL: "s", re.VERBOSE: "x"}
 
@@ -133,15 +148,29 @@ def _pydantic(name: str, spec: Any) -> TerminalType:
             f"the type of {name} is str", "give FreeText, or a regex of the texts that are allowed"
         )
     refused = TerminalTypeError(f"the type of {name}, {spec!r}, is not supported", _SUPPORTED)
-    if not (isinstance(spec, type) or get_origin(spec) is not None):
+    if not (isinstance(spec, type | NewType) or get_origin(spec) is not None):
         raise refused
     try:
         adapter: TypeAdapter[object] = TypeAdapter(spec)
         core = adapter.core_schema
+        core["type"]  # where names are not defined yet, it is built now
     except PydanticUserError as error:
+        if error.code == "class-not-fully-defined":
+            raise _unbuilt(name, spec, error) from error
         raise refused from error
+    except _BUILDING as error:
+        raise _unbuilt(name, spec, error) from error
     with _named(name):
         return _json(name, pydantic_shape(core), adapter.validate_json)
+
+
+def _unbuilt(name: str, spec: object, error: Exception) -> TerminalTypeError:
+    """pydantic, or what a type gives it to call, cannot make a validator of the type."""
+    said = str(error).partition("For further information")[0].strip().replace("\n", " ")
+    return TerminalTypeError(
+        f"the type of {name}, {str(spec)[:200]}, cannot be built by pydantic: {said[:300]}",
+        "correct the type: `pydantic.TypeAdapter(…)` must take it",
+    )
 
 
 def _json(name: str, shape: JsonShape, convert: Callable[[str], object]) -> TerminalType:

@@ -36,6 +36,7 @@ WHITESPACE = b" \t\n\r\f\v"
 FAR = int(np.iinfo(np.int32).max)  # the distance of the dead state
 _BYTES = (1 << 256) - 1
 _END = 1  # the bit of position 0, which stands for the end of the text
+_MOST_PAIRS: Final = 500_000  # of positions and what is put behind them
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -79,7 +80,19 @@ def compile_regex(pattern: str) -> Dfa:
     Raises RegexError for a pattern that is malformed, not regular (lookaround, backreferences,
     anchors inside), needs more than 20,000 states, or matches nothing.
     """
-    return _trimmed(pattern, *_determinise(pattern, _Glushkov(pattern)))
+    found = _automaton(pattern)
+    if isinstance(found, RegexError):
+        raise RegexError(found.message, pattern, found.position)
+    return found
+
+
+@lru_cache(maxsize=512)
+def _automaton(pattern: str) -> Dfa | RegexError:
+    """The automaton, or why there is none: what takes long to refuse is refused once."""
+    try:
+        return _trimmed(pattern, *_determinise(pattern, _Glushkov(pattern)))
+    except RegexError as error:
+        return error.with_traceback(None)
 
 
 @lru_cache(maxsize=512)
@@ -148,6 +161,7 @@ class _Glushkov:
     def __init__(self, pattern: str) -> None:
         self.pattern = pattern
         self.bytes, self.follow = [0], [0]
+        self.pairs = 0
         whole = self.part(parse(pattern))
         for position in _bits(whole.last):
             self.follow[position] |= _END
@@ -198,8 +212,7 @@ class _Glushkov:
         return _Fragment(False, position, position)
 
     def join(self, left: _Fragment, right: _Fragment) -> _Fragment:
-        for position in _bits(left.last):
-            self.follow[position] |= right.first
+        self.behind(left, right)
         return _Fragment(
             left.nullable and right.nullable,
             left.first | right.first if left.nullable else left.first,
@@ -207,9 +220,15 @@ class _Glushkov:
         )
 
     def loop(self, part: _Fragment) -> _Fragment:
-        for position in _bits(part.last):
-            self.follow[position] |= part.first
+        self.behind(part, part)
         return part
+
+    def behind(self, left: _Fragment, right: _Fragment) -> None:
+        self.pairs += left.last.bit_count()
+        if self.pairs > _MOST_PAIRS:
+            raise RegexError(TOO_LARGE, self.pattern)
+        for position in _bits(left.last):
+            self.follow[position] |= right.first
 
 
 def _either(options: Iterable[_Fragment]) -> _Fragment:

@@ -454,11 +454,13 @@ def _stray_texts(legal: LegalTrace) -> Iterator[Candidate]:
 
 def _blank_texts(legal: LegalTrace) -> Iterator[Candidate]:
     repeated = _repeated_fields(legal)
+    # blanks may be a tag of their own, or part of one
+    begun = any(tag[0] in WHITE_SPACE or tag[-1] in WHITE_SPACE for tag in legal.grammar.tags)
     for field in legal.fields(ir.TerminalKind.TEXT):
         codes = {Code.EMPTY_TEXT}
         if id(field) in repeated:
             codes.add(Code.LABEL_MISMATCH)
-        for blank in ("", " \n"):
+        for blank in ("", " \n")[: 1 if begun else 2]:
             yield _instead(field, blank, *codes)
 
 

@@ -10,6 +10,10 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
+from torch import distributed
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from nprdsl.trainers.batch import output_head
@@ -134,6 +138,30 @@ def test_an_adapter_with_trained_rows(
                 weights.normal_(0, 0.1)
     same_as_dense(model, packed=True)
     assert bool(counted) is not bool(targets)  # a head with an adapter of its own is no matrix
+
+
+def test_a_head_that_is_sharded_by_itself_has_its_weights_in_the_backward() -> None:
+    """FSDP gathers them when the gradient of what the head gave arrives."""
+
+    def gradients(*, sharded: bool) -> list[torch.Tensor]:
+        torch.manual_seed(2)
+        model = hf.LlamaForCausalLM(hf.LlamaConfig(**LAYERS)).eval()
+        if sharded:
+            mesh = init_device_mesh("cpu", (1,))
+            for part in (*model.model.layers, model.lm_head, model):
+                fully_shard(part, mesh=mesh)
+        score(model, rows(2)).sum().backward()
+        assert output_head._MAPS[model] == UNBENT
+        every = [p.grad for p in model.parameters()]
+        return [g.full_tensor() if isinstance(g, DTensor) else g for g in every]
+
+    wanted = gradients(sharded=False)
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        found = gradients(sharded=True)
+    finally:
+        distributed.destroy_process_group()
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(found, wanted, strict=True))
 
 
 def test_the_head_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:

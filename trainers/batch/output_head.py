@@ -60,7 +60,7 @@ def scored_at_the_head(
         assert weights is not None
         flat = hidden.flatten(0, -2)[queries]
         scored.append(head_logprobs(flat, weights, ids))
-        return scored[0][None, :, None]
+        return scored[0][None, :, None].clone()  # FSDP warns of views
 
     with _replaced(head, forward):
         left: torch.Tensor = call(**arguments).logits

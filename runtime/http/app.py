@@ -30,6 +30,7 @@ from nprdsl.runtime.http.engine_traces import EngineTraces
 from nprdsl.runtime.http.openapi import description
 from nprdsl.runtime.http.plain_texts import PlainTexts
 from nprdsl.runtime.http.replies import JsonReply, Reply, error_reply
+from nprdsl.runtime.http.responses import Responses
 from nprdsl.runtime.http.schema_intake import SchemaIntake
 from nprdsl.runtime.http.served_schemas import described
 from nprdsl.runtime.http.serving_settings import ServingSettings
@@ -71,8 +72,10 @@ class _Endpoints:
         self._model = model
         self._intake = intake
         self._since = int(time())
-        self._traces = TraceChats(EngineTraces(engine, model, intake))
+        traces = EngineTraces(engine, model, intake)
+        self._traces = TraceChats(traces)
         self._texts = PlainTexts(engine, model)
+        self._responses = Responses(traces, self._texts)
         self._schemas: dict[str, Any] | None = None
 
     @property
@@ -84,6 +87,7 @@ class _Endpoints:
             Route("/v1/schemas", self.schemas),
             Route("/v1/chat/completions", self._answering(self._chat), methods=["POST"]),
             Route("/v1/completions", self._answering(self._text), methods=["POST"]),
+            Route("/v1/responses", self._answering(self._response), methods=["POST"]),
             Route("/openapi.json", self.openapi),
         ]
 
@@ -145,6 +149,9 @@ class _Endpoints:
 
     async def _text(self, body: dict[str, Any], request: Request) -> Reply:
         return await self._texts.text(body)
+
+    async def _response(self, body: dict[str, Any], request: Request) -> Reply:
+        return await self._responses.answer(body, _client_of(request))
 
     def _check_model(self, named: Any) -> None:
         """Raises HTTPException for another model than that which is served."""

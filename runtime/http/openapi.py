@@ -7,7 +7,12 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from nprdsl.runtime.http.request_models import PlainChatRequest, TextRequest, TraceRequest
+from nprdsl.runtime.http.request_models import (
+    PlainChatRequest,
+    ResponseRequest,
+    TextRequest,
+    TraceRequest,
+)
 
 _REF: Final = "#/components/schemas/{model}"
 _READ: Final = {  # GET
@@ -19,6 +24,10 @@ _ASKED: Final[dict[str, tuple[str, tuple[type[BaseModel], ...]]]] = {  # POST
     "/v1/chat/completions": (
         "a chat; with `schema`, its answer is that of a trace",
         (TraceRequest, PlainChatRequest),
+    ),
+    "/v1/responses": (
+        "the same as a response with output items; other fields are those of a chat",
+        (ResponseRequest,),
     ),
     "/v1/completions": ("text that goes on with a prompt", (TextRequest,)),
 }

@@ -55,7 +55,7 @@ class PlainTexts:
         refusals: list[RefusedError | PreparationError] = []
         with ErrorBoundary(lambda error: refusals.append(as_refusal(error, body))):
             asked = _chat_of(body)
-            running = await self._start(asked, [asked.texts()], CHAT_TOKENS)
+            running = await self.start_chat(asked)
         for refusal in refusals:
             return error_reply(str(refusal), refusal.status)
         told = self._engine.vocabulary if asked.logprobs else None
@@ -71,6 +71,10 @@ class PlainTexts:
             return error_reply(str(refusal), refusal.status)
         told = None if asked.logprobs is None else self._engine.vocabulary
         return await self._reply(TextForm(self._model, told), asked, running)
+
+    async def start_chat(self, asked: PlainChatRequest) -> Running:
+        """Starts the answers to a chat. Raises RefusedError."""
+        return await self._start(asked, [asked.texts()], CHAT_TOKENS)
 
     async def _start(self, asked: Asked, prompts: Sequence[Prompt], most: int) -> Running:
         """Raises RefusedError."""
@@ -101,6 +105,9 @@ class PlainTexts:
 
     async def _reply(self, form: PlainForm, asked: Asked, running: Running) -> Reply:
         answers = [WrittenAnswer(i // asked.count, asked.stops) for i in range(running.count)]
+        if isinstance(asked, TextRequest) and asked.echo:
+            for answer in answers:
+                answer.lead = self._spelled(asked.prompts[answer.prompt])
         if asked.stream:
             return StreamReply(self._chunks(form, asked, answers, running), running.aclose)
         async with aclosing(running):
@@ -113,6 +120,9 @@ class PlainTexts:
                     answers[index].end(item)
         return JsonReply(form.whole(answers))
 
+    def _spelled(self, prompt: str | list[int]) -> str:
+        return prompt if isinstance(prompt, str) else self._engine.vocabulary.text(prompt)
+
     async def _chunks(
         self, form: PlainForm, asked: Asked, answers: list[WrittenAnswer], running: Running
     ) -> AsyncGenerator[bytes]:
@@ -121,6 +131,8 @@ class PlainTexts:
             first = form.first(index)
             if first is not None:
                 yield server_sent_event(first)
+            if answers[index].lead:
+                yield server_sent_event(form.piece(answers[index], index, answers[index].lead))
         async with aclosing(running):
             async for index, item in running:
                 answer = answers[index]
@@ -163,4 +175,8 @@ def _text_of(body: Mapping[str, Any]) -> TextRequest:
     asked = TextRequest.model_validate(dict(body))
     if asked.logprobs is not None and not 0 <= asked.logprobs <= 1:
         raise RefusedError(f"logprobs is {asked.logprobs}, it must be 0 or 1: of the token itself")
+    if asked.logprobs is not None and asked.echo:
+        raise RefusedError(
+            "`echo` with `logprobs` asks for those of the prompt, which are not told: leave out one"
+        )
     return asked

@@ -57,6 +57,11 @@ def server_sent_event(data: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(data, ensure_ascii=False).encode() + b"\n\n"
 
 
+def named_event(kind: str, data: dict[str, Any]) -> bytes:
+    """A server-sent event that says its kind."""
+    return f"event: {kind}\n".encode() + server_sent_event(data)
+
+
 def _error(message: str, status: HTTPStatus, param: str | None) -> dict[str, Any]:
     name = _NAMES.get(status, "InternalServerError" if status >= 500 else "BadRequestError")
     return {"message": message, "type": name, "param": param, "code": status.value}

@@ -38,16 +38,20 @@ REMARKS: Final = (
     "service_tier",
     "safety_identifier",
     "prompt_cache_key",
+    "prompt_cache_options",
     "prompt_cache_retention",
 )
 # Fields without a meaning for a trace, with the values that ask for nothing; null and what is empty
 # asks for nothing in each of them.
 _WITHOUT_MEANING: Final[Mapping[str, tuple[Any, ...]]] = {
     "audio": (),
+    "background": (False,),
     "best_of": (1,),
     "chat_template_kwargs": (),
     "cache_salt": (),
+    "context_management": (),
     "continue_final_message": (False,),
+    "conversation": (),
     "custom_logit_processor": (),
     "custom_params": (),
     "data_parallel_rank": (),
@@ -58,18 +62,23 @@ _WITHOUT_MEANING: Final[Mapping[str, tuple[Any, ...]]] = {
     "functions": (),
     "ignore_eos": (False,),
     "images_config": (),
+    "include": (),
     "input_ids": (),
     "logit_bias": (),
     "lora_path": (),
     "max_dynamic_patch": (),
+    "max_tool_calls": (),
     "min_dynamic_patch": (),
     "min_tokens": (0,),
     "mm_processor_kwargs": (),
     "modalities": (["text"],),
+    "moderation": (),
     "no_stop_trim": (False, True),
     "parallel_tool_calls": (False, True),
     "prediction": (),
+    "previous_response_id": (),
     "priority": (),
+    "prompt": (),
     "reasoning": (),
     "reasoning_effort": (),
     "regex": (),
@@ -99,10 +108,12 @@ _WITHOUT_MEANING: Final[Mapping[str, tuple[Any, ...]]] = {
     "stream_reasoning": (False, True),
     "suffix": (),
     "task": (),
+    "text": ({"format": {"type": "text"}},),
     "thinking": (),
     "tool_choice": ("none", "auto"),
     "tools": (),
     "top_logprobs": (0,),
+    "truncation": ("disabled",),
     "use_audio_in_video": (False,),
     "verbosity": (),
     "video_config": (),
@@ -136,6 +147,21 @@ class FieldRules:
 
 TRACE_CHAT: Final = FieldRules("a chat with a schema", frozenset({*_CHAT, *OWN}))
 PLAIN_CHAT: Final = FieldRules("a chat without a schema", frozenset({*_CHAT, "stop"}))
+RESPONSE: Final = FieldRules(
+    "a response",
+    frozenset(
+        {
+            *SAMPLING,
+            *OWN,
+            "seed",
+            "model",
+            "stream",
+            "stream_options",
+            "input",
+            "max_output_tokens",
+        }
+    ),
+)
 TEXT: Final = FieldRules("a text completion", frozenset({*_ALWAYS, "prompt", "stop", "echo"}))
 
 
@@ -145,7 +171,7 @@ def check_fields(body: Mapping[str, Any], kind: FieldRules, also: Collection[str
     for name, value in body.items():
         if name in kind.honoured or name in REMARKS or name in also:
             continue
-        if name == "schema" and value is not None:
+        if name == "schema" and value is not None and name not in kind.honoured:
             raise RefusedError(
                 f"{kind.name} does not run a `schema`: send it to /v1/chat/completions"
             )

@@ -182,9 +182,20 @@ class PlainChatRequest(ChatRequest, StoppingRequest):
     """A chat without a schema."""
 
 
+class ResponseRequest(BaseModel):
+    """What a response says in other words than a chat, which it is read as. `instructions` are the
+    first message of the chat where they are a text."""
+
+    model_config = ConfigDict(frozen=True)
+
+    input: str | list[dict[str, Any]]
+    instructions: str | bool | None = None
+    max_output_tokens: int | None = None
+
+
 class TextRequest(StoppingRequest):
     """Texts, or lists of token ids, to go on with. `echo`: the prompt is part of the answer;
-    `logprobs`: of the tokens that were written, and with `echo` of the prompt's."""
+    `logprobs`: of the tokens that were written."""
 
     prompt: str | list[str] | list[int] | list[list[int]]
     echo: bool | None = None

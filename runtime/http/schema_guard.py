@@ -13,7 +13,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-HONOURING: Final = ("/v1/chat/completions", "/v1/responses")
+HONOURING: Final = ("/v1/chat/completions",)
 GUARDED: Final = ("/v1/", "/generate")  # how paths begin
 FIELD: Final = "schema"
 

@@ -58,7 +58,7 @@ class PlainForm(ABC):
         choices = [
             {
                 "index": index,
-                **self._all(answer.text),
+                **self._all(answer.lead + answer.text),
                 "logprobs": self._logprobs(answer, slice(0, None)),
                 "finish_reason": answer.finish,
             }

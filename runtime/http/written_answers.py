@@ -23,6 +23,7 @@ class WrittenAnswer:
     logprobs: list[float | None] = field(default_factory=list)
     finish: str = ""
     prompt_tokens: int = 0
+    lead: str = ""  # the prompt, where it is part of the answer
     _held: str = ""
     _told: int = 0
 

@@ -221,6 +221,9 @@ def test_texts_go_on_with_each_prompt(served: Served) -> None:
     assert "".join(chunk.choices[0].text for chunk in chunks) == alone[0]
     ids = served.engine.tokenizer(PROMPT, add_special_tokens=False).input_ids
     assert create(prompt=ids, **settings).choices[0].text == alone[0]
+    assert create(prompt=ids, echo=True, **settings).choices[0].text == PROMPT + alone[0]
+    chunks = list(create(prompt=PROMPT, echo=True, stream=True, **settings))
+    assert "".join(chunk.choices[0].text for chunk in chunks) == PROMPT + alone[0]
     assert create(prompt=PROMPT, model="arith").usage.completion_tokens == 16
 
 
@@ -233,10 +236,11 @@ def test_texts_go_on_with_each_prompt(served: Served) -> None:
         ("completions", {"schema": "arith"}, "does not run a `schema`: send it to /v1/chat/compl"),
         ("completions", {"logprobs": 5}, "logprobs is 5"),
         ("completions", {"best_of": 3}, "`best_of` has no meaning in a text completion"),
+        ("completions", {"logprobs": 1, "echo": True}, "asks for those of the prompt"),
         ("completions", {"prompt": []}, "there is no prompt in the list"),
         ("completions", {"prompt": [99999]}, "the prompt has token 99999"),
     ],
-    ids=["join", "no budget", "top", "schema", "logprobs", "best_of", "no prompt", "ids"],
+    ids=["join", "no budget", "top", "schema", "logprobs", "best_of", "echo", "no prompt", "ids"],
 )
 def test_plain_requests_are_refused_by_name(
     served: Served, path: str, changes: dict[str, Any], message: str

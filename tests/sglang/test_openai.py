@@ -125,6 +125,13 @@ def test_log_probabilities_come_with_the_chunks(client: openai.OpenAI) -> None:
     assert details["branches"] == 2
 
 
+def test_schemas_are_listed(served: Served, bundled: LocalEngine) -> None:
+    listed = httpx.get(f"{served.url}/v1/schemas", timeout=60).raise_for_status().json()["data"]
+    (arith,) = (entry for entry in listed if entry["id"] == "arith")
+    assert arith["tags"] == list(ARITH.tags)
+    assert arith["minimum"] == bundled.bind(ARITH).minimum
+
+
 def test_the_servers_own_description_is_whole(served: Served) -> None:
     paths = httpx.get(f"{served.url}/openapi.json", timeout=30).raise_for_status().json()["paths"]
     assert "/v1/chat/completions" in paths and TOKENIZER_PATH in paths

@@ -26,6 +26,7 @@ _SERVING: Final = "sglang.srt.entrypoints.openai.serving_base.OpenAIServingBase"
 _MANAGER: Final = "sglang.srt.managers.tokenizer_manager.TokenizerManager"
 
 _info: list[ServerInfo] = []  # one, once the server is up
+_schemas: list[dict[str, Any]] = []  # what is told of them, once somebody has asked
 _chats: list[SGLangChats] = []  # one, once a chat with a schema came
 
 
@@ -39,7 +40,13 @@ def add_tokenizer_path(
     def tokenizer() -> JSONResponse:
         return JSONResponse(_tokenizer_files(manager.tokenizer))
 
+    async def schemas() -> JSONResponse:
+        if not _schemas:  # the vocabulary of a large model takes seconds
+            _schemas.append(await intake_of(manager).described())
+        return JSONResponse(_schemas[0])
+
     app.add_middleware(SchemaGuard)
+    app.add_api_route("/v1/schemas", schemas, methods=["GET"])
     app.add_api_route(TOKENIZER_PATH, tokenizer, methods=["GET"])
 
 

@@ -15,14 +15,18 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 
+from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.runtime.http.packed_grammar import pack
 from nprdsl.runtime.http.refusals import RefusedError, refusing
 from nprdsl.runtime.http.schema_intake import SchemaIntake
+from nprdsl.runtime.http.served_schemas import described
 from nprdsl.runtime.http.serving_settings import ServingSettings
 from nprdsl.runtime.http.wire_forms import SchemaForm
 from nprdsl.runtime.schema_cache import MOST_SCHEMAS
 from nprdsl.runtime.sglang.http.generate_fields import check_names, check_params, check_request
 from nprdsl.runtime.sglang.preparation import SchemaLibrary
 from nprdsl.runtime.sglang.protocol import KEY, KEY_GRAMMAR, fork_request, wants_trace
+from nprdsl.schema import Schema
 from nprdsl.tokens.vocabulary import Vocabulary
 
 T = TypeVar("T")
@@ -57,6 +61,15 @@ class Intake:
         if packed not in self._bound:
             await self.in_thread(lambda: self._bind(packed))
         return packed
+
+    async def described(self) -> dict[str, Any]:
+        """The schemas that a request can name."""
+        forms = self.schemas.register.forms
+
+        def bind(schema: Schema) -> BoundSchema:
+            return self.library.bound(pack(schema.grammar))
+
+        return await self.in_thread(lambda: described(forms, bind))
 
     async def take_in(self, received: Any, client: str) -> None:
         """Checks a request that SGLang has read, and puts packed grammars into it. Raises as

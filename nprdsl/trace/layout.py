@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nprdsl.grammar import ir
 from nprdsl.trace.graph import ExecutionGraph, Role
+from nprdsl.trace.segment_keys import segment_keys
 
 Int32s = NDArray[np.int32]
 Bools = NDArray[np.bool_]
@@ -105,6 +106,23 @@ class Layout:
     def visible(self) -> Bools:
         """The whole mask, bool [L, L]: row q, column k. For tests and small traces."""
         return self.rows(0, len(self))
+
+    def to_trl(self) -> dict[str, NDArray[np.integer]]:
+        """The mask and positions as TRL's tree packing names them (`TreeRow.pack`, TRL 1.16).
+
+        position_ids: int64 [L]. tree_kv_index: int64 [K], the entries that each segment sees, one
+        segment after another. tree_cu_seqlens_q, tree_cu_seqlens_k: int32 [S + 1], where segments
+        begin in the one and the other. tree_max_seqlens: int64 [2], the most queries and keys of a
+        segment. Its tries have no joins; its attention needs none of a trie's properties.
+        """
+        keys = segment_keys(self.mirror, self.until, self.segment)
+        return {
+            "position_ids": self.position.astype(np.int64),
+            "tree_kv_index": keys.entries,
+            "tree_cu_seqlens_q": keys.query_ends,
+            "tree_cu_seqlens_k": keys.key_ends,
+            "tree_max_seqlens": np.array([keys.longest_query, keys.longest_key]),
+        }
 
 
 _ARRAYS = tuple(one.name for one in fields(Layout) if one.name != "prompt")

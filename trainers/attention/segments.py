@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -52,6 +52,11 @@ class SegmentGroup:
         before = self.lengths.cumsum(0) - self.lengths
         shifts = torch.repeat_interleave(self.begins - before, self.lengths, output_size=total)
         return shifts + torch.arange(total, device=self.begins.device)
+
+    def to(self, device: torch.device | str, **options: object) -> SegmentGroup:
+        """The group on another device, as Accelerate moves what a collator gives."""
+        names = ("begins", "lengths", "query_ends", "key_ends")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
 Plan = tuple[SegmentGroup, ...]

@@ -25,7 +25,7 @@ PADDED: Final = 0.75  # of the longest row of a forward: the shortest that is pa
 Int32s = NDArray[np.int32]
 Bools = NDArray[np.bool_]
 
-_ENTRIES: Final = ("ids", "position", "mirror", "until", "segment", "sampled", "trace", "token")
+ENTRIES: Final = ("ids", "position", "mirror", "until", "segment", "sampled", "trace", "token")
 _SAMPLED: Final = ("weights", "logprobs")
 
 
@@ -56,7 +56,7 @@ class TrainingRow:
     logprobs: Floats
 
     def __post_init__(self) -> None:
-        lengths = {len(getattr(self, name)) for name in _ENTRIES}
+        lengths = {len(getattr(self, name)) for name in ENTRIES}
         if len(lengths) != 1:
             raise ValueError(f"the arrays of a row differ in length: {sorted(lengths)}")
         tokens = int(self.sampled.sum())
@@ -154,7 +154,7 @@ def pack(rows: Iterable[TrainingRow]) -> TrainingRow:
     }
     arrays = {
         name: np.concatenate([getattr(part, name) for part in parts])
-        for name in (*_ENTRIES, *_SAMPLED)
+        for name in (*ENTRIES, *_SAMPLED)
         if name not in counts
     }
     for name, numbers in counts.items():

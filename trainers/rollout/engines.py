@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nprdsl.runtime.engine import Engine
 from nprdsl.runtime.local.engine import LocalEngine
@@ -35,7 +36,22 @@ def rollout_engine(section: EngineSection, session: Session) -> RolloutEngine:
     """
     if section.address != LOCAL:
         return _server(section.address, session)
-    model, tokenizer = session.setup.model, session.setup.tokenizer
+    return shared_engine(
+        session.setup.model,
+        session.setup.tokenizer,
+        max_kv_tokens=section.max_kv_tokens,
+        max_rows=section.max_rows,
+    )
+
+
+def shared_engine(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    max_kv_tokens: int,
+    max_rows: int,
+) -> RolloutEngine:
+    """The local engine over a model that is trained. Raises what `rollout_engine` raises for it."""
     if any(isinstance(weights, DTensor) for weights in model.parameters()):
         raise ValueError(
             "the local engine cannot sample with weights that are shared out over processes "
@@ -43,9 +59,7 @@ def rollout_engine(section: EngineSection, session: Session) -> RolloutEngine:
         )
     trained = model.config._attn_implementation
     model.set_attn_implementation("sdpa")  # the probe runs the model's own forward
-    engine = LocalEngine(
-        model, tokenizer, max_kv_tokens=section.max_kv_tokens, max_rows=section.max_rows
-    )
+    engine = LocalEngine(model, tokenizer, max_kv_tokens=max_kv_tokens, max_rows=max_rows)
     model.set_attn_implementation(trained)
 
     def refresh() -> None:

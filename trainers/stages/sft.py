@@ -11,19 +11,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.runtime.local.model_facts import most_positions
-from nprdsl.runtime.prompts import Ids, PromptError
+from nprdsl.runtime.prompts import PromptError
 from nprdsl.structure.violations import TraceError
 from nprdsl.tokens.vocabulary import UnspellableError
-from nprdsl.trace.encoding import spell_text
-from nprdsl.trainers.batch.training_rows import TrainingRow, causal_row, training_row
-from nprdsl.trainers.config.stages import LossTokens, SftConfig, TrainingLayout
+from nprdsl.trainers.batch.trace_rows import trace_row
+from nprdsl.trainers.batch.training_rows import TrainingRow
+from nprdsl.trainers.config.stages import SftConfig
 from nprdsl.trainers.data.problems import TraceExample
 from nprdsl.trainers.data.sources import RejectedRow
 from nprdsl.trainers.objective.losses import sft
@@ -86,7 +83,14 @@ def _to_rows(
     rejected: list[RejectedRow] = []
     for example in examples:
         try:
-            row = _row(config, bound, setup.encode(example.prompt), example.trace)
+            row = trace_row(
+                bound,
+                setup.encode(example.prompt),
+                example.trace,
+                layout=config.layout,
+                loss=config.loss,
+                legal=config.legal,
+            )
             if len(row) > longest:
                 raise ValueError(f"it has {len(row)} tokens, prompt included; {longest} fit")
             rows.append(row)
@@ -101,20 +105,3 @@ def _reason(error: Exception) -> str:
     first, more = error.violations[0], len(error.violations) - 1
     others = f", and {more} more" if more else ""
     return f"line {first.line}, column {first.column}: {first.message}{others}"
-
-
-def _row(config: SftConfig, bound: BoundSchema, prompt: Ids, trace: str) -> TrainingRow:
-    """The trace, and the end token if the model has one: with branches that do not see each other,
-    or as causal text, every token of it chosen. Raises TraceError, unless `config.legal` is False,
-    and UnspellableError."""
-    vocabulary, tags = bound.vocabulary, bound.grammar.tags
-    ids = bound.encode(trace) if config.legal else spell_text(vocabulary, trace, tags)
-    ids = bound.with_end(ids)
-    if config.layout is TrainingLayout.CAUSAL:
-        return causal_row(prompt, ids)
-    whole = (*prompt, *ids)
-    parsed = bound.parse(whole, prompt=len(prompt))
-    if config.loss is LossTokens.WRITTEN:
-        written = (np.arange(len(whole)) >= len(prompt)).astype(np.uint8)
-        parsed = replace(parsed, sampled=written)
-    return training_row(whole, parsed.layout)

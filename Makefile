@@ -62,9 +62,10 @@ $(STUDIO): $(STUDIO_SOURCES)
 		then $(NPM) ci --no-audit --no-fund --loglevel=error && $(NPM) run --silent build; \
 		else echo "no npm, or no registry: the pages are not built"; fi
 
-# Their types and components.
-test-studio: studio
-	if [ -e $(STUDIO) ]; then $(NPM) run --silent check && $(NPM) test --silent; fi
+# Their types and components; then in Chromium, where there is one (`CHROMIUM` names another).
+test-studio: studio .venv/engine
+	$(BIN)/python -c 'import uvicorn' 2>/dev/null || $(BIN)/python -m pip install -q -c constraints.txt -e '.[studio]'
+	if [ -e $(STUDIO) ]; then $(NPM) run --silent check && $(NPM) test --silent && $(NPM) run --silent browser; fi
 
 lint: .venv/tests
 	$(BIN)/ruff check .

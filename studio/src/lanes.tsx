@@ -67,7 +67,6 @@ export function Lanes(props: LanesProps) {
               data-segment={index}
               tabIndex={index === current ? 0 : -1}
               aria-pressed={index === selected}
-              aria-label={described(segment, lanes.unit)}
               title={described(segment, lanes.unit)}
               style={{ left: share(segment.x[0]), width: share(segment.x[1] - segment.x[0]), top: `${y(segment.lane)}px`, height: `${height}px` }}
               onClick={() => onSelect(index)}

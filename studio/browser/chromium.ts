@@ -1,0 +1,65 @@
+// A Chromium of the system, a studio that runs, and pages that are files; where there is no Chromium
+// the tests are skipped.
+import { execFileSync, spawn, type ChildProcess } from "node:child_process";
+import { existsSync, mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { chromium, type Browser, type Page } from "playwright-core";
+
+const PLACES = [process.env.CHROMIUM ?? "", "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+const ARGUMENTS = [
+  "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+  "--disable-component-update", "--disable-sync",
+];
+export const CHROMIUM = PLACES.find((place) => place && existsSync(place));
+export const PATIENCE = 120_000; // ms, on a machine that is busy
+const PYTHON = join(import.meta.dirname, "..", "..", ".venv", "bin", "python");
+const ENVIRONMENT = { ...process.env, OMP_NUM_THREADS: "1", HF_HUB_OFFLINE: "1" };
+
+export async function launch(): Promise<Browser> {
+  return chromium.launch({ executablePath: CHROMIUM, args: ARGUMENTS });
+}
+
+/** A page that fails its test on any error, and on whatever its policy forbids. */
+export async function open(browser: Browser, url: string, options: Parameters<Browser["newPage"]>[0] = {}): Promise<Page & { errors: string[] }> {
+  const page = (await browser.newPage({ viewport: { width: 1280, height: 800 }, ...options })) as Page & { errors: string[] };
+  page.errors = [];
+  page.setDefaultTimeout(PATIENCE);
+  page.on("pageerror", (error) => page.errors.push(error.message));
+  page.on("console", (message) => message.type() === "error" && page.errors.push(message.text()));
+  await page.goto(url);
+  return page;
+}
+
+export interface Served {
+  url: string;
+  process: ChildProcess;
+}
+
+export async function serve(...options: string[]): Promise<Served> {
+  const server = spawn(PYTHON, ["-m", "nprdsl", "studio", ...options], { env: ENVIRONMENT });
+  const url = await new Promise<string>((resolve, reject) => {
+    let said = "";
+    server.stderr.on("data", (data) => (said += data));
+    server.stdout.on("data", (data) => {
+      said += data;
+      const found = /ready: (\S+)/.exec(said);
+      if (found) resolve(found[1]);
+    });
+    server.on("exit", () => reject(new Error(said)));
+  });
+  return { url, process: server };
+}
+
+/** The address of a page that `nprdsl show --html` makes; `text` may be an illegal trace. */
+export function shown(text: string, ...options: string[]): string {
+  const folder = mkdtempSync(join(tmpdir(), "nprdsl-"));
+  const [file, html] = [join(folder, "trace.txt"), join(folder, "trace.html")];
+  writeFileSync(file, text);
+  try {
+    execFileSync(PYTHON, ["-m", "nprdsl", "show", file, ...options, "--html", html], { env: ENVIRONMENT, stdio: "pipe" });
+  } catch (error) {
+    if (!existsSync(html)) throw error; // else the trace is not legal, which the page shows
+  }
+  return `file://${html}`;
+}

@@ -1,0 +1,77 @@
+// Pages that are files, in a browser: a hostile trace, one of 32,000 tokens, small windows, and axe's
+// rules.
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Browser } from "playwright-core";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { CHROMIUM, PATIENCE, launch, open, shown } from "./chromium";
+
+const AXE = readFileSync(join(import.meta.dirname, "..", "node_modules", "axe-core", "axe.min.js"), "utf-8");
+const WORDS = "the sum of two odd numbers is even so we add first second and then some more".split(" ");
+
+/** A legal trace of `npr` in about so many words. */
+function longTrace(words: number): string {
+  const said = (count: number, from: number) => Array.from({ length: count }, (_, i) => WORDS[(from + i * 7) % WORDS.length]).join(" ");
+  const blocks = Math.min(15, Math.max(1, Math.floor(words / 200)));
+  const each = Math.floor(words / blocks / 4);
+  const block = (n: number) =>
+    `<guideline>\n${[1, 2, 3].map((i) => `<plan>${i}: ${said(5, n + i)}</plan>\n`).join("")}</guideline>` +
+    [1, 2, 3].map((i) => `\n<step>\n${i}: ${said(each, n * i)}</step>`).join("") +
+    `\n<takeaway>\n${said(each, n)}</takeaway>`;
+  return `${Array.from({ length: blocks }, (_, n) => block(n)).join("\n")}\nThat is all.`;
+}
+
+describe.skipIf(!CHROMIUM)("a page that is a file", () => {
+  let browser: Browser;
+  beforeAll(async () => void (browser = await launch()), PATIENCE);
+  afterAll(() => browser?.close());
+
+  it("shows what a hostile trace wrote as text, and runs none of it", async () => {
+    const hostile = longTrace(100).replace("That is all.", '</script><script>window.hit=1</script><img src=x onerror="window.hit=1">');
+    const page = await open(browser, shown(hostile, "--schema", "npr"));
+    await page.click(".text-list");
+    await page.keyboard.press("End");
+    await page.waitForFunction(() => document.querySelector(".piece.current")?.textContent?.includes("window.hit=1"));
+    expect(await page.evaluate(() => [(window as { hit?: number }).hit, document.images.length])).toEqual([undefined, 0]);
+    expect(page.errors).toEqual([]);
+    await page.close();
+  }, PATIENCE);
+
+  it("draws and scrolls 32,000 words with a few rows", async () => {
+    const page = await open(browser, shown(longTrace(32_000), "--schema", "npr"));
+    await page.waitForSelector(".row");
+    const told = await page.evaluate(async () => {
+      const list = document.querySelector(".text-list")!;
+      let most = 0;
+      for (let step = 0; step <= 20; step++) {
+        list.scrollTop = (list.scrollHeight * step) / 20;
+        await new Promise(requestAnimationFrame);
+        await new Promise(requestAnimationFrame);
+        most = Math.max(most, document.querySelectorAll(".row").length);
+      }
+      return { most, height: list.scrollHeight, last: [...document.querySelectorAll(".row")].at(-1)!.textContent };
+    });
+    expect(told.last).toBe("That is all.");
+    expect(told.height).toBeGreaterThan(20_000);
+    expect(told.most).toBeLessThan(120);
+    await page.click('[data-segment="6"]');
+    await page.waitForSelector(".row.chosen");
+    await page.hover(".mask canvas");
+    await page.waitForSelector(".piece.current, .inspector");
+    expect(page.errors).toEqual([]);
+    await page.close();
+  }, PATIENCE);
+
+  it.each([
+    ["light", 1280],
+    ["dark", 360],
+  ] as const)("has no serious fault for axe, and fits: %s, %i pixels", async (colorScheme, width) => {
+    const page = await open(browser, shown(longTrace(300), "--schema", "npr"), { colorScheme, viewport: { width, height: 800 } });
+    await page.waitForSelector(".row");
+    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(width);
+    await page.addScriptTag({ content: "" }).catch(() => {}); // the policy lets nothing be added: axe comes by the debugger
+    const found = await page.evaluate(`${AXE}; axe.run({resultTypes: ["violations"]}).then(r => r.violations.filter(v => ["serious", "critical"].includes(v.impact)).map(v => v.id + ": " + v.nodes[0].html))`);
+    expect(found).toEqual([]);
+    await page.close();
+  }, PATIENCE);
+});

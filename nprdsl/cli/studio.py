@@ -15,9 +15,9 @@ import click
 from nprdsl.cli.console import working
 from nprdsl.cli.failures import as_failure, requiring
 from nprdsl.cli.files import read_text
-from nprdsl.cli.generation import quiet_threads
-from nprdsl.cli.options import argument, command, option
-from nprdsl.grammar.diagnostics import SchemaError
+from nprdsl.cli.generation import load_model
+from nprdsl.cli.options import AT_LEAST_1, argument, command, option
+from nprdsl.grammar.diagnostics import SchemaError, did_you_mean
 from nprdsl.schema import SchemaNotFoundError, load, shipped, source_of
 
 _HOST: Final = "127.0.0.1"
@@ -31,6 +31,9 @@ class StudioOptions:
     model: str = option(_MODEL, "The model that runs.", metavar="PATH|NAME")
     device: str = option("cpu", "cpu, cuda, cuda:1 or mps.")
     dtype: str = option("auto", "auto, fp32, bf16 or fp16.")
+    max_kv_tokens: int = option(
+        65_536, "Tokens in memory, of all prompts together.", type=AT_LEAST_1
+    )
     port: int = option(
         0, "What the page is served on [a free one].", type=click.IntRange(0, 65_535),
         show_default=False,
@@ -56,9 +59,8 @@ def studio(options: StudioOptions) -> None:
         static_file("studio.js")
     schemas, first = _schemas(options.schema)
     listening = _listening(options.port)
-    quiet_threads()
     with working(f"loading {options.model}"):
-        engine = _engine(options)
+        engine = load_model(options.model, options.device, options.dtype, options.max_kv_tokens)
     settings = StudioSettings(model=options.model, schemas=schemas, first=first)
     address = f"http://{_HOST}:{listening.getsockname()[1]}/studio/?token={settings.token}"
 
@@ -86,7 +88,8 @@ def _schemas(given: str | None) -> tuple[Any, str]:
     if given is None or given in shipped():
         return tuple(known), given or _MODEL
     if not given.endswith(".lark"):
-        raise SchemaNotFoundError(f"`{given}` is neither a .lark file nor one of {shipped()}")
+        hint = did_you_mean(given, shipped()) or f"shipped: {', '.join(shipped())}"
+        raise SchemaNotFoundError(f"no schema is named `{given}`; {hint}")
     mine = ShippedSchema(name=Path(given).name, text=read_text(given), prompt="")
     return (mine, *known), mine.name
 
@@ -105,15 +108,3 @@ def _listening(port: int) -> socket.socket:
     with as_failure(OSError, about=f"nothing can listen on {_HOST}:{port}"):
         made.bind((_HOST, port))
     return made
-
-
-def _engine(options: StudioOptions) -> Any:
-    with requiring("local", user="this command"):
-        from nprdsl.runtime.local.engine import LocalEngine
-    with (
-        as_failure(ValueError, OSError),
-        as_failure(ImportError, KeyError, RuntimeError, about=f"cannot load `{options.model}`"),
-    ):
-        return LocalEngine.from_pretrained(
-            options.model, device=options.device, dtype=options.dtype
-        )

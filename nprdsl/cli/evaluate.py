@@ -234,7 +234,7 @@ def _suites(options: EvaluationOptions) -> list[Suite]:
     return list(by_name.values())
 
 
-def _with_schema(generation: GenerationOptions, suites: Sequence[Suite]) -> GenerationOptions:
+def _with_schema(generation: EvaluationGeneration, suites: Sequence[Suite]) -> EvaluationGeneration:
     """Where neither schema nor model is named, suites of sums go to the model of the package that
     knows them."""
     named = (generation.schema, generation.model, generation.engine)

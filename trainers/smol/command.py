@@ -123,8 +123,9 @@ def _evaluation(name: str, arguments: Sequence[str], file: Path, model: Path, th
 
 
 def publish(model: Path, folder: Path) -> None:
-    """Copies an adapter, what decodes it and its tokenizer; the base is named as on the hub."""
-    shutil.copytree(model, folder, dirs_exist_ok=True)
+    """Copies an adapter and its tokenizer; the base is named as on the hub."""
+    code = shutil.ignore_patterns("custom_generate")  # for whole models
+    shutil.copytree(model, folder, dirs_exist_ok=True, ignore=code)
     settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     settings["base_model_name_or_path"] = smollm2.NAME
     (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

@@ -23,7 +23,7 @@ from starlette.routing import Route
 
 from nprdsl.runtime.studio.runs import RunRequest, run_messages
 from nprdsl.runtime.studio.schema_desk import SchemaDesk
-from nprdsl.runtime.studio.schema_questions import Question
+from nprdsl.runtime.studio.schema_questions import SchemaQuestion
 from nprdsl.studio.lanes import StudioView
 from nprdsl.studio.pages import served_page
 
@@ -113,7 +113,7 @@ class _Studio:
         return HTMLResponse(html, headers=headers)
 
     async def _ask(self, request: Request) -> Response:
-        question = await self._read(request, Question)
+        question = await self._read(request, SchemaQuestion)
         if isinstance(question, Response):
             return question
         return JSONResponse(await self._desk.ask(question))

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from nprdsl.runtime.http.schema_compiler import DEADLINE_S, MEMORY
-from nprdsl.runtime.studio.schema_questions import Ask, Question, packed
+from nprdsl.runtime.studio.schema_questions import Ask, SchemaQuestion, packed
 from nprdsl.tokens.vocabulary import Vocabulary
 
 _LINE: Final = 1 << 26  # the longest answer, in bytes
@@ -38,7 +38,7 @@ class SchemaDesk:
         self._turn = asyncio.Lock()
         self._newest: dict[Ask, object] = {}
 
-    async def ask(self, question: Question) -> dict[str, Any]:
+    async def ask(self, question: SchemaQuestion) -> dict[str, Any]:
         """The answer; `{"late": …}` where there is none within the bounds, `{"skipped": true}`
         where another question of its kind came behind it."""
         mine = self._newest[question.ask] = object()
@@ -46,11 +46,12 @@ class SchemaDesk:
             if self._newest[question.ask] is not mine:
                 return {"skipped": True}
             process = await self._alive()
+            line: bytes | None = None
             try:
                 line = await _asked(process, question)
-            except BaseException:  # nobody waits for the answer, which would be taken for another's
-                await self.close()
-                raise
+            finally:
+                if line is None:  # nobody waits for the answer, which would be taken for another's
+                    await self.close()
             if line:
                 answer: dict[str, Any] = json.loads(line)
                 return answer
@@ -83,7 +84,7 @@ class SchemaDesk:
         return self._process
 
 
-async def _asked(process: Process, question: Question) -> bytes:
+async def _asked(process: Process, question: SchemaQuestion) -> bytes:
     """The line of the answer; empty where the process ends instead."""
     assert process.stdin is not None and process.stdout is not None
     try:

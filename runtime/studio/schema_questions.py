@@ -42,7 +42,7 @@ class Ask(StrEnum):
     DEFINE = "define"
 
 
-class Question(BaseModel):
+class SchemaQuestion(BaseModel):
     """`line` and `column` count from 1, for the questions about a place."""
 
     model_config = ConfigDict(extra="forbid")
@@ -61,7 +61,7 @@ class Answers:
         self._name = name
         self._last: SchemaAnalysis | None = None
 
-    def answer(self, question: Question) -> dict[str, Any]:
+    def answer(self, question: SchemaQuestion) -> dict[str, Any]:
         read = self._read(question.text)
         match question.ask:
             case Ask.FAULTS:
@@ -120,7 +120,7 @@ def _answered(answers: Answers, line: str) -> dict[str, Any]:
         failure["failed"] = f"{type(error).__name__}: {error}"
 
     with ErrorBoundary(failed):
-        return answers.answer(Question.model_validate_json(line))
+        return answers.answer(SchemaQuestion.model_validate_json(line))
     return failure
 
 

@@ -23,7 +23,7 @@ from nprdsl.runtime.studio import app as studio_app  # noqa: E402
 from nprdsl.runtime.studio.live_lanes import LiveLanes  # noqa: E402
 from nprdsl.runtime.studio.runs import RunRequest, run_messages  # noqa: E402
 from nprdsl.runtime.studio.schema_desk import SchemaDesk  # noqa: E402
-from nprdsl.runtime.studio.schema_questions import Answers, Ask, Question  # noqa: E402
+from nprdsl.runtime.studio.schema_questions import Answers, Ask, SchemaQuestion  # noqa: E402
 from nprdsl.schema import source_of  # noqa: E402
 from nprdsl.studio import TraceView, pages  # noqa: E402
 from nprdsl.studio.lanes import lanes_view  # noqa: E402
@@ -45,7 +45,7 @@ def ask() -> Callable[..., dict[str, Any]]:
     warnings.simplefilter("ignore", SpelledTagsWarning)  # as its process does
 
     def asked(kind: Ask, text: str, line: int = 1, column: int = 1) -> dict[str, Any]:
-        return answers.answer(Question(ask=kind, text=text, line=line, column=column))
+        return answers.answer(SchemaQuestion(ask=kind, text=text, line=line, column=column))
 
     return asked
 
@@ -86,8 +86,8 @@ def test_a_desk_answers_the_newest_question_and_none_that_takes_too_long() -> No
         vocabulary = byte_vocabulary(nprdsl.load("arith").tags)
         desk = SchemaDesk(vocabulary, "bytes", deadline_s=deadline_s)
         try:
-            first = await desk.ask(Question(ask=Ask.FAULTS, text=MISSPELT))
-            asked = (desk.ask(Question(ask=Ask.FAULTS, text=text)) for text in texts)
+            first = await desk.ask(SchemaQuestion(ask=Ask.FAULTS, text=MISSPELT))
+            asked = (desk.ask(SchemaQuestion(ask=Ask.FAULTS, text=text)) for text in texts)
             return [first, *await asyncio.gather(*asked)]
         finally:
             await desk.close()

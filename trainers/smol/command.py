@@ -129,6 +129,10 @@ def publish(model: Path, folder: Path) -> None:
     settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     settings["base_model_name_or_path"] = smollm2.NAME
     (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    if (file := folder / "tokenizer.json").exists():  # 250,000 lines else
+        words = json.loads(file.read_text(encoding="utf-8"))
+        small = json.dumps(words, ensure_ascii=False, separators=(",", ":"))
+        file.write_text(small + "\n", encoding="utf-8")
 
 
 def _print(message: str) -> None:

@@ -12,7 +12,7 @@ from sglang.srt.entrypoints.openai.protocol import ChatCompletionRequest
 
 import nprdsl
 from nprdsl.runtime import LocalEngine, Sampling, SGLangEngine
-from nprdsl.runtime.http.chat_fields import HONOURED, REMARKS, WITHOUT_MEANING
+from nprdsl.runtime.http.request_fields import ROUTING, TRACE_CHAT
 from nprdsl.runtime.sglang.client.weights import WeightsError
 from tests.sglang.served import ANSWER, PROMPT, Served
 
@@ -97,7 +97,7 @@ def test_every_field_of_a_chat_is_in_the_list() -> None:
     stock = set(ChatCompletionRequest.model_fields)
     inner = {"bootstrap_host", "bootstrap_port", "bootstrap_room", "disagg_prefill_dp_rank"}
     debug = {name for name in stock if name.startswith("return_flat_raw")}
-    assert stock - inner - debug - {*HONOURED, *REMARKS, *WITHOUT_MEANING} == set()
+    assert stock - inner - debug - {*TRACE_CHAT.known, *ROUTING} == set()
 
 
 def test_weights_that_do_not_fit_are_refused(engine: SGLangEngine, bundled: LocalEngine) -> None:

@@ -18,7 +18,7 @@ from nprdsl.runtime import LocalEngine, SGLangEngine
 from nprdsl.runtime.bundled import ARITH, model_folder
 from nprdsl.runtime.sglang.client.weights import Weights
 from nprdsl.trainers.config import PapoConfig, ZeroConfig, read_config
-from nprdsl.trainers.rollout.rollout import MismatchError
+from nprdsl.trainers.rollout.mismatch import MismatchError
 from nprdsl.trainers.stages.papo import train_papo
 from nprdsl.trainers.stages.zero import train_zero
 from tests.sglang.served import Served

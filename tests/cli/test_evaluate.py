@@ -98,7 +98,7 @@ def test_several_suites_and_rows_that_are_rejected() -> None:
     Path("mine.jsonl").write_text("\n".join(lines))
     fields = ("--prompt-field", "q", "--answer-field", "a")
     more = ("--suite", "mine=mine.jsonl,arith", "--limit", 2, "--out", "r.json", *fields)
-    result = invoke("eval", *more)
+    result = invoke("eval", "--model", "arith", *more)
     assert result.exit_code == 0, result.output
     assert "mine.jsonl: 2 problems; 2 rows rejected\n  mine.jsonl:2: the answer is missing" in (
         result.stderr
@@ -119,7 +119,7 @@ def test_samples_that_cannot_be_run_are_told_and_count_as_wrong() -> None:
         {"prompt": "How?", "answer": 1},
     )
     Path("mixed.json").write_text(json.dumps([good, bad]))
-    command = ("eval", "--suite", "mixed=mixed.json", "--out", "r.json")
+    command = ("eval", "--model", "arith", "--suite", "mixed=mixed.json", "--out", "r.json")
     result = invoke(*command)
     assert result.exit_code == ExitCode.BAD
     assert "error: mixed: `mixed-2`: the vocabulary has no token" in result.stderr
@@ -130,7 +130,7 @@ def test_samples_that_cannot_be_run_are_told_and_count_as_wrong() -> None:
     again = invoke(*command)
     assert "0 of 2 samples done; 1 were done before" in again.stderr
     Path("bad.json").write_text(json.dumps([bad]))
-    none = invoke("eval", "--suite", "bad=bad.json")
+    none = invoke("eval", "--model", "arith", "--suite", "bad=bad.json")
     assert none.exit_code == ExitCode.BAD
     assert "error: bad: no sample could be run, of 1: the vocabulary has no token" in none.stderr
 

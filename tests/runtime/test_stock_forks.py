@@ -79,7 +79,7 @@ def run(
     submission = Submission(schema, machine, limits, ALL, DEFAULT, parallel=True, logprobs=False)
     server = cast(Transport, Writer(machine, seed, talk, errs=errs))
     call = RereadingCall(1, submission, server, pool, events=True)
-    call.start(pool)
+    call.start(pool, pool)
     return call.result(), call
 
 

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from nprdsl.trainers.curate.expressions import parts_of, results_of, written
-
 _OPENING: Final = re.compile(
     r"\W*(?P<said>(?:(?:first|second|third|fourth|last|final)(?:ly)?(?=\s*,|\s+(?:we|let|note|i)\b)"
     r"|next|then|finally|alternatively|similarly|likewise|also|additionally|moreover|furthermore"
@@ -126,6 +124,9 @@ def _results(branch: BranchSentences, siblings: Sequence[BranchSentences]) -> It
 
 def _expressions(branch: BranchSentences, siblings: Sequence[BranchSentences]) -> Iterable[str]:
     """What earlier siblings derived: a chain was written from its beginning on."""
+    # sympy takes longer to load than all the rest of a command
+    from nprdsl.trainers.curate.expressions import parts_of, results_of, written
+
     theirs = {key for other in siblings for key in results_of(other.text)}
     theirs -= results_of(branch.text)
     if not theirs:

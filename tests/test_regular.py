@@ -298,3 +298,10 @@ def test_the_automaton_of_one_text_is_that_of_its_regex(text: str) -> None:
         one, other = getattr(made, name), getattr(compiled, name)
         assert one.dtype == other.dtype
         np.testing.assert_array_equal(one, other)
+
+
+def test_counts_of_counts_are_refused_before_all_their_ways_are_joined() -> None:
+    """Its subset construction took 42 s of joining; the states alone are within their limit."""
+    with pytest.raises(RegexError, match="in too many ways"):
+        compile_regex("(a{1,100}){1,100}")
+    assert compile_regex("(a{1,20}){1,20}").accepts(b"a" * 400)

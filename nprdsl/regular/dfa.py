@@ -247,6 +247,9 @@ def _optional(part: _Fragment) -> _Fragment:
 # -- states -------------------------------------------------------------------------------------
 
 
+_JOINED_LIMIT: Final = 2_000_000  # positions, of all states together: a second or two
+
+
 def _determinise(pattern: str, regex: _Glushkov) -> tuple[list[list[int]], list[bool], list[int]]:
     """Subset construction. A state is the set of positions that may come next.
 
@@ -266,6 +269,7 @@ def _determinise(pattern: str, regex: _Glushkov) -> tuple[list[list[int]], list[
     states = [0, regex.first]
     rows: list[list[int]] = [[0] * len(classes)]
     known: dict[int, int] = {}
+    joined = 0
     while len(rows) < len(states):
         targets = [0] * len(classes)
         for positions, hit in groups:
@@ -273,6 +277,7 @@ def _determinise(pattern: str, regex: _Glushkov) -> tuple[list[list[int]], list[
             if not here:
                 continue
             if here not in known:
+                joined += here.bit_count()
                 known[here] = reduce(or_, (regex.follow[position] for position in _bits(here)))
             for c in hit:
                 targets[c] |= known[here]
@@ -284,6 +289,12 @@ def _determinise(pattern: str, regex: _Glushkov) -> tuple[list[list[int]], list[
             raise RegexError(
                 f"the regex needs more than {STATE_LIMIT:,} states; use smaller counts in "
                 "`{m,n}`, or make the alternatives differ earlier",
+                pattern,
+            )
+        if joined > _JOINED_LIMIT:
+            raise RegexError(
+                "the regex can be read in too many ways; use smaller counts in `{m,n}`, and none "
+                "of what has a count itself",
                 pattern,
             )
         rows.append([number[target] for target in targets])

@@ -27,10 +27,10 @@ from nprdsl.grammar.diagnostics import (
 from nprdsl.grammar.ir import Grammar, Literal
 from nprdsl.grammar.reader import is_file, read_text
 from nprdsl.grammar.resolve import read_grammar
-from nprdsl.grammar.tag_shapes import looks_like_a_tag, way_to_tag
+from nprdsl.grammar.tag_shapes import looks_like_a_tag, tag_names, way_to_tag
 from nprdsl.grammar.terminal_types import TerminalType, TerminalTypeError, typed
 from nprdsl.grammar.unenforced import unenforced
-from nprdsl.grammar.walk import all_nodes
+from nprdsl.grammar.walk import all_nodes, written_texts
 from nprdsl.machine.budget import DEFAULT_LIMITS, Limits
 from nprdsl.masks.bound_schema import BoundSchema, SpelledTagsWarning, TagMode
 from nprdsl.prompting.examples import ENDING, Example, fault, read_examples, with_examples
@@ -250,7 +250,8 @@ def load(schema: str | Path, terminals: Mapping[str, object] | None = None) -> S
     grammar = read_grammar(source, file=file, name=name, types=types)
     for node in all_nodes(grammar.rules):
         if isinstance(node, Literal) and looks_like_a_tag(node.text):
-            warnings.warn(_untagged(node), UntaggedWarning, stacklevel=2)
+            names = tag_names(written_texts(grammar.rules))
+            warnings.warn(_untagged(node, names), UntaggedWarning, stacklevel=2)
     for sentence in unenforced(grammar):
         warnings.warn(sentence, UnenforcedWarning, stacklevel=2)
     beside = _examples_beside(Path(schema), name)
@@ -274,9 +275,9 @@ def _first(violations: Sequence[Violation]) -> str:
     return f"{one.message} [{one.code}], in line {one.line} of the trace{more}"
 
 
-def _untagged(literal: Literal) -> str:
+def _untagged(literal: Literal, names: Mapping[str, str]) -> str:
     place = f"{literal.span.file}:{literal.span.line}:{literal.span.column}"
-    return f"{place}: `{literal.text}` is a literal, no tag; {way_to_tag(literal.text)}"
+    return f"{place}: `{literal.text}` is a literal, no tag; {way_to_tag(literal.text, names)}"
 
 
 def _types(terminals: Mapping[str, object], file: str, source: str) -> dict[str, TerminalType]:

@@ -6,6 +6,8 @@ format show that what a refusal says leads to a schema that runs.
 
 from __future__ import annotations
 
+import json
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 
 import nprdsl
 from nprdsl.grammar.diagnostics import DiagnosticCode
-from nprdsl.grammar.tag_shapes import way_to_tag
+from nprdsl.grammar.tag_shapes import tag_names, way_to_tag
 from nprdsl.pictures.messages import render_schema_error
 from nprdsl.schema import UnenforcedWarning, UntaggedWarning
 from nprdsl.testing import fuzz
@@ -180,8 +182,51 @@ def test_a_literal_that_looks_like_a_tag_is_warned_of(
     ],
 )
 def test_ways_to_a_tag(text: str, way: str) -> None:
-    assert way in way_to_tag(text)
-    assert len(way_to_tag(text)) < 200
+    found = way_to_tag(text, tag_names([text]))
+    assert way in found
+    assert len(found) < 200
+
+
+@pytest.mark.parametrize("which", [0, -1])
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("--", "==", "\n\n"),
+        ("prompt 1", "prompt 2", "prompt 3"),
+        ("# Plan", "= Plan", "PLAN:", "END."),
+        ("【计划】", "【步骤】"),
+        ("a beginning that is long", "a beginning of another"),
+    ],
+)
+def test_ways_to_tags_can_be_followed_one_by_one(
+    texts: tuple[str, ...], which: int, tmp_path: Path
+) -> None:
+    quoted = [json.dumps(text, ensure_ascii=False) for text in texts]
+    source = f"start: {' '.join(f'TEXT {text}' for text in quoted)}\n%declare TEXT\n"
+    file = tmp_path / "x.lark"
+    for _ in texts:
+        file.write_text(source, encoding="utf-8")
+        with pytest.raises(nprdsl.SchemaError) as caught:
+            nprdsl.load(file)
+        assert {fault.code for fault in caught.value.diagnostics} == {
+            DiagnosticCode.TEXT_NOT_CLOSED
+        }
+        way = re.search(r"`(TAG_\w+): (.*)`", caught.value.diagnostics[which].suggestion)
+        assert way is not None
+        source = f"{source.replace(way[2], way[1], 1)}{way[1]}: {way[2]}\n"
+    file.write_text(source, encoding="utf-8")
+    assert set(nprdsl.load(file).tags) == set(texts)
+
+
+def test_a_text_among_tags_is_written_as_its_refusal_says(tmp_path: Path) -> None:
+    rest = 'x: "<x>" TEXT "</x>"\n%declare TEXT\n'
+    (tmp_path / "x.lark").write_text(f'start: "<s>" (TEXT | x)* "</s>"\n{rest}')
+    with pytest.raises(nprdsl.SchemaError, match=r"make `\[TEXT\] \(x \[TEXT\]\)\*`"):
+        nprdsl.load(tmp_path / "x.lark")
+    (tmp_path / "x.lark").write_text(f'start: "<s>" [TEXT] (x [TEXT])* "</s>"\n{rest}')
+    schema = nprdsl.load(tmp_path / "x.lark")
+    for inner in ("", "a", "<x>b</x>", "a<x>b</x><x>c</x>d"):
+        assert schema.check(f"<s>{inner}</s>") == []
 
 
 def test_shipped_schemas_are_not_warned_of() -> None:

@@ -105,13 +105,39 @@ def test_what_no_mask_holds_is_refused_by_its_place(schema, place):
 
 
 @pytest.mark.parametrize(
+    ("schema", "way"),
+    [
+        (
+            {"type": "strng"},
+            "a type is one of null, boolean, number, string, array, object, integer",
+        ),
+        ({**record(a={"type": ["string", 5]})}, "a type is one of null"),
+        (record(type=5), "correct it"),
+        (
+            {
+                "$schema": "http://json-schema.org/draft-07/schema#",
+                "type": "array",
+                "items": [NULL],
+            },
+            "call it `prefixItems`, and `$schema` https://json-schema.org/draft/2020-12/schema",
+        ),
+    ],
+)
+def test_a_way_out_is_one(schema, way):
+    with pytest.raises(TerminalTypeError) as caught:
+        typed("X", schema)
+    assert caught.value.suggestion.startswith(way)
+
+
+@pytest.mark.parametrize(
     ("schema", "inside", "outside"),
     [
         ({"type": ["string", "null"], "pattern": "^[a-z]{3}$"}, ['"abc"', "null"], ['"abcd"']),
         ({"type": ["string", "null"], "format": "date"}, ['"2024-02-29"', "null"], ['"x"']),
         ({"enum": ["ab", "cd"], "pattern": "^a"}, ['"ab"'], ['"cd"']),
         ({"type": "string", "enum": ["ab", 1]}, ['"ab"'], ["1"]),
-        ({"enum": [1, 2.0, True], "type": "integer"}, ["1", "2.0"], ["true", "2"]),
+        ({"enum": [1, 2.0, True], "type": "integer"}, ["1", "2.0", "2"], ["true", "1.0"]),
+        ({"const": {"a": [-1.0, 0.5]}}, ['{"a":[-1,0.5]}', '{"a":[-1.0,0.5]}'], ['{"a":[-1.,1]}']),
         ({"const": {"a": [1, "x"]}}, ['{"a":[1,"x"]}', '{ "a" : [ 1, "x" ] }'], ['{"a":[1]}']),
         (
             {"type": "array", "prefixItems": [INTEGER, STRING], "minItems": 1, "maxItems": 1},

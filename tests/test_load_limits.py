@@ -263,3 +263,4 @@ def test_where_packages_are_installed_is_not_told() -> None:
     with pytest.raises(SchemaError) as caught:
         grammar('%import common (WS)\nstart: "<a>" WS "<b>"\n')
     assert str(caught.value).startswith("common.lark:")
+    assert "write a terminal of your own in place of Lark's" in str(caught.value)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from nprdsl.regular import dfa as dfa_module
 from nprdsl.regular.aho_corasick import NO_WORD, ROOT, aho_corasick
 from nprdsl.regular.codepoints import EVERYTHING, byte_tree, complement, union
 from nprdsl.regular.dfa import FAR, UTF8, compile_regex, one_text, whitespace_loop
@@ -252,7 +253,7 @@ def test_refused(pattern, message, position):
 def test_a_label_compiles_in_a_millisecond():
     best = float("inf")
     for _ in range(10):
-        compile_regex.cache_clear()
+        dfa_module._automaton.cache_clear()
         begin = time.perf_counter()
         compile_regex(r"[1-9][0-9]*(\.[1-9][0-9]*)*")
         best = min(best, time.perf_counter() - begin)

@@ -9,7 +9,7 @@ text that a branch repeats from its item has a known length. What the next tag d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 from itertools import pairwise
 from typing import TypeGuard
@@ -33,7 +33,7 @@ from nprdsl.grammar.load_limits import too_large
 from nprdsl.grammar.namespaces import Linked
 from nprdsl.grammar.sizes import too_large_parts, too_large_tags
 from nprdsl.grammar.tag_decisions import decisions
-from nprdsl.grammar.tag_shapes import shown, way_to_tag
+from nprdsl.grammar.tag_shapes import shown, tag_names, way_to_tag
 from nprdsl.grammar.walk import (
     Bodies,
     Rules,
@@ -44,6 +44,7 @@ from nprdsl.grammar.walk import (
     reach,
     reachable,
     references,
+    written_texts,
 )
 from nprdsl.regular.aho_corasick import words_inside
 from nprdsl.regular.dfa import compile_regex, whitespace_loop
@@ -237,6 +238,7 @@ def _unbounded(terminal: ir.Terminal, witness: bytes) -> Diagnostic:
 def _free_texts(rules: Rules, sets: FirstFollow, bound: Set[ir.Node]) -> Iterator[Diagnostic]:
     """Every free text that something other than a tag may follow. `sets` are by leaf."""
     yield from _beside_glue(rules)
+    names = tag_names(written_texts(rules))
     texts = sets.bits(_is_text)
     open_ends = texts | sets.bits(lambda symbol: isinstance(symbol, (ir.Literal, ir.Field)))
     for node in all_nodes(rules):
@@ -247,7 +249,7 @@ def _free_texts(rules: Rules, sets: FirstFollow, bound: Set[ir.Node]) -> Iterato
         if _is_text(follower):
             yield _next_to(node, follower)
         elif isinstance(follower, (ir.Literal, ir.Field)):
-            yield _not_closed(node, follower)
+            yield _not_closed(node, follower, names)
 
 
 def _beside_glue(rules: Rules) -> Iterator[Diagnostic]:
@@ -290,9 +292,11 @@ def _next_to(text: ir.Field, follower: ir.Field) -> Diagnostic:
     )
 
 
-def _not_closed(text: ir.Field, follower: ir.Literal | ir.Field) -> Diagnostic:
+def _not_closed(
+    text: ir.Field, follower: ir.Literal | ir.Field, names: Mapping[str, str]
+) -> Diagnostic:
     if isinstance(follower, ir.Literal):
-        what, way = f"`{shown(follower.text)}`", way_to_tag(follower.text)
+        what, way = f"`{shown(follower.text)}`", way_to_tag(follower.text, names)
     else:
         what, way = f"`{follower.terminal.name}`", "put a tag between them"
     return Diagnostic(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 from importlib import resources
@@ -101,7 +101,8 @@ class SchemaError(ValueError):
     """A schema that cannot be used; `diagnostics` holds every fault found, in file order."""
 
     def __init__(self, diagnostics: Iterable[Diagnostic], source: str = "") -> None:
-        self.diagnostics = tuple(sorted(diagnostics, key=lambda d: (d.span.line, d.span.column)))
+        shown = map(_in_reach, diagnostics)
+        self.diagnostics = tuple(sorted(shown, key=lambda d: (d.span.line, d.span.column)))
         self.source = source
         super().__init__("\n".join(summary(d) for d in self.diagnostics))
 
@@ -112,6 +113,14 @@ def summary(diagnostic: Diagnostic) -> str:
     hint = f"; {diagnostic.suggestion}" if diagnostic.suggestion else ""
     file = _without_install_path(s.file)
     return f"{file}:{s.line}:{s.column}: {diagnostic.message} [{diagnostic.code}]{hint}"
+
+
+def _in_reach(diagnostic: Diagnostic) -> Diagnostic:
+    """With a suggestion that an author can follow: no one edits Lark's own grammars."""
+    if not Path(diagnostic.span.file).is_relative_to(_package_folders()[0]):
+        return diagnostic
+    way = f"write a terminal of your own in place of Lark's; {diagnostic.suggestion}"
+    return replace(diagnostic, suggestion=way, fix=None)
 
 
 def _without_install_path(file: str) -> str:

@@ -102,10 +102,8 @@ class _Search:
             self._place(body, self._rest(_Return(name), None))
 
     def _rest(self, entry: Node | _Return | _Turns, below: _Rest | None) -> _Rest:
-        if entry in self._tagged:
-            below = (
-                None  # no field comes so far, so what stands before is one for all that is there
-            )
+        if entry in self._tagged:  # no field comes so far: what stands below is one for all
+            below = None
         rest = self._rests.get((entry, below))
         if rest is None:
             rest = self._rests[entry, below] = _Rest(entry, below)

@@ -162,7 +162,10 @@ def _value(value: Any) -> _Part:
             entries = [_joined(_value(name), _COLON, _value(item)) for name, item in value.items()]
             return _bracketed("{}", _listed(entries, None, 0, None))
     text = json.dumps(value, ensure_ascii=False)
-    return _Part(re.escape(text), len(text.encode()))
+    pattern = re.escape(text)
+    if isinstance(value, float) and text.endswith(".0"):  # 2.0 is 2
+        pattern = rf"{re.escape(text[:-2])}(?:\.0)?"
+    return _Part(pattern, len(text.encode()))
 
 
 def _bracketed(brackets: str, inner: _Part) -> _Part:

@@ -68,8 +68,9 @@ _NEVER: Final = frozenset({"not", "if", "$dynamicRef", "$recursiveRef"}) | {
     "divisibleBy",
 }
 _KEYWORDS: Final = _OF_A_KIND | _COMBINING | _CHOOSING | _NEVER | {"type"}
+_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _DIALECTS: Final = {
-    "https://json-schema.org/draft/2020-12/schema": frozenset[str](),
+    _DIALECT: frozenset[str](),
     "https://json-schema.org/draft/2019-09/schema": frozenset({"prefixItems"}),
     "http://json-schema.org/draft-07/schema": frozenset({"prefixItems", "dependentRequired"}),
     "http://json-schema.org/draft-06/schema": frozenset({"prefixItems", "dependentRequired"}),
@@ -92,11 +93,9 @@ class JsonSchemaReader:
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self.root: dict[str, Any] = _Copier().copy(schema)
-        dialect = self.root.get("$schema", "https://json-schema.org/draft/2020-12/schema")
+        dialect = self.root.get("$schema", _DIALECT)
         if not isinstance(dialect, str) or dialect.rstrip("#") not in _DIALECTS:
-            raise JsonSchemaError(
-                f"`$schema` of the JSON schema is {dialect!r}", f"use {next(iter(_DIALECTS))}"
-            )
+            raise JsonSchemaError(f"`$schema` of the JSON schema is {dialect!r}", f"use {_DIALECT}")
         self._foreign = _DIALECTS[dialect.rstrip("#")]
         self._validator = _validator(self.root)
         self._named: dict[str, JsonShape] = {}
@@ -124,9 +123,9 @@ class JsonSchemaReader:
                 self._validator.check_schema(schema)
         except SchemaError as error:
             place = reduce(_below, error.absolute_path, path)
-            raise JsonSchemaError(
-                f"`{place}` of the JSON schema is malformed: {error.message[:200]}", "correct it"
-            ) from None
+            of_type = error.validator == "anyOf" and error.absolute_path[-1] == "type"
+            way = f"a type is one of {', '.join(_KINDS_OF)}" if of_type else "correct it"
+            raise _refused(place, f"is malformed: {error.message[:200]}", way) from None
 
     # -- any schema ------------------------------------------------------------------------------
 
@@ -262,7 +261,8 @@ class JsonSchemaReader:
         listed, items = own.pop("prefixItems", []), own.pop("items", True)
         low, high = _counts(own, "Items", path)
         if isinstance(items, list):
-            raise _refused(f"{path}.items", "is a list", "call it `prefixItems`")
+            way = f"call it `prefixItems`, and `$schema` {_DIALECT}"
+            raise _refused(f"{path}.items", "is a list", way)
         if own.get("uniqueItems") is False or (high is not None and high < 2):
             own.pop("uniqueItems", None)
         prefix = tuple(

@@ -432,6 +432,7 @@ def _hint(message: str, rest: str) -> str:
         return "close the open bracket, or finish the definition"
     hints = {
         "'": 'write strings in double quotes: `"x"`',
+        ":": "a definition is `name: expansion`",
         "=": "a definition is `name: expansion`",
         ";": "a definition ends with its line; remove the `;`",
         "<": 'write tags in double quotes: `"<step>"`',

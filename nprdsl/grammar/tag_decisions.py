@@ -24,7 +24,7 @@ from nprdsl.grammar.first_follow import (
     is_value_of_blanks,
 )
 from nprdsl.grammar.ir import Alt, Field, ForkNode, Literal, MapNode, Node, Ref, Repeat, Seq, Tag
-from nprdsl.grammar.tag_shapes import way_to_tag
+from nprdsl.grammar.tag_shapes import tag_names, way_to_tag
 from nprdsl.grammar.walk import (
     Rules,
     Uses,
@@ -35,6 +35,7 @@ from nprdsl.grammar.walk import (
     nodes,
     references,
     rule_heights,
+    written_texts,
 )
 
 _LINE_AS_TAG: Final = 'a line end is a tag by a terminal named so: `TAG_NL: "\\n"`'
@@ -169,12 +170,18 @@ def _undecided(span: Span, key: str, options: tuple[Node, ...]) -> Diagnostic:
 def _empty_loop(node: Repeat, inner: Symbols) -> Diagnostic:
     blank = inner.passes_blank
     what = "may be empty" if blank else "may hold no tag"
+    beside = (
+        "; of a text or tags in any order make `[TEXT] (x [TEXT])*`"
+        if isinstance(node.node, Alt)
+        else ""
+    )
     return Diagnostic(
         DiagnosticCode.EMPTY_LOOP,
         node.span,
         f"this repeats something that {what}, so the number of turns is undecided",
         "repeat something that always holds a tag"
-        + ("" if blank else f", or put the repetition into a terminal; {_LINE_AS_TAG}"),
+        + ("" if blank else f", or put the repetition into a terminal; {_LINE_AS_TAG}")
+        + beside,
     )
 
 
@@ -310,6 +317,7 @@ class _BeforeForks:
 def _ends(rules: Rules, ends: _OpenEnds) -> Iterator[Diagnostic]:
     """Branches, items and lists must end with a tag, behind which nothing may follow."""
     seen: set[tuple[str, Node]] = set()
+    names = tag_names(written_texts(rules))
     for node in all_nodes(rules):
         if not isinstance(node, (MapNode, ForkNode)):
             continue
@@ -318,7 +326,7 @@ def _ends(rules: Rules, ends: _OpenEnds) -> Iterator[Diagnostic]:
             last = None if end is None else ends.place(end)
             if last is not None and (what, last) not in seen:
                 seen.add((what, last))
-                yield _undecided_end(what, last, node)
+                yield _undecided_end(what, last, node, names)
 
 
 def _closed_parts(node: MapNode | ForkNode, rules: Rules) -> Iterator[tuple[str, Node]]:
@@ -330,19 +338,21 @@ def _closed_parts(node: MapNode | ForkNode, rules: Rules) -> Iterator[tuple[str,
         yield "an item", rules[node.block.item].node
 
 
-def _undecided_end(what: str, last: Node, use: MapNode | ForkNode) -> Diagnostic:
+def _undecided_end(
+    what: str, last: Node, use: MapNode | ForkNode, names: Mapping[str, str]
+) -> Diagnostic:
     return Diagnostic(
         DiagnosticCode.UNDECIDED_END,
         last.span,
         f"{what} may end here, and this is not a tag that ends it always",
-        _way_to_end(last),
+        _way_to_end(last, names),
         ((use.span, f"{what} of this block must end with a tag"),),
     )
 
 
-def _way_to_end(last: Node) -> str:
+def _way_to_end(last: Node, names: Mapping[str, str]) -> str:
     if isinstance(last, Literal):
-        return f"close it with a tag; {way_to_tag(last.text)}"
+        return f"close it with a tag; {way_to_tag(last.text, names)}"
     if isinstance(last, Field) and is_blank(last):
         name = last.terminal.name
         return f"move `{name}` to the front of the element that follows: white space belongs there"

@@ -8,7 +8,8 @@ because something is no tag, `way_to_tag` says how to write it.
 from __future__ import annotations
 
 import re
-from itertools import product
+from collections.abc import Iterable, Mapping
+from itertools import chain, count, product
 from math import prod
 from typing import Final
 
@@ -74,8 +75,21 @@ def _strings(node: Expression) -> list[str]:
 # -- ways out --------------------------------------------------------------------------------------
 
 
-def way_to_tag(text: str) -> str:
-    """How the author of `text`, which is no tag, gets one."""
+def tag_names(texts: Iterable[str]) -> dict[str, str]:
+    """A terminal name for each text of a schema that is no tag by its shape, no two alike, so that
+    `way_to_tag` can be followed for one text after the other."""
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for text in dict.fromkeys(text for text in texts if not is_tag(text)):
+        word = re.sub(r"[^A-Z0-9]+", "_", text.upper()).strip("_")[:12].strip("_") or "END"
+        numbered = chain([word], (f"{word}_{number}" for number in count(2)))
+        names[text] = next(name for name in numbered if name not in taken)
+        taken.add(names[text])
+    return {text: PREFIX + name for text, name in names.items()}
+
+
+def way_to_tag(text: str, names: Mapping[str, str]) -> str:
+    """How the author of `text`, which is no tag, gets one; `names` are the schema's `tag_names`."""
     stripped, tags = text.strip(), TAG_SHAPE.findall(text)
     if len(tags) > 1 and not TAG_SHAPE.sub("", text).strip():
         between = " _NL " if re.search(r"\s", stripped) else " "
@@ -85,7 +99,8 @@ def way_to_tag(text: str) -> str:
         front = text[0].isspace()
         place = "in front of it" if front else "to the front of the element that follows"
         return f'white space is no part of a tag: write `"{stripped}"`, and move the rest {place}'
-    named = _named(text)
+    written = shown(text.replace("\\", "\\\\").replace('"', '\\"'))
+    named = f'a terminal named `TAG_…` makes a tag of any string: `{names[text]}: "{written}"`'
     if re.fullmatch(r"</?\w[^<>]*", stripped):
         named += "; a value in a tag is a terminal behind it, and no closing tag can repeat it"
     return named
@@ -95,9 +110,3 @@ def shown(text: str) -> str:
     """A string as a message shows it: in short, on one line."""
     cut = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
     return cut.translate(_ESCAPES)
-
-
-def _named(text: str) -> str:
-    written = shown(text.replace("\\", "\\\\").replace('"', '\\"'))
-    word = re.sub(r"[^A-Z]+", "_", text.upper()).strip("_")[:12].strip("_") or "END"
-    return f'a terminal named `TAG_…` makes a tag of any string: `{PREFIX}{word}: "{written}"`'

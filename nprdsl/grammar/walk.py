@@ -83,6 +83,11 @@ def all_nodes(rules: Rules) -> Iterator[Node]:
         yield from nodes(rule.node)
 
 
+def written_texts(rules: Rules) -> Iterator[str]:
+    """The texts of all tags and literals, in the order of `all_nodes`."""
+    return (node.text for node in all_nodes(rules) if isinstance(node, (Tag, Literal)))
+
+
 def bodies(rules: Rules) -> dict[str, Node]:
     """The body of each rule."""
     return {name: rule.node for name, rule in rules.items()}

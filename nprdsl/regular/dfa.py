@@ -73,7 +73,6 @@ class Dfa:
         return bytes(completion)
 
 
-@lru_cache(maxsize=512)
 def compile_regex(pattern: str) -> Dfa:
     """The automaton of `pattern`, read with `re.ASCII`: `\\d`, `\\w`, `\\s`, `(?i)` are ASCII.
 

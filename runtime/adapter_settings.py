@@ -33,9 +33,12 @@ def adapter_settings(folder: Path) -> AdapterSettings | None:
     file = folder / SETTINGS
     if not file.is_file() or any(found for kind in _WHOLE for found in folder.glob(kind)):
         return None
-    settings = json.loads(file.read_text(encoding="utf-8"))
-    base = settings.get("base_model_name_or_path")
-    if not base:
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelNotFoundError(f"`{file}` is no JSON: {error}") from None
+    base = settings.get("base_model_name_or_path") if isinstance(settings, dict) else None
+    if not isinstance(base, str) or not base:
         raise ModelNotFoundError(
             f"`{folder}` is a PEFT adapter whose {SETTINGS} has no `base_model_name_or_path`"
         )

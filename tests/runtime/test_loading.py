@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,13 @@ def test_an_adapter_without_peft_says_what_it_is(
 def test_an_adapter_must_name_its_base(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match="base_model_name_or_path"):
         LocalEngine.from_pretrained(adapter(tmp_path / "tuned"))
+
+
+@pytest.mark.parametrize("text", [b"{", b"[]", b"null", b"\xff", b'{"base_model_name_or_path": 5}'])
+def test_an_adapter_whose_settings_are_broken(text: bytes, tmp_path: Path) -> None:
+    (adapter(tmp_path / "tuned") / SETTINGS).write_bytes(text)
+    with pytest.raises(ModelNotFoundError, match=re.escape(SETTINGS)):
+        LocalEngine.from_pretrained(tmp_path / "tuned")
 
 
 def test_an_adapter_runs_on_its_base(base: Path, tmp_path: Path) -> None:

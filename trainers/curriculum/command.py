@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
-import sys
 import time
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -20,7 +18,7 @@ from nprdsl.trainers.curriculum.arithmetic import TRAINED, held_out, problems, w
 from nprdsl.trainers.curriculum.recipe import (
     SCHEMA,
     CurriculumFolder,
-    TaskError,
+    exit_code,
     run_tasks,
     speed,
     tasks,
@@ -58,21 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.seeds < 1:
         parser.error(f"--seeds must be at least 1, not {given.seeds}")
     folder = CurriculumFolder(given.out, given.configs)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no task is left running
-    try:
+
+    def work() -> None:
         _run(folder, given.seed, given.seeds, given.workers, restart=given.restart)
         if given.publish is not None:
             publish(folder.model("npr"), given.publish)
-    except (RunError, tomllib.TOMLDecodeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except TaskError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+
+    return exit_code(work, RunError, tomllib.TOMLDecodeError, OSError)
 
 
 def _run(folder: CurriculumFolder, seed: int, seeds: int, workers: int, *, restart: bool) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -201,6 +202,24 @@ class _TaskProcess:
     process: subprocess.Popen[bytes]
     log: IO[bytes]
     since: float
+
+
+def exit_code(work: Callable[[], None], *mistakes: type[Exception]) -> int:
+    """Does the work of a recipe's command; its exit code, and a message for what ended it.
+    `mistakes` are those of whoever gave the command."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no task is left running
+    try:
+        work()
+    except mistakes as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except TaskError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    return 0
 
 
 def run_tasks(tasks: Sequence[Task], logs: Path, workers: int, say: Callable[[str], None]) -> None:

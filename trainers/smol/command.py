@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import signal
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +18,7 @@ from typing import Final
 from nprdsl.runtime import smollm2
 from nprdsl.runtime.adapter_settings import SETTINGS
 from nprdsl.trace.journal import write_json_lines
-from nprdsl.trainers.curriculum.recipe import Task, TaskError, run_tasks
+from nprdsl.trainers.curriculum.recipe import Task, exit_code, run_tasks
 from nprdsl.trainers.smol.questions import Split, problems, traces
 
 TRACES: Final = 6_000
@@ -50,23 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(
             f"there is no folder `{given.configs}`; run this in a clone, or give --configs"
         )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no task is left running
-    try:
+
+    def work() -> None:
         prepare(given.out)
         wanted = tasks(given.out, given.configs, given.traces, given.limit, given.threads)
         run_tasks(wanted, given.out / "logs", 1, _print)
         if given.publish is not None:
             publish(given.out / "sft" / "model", given.publish)
-    except smollm2.WeightsUnavailableError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except TaskError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+
+    return exit_code(work, smollm2.WeightsUnavailableError, OSError)
 
 
 def prepare(out: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from nprdsl.runtime import smollm2
 from nprdsl.runtime.adapter_settings import SETTINGS
 from nprdsl.trainers.config.reading import read_config
 from nprdsl.trainers.config.stages import PapoConfig, SftConfig
+from nprdsl.trainers.curriculum.recipe import TaskError
 from nprdsl.trainers.evaluate.suites import GENERATED, SHIPPED
 from nprdsl.trainers.smol import command
 
@@ -49,6 +51,35 @@ def test_tasks_are_training_and_every_suite_in_both_modes(out: Path) -> None:
     assert suites == set(command.SUITES) <= {*GENERATED, *SHIPPED}
     assert sum("--native" in one.arguments for one in others) == len(suites)
     assert len({one.result for one in others}) == len(others)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (smollm2.WeightsUnavailableError("no network"), 2, "error: no network"),
+        (OSError(28, "No space left on device"), 2, "No space left"),
+        (TaskError("sft failed"), 1, "error: sft failed"),
+        (KeyboardInterrupt(), 130, "the same command goes on"),
+    ],
+)
+def test_what_ends_the_recipe_is_told(
+    error: BaseException,
+    code: int,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(command, "prepare", fail)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert command.main(["--out", str(tmp_path), "--configs", str(CONFIGS)]) == code
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert told in capsys.readouterr().err
 
 
 def test_the_second_configuration_is_read() -> None:

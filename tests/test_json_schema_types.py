@@ -113,6 +113,8 @@ def test_what_no_mask_holds_is_refused_by_its_place(schema, place):
         ),
         ({**record(a={"type": ["string", 5]})}, "a type is one of null"),
         (record(type=5), "correct it"),
+        ({"type": "array", "items": [NULL]}, "call it `prefixItems`"),
+        ({"type": "string", "pattern": r"\p{L}+"}, "write what Python's `re` reads"),
         (
             {
                 "$schema": "http://json-schema.org/draft-07/schema#",

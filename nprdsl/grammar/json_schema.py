@@ -40,6 +40,7 @@ from nprdsl.grammar.json_strings import ANY_CHARACTER, FORMATS, bounded, encoded
 from nprdsl.regular.syntax import RegexError, parse, quantifier
 
 if TYPE_CHECKING:
+    from jsonschema.exceptions import SchemaError
     from jsonschema.protocols import Validator
 
 _T = TypeVar("_T")
@@ -75,6 +76,7 @@ _DIALECTS: Final = {
     "http://json-schema.org/draft-07/schema": frozenset({"prefixItems", "dependentRequired"}),
     "http://json-schema.org/draft-06/schema": frozenset({"prefixItems", "dependentRequired"}),
 }
+_AS_PREFIX: Final = f"call it `prefixItems`, and `$schema` {_DIALECT}"
 _LOWER: Final = ("minimum", "exclusiveMinimum")
 _UPPER: Final = ("maximum", "exclusiveMaximum")
 _MOST_APART: Final = 256  # options of `oneOf`
@@ -123,9 +125,8 @@ class JsonSchemaReader:
                 self._validator.check_schema(schema)
         except SchemaError as error:
             place = reduce(_below, error.absolute_path, path)
-            of_type = error.validator == "anyOf" and error.absolute_path[-1] == "type"
-            way = f"a type is one of {', '.join(_KINDS_OF)}" if of_type else "correct it"
-            raise _refused(place, f"is malformed: {error.message[:200]}", way) from None
+            fault = f"is malformed: {error.message[:200]}"
+            raise _refused(place, fault, _way_to_correct(error)) from None
 
     # -- any schema ------------------------------------------------------------------------------
 
@@ -261,8 +262,7 @@ class JsonSchemaReader:
         listed, items = own.pop("prefixItems", []), own.pop("items", True)
         low, high = _counts(own, "Items", path)
         if isinstance(items, list):
-            way = f"call it `prefixItems`, and `$schema` {_DIALECT}"
-            raise _refused(f"{path}.items", "is a list", way)
+            raise _refused(f"{path}.items", "is a list", _AS_PREFIX)
         if own.get("uniqueItems") is False or (high is not None and high < 2):
             own.pop("uniqueItems", None)
         prefix = tuple(
@@ -418,6 +418,18 @@ def _below(path: str, key: str | int) -> str:
 
 def _refused(path: str, fault: str, way: str) -> JsonSchemaError:
     return JsonSchemaError(f"`{path}` of the JSON schema {fault}", way)
+
+
+def _way_to_correct(error: SchemaError) -> str:
+    """What is right where the meta-schema is not obeyed."""
+    word = error.absolute_path[-1] if error.absolute_path else ""
+    if word == "type" and error.validator == "anyOf":
+        return f"a type is one of {', '.join(_KINDS_OF)}"
+    if word == "items" and isinstance(error.instance, list):
+        return _AS_PREFIX
+    if error.validator == "format":
+        return "write what Python's `re` reads, such as `[A-Za-z]` in place of `\\p{L}`"
+    return "correct it"
 
 
 def _not_held(path: str, word: str) -> JsonSchemaError:

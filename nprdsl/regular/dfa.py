@@ -77,7 +77,8 @@ def compile_regex(pattern: str) -> Dfa:
     """The automaton of `pattern`, read with `re.ASCII`: `\\d`, `\\w`, `\\s`, `(?i)` are ASCII.
 
     Raises RegexError for a pattern that is malformed, not regular (lookaround, backreferences,
-    anchors inside), needs more than 20,000 states, can be read in too many ways, or matches nothing.
+    anchors inside), needs more than 20,000 states, has too many ways to be read, or matches
+    nothing.
     """
     found = _automaton(pattern)
     if isinstance(found, RegexError):

@@ -1,8 +1,9 @@
 """The everyday worlds that word problems play in: shops, kitchens, journeys, gardens and others.
 
 They stand in `families.json`, which this module reads. A `Family` holds what its parts can be about
-and how they are told, and how its results are asked for. Families, people and wordings that
-are marked as unseen never occur in training: with them a model is tested on what it has not read.
+and how they are told, and how its results are asked for. Families, people and questions that are
+marked as unseen never occur in training: with them a model is tested on what it has not read. How
+single parts are told is the same for all.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 asked of them (`Asked`). Six parts, more than a block of `npr` has plans, make two blocks; what asks
 for a product or a share of the total makes a second block of one plan, which depends on the first.
 The four splits never meet: seeds differ, equal questions are dropped, and `Split.UNSEEN` has
-families, people and wordings that the others lack.
+families, people and ways to ask that the others lack.
 """
 
 from __future__ import annotations

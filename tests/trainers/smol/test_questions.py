@@ -138,11 +138,15 @@ def test_answers_follow_from_the_steps(seed: int) -> None:
         case Asked.LEFT:
             assert total + int(asked.answer) in limits
         case Asked.ENOUGH:
-            assert asked.answer in ("yes", "no")
+            (said,) = re.findall(r"(\d+) is (more|less) than (\d+)", asked.trace)
+            assert int(said[0]) == total and int(said[2]) in limits
+            assert (total > int(said[2])) is (said[1] == "more")
+            is_goal = re.search("[Aa]t least|or more", asked.prompt) is not None
+            assert (asked.answer == "yes") is (is_goal is (said[1] == "more"))
         case Asked.SHARE:
-            assert total % int(asked.answer) == 0
+            assert total / int(asked.answer) in limits
         case Asked.REPEAT:
-            assert int(asked.answer) % total == 0
+            assert int(asked.answer) / total in limits
         case Asked.MOST:
             assert asked.answer == str(max(values))
 
@@ -161,6 +165,11 @@ def test_splits_are_apart() -> None:
 def test_unseen_people_and_wordings_are_not_trained_on() -> None:
     told = " ".join(one.prompt for one in questions(Split.TRAIN, 300))
     assert not any(re.search(rf"\b{name}\b", told) for name in world().unseen_people)
+    wordings: dict[bool, set[str]] = {True: set(), False: set()}
+    for family in world().families:
+        asked = {phrase for phrases in family.measure.values() for phrase in phrases}
+        wordings[family.unseen] |= asked | {*family.lists, *family.settings, *family.idle}
+    assert wordings[True] and not wordings[True] & wordings[False]
 
 
 def test_fewer_problems_are_the_first_of_more() -> None:

@@ -24,5 +24,6 @@ def check_port(host: str, port: int) -> None:
 
 def url_of(host: str, port: int) -> str:
     """Where this machine reaches a server that listens there."""
-    reached = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
-    return f"http://{reached}:{port}"
+    bare = host.strip("[]")
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bare, bare)
+    return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"

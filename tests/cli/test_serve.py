@@ -18,6 +18,7 @@ import pytest
 
 from nprdsl.cli.failures import ExitCode
 from nprdsl.runtime.bundled import model_folder
+from nprdsl.runtime.http.listening import url_of
 from nprdsl.runtime.sglang import cpu, launch
 from nprdsl.runtime.sglang.launch import CannotServeError, ServerCommand, command
 from tests.cli.commands import MAIN, ROOT, environment, invoke
@@ -160,6 +161,20 @@ def test_a_port_in_use_is_told_before_anything_starts(installed: pytest.MonkeyPa
     assert told.exit_code == ExitCode.USAGE
     assert f"nothing can listen on 127.0.0.1:{port}" in told.stderr
     assert "give another --port" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("0.0.0.0", "127.0.0.1"),
+        ("::", "[::1]"),
+        ("::1", "[::1]"),
+        ("[::1]", "[::1]"),
+    ],
+)
+def test_the_address_that_is_told_can_be_asked(host: str, reached: str) -> None:
+    assert url_of(host, 80) == f"http://{reached}:80"
 
 
 def test_the_environment_of_a_cpu_keeps_what_is_set() -> None:

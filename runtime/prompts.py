@@ -106,6 +106,7 @@ class PromptEncoder:
     def plain(self, prompt: Prompt) -> Ids:
         """A prompt of a request without a schema: text as it is, messages, or token ids. Raises
         PromptError."""
+        _check_kind(prompt)
         if isinstance(prompt, str):
             return self.text(prompt, ())
         if prompt and isinstance(prompt[0], Mapping):

@@ -11,6 +11,7 @@ import nprdsl
 from nprdsl.machine.budget import LimitError
 from nprdsl.runtime import LocalEngine, Sampling
 from nprdsl.runtime.local.requests import any_token
+from nprdsl.runtime.prompts import PromptError
 from nprdsl.runtime.results import Completion
 from nprdsl.structure.events import EndReason
 from tests.runtime.tiny_models import byte_tokenizer, model
@@ -97,6 +98,8 @@ def test_what_is_refused() -> None:
         engine().complete(SCHEMA, ["x"], max_tokens=0)
     with pytest.raises(ValueError, match="2 prompts, but 1 Samplings"):
         engine().complete(SCHEMA, ["x", "y"], max_tokens=5, sampling=[GREEDY])
+    with pytest.raises(PromptError, match="half of a surrogate pair"):
+        engine().submit_text("\ud83d", max_tokens=5)
     assert engine().complete(SCHEMA, [], max_tokens=5) == []
 
 

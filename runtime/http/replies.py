@@ -64,4 +64,5 @@ def named_event(kind: str, data: dict[str, Any]) -> bytes:
 
 def _error(message: str, status: HTTPStatus, param: str | None) -> dict[str, Any]:
     name = _NAMES.get(status, "InternalServerError" if status >= 500 else "BadRequestError")
-    return {"message": message, "type": name, "param": param, "code": status.value}
+    written = message.encode(errors="backslashreplace").decode()  # it may quote what is no text
+    return {"message": written, "type": name, "param": param, "code": status.value}

@@ -8,6 +8,7 @@ their defaults along.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -125,7 +126,6 @@ _STREAM_OPTIONS: Final[Mapping[str, tuple[Any, ...]]] = {  # with the values tha
     "include_obfuscation": (False,),
     "continuous_usage_stats": (False,),
 }
-_MOST_ANSWERS: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +166,10 @@ TEXT: Final = FieldRules("a text completion", frozenset({*_ALWAYS, "prompt", "st
 
 
 def check_fields(body: Mapping[str, Any], kind: FieldRules, also: Collection[str] = ()) -> None:
-    """Raises RefusedError for a field that is unknown, or that asks for what will not be done.
-    `also`: fields that this server honours beside those of the kind."""
+    """Raises RefusedError for a field that is unknown, or that asks for what will not be done, and
+    for text that no answer could repeat. `also`: fields that this server honours beside those of
+    the kind."""
+    _check_unicode(body)
     for name, value in body.items():
         if name in kind.honoured or name in REMARKS or name in also:
             continue
@@ -182,9 +184,13 @@ def check_fields(body: Mapping[str, Any], kind: FieldRules, also: Collection[str
         if not _asks_nothing(value, neutral):
             raise RefusedError(f"`{name}` has no meaning in {kind.name}: leave it out")
     _check_stream_options(body.get("stream_options"), kind)
-    count = body.get("n")
-    if isinstance(count, int) and not 1 <= count <= _MOST_ANSWERS:
-        raise RefusedError(f"n is {count}, it must be 1 to {_MOST_ANSWERS}")
+
+
+def _check_unicode(body: Mapping[str, Any]) -> None:
+    try:
+        json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise RefusedError("the request has half of a surrogate pair, which is no text") from error
 
 
 def _check_stream_options(options: Any, kind: FieldRules) -> None:

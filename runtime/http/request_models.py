@@ -8,9 +8,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from nprdsl.machine.actions import JoinPolicy
 from nprdsl.runtime.http.refusals import RefusedError
@@ -28,6 +35,7 @@ SAMPLING: Final = (
     "presence_penalty",
 )
 SEEDS: Final = 2**31  # as many are drawn from, where a request names none
+_MOST_ANSWERS: Final = 128
 
 
 class StreamOptions(BaseModel):
@@ -37,7 +45,8 @@ class StreamOptions(BaseModel):
 
 
 class GenerationRequest(BaseModel):
-    """What every request may say: the model, the settings, how often and in which form."""
+    """What every request may say: the model, the settings, how often and in which form. A field
+    that is null is as one that is not there."""
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
@@ -50,10 +59,15 @@ class GenerationRequest(BaseModel):
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     seed: int | None = None
-    n: int | None = None
+    n: int | None = Field(default=None, ge=1, le=_MOST_ANSWERS)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: int | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_null(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in given.items() if value is not None}
 
     @property
     def count(self) -> int:
@@ -110,26 +124,27 @@ class ChatRequest(GenerationRequest):
         return [_with_text_content(message) for message in self.messages]
 
 
+def _named(given: Any) -> Any:
+    """A schema as the form that is sent on."""
+    return {"name": given} if isinstance(given, str) else given
+
+
 class TraceRequest(ChatRequest):
     """A chat with a schema.
 
-    `schema`: the name of a schema that the server knows, or a whole `SchemaForm`. `rules`: sampling
-    settings for single rules. `instructions`: whether to explain the format before the first
-    message of the user; by default, unless the model knows it.
+    `form` is its `schema`: the name of one that the server knows, or a whole form. `rules`:
+    sampling settings for single rules. `instructions`: whether to explain the format before the
+    first message of the user; by default, unless the model knows it.
     """
 
-    language: str | SchemaForm = Field(alias="schema")
+    form: Annotated[
+        SchemaForm, BeforeValidator(_named, json_schema_input_type=str | SchemaForm)
+    ] = Field(alias="schema")
     limits: LimitsForm = LimitsForm()
     join: Literal["all", "first"] | int = "all"
     parallel: bool = True
     instructions: bool | None = None
     rules: dict[str, dict[str, int | float]] = Field(default_factory=dict)
-
-    @property
-    def form(self) -> SchemaForm:
-        """The schema as it is sent on."""
-        given = self.language
-        return SchemaForm(name=given) if isinstance(given, str) else given
 
     @property
     def quorum(self) -> int | None:
@@ -191,6 +206,7 @@ class ResponseRequest(BaseModel):
     input: str | list[dict[str, Any]]
     instructions: str | bool | None = None
     max_output_tokens: int | None = None
+    stream: bool | None = None
 
 
 class TextRequest(StoppingRequest):

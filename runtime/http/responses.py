@@ -6,48 +6,34 @@ chat that it amounts to, so that all that is refused there is refused here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from http import HTTPStatus
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from nprdsl.runtime.errors import ErrorBoundary
 from nprdsl.runtime.http.completion_format import trace_to_dict
+from nprdsl.runtime.http.plain_texts import PlainTexts, Running
 from nprdsl.runtime.http.refusals import PreparationError, RefusedError, as_refusal, refusing
 from nprdsl.runtime.http.replies import JsonReply, Reply, StreamReply, error_reply, named_event
-from nprdsl.runtime.http.request_fields import OWN, RESPONSE, check_fields
+from nprdsl.runtime.http.request_fields import PLAIN_CHAT, RESPONSE, check_fields
 from nprdsl.runtime.http.request_models import PlainChatRequest, ResponseRequest, TraceRequest
 from nprdsl.runtime.http.response_writer import ResponseEvent, ResponseWriter
 from nprdsl.runtime.http.trace_chats import RunningTraces, TraceRunner
-from nprdsl.runtime.results import Completion, Result
+from nprdsl.runtime.results import Result
 from nprdsl.structure.events import EndReason, TokenEvent
 
 SourceT = TypeVar("SourceT")
 Events = AsyncGenerator[ResponseEvent]
 Close = Callable[[], Awaitable[None]]
 _REPEATED: Final = ("temperature", "top_p", "max_output_tokens", "metadata", "user", "store")
-_OF_RESPONSES: Final = ("input", "instructions", "max_output_tokens", "stream_options")
-
-
-class RunningText(Protocol):
-    """One plain answer as it is written, and all of it last. `aclose` stops it."""
-
-    def __aiter__(self) -> AsyncIterator[tuple[int, TokenEvent | Completion]]: ...
-
-    async def aclose(self) -> None: ...
-
-
-class TextRunner(Protocol):
-    """What a server writes plain answers with."""
-
-    async def start_chat(self, asked: PlainChatRequest) -> RunningText:
-        """Raises RefusedError."""
+_OF_RESPONSES: Final = ("input", "instructions", "max_output_tokens")
 
 
 class Responses(Generic[SourceT]):
-    """The endpoint of one server; `texts` is None where only requests with a schema come here."""
+    """The endpoint of one server."""
 
-    def __init__(self, traces: TraceRunner[SourceT], texts: TextRunner | None = None) -> None:
+    def __init__(self, traces: TraceRunner[SourceT], texts: PlainTexts) -> None:
         self._traces = traces
         self._texts = texts
 
@@ -55,10 +41,11 @@ class Responses(Generic[SourceT]):
         """The answer to one request, whose JSON is `body`."""
         refusals: list[RefusedError | PreparationError] = []
         with ErrorBoundary(lambda error: refusals.append(as_refusal(error, body))):
-            events, close = await self._start(body, source)
+            asked = self._read(body)
+            events, close = await self._start(asked, body, source)
         for refusal in refusals:
             return error_reply(str(refusal), refusal.status)
-        if body.get("stream"):
+        if asked.stream:
             return StreamReply(_sent(events), close)
         response: dict[str, Any] = {}
         try:
@@ -71,16 +58,22 @@ class Responses(Generic[SourceT]):
             return error_reply(message, HTTPStatus.INTERNAL_SERVER_ERROR)
         return JsonReply(response)
 
-    async def _start(self, body: Mapping[str, Any], source: SourceT) -> tuple[Events, Close]:
+    @refusing()
+    def _read(self, body: Mapping[str, Any]) -> ResponseRequest:
+        """Raises RefusedError."""
+        check_fields(body, RESPONSE, self._traces.honoured)
+        return ResponseRequest.model_validate(dict(body))
+
+    async def _start(
+        self, asked: ResponseRequest, body: Mapping[str, Any], source: SourceT
+    ) -> tuple[Events, Close]:
         """The events of a response, and what stops it. Raises RefusedError, PreparationError."""
-        chat = _read(body, self._traces)
+        chat = _as_chat(asked, body)
         writer = ResponseWriter(self._traces.model, {n: body[n] for n in _REPEATED if n in body})
         if isinstance(chat, TraceRequest):
             seeds = chat.seeds(1)
             running = await self._traces.start(chat, seeds, source)
             return _trace_events(writer, running, seeds[0]), running.aclose
-        if self._texts is None:
-            raise RefusedError("a response needs a `schema` here")
         text = await self._texts.start_chat(chat)
         return _text_events(writer, text), text.aclose
 
@@ -102,7 +95,7 @@ async def _trace_events(writer: ResponseWriter, running: RunningTraces, seed: in
                     yield event
 
 
-async def _text_events(writer: ResponseWriter, running: RunningText) -> Events:
+async def _text_events(writer: ResponseWriter, running: Running) -> Events:
     for event in writer.begin():
         yield event
     async with aclosing(running):
@@ -125,12 +118,10 @@ async def _sent(events: Events) -> AsyncGenerator[bytes]:
 
 
 @refusing()
-def _read(body: Mapping[str, Any], runner: TraceRunner[Any]) -> TraceRequest | PlainChatRequest:
+def _as_chat(asked: ResponseRequest, body: Mapping[str, Any]) -> TraceRequest | PlainChatRequest:
     """The chat that a request amounts to; it streams, since items are made of events. Raises
     RefusedError."""
-    check_fields(body, RESPONSE, runner.honoured)
     given = {name: value for name, value in body.items() if name not in _OF_RESPONSES}
-    asked = ResponseRequest.model_validate(dict(body))
     system = asked.instructions
     messages = _messages(asked.input)
     if isinstance(system, str):
@@ -140,9 +131,7 @@ def _read(body: Mapping[str, Any], runner: TraceRunner[Any]) -> TraceRequest | P
     given |= {"messages": messages, "max_tokens": asked.max_output_tokens, "stream": True}
     if body.get("schema") is not None:
         return TraceRequest.model_validate(given)
-    for name in OWN:
-        if given.get(name):
-            raise RefusedError(f"`{name}` needs a `schema` beside it")
+    check_fields(given, PLAIN_CHAT)
     return PlainChatRequest.model_validate(given)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from nprdsl.runtime.http.refusals import RefusedError
-from nprdsl.runtime.http.request_fields import ROUTING, TRACE_CHAT, check_fields
+from nprdsl.runtime.http.request_fields import OWN, PLAIN_CHAT, ROUTING, TRACE_CHAT, check_fields
+from nprdsl.runtime.http.request_models import TraceRequest
 
 CHAT = {"messages": [{"role": "user", "content": "1+1?"}], "schema": "arith"}
 
@@ -54,11 +56,27 @@ def test_what_asks_for_nothing_passes(fields: dict[str, Any]) -> None:
         ({"stream_options": {"continuous_usage_stats": True}}, "continuous_usage_stats`"),
         ({"colour": None}, "no field `colour`"),
         ({"limts": {}}, "did you mean `limits`"),
-        ({"n": 0}, "n is 0"),
-        ({"n": 1000}, "n is 1000"),
+        ({"metadata": {"who": "\ud83d"}}, "half of a surrogate pair"),
     ],
     ids=str,
 )
 def test_what_would_not_be_honoured_is_named(fields: dict[str, Any], named: str) -> None:
     with pytest.raises(RefusedError, match=named):
         check_fields(CHAT | fields, TRACE_CHAT, ROUTING)
+
+
+@pytest.mark.parametrize("count", [0, "0", 0.0, 129, "200"], ids=repr)
+def test_no_answer_and_too_many_are_refused_however_they_are_written(count: Any) -> None:
+    with pytest.raises(ValidationError, match=r"n\s+Input should be (greater|less) than or equal"):
+        TraceRequest.model_validate(CHAT | {"n": count})
+
+
+def test_null_is_as_a_field_that_is_not_there() -> None:
+    own: dict[str, Any] = dict.fromkeys([*OWN, *PLAIN_CHAT.honoured])
+    assert TraceRequest.model_validate({**own, **CHAT}) == TraceRequest.model_validate(CHAT)
+
+
+@pytest.mark.parametrize("name", ["", "../arith", ".arith"])
+def test_a_schema_is_named_by_a_plain_name(name: str) -> None:
+    with pytest.raises(ValidationError, match="plain file name"):
+        TraceRequest.model_validate(CHAT | {"schema": name})

@@ -257,9 +257,13 @@ def test_the_official_client_puts_the_stream_together() -> None:
         ({"input": 7}, "input.str: Input should be a valid string"),
         ({"max_output_tokens": 3, "schema": "arith"}, "takes 16 tokens"),
         ({"schema": "arth"}, "did you mean `arith`?"),
-        ({"join": "first"}, "needs a `schema`"),
+        ({"schema": "../arith"}, "it must be a plain file name"),
+        ({"join": "first"}, "`join` has no meaning in a chat without a schema"),
+        ({"parallel": False}, "`parallel` has no meaning in a chat without a schema"),
+        ({"stream": "often"}, "stream: Input should be a valid boolean"),
+        ({"stream_options": "usage"}, "stream_options: Input should be a valid dictionary"),
     ],
-    ids=["previous", "background", "messages", "item", "input", "budget", "schema", "join"],
+    ids=str,
 )
 def test_what_cannot_work_is_a_400_that_says_why(changes: dict[str, Any], message: str) -> None:
     (got,) = ask({"model": "arith", "input": PROMPT, **changes})

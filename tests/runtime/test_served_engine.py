@@ -152,7 +152,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("stop", {"stop": ["a"]}, "`stop` has no meaning in a chat with a schema"),
     ("rid", {"rid": "mine"}, "`rid` has no meaning in a chat with a schema"),
     ("tools", {"tools": [{"type": "function"}]}, "`tools` has no meaning"),
-    ("n", {"n": 0}, "n is 0"),
+    ("n", {"n": 0}, "n: Input should be greater than or equal to 1"),
+    ("path", {"schema": "../arith"}, "schema.name: Value error, the name of a schema is"),
     ("character", {"messages": [{"role": "user", "content": "zebra"}]}, "no token for 'z'"),
     ("no message", {"messages": []}, "messages: Value error, there is no message"),
     ("image", {"messages": [{"role": "user", "content": [{"type": "x"}]}]}, "takes text only"),
@@ -239,8 +240,20 @@ def test_texts_go_on_with_each_prompt(served: Served) -> None:
         ("completions", {"logprobs": 1, "echo": True}, "asks for those of the prompt"),
         ("completions", {"prompt": []}, "there is no prompt in the list"),
         ("completions", {"prompt": [99999]}, "the prompt has token 99999"),
+        ("completions", {"n": "0"}, "n: Input should be greater than or equal to 1"),
     ],
-    ids=["join", "no budget", "top", "schema", "logprobs", "best_of", "echo", "no prompt", "ids"],
+    ids=[
+        "join",
+        "no budget",
+        "top",
+        "schema",
+        "logprobs",
+        "best_of",
+        "echo",
+        "no prompt",
+        "ids",
+        "n",
+    ],
 )
 def test_plain_requests_are_refused_by_name(
     served: Served, path: str, changes: dict[str, Any], message: str
@@ -337,11 +350,25 @@ def test_without_the_key_nothing_but_health_answers(served: Served) -> None:
         assert "asks for its API key" in got.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("body", [b"{", b"[]", b"\xff"], ids=["broken", "list", "bytes"])
-def test_a_body_that_is_no_object_is_a_400(served: Served, body: bytes) -> None:
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"{", 400),
+        (b"[]", 400),
+        (b"\xff", 400),
+        (b'{"\\ud83d": 1}', 400),
+        (b'{"metadata": {"a": "\\ud83d"}}', 400),
+        (b'{"model": "\\ud83d"}', 404),
+    ],
+    ids=["broken", "list", "bytes", "half a name", "half a text", "half a model"],
+)
+@pytest.mark.parametrize("path", ["chat/completions", "completions", "responses"])
+def test_a_body_that_is_no_object_of_texts_is_refused(
+    served: Served, path: str, body: bytes, status: int
+) -> None:
     headers = {"Authorization": f"Bearer {KEY}"}
-    url = f"{served.url}/v1/chat/completions"
-    assert httpx.post(url, content=body, headers=headers).status_code == 400
+    got = httpx.post(f"{served.url}/v1/{path}", content=body, headers=headers)
+    assert (got.status_code, got.json()["error"]["code"]) == (status, status)
 
 
 def test_registered_schemas_are_named_and_others_refused(served: Served, tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ _COMMAND: Final = re.compile(r"\\(?!text|mathrm|mbox|textbf|textrm|textit| |,|;|
 _WITHOUT: Final = re.compile(r"^(?:the|an?)\s+")
 _MULTIPLE: Final = re.compile(r"-?\d+(?:\.\d+)?\s*[a-z]\s*=")  # `2x = 4` does not say what x is
 _CLOCK: Final = re.compile(r"\d{1,2}:\d\d(?::\d\d)?\s*(?:[ap]\.?m\.?)?", re.I)
+_RUN: Final = re.compile(r"\d+(?:-\d+)+|\d+(?:/\d+){2,}")  # a date, a score, pages from and to
 _UNREAD: Final = re.compile(  # what computer algebra leaves out
     r"\\(?:dots|pmod|bmod|equiv|neg|triangle|angle|not|ne|vec|hat|bar|overrightarrow)(?![A-Za-z])"
     r"|'|\?|#|&|\d\s*_|\\frac\s*\{\s*d(?:\s*\^\s*\d)?\s*[A-Za-z]?\s*\}"
@@ -214,7 +215,9 @@ def _as_choices(given: str, wanted: str) -> bool | None:
     if letter.isupper() and len(right.strip("().")) == 1 and re.search(r"[a-z]{3}", said):
         return False
     if len(right) > 1 and _CHOICES.fullmatch(right) and _CHOICES.fullmatch(said):
-        letters = [sorted(set(re.findall("[A-J]", text))) for text in (right, said)]
+        letters = [sorted(re.findall("[A-J]", text)) for text in (right, said)]
+        if any(len(set(found)) < len(found) for found in letters):  # `I and II` are numerals
+            return None
         if _GLUED.fullmatch(right) and _GLUED.fullmatch(said):
             return None
         ordered = all([*text] == sorted(text) for text in (right, said) if _GLUED.fullmatch(text))
@@ -237,6 +240,8 @@ def _same_text(given: str, wanted: str) -> bool | None:
     if any(map(_CLOCK.fullmatch, (said, right))) and all(":" in side for side in (said, right)):
         clocks = [re.sub(r"[\s.]", "", side) for side in (said, right)]
         return True if clocks[0] == clocks[1] else (False if "m" in "".join(clocks) else None)
+    if all(map(_RUN.fullmatch, (said, right))):
+        return [*map(int, re.findall(r"\d+", said))] == [*map(int, re.findall(r"\d+", right))]
     long = [bool(_TEXT.fullmatch(side)) for side in (said, right)]
     if any(long) and all(not re.search(r"[\\^_=<>]", side) for side in (said, right)):
         letters = [re.sub(r"[^a-z]", "", side) for side in (said, right)]

@@ -1,4 +1,4 @@
-"""An answer of several parts: a list, a set, a tuple, an interval, a matrix, the two values of ±.
+"""An answer of several parts: a list, set, tuple, interval, matrix or ratio, the two values of ±.
 
 `parts_of` tells the kind and the parts of an expression in one spelling (`spelling.plain`); parts
 are compared one by one, in order where the order counts. A value alone has no kind.
@@ -13,6 +13,8 @@ from enum import StrEnum
 from itertools import product
 from typing import Final
 
+from nprdsl.trainers.grading.quantities import OR
+
 
 class Kind(StrEnum):
     """What parts are to each other."""
@@ -26,6 +28,7 @@ class Kind(StrEnum):
     RIGHT_OPEN = "right_open"
     MATRIX = "matrix"
     DETERMINANT = "determinant"
+    RATIO = "ratio"  # 3:4:5, as what each is of the first
 
 
 IN_ANY_ORDER: Final = frozenset((Kind.LIST, Kind.SET))
@@ -47,8 +50,8 @@ _MATRIX: Final = re.compile(
     re.S,
 )
 _GROUPED: Final = re.compile(r"[^,\d]*\d{1,3}(?:,\d{3})+(?!\d)[^,]*")
+_RATIO: Final = re.compile(r"(?!.*\d\s*[ap]\.?m)[^:,;=<>|]+(?::[^:,;=<>|]+){2,}", re.I)
 _MOST_SIGNS: Final = 3
-_TEXT: Final = re.compile(r"\\(?:text|mathrm|mbox|textrm)\s*\{[^{}]*\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +79,13 @@ def parts_of(expression: str) -> Parts:
             return Parts(kind, values, (len(values), 1))
         if kind is Kind.TUPLE:  # brackets around one value
             return parts_of(inside)
+    if _RATIO.fullmatch(text):
+        first, *others = map(str.strip, text.split(":"))
+        values = tuple(rf"\frac{{{other}}}{{{first}}}" for other in others)
+        return Parts(Kind.RATIO, values, (len(values), 1))
     if _GROUPED.fullmatch(text):
         return Parts(Kind.ONE, (text,), (1, 1))
-    values = tuple(chain_signs(_commas(_without_and(text))))
+    values = tuple(_groups(text) or chain_signs(_commas(_without_and(text))))
     kind = Kind.ONE if len(values) == 1 else Kind.LIST
     return Parts(kind, values, (len(values), 1))
 
@@ -143,12 +150,20 @@ def _without_and(text: str) -> str:
     return _AND.sub(", ", text).strip() if _AND.search(text) else text
 
 
-def _commas(text: str) -> list[str]:
+def _groups(text: str) -> list[str]:
+    """What stands between semicolons or `or` in `x=1, y=2; x=3, y=4`, where all are lists of one
+    length; nothing else."""
+    groups = _commas(OR.sub(";", text), signs=";")
+    lengths = {len(_commas(_without_and(group))) for group in groups}
+    return groups if len(groups) > 1 and len(lengths) == 1 and lengths != {1} else []
+
+
+def _commas(text: str, signs: str = ",;") -> list[str]:
     """What stands between commas and semicolons that no bracket encloses."""
     parts, depth, part = [], 0, ""
     for token in _TOKEN.findall(text):
         depth += (token in _OPENING) - (token in _CLOSING)
-        if token in (",", ";") and depth <= 0:
+        if token in signs and depth <= 0:
             parts.append(part)
             part = ""
         else:

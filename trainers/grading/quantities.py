@@ -45,6 +45,7 @@ _SAID: Final = {
 _ALL: Final = re.compile(r"\(\s*-\s*\\infty\s*,\s*\+?\s*\\infty\s*\)")
 _NAMED: Final = re.compile(
     r"(?:[a-zA-Z]|\\theta)\s*\\in(?![A-Za-z])\s*|\(\s*[a-z](?:\s*,\s*[a-z])+\s*\)\s*=\s*"
+    r"|[A-Za-z](?:\s*:\s*[A-Za-z])+\s*=\s*"
 )
 _RESIDUE: Final = re.compile(
     r"(?:(?P<name>.+?)\s*\\equiv\s*)?(?P<value>[^\\]+?)\s*[,(]?\s*(?:\\ )?\s*"
@@ -60,7 +61,7 @@ _TWO_SIDED: Final = re.compile(
 _BUILDER: Final = re.compile(
     rf"\\\{{\s*{_NAME}\s*(?:\\in\s*\\mathbb\s*\{{?R\}}?\s*)?[|:]\s*(.+)\\\}}", re.S
 )
-_OR: Final = re.compile(r"\s*(?:\\(?:text|mathrm|mbox)\s*\{\s*or\s*\}|\bor\b|\\lor\b|\\vee\b)\s*")
+OR: Final = re.compile(r"\s*(?:\\(?:text|mathrm|mbox)\s*\{\s*or\s*\}|\bor\b|\\lor\b|\\vee\b)\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +206,7 @@ def as_interval(expression: str) -> str:
         return r"\mathbb{R}"
     builder = _BUILDER.fullmatch(expression)
     text = expression if builder is None else builder[1].strip()
-    intervals = [_interval(part) for part in _OR.split(text)]
+    intervals = [_interval(part) for part in OR.split(text)]
     if not all(intervals):
         return expression
     return r"\cup".join(map(str, intervals))

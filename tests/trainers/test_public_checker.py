@@ -1,7 +1,9 @@
 """How the preset `npr` differs from the public checker of NPR-Zero, on 200 mutated texts.
 
-`public` is that checker's behaviour in words of our own: white space does not count, blocks are
-looked for from left to right, the first grave fault ends it. The docstring of
+`public` is that checker's behaviour in words of our own, not its code: white space does not count,
+blocks are looked for from left to right, the first grave fault ends it. Where we misread the
+checker, no test here is red. The kinds of `difference` describe what these 200 texts show; `milder`
+was added when they had been scored, so they foretell nothing about other texts. The docstring of
 `nprdsl.trainers.rewards.format` names the differences that are found here, and no other is there.
 """
 
@@ -153,8 +155,9 @@ def difference(text: str) -> str:
         return "unseen" if codes <= BLIND else "not explained"
     if ours < theirs:
         return "several"
-    milder = {ViolationCode.UNCLOSED, ViolationCode.MISSING_ELEMENT, ViolationCode.STRAY_TEXT}
-    return "milder" if codes & milder and theirs - ours >= -0.6 else "not explained"
+    no_block = codes & {ViolationCode.UNCLOSED, ViolationCode.MISSING_ELEMENT} and theirs == -1.5
+    named = 0.5 * bool(no_block) + 0.2 * (ViolationCode.STRAY_TEXT in codes)
+    return "milder" if ours - theirs <= named + 1e-9 else "not explained"
 
 
 def test_the_texts_are_200() -> None:

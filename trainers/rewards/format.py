@@ -5,7 +5,8 @@ role of the rule in its block (list, item, branch, join), not the rule, so one p
 schema. Preset `npr` holds the constants of NPR-Zero (arXiv:2512.07461, section 2.2, and its public
 checker), and its least lengths: 3 characters of a plan, 6 of a step and of a takeaway, labels
 counted and white space not. It differs where that checker is blind or goes another way; a test
-holds each difference on 200 mutated texts (`tests/trainers/test_public_checker.py`):
+holds each difference on 200 mutated texts, against the checker as we describe it, not its own code
+(`tests/trainers/test_public_checker.py`):
 
 - it sees what the checker does not: labels that differ or stand twice, prose that stands between
   tags, tags that open twice or are not closed beside a legal block;

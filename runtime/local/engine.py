@@ -371,9 +371,10 @@ class LocalEngine(Engine):
 
 
 def _check_model(model: object) -> None:
-    if not isinstance(model, torch.nn.Module):
+    if not isinstance(model, torch.nn.Module) or not hasattr(model, "config"):
+        shown = type(model).__name__ if isinstance(model, torch.nn.Module) else repr(model)
         raise TypeError(
-            f"the model is {model!r}, it must be one of transformers; LocalEngine.from_pretrained "
+            f"the model is {shown}, it must be one of transformers; LocalEngine.from_pretrained "
             "loads one from a folder or the hub"
         )
 

@@ -11,6 +11,8 @@ from typing import Final
 import torch
 from transformers import PreTrainedModel
 
+from nprdsl.runtime.errors import UnsupportedModelError
+
 Ids = tuple[int, ...]
 
 # Shares of the effect that one other token has.
@@ -33,13 +35,20 @@ class PlainForward:
         """Logits `[tokens, vocabulary]`."""
         ids = torch.tensor([tokens], device=self._model.device)
         given = {} if positions is None else {"position_ids": positions[None].to(ids.device)}
-        logits: torch.Tensor = self._model(input_ids=ids, use_cache=False, **given).logits[0]
-        return logits.float()
+        output = self._model(input_ids=ids, use_cache=False, **given)
+        logits: torch.Tensor | None = getattr(output, "logits", None)
+        if logits is None or logits.dim() != 3:
+            raise UnsupportedModelError("has no logits of each token: it is no language model")
+        return logits[0].float()
 
     def measure(self, tokens: Ids, changed: int) -> None:
-        """Sees what another token at the place `changed` does to this text."""
+        """Sees what another token at the place `changed` does to this text. Raises
+        UnsupportedModelError, with the end of a sentence that begins with the model, where nothing
+        can be compared."""
         other = tokens[:changed] + self.rotated(tokens[changed : changed + 1])
         plain = self(tokens)
+        if plain.isnan().any():
+            raise UnsupportedModelError("gives logits that are not numbers (NaN)")
         self._effect = distance(plain, self(other + tokens[changed + 1 :]))
         self.width = plain.shape[-1]
 

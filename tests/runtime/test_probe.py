@@ -28,6 +28,8 @@ from transformers import (
     JetMoeForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    LlamaModel,
     MiniMaxConfig,
     MiniMaxForCausalLM,
     MistralConfig,
@@ -40,6 +42,8 @@ from transformers import (
     RobertaForCausalLM,
     RoFormerConfig,
     RoFormerForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
     WhisperConfig,
     WhisperForCausalLM,
 )
@@ -119,6 +123,19 @@ def bert() -> PreTrainedModel:
     return BertLMHeadModel(BertConfig(**BERT, is_decoder=False))
 
 
+def broken() -> PreTrainedModel:
+    """As weights are that went wrong in training."""
+    made = llama(LlamaForCausalLM)
+    made.lm_head.weight.data.fill_(float("nan"))
+    return made
+
+
+def t5() -> PreTrainedModel:
+    return T5ForConditionalGeneration(
+        T5Config(vocab_size=96, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=4)
+    )
+
+
 class NoPositions(LlamaForCausalLM):  # type: ignore[misc]
     """Counts positions itself, by the cache."""
 
@@ -173,6 +190,10 @@ def llama(kind: type[LlamaForCausalLM]) -> PreTrainedModel:
         (lambda: llama(Leaky), "lets a branch see its sibling"),
         (lambda: llama(Scaled), "other logits over the KV log"),
         (lambda: llama(Forgetful), "does not see what earlier forwards"),
+        (lambda: LlamaModel(LlamaConfig(**LLAMA)), "LlamaModel has no logits of each token"),
+        (lambda: LlamaForSequenceClassification(LlamaConfig(**LLAMA)), "no logits of each token"),
+        (broken, "logits that are not numbers"),
+        (t5, "T5ForConditionalGeneration is an encoder and a decoder"),
     ],
 )
 def test_unfit_models_are_refused(bad: Any, reason: str) -> None:

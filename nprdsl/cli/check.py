@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -26,6 +26,8 @@ from nprdsl.prompting.examples import ENDING
 from nprdsl.schema import Schema
 from nprdsl.structure.stack import Bounds
 from nprdsl.structure.violations import Violation
+
+_LISTED: Final = 5  # files and rows that cannot be read, told one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +64,19 @@ def check(options: CheckOptions) -> None:
     schema = load_schema(options.schema, options.terminals)
     bounds = Bounds(options.depth, options.branches, options.blocks)
     traces: list[CheckedTrace] = []
-    unreadable = 0
+    unreadable: list[Failure] = []
     for file in options.files:
         try:
-            for trace in _checked(schema, bounds, file, options.jsonl_field):
+            for trace in _checked(schema, bounds, file, options.jsonl_field, unreadable.append):
                 traces.append(trace)
                 if not options.as_json:
                     _show(trace)
         except Failure as failure:
-            failure.show()
-            unreadable += 1
+            unreadable.append(failure)
+    for failure in unreadable[:_LISTED]:
+        failure.show()
+    if more := unreadable[_LISTED:]:
+        click.echo(f"error: {len(more)} more cannot be read", err=True)
     illegal = sum(1 for trace in traces if trace.violations)
     if options.as_json:
         print_json([_record(trace) for trace in traces])
@@ -82,8 +87,13 @@ def check(options: CheckOptions) -> None:
 
 
 def _checked(
-    schema: Schema, bounds: Bounds, file: str, field: str | None
+    schema: Schema,
+    bounds: Bounds,
+    file: str,
+    field: str | None,
+    leave_out: Callable[[Failure], None],
 ) -> Iterator[CheckedTrace]:
+    """The traces of a file; a row that holds none is left out, and told why."""
     text = read_text(file)
     if file.endswith(".lark"):
         raise Failure(
@@ -96,7 +106,11 @@ def _checked(
         return
     field = field or ("trace" if file.endswith(ENDING) else "text")
     for row, line in numbered_lines(text):
-        trace = _trace(json_object(line, f"{file}:{row}"), field, f"{file}:{row}")
+        try:
+            trace = _trace(json_object(line, f"{file}:{row}"), field, f"{file}:{row}")
+        except Failure as failure:
+            leave_out(failure)
+            continue
         yield CheckedTrace(file, row, trace, tuple(schema.check(trace, bounds)))
 
 

@@ -65,7 +65,7 @@ def json_object(line: str, place: str) -> dict[str, Any]:
     """The row of a JSONL file at that place."""
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter of thousands of brackets
         raise Failure(f"{place}: the row is not JSON: {error}") from error
     if not isinstance(row, dict):
         raise Failure(f"{place}: the row is not a JSON object")

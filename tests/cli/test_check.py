@@ -97,6 +97,27 @@ def test_what_cannot_be_read_is_2(name: str, content: bytes | None, said: str) -
     assert "1 trace: 1 illegal" in result.stdout
 
 
+def test_rows_that_cannot_be_read_stop_no_others() -> None:
+    rows = [json.dumps({"text": LEGAL}), "{", "[" * 100_000, json.dumps({"text": ILLEGAL})]
+    result = invoke("check", write("rows.jsonl", "\n".join(rows)), "--schema", "arith")
+    assert result.exit_code == ExitCode.USAGE
+    assert "2 traces: 1 illegal" in result.stdout
+    assert "rows.jsonl:2: " in result.stderr and "rows.jsonl:3: " in result.stderr
+
+
+def test_of_many_rows_that_cannot_be_read_five_are_told() -> None:
+    result = invoke("check", write("rows.jsonl", '{"t": "x"}\n' * 40), "--schema", "arith")
+    assert result.exit_code == ExitCode.USAGE
+    assert result.stderr.count("rows.jsonl:") == 5
+    assert result.stderr.endswith("error: 35 more cannot be read\n")
+
+
+def test_half_a_surrogate_pair_in_a_row_is_shown() -> None:
+    row = json.dumps({"text": LEGAL.replace("<takeaway>=", "<takeaway>\ud800</step>")})
+    result = invoke("check", write("rows.jsonl", row), "--schema", "arith")
+    assert result.exit_code == ExitCode.BAD
+
+
 def test_a_schema_is_no_trace() -> None:
     file = write("my.lark", 'start: "<a>" TEXT "</a>"\n%declare TEXT\n')
     result = invoke("check", file)

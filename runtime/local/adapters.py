@@ -12,7 +12,9 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from nprdsl.runtime.adapter_settings import AdapterSettings
+from nprdsl.runtime.bundled import is_bundled
 from nprdsl.runtime.errors import ModelNotFoundError
+from nprdsl.runtime.smollm2 import INSTALL
 from nprdsl.runtime.untrained import recorded_training
 
 
@@ -23,7 +25,7 @@ def require_peft(name: str, adapter: AdapterSettings) -> None:
     except ModuleNotFoundError as error:
         raise ModelNotFoundError(
             f"`{name}` is a PEFT adapter of the base model `{adapter.base}`; to open it, install "
-            "peft: pip install peft"
+            f"peft: {INSTALL if is_bundled(name) else 'pip install peft'}"
         ) from error
 
 

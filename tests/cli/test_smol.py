@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 
 import pytest
 
@@ -39,6 +40,22 @@ def test_without_its_base_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch)
     assert (result.exit_code, result.stdout) == (ExitCode.USAGE, "")
     assert "`smol` is a PEFT adapter, and its base model is missing" in result.stderr
     assert f"get it with: {smollm2.COMMAND}" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["peft", "platformdirs", "gguf"])
+def test_without_its_extra_it_says_what_to_install(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The base is asked for first, its own command then says what is missing."""
+    monkeypatch.setattr("nprdsl.runtime.local.loading.why_not", lambda *_, **__: "not on disk")
+    monkeypatch.setattr(smollm2, "find_spec", lambda asked: None if asked == name else asked)
+    if name == "peft":
+        monkeypatch.setitem(sys.modules, name, None)
+        assert smollm2.INSTALL in invoke("run", DEMO).stderr
+        return
+    assert f"get it with: {smollm2.COMMAND}" in invoke("run", DEMO).stderr
+    assert smollm2.main() == 1
+    assert f"this needs {name}; install it with: {smollm2.INSTALL}" in capsys.readouterr().err
 
 
 def test_a_schema_chooses_the_model_that_knows_it() -> None:

@@ -52,7 +52,7 @@ vscode:
 # The pages of `nprdsl show --html` and `nprdsl studio`, built into the package; nothing where npm
 # has no registry.
 NPM := npm --prefix studio
-STUDIO := nprdsl/studio/static/viewer.js
+STUDIO := nprdsl/studio/static/studio.js
 STUDIO_SOURCES := $(wildcard studio/src/*) studio/package.json studio/package-lock.json studio/vite.config.ts
 
 studio: $(STUDIO)
@@ -68,7 +68,7 @@ test-studio: studio
 
 # The same in Chromium, where there is one (`CHROMIUM` names another).
 test-browser: studio .venv/tests
-	$(NPM) run --silent browser
+	if [ -e $(STUDIO) ]; then $(NPM) run --silent browser; fi
 
 lint: .venv/tests
 	$(BIN)/ruff check .
@@ -143,4 +143,4 @@ bench: .venv/tests
 	$(BIN)/python -m benchmarks.local_engine
 
 clean:
-	rm -rf .venv $(SGLANG_VENV) $(NEWEST_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv $(SGLANG_VENV) $(NEWEST_VENV) build dist *.egg-info nprdsl/studio/static studio/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -6,13 +6,14 @@ Lanes and time axis are those of `nprdsl.pictures`, what sees what is that of th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from nprdsl.grammar.ir import Block
 from nprdsl.pictures.svg import TINTS
 from nprdsl.pictures.trace_pictures import TimeAxis, caption, lanes, steps, time_axis
 from nprdsl.trace.graph import ExecutionGraph, Role, Segment
@@ -24,6 +25,7 @@ _JUNCTION: Final = 16
 _LEAST: Final = {Role.TRUNK: 20, Role.BRANCH: 30, Role.JOIN: 20, Role.REREAD: 20}
 
 Run = tuple[int, int]
+JunctionKind = Literal["fork", "join"]
 
 
 class StudioView(BaseModel):
@@ -61,7 +63,7 @@ class JunctionView(StudioView):
     segments, and how many units had been produced one after another by then. waits: the lane of
     each branch before a join, and where it ends."""
 
-    kind: Literal["fork", "join"]
+    kind: JunctionKind
     rule: str
     join: str
     x: int
@@ -139,36 +141,28 @@ def _tint(segment: Segment) -> int:
 
 def _junctions(
     graph: ExecutionGraph, places: tuple[int, ...], axis: TimeAxis
-) -> list[JunctionView]:
-    made = []
+) -> Iterator[JunctionView]:
+    def junction(
+        kind: JunctionKind, block: Block, x: int, step: int, trunk: int, ends: tuple[int, ...]
+    ) -> JunctionView:
+        spanned = [places[end] for end in ends] or [places[trunk]]
+        return JunctionView(
+            kind=kind,
+            rule=block.rule,
+            join=block.join.value,
+            x=x,
+            lanes=(spanned[0], spanned[-1]),
+            step=step - graph.prompt,
+            segments=ends,
+            waits=tuple((places[end], axis.end[end]) for end in ends if kind == "join"),
+        )
+
     for fork in graph.forks:
-        below = [places[first] for first in fork.after] or [places[fork.before]]
-        made.append(
-            JunctionView(
-                kind="fork",
-                rule=fork.block.rule,
-                join=fork.block.join.value,
-                x=axis.fork[fork.index],
-                lanes=(below[0], below[-1]),
-                step=graph.segments[fork.before].end_step - graph.prompt,
-                segments=fork.after,
-            )
-        )
+        x, step = axis.fork[fork.index], graph.segments[fork.before].end_step
+        yield junction("fork", fork.block, x, step, fork.before, fork.after)
     for join in graph.joins:
-        below = [places[last] for last in join.before] or [places[join.after]]
-        made.append(
-            JunctionView(
-                kind="join",
-                rule=join.block.rule,
-                join=join.block.join.value,
-                x=axis.join[join.index],
-                lanes=(below[0], below[-1]),
-                step=graph.segments[join.after].step - graph.prompt,
-                segments=join.before,
-                waits=tuple((places[last], axis.end[last]) for last in join.before),
-            )
-        )
-    return made
+        x, step = axis.join[join.index], graph.segments[join.after].step
+        yield junction("join", join.block, x, step, join.after, join.before)
 
 
 def _sees(graph: ExecutionGraph) -> list[tuple[Run, ...]]:

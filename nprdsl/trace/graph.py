@@ -21,7 +21,12 @@ from nprdsl.structure.field_content import FieldValue
 
 # The end of a block's last branch is where its join begins, that of another where the next begins.
 GraphEvent = EnterFork | EnterBranch | EnterJoin
-_NAMES = {EnterFork: "fork", EnterBranch: "branch", EnterJoin: "join"}
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveOpen:
+    """The innermost block ends here without a join, as all do that are open at the end of a trace:
+    its branches are still being written, and so are others behind them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +34,15 @@ class Mark:
     """A structural event, or a piece of a field's content, at its place in a trace: `at` is the
     index of the first unit that follows the event, or of the piece."""
 
-    what: StructureEvent | FieldValue
+    what: StructureEvent | FieldValue | LeaveOpen
     at: int
 
 
-def event_name(event: GraphEvent) -> str:
-    """`fork`, `branch` or `join`."""
+_NAMES = {EnterFork: "fork", EnterBranch: "branch", EnterJoin: "join", LeaveOpen: "end"}
+
+
+def event_name(event: GraphEvent | LeaveOpen) -> str:
+    """`fork`, `branch` or `join`; of a block without one, `end`."""
     return _NAMES[type(event)]
 
 
@@ -176,7 +184,7 @@ def build_graph(
     """
     builder = _GraphBuilder(prompt)
     for mark in marks:
-        if isinstance(mark.what, (EnterFork, EnterBranch, EnterJoin)):
+        if isinstance(mark.what, (EnterFork, EnterBranch, EnterJoin, LeaveOpen)):
             builder.add(mark.what, mark.at)
     return builder.finish(length, unit)
 
@@ -239,7 +247,7 @@ class _GraphBuilder:
         self._open: _OpenSegment | None = _OpenSegment(0, (), Role.TRUNK, "", "", 0, 0)
         self._count = 0
 
-    def add(self, event: GraphEvent, at: int) -> None:
+    def add(self, event: GraphEvent | LeaveOpen, at: int) -> None:
         if at < self._at:
             raise ValueError(f"the {event_name(event)} at {at} comes after a mark at {self._at}")
         self._at = at
@@ -247,8 +255,10 @@ class _GraphBuilder:
             self._fork(event.block, at)
         elif isinstance(event, EnterBranch):
             self._branch(event, at)
-        else:
+        elif isinstance(event, EnterJoin):
             self._join(event, at)
+        else:
+            self._leave_open(at)
 
     def _fork(self, block: ir.Block, at: int) -> None:
         if self._open is None:
@@ -264,7 +274,7 @@ class _GraphBuilder:
 
     def _branch(self, event: EnterBranch, at: int) -> None:
         block = self._open_block(event, at)
-        if self._open is not None:
+        if self._in_branch:
             self._end_branch(at)
         elif at != block.at:
             raise ValueError(f"the first branch begins at {at}, its fork at {block.at}")
@@ -279,7 +289,7 @@ class _GraphBuilder:
 
     def _join(self, event: EnterJoin, at: int) -> None:
         block = self._open_block(event, at)
-        if self._open is not None:
+        if self._in_branch:
             self._end_branch(at)
         elif at != block.at:
             raise ValueError(f"no branch begins at {block.at}, where the block forks")
@@ -293,6 +303,11 @@ class _GraphBuilder:
             copy = _OpenSegment(block.at, before, Role.REREAD, rule, "", begin, step)
             parents, position = (self._close(copy, at),), begin + at - block.at
         self._open = _OpenSegment(at, parents, Role.JOIN, rule, "", position, step)
+
+    @property
+    def _in_branch(self) -> bool:
+        """Whether the innermost block has a branch."""
+        return len(self._branches) > len(self._blocks)
 
     def _open_block(self, event: EnterBranch | EnterJoin, at: int) -> _OpenInstance:
         if not self._blocks:
@@ -340,6 +355,13 @@ class _GraphBuilder:
         firsts, stop = tuple(block.firsts), len(self._segments)
         self._forks.append(Fork(block.index, block.block, block.at, block.before, firsts, stop))
 
+    def _leave_open(self, at: int) -> None:
+        if not self._blocks:
+            raise ValueError(f"the end at {at} stands outside any block")
+        if self._in_branch:
+            self._end_branch(at)
+        self._end_block()
+
     def finish(self, length: int, unit: str) -> ExecutionGraph:
         if length < self._at:
             raise ValueError(f"{length} {unit} are too few for a mark at {self._at}")
@@ -348,9 +370,7 @@ class _GraphBuilder:
         if self._open is not None and not self._blocks:
             self._close(self._open, length)
         while self._blocks:
-            if len(self._branches) > len(self._blocks):
-                self._end_branch(length)
-            self._end_block()
+            self._leave_open(length)
         return ExecutionGraph(
             segments=tuple(self._segments),
             forks=tuple(sorted(self._forks, key=lambda fork: fork.index)),

@@ -22,7 +22,7 @@ from nprdsl.structure.events import (
     TokenEvent,
 )
 from nprdsl.studio.lanes import LanesView, StudioView, lanes_view
-from nprdsl.trace.graph import ExecutionGraph, Mark, build_graph
+from nprdsl.trace.graph import ExecutionGraph, LeaveOpen, Mark, build_graph
 
 _TAIL: Final = 90  # characters of a segment that a bar may show
 
@@ -105,6 +105,6 @@ class LiveLanes:
                 labels = (fork.labels[index],)
                 marks.append(Mark(EnterBranch(fork.block, index, labels), len(texts)))
                 self._walk(child, marks, texts)
-            if fork.joined:
-                marks.append(Mark(EnterJoin(fork.block), len(texts)))
+            end = EnterJoin(fork.block) if fork.joined else LeaveOpen()
+            marks.append(Mark(end, len(texts)))
         texts += branch.texts[begin:]

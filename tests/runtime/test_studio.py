@@ -25,9 +25,12 @@ from nprdsl.runtime.studio.runs import RunRequest, run_messages  # noqa: E402
 from nprdsl.runtime.studio.schema_desk import SchemaDesk  # noqa: E402
 from nprdsl.runtime.studio.schema_questions import Answers, Ask, SchemaQuestion  # noqa: E402
 from nprdsl.schema import source_of  # noqa: E402
+from nprdsl.structure.events import ForkEvent  # noqa: E402
 from nprdsl.studio import TraceView, pages  # noqa: E402
 from nprdsl.studio.lanes import lanes_view  # noqa: E402
 from nprdsl.testing import byte_vocabulary  # noqa: E402
+from tests.runtime.tiny_models import byte_tokenizer, model  # noqa: E402
+from tests.walks import schema_of  # noqa: E402
 
 ARITH = source_of("arith")
 MISSPELT = ARITH.replace("map{guideline}", "map{guidelin}")
@@ -157,27 +160,55 @@ def test_who_leaves_stops_the_run(engine: LocalEngine) -> None:
     assert not engine._open
 
 
-@pytest.mark.parametrize("schema", ["arith", "npr"])
-def test_live_lanes_end_as_those_of_the_trace(engine: LocalEngine, schema: str) -> None:
+NESTED = """
+%import .parallel (map, process, spawn, reduce, reread)
+start: "<g>" spawn{one}~2..3 reread{end}
+one: "<one>" list "</one>"
+list: map{items} process{item, part} reduce{sum}
+items: "<items>" item~1..2 "</items>"
+item: "<item>" LABEL ":" TEXT "</item>"
+part: "<part>" LABEL ":" inner "</part>"
+inner: "<inner>" spawn{leaf}~1..2 reduce{last}
+leaf: "<leaf>" TEXT "</leaf>"
+last: "<last>" TEXT "</last>"
+sum: "<sum>" TEXT "</sum>"
+end: "<end>" TEXT "</end>"
+LABEL: /[1-9]/
+%declare TEXT
+"""
+
+
+def bytewise() -> tuple[LocalEngine, nprdsl.Schema]:
+    """A random model that writes blocks in blocks."""
+    schema = schema_of(NESTED)
+    tokenizer = byte_tokenizer(schema.tags)
+    return LocalEngine(model("qwen3", len(tokenizer)), tokenizer, max_kv_tokens=2048), schema
+
+
+@pytest.mark.parametrize("name", ["arith", "npr", "nested"])
+def test_live_lanes_end_as_those_of_the_trace(engine: LocalEngine, name: str) -> None:
     """The graph from events equals the one of the parser, once all has happened; before that it
-    only grows."""
-    loaded = nprdsl.load(schema)
-    lanes, last = LiveLanes(loaded.grammar), 0
+    only grows, with every block that has forked."""
+    engine, schema = bytewise() if name == "nested" else (engine, nprdsl.load(name))
+    lanes, last, forks = LiveLanes(schema.grammar), 0, 0
     limits = nprdsl.Limits(max_tokens=150)
     sampling = Sampling(temperature=1.0, seed=3)
     ids = engine.vocabulary.encode("1+2?")
-    for event in engine.stream(loaded, ids, limits=limits, sampling=sampling):
+    for event in engine.stream(schema, ids, limits=limits, sampling=sampling):
         if isinstance(event, Result):
             assert event.trace is not None
             parsed, live = lanes_view(event.trace.graph), lanes.view().lanes
             assert live.tokens == parsed.tokens and live.critical_path == parsed.critical_path
+            assert live.depth == parsed.depth == (3 if name == "nested" else 1)
             assert [(s.role, s.caption, s.lane, s.units) for s in live.segments] == [
                 (s.role, s.caption, s.lane, s.units) for s in parsed.segments
             ]
         else:
             lanes.follow(event)
-            assert last <= lanes.graph().length
-            last = lanes.graph().length
+            forks += isinstance(event, ForkEvent)
+            graph = lanes.graph()
+            assert last <= graph.length and len(graph.forks) == forks
+            last = graph.length
 
 
 # the application

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nprdsl.cli.main import cli
 from tests.cli.commands import invoke
-from tests.documents import DOCS, Block, Printed, remade
+from tests.documents import DOCS, Block, Printed, blocks, remade, run_python
 
 pytest.importorskip("torch")
 pytest.importorskip("math_verify")
@@ -72,6 +74,37 @@ def test_plans_are_what_is_printed(
 
     golden(DOCS / "training.md", remade(TEXT, run))
     assert len(ran) == 2
+
+
+def test_trainers_of_trl_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is written there, but on few and short traces."""
+    pytest.importorskip("trl", minversion="1.16")
+    from datasets import Dataset
+
+    from nprdsl import Limits
+    from tests.trainers.trl.steps import OTHER, QUESTION, TRACE, llama, tokenizer
+
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {
+        "examples": [(QUESTION, TRACE), (QUESTION, OTHER)],
+        "problems": Dataset.from_dict({"prompt": [QUESTION]}),
+        "reward": lambda completions, trace_text, trace_answer, **_: list(map(len, trace_text)),
+        "tokenizer": tokenizer(),
+    }
+    steps = []
+    for block in blocks(TEXT):
+        if block.language != "python" or "from trl import" not in block.body:
+            continue
+        names["model"] = llama()
+        on_cpu = block.body.replace('Config("run", ', 'Config("run", use_cpu=True, ')
+        assert run_python(replace(block, body=on_cpu), names) == Printed("")
+        trainer = names["trainer"]
+        trainer.args.max_steps = 1
+        if "rollout_func" in block.body:
+            trainer.rollout_func.limits = Limits(max_tokens=24)
+        trainer.train()
+        steps.append(trainer.state.global_step)
+    assert steps == [1, 1]
 
 
 def test_presets_and_commands_exist() -> None:

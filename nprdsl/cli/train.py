@@ -60,7 +60,7 @@ class TrainOptions(StageOptions):
     )
     gpus: int = option(8, "Of the plan: how many.", type=AT_LEAST_1)
     memory: float = option(80.0, "Of the plan: GiB of each.", type=ABOVE_0)
-    tflops: float = option(400.0, "Of the plan: 10^12 operations a second.", type=ABOVE_0)
+    tflops: float = option(300.0, "Of the plan, assumed: `speed/tflops` of a run.", type=ABOVE_0)
 
 
 @command(TrainOptions, short_help="Train a stage: zero, sft or papo.")

@@ -29,6 +29,7 @@ class PlainForward:
         self.vocabulary: int = model.config.get_text_config().vocab_size
         self._model = model
         self._effect = 0.0
+        self._wide = model.dtype.itemsize >= 4  # and `measure` saw no autocast
 
     @torch.no_grad()
     def __call__(self, tokens: Ids, positions: torch.Tensor | None = None) -> torch.Tensor:
@@ -46,7 +47,9 @@ class PlainForward:
         UnsupportedModelError, with the end of a sentence that begins with the model, where nothing
         can be compared."""
         other = tokens[:changed] + self.rotated(tokens[changed : changed + 1])
-        plain = self(tokens)
+        inner = next(self._model.children())
+        with inner.register_forward_pre_hook(self._see_autocast):
+            plain = self(tokens)
         if plain.isnan().any():
             raise UnsupportedModelError("gives logits that are not numbers (NaN)")
         self._effect = distance(plain, self(other + tokens[changed + 1 :]))
@@ -65,9 +68,13 @@ class PlainForward:
         In half precision rounding may send a token to another expert: most tokens must agree.
         """
         whole = self._effect if effect is None else effect
-        if share is not None or self._model.dtype.itemsize >= 4:
+        if share is not None or self._wide:
             return distance(a, b) <= (share or EXACT) * whole  # False for NaN
         return float((a - b).abs().amax(-1).median()) <= _ROUNDING * whole
+
+    def _see_autocast(self, *_: object) -> None:
+        """A trainer may have wrapped the forward, so that it computes in half precision."""
+        self._wide = self._wide and not torch.is_autocast_enabled(self._model.device.type)
 
     def rotated(self, tokens: Ids) -> Ids:
         """Other tokens at every place."""

@@ -8,12 +8,21 @@ from typing import Any
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MambaConfig,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+)
 
-from nprdsl.runtime.errors import ModelNotFoundError
+from nprdsl.runtime.errors import ModelNotFoundError, UnsupportedModelError
 from nprdsl.trainers.config.stages import PapoConfig, SftConfig, TrainingConfig
 from nprdsl.trainers.run.model_size import ModelSize
 from nprdsl.trainers.run.plan import Gpus, plan, stage_of
+from tests.cli.commands import ROOT
 from tests.runtime.tiny_models import SHAPE
 
 LENGTH = 24
@@ -34,6 +43,21 @@ def test_operations_are_those_that_torch_counts(tied: bool) -> None:
     assert size.flops(entries, 2 * squares, entries) == pytest.approx(counted, rel=0.002)
     assert size.parameters == size.trained == model.num_parameters()
     assert size.largest_layer == sum(p.numel() for p in model.model.layers[0].parameters())
+
+
+def test_an_entry_meets_the_experts_that_are_chosen_for_it() -> None:
+    few, many = (
+        Qwen3MoeForCausalLM(
+            Qwen3MoeConfig(
+                num_hidden_layers=1, **SHAPE, moe_intermediate_size=16, num_experts=experts,
+                num_experts_per_tok=2,
+            )
+        )
+        for experts in (2, 8)
+    )  # fmt: skip
+    routers = 6 * few.config.hidden_size
+    assert ModelSize.of(many).inner == ModelSize.of(few).inner + routers
+    assert ModelSize.of(many).parameters > ModelSize.of(few).parameters + routers
 
 
 def settings(folder: Path, **changes: Any) -> SftConfig:
@@ -85,7 +109,7 @@ def test_what_takes_more_and_what_takes_less(tmp_path: Path) -> None:
 def test_time_is_that_of_the_entries(tmp_path: Path) -> None:
     config = settings(tmp_path)
     once = plan(config, Gpus())
-    assert once.seconds == pytest.approx(2 * plan(config, Gpus(tflops=800)).seconds)
+    assert once.seconds == pytest.approx(2 * plan(config, Gpus(tflops=600)).seconds)
     assert plan(settings(tmp_path, batch=24), Gpus()).seconds == pytest.approx(3 * once.seconds)
     assert plan(config, Gpus(count=1)).seconds == pytest.approx(8 * once.seconds)
     papo = PapoConfig.model_validate(
@@ -94,10 +118,22 @@ def test_time_is_that_of_the_entries(tmp_path: Path) -> None:
     assert plan(papo, Gpus()).traces == 32
 
 
+def test_the_shape_of_qwen3_4b() -> None:
+    """The parameters that its publisher counts."""
+    folder = str(ROOT / "configs/npr-4b/shape")
+    config = SftConfig.model_validate(
+        {"model": {"path": folder}, "data": {"source": "x"}, "run": {"output": "x"}}
+    )
+    assert plan(config, Gpus()).size.parameters == 4_022_468_096
+
+
 def test_plans_that_cannot_be(tmp_path: Path) -> None:
     missing = settings(tmp_path, model={"path": str(tmp_path / "none")})
     with pytest.raises(ModelNotFoundError, match="name another model of its shape"):
         plan(missing, Gpus())
+    MambaConfig(num_hidden_layers=1, hidden_size=32).save_pretrained(tmp_path / "mamba")
+    with pytest.raises(UnsupportedModelError, match="no attention layers"):
+        plan(settings(tmp_path, model={"path": str(tmp_path / "mamba")}), Gpus())
     with pytest.raises(ValueError, match="at least one GPU"):
         Gpus(count=0)
     assert stage_of(Path("a/papo.toml")) == "papo"

@@ -9,17 +9,22 @@ counted, and an entry that a mask hides is.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
+
+from nprdsl.runtime.local.model_facts import attention_layers
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSize:
     """Counts of a model. `parameters`: all, tied ones once; `trained` of them learn. `inner`: those
-    that every entry is multiplied with, the output head aside; `largest_layer`: of the module that
-    repeats. `head` is vocabulary x hidden. `attended`: layers x heads x size of a head."""
+    that an entry is multiplied with, of experts the chosen ones, the output head aside;
+    `largest_layer`: of the module that repeats. `head` is vocabulary x hidden.
+    `attended`: layers x heads x size of a head."""
 
     parameters: int
     trained: int
@@ -33,18 +38,19 @@ class ModelSize:
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> ModelSize:
+        """Raises UnsupportedModelError for a model without attention."""
         config = model.config.get_text_config()
         settings = config.to_dict()
         own = list(model.parameters())
         ends = (model.get_input_embeddings(), model.get_output_embeddings())
         outer = {id(p) for end in ends if end is not None for p in end.parameters()}
-        layers, hidden = int(config.num_hidden_layers), int(config.hidden_size)
+        layers, hidden = attention_layers(model), int(config.hidden_size)
         heads = int(config.num_attention_heads)
         width = int(settings.get("head_dim") or hidden // heads)
         return cls(
             parameters=sum(p.numel() for p in own),
             trained=sum(p.numel() for p in own if p.requires_grad),
-            inner=sum(p.numel() for p in own if id(p) not in outer and p.ndim > 1),
+            inner=sum(_multiplied(p, settings) for p in own if id(p) not in outer),
             largest_layer=_largest_layer(model),
             head=int(config.vocab_size) * hidden,
             hidden=hidden,
@@ -60,6 +66,17 @@ class ModelSize:
         passes = 3 if self.trained > self.parameters // 2 else 2
         matrices = 2 * passes * (self.inner * entries + self.head * scored)
         return float(matrices + 12 * self.attended * squares // 2)  # half is hidden
+
+
+def _multiplied(weights: nn.Parameter, settings: Mapping[str, Any]) -> int:
+    """Numbers that one entry is multiplied with; matrices of all experts are one tensor."""
+    match weights.ndim:
+        case 0 | 1:
+            return 0
+        case 3 if chosen := settings.get("num_experts_per_tok"):
+            return int(chosen) * weights[0].numel()
+        case _:
+            return weights.numel()
 
 
 def _largest_layer(model: nn.Module) -> int:

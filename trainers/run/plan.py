@@ -3,7 +3,8 @@
 In go the configuration of a stage and the GPUs; nothing is loaded but the model's configuration,
 and nothing is computed. What is assumed: FSDP2 shares out weights, gradients and optimizer over all
 GPUs; layers are checkpointed (configs/accelerate/fsdp2.yaml); AdamW keeps two numbers in fp32 for
-each trained parameter. It is an estimate before a run, not a measurement of one.
+each trained parameter; GPUs are as fast as they are said to be. It is an estimate before a run, not
+a measurement of one.
 """
 
 from __future__ import annotations
@@ -34,12 +35,13 @@ _BYTES: Final = {"fp32": 4, "bf16": 2}
 
 @dataclass(frozen=True, slots=True)
 class Gpus:
-    """`count` GPUs of `memory` GiB, each of which does `tflops` * 10^12 operations a second in
-    training (not its peak: 40 % of that is a good run)."""
+    """`count` GPUs of `memory` GiB, each of which trains at `tflops` * 10^12 operations a second,
+    counted as the metric `speed/tflops` of a run counts them; the default is assumed: 30 % of the
+    peak of an H100 in bf16."""
 
     count: int = 8
     memory: float = 80.0
-    tflops: float = 400.0
+    tflops: float = 300.0
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.memory <= 0 or self.tflops <= 0:
@@ -49,8 +51,8 @@ class Gpus:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Bytes of one GPU by what they hold, in a forward of `room` entries; the entries that fit; the
-    traces of a step, their entries and the seconds of its update, where each is as long as it may
-    be."""
+    traces of a step, and, where each is as long as a row, their entries and the seconds of all
+    updates of the step."""
 
     size: ModelSize
     gpus: Gpus
@@ -84,8 +86,8 @@ class Plan:
             f"{self.largest_room:,} entries",
             f"a step: {self.traces:,} traces, {each:,} for each GPU, at most {self.entries:,} "
             "entries",
-            f"an update: at most {self.seconds:,.0f} s at {gpus.tflops:g} TFLOP/s a GPU, layers "
-            "computed twice, rollouts aside",
+            f"updates of a step: at most {self.seconds:,.0f} s, if a GPU trains at "
+            f"{gpus.tflops:g} TFLOP/s; rollouts aside",
         ]
 
 
@@ -100,9 +102,8 @@ def plan(config: TrainingConfig, gpus: Gpus) -> Plan:
         largest += 1024
         if largest >= 1 << 20:
             break
-    traces, longest = _step(config)
+    traces, longest = _traces(config), config.run.room
     flops = traces * size.flops(longest, longest * longest, longest)
-    recomputed = flops * 4 / 3
     return Plan(
         size=size,
         gpus=gpus,
@@ -112,7 +113,7 @@ def plan(config: TrainingConfig, gpus: Gpus) -> Plan:
         largest_room=largest,
         traces=traces,
         entries=traces * longest,
-        seconds=recomputed / (gpus.tflops * 1e12 * gpus.count),
+        seconds=flops / (gpus.tflops * 1e12 * gpus.count),
     )
 
 
@@ -152,7 +153,7 @@ def _fixed(size: ModelSize, config: TrainingConfig, gpus: Gpus) -> dict[str, int
         "AdamW, shared out": size.trained * 8 // gpus.count,
         "gathered weights": gathered * run,
         "gradients before they are shared out": before * run,
-        "reserve": _RESERVED,
+        "reserve, assumed": _RESERVED,
     }
 
 
@@ -171,13 +172,12 @@ def _growing(size: ModelSize, config: TrainingConfig, room: int) -> dict[str, in
     return parts
 
 
-def _step(config: TrainingConfig) -> tuple[int, int]:
-    """The traces of a step, and the most entries of one."""
+def _traces(config: TrainingConfig) -> int:
+    """Those of a step."""
     if isinstance(config, SftConfig):
-        return config.batch, config.run.room
+        return config.batch
     assert isinstance(config, ReinforcementConfig)
-    traces = config.rollout.prompts * config.rollout.samples
-    return traces, min(config.rollout.max_tokens, config.run.room)
+    return config.rollout.prompts * config.rollout.samples
 
 
 def stage_of(path: Path) -> str:

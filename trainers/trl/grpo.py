@@ -33,7 +33,7 @@ class TraceGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, rollout_func: EngineRollouts, **options: Any) -> None:
         super().__init__(*args, rollout_func=rollout_func, **options)
-        self._mask_form = mask_form(self.accelerator.unwrap_model(self.model))
+        mask_form(self.accelerator.unwrap_model(self.model))
         self._bound = rollout_func.bind(self)
         if self.aux_loss_enabled:
             raise ValueError(
@@ -60,11 +60,12 @@ class TraceGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             self._row(ids[seen.bool()].tolist(), int(prompt))
             for ids, seen, prompt in zip(input_ids, attention_mask, prompts, strict=True)
         ]
+        form = mask_form(self.accelerator.unwrap_model(model))  # a reference may have another
         size = batch_size or len(rows)
         logps, entropies = [], []
         for first in range(0, len(rows), size):
             chunk = rows[first : first + size]
-            inputs = model_inputs(chunk, self._mask_form)
+            inputs = model_inputs(chunk, form)
             arguments = send_to_device(inputs.arguments, input_ids.device)
             with self.accelerator.autocast():
                 outputs = model(**arguments, fused_lm_head=True)

@@ -84,6 +84,12 @@ def test_papo_makes_one_update_and_its_rollouts_are_legal(tiny: Tiny, tmp_path: 
     assert "updates" not in found[0]
 
 
+def test_the_engine_samples_in_the_precision_that_is_trained_in(tiny: Tiny, tmp_path: Path) -> None:
+    options = {"run__precision": "bf16", "rollout__mismatch": 0.05, "steps": 1}
+    (row,) = papo(tiny, tmp_path / "run", **options)
+    assert 1e-6 < row["mismatch/mean"] < 1e-2
+
+
 def test_sequential_rollouts_have_no_degree(tiny: Tiny, tmp_path: Path) -> None:
     found = papo(tiny, tmp_path / "run", rollout__mode="free")
     assert all(row["rollout/degree"] == 1.0 for row in found)

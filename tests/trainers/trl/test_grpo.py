@@ -127,6 +127,22 @@ def test_traces_that_are_read_again_are_scored_as_they_were_sampled(
     assert torch.allclose(torch.cat(found), wanted, atol=1e-4)
 
 
+def test_a_reference_model_reads_the_mask_in_its_own_form(tmp_path: Path) -> None:
+    """It may have another attention than the model that is trained."""
+    register()
+    theirs, reference = trainer(tmp_path, form=MaskForm.SEGMENTS), trainer(tmp_path).model
+    theirs.model.eval()
+    fields = theirs.rollout_func([QUESTION], theirs)
+    (prompt,), (trace,) = fields["prompt_ids"], fields["completion_ids"]
+    ids = torch.tensor([[*prompt, *trace]])
+    with torch.no_grad():
+        found, wanted = (
+            theirs._get_per_token_logps_and_entropies(one, ids, torch.ones_like(ids), len(trace))[0]
+            for one in (reference, theirs.model)
+        )
+    assert torch.allclose(found, wanted, atol=1e-4)
+
+
 def test_batches_differ_and_come_again(tmp_path: Path) -> None:
     theirs, again = trainer(tmp_path), trainer(tmp_path)
     theirs.model.train()

@@ -14,6 +14,7 @@ from nprdsl.trainers.data.problems import AnswerForm, Problem, read_problems
 from nprdsl.trainers.data.sources import SourceError
 from nprdsl.trainers.evaluate.suites import from_source
 from nprdsl.trainers.grading.grids import grid_in, grid_of, same_grid
+from nprdsl.trainers.grading.quantities import EXACT
 
 TABLE = {
     "header": ["House", "Name", "Pet", "Color"],
@@ -158,9 +159,13 @@ def test_error_and_unit_of_olympiadbench(tmp_path: Path) -> None:
 def test_an_error_that_is_no_number_is_told(error: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=f"the error is `{error}`, not a number from 0"):
         olympiad(tmp_path, error=error)
-    row = {"prompt": "p?", "answer": 1, "error": error}  # of another meaning
+
+
+@pytest.mark.parametrize("error", ["about 1", "-1", "inf", 1, 0.5, "2", True])
+def test_an_error_of_another_meaning_is_no_tolerance(error: object, tmp_path: Path) -> None:
+    row = {"prompt": "p?", "answer": 1, "error": error}
     (problem,) = read_problems(write(tmp_path / "p.json", [row])).problems
-    assert problem.tolerance.absolute == 0
+    assert problem.tolerance == EXACT
 
 
 def test_minerva_allows_a_ten_thousandth(tmp_path: Path) -> None:

@@ -153,6 +153,10 @@ COPIES = {
     "other lines": (WORK, WORK.replace(" ", "\n")),
     "same": (WORK, WORK, WORK),
     "case and marks": (WORK, WORK.upper(), WORK.replace(",", ";")),
+    "without spaces": (
+        "\u6211\u4eec\u7b97\u7ea2\u82f9\u679c\u7684\u6570: 2+3=5\u3002",
+        "\u6211\u4eec\u7b97\u7ea2\u82f9\u679c\u7684\u603b\u6570: 2+3=5\u3002",
+    ),
     "a word more": (WORK, WORK.replace("answer", "final answer"), f"Well: {WORK}"),
 }
 
@@ -194,6 +198,10 @@ DIFFERENT = {
     ),
     "two events": ("P(A|B) is asked.", "P(B|A) is asked."),
     "two names": ("We count the red cars first.", "We count the blue buses first."),
+    "without spaces": (
+        "\u7ea2\u82f9\u679c\u6709\u5341\u4e8c\u4e2a",
+        "\u84dd\u6c7d\u8f66\u6709\u4e09\u8f86",
+    ),
     "another result": ("2+3=5 so it is 5", "2+4=6 so it is 6"),
 }
 

@@ -198,8 +198,10 @@ def grid(record: Record) -> Grid:
 
 
 def tolerance(record: Record) -> Tolerance:
-    """How far an answer may be from the given one (OlympiadBench: `error`); of several numbers the
-    smallest."""
+    """How far an answer may be from the given one (OlympiadBench: `error`, which has another
+    meaning elsewhere); of several numbers the smallest."""
+    if find(record, UNIT) is None and find(record, "final_answer") is None:
+        return EXACT
     value = find(record, ERROR)
     texts = str(value).split(",") if isinstance(value, (str, int, float)) else []
     texts = [text.strip() for text in texts if text.strip() not in ("", "nan", "None")]
@@ -207,8 +209,6 @@ def tolerance(record: Record) -> Tolerance:
         errors = [float(text) for text in texts]
         return Tolerance(absolute=min(errors, default=0.0))
     except ValueError as error:
-        if find(record, UNIT) is None and find(record, "final_answer") is None:
-            return EXACT  # a field of another meaning
         raise RowError(f"the {ERROR} is `{value}`, not a number from 0") from error
 
 

@@ -29,11 +29,14 @@ SAME_VALUES: Final = 0.85  # how many of the numbers and signs of two branches s
 WITHIN: Final = 0.6  # of a longer branch, when all of a shorter one stands in it
 _LEAST: Final = 6  # tokens of a branch that may be found within another
 _LABEL: Final = re.compile(r"\s*[\w.]{1,12}[:)]\s*")
-_TOKEN: Final = re.compile(r"\d+(?:[.,]\d+)*|\\?[^\W\d_]+|[-+*/=<>^|!%\u00d7\u00b7]")
+_UNSPACED: Final = r"\u3040-\u30ff\u3400-\u9fff"  # scripts of China and Japan, sign by sign
+_TOKEN: Final = re.compile(
+    rf"\d+(?:[.,]\d+)*|\\?[^\W\d_{_UNSPACED}]+|[-+*/=<>^|!%\u00d7\u00b7{_UNSPACED}]"
+)
 _WORD: Final = re.compile(r"\\?[^\W\d_]{2,}")
 _ARTICLES: Final = frozenset(("a", "i"))
 _CLAUSE: Final = re.compile(
-    r"[;:\n]|[.,?!](?!\d)|\b(?:and|so|because|since|then|thus|hence|therefore)\b"
+    r"[;:\n\u3001\u3002]|[.,?!](?!\d)|\b(?:and|so|because|since|then|thus|hence|therefore)\b"
 )
 _DIGITS: Final = {
     "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6",

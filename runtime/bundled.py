@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from nprdsl.runtime.adapter_settings import SETTINGS
+
 ARITH: Final = "arith"
 SMOL: Final = "smol"
 
@@ -26,7 +28,7 @@ class BundledModel:
 BUNDLED: Final = {
     SMOL: BundledModel(
         "npr",
-        "everyday word problems in English of one to six parts, six in ten of them right, such as "
+        "word problems in English like those it was trained on, six in ten of them right, such as "
         "`Mia buys 4 boxes of 12 pens and 3 boxes of 18 rulers. How many is that altogether?`",
     ),
     ARITH: BundledModel("arith", "sums of products such as `37*42+85*19?`, and nothing else"),
@@ -34,8 +36,10 @@ BUNDLED: Final = {
 
 
 def is_bundled(model: str) -> bool:
-    """Whether a name means a model of the package; a folder of that name goes before."""
-    return model in BUNDLED and not Path(model).exists()
+    """Whether a name means a model of the package; a folder of that name that holds one goes
+    before."""
+    holds = any((Path(model) / file).is_file() for file in ("config.json", SETTINGS))
+    return model in BUNDLED and not holds
 
 
 def bundled_for(schema: str | None) -> str:

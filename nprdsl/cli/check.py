@@ -73,8 +73,8 @@ def check(options: CheckOptions) -> None:
                     _show(trace)
         except Failure as failure:
             unreadable.append(failure)
-    for failure in unreadable[:_LISTED]:
-        failure.show()
+    for told in unreadable[:_LISTED]:
+        told.show()
     if more := unreadable[_LISTED:]:
         click.echo(f"error: {len(more)} more cannot be read", err=True)
     illegal = sum(1 for trace in traces if trace.violations)

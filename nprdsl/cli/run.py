@@ -80,9 +80,10 @@ class RunOptions:
 def run(options: RunOptions) -> None:
     """Reason about PROMPT in parallel, and show the trace, the answer and the figures.
 
-    Without --model the bundled model `smol` answers everyday word problems in English: 'Mia buys 4
-    boxes of 12 pens and 3 boxes of 18 rulers. How many is that altogether?'. Its base,
+    Without --model the bundled model `smol` answers word problems in English: 'Mia buys 4 boxes of
+    12 pens and 3 boxes of 18 rulers. How many is that altogether?'. Its base,
     SmolLM2-135M-Instruct, is fetched once: python -m nprdsl.runtime.smollm2
+
     Many prompts come from --file, or from stdin if PROMPT is `-`.
 
     A model that does not know the format is shown two worked examples of the schema; a list has

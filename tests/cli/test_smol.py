@@ -23,7 +23,7 @@ pytest.importorskip("peft")
 @pytest.mark.skipif(smollm2.local_folder() is None, reason=f"needs the base: {smollm2.COMMAND}")
 def test_the_demo_answers_an_english_question_in_three_branches() -> None:
     ran = invoke("run", DEMO, "--temperature", 0, "--json")
-    assert ran.stderr.startswith("`smol` answers everyday word problems in English")
+    assert ran.stderr.startswith("`smol` answers word problems in English")
     record = json.loads(ran.stdout)
     assert nprdsl.load("npr").check(record["text"]) == []
     assert record["text"].count("<step>") == 3

@@ -16,6 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 
 from nprdsl.runtime import LocalEngine
 from nprdsl.runtime.adapter_settings import SETTINGS
+from nprdsl.runtime.bundled import ARITH, is_bundled
 from nprdsl.runtime.errors import ModelNotFoundError
 from nprdsl.runtime.local.gguf_tokenizer import rebuilt
 from nprdsl.runtime.local.loading import LoadOptions, load_model
@@ -126,6 +127,16 @@ def test_an_adapter_whose_settings_are_broken(text: bytes, tmp_path: Path) -> No
     (adapter(tmp_path / "tuned") / SETTINGS).write_bytes(text)
     with pytest.raises(ModelNotFoundError, match=re.escape(SETTINGS)):
         LocalEngine.from_pretrained(tmp_path / "tuned")
+
+
+def test_a_folder_without_a_model_hides_none_of_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(ARITH).mkdir()
+    assert is_bundled(ARITH)
+    Path(ARITH, "config.json").touch()
+    assert not is_bundled(ARITH)
 
 
 def test_an_adapter_runs_on_its_base(base: Path, tmp_path: Path) -> None:

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from benchmarks.growth import SHAPES, SOURCE, items, nested_branches, nested_items
+from nprdsl.masks.completion_cost import Costs
 from nprdsl.pictures.trace_pictures import to_mermaid, to_svg, to_text
 from nprdsl.schema import Schema
 from nprdsl.structure import tag_machine
-from nprdsl.structure.stack import Bounds, BoundValue, Items
+from nprdsl.structure.stack import Bounds, BoundValue, Frame, Items
 from nprdsl.structure.tag_machine import ForkMode, TagMachine
+from nprdsl.testing import byte_vocabulary
 from nprdsl.trace.layout import Layout
 from nprdsl.trace.parser import MAX_VIOLATIONS
 from tests.walks import GOAL, schema_of
@@ -89,6 +91,33 @@ def test_no_recursion_over_the_depth_of_a_text(schema: Schema, write: Callable[[
         assert draw(trace.graph)
     assert schema.check(text[:-1]) and schema.check(text[: DEEP // 2])
     assert schema.check(text, Bounds(depth=3, blocks=9))[0].code == "too-deep"
+
+
+@pytest.mark.parametrize("list_of", ["item [items]", "item+"])
+def test_the_rest_of_a_list_costs_as_much_behind_every_item(
+    list_of: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where each item nests in the one before, as rules that end on the right do."""
+    count = 0
+
+    def counted(costs: Costs, frame: Frame | None) -> int | None:
+        nonlocal count
+        count += 1
+        return left(costs, frame)
+
+    left = Costs._left
+    item = 'item: "<i>" TEXT "</i>"\n%declare TEXT\n'
+    bound = schema_of(f'start: "<a>" items "</a>"\nitems: {list_of}\n{item}').bind(
+        byte_vocabulary()
+    )
+    matcher, each = bound.matcher(), []
+    monkeypatch.setattr(Costs, "_left", counted)
+    for token in bound.encode("<a>" + "<i>x</i>" * 200 + "</a>"):
+        before = count
+        matcher.advance(token)
+        assert matcher.cost < 100
+        each.append(count - before)
+    assert max(each[-500:]) <= max(each[:500])
 
 
 def test_a_list_shares_its_items_with_shorter_ones() -> None:

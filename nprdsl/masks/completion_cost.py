@@ -57,6 +57,8 @@ from nprdsl.structure.stack import (
     PendingBranch,
     PendingBranches,
     Repeating,
+    RuleEnd,
+    rules_left,
 )
 from nprdsl.tokens.fresh_labels import FreshLabels
 from nprdsl.tokens.spelling import NEVER
@@ -167,6 +169,9 @@ class Costs:
                 else:
                     ways = item_ways.then(ways, self._rest_of_list(entry, block, left))
                 unlisted = entry.block if isinstance(entry, MapNode) else unlisted
+            elif isinstance(entry, RuleEnd) and until is None:  # of a list that nests, one an item
+                cell = rules_left(cell)[0]
+                continue
             cell = cell.below
         if opened is not None:  # cut off within the list
             own += self._finish(opened, ways)

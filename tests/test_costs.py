@@ -337,6 +337,21 @@ def test_what_a_field_costs_beyond_its_parts_is_counted_once(body: str, least: i
     assert trace is not None and len(trace) == least
 
 
+def test_what_one_field_costs_beyond_its_parts_is_not_counted_in_another_as_well() -> None:
+    """`a a` would spell the last tag, so each value is `bb`, also the one behind the glue."""
+    made = schema_of(
+        """
+        start: TAG_0 _GLUE (VALUE TAG_VALUE)~3 TAG_END
+        TAG_0: "a:"
+        _GLUE: "\\n\\n"
+        VALUE: /a|bb/
+        TAG_VALUE: " a"
+        TAG_END: "a "
+        """
+    )
+    assert made.bind(byte_vocabulary()).minimum == len("a:\n\n" + 3 * "bb a" + "a ")
+
+
 def shortest_by_search(bound: BoundSchema, most: int) -> tuple[int, ...] | None:
     """A shortest legal trace that the masks allow, by breadth-first search."""
     waiting: list[tuple[tuple[int, ...], Matcher]] = [((), bound.matcher())]

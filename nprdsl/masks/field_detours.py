@@ -80,14 +80,16 @@ def detours(grammar: Grammar, rests: FieldRests) -> Detours:
     longer = _longer_values(pairs, doubtful)
     uses = Counter(leaf for shape, _ in fields for leaf in shape.leaves)
     longest: dict[Field, int] = {}
-    for shape, rest in fields:
-        field = _counted_with(shape, uses)
+    counted = [(_counted_with(shape, uses), shape, rest) for shape, rest in fields]
+    for field, shape, rest in sorted(counted, key=lambda one: -uses[one[0]] if one[0] else 0):
         detour = sum(longer.get(leaf, 0) for leaf in shape.leaves)
         if rest is not None:
             known = sum(more for leaf, more in _longer(shape, rest) if leaf in longer)
             detour += _beyond(rest, ROOT) - known
             detour = max(detour, *_behind_bound(rest, shape, bound), 0)
-        if field is not None and detour:
+        others = (leaf for leaf in shape.leaves if isinstance(leaf, Field) and leaf != field)
+        detour -= sum(longest.get(leaf, 0) for leaf in others)  # counted in other fields already
+        if field is not None and detour > 0:
             longest[field] = max(detour, longest.get(field, 0))
     values = {(block.index, one.terminal.name): longer[one] for block, one, _ in pairs}
     return Detours(longest, {key: more for key, more in values.items() if more})

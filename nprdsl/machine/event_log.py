@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 from nprdsl.machine.actions import ROOT
@@ -19,6 +20,7 @@ from nprdsl.structure.events import EndEvent, Event, ForkEvent, TokenEvent
 from nprdsl.structure.tag_machine import TagState
 from nprdsl.tokens.text_decoder import TextDecoder
 from nprdsl.tokens.vocabulary import Vocabulary
+from nprdsl.trace.answer_stream import AnswerStream
 
 
 class _Note(NamedTuple):
@@ -49,6 +51,7 @@ class EventLog:
         self.logprobs = False
         self._vocabulary = vocabulary
         self._notes: list[Event | _Note] = []
+        self._answer = AnswerStream()
         self._branches = {ROOT: _Watched((), "", TextDecoder(vocabulary))}
 
     def drew(
@@ -79,6 +82,8 @@ class EventLog:
             for index, (child, label) in enumerate(branches):
                 path = (*note.path, note.block, index)
                 self._branches[child] = _Watched(path, label, TextDecoder(self._vocabulary))
+            if note.parent == ROOT:
+                self._answer.fork()
         elif isinstance(note, EndEvent):
             yield from self._incomplete()
         yield note
@@ -86,18 +91,21 @@ class EventLog:
     def _token_events(self, note: _Note) -> Iterator[TokenEvent]:
         """One event for each stretch in one rule."""
         watched, at = self._branches[note.branch], 0
-        for rule, run in groupby(state.rule for state in note.states):
-            tokens = note.tokens[at : at + len(list(run))]
+        for rule, run in groupby(note.states, attrgetter("rule")):
+            states = list(run)
+            tokens = note.tokens[at : at + len(states)]
             at += len(tokens)
+            texts = [watched.decoder.add((token,)) if note.shown else "" for token in tokens]
             yield TokenEvent(
                 branch=note.branch,
                 path=watched.path,
                 tokens=tokens,
-                text=watched.decoder.add(tokens) if note.shown else "",
+                text="".join(texts),
                 forced=not note.sampled,
                 rule=rule,
                 label=watched.label,
                 logprobs=(note.logprob,) * len(tokens) if self.logprobs else (),
+                answer="".join(map(self._answer.add, states, texts)) if note.branch == ROOT else "",
             )
 
     def _incomplete(self) -> Iterator[TokenEvent]:

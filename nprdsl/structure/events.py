@@ -121,6 +121,8 @@ class TokenEvent(RunEvent):
     for the token that ends the trace. `rule` is the innermost rule that the branch was writing,
     `label` that of the branch in its fork. `logprobs` are natural logarithms, one for each token,
     None where it was forced, or a stock server has not told it; none unless they were asked for.
+    `answer` is what is surely the answer of what was written up to here and not told before: all of
+    them make a beginning of `Result.answer`.
     """
 
     kind: ClassVar[EventKind] = EventKind.TOKEN
@@ -133,6 +135,7 @@ class TokenEvent(RunEvent):
     rule: str = ""
     label: str = ""
     logprobs: tuple[float | None, ...] = ()
+    answer: str = ""
 
 
 @dataclass(frozen=True, slots=True)

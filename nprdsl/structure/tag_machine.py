@@ -146,6 +146,10 @@ class TagState:
         self._next: dict[tuple[str, tuple[BoundValue, ...]], TagState] = {}
 
     @property
+    def grammar(self) -> Grammar:
+        return self._machine.grammar
+
+    @property
     def finished(self) -> bool:
         """Nothing is left to read: a complete branch, or a trace that ends with a tag."""
         return self.cell is None
@@ -177,7 +181,7 @@ class TagState:
             if isinstance(cell.entry, RuleEnd):
                 return cell.entry.rule
             cell = cell.below
-        return self._machine.grammar.start
+        return self.grammar.start
 
 
 def _fork(entry: StackEntry | None) -> ForkNode | None:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from nprdsl.grammar.ir import Grammar
 from nprdsl.structure.events import EnterBranch, EnterRule, LeaveBranch, LeaveRule
 from nprdsl.structure.field_content import FieldValue, field_of
 from nprdsl.trace.graph import Mark
@@ -35,6 +36,16 @@ def answer_of_trace(text: str, marks: Iterable[Mark], tags: re.Pattern[str]) -> 
     return _last_stretch(text, branches, 0, tags)
 
 
+def is_answer(name: str) -> bool:
+    """Whether a rule or a terminal of that name is an answer."""
+    return name.lower() == _NAME
+
+
+def has_answer(grammar: Grammar) -> bool:
+    """Whether traces may have an answer of that name."""
+    return any(is_answer(name) for name in (*grammar.rules, *grammar.terminals))
+
+
 def _answers_and_branches(marks: Iterable[Mark]) -> tuple[list[_Span], list[_Span]]:
     """Where the answers and the branches of the trunk stand, in order."""
     answers: list[_Span] = []
@@ -50,13 +61,13 @@ def _answers_and_branches(marks: Iterable[Mark]) -> tuple[list[_Span], list[_Spa
                 if not opened:
                     branches.append((start, mark.at))
             case EnterRule(rule) if not opened:
-                rules.append((mark.at, rule.lower() == _NAME))
+                rules.append((mark.at, is_answer(rule)))
             case LeaveRule() if not opened:
-                start, is_answer = rules.pop()
-                if is_answer:
+                start, answers_here = rules.pop()
+                if answers_here:
                     answers.append((start, mark.at))
             case FieldValue(symbol, start, end) if not opened:
-                if field_of(symbol).terminal.name.lower() == _NAME:
+                if is_answer(field_of(symbol).terminal.name):
                     answers.append((mark.at, mark.at + end - start))
             case _:
                 pass

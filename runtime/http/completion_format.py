@@ -67,17 +67,23 @@ class CompletionHead:
     def event_chunk(
         self, index: int, event: Event, vocabulary: Vocabulary | None = None
     ) -> dict[str, Any]:
-        """What happens on a branch: `kind` and the fields of `nprdsl.structure.events`. With a
-        vocabulary, log-probabilities of the tokens that were sampled."""
-        chunk = self._chunk(index, {"trace": event.to_dict()})
+        """What happens on a branch: `kind` and the fields of `nprdsl.structure.events`; beside it
+        what is new of the answer. With a vocabulary, log-probabilities of the tokens that were
+        sampled."""
+        delta = {"content": event.answer} if isinstance(event, TokenEvent) and event.answer else {}
+        chunk = self._chunk(index, {**delta, "trace": event.to_dict()})
         if vocabulary is not None and isinstance(event, TokenEvent) and event.logprobs:
             logprobs = token_logprobs(event.tokens, event.logprobs, vocabulary)
             chunk["choices"][0]["logprobs"] = logprobs if logprobs["content"] else None
         return chunk
 
-    def last_chunks(self, index: int, result: Result, seed: int) -> Iterator[dict[str, Any]]:
-        """The answer, then the finish reason with the whole trace."""
-        yield self._chunk(index, {"content": result.answer})
+    def last_chunks(
+        self, index: int, result: Result, seed: int, told: int
+    ) -> Iterator[dict[str, Any]]:
+        """The answer but for its first `told` characters, then the finish reason with the whole
+        trace."""
+        if told < len(result.answer):
+            yield self._chunk(index, {"content": result.answer[told:]})
         trace = {"kind": "trace", **trace_to_dict(result, seed)}
         yield self._chunk(index, {"trace": trace}, _FINISH_REASON[result.finish])
 

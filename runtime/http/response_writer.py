@@ -3,8 +3,9 @@ that tell a client of them.
 
 In go the events of a trace, or plain text; out come events in the form of the `openai` package.
 Each stretch that one branch writes between forks and joins is a `reasoning` item of its own, so
-that branches grow side by side; the answer is the `message` behind them. All texts of the reasoning
-items, in the order of the trace, add up to its text.
+that branches grow side by side; the answer is a `message` of its own, which begins once it is
+certain what is part of it. All texts of the reasoning items, in the order of the trace, add up to
+its text.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from nprdsl.runtime.results import Result
 from nprdsl.structure.events import BranchEndEvent, EndReason, Event, ForkEvent, TokenEvent
 
 ResponseEvent = dict[str, Any]
-_ANSWER: Final = "answer"
+_ANSWER: Final = -1  # the place of the answer among the branches
 
 
 @dataclass(slots=True)
@@ -79,8 +80,12 @@ class ResponseWriter:
         self._count = 0  # of events
         self._items = 0
         self._open: dict[int, _Item] = {}  # by branch
-        self._about: dict[int, dict[str, Any]] = {ROOT: _about(ROOT, (), "", "")}
+        self._about: dict[int, dict[str, Any]] = {
+            ROOT: _about(ROOT, (), "", ""),
+            _ANSWER: {"phase": "final_answer"},
+        }
         self._reasoning_tokens = 0
+        self._told = 0  # characters of the answer
 
     @property
     def response(self) -> dict[str, Any]:
@@ -97,9 +102,10 @@ class ResponseWriter:
         """Something happened in the trace."""
         match event:
             case TokenEvent():
-                self._reasoning_tokens += len(event.tokens) * (event.rule != _ANSWER)
+                self._reasoning_tokens += 0 if event.answer else len(event.tokens)
                 if event.text:
                     yield from self._write(event.branch, event.text)
+                yield from self._tell_answer(event.answer)
             case ForkEvent():
                 yield from self._close(event.parent)
                 for at, (child, label) in enumerate(zip(event.children, event.labels, strict=True)):
@@ -113,12 +119,12 @@ class ResponseWriter:
 
     def end(self, result: Result, trace: Mapping[str, Any]) -> Iterator[ResponseEvent]:
         """The trace is over: its answer is told, and then the whole response."""
-        for branch in list(self._open):
+        for branch in [branch for branch in self._open if branch != _ANSWER]:
             yield from self._close(branch)
-        yield from self._add(ROOT, "message", {"phase": "final_answer"})
-        if result.answer:
-            yield from self._write(ROOT, result.answer)
-        yield from self._close(ROOT)
+        yield from self._tell_answer(result.answer[self._told :])
+        if _ANSWER not in self._open:  # it is empty
+            yield from self._add(_ANSWER, "message", self._about[_ANSWER])
+        yield from self._close(_ANSWER)
         graph = result.trace.graph if result.trace is not None else None
         details = {
             "reasoning_tokens": self._reasoning_tokens,
@@ -157,11 +163,17 @@ class ResponseWriter:
 
     def _write(self, branch: int, text: str) -> Iterator[ResponseEvent]:
         if branch not in self._open:
-            yield from self._add(branch, "reasoning", self._about[branch])
+            kind = "message" if branch == _ANSWER else "reasoning"
+            yield from self._add(branch, kind, self._about[branch])
         item = self._open[branch]
         item.text += text
         told: dict[str, Any] = {} if item.kind == "reasoning" else {"logprobs": []}
         yield self._item_event(f"response.{item.part_kind}.delta", item, delta=text, **told)
+
+    def _tell_answer(self, text: str) -> Iterator[ResponseEvent]:
+        if text:
+            self._told += len(text)
+            yield from self._write(_ANSWER, text)
 
     def _add(self, branch: int, kind: str, about: Mapping[str, Any]) -> Iterator[ResponseEvent]:
         prefix = "rs" if kind == "reasoning" else "msg"

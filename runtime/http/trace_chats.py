@@ -28,7 +28,7 @@ from nprdsl.runtime.http.replies import (
 from nprdsl.runtime.http.request_fields import TRACE_CHAT, check_fields
 from nprdsl.runtime.http.request_models import TraceRequest
 from nprdsl.runtime.results import Result
-from nprdsl.structure.events import EndReason, Event
+from nprdsl.structure.events import EndReason, Event, TokenEvent
 from nprdsl.tokens.vocabulary import Vocabulary
 
 SourceT = TypeVar("SourceT", contravariant=True)  # what a server knows of a request beside its JSON
@@ -112,7 +112,8 @@ class TraceChats(Generic[SourceT]):
     ) -> AsyncGenerator[bytes]:
         """The server-sent events of a stream."""
         results: list[Result] = []
-        told = self._runner.vocabulary if chat.logprobs else None
+        vocabulary = self._runner.vocabulary if chat.logprobs else None
+        told = [0] * len(seeds)  # characters of the answer
         for index in range(len(seeds)):
             yield server_sent_event(head.first_chunk(index))
         async with aclosing(running):
@@ -120,13 +121,14 @@ class TraceChats(Generic[SourceT]):
                 if isinstance(item, RefusedError):
                     yield error_event(str(item), item.status)
                 elif not isinstance(item, Result):
-                    yield server_sent_event(head.event_chunk(index, item, told))
+                    told[index] += len(item.answer) if isinstance(item, TokenEvent) else 0
+                    yield server_sent_event(head.event_chunk(index, item, vocabulary))
                 elif item.finish is EndReason.FAILED:
                     results.append(item)
                     yield error_event(item.error, HTTPStatus.INTERNAL_SERVER_ERROR)
                 else:
                     results.append(item)
-                    for chunk in head.last_chunks(index, item, seeds[index]):
+                    for chunk in head.last_chunks(index, item, seeds[index], told[index]):
                         yield server_sent_event(chunk)
         if chat.tells_usage:
             yield server_sent_event(head.usage_chunk(results))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from nprdsl.runtime.results import Completion
 from nprdsl.structure.events import EndReason, TokenEvent
+from nprdsl.trace.answer_stream import overlap
 
 
 @dataclass(slots=True)
@@ -53,13 +54,7 @@ class WrittenAnswer:
             self.finish, self._held = "stop", ""
             new = text[: min(found)]
         else:
-            held = max((_overlap(text, stop) for stop in self.stops), default=0)
+            held = max((overlap(text, stop) for stop in self.stops), default=0)
             new, self._held = text[: len(text) - held], text[len(text) - held :]
         self.text += new
         return new
-
-
-def _overlap(text: str, stop: str) -> int:
-    """How much of the end of `text` is a beginning of `stop`."""
-    most = min(len(text), len(stop) - 1)
-    return next((n for n in range(most, 0, -1) if text.endswith(stop[:n])), 0)

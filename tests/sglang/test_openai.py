@@ -63,7 +63,9 @@ def test_chunks_carry_branches_and_end_with_the_answer(client: openai.OpenAI) ->
     assert usage.choices == [] and usage.usage.completion_tokens > 100
     assert last.choices[0].finish_reason == "stop"
     assert last.choices[0].delta.trace["kind"] == "trace"
-    assert "".join(c.choices[0].delta.content or "" for c in parts) == ANSWER
+    said = [c.choices[0].delta.content for c in parts if c.choices[0].delta.content]
+    assert "".join(said) == ANSWER
+    assert len(said) > 3, "the answer came all at once"
     events = [c.choices[0].delta.trace for c in parts if "trace" in c.choices[0].delta.model_extra]
     texts: dict[int, str] = {}
     for event in events:

@@ -9,6 +9,7 @@ the trace, add up to the text of the result.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -52,6 +53,7 @@ class EventLog:
         self._vocabulary = vocabulary
         self._notes: list[Event | _Note] = []
         self._answer = AnswerStream()
+        self._counted: Counter[str] = Counter()  # tokens of notes that were drained, by rule
         self._branches = {ROOT: _Watched((), "", TextDecoder(vocabulary))}
 
     def drew(
@@ -70,8 +72,14 @@ class EventLog:
 
     def drain(self) -> list[Event]:
         """What happened since the last call."""
+        self._counted = self.tokens_by_rule()
         notes, self._notes = self._notes, []
         return [event for note in notes for event in self._events(note)]
+
+    def tokens_by_rule(self) -> Counter[str]:
+        """The tokens written so far, of all branches, by the rule that they were written in."""
+        notes = (note for note in self._notes if isinstance(note, _Note))
+        return self._counted + Counter(state.rule for note in notes for state in note.states)
 
     def _events(self, note: Event | _Note) -> Iterator[Event]:
         if isinstance(note, _Note):

@@ -82,6 +82,13 @@ class Transcript(Generic[Item]):
             at = until
         yield from ((branch, index) for index in range(at, len(written.items)))
 
+    def longest(self, branch: int = ROOT) -> int:
+        """The items on the longest path: of the branches of a fork the longest counts."""
+        written = self._branches[branch]
+        return len(written.items) + sum(
+            max(self.longest(child) for child in children) for _, children in written.forks
+        )
+
     def settled(self) -> Iterator[Item]:
         """The items that were settled since the last call."""
         return self._read(to_the_end=False)

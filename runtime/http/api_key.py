@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nprdsl.runtime.http.replies import error_reply
 
-OPEN: Final = ("/health",)
+OPEN: Final = ("/health", "/metrics")
 _SCHEME: Final = "Bearer "
 
 

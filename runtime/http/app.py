@@ -14,6 +14,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from importlib.util import find_spec
 from time import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,6 +36,7 @@ from nprdsl.runtime.http.schema_intake import SchemaIntake
 from nprdsl.runtime.http.served_schemas import described
 from nprdsl.runtime.http.serving_settings import ServingSettings
 from nprdsl.runtime.http.trace_chats import TraceChats
+from nprdsl.runtime.metrics import exposition, prometheus_metrics, untold
 
 if TYPE_CHECKING:
     from nprdsl.runtime.local.engine import LocalEngine
@@ -55,7 +57,11 @@ def make_app(
     listens on, decides whose schemas are taken where `settings` does not say it; with an `api_key`
     every path but /health asks for it. Raises ValueError where the folder of schemas cannot be
     registered."""
-    server = _Endpoints(engine, model, SchemaIntake(settings or ServingSettings(), host))
+    told = untold
+    if find_spec("prometheus_client") is not None:
+        engine.observed_by(prometheus_metrics())
+        told = prometheus_metrics().schema
+    server = _Endpoints(engine, model, SchemaIntake(settings or ServingSettings(), host, told))
     return Starlette(
         routes=server.routes,
         middleware=[Middleware(ApiKey, api_key)] if api_key else [],
@@ -89,6 +95,7 @@ class _Endpoints:
             Route("/v1/completions", self._answering(self._text), methods=["POST"]),
             Route("/v1/responses", self._answering(self._response), methods=["POST"]),
             Route("/openapi.json", self.openapi),
+            Route("/metrics", self.metrics),
         ]
 
     @asynccontextmanager
@@ -116,6 +123,15 @@ class _Endpoints:
 
     async def openapi(self, request: Request) -> Response:
         return JSONResponse(description())
+
+    async def metrics(self, request: Request) -> Response:
+        if find_spec("prometheus_client") is None:
+            raise HTTPException(
+                HTTPStatus.NOT_FOUND,
+                "there are no metrics without prometheus_client: pip install prometheus_client",
+            )
+        content, kind = exposition()
+        return Response(content, media_type=kind)
 
     def _model_entry(self) -> dict[str, Any]:
         return {

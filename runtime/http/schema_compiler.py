@@ -24,6 +24,7 @@ from typing import Final
 
 from nprdsl.runtime.http.refusals import PreparationError, RefusedError, TooManyError
 from nprdsl.runtime.http.wire_forms import SchemaForm
+from nprdsl.runtime.metrics import Reading, Told, untold
 
 DEADLINE_S: Final = 5.0
 WORKERS: Final = min(2, max(1, (os.cpu_count() or 1) // 4))
@@ -55,6 +56,14 @@ class _Answer:
     failed: str = ""
     until: float = float("inf")
 
+    @property
+    def reading(self) -> Reading:
+        if self.failed:
+            return Reading.FAILED
+        if self.refused:
+            return Reading.REFUSED if self.until == float("inf") else Reading.LATE
+        return Reading.READ
+
     def checked(self) -> str:
         """The grammar. Raises RefusedError, PreparationError."""
         if self.refused:
@@ -75,8 +84,14 @@ class SchemaCompiler:
     """One for each server, used from one event loop. `deadline_s`: for reading one schema."""
 
     def __init__(
-        self, *, deadline_s: float = DEADLINE_S, workers: int = WORKERS, memory: int = MEMORY
+        self,
+        *,
+        deadline_s: float = DEADLINE_S,
+        workers: int = WORKERS,
+        memory: int = MEMORY,
+        told: Told = untold,
     ) -> None:
+        self._told = told
         self._deadline_s = deadline_s
         self._memory = memory
         self._places = workers
@@ -164,10 +179,12 @@ class SchemaCompiler:
     async def _work(self) -> None:
         """Does jobs until none is left; the process then waits for the next ones."""
         while (job := self._next()) is not None:
+            begin = monotonic()
             try:
                 answer = await self._read(job)
             except OSError as error:  # no process can be started
                 answer = self._failed(job.digest, str(error))
+            self._told(answer.reading, monotonic() - begin)
             if not answer.failed:
                 self._keep(job.digest, answer)
             job.done.set_result(answer)

@@ -19,16 +19,18 @@ from nprdsl.runtime.http.schema_compiler import SchemaCompiler
 from nprdsl.runtime.http.schema_register import SchemaRegister, registered
 from nprdsl.runtime.http.serving_settings import ServingSettings
 from nprdsl.runtime.http.wire_forms import SchemaForm
+from nprdsl.runtime.metrics import Told, untold
 
 
 class SchemaIntake:
-    """One for each server, used from one event loop; `host` is what it listens on. Raises
-    ValueError where its folder of schemas cannot be registered."""
+    """One for each server, used from one event loop; `host` is what it listens on; `told`: whom
+    each schema of a client is told to. Raises ValueError where its folder of schemas cannot be
+    registered."""
 
-    def __init__(self, settings: ServingSettings, host: str) -> None:
+    def __init__(self, settings: ServingSettings, host: str, told: Told = untold) -> None:
         own = registered(settings.schema_folder) if settings.schema_folder else {}
         self.register = SchemaRegister(settings.policy(host), own)
-        self._compiler = SchemaCompiler(deadline_s=settings.schema_timeout)
+        self._compiler = SchemaCompiler(deadline_s=settings.schema_timeout, told=told)
         self._own = lru_cache(_read)
 
     async def packed(self, given: SchemaForm, client: str) -> str:

@@ -31,6 +31,7 @@ from nprdsl.runtime.local.probe import probe
 from nprdsl.runtime.local.recurrent_forward import RecurrentForward
 from nprdsl.runtime.local.requests import Decoding, FreeRun, ScheduledRequest, any_token
 from nprdsl.runtime.local.scheduler import Scheduler, Timings
+from nprdsl.runtime.metrics import Observer
 from nprdsl.runtime.options import Options
 from nprdsl.runtime.prompts import Ids, Prompt, PromptEncoder
 from nprdsl.runtime.results import Completion, Ending, Result, result_of
@@ -246,6 +247,10 @@ class LocalEngine(Engine):
             self._news.pop(number, None)
         self.abort(number)
         self._forget(number)
+
+    def observed_by(self, observer: Observer) -> None:
+        """Tells the observer of all requests from now on."""
+        self._scheduler.observer = observer
 
     # -- running -----------------------------------------------------------------------------------
 

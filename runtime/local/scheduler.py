@@ -19,6 +19,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any
 
+from nprdsl.machine.machine import Machine
 from nprdsl.runtime.admission import LikelyLengths, giving_back, grown
 from nprdsl.runtime.drawing.sampler import Draw, Sampler
 from nprdsl.runtime.errors import CapacityError, ErrorBoundary
@@ -29,6 +30,7 @@ from nprdsl.runtime.local.recurrent_forward import RecurrentForward
 from nprdsl.runtime.local.requests import ScheduledRequest
 from nprdsl.runtime.local.shared_prefixes import SharedPrefixes
 from nprdsl.runtime.local.trace_log import TokenRun
+from nprdsl.runtime.metrics import UNOBSERVED
 from nprdsl.structure.events import EndReason
 
 
@@ -73,6 +75,7 @@ class Scheduler:
         self.forward = forward
         self.prefixes = SharedPrefixes(forward, prefix_tokens)
         self.timings = Timings()
+        self.observer = UNOBSERVED
         self._extents = Extents(forward.log)
         self._lengths = LikelyLengths()
         self._max_rows = max_rows
@@ -119,7 +122,8 @@ class Scheduler:
         else:
             return
         request.machine.abort()
-        request.ended_s = time.perf_counter()
+        self._over(request)
+        self._tell_load()
 
     def round(self) -> list[AnyRequest]:
         """One forward, or none if nothing needs one; gives the requests that ended."""
@@ -134,7 +138,8 @@ class Scheduler:
         ended = [request for request in self._running if request.ended is not None]
         for request in ended:
             self._leave(request)
-            request.ended_s = time.perf_counter()
+            self._over(request)
+        self._tell_load()
         self.timings.rounds += 1
         self.timings.model_s += self.forward.model_s - model_s
         self.timings.round_s += time.perf_counter() - begin
@@ -167,6 +172,8 @@ class Scheduler:
             self._running.append(request)
             self._outside.append(request)
             if not request.begun:
+                if isinstance(request.machine, Machine):
+                    self.observer.began(time.perf_counter() - request.submitted_s)
                 with self._boundary(request):
                     request.begin()
 
@@ -293,6 +300,16 @@ class Scheduler:
         if request.ended in (EndReason.COMPLETED, EndReason.BUDGET):
             self._lengths.saw(request.kind, request.log.used - len(request.prompt))
 
+    def _over(self, request: AnyRequest) -> None:
+        request.ended_s = time.perf_counter()
+        if isinstance(request.machine, Machine) and request.ended is not None:
+            self.observer.ended(request.machine, request.ended.value)
+
+    def _tell_load(self) -> None:
+        waiting, running = _machines(self._waiting), _machines(self._running)
+        live = sum(len(machine.live) for machine in running)
+        self.observer.load(waiting=len(waiting), running=len(running), branches=live)
+
     def _give_back(self, request: AnyRequest) -> None:
         """Its slots are needed: it waits again, and will feed all its tokens anew."""
         self._stop(request)
@@ -330,6 +347,11 @@ def _advance(request: AnyRequest, branches: list[int], drawn: list[tuple[int, fl
             raise ArithmeticError("the model gave logits that are not finite numbers")
         if branch in machine.live:
             request.apply(machine.advance(branch, token, logprob))
+
+
+def _machines(requests: list[AnyRequest]) -> list[Machine]:
+    """Those of traces."""
+    return [r.machine for r in requests if isinstance(r.machine, Machine)]
 
 
 def _steady(fed: list[_Fed], rows: int) -> Hashable:

@@ -22,6 +22,7 @@ from nprdsl.runtime.http.schema_intake import SchemaIntake
 from nprdsl.runtime.http.served_schemas import described
 from nprdsl.runtime.http.serving_settings import ServingSettings
 from nprdsl.runtime.http.wire_forms import SchemaForm
+from nprdsl.runtime.metrics import Told, untold
 from nprdsl.runtime.schema_cache import MOST_SCHEMAS
 from nprdsl.runtime.sglang.http.generate_fields import check_names, check_params, check_request
 from nprdsl.runtime.sglang.preparation import SchemaLibrary
@@ -35,10 +36,13 @@ _INTEGERS: Final = "iu"  # kinds of numpy's types
 
 class Intake:
     """One for each server. `outputs`: the size of the model's output layer; `hidden`: the width of
-    its embeddings; `host`: what the server listens on."""
+    its embeddings; `host`: what the server listens on; `told`: whom each schema of a client is told
+    to."""
 
-    def __init__(self, tokenizer: Any, *, outputs: int, hidden: int, host: str) -> None:
-        self.schemas = SchemaIntake(ServingSettings.of_environment(), host)
+    def __init__(
+        self, tokenizer: Any, *, outputs: int, hidden: int, host: str, told: Told = untold
+    ) -> None:
+        self.schemas = SchemaIntake(ServingSettings.of_environment(), host, told)
         self._tokenizer = tokenizer
         self._outputs = outputs
         self._hidden = hidden

@@ -18,6 +18,7 @@ from sglang.srt.plugins.hook_registry import HookType, plugin_hook
 
 from nprdsl.runtime.errors import ErrorBoundary
 from nprdsl.runtime.http.refusals import PreparationError, RefusedError, as_refusal
+from nprdsl.runtime.metrics import prometheus_metrics, untold
 from nprdsl.runtime.sglang.http.intake import Intake
 from nprdsl.runtime.sglang.protocol import KEY, wants_trace
 
@@ -38,6 +39,7 @@ def intake_of(manager: Any) -> Intake:
             outputs=int(model.vocab_size),
             hidden=int(model.hidden_size),
             host=manager.server_args.host,
+            told=prometheus_metrics().schema if manager.enable_metrics else untold,
         )
     return _intakes[manager]
 

@@ -24,7 +24,9 @@ from sglang.srt.managers.schedule_batch import NextBatchPlan
 from sglang.srt.plugins.hook_registry import HookType, plugin_hook
 
 from nprdsl.runtime.engine import own_sampling
+from nprdsl.runtime.metrics import prometheus_metrics
 from nprdsl.runtime.sglang.plugin.forward_pass import draw_tokens, shift_positions
+from nprdsl.runtime.sglang.plugin.observed import observe, observer
 from nprdsl.runtime.sglang.plugin.req_types import BranchReq, TraceReq
 from nprdsl.runtime.sglang.plugin.scheduler_plugin import (
     SchedulerPlugin,
@@ -72,6 +74,8 @@ def _while_busy(target: str, kind: HookType) -> Callable[[Function], Function]:
 @plugin_hook(f"{_SCHEDULER}.__init__", HookType.AFTER)
 def make_plugin(result: None, scheduler: Any, *args: Any, **kwargs: Any) -> None:
     _plugins[:] = [SchedulerPlugin(scheduler)]
+    if scheduler.metrics_reporter.current_scheduler_metrics_enabled:
+        observe(prometheus_metrics())
 
 
 @plugin_hook(f"{_SCHEDULER}.get_init_info", HookType.AFTER)
@@ -200,6 +204,9 @@ def tidy_batches(
     plugin: SchedulerPlugin, scheduler: Any, running_batch: Any, last_batch: Any
 ) -> None:
     plugin.tidy(running_batch, last_batch)
+    traces, admitted = plugin.traces, plugin.traces.reservations.admitted
+    live = sum(len(run.machine.live) for run in admitted)
+    observer().load(waiting=len(traces.waiting), running=len(admitted), branches=live)
 
 
 @_while_busy(f"{_SCHEDULER}.get_new_batch_prefill", HookType.AROUND)

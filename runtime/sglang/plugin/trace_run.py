@@ -8,6 +8,7 @@ settings, penalties and uniform numbers as the local engine's, so both engines g
 from __future__ import annotations
 
 import math
+import time
 from array import array
 from collections.abc import Sequence
 from enum import StrEnum
@@ -18,6 +19,7 @@ from nprdsl.machine.transcript import WrittenToken
 from nprdsl.runtime.drawing.draws import BranchDraws
 from nprdsl.runtime.sglang.plugin.branch_queues import BranchQueues, QueuedBranch
 from nprdsl.runtime.sglang.plugin.kv_pools import BranchKV
+from nprdsl.runtime.sglang.plugin.observed import observer
 from nprdsl.runtime.sglang.plugin.req_types import BranchReq, TraceReq
 from nprdsl.runtime.sglang.preparation import PreparedTrace
 from nprdsl.runtime.sglang.protocol import KEY, KEY_ALONE, TraceReport
@@ -62,6 +64,7 @@ class TraceRun:
     def begin(self) -> None:
         """The machine's first actions: tokens that they force are computed with the prompt."""
         if not self.queues.actions:
+            observer().began(time.perf_counter() - self.trace.queued_s)
             self._apply(self.machine.start())
         self.queues.root.started = True
 
@@ -215,6 +218,7 @@ class TraceRun:
         self.stage = RunStage.OVER
         self.report()
         assert self.finish is not None
+        observer().ended(self.machine, self.finish.value)
         self.trace.end(self.finish, self.error)
 
     def restart(self) -> None:

@@ -10,13 +10,12 @@ Other applications may have routes beside these: `app.router.routes` is a list.
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from importlib.util import find_spec
 from time import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -25,12 +24,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from nprdsl.runtime.http.ag_ui import AgUi
 from nprdsl.runtime.http.api_key import ApiKey
-from nprdsl.runtime.http.connected import EventStream, while_connected
+from nprdsl.runtime.http.endpoints import json_object, respond
 from nprdsl.runtime.http.engine_traces import EngineTraces
 from nprdsl.runtime.http.openapi import description
 from nprdsl.runtime.http.plain_texts import PlainTexts
-from nprdsl.runtime.http.replies import JsonReply, Reply, error_reply
+from nprdsl.runtime.http.replies import Reply, error_reply
 from nprdsl.runtime.http.responses import Responses
 from nprdsl.runtime.http.schema_intake import SchemaIntake
 from nprdsl.runtime.http.served_schemas import described
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from nprdsl.runtime.local.engine import LocalEngine
 
 Answer = Callable[[dict[str, Any], Request], Coroutine[Any, Any, Reply]]
-_CLIENT_GONE: Final = 499  # nobody reads it
 
 
 def make_app(
@@ -82,6 +81,7 @@ class _Endpoints:
         self._traces = TraceChats(traces)
         self._texts = PlainTexts(engine, model)
         self._responses = Responses(traces, self._texts)
+        self._agents = AgUi(traces)
         self._schemas: dict[str, Any] | None = None
 
     @property
@@ -94,6 +94,7 @@ class _Endpoints:
             Route("/v1/chat/completions", self._answering(self._chat), methods=["POST"]),
             Route("/v1/completions", self._answering(self._text), methods=["POST"]),
             Route("/v1/responses", self._answering(self._response), methods=["POST"]),
+            Route("/ag-ui", self._answering(self._ag_ui), methods=["POST"]),
             Route("/openapi.json", self.openapi),
             Route("/metrics", self.metrics),
         ]
@@ -147,14 +148,9 @@ class _Endpoints:
         """The endpoint that reads JSON, waits for the answer and sends it."""
 
         async def endpoint(request: Request) -> Response:
-            body = _json_object(await request.body())
+            body = json_object(await request.body())
             self._check_model(body.get("model"))
-            reply = await while_connected(request.receive, answer(body, request))
-            if reply is None:
-                return Response(status_code=_CLIENT_GONE)
-            if isinstance(reply, JsonReply):
-                return JSONResponse(reply.content, reply.status)
-            return EventStream(reply)
+            return await respond(request.receive, answer(body, request))
 
         return endpoint
 
@@ -169,6 +165,9 @@ class _Endpoints:
     async def _response(self, body: dict[str, Any], request: Request) -> Reply:
         return await self._responses.answer(body, _client_of(request))
 
+    async def _ag_ui(self, body: dict[str, Any], request: Request) -> Reply:
+        return await self._agents.answer(body, _client_of(request))
+
     def _check_model(self, named: Any) -> None:
         """Raises HTTPException for another model than that which is served."""
         if named and named != self._model:
@@ -179,17 +178,6 @@ class _Endpoints:
 
 def _client_of(request: Request) -> str:
     return "" if request.client is None else request.client.host
-
-
-def _json_object(body: bytes) -> dict[str, Any]:
-    """Raises HTTPException."""
-    try:
-        read = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise HTTPException(HTTPStatus.BAD_REQUEST, f"the body is no JSON: {error}") from error
-    if not isinstance(read, Mapping):
-        raise HTTPException(HTTPStatus.BAD_REQUEST, "the body must be a JSON object")
-    return dict(read)
 
 
 async def _as_error(request: Request, error: Exception) -> Response:

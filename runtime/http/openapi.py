@@ -7,6 +7,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from nprdsl.runtime.http.ag_ui import RunInput
 from nprdsl.runtime.http.request_models import (
     PlainChatRequest,
     ResponseRequest,
@@ -28,6 +29,10 @@ _ASKED: Final[dict[str, tuple[str, tuple[type[BaseModel], ...]]]] = {  # POST
     "/v1/responses": (
         "the same as a response with output items; other fields are those of a chat",
         (ResponseRequest,),
+    ),
+    "/ag-ui": (
+        "a trace as events of AG-UI; `forwardedProps` are the other fields of a chat with `schema`",
+        (RunInput,),
     ),
     "/v1/completions": ("text that goes on with a prompt", (TextRequest,)),
 }

@@ -162,6 +162,10 @@ RESPONSE: Final = FieldRules(
         }
     ),
 )
+AG_UI: Final = FieldRules(
+    "a run of AG-UI",
+    TRACE_CHAT.honoured - {"messages", "n", "stream", "stream_options", "logprobs"},
+)
 TEXT: Final = FieldRules("a text completion", frozenset({*_ALWAYS, "prompt", "stop", "echo"}))
 
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from nprdsl.machine.actions import ROOT
+from nprdsl.runtime.http.trace_writing import WireEvent
 from nprdsl.runtime.results import Result
 from nprdsl.structure.events import BranchEndEvent, EndReason, Event, ForkEvent, TokenEvent
 
-ResponseEvent = dict[str, Any]
 _ANSWER: Final = -1  # the place of the answer among the branches
 
 
@@ -92,13 +92,13 @@ class ResponseWriter:
         """The response as it is now."""
         return {**self._response, "output": list(self._response["output"])}
 
-    def begin(self) -> Iterator[ResponseEvent]:
+    def begin(self) -> Iterator[WireEvent]:
         yield self._event("response.created", response=self.response)
         yield self._event("response.in_progress", response=self.response)
 
     # -- a trace -----------------------------------------------------------------------------------
 
-    def add(self, event: Event) -> Iterator[ResponseEvent]:
+    def add(self, event: Event) -> Iterator[WireEvent]:
         """Something happened in the trace."""
         match event:
             case TokenEvent():
@@ -117,7 +117,7 @@ class ResponseWriter:
             case _:
                 pass
 
-    def end(self, result: Result, trace: Mapping[str, Any]) -> Iterator[ResponseEvent]:
+    def end(self, result: Result, trace: Mapping[str, Any]) -> Iterator[WireEvent]:
         """The trace is over: its answer is told, and then the whole response."""
         for branch in [branch for branch in self._open if branch != _ANSWER]:
             yield from self._close(branch)
@@ -137,16 +137,14 @@ class ResponseWriter:
 
     # -- plain text --------------------------------------------------------------------------------
 
-    def add_text(self, text: str) -> Iterator[ResponseEvent]:
+    def add_text(self, text: str) -> Iterator[WireEvent]:
         """The model has written of itself."""
         if ROOT not in self._open:
             yield from self._add(ROOT, "message", {})
         if text:
             yield from self._write(ROOT, text)
 
-    def end_text(
-        self, prompt_tokens: int, tokens: int, finish: EndReason
-    ) -> Iterator[ResponseEvent]:
+    def end_text(self, prompt_tokens: int, tokens: int, finish: EndReason) -> Iterator[WireEvent]:
         """It is over."""
         yield from self.add_text("")
         yield from self._close(ROOT)
@@ -154,14 +152,14 @@ class ResponseWriter:
         self._tell_usage(prompt_tokens, tokens, details)
         yield self._ended(finish)
 
-    def fail(self, message: str, code: str = "server_error") -> ResponseEvent:
+    def fail(self, message: str, code: str = "server_error") -> WireEvent:
         """It cannot be ended."""
         self._response |= {"status": "failed", "error": {"code": code, "message": message}}
         return self._event("response.failed", response=self.response)
 
     # -- items -------------------------------------------------------------------------------------
 
-    def _write(self, branch: int, text: str) -> Iterator[ResponseEvent]:
+    def _write(self, branch: int, text: str) -> Iterator[WireEvent]:
         if branch not in self._open:
             kind = "message" if branch == _ANSWER else "reasoning"
             yield from self._add(branch, kind, self._about[branch])
@@ -170,12 +168,12 @@ class ResponseWriter:
         told: dict[str, Any] = {} if item.kind == "reasoning" else {"logprobs": []}
         yield self._item_event(f"response.{item.part_kind}.delta", item, delta=text, **told)
 
-    def _tell_answer(self, text: str) -> Iterator[ResponseEvent]:
+    def _tell_answer(self, text: str) -> Iterator[WireEvent]:
         if text:
             self._told += len(text)
             yield from self._write(_ANSWER, text)
 
-    def _add(self, branch: int, kind: str, about: Mapping[str, Any]) -> Iterator[ResponseEvent]:
+    def _add(self, branch: int, kind: str, about: Mapping[str, Any]) -> Iterator[WireEvent]:
         prefix = "rs" if kind == "reasoning" else "msg"
         item = _Item(f"{prefix}_{uuid.uuid4().hex}", self._items, kind, about)
         self._items += 1
@@ -185,7 +183,7 @@ class ResponseWriter:
         yield self._event("response.output_item.added", output_index=item.index, item=added)
         yield self._item_event("response.content_part.added", item, part=item.part())
 
-    def _close(self, branch: int) -> Iterator[ResponseEvent]:
+    def _close(self, branch: int) -> Iterator[WireEvent]:
         item = self._open.pop(branch, None)
         if item is None:
             return
@@ -205,7 +203,7 @@ class ResponseWriter:
             "total_tokens": prompt + tokens,
         }
 
-    def _ended(self, finish: EndReason) -> ResponseEvent:
+    def _ended(self, finish: EndReason) -> WireEvent:
         if finish is EndReason.COMPLETED:
             self._response["status"] = "completed"
             return self._event("response.completed", response=self.response)
@@ -213,11 +211,11 @@ class ResponseWriter:
         self._response |= {"status": "incomplete", "incomplete_details": reason}
         return self._event("response.incomplete", response=self.response)
 
-    def _item_event(self, kind: str, item: _Item, **more: Any) -> ResponseEvent:
+    def _item_event(self, kind: str, item: _Item, **more: Any) -> WireEvent:
         place = {"item_id": item.id, "output_index": item.index, "content_index": 0}
         return self._event(kind, **place, **more)
 
-    def _event(self, kind: str, **more: Any) -> ResponseEvent:
+    def _event(self, kind: str, **more: Any) -> WireEvent:
         number, self._count = self._count, self._count + 1
         return {"type": kind, "sequence_number": number, **more}
 

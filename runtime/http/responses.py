@@ -12,19 +12,17 @@ from http import HTTPStatus
 from typing import Any, Final, Generic, TypeVar
 
 from nprdsl.runtime.errors import ErrorBoundary
-from nprdsl.runtime.http.completion_format import trace_to_dict
-from nprdsl.runtime.http.plain_texts import PlainTexts, Running
+from nprdsl.runtime.http.plain_texts import Running
 from nprdsl.runtime.http.refusals import PreparationError, RefusedError, as_refusal, refusing
 from nprdsl.runtime.http.replies import JsonReply, Reply, StreamReply, error_reply, named_event
 from nprdsl.runtime.http.request_fields import PLAIN_CHAT, RESPONSE, check_fields
 from nprdsl.runtime.http.request_models import PlainChatRequest, ResponseRequest, TraceRequest
-from nprdsl.runtime.http.response_writer import ResponseEvent, ResponseWriter
-from nprdsl.runtime.http.trace_chats import RunningTraces, TraceRunner
-from nprdsl.runtime.results import Result
+from nprdsl.runtime.http.response_writer import ResponseWriter
+from nprdsl.runtime.http.trace_chats import TraceRunner
+from nprdsl.runtime.http.trace_writing import TextStarter, WireEvents, told
 from nprdsl.structure.events import EndReason, TokenEvent
 
 SourceT = TypeVar("SourceT")
-Events = AsyncGenerator[ResponseEvent]
 Close = Callable[[], Awaitable[None]]
 _REPEATED: Final = ("temperature", "top_p", "max_output_tokens", "metadata", "user", "store")
 _OF_RESPONSES: Final = ("input", "instructions", "max_output_tokens")
@@ -33,7 +31,7 @@ _OF_RESPONSES: Final = ("input", "instructions", "max_output_tokens")
 class Responses(Generic[SourceT]):
     """The endpoint of one server."""
 
-    def __init__(self, traces: TraceRunner[SourceT], texts: PlainTexts) -> None:
+    def __init__(self, traces: TraceRunner[SourceT], texts: TextStarter) -> None:
         self._traces = traces
         self._texts = texts
 
@@ -66,36 +64,19 @@ class Responses(Generic[SourceT]):
 
     async def _start(
         self, asked: ResponseRequest, body: Mapping[str, Any], source: SourceT
-    ) -> tuple[Events, Close]:
+    ) -> tuple[WireEvents, Close]:
         """The events of a response, and what stops it. Raises RefusedError, PreparationError."""
         chat = _as_chat(asked, body)
         writer = ResponseWriter(self._traces.model, {n: body[n] for n in _REPEATED if n in body})
         if isinstance(chat, TraceRequest):
             seeds = chat.seeds(1)
             running = await self._traces.start(chat, seeds, source)
-            return _trace_events(writer, running, seeds[0]), running.aclose
+            return told(writer, running, seeds[0]), running.aclose
         text = await self._texts.start_chat(chat)
         return _text_events(writer, text), text.aclose
 
 
-async def _trace_events(writer: ResponseWriter, running: RunningTraces, seed: int) -> Events:
-    for event in writer.begin():
-        yield event
-    async with aclosing(running):
-        async for _, item in running:
-            if isinstance(item, RefusedError):
-                yield writer.fail(str(item), "invalid_prompt")
-            elif not isinstance(item, Result):
-                for event in writer.add(item):
-                    yield event
-            elif item.finish is EndReason.FAILED:
-                yield writer.fail(item.error)
-            else:
-                for event in writer.end(item, trace_to_dict(item, seed)):
-                    yield event
-
-
-async def _text_events(writer: ResponseWriter, running: Running) -> Events:
+async def _text_events(writer: ResponseWriter, running: Running) -> WireEvents:
     for event in writer.begin():
         yield event
     async with aclosing(running):
@@ -111,7 +92,7 @@ async def _text_events(writer: ResponseWriter, running: Running) -> Events:
                     yield event
 
 
-async def _sent(events: Events) -> AsyncGenerator[bytes]:
+async def _sent(events: WireEvents) -> AsyncGenerator[bytes]:
     async with aclosing(events):
         async for event in events:
             yield named_event(event["type"], event)

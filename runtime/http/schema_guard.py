@@ -13,7 +13,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-HONOURING: Final = ("/v1/chat/completions",)
+HONOURING: Final = ("/v1/chat/completions", "/v1/responses")
 GUARDED: Final = ("/v1/", "/generate")  # how paths begin
 FIELD: Final = "schema"
 
@@ -30,20 +30,28 @@ class SchemaGuard:
         if not is_post or path in HONOURING or not path.startswith(GUARDED):
             await self._app(scope, receive, send)
             return
-        messages = [await receive()]
-        while messages[-1].get("more_body"):
-            messages.append(await receive())
-        if _has_schema(b"".join(message.get("body", b"") for message in messages)):
+        body, again = await whole_body(receive)
+        if has_schema(body):
             await _refuse(path, send)
-            return
-
-        async def replay() -> Message:
-            return messages.pop(0) if messages else await receive()
-
-        await self._app(scope, replay, send)
+        else:
+            await self._app(scope, again, send)
 
 
-def _has_schema(body: bytes) -> bool:
+async def whole_body(receive: Receive) -> tuple[bytes, Receive]:
+    """The body of a request, and what lets another application receive it once more."""
+    messages = [await receive()]
+    while messages[-1].get("more_body"):
+        messages.append(await receive())
+    body = b"".join(message.get("body", b"") for message in messages)
+
+    async def again() -> Message:
+        return messages.pop(0) if messages else await receive()
+
+    return body, again
+
+
+def has_schema(body: bytes) -> bool:
+    """Whether it is the JSON of an object with a schema."""
     if f'"{FIELD}"'.encode() not in body:
         return False
     try:

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,8 @@ def bundled() -> LocalEngine:
     return LocalEngine.from_pretrained("arith", dtype="fp32")
 
 
-OPTIONS = ("--dtype", "float32", "--max-total-tokens", "8192")
+MEASURED = ("--enable-metrics",) if find_spec("prometheus_client") else ()
+OPTIONS = ("--dtype", "float32", "--max-total-tokens", "8192", *MEASURED)
 
 
 def _wait(process: subprocess.Popen[bytes], log: Path) -> str:

@@ -180,7 +180,7 @@ class SGLangChats:
         batch: GenerateReqInput,
         raw: Any,
     ) -> AsyncGenerator[Item]:
-        """SGLang merges the streams of all choices, and aborts them if the client goes away."""
+        """SGLang merges the streams of all choices. Those that nobody waits for are aborted."""
         written = self._streamed if batch.stream else self._whole
         try:
             with self._abortable(rid, batch.rid):
@@ -189,6 +189,9 @@ class SGLangChats:
                         yield item
         except ValueError as error:  # refused by the scheduler
             yield 0, RefusedError(str(error))
+        finally:
+            for rid in batch.rid:
+                self._manager.abort_request(rid=rid)  # does nothing to those that have ended
 
     async def _whole(
         self, choices: list[_ChatChoice], batch: GenerateReqInput, raw: Any

@@ -19,6 +19,7 @@ from sglang.srt.plugins.hook_registry import HookType, plugin_hook
 from nprdsl.runtime.http.schema_guard import SchemaGuard
 from nprdsl.runtime.sglang.http.chat import SGLangChats
 from nprdsl.runtime.sglang.http.intake_hooks import intake_of
+from nprdsl.runtime.sglang.http.trace_endpoints import TraceEndpoints
 from nprdsl.runtime.sglang.protocol import KEY, TOKENIZER_PATH, ServerInfo
 
 _HTTP: Final = "sglang.srt.entrypoints.http_server"
@@ -45,7 +46,11 @@ def add_tokenizer_path(
             _schemas.append(await intake_of(manager).described())
         return JSONResponse(_schemas[0])
 
+    def chats() -> SGLangChats:
+        return _chats_of(app.state.openai_serving_chat)
+
     app.add_middleware(SchemaGuard)
+    app.add_middleware(TraceEndpoints, chats=chats)
     app.add_api_route("/v1/schemas", schemas, methods=["GET"])
     app.add_api_route(TOKENIZER_PATH, tokenizer, methods=["GET"])
 
@@ -81,12 +86,18 @@ def abort_whole_chat(
         original(manager, rid=name, abort_all=abort_all)
 
 
+def _chats_of(serving: Any) -> SGLangChats:
+    """The server's chats with schemas. Made for the first one: that reads the whole vocabulary."""
+    if not _chats:
+        _chats.append(SGLangChats(serving, _info[0], intake_of(serving.tokenizer_manager)))
+    return _chats[0]
+
+
 @plugin_hook(f"{_SERVING}.handle_request", HookType.AROUND)
 async def answer_chat(
     original: Callable[..., Any], serving: Any, request: Any, raw_request: Any
 ) -> Any:
-    """A chat completion with a `schema` is answered by the plugin. Its endpoint is made when the
-    first one comes: that reads the whole vocabulary."""
+    """A chat completion with a `schema` is answered by the plugin."""
     if isinstance(request, ChatCompletionRequest):
         body = await raw_request.json()
         carried = (body.get("session_params") or {}).get(KEY)
@@ -94,7 +105,5 @@ async def answer_chat(
             body = {**body, **carried}
             del body["session_params"]
         if body.get("schema") is not None:
-            if not _chats:
-                _chats.append(SGLangChats(serving, _info[0], intake_of(serving.tokenizer_manager)))
-            return await _chats[0].response(request, body, raw_request)
+            return await _chats_of(serving).response(request, body, raw_request)
     return await original(serving, request, raw_request)

@@ -14,6 +14,8 @@ from importlib.metadata import version
 from typing import Final
 
 TESTED: Final = ("0.5.23",)  # versions of SGLang
+_EVERYWHERE: Final = ("plugin.scheduler_hooks", "plugin.weight_hooks", "http.intake_hooks")
+_HTTP: Final = ("http.endpoint_hooks",)
 _WITHOUT: Final = "to start the server without it, set SGLANG_PLUGINS to the names of other plugins"
 
 
@@ -27,14 +29,9 @@ def register() -> None:
         )
     from sglang.srt.plugins.hook_registry import HookRegistry
 
-    # To import these modules registers their hooks.
-    import_module("nprdsl.runtime.sglang.plugin.scheduler_hooks")
-    import_module("nprdsl.runtime.sglang.plugin.weight_hooks")
-    import_module("nprdsl.runtime.sglang.http.intake_hooks")
-    if multiprocessing.parent_process() is None:  # the first process of a server speaks HTTP
-        import_module("nprdsl.runtime.sglang.http.endpoint_hooks")
+    wrapped = import_hooks(http=multiprocessing.parent_process() is None)
     HookRegistry.apply_hooks()
-    missing = sorted(hooked() - HookRegistry._patched)
+    missing = sorted(wrapped - HookRegistry._patched)
     if missing:
         raise SystemExit(
             f"the plugin nprdsl could not hook {', '.join(missing)} of SGLang {installed}; "
@@ -42,10 +39,13 @@ def register() -> None:
         )
 
 
-def hooked() -> set[str]:
-    """The dotted names of all functions of SGLang that this package has registered hooks for."""
+def import_hooks(*, http: bool = True) -> set[str]:
+    """Imports the modules with hooks, which registers these; gives the dotted names of the wrapped
+    functions. `http`: those of the process that speaks HTTP too, a server's first one."""
     from sglang.srt.plugins.hook_registry import HookRegistry
 
+    for module in (*_EVERYWHERE, *(_HTTP if http else ())):
+        import_module(f"nprdsl.runtime.sglang.{module}")
     return {
         target
         for target, hooks in HookRegistry._hooks.items()

@@ -37,6 +37,7 @@ class ServeOptions:
         "What runs the model: SGLang, or this process [sglang where it is installed].",
         type=click.Choice([engine.value for engine in ServingEngine]),
     )
+    restart: bool = option(False, "Start SGLang again whenever it ends, until it is stopped here.")
     arguments: tuple[str, ...] = argument(
         "[MODEL] [OPTIONS]...", default=(), type=click.UNPROCESSED
     )
@@ -58,14 +59,21 @@ def serve(options: ServeOptions) -> None:
 
     arguments = list(options.arguments)
     engine = _engine_of(arguments) or options.engine
+    restart = options.restart or "--restart" in arguments
+    arguments = [word for word in arguments if word != "--restart"]
     if engine is None and not launch.is_installed():
         engine = ServingEngine.LOCAL
         click.echo("SGLang is not installed here: this process runs the model", err=True)
     model = arguments.pop(0) if arguments and not arguments[0].startswith("-") else None
     if engine == ServingEngine.LOCAL:
+        if restart:
+            raise click.UsageError(
+                "--restart is for SGLang, whose processes may die: this engine is one process, and "
+                "what starts it can start it again (docs/serving.md has a unit for systemd)"
+            )
         serve_local(model, read_options(arguments))
     else:
-        _serve_sglang(model, arguments)
+        _serve_sglang(model, arguments, restart=restart)
 
 
 def _engine_of(arguments: list[str]) -> str | None:
@@ -82,9 +90,10 @@ def _engine_of(arguments: list[str]) -> str | None:
     return None
 
 
-def _serve_sglang(model: str | None, arguments: list[str]) -> None:
+def _serve_sglang(model: str | None, arguments: list[str], *, restart: bool) -> None:
     from nprdsl.runtime.http.listening import CannotServeError, check_port
     from nprdsl.runtime.sglang import cpu, launch
+    from nprdsl.runtime.sglang.supervision import supervise
 
     with as_failure(CannotServeError):
         version = launch.check_installed()
@@ -94,19 +103,28 @@ def _serve_sglang(model: str | None, arguments: list[str]) -> None:
     if not server_command.cuda:
         click.echo("no CUDA: plain torch on the CPU, for tests and small models", err=True)
     signal.signal(signal.SIGTERM, _stop)
-    server = launch.Server(server_command)
-    try:
-        with as_failure(CannotServeError, kind=BadResult), working("starting SGLang"):
+    running: list[launch.Server] = []  # one, while there is one
+
+    def start() -> launch.Server:
+        running[:] = [server] = [launch.Server(server_command)]
+        with working("starting SGLang"):
             info = server.ready(lambda: None)
         url = server_command.url
         click.echo(f"ready: {url} (OpenAI: {url}/v1), {info.capacity:,} tokens of KV")
-        code = server.wait()
+        return server
+
+    try:
+        with as_failure(CannotServeError, kind=BadResult):
+            if restart:
+                supervise(start, lambda what: click.echo(what, err=True))
+            code = start().wait()
         raise BadResult(f"SGLang ended with exit code {code}")
     except _Stopped:
         sys.exit(0)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        server.stop()
+        for server in running:
+            server.stop()
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -59,6 +59,7 @@ def serve_local(model: str | None, options: LocalServeOptions) -> None:
     from nprdsl.runtime.bundled import ARITH, is_bundled
     from nprdsl.runtime.http.listening import CannotServeError, check_port, url_of
     from nprdsl.runtime.http.schema_intake import checked_settings
+    from nprdsl.runtime.http.spans import export_spans
 
     name = ARITH if model is None else model
     given = {"schemas": options.schemas, "schema_folder": options.schema_folder}
@@ -68,6 +69,7 @@ def serve_local(model: str | None, options: LocalServeOptions) -> None:
         check_port(options.host, options.port)
     with working(f"loading {name}"):
         engine = load_model(name, options.device, options.dtype, options.max_kv_tokens)
+    export_spans()
     served = options.served_model_name or (name if is_bundled(name) else Path(name).name)
     app = make_app(
         engine,

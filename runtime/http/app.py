@@ -35,6 +35,7 @@ from nprdsl.runtime.http.responses import Responses
 from nprdsl.runtime.http.schema_intake import SchemaIntake
 from nprdsl.runtime.http.served_schemas import described
 from nprdsl.runtime.http.serving_settings import ServingSettings
+from nprdsl.runtime.http.spans import spanned
 from nprdsl.runtime.http.trace_chats import TraceChats
 from nprdsl.runtime.metrics import exposition, prometheus_metrics, untold
 
@@ -77,7 +78,7 @@ class _Endpoints:
         self._model = model
         self._intake = intake
         self._since = int(time())
-        traces = EngineTraces(engine, model, intake)
+        traces = spanned(EngineTraces(engine, model, intake))
         self._traces = TraceChats(traces)
         self._texts = PlainTexts(engine, model)
         self._responses = Responses(traces, self._texts)

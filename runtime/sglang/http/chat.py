@@ -24,7 +24,8 @@ from nprdsl.runtime.http.refusals import RefusedError, refusing
 from nprdsl.runtime.http.replies import JsonReply
 from nprdsl.runtime.http.request_fields import ROUTING
 from nprdsl.runtime.http.request_models import TraceRequest
-from nprdsl.runtime.http.trace_chats import TraceChats
+from nprdsl.runtime.http.spans import spanned
+from nprdsl.runtime.http.trace_chats import TraceChats, TraceRunner
 from nprdsl.runtime.http.wire_forms import LimitsForm
 from nprdsl.runtime.prompts import PromptEncoder
 from nprdsl.runtime.results import Ending, Result, result_of
@@ -64,7 +65,8 @@ class _ChatChoice:
 
 
 class SGLangChats:
-    """All chats with schemas of one server; `serving` is SGLang's handler of chats."""
+    """All chats with schemas of one server; `serving` is SGLang's handler of chats, `runner` what
+    endpoints run traces with."""
 
     honoured = ROUTING
 
@@ -76,7 +78,8 @@ class SGLangChats:
         self._library = intake.library
         self._prompts = PromptEncoder(self._manager.tokenizer, self._library.vocabulary)
         self._open: dict[str, list[str]] = {}  # the names of answers, by the name of their chat
-        self._endpoint = TraceChats(self)
+        self.runner: TraceRunner[SGLangChat] = spanned(self)
+        self._endpoint = TraceChats(self.runner)
 
     @property
     def model(self) -> str:

@@ -17,6 +17,7 @@ from sglang.srt.entrypoints.openai.protocol import ChatCompletionRequest
 from sglang.srt.plugins.hook_registry import HookType, plugin_hook
 
 from nprdsl.runtime.http.schema_guard import SchemaGuard
+from nprdsl.runtime.http.spans import export_spans
 from nprdsl.runtime.sglang.http.chat import SGLangChats
 from nprdsl.runtime.sglang.http.intake_hooks import intake_of
 from nprdsl.runtime.sglang.http.trace_endpoints import TraceEndpoints
@@ -37,6 +38,7 @@ def add_tokenizer_path(
 ) -> None:
     _info[:] = [ServerInfo.model_validate(infos[0][KEY])]
     intake_of(manager)
+    export_spans()
 
     def tokenizer() -> JSONResponse:
         return JSONResponse(_tokenizer_files(manager.tokenizer))

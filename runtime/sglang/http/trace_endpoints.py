@@ -57,8 +57,8 @@ class TraceEndpoints:
     async def _answer(
         self, path: str, body: Mapping[str, Any], scope: Scope, receive: Receive
     ) -> Reply:
-        chats = self._chats()
-        endpoint = AgUi(chats) if path == AG_UI else Responses(chats, OnlyTraces())
+        runner = self._chats().runner
+        endpoint = AgUi(runner) if path == AG_UI else Responses(runner, OnlyTraces())
         asked = body.get("forwardedProps") if path == AG_UI else body
         return await endpoint.answer(body, SGLangChat(_as_chat(asked), Request(scope, receive)))
 

@@ -117,7 +117,8 @@ class Load:
                         return "ended before"
                 if is_named and self._random.random() < 0.5:
                     await self._http.post("/abort_request", json={"rid": name})
-                    await response.aread()
+                    while await anext(lines, None) is not None:
+                        pass
                     return "aborted"
         return "left"
 

@@ -20,7 +20,7 @@ _DEGREES: Final = (1, 1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 16)
 _SECONDS: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
-class Reading(StrEnum):
+class SchemaOutcome(StrEnum):
     """What became of a schema that a client sent."""
 
     READ = "read"
@@ -54,10 +54,10 @@ class _Unobserved:
 
 
 UNOBSERVED: Final[Observer] = _Unobserved()
-Told = Callable[[Reading, float], None]  # what became of a schema, after so many seconds
+Told = Callable[[SchemaOutcome, float], None]  # what became of a schema, after so many seconds
 
 
-def untold(reading: Reading, seconds: float) -> None:
+def untold(reading: SchemaOutcome, seconds: float) -> None:
     """Nobody counts schemas."""
 
 
@@ -113,7 +113,7 @@ class PrometheusMetrics:
         self._running.set(running)
         self._branches.set(branches)
 
-    def schema(self, reading: Reading, seconds: float) -> None:
+    def schema(self, reading: SchemaOutcome, seconds: float) -> None:
         """A client's schema was read, or not."""
         self._schemas.labels(reading.value).inc()
         self._reading.observe(seconds)

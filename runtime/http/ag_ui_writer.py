@@ -20,7 +20,7 @@ VERSION: Final = "1.0"
 
 
 class AgUiWriter:
-    """A `TraceWriter`; `thread` and `run` are the client's names for conversation and trace."""
+    """A `ProtocolWriter`; `thread` and `run` are the client's names for conversation and trace."""
 
     def __init__(self, model: str, thread: str, run: str) -> None:
         self._model = model

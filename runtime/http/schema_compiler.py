@@ -24,7 +24,7 @@ from typing import Final
 
 from nprdsl.runtime.http.refusals import PreparationError, RefusedError, TooManyError
 from nprdsl.runtime.http.wire_forms import SchemaForm
-from nprdsl.runtime.metrics import Reading, Told, untold
+from nprdsl.runtime.metrics import SchemaOutcome, Told, untold
 
 DEADLINE_S: Final = 5.0
 WORKERS: Final = min(2, max(1, (os.cpu_count() or 1) // 4))
@@ -57,12 +57,12 @@ class _Answer:
     until: float = float("inf")
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> SchemaOutcome:
         if self.failed:
-            return Reading.FAILED
+            return SchemaOutcome.FAILED
         if self.refused:
-            return Reading.REFUSED if self.until == float("inf") else Reading.LATE
-        return Reading.READ
+            return SchemaOutcome.REFUSED if self.until == float("inf") else SchemaOutcome.LATE
+        return SchemaOutcome.READ
 
     def checked(self) -> str:
         """The grammar. Raises RefusedError, PreparationError."""

@@ -1,6 +1,6 @@
 """Traces told in the events of a protocol while they are written: what such protocols share.
 
-A `TraceWriter` knows one protocol (OpenAI's responses, AG-UI); `told` hands it all that happens to
+A `ProtocolWriter` knows one protocol (OpenAI's responses, AG-UI); `told` hands it what happens to
 one trace, of any engine.
 """
 
@@ -22,7 +22,7 @@ WireEvent = dict[str, Any]
 WireEvents = AsyncGenerator[WireEvent]
 
 
-class TraceWriter(Protocol):
+class ProtocolWriter(Protocol):
     """The events of one protocol, of one trace."""
 
     def begin(self) -> Iterator[WireEvent]:
@@ -52,7 +52,7 @@ class OnlyTraces:
         raise RefusedError("`schema` is missing: name the schema of the trace")
 
 
-async def told(writer: TraceWriter, running: RunningTraces, seed: int) -> WireEvents:
+async def told(writer: ProtocolWriter, running: RunningTraces, seed: int) -> WireEvents:
     """The events of a trace that runs, drawn with this seed."""
     for event in writer.begin():
         yield event

@@ -17,6 +17,7 @@ from nprdsl.trainers.curate.document import (
     Passage,
     depth_of,
     nest,
+    opened_by_prose,
 )
 from nprdsl.trainers.curate.form import TraceForm
 from nprdsl.trainers.curate.placement import Room, form_of, room_of
@@ -84,14 +85,33 @@ def test_flat_documents_in_every_schema(
 
 
 def test_prose_becomes_a_block_of_one_branch_where_the_schema_has_no_other_place() -> None:
-    nodes = nest([block((1, 1), (2, 2))], 5)
+    """Before a block that may need it; behind the last it flows."""
+    nodes = nest([block((1, 1), (2, 2)), block((4, 4), (5, 5))], 8)
     trace = form(NPR, nodes).fill(named)
-    steps = [step.text.split("1:")[-1].split() for step in NPR.parse(trace).find("step")]
-    assert len(steps) == 4
-    assert trace.endswith("</takeaway>\nleaf4.")
-    kinds = [b.block.kind for b in form(NPR, nodes).blocks]
-    assert kinds == [BlockKind.ALONE, BlockKind.COLLECTIVE, BlockKind.ALONE]
+    assert len(NPR.parse(trace).find("step")) == 6
+    assert trace.endswith("</takeaway>\nleaf6. leaf7.")
+    one, two = BlockKind.ALONE, BlockKind.COLLECTIVE
+    assert [b.block.kind for b in form(NPR, nodes).blocks] == [one, two, one, two]
+    assert form(NPR, nodes).wraps == 2 and form(THREADS, nodes).wraps == 0
+    nodes = nest([block((1, 1), (2, 2))], 5)
     assert [b.block.kind for b in form(THREADS, nodes).blocks] == [BlockKind.COLLECTIVE]
+
+
+def test_prose_that_one_branch_alone_may_need_begins_the_first() -> None:
+    """Of a block, and of one inside a branch; the trace keeps the order of the chain."""
+    nodes = nest([block((1, 1), (2, 2)), block((4, 5), (6, 6))], 8)
+    nothing: dict[int, set[int]] = {leaf: set() for leaf in range(8)}
+    opened = opened_by_prose(nodes, nothing)
+    assert opened == nest([block((0, 1), (2, 2)), block((3, 5), (6, 6))], 8)
+    assert form(NPR, opened).wraps == 0
+    assert re.findall(r"leaf(\d)", form(NPR, opened).fill(named)) == list("01234567")
+    assert opened_by_prose(nodes, nothing | {1: {0}, 5: {0}, 4: {3}}) == opened
+    assert opened_by_prose(nodes, nothing | {2: {0}, 6: {3}}) == nodes
+    inner = nest([block((0, 3), (4, 4)), block((1, 1), (2, 2))], 6)
+    within = nest([block((0, 3), (4, 4)), block((0, 1), (2, 2))], 6)
+    six = {leaf: set[int]() for leaf in range(6)}
+    assert opened_by_prose(inner, six) == within
+    assert opened_by_prose(inner, six | {2: {0}}) == inner
 
 
 def test_the_answer_stands_apart_where_the_schema_has_a_place_for_it() -> None:

@@ -7,7 +7,7 @@ curation plans it in leaves; step 4 says which sentences belong to each leaf.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -91,6 +91,34 @@ def nest(blocks: Sequence[DocumentBlock], leaves: int) -> tuple[Passage, ...]:
     if isinstance(last, LeafRange) and last.first < last.last:
         document[-1:] = [LeafRange(last.first, last.last - 1), LeafRange(last.last, last.last)]
     return tuple(document)
+
+
+def opened_by_prose(
+    document: Sequence[Passage], needed: Mapping[int, Collection[int]]
+) -> tuple[Passage, ...]:
+    """The document in which prose before a block begins the block's first branch, where no other
+    branch of it needs that prose; `needed` are the leaves that each leaf needs."""
+    opened: list[Passage] = []
+    for passage in document:
+        if not isinstance(passage, DocumentBlock):
+            opened.append(passage)
+            continue
+        first, *others = passage.branches
+        before = opened[-1] if opened else None
+        wanted = {n for branch in others for leaf in _leaves(branch) for n in needed[leaf]}
+        if isinstance(before, LeafRange) and wanted.isdisjoint(before.leaves):
+            opened.pop()
+            if isinstance(first[0], LeafRange):
+                first = (LeafRange(before.first, first[0].last), *first[1:])
+            else:
+                first = (before, *first)
+        branches = tuple(opened_by_prose(branch, needed) for branch in (first, *others))
+        opened.append(DocumentBlock(passage.kind, branches))
+    return tuple(opened)
+
+
+def _leaves(branch: Sequence[Passage]) -> range:
+    return range(branch[0].first, branch[-1].last + 1)
 
 
 def _between(blocks: list[DocumentBlock], whole: LeafRange) -> list[Passage]:

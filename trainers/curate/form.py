@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
-from nprdsl.trainers.curate.document import DocumentBlock, LeafRange
+from nprdsl.trainers.curate.document import BlockKind, DocumentBlock, LeafRange
 
 # Of a block: its index in the document, then the branch and the index in that branch, and so on.
 BlockPath = tuple[int, ...]
@@ -117,6 +117,11 @@ class TraceForm:
     def extras(self) -> int:
         """How many texts must be made up."""
         return sum(isinstance(part, ExtraSlot) for part in self.parts)
+
+    @cached_property
+    def wraps(self) -> int:
+        """How many blocks are prose, for which the schema has no other place."""
+        return sum(block.block.kind is BlockKind.ALONE for block in self.blocks)
 
     def fill(self, text: Callable[[Slot], str]) -> str:
         """The trace with the text of every slot, without white space around it."""

@@ -16,12 +16,14 @@ from typing import Final
 
 from nprdsl.schema import Schema
 from nprdsl.trainers.curate.asking import Asker, Review, StepFailedError, UnansweredError
-from nprdsl.trainers.curate.document import depth_of
+from nprdsl.trainers.curate.document import Passage, depth_of, opened_by_prose
+from nprdsl.trainers.curate.form import TraceForm
 from nprdsl.trainers.curate.outcomes import Chain, Curated, Outcome, Rejected, RejectReason
 from nprdsl.trainers.curate.placement import Room, form_of
 from nprdsl.trainers.curate.sentences import distance, sentences
 from nprdsl.trainers.curate.steps import arrange, group, judge, parse, refill, write
 from nprdsl.trainers.curate.steps.arrange import Arrangement
+from nprdsl.trainers.curate.steps.group import needed_leaves
 from nprdsl.trainers.curate.steps.parse import Outline
 from nprdsl.trainers.curate.steps.write import Draft, Wording
 
@@ -69,9 +71,7 @@ class Curator:
         grouped = arrange.ArrangeInput(outline, groups, self.room)
         plan = await solve(arrange.STEP, grouped, shown, self._has_place(outline))
         filling = await solve(refill.STEP, refill.RefillInput(outline, len(split)), shown)
-        document = plan.document(outline)
-        form = form_of(self.schema.grammar, document)
-        assert form is not None, "the review of the arrangement has found a form"
+        document, form = self._placed(plan.document(outline), needed_leaves(groups, outline))
         draft = Draft(
             schema=self.schema,
             problem=chain.prompt,
@@ -93,6 +93,20 @@ class Curator:
             degree=self.schema.parse(trace).graph.degree,
             distance=distance(chain.thought, "".join(draft.rewritten(wording))),
         )
+
+    def _placed(
+        self, document: tuple[Passage, ...], needed: dict[int, set[int]]
+    ) -> tuple[tuple[Passage, ...], TraceForm]:
+        """The document and its form; where the schema would take prose as a block of one branch,
+        prose that no branch needs from outside goes into one."""
+        form = form_of(self.schema.grammar, document)
+        assert form is not None, "the review of the arrangement has found a form"
+        if form.wraps:
+            opened = opened_by_prose(document, needed)
+            other = form_of(self.schema.grammar, opened)
+            if other is not None and other.wraps < form.wraps:
+                return opened, other
+        return document, form
 
     def _has_place(self, outline: Outline) -> Review[Arrangement]:
         async def review(plan: Arrangement) -> list[str]:

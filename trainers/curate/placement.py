@@ -51,8 +51,8 @@ class FormPenalty(IntEnum):
     """What a derivation does that the document did not ask for."""
 
     JOINED = 1  # the answer in one text with what stands before it, where prose flows anyway
+    BURIED = 2  # the answer in one text with what stands before it, where it has its own place
     WRAP = 3  # prose as a block of one branch
-    BURIED = 4  # the answer in one text with what stands before it, where it has its own place
     EXTRA = 10  # a text that has to be made up
 
 

@@ -130,15 +130,21 @@ def unknown_labels(used: Iterable[str], ranges: Mapping[str, LeafRange]) -> list
     return [f"the outline has no `{label}`" for label in dict.fromkeys(used) if label not in ranges]
 
 
-def crossing_needs(branches: list[LeafRange], answer: Groups, outline: Outline) -> list[str]:
-    """A fault for every leaf of a branch that needs one of another branch."""
-    ranges, leaves = leaf_ranges(outline), outline.leaves()
-    needed: dict[int, set[int]] = {leaf: set() for leaf in range(len(leaves))}
+def needed_leaves(answer: Groups, outline: Outline) -> dict[int, set[int]]:
+    """The leaves that each leaf needs."""
+    ranges = leaf_ranges(outline)
+    needed: dict[int, set[int]] = {leaf: set() for leaf in range(len(outline.leaves()))}
     for need in answer.needs:
         own = ranges[need.label].leaves
         others = {leaf for label in need.needs for leaf in ranges[label].leaves}.difference(own)
         for leaf in own:
             needed[leaf] |= others
+    return needed
+
+
+def crossing_needs(branches: list[LeafRange], answer: Groups, outline: Outline) -> list[str]:
+    """A fault for every leaf of a branch that needs one of another branch."""
+    leaves, needed = outline.leaves(), needed_leaves(answer, outline)
     return [
         f"{leaves[leaf].label} needs {leaves[other].label}, which is in another branch"
         for branch in branches

@@ -44,6 +44,9 @@ KEY_GRAMMAR: Final = "nprdsl_grammar"  # in custom_params, inside a server: the 
 KEY_ALONE: Final = "nprdsl_alone"  # in meta_info: a report of a request without any token
 TOKENIZER_PATH: Final = "/nprdsl/tokenizer"  # GET: the tokenizer's files, as {name: text}
 
+KEPT: Final = "the weights are as they were"  # ends the refusal of weights that changed nothing
+MIXED: Final = "mixed"  # the version of weights of which a load failed in the middle
+
 BRANCH_MARK: Final = "#branch-"  # in the name of a row: the request's, mark, branch number
 SAMPLE_MARK: Final = "#sample-"  # in a name: mark and the number of one of n samples, from 1 on
 MARKS: Final = (BRANCH_MARK, SAMPLE_MARK)
@@ -226,8 +229,8 @@ class ServerInfo(BaseModel):
     `nprdsl`: its version of this package. `model`: the name that it serves the model under.
     `positions`: the most tokens of one sequence, prompt included. `capacity`: the most tokens in
     its KV cache, of all requests together. `outputs`: the size of the model's output layer.
-    `sampling`: the model's own sampling settings. `refusal`: why it cannot run schemas, "" if it
-    can.
+    `dtype`: what its weights are, a name of torch's. `sampling`: the model's own sampling settings.
+    `refusal`: why it cannot run schemas, "" if it can.
     """
 
     nprdsl: str
@@ -235,5 +238,6 @@ class ServerInfo(BaseModel):
     positions: int
     capacity: int
     outputs: int
+    dtype: str = "bfloat16"
     sampling: dict[str, Any] = {}
     refusal: str = ""

@@ -7,13 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
-import torch
 from sglang.srt.entrypoints.openai.protocol import ChatCompletionRequest
 
-import nprdsl
-from nprdsl.runtime import LocalEngine, Sampling, SGLangEngine
 from nprdsl.runtime.http.request_fields import ROUTING, TRACE_CHAT
-from nprdsl.runtime.sglang.client.weights import WeightsError
 from tests.sglang.served import ANSWER, PROMPT, Served
 
 CHAIN = "start: a0\n" + "\n".join(f"a{n}: a{n + 1}" for n in range(3000)) + '\na3000: "1"'
@@ -98,22 +94,6 @@ def test_every_field_of_a_chat_is_in_the_list() -> None:
     inner = {"bootstrap_host", "bootstrap_port", "bootstrap_room", "disagg_prefill_dp_rank"}
     debug = {name for name in stock if name.startswith("return_flat_raw")}
     assert stock - inner - debug - {*TRACE_CHAT.known, *ROUTING} == set()
-
-
-def test_weights_that_do_not_fit_are_refused(engine: SGLangEngine, bundled: LocalEngine) -> None:
-    before, (name, *_) = engine.weights.version, bundled.model.state_dict()
-    wrong = {
-        "nope.weight": (torch.zeros(3), "has no weight `nope.weight`"),
-        name: (torch.zeros(3, 3), r"has the shape \(3, 3\)"),
-    }
-    for given, (tensor, told) in wrong.items():
-        with pytest.raises(WeightsError, match=told):
-            engine.weights.put([(given, tensor)], version="wrong")
-    assert engine.weights.version == before
-    done = engine.generate(
-        nprdsl.load("arith"), PROMPT, chat=True, sampling=Sampling(temperature=0)
-    )
-    assert done.answer == ANSWER
 
 
 def test_an_abort_by_its_name_ends_all_answers_of_a_chat(http: httpx.Client) -> None:

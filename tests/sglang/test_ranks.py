@@ -15,13 +15,19 @@ from typing import Any
 
 import pytest
 import torch
-from sglang.srt.managers.io_struct import ContinueGenerationReqInput, PauseGenerationReqInput
+from sglang.srt.managers.io_struct import (
+    ContinueGenerationReqInput,
+    PauseGenerationReqInput,
+    UpdateWeightFromDiskReqInput,
+)
 
 import nprdsl
 from nprdsl.runtime import LocalEngine, Sampling
+from nprdsl.runtime.sglang.client.weights import Weights, WeightsError
 from nprdsl.runtime.sglang.plugin import forward_pass
 from nprdsl.structure.events import EndReason
 from tests.sglang.cases import GREEDY, Case, agree, all_agree, ids_of, nesting, plain, spawning
+from tests.sglang.models import make_model
 from tests.sglang.server import Answer, Server
 from tests.sglang.test_same_answers import LIMITS
 
@@ -93,6 +99,49 @@ def test_ranks_take_aborts_and_pauses_alike(ranks: Server, local: LocalEngine) -
     assert gone.final.finish is EndReason.ABORTED
     assert len(beside.ids) == 60
     ranks.settle()
+
+
+class InProcess:
+    """Stands in for the HTTP between a client and an engine of this process."""
+
+    url = "in this process"
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._manager = server.engine.tokenizer_manager
+
+    def is_success(self, path: str) -> bool:
+        self._server.settle()
+        return True
+
+    def get(self, path: str) -> dict[str, Any]:
+        return {"weight_version": self._manager.config_value("weight_version")}
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        asked = UpdateWeightFromDiskReqInput(**body)
+        success, message, _ = self._server.run(self._manager.update_weights_from_disk(asked))
+        return {"success": success, "message": message}
+
+
+@pytest.mark.parametrize("kind", ["ranks", "replicas"])
+def test_every_rank_takes_new_weights_or_none(
+    kind: str, request: pytest.FixtureRequest, local: LocalEngine, tmp_path: Path
+) -> None:
+    server: Server = request.getfixturevalue(kind)
+    weights = Weights(InProcess(server), "float32")  # type: ignore[arg-type]
+    other = LocalEngine.from_pretrained(make_model(tmp_path, seed=11), dtype="fp32")
+    cases = [spawning(f"New {number}", 4) for number in range(4)]
+    named = other.model.state_dict()
+    with pytest.raises(WeightsError, match=r"has no weight `nope`.*the weights are as they were"):
+        weights.put([*named.items(), ("nope", torch.zeros(3))])
+    all_agree(server, local, cases)
+    version = weights.put(named.items())
+    assert weights.version == version
+    renewed = all_agree(server, other, cases)
+    assert renewed[0].token_ids != cases[0].result(local).token_ids
+    weights.put(local.model.state_dict().items(), bucket=10**4)
+    all_agree(server, local, cases)
+    server.settle()
 
 
 def test_replicas_share_the_work(replicas: Server, local: LocalEngine) -> None:

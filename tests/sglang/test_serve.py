@@ -20,7 +20,6 @@ from nprdsl.runtime import GenerationError, LocalEngine, Result, Sampling, SGLan
 from nprdsl.runtime.errors import CapacityError, EngineUnavailableError, UnsupportedServerError
 from nprdsl.runtime.prompts import PromptError
 from nprdsl.runtime.sglang.client.transport import Transport
-from nprdsl.runtime.sglang.client.weights import WeightsError
 from nprdsl.structure.events import (
     BranchEndEvent,
     BranchReason,
@@ -225,36 +224,6 @@ def test_what_needs_the_plugin_is_refused_without_it(
         plain.submit(reread, PROMPT, chat=True, sampling=penalised, limits=FLAT)
     with pytest.raises(LimitError, match=r"can nest without end.*set Limits\(depth=…\)"):
         plain.submit(reread, PROMPT, chat=True)
-
-
-# -- weights ---------------------------------------------------------------------------------------
-
-
-def test_weights_are_swapped_between_requests(
-    engine: SGLangEngine, bundled: LocalEngine, tmp_path: Path
-) -> None:
-    before = engine.generate(ARITH, PROMPT, chat=True, sampling=GREEDY)
-    own = {name: tensor.clone() for name, tensor in bundled.model.state_dict().items()}
-    changed = LocalEngine.from_pretrained("arith", dtype="fp32")
-    for parameter in changed.model.parameters():
-        parameter.data.mul_(1.05)
-    assert changed.tokenizer is not None
-    changed.model.save_pretrained(tmp_path)
-    changed.tokenizer.save_pretrained(tmp_path)
-    try:
-        engine.weights.load(tmp_path, version="step-1")
-        assert engine.weights.version == "step-1"
-        ours = engine.generate(ARITH, PROMPT, chat=True, sampling=GREEDY)
-        assert_same(ours, changed.generate(ARITH, PROMPT, chat=True, sampling=GREEDY))
-        assert ours.logprobs != before.logprobs
-    finally:
-        tied = own.pop("lm_head.weight")
-        assert tied is not None
-        engine.weights.put(own.items(), version="step-2")
-    assert engine.weights.version == "step-2"
-    assert_same(engine.generate(ARITH, PROMPT, chat=True, sampling=GREEDY), before)
-    with pytest.raises(WeightsError):
-        engine.weights.load(tmp_path / "nothing")
 
 
 # -- addresses and the command line ----------------------------------------------------------------

@@ -151,9 +151,11 @@ class RunSection(Section):
 
 class EngineSection(Section):
     """What samples. `address`: "local" is the trained model itself in this process, else a server
-    as `nprdsl serve` starts it, which is given the weights before every batch."""
+    as `nprdsl serve` starts it, which is given the weights before every batch: in a folder below
+    `weights_folder`, which both machines see, by default in the shared memory of this one."""
 
     address: str = LOCAL
+    weights_folder: str | None = None
     max_kv_tokens: PositiveInt = 65_536
     max_rows: PositiveInt = 512
 

@@ -1,21 +1,24 @@
 """The engine that writes rollouts, kept at the weights that are trained.
 
 With the address "local" it is the trained model itself, in this process: nothing is copied. A
-server, as `nprdsl serve` starts it, is given the weights before every batch; it may run on other
-machines, with any parallelism of its own.
+server, as `nprdsl serve` starts it, is given the weights before every batch, under a version that
+names run and step; it may run on other machines, with any parallelism of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from accelerate.utils import broadcast_object_list
+from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nprdsl.runtime.engine import Engine
 from nprdsl.runtime.local.engine import LocalEngine
 from nprdsl.runtime.sglang.client.engine import SGLangEngine
+from nprdsl.runtime.sglang.client.weight_files import WeightsError
 from nprdsl.trainers.config.stages import LOCAL, EngineSection
 from nprdsl.trainers.run.session import Session
 
@@ -35,7 +38,7 @@ def rollout_engine(section: EngineSection, session: Session) -> RolloutEngine:
     every process has a part of the weights: their forwards would wait for each other.
     """
     if section.address != LOCAL:
-        return _server(section.address, session)
+        return _server(section, session)
     return shared_engine(
         session.setup.model,
         session.setup.tokenizer,
@@ -52,7 +55,7 @@ def shared_engine(
     max_rows: int,
 ) -> RolloutEngine:
     """The local engine over a model that is trained. Raises what `rollout_engine` raises for it."""
-    if any(isinstance(weights, DTensor) for weights in model.parameters()):
+    if _is_shared_out(model):
         raise ValueError(
             "the local engine cannot sample with weights that are shared out over processes "
             "(FSDP2): name a server as `engine.address`; in `sft`, leave `evaluation` out"
@@ -69,15 +72,43 @@ def shared_engine(
     return RolloutEngine(engine, refresh)
 
 
-def _server(address: str, session: Session) -> RolloutEngine:
-    engine = SGLangEngine(address, tokenizer=session.setup.tokenizer)
+def _server(section: EngineSection, session: Session) -> RolloutEngine:
+    engine = SGLangEngine(section.address, tokenizer=session.setup.tokenizer)
+    accelerator, run = session.accelerator, session.setup.directory.path.name
 
     def refresh() -> None:
-        """All processes gather the weights, one of them sends them."""
-        weights = session.accelerator.get_state_dict(session.wrapped)
-        if session.accelerator.is_main_process:
-            tied = set(session.setup.model.all_tied_weights_keys)
-            engine.weights.put((name, t) for name, t in weights.items() if name not in tied)
-        session.accelerator.wait_for_everyone()
+        """All processes gather the weights, one of them sends them. Where that fails, all go on
+        gathering, and raise WeightsError together."""
+        weights = _whole_weights(session)
+        failed = [""]
+        if accelerator.is_main_process:
+            try:
+                engine.weights.put(
+                    weights, version=f"{run}-{session.step}", folder=section.weights_folder
+                )
+            except WeightsError as error:
+                failed = [str(error)]
+        for _ in weights:
+            pass
+        broadcast_object_list(failed)
+        if failed[0]:
+            raise WeightsError(failed[0])
 
     return RolloutEngine(engine, refresh)
+
+
+def _whole_weights(session: Session) -> Iterator[tuple[str, Tensor]]:
+    """The weights by name, without those that are tied to others. Shares of FSDP2 are gathered one
+    by one, as they are asked for by all processes, so that no process holds the whole model."""
+    model = session.setup.model
+    shared_out = _is_shared_out(model)
+    state = (
+        model.state_dict() if shared_out else session.accelerator.get_state_dict(session.wrapped)
+    )
+    for name in sorted(set(state) - set(model.all_tied_weights_keys)):
+        weight = state[name]
+        yield name, weight.full_tensor() if isinstance(weight, DTensor) else weight
+
+
+def _is_shared_out(model: PreTrainedModel) -> bool:
+    return any(isinstance(weight, DTensor) for weight in model.parameters())

@@ -75,7 +75,7 @@ class SGLangEngine(Engine):
             ) from error
         self.forks_here = fork_here or server.plugin is None
         self._route = Route.ROUTER if worker else Route.DIRECT
-        self.weights = Weights(self._transport)
+        self.weights = Weights(self._transport, self.info.dtype)
         super().__init__(PromptEncoder(self.tokenizer, vocabulary), vocabulary)
         self._numbers = count(1)
         self._pool = ThreadPoolExecutor(MOST_CALLS, thread_name_prefix="nprdsl-call")

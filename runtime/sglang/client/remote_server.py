@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from nprdsl.runtime.errors import EngineUnavailableError
 from nprdsl.runtime.sglang.client.transport import Transport
@@ -17,6 +17,9 @@ from nprdsl.runtime.sglang.protocol import KEY, TOKENIZER_PATH, ServerInfo
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+# SGLang's names that are not torch's.
+_DTYPES: Final = {"auto": "bfloat16", "half": "float16", "float": "float32"}
 
 
 class RemoteServer:
@@ -53,15 +56,18 @@ class RemoteServer:
 
     def info(self, outputs: int) -> ServerInfo:
         """Its bounds. A stock server tells neither the size of the output layer, which is taken to
-        be `outputs`, nor the model's sampling settings, which are taken to be greedy."""
+        be `outputs`, nor the model's sampling settings, which are taken to be greedy; nor what
+        "auto" chose for its weights, which is taken to be bfloat16."""
         if self.plugin is not None:
             return self.plugin
+        dtype = str(self._stock["dtype"])
         return ServerInfo(
             nprdsl="",
             model=str(self._transport.get("/model_info")["served_model_name"]),
             positions=self._stock["max_req_input_len"],
             capacity=self._stock["max_total_num_tokens"],
             outputs=outputs,
+            dtype=_DTYPES.get(dtype, dtype),
             sampling={"temperature": 0.0},
         )
 

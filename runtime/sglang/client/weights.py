@@ -1,93 +1,91 @@
 """Replaces the weights of a running server: a trainer does so between batches of rollouts.
 
-Weights come from a checkpoint on the server's disk or from tensors of this process. SGLang waits
-until no request runs, swaps the weights, and empties its prefix cache.
+Weights come from a checkpoint that the server sees, or from tensors of this process, which are
+written as one. SGLang waits until no request runs, checks them, swaps them as a whole, and empties
+its prefix cache; both sides name what it has then by one version.
 """
 
 from __future__ import annotations
 
-import base64
-import io
-import pickle
-from collections.abc import Callable, Iterable
-from multiprocessing.reduction import ForkingPickler
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
 from nprdsl.runtime.sglang.client.transport import ServerError, Transport
+from nprdsl.runtime.sglang.client.weight_files import BUCKET, written
+from nprdsl.runtime.sglang.client.weight_files import WeightsError as WeightsError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
 _IDLE_WITHIN_S: Final = 5.0
 
 
-class WeightsError(RuntimeError):
-    """The server did not take the weights, and keeps those that it had."""
-
-
 class Weights:
-    """The weights of one server."""
+    """The weights of one server; `dtype` is what it computes with, a name of torch's."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, dtype: str = "bfloat16") -> None:
         self._transport = transport
+        self._dtype = dtype
 
     @property
     def version(self) -> str:
-        """The name of the weights that are in use, "default" at first."""
+        """The name of the weights that are in use, "default" at first, "mixed" where a load failed
+        in the middle."""
         return str(self._transport.get("/model_info")["weight_version"])
 
-    def load(self, folder: str | Path, *, version: str | None = None) -> None:
+    def load(self, folder: str | Path, *, version: str | None = None) -> str:
         """Loads a checkpoint from a folder on the server's machine. `version` becomes the name of
-        the weights. Raises WeightsError."""
-        body = {"model_path": str(folder)}
-        self._swap(lambda: self._update("/update_weights_from_disk", body, version))
+        the weights, by default a new one; it is given back. Raises WeightsError."""
+        return self._load(folder, version)
 
     def put(
-        self, tensors: Iterable[tuple[str, Tensor]], *, version: str | None = None, ranks: int = 1
-    ) -> None:
-        """Sends weights by name; `ranks` is the server's --tp-size.
+        self,
+        tensors: Iterable[tuple[str, Tensor]],
+        *,
+        version: str | None = None,
+        folder: str | Path | None = None,
+        dtype: torch.dtype | None = None,
+        bucket: int = BUCKET,
+    ) -> str:
+        """Sends weights by name; gives the version as `load` does.
 
-        Tensors on a GPU are shared, so the server must run on the same machine; others are copied.
-        No request may be sent meanwhile. Raises WeightsError.
+        They are written below `folder`, which the server must see, by default in the shared memory
+        of this machine, in files of `bucket` bytes, and are gone afterwards. Floats travel as
+        `dtype`, by default as what the server computes with. Names and shapes are those of its
+        checkpoint; weights that do not come stay as they are. Raises WeightsError.
         """
-        data = base64.b64encode(_pickled(list(tensors))).decode()
-        body = {"serialized_named_tensors": [data] * ranks, "flush_cache": True}
+        import torch
 
-        def swap() -> None:
-            self._update("/begin_weight_update", {})
-            try:
-                self._update("/update_weights_from_tensor", body, version)
-            finally:
-                self._update("/end_weight_update", {})
+        kind = dtype or getattr(torch, self._dtype)
+        with written(tensors, folder, kind, bucket) as made:
+            return self._load(made, version, load_format="safetensors")
 
-        self._swap(swap)
-
-    def _swap(self, swap: Callable[[], None]) -> None:
+    def _load(self, folder: str | Path, version: str | None, **how: str) -> str:
         """SGLang refuses weights until the scheduler's step after that of the last answer, so one
         refusal is no failure yet."""
+        name = version or f"weights-{uuid4().hex[:12]}"
+        body = {"model_path": str(folder), "weight_version": name, **how}
         try:
-            swap()
+            self._update(body)
         except WeightsError:
             if not self._transport.is_success(f"/flush_cache?timeout={_IDLE_WITHIN_S}"):
                 raise  # requests still run
-            swap()
+            self._update(body)
+        if (found := self.version) != name:
+            raise WeightsError(
+                f"the server's weights are called `{found}`, not `{name}` as they were sent: "
+                "somebody else puts weights there"
+            )
+        return name
 
-    def _update(self, path: str, body: dict[str, Any], version: str | None = None) -> None:
-        named = {} if version is None else {"weight_version": version}
+    def _update(self, body: dict[str, Any]) -> None:
         try:
-            answer = self._transport.post(path, {**body, **named})
+            answer = self._transport.post("/update_weights_from_disk", body)
         except ServerError as error:
             raise WeightsError(str(error)) from error
         if not answer.get("success"):
             raise WeightsError(answer.get("message") or "the server gave no reason")
-
-
-def _pickled(tensors: list[tuple[str, Tensor]]) -> bytes:
-    shared = [(name, tensor.detach()) for name, tensor in tensors]
-    if not any(tensor.is_cuda for _, tensor in shared):
-        return pickle.dumps(shared)
-    buffer = io.BytesIO()
-    ForkingPickler(buffer).dump(shared)
-    return buffer.getvalue()

@@ -20,6 +20,7 @@ from nprdsl.runtime.errors import ErrorBoundary
 from nprdsl.runtime.http.refusals import PreparationError, RefusedError, as_refusal
 from nprdsl.runtime.metrics import prometheus_metrics, untold
 from nprdsl.runtime.sglang.http.intake import Intake
+from nprdsl.runtime.sglang.http.weight_hooks import check_weights
 from nprdsl.runtime.sglang.protocol import KEY, wants_trace
 
 _MANAGER: Final = "sglang.srt.managers.tokenizer_manager.TokenizerManager"
@@ -54,6 +55,7 @@ async def take_in(
     original: Callable[..., AsyncGenerator[Any]], manager: Any, obj: Any, request: Any = None
 ) -> AsyncGenerator[Any]:
     """Raises what SGLang answers with: ValueError for a 400, HTTPException for others."""
+    check_weights(manager)
     if isinstance(obj, GenerateReqInput):
         _read_session_params(obj)
         refusals: list[RefusedError | PreparationError] = []

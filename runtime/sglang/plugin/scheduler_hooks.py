@@ -89,6 +89,7 @@ def add_server_info(result: dict[str, Any], scheduler: Any) -> dict[str, Any]:
         positions=most_positions(scheduler),
         capacity=int(scheduler.max_total_num_tokens),
         outputs=model.vocab_size,
+        dtype=str(model.dtype).removeprefix("torch."),
         sampling=own_sampling({} if generation_config is None else generation_config.to_dict()),
         refusal=server_refusal(scheduler),
     )

@@ -47,7 +47,8 @@ _MULTIPLE: Final = re.compile(r"-?\d+(?:\.\d+)?\s*[a-z]\s*=")  # `2x = 4` does n
 _CLOCK: Final = re.compile(r"\d{1,2}:\d\d(?::\d\d)?\s*(?:[ap]\.?m\.?)?", re.I)
 _RUN: Final = re.compile(r"\d+(?:-\d+)+|\d+(?:/\d+){2,}")  # a date, a score, pages from and to
 _UNREAD: Final = re.compile(  # what computer algebra leaves out
-    r"\\(?:dots|pmod|bmod|equiv|neg|triangle|angle|not|ne|vec|hat|bar|overrightarrow)(?![A-Za-z])"
+    r"\\(?:dots|pmod|bmod|equiv|neg|triangle|angle|not|ne|vec|hat|bar|overrightarrow|partial)(?![A-Za-z])"
+    r"|\\(?:text|mathrm|mbox|operatorname)\s*\{[^{}]*[A-Za-z]"
     r"|'|\?|#|&|\d\s*_|\\frac\s*\{\s*d(?:\s*\^\s*\d)?\s*[A-Za-z]?\s*\}"
     r"|\^\s*\{?\s*(?:T(?![A-Za-z])|\\top|\\dagger|\\perp|\\prime|\*)"
 )

@@ -12,6 +12,7 @@ from fractions import Fraction
 from math import isfinite
 from typing import Final
 
+from nprdsl.trainers.grading.number_words import said_number
 from nprdsl.trainers.grading.spelling import words
 
 _VALUE: Final = re.compile(
@@ -31,11 +32,6 @@ _BASE: Final = re.compile(
     r"(?:_\s*\{?\s*\(?\s*(?:base\s*)?(?P<low>\w+)\s*\)?\s*\}?"
     r"|\(?\s*(?:in\s+)?base[\s-]+(?P<said>\w+)\s*\)?)"
 )
-_NAMES: Final = {
-    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7,
-    "eight": 8, "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14,
-    "fifteen": 15, "sixteen": 16, "seventeen": 17, "eighteen": 18, "nineteen": 19, "twenty": 20,
-}  # fmt: skip
 _SAID: Final = {
     "infinity": r"\infty", "inf": r"\infty", "positive infinity": r"\infty", "+infinity": r"\infty",
     "-infinity": r"-\infty", "-inf": r"-\infty", "negative infinity": r"-\infty",
@@ -137,7 +133,12 @@ def counted(expression: str) -> str:
     """A number word in digits, infinity and the real numbers in signs; any other expression as it
     is."""
     word = words(expression).casefold()
-    return _SAID.get(word, str(_NAMES[word]) if word in _NAMES else expression)
+    value = said_number(word)
+    if value is None:
+        return _SAID.get(word, expression)
+    if value.denominator == 1:
+        return str(value)
+    return rf"{'-' if value < 0 else ''}\frac{{{abs(value.numerator)}}}{{{value.denominator}}}"
 
 
 # -- bases and residues ----------------------------------------------------------------------------
@@ -157,7 +158,8 @@ def numeral(expression: str) -> Numeral | None:
     if match is None:
         return None
     name = (match["low"] or match["said"]).casefold()
-    base = _NAMES.get(name, int(name) if name.isdecimal() and len(name) < 3 else 0)
+    said = Fraction(name) if name.isdecimal() and len(name) < 3 else said_number(name)
+    base = 0 if said is None or said.denominator > 1 else int(said)
     digits = match["digits"].upper().lstrip("0") or "0"
     if not 2 <= base <= 36 or (base <= 10 and not any(map(str.isdecimal, match["digits"]))):
         return None

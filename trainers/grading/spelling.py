@@ -53,6 +53,8 @@ _SPELLINGS: Final = tuple(
         (r"\\(?:leqslant|leq)(?![A-Za-z])", r"\\le"),
         (r"\\(?:geqslant|geq)(?![A-Za-z])", r"\\ge"),
         (r"\\neq(?![A-Za-z])", r"\\ne"),
+        (r"\\backslash(?![A-Za-z])", r"\\setminus"),
+        (r"\\text\s*\{\s*\}", " "),
         (r"\u221a\s*(\d+|[A-Za-z])", r"\\sqrt{\1}"),
         (r"\u221a\s*(?=[({])", r"\\sqrt"),
         (r"\\sqrt\s*\{\s*-\s*1\s*\}|\\imath(?![A-Za-z])|\\mathrm\s*\{\s*i\s*\}", "i"),

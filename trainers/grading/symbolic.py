@@ -27,6 +27,7 @@ _FUNCTIONS: Final = frozenset(
      "abs", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "deg", "det", "dim")
 )  # fmt: skip
 _APART: Final = re.compile(r"(?<![_\d])\d+\s+\d|\d\s+\\frac|\.\d*\.")
+_NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")
 _DIGITS: Final = 60
 _ZERO: Final = Fraction(1, 10**40)  # of values that are smaller than
 _LARGEST: Final = 10**12
@@ -36,7 +37,10 @@ logging.getLogger("math_verify").setLevel(logging.CRITICAL)
 
 def equal(given: str, wanted: str, tolerance: Tolerance = EXACT) -> bool:
     """Whether two expressions are equal, or as near as allowed."""
-    if _words(given) != _words(wanted) or any(map(_APART.search, (given, wanted))):
+    said = _words(given)
+    if said != _words(wanted) or any(map(_APART.search, (given, wanted))):
+        return False
+    if said and _numbers(given) != _numbers(wanted):
         return False
     return attempt(lambda: _equal(given, wanted, tolerance), failed=False)
 
@@ -66,6 +70,11 @@ def _words(expression: str) -> list[str]:
     """Words that are no functions; computer algebra reads them as products, or not at all."""
     found = _WORD.findall(_COMMAND.sub(" ", expression.replace(r"\text", " ")))
     return sorted(word for word in found if word not in _FUNCTIONS)
+
+
+def _numbers(expression: str) -> list[Fraction]:
+    """In order, as words between them say what each is: `3 remainder 2`, `2 by 3 matrix`."""
+    return [*map(Fraction, _NUMBER.findall(expression))]
 
 
 @lru_cache(maxsize=4096)

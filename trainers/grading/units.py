@@ -79,7 +79,8 @@ _SAYS_MORE: Final = frozenset(  # a text with one of these says more than what a
 _STYLE: Final = re.compile(r"\\(?:text|textrm|mathrm|mbox|rm|operatorname|textit)\s*\{([^{}]*)\}")
 _MARK: Final = "\u241f"  # where a styled text begins: a unit, though it be one letter
 _PLAIN: Final = (  # before styles are read
-    (re.compile(r"\\(?:[,;:! ]|quad\b|cdot\b)|~"), " "), (re.compile(r"\\[Oo]hm\b|\\Omega\b"), "Ω"),
+    (re.compile(r"\\(?:[,;:! ]|quad\b|cdot\b(?!\s*\d))|~"), " "),
+    (re.compile(r"\\[Oo]hm\b|\\Omega\b"), "Ω"),
     (re.compile(r"\\mu\b\s*|\u03bc"), "µ"), (re.compile(r"\\(?:mathring\{A\}|AA\b|r\{A\})"), "Å"),
     (re.compile(r"\\%"), "%"), (re.compile(r"²"), "^2"), (re.compile(r"³"), "^3"),
     (re.compile(r"\bsq\.\s*"), "square "), (re.compile(r"\bcu\.\s*"), "cubic "),
@@ -101,6 +102,7 @@ _COMPONENT: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+\.?)")
 _COMPOUND: Final = re.compile(
     r"\s*\d+(?:\.\d+)?\s*[A-Za-z]+\.?(?:,?\s*(?:and\s*)?\d+(?:\.\d+)?\s*[A-Za-z]+\.?)+\s*"
 )
+_SIZE: Final = re.compile(r"\d+(?:\s*\\times\s*\d+)+")  # of a matrix or a board: no product
 _VALUE_END: Final = re.compile(r"(?:[\d.)}\]!%]|\\[A-Za-z]+|(?<![A-Za-z])[A-Za-z])\s*$")
 _COUNT: Final = re.compile(r"\d|\\[A-Za-z]")  # in what a bare word may be the unit of
 _VALUE_WORD: Final = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{3,}")
@@ -118,6 +120,11 @@ class Measure:
     @property
     def degree(self) -> int:
         return sum(power for _, power in self.powers)
+
+    @property
+    def names_a_thing(self) -> bool:
+        """Whether it is no unit of a table, but what is counted."""
+        return any(name not in _BASE for name, _ in self.powers)
 
     def measures(self, other: Measure) -> bool:
         """Whether both measure the same. Units that are not told (`5 square units`) measure what is
@@ -163,7 +170,7 @@ def split(expression: str) -> tuple[str, Measure, bool]:
         if any(word not in _FUNCTIONS for word in _VALUE_WORD.findall(value)):
             continue
         found = _read(tail, styled=_MARK in tail, glued=not text[: match.start()][-1:].isspace())
-        if found is not None:
+        if found is not None and not (_SIZE.fullmatch(value) and found.names_a_thing):
             one = _MARK not in tail and len(tail.strip()) == 1 and tail.strip().isalpha()
             letter = one and not text[: match.start()].rstrip(" ")[-1:].isdigit()
             letter |= one and value == text[: match.start()]

@@ -1,0 +1,80 @@
+"""Numbers that are written as words: `twenty-one`, `minus three`, `two thirds`, `one and a half`.
+
+In goes a text without commands and signs, out its exact value, or None where a word of it is of no
+number. A word that is an ordinal too (`third`) counts as a fraction only behind a number.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Final
+
+_UNITS: Final = {
+    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7,
+    "eight": 8, "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14,
+    "fifteen": 15, "sixteen": 16, "seventeen": 17, "eighteen": 18, "nineteen": 19,
+}  # fmt: skip
+_TENS: Final = {
+    "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80,
+    "ninety": 90,
+}  # fmt: skip
+_SCALES: Final = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_PARTS: Final = {
+    "half": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6,
+    "seventh": 7, "eighth": 8, "ninth": 9, "tenth": 10,
+}  # fmt: skip
+_ONE: Final = re.compile(r"an?\s+")
+_MOST: Final = 12  # words
+
+
+def said_number(text: str) -> Fraction | None:
+    """The value of a number in English words."""
+    said = text.casefold().strip()
+    unsigned = re.sub(r"^(?:minus|negative)\s+", "", said)
+    whole, _, more = unsigned.rpartition(" and ")
+    value = _whole(unsigned)
+    if value is None:
+        part = _part(more if whole else unsigned)
+        above = _whole(whole) if whole else Fraction(0)
+        value = None if part is None or above is None else above + part
+    if value is None:
+        return None
+    return value if unsigned == said else -value
+
+
+def _part(text: str) -> Fraction | None:
+    """Of `two thirds`; also of `half` and `a half`."""
+    number, _, name = text.replace("-", " ").rpartition(" ")
+    below = _PARTS.get(name, _PARTS.get(name.removesuffix("s")))
+    if below is None or (not number and below != 2):
+        return None
+    above = Fraction(1) if number in ("", "a", "an") else _whole(number)
+    return None if above is None else above / below
+
+
+def _whole(text: str) -> Fraction | None:
+    """A cardinal number: groups of hundreds, each with its scale, which fall."""
+    words = _ONE.sub("one ", text, count=1).replace("-", " ").split() if text else []
+    words = [word for word in words if word != "and"] if words[-1:] != ["and"] else []
+    total, group, least = 0, 0, 10**15
+    if not words or len(words) > _MOST:
+        return None
+    room = 1000  # what the group can still take: a word must be less
+    for word in words:
+        if word in _SCALES:
+            if not group or _SCALES[word] >= least:
+                return None
+            least = _SCALES[word]
+            total, group, room = total + group * least, 0, 1000
+        elif word == "hundred":
+            if not 0 < group < 10:
+                return None
+            group, room = 100 * group, 100
+        else:
+            value = _UNITS.get(word, _TENS.get(word))
+            if value is None or value >= room or (value == 0 and len(words) > 1):
+                return None
+            group += value
+            room = 10 if word in _TENS else 0
+    return Fraction(total + group)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import nprdsl
 from nprdsl.grammar import ir
 from nprdsl.grammar.resolve import read_grammar
 from nprdsl.pictures import (
@@ -100,9 +101,10 @@ def test_trace_with_its_text(golden: Golden) -> None:
 
 @pytest.mark.parametrize("name", ["nested", "reread"])
 def test_masks(name: str, golden: Golden) -> None:
-    layout = layout_of(graph_of(TRACES[name], prompt=10))
+    graph = graph_of(TRACES[name], prompt=10)
+    layout = layout_of(graph)
     golden(f"pictures/{name}_mask.txt", mask_text(layout))
-    golden(f"pictures/{name}_mask.svg", mask_svg(layout, size=64))
+    golden(f"pictures/{name}_mask.svg", mask_svg(layout, graph, size=64))
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -154,6 +156,27 @@ def test_svg_escapes_text_and_replaces_what_xml_cannot_hold() -> None:
     graph = build_graph([], length=12, unit="characters")
     svg = to_svg(graph, 'a<b>&"\x00\ud800c\ufffe\nd')
     assert 'a<b>&"\ufffd\ufffdc\ufffd d' in texts(svg)
+
+
+def test_bars_are_named_in_every_block_and_begin_with_what_is_no_tag() -> None:
+    schema = nprdsl.load("npr")
+    block, end, answer = schema.examples[0].trace.partition("</takeaway>")
+    text = "\n".join([block + end] * 3) + answer
+    graph = schema.parse(text).graph
+    shown = texts(to_svg(graph, text, tags=schema.tag_pattern))
+    assert [name for name in shown if name.startswith("step ")] == [
+        f"step {n}" for n in (1, 2, 3)
+    ] * 3
+    assert not [one for one in shown if one.startswith("<")]
+    assert any(one.startswith("<step>") for one in texts(to_svg(graph, text)))
+
+
+def test_a_mask_names_what_has_room() -> None:
+    graph = graph_of(TRACES["nested"], prompt=10)
+    names = [name for name in texts(mask_svg(layout_of(graph), graph)) if "step" in name]
+    assert 3 <= len(names) < len(graph.segments)
+    long = graph_of([(REDUCE, [[3]] * 2000)])
+    assert len(texts(mask_svg(layout_of(long), long))) < 50
 
 
 def test_svg_wants_all_of_the_text() -> None:

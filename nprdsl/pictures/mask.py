@@ -12,7 +12,9 @@ from itertools import groupby, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from nprdsl.pictures.svg import FAINT, INK, LINE, Drawing
+from nprdsl.pictures.svg import FAINT, INK, LINE, Drawing, text_width
+from nprdsl.pictures.trace_pictures import caption
+from nprdsl.trace.graph import ExecutionGraph
 from nprdsl.trace.layout import Layout
 
 SAMPLES = 8
@@ -20,6 +22,7 @@ SHADES = 16
 SIDE = 512  # pixels of the picture without its margins
 MARGIN = 28
 VISIBLE = "#2563eb"
+_LINE, _APART = 13, 10  # pixels from name to name, and from a name to what is beside it
 
 
 def coverage(layout: Layout, size: int) -> NDArray[np.float64]:
@@ -56,9 +59,10 @@ def mask_text(layout: Layout, size: int = 64) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def mask_svg(layout: Layout, *, size: int = 128) -> str:
+def mask_svg(layout: Layout, graph: ExecutionGraph | None = None, *, size: int = 128) -> str:
     """The mask as one SVG document of `size` cells a side at most: the darker, the more of a cell
-    is visible. Strips on top and at the left show the segments; the prompt is hatched."""
+    is visible. Strips on top and at the left show the segments; the prompt is hatched. With the
+    `graph` of the layout the strips name them, and so do the rows where there is room."""
     cells = np.rint(coverage(layout, size) * SHADES).astype(int)
     drawing = Drawing()
     cell = SIDE / max(1, len(cells))
@@ -78,15 +82,32 @@ def mask_svg(layout: Layout, *, size: int = 128) -> str:
                 )
             column += width
     drawing.rect(MARGIN, MARGIN, SIDE, SIDE, stroke=LINE)
-    _strips(drawing, layout)
+    _strips(drawing, layout, graph)
+    right = MARGIN if graph is None else _names(drawing, graph)
     y = MARGIN + SIDE + 20
     drawing.text(
         MARGIN, y, f"{len(layout)} entries; rows are queries, columns keys", size=11, fill=FAINT
     )
-    return drawing.document(SIDE + 2 * MARGIN, SIDE + 2 * MARGIN + 8, "Attention mask")
+    return drawing.document(SIDE + MARGIN + right, SIDE + 2 * MARGIN + 8, "Attention mask")
 
 
-def _strips(drawing: Drawing, layout: Layout) -> None:
+def _names(drawing: Drawing, graph: ExecutionGraph) -> float:
+    """The names of the segments at the right of their rows, those of long ones first; gives the
+    room that they take."""
+    scale, x = SIDE / max(1, graph.entries), MARGIN + SIDE + _APART
+    named = [(len(s), (s.start + s.end) / 2, caption(s)) for s in graph.segments if caption(s)]
+    taken: list[float] = []
+    widest = 0.0
+    for _, middle, name in sorted(named, reverse=True):
+        y = MARGIN + middle * scale
+        if all(abs(y - other) >= _LINE for other in taken):
+            drawing.text(x, y + 4, name, size=11, fill=FAINT)
+            taken.append(y)
+            widest = max(widest, text_width(name, 11))
+    return max(MARGIN, widest + 2 * _APART)
+
+
+def _strips(drawing: Drawing, layout: Layout, graph: ExecutionGraph | None) -> None:
     """The segments in two shades in turn, along both axes."""
     if not len(layout):
         return
@@ -98,5 +119,11 @@ def _strips(drawing: Drawing, layout: Layout) -> None:
         if end <= layout.prompt:
             fill = drawing.hatch(FAINT)
         at, width = MARGIN + begin * scale, (end - begin) * scale
-        drawing.rect(at, MARGIN - 12, width, 8, fill=fill)
-        drawing.rect(MARGIN - 12, at, 8, width, fill=fill)
+        name = "" if graph is None else _name(graph, layout, begin)
+        drawing.rect(at, MARGIN - 12, width, 8, fill=fill, title=name)
+        drawing.rect(MARGIN - 12, at, 8, width, fill=fill, title=name)
+
+
+def _name(graph: ExecutionGraph, layout: Layout, entry: int) -> str:
+    segment = graph.segments[layout.segment[entry]]
+    return "prompt" if entry < layout.prompt else caption(segment) or segment.role.value

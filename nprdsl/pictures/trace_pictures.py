@@ -12,6 +12,7 @@ and that forks and joins take some width of their own. In Mermaid every segment 
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from nprdsl.trace.graph import ExecutionGraph, Role, Segment
 
 RUN, WAIT, COPY = "━", "╌", "▒"
 MARGIN, TOP, JUNCTION, GAP = 20, 58, 14, 10
+_NAMED = 96  # pixels of a branch, at most, so that it can be named
 PROMPT = 92  # width of the prompt, which is not to scale
 
 
@@ -241,9 +243,16 @@ class _TraceDrawing:
     """One SVG of one graph. Numbers on top count the units that had been produced one after another
     by then; the last is the critical path."""
 
-    def __init__(self, graph: ExecutionGraph, text: Sequence[str] | None, width: int) -> None:
+    def __init__(
+        self,
+        graph: ExecutionGraph,
+        text: Sequence[str] | None,
+        width: int,
+        tags: re.Pattern[str] | None,
+    ) -> None:
         self.graph = graph
         self.text = text
+        self.tags = tags
         self.drawing = Drawing()
         self.height = 26 if text is None else 40  # of a bar
         self.left = MARGIN + (PROMPT + 4 if graph.prompt else 0)
@@ -288,9 +297,9 @@ class _TraceDrawing:
         )  # fmt: skip
         size = str(len(segment)) if copy else str(steps(self.graph, segment))
         name = caption(segment)
-        if segment.role is Role.BRANCH and text_width(f"{name} {size}", 11) > width - 10:
+        if segment.role is Role.BRANCH and text_width(name, 11) > width - 10:
             name = label(segment)
-        self._caption(x, y, width, name, size, "" if copy else source)
+        self._caption(x, y, width, name, size, "" if copy else self._said(source))
 
     def _caption(self, x: float, y: float, width: float, name: str, size: str, source: str) -> None:
         """The name in bold, the size behind it and the text below, each if there is room."""
@@ -308,6 +317,9 @@ class _TraceDrawing:
             return ""
         start = max(segment.source_start, self.graph.prompt)
         return "".join(self.text[start : segment.source_end])
+
+    def _said(self, source: str) -> str:
+        return source if self.tags is None else self.tags.sub(" ", source)
 
     def _title(self, segment: Segment, source: str) -> str:
         size = f"{steps(self.graph, segment) or len(segment)} {self.graph.unit}"
@@ -384,19 +396,27 @@ class _TraceDrawing:
 def _least_pixels(segment: Segment) -> int:
     if not len(segment):
         return 0
-    return 24 if segment.role is Role.BRANCH else 18
+    if segment.role is not Role.BRANCH:
+        return 18
+    return max(24, min(_NAMED, int(text_width(caption(segment), 11)) + 11))
 
 
-def to_svg(graph: ExecutionGraph, text: Sequence[str] | None = None, *, width: int = 1000) -> str:
+def to_svg(
+    graph: ExecutionGraph,
+    text: Sequence[str] | None = None,
+    *,
+    width: int = 1000,
+    tags: re.Pattern[str] | None = None,
+) -> str:
     """The graph as one SVG document, about `width` pixels wide, wider where it must be.
 
     `text` holds the units of the trace, prompt included: a string where they are characters, the
-    tokens' texts where they are tokens. With it bars show how their text begins and all of it as a
-    tooltip. ValueError if there are not `graph.length` of them.
+    tokens' texts where they are tokens. With it bars show how their text begins, without the `tags`
+    in it, and all of it as a tooltip. ValueError if there are not `graph.length` of them.
     """
     if text is not None and len(text) != graph.length:
         raise ValueError(f"the text has {len(text)} {graph.unit}, the graph {graph.length}")
-    return _TraceDrawing(graph, text, width).draw()
+    return _TraceDrawing(graph, text, width, tags).draw()
 
 
 # -- Mermaid ---------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from nprdsl.machine.budget import LimitError, Limits, TextTokens
@@ -13,7 +15,7 @@ from nprdsl.structure.events import EndReason
 from nprdsl.testing import byte_vocabulary
 from nprdsl.trace.trace import Element, TokenTrace
 from tests.machines import MODES, NAMES, byte_bound, verify
-from tests.runs import run, seeded, talkative
+from tests.runs import Model, run, seeded, talkative
 from tests.walks import allowed, schema_of
 
 NOTES = """
@@ -282,3 +284,54 @@ def test_a_last_text_may_begin_with_the_line_that_is_its_glue() -> None:
     limits = Limits(max_tokens=2000, depth=1, branches=2, blocks=1, text_tokens=texts)
     made = run(byte_bound("multiverse", special=False), limits, goes_on)
     assert "</Parallel>\nz" in made.machine.trace().text
+
+
+def ends_at_once(machine: Machine, branch: int) -> int:
+    """Ends whenever it may: the end token, a closing tag, else a letter."""
+    may = allowed(machine.mask(branch), 999)
+    vocabulary = machine.bound.vocabulary
+    closing = [vocabulary.eos_id, *(i for t, i in vocabulary.special.items() if t[1] == "/")]
+    wanted = [token for token in (*closing, ord("<"), ord("/"), ord("z")) if token in may]
+    return wanted[0] if wanted else may[-1]
+
+
+@MODES
+@pytest.mark.parametrize("name", ["multiverse", "threadweaver", "parallel_r1", "nested"])
+@pytest.mark.parametrize("model", [talkative, ends_at_once, seeded(1), seeded(2, 0.9)])
+def test_a_model_that_was_not_trained_writes_a_block(
+    name: str, special: bool, model: Model
+) -> None:
+    bound = byte_bound(name, special)
+    limits = shared_limits(bound, 900)
+    made = run(bound, limits, model)
+    block = bound.grammar.blocks[0]
+    assert verify(made, limits).find(block.branch), made.machine.trace().text
+
+
+@MODES
+def test_no_block_where_none_may_stand_or_none_can_be_paid(special: bool) -> None:
+    bound = byte_bound("threadweaver", special)
+    short = shared_limits(bound, bound.minimum + 4)
+    for limits in (replace(shared_limits(bound, 900), blocks=0), short):
+        for model in (talkative, ends_at_once):
+            assert not verify(run(bound, limits, model), limits).find("thread")
+
+
+def test_a_line_that_ends_the_text_before_the_first_block_leads_to_it() -> None:
+    bound = byte_bound("multiverse", special=False)
+    machine = Machine(bound, limits=shared_limits(bound, 900))
+    machine.start()
+    for byte in b"\nab\n":
+        assert byte in allowed(machine.mask(0), 256)
+        machine.advance(0, byte)
+    assert allowed(machine.mask(0), 256) == [ord("<")]
+
+
+def test_a_tag_that_leads_to_no_block_is_not_begun_before_the_first() -> None:
+    bound = byte_bound("threadweaver", special=False)
+    machine = Machine(bound, limits=shared_limits(bound, 900))
+    machine.start()
+    for byte in b"ab<":
+        assert byte in allowed(machine.mask(0), 256)
+        machine.advance(0, byte)
+    assert allowed(machine.mask(0), 256) == [ord("P")]

@@ -54,6 +54,7 @@ class BranchState:
     field_start: int = 0  # what was spent where the field in progress began
     text_start: int = 0  # the same, behind what was forced of the field
     text_end: int = 0  # the fewest tokens that ended the field there
+    text_over: bool = False  # nothing more may stand in it
 
 
 def open_caps(branch: BranchState, capped: frozenset[str]) -> None:
@@ -96,11 +97,14 @@ def begin_text(branch: BranchState) -> None:
     """A text may begin here: behind a tag, or behind what was forced."""
     branch.text_start = branch.account.spent
     branch.text_end = branch.matcher.cost_until(None)
+    branch.text_over = False
 
 
 def text_slack(branch: BranchState, texts: TextTokens) -> int:
     """The slack that the cap of the text in progress leaves: of the text alone, not of what may
     follow it."""
+    if branch.text_over:
+        return 0
     matcher = branch.matcher
     most = {Place.ITEM: texts.item, Place.BRANCH: texts.branch, Place.TRUNK: texts.trunk}
     spent = branch.account.spent - branch.text_start

@@ -37,7 +37,8 @@ class TextTokens:
     """The most tokens of one free text or value, by where it stands: in an `item` of a list, else
     in a `branch`, else on the `trunk`, where joins and answers are. What else the field holds is
     not counted. `kept` are kept back for every text that is still to come, as far as the budget
-    has them. Texts under such caps have a `<` of spelled tags only where a tag follows."""
+    has them. Texts under such caps have a `<` of spelled tags only where a tag follows, and a trace
+    has a block where the schema and the budget allow one."""
 
     item: int
     branch: int

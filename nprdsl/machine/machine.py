@@ -38,6 +38,7 @@ from nprdsl.machine.branch_state import (
 from nprdsl.machine.budget import DEFAULT_LIMITS, LimitError, Limits, TokenAccount, share_out
 from nprdsl.machine.event_log import EventLog
 from nprdsl.machine.transcript import Transcript, WrittenToken, parse_written
+from nprdsl.masks.block_ahead import NO_TAGS
 from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.masks.matcher import Matcher
 from nprdsl.structure.events import (
@@ -140,14 +141,25 @@ class Machine:
         array."""
         state = self._branches[branch]
         matcher, slack, in_text = state.matcher, self._slack(state), self._text_slack(state)
-        state.squeezed = min(slack, in_text) <= 0
+        block = self._block_tags(state, slack)
+        state.squeezed = min(slack, in_text) <= 0 and not block
         if state.squeezed:
             slack = 0
         ample = slack >= matcher.ample
         mask = matcher.mask() if ample else matcher.tight(slack)
-        if 0 < in_text < matcher.ample:
-            mask = matcher.within_text(mask, in_text)
-        return mask if self._clean is None else matcher.clean(mask, self._clean, slack)
+        if block or 0 < in_text < matcher.ample:
+            mask = matcher.within_text(mask, min(in_text, matcher.ample), block)
+        if self._clean is None:
+            return mask
+        return matcher.clean(mask, self._clean, block or matcher.affordable(self._clean, slack))
+
+    def _block_tags(self, state: BranchState, slack: int) -> frozenset[str]:
+        """For a model that is not trained: the tags that lead to the trace's first block and can be
+        paid, where others do not lead there."""
+        if self._clean is None or state.number != ROOT or state.forks:
+            return NO_TAGS
+        tags = self.bound.block_ahead.tags(state.matcher.structure)
+        return tags and tags & state.matcher.affordable(self._clean, slack)
 
     def _slack(self, state: BranchState) -> int:
         """The tokens that a branch may spend beyond those of its cheapest end."""
@@ -203,7 +215,9 @@ class Machine:
         may_end = token == self.bound.vocabulary.eos_id
         has_ended = may_end and state.matcher.completes(token) == END
         self.events.drew(branch, state.matcher.structure, token, logprob, shown=not has_ended)
+        leads = self._leads_to_block(state, token)
         self._step(state, token)
+        state.text_over |= leads
         self.transcript.write(branch, WrittenToken(token, True, logprob))
         if self._chooses(state) and not (branch == ROOT and self._spent(state)):
             return [FeedAction(branch, (token,))]  # it waits where it waited
@@ -219,6 +233,12 @@ class Machine:
         if self._clean is None or state.number != ROOT:
             return False
         return state.matcher.ends_paragraph(token, self._clean, self._slack(state))
+
+    def _leads_to_block(self, state: BranchState, token: int) -> bool:
+        """Whether the token ends the one paragraph that such a model has before its first block."""
+        if self._clean is None or not state.matcher.breaks(token, self._clean):
+            return False
+        return bool(self._block_tags(state, self._slack(state)))
 
     def abort(self) -> list[Action]:
         """Stop at once; what was written stays readable, but need not be legal."""
@@ -266,7 +286,10 @@ class Machine:
 
     def _spent(self, state: BranchState) -> bool:
         """Whether the trunk may end here, and has no budget to write more."""
-        return min(self._slack(state), self._text_slack(state)) <= 0 and state.matcher.may_end
+        slack = self._slack(state)
+        if min(slack, self._text_slack(state)) > 0 or not state.matcher.may_end:
+            return False
+        return not self._block_tags(state, slack)
 
     def _wait(self, state: BranchState) -> None:
         self._live.append(state.number)

@@ -98,7 +98,7 @@ class FieldStart:
 
 class TokenState:
     """One place in a trace. `mask`, `cost`, `forced` and `chooses` are None until asked for; `next`
-    holds moves that depend on nothing but this state."""
+    holds moves that depend on nothing but this state, `of_text` what `text_mask` found."""
 
     __slots__ = (
         *("capturing", "chooses", "cost", "counted", "field", "forced", "mask", "next", "prose"),
@@ -118,7 +118,7 @@ class TokenState:
         self.forced: tuple[int, ...] | None = None
         self.chooses: bool | None = None
         self.tight: dict[int, Mask] = {}
-        self.of_text: dict[tuple[int, int], tuple[Mask, Mask]] = {}  # see `text_mask`
+        self.of_text: dict[tuple[int, int, frozenset[str]], tuple[Mask, Mask]] = {}
 
 
 class SharedTables:

@@ -25,6 +25,7 @@ from nprdsl.grammar.ir import Field, Grammar, Literal, Node, Tag, Terminal, Term
 from nprdsl.grammar.tag_decisions import may_end_instead
 from nprdsl.grammar.walk import all_nodes, nodes
 from nprdsl.masks.automaton import Automaton, GlueMode, SharedTables
+from nprdsl.masks.block_ahead import BlockAhead
 from nprdsl.masks.clean_text import CleanText
 from nprdsl.masks.field_detours import unwritable_fields
 from nprdsl.masks.mask_cache import MaskCache
@@ -119,6 +120,11 @@ class BoundSchema:
     def clean_text(self) -> CleanText:
         """Masks of free text without half a tag."""
         return CleanText(self.automaton())
+
+    @cached_property
+    def block_ahead(self) -> BlockAhead:
+        """The tags that lead to a block."""
+        return BlockAhead(self.grammar)
 
     def automaton(self, glue: GlueMode = GlueMode.EXACT) -> Automaton:
         """The token automaton, taking glue exactly or as any white space."""

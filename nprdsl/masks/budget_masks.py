@@ -38,7 +38,7 @@ class _Judge:
         self.closings = closings
         self.ends_field = closings is not state.start.closings
         costs = automaton.fields.costs(state.field).items()
-        cost = min((c + closings[t] for t, c in costs), default=NEVER)
+        cost = min((c + closings[t] for t, c in costs if t in closings), default=NEVER)
         self.limit = cost + slack - 1
 
     def behind(self, entered: TokenState) -> int:
@@ -56,13 +56,16 @@ def tight_mask(automaton: Automaton, state: TokenState, slack: int) -> Mask:
     return mask
 
 
-def text_mask(automaton: Automaton, state: TokenState, mask: Mask, slack: int) -> Mask:
-    """What `mask` allows of the tokens after which the field can be ended with `slack` tokens more
-    than here, minus 1; all of it where none is left."""
-    key = slack, id(mask)
+def text_mask(
+    automaton: Automaton, state: TokenState, mask: Mask, slack: int, tags: frozenset[str]
+) -> Mask:
+    """What `mask` allows of the tokens after which the field can be ended by one of `tags` (any,
+    where there are none) with `slack` tokens more than here, minus 1; all of it where none is
+    left."""
+    key = slack, id(mask), tags
     known = state.of_text.get(key)
     if known is None:  # the mask is kept, so that its address stands for it
-        judge = _Judge(automaton, state, dict.fromkeys(state.start.tags, 0), slack)
+        judge = _Judge(automaton, state, dict.fromkeys(tags or state.start.tags, 0), slack)
         both = mask & _tight_mask(judge)
         kept = automaton.table.intern(both) if both.any() else mask
         known = state.of_text[key] = mask, kept
@@ -109,7 +112,8 @@ def _cost_after(judge: _Judge, token: int) -> int:
 def _cost_within(judge: _Judge, field: FieldState) -> int:
     """The cost in another state of the same field."""
     costs = judge.automaton.fields.costs(field).items()
-    cost = min((c + judge.closings[t] for t, c in costs), default=NEVER)
+    closings = judge.closings
+    cost = min((c + closings[t] for t, c in costs if t in closings), default=NEVER)
     return cost + 1 if judge.state.field.is_counted else cost
 
 

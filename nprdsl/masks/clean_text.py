@@ -36,12 +36,11 @@ class CleanText:
         self._known: dict[_Key, tuple[Mask, Mask]] = {}
         self._blank: dict[TokenState, frozenset[int]] = {}
 
-    def mask(self, state: TokenState, mask: Mask, slack: int) -> Mask:
-        """int32 [ceil(V/32)]: what `mask` allows in free text, half tags left out, and those of
-        tags that cost more than `slack` tokens beyond the cheapest end."""
+    def mask(self, state: TokenState, mask: Mask, tags: frozenset[str]) -> Mask:
+        """int32 [ceil(V/32)]: what `mask` allows in free text, where `tags` may come next: half
+        tags are left out, and those of other tags."""
         if state.field.text_state is None or not self._applies:
             return mask
-        tags = self._tags(state, slack)
         rests = (rest for rest, _ in state.field.cursors if rest.is_tag)
         here = frozenset(rest.tag for rest in rests if rest.tag in tags)
         lines = None if tags else self._blank_lines(state)
@@ -55,10 +54,17 @@ class CleanText:
         """Whether the token, which begins a line, ends the trace in its place."""
         if not self._lines.get(token) or state.field.text_state is None or not self._applies:
             return False
-        return self._automaton.may_end(state) and not self._tags(state, slack)
+        return self._automaton.may_end(state) and not self.tags(state, slack)
 
-    def _tags(self, state: TokenState, slack: int) -> frozenset[str]:
-        """The tags that may come next, as far as what they lead to can be paid."""
+    def breaks(self, state: TokenState, token: int) -> bool:
+        """Whether the token begins a line behind what a text has, or with it."""
+        if token not in self._lines or state.field.text_state is None or not self._applies:
+            return False
+        return state.field.is_filled or not self._lines[token]
+
+    def tags(self, state: TokenState, slack: int) -> frozenset[str]:
+        """The tags that may come next, as far as what they lead to costs no more than `slack`
+        tokens beyond the cheapest end."""
         closings, most = state.start.closings, self._automaton.cost(state) + slack
         costs = self._automaton.fields.costs(state.field).items()
         return frozenset(t for t, cost in costs if t != END and cost + closings[t] <= most)

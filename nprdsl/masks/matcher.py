@@ -127,15 +127,24 @@ class Matcher:
         `cost + slack` tokens, the next one included."""
         return tight_mask(self._automaton, self._state, slack)
 
-    def within_text(self, mask: Mask, slack: int) -> Mask:
-        """What `mask` allows of the tokens after which this field can be left within `slack` tokens
-        more than the fewest, the next one included; all of it where that is nothing."""
-        return text_mask(self._automaton, self._state, mask, slack)
+    def within_text(self, mask: Mask, slack: int, tags: frozenset[str]) -> Mask:
+        """What `mask` allows of the tokens after which one of `tags` (any, where there are none)
+        can leave this field within `slack` tokens more than the fewest, the next one included; all
+        of it where that is nothing."""
+        return text_mask(self._automaton, self._state, mask, slack, tags)
 
-    def clean(self, mask: Mask, clean: CleanText, slack: int) -> Mask:
-        """What a mask of this place allows but half tags in free text, and tags that cost more than
-        `slack` tokens beyond the cheapest end."""
-        return clean.mask(self._state, mask, slack)
+    def breaks(self, token: int, clean: CleanText) -> bool:
+        """Whether the token ends a first paragraph of the text in progress."""
+        return clean.breaks(self._state, token)
+
+    def affordable(self, clean: CleanText, slack: int) -> frozenset[str]:
+        """The tags that may come next and cost no more than `slack` tokens beyond the cheapest
+        end."""
+        return clean.tags(self._state, slack)
+
+    def clean(self, mask: Mask, clean: CleanText, tags: frozenset[str]) -> Mask:
+        """What a mask of this place allows but half tags in free text, and all but `tags`."""
+        return clean.mask(self._state, mask, tags)
 
     def ends_paragraph(self, token: int, clean: CleanText, slack: int) -> bool:
         """Whether the token would begin a line in a text that is one paragraph, and so ends it."""

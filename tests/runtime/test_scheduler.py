@@ -89,6 +89,11 @@ def test_what_can_never_fit_is_refused_at_once() -> None:
     one = scheduler(100)
     with pytest.raises(CapacityError, match=r"101 tokens .* max_kv_tokens is 100"):
         one.submit(ScheduledRequest(ScriptedMachine((Sample(1),), (1,), WIDTH), (1,), 101))
+    with pytest.raises(CapacityError, match=r"100: raise it, or lower Limits.max_tokens$"):
+        one.submit(ScheduledRequest(ScriptedMachine((Sample(1),), (1,), WIDTH), (1,), 101))
+    prompt = (1,) * 100
+    with pytest.raises(CapacityError, match=r"or shorten the prompt, which has 100$"):
+        one.submit(ScheduledRequest(ScriptedMachine((Sample(1),), prompt, WIDTH), prompt, 110))
     assert not one.busy
 
 

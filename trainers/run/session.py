@@ -41,6 +41,7 @@ from nprdsl.trainers.config.stages import (
     TrainingConfig,
 )
 from nprdsl.trainers.run.add_tags import add_tags
+from nprdsl.trainers.run.checkpoints import Checkpoints
 from nprdsl.trainers.run.custom_generate import write_custom_generate
 from nprdsl.trainers.run.directory import RunDirectory
 from nprdsl.trainers.run.disk_use import checkpoint_bytes, disk_notice
@@ -180,7 +181,7 @@ class Session:
         optimizers = _optimizers(setup.model, config.optimizer)
         self.wrapped, *prepared = accelerator.prepare(setup.model, *optimizers)
         self._schedulers = [_scheduler(one, config.optimizer, updates) for one in optimizers]
-        accelerator.register_for_checkpointing(*self._schedulers)
+        self._checkpoints = Checkpoints(accelerator, self.wrapped, optimizers, self._schedulers)
         self._updater = Updater(
             accelerator,
             self.wrapped,
@@ -246,25 +247,30 @@ class Session:
         self._watch(self.step, self.total, rounded)
 
     def save(self) -> None:
-        """Saves everything that going on needs."""
+        """Saves everything that going on needs; most of it is written beside the next steps. Raises
+        RunError where the checkpoint before could not be written."""
+        self._checkpoints.settle()
         main = self.accelerator.is_main_process
         folder = self.setup.directory.unfinished(self.step) if main else Path()
         names = [str(folder)]
         broadcast_object_list(names)  # the main process's
         folder = Path(names[0])
-        self.accelerator.save_state(str(folder))
+        step = self.step
         if main:
-            progress = {"step": self.step, "progress": self.progress}
+            progress = {"step": step, "progress": self.progress}
             (folder / _PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
-        self.accelerator.wait_for_everyone()
-        if main:
-            self.setup.directory.finish(self.step, self._run.keep)
-        self.accelerator.wait_for_everyone()
+
+        def whole() -> None:
+            if main:
+                self.setup.directory.finish(step, self._run.keep)
+
+        self._checkpoints.write(folder, whole)
         self._saved = time.monotonic()
 
     def finish(self) -> Path:
         """Writes the trained model, its tokenizer and what decodes it in parallel; gives their
         folder."""
+        self._checkpoints.settle()
         main = self.accelerator.is_main_process
         state = self.accelerator.get_state_dict(self.wrapped)
         if main:
@@ -287,7 +293,7 @@ class Session:
         latest = self.setup.directory.latest()
         if latest is not None:
             self.step, folder = latest
-            self.accelerator.load_state(str(folder))
+            self._checkpoints.read(folder)
             text = (folder / _PROGRESS).read_text(encoding="utf-8")
             self.progress = json.loads(text)["progress"]
         if self.accelerator.is_main_process:

@@ -73,7 +73,8 @@ test-studio: studio
 
 # The same in Chromium, where there is one (`CHROMIUM` names another).
 test-browser: studio .venv/tests
-	if [ -e $(STUDIO) ]; then $(NPM) run --silent browser; fi
+	if [ -e $(STUDIO) ]; then $(NPM) run --silent browser; \
+		else echo "the pages are not built: no test in a browser"; fi
 
 lint: .venv/tests
 	$(BIN)/ruff check .

@@ -25,6 +25,7 @@ from nprdsl.pictures.trace_pictures import lanes
 from nprdsl.studio import lanes as lane_models
 from nprdsl.studio import pages
 from nprdsl.studio import schemas as schema_models
+from nprdsl.studio import trace_rows as row_models
 from nprdsl.studio import traces as trace_models
 from nprdsl.studio.lanes import LanesView, StudioView
 from nprdsl.testing import byte_vocabulary, traces
@@ -180,7 +181,7 @@ def test_a_schema_has_all_there_is_to_see() -> None:
 
 MODELS = [
     model
-    for module in (lane_models, schema_models, trace_models)
+    for module in (lane_models, schema_models, trace_models, row_models)
     for model in vars(module).values()
     if isinstance(model, type) and issubclass(model, StudioView) and model is not StudioView
 ]

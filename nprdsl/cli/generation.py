@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import click
 
@@ -164,7 +164,17 @@ class GenerationOptions:
 # engines
 
 
-def check_model_options(options: GenerationOptions) -> None:
+class EngineOptions(Protocol):
+    """What says whose model runs."""
+
+    @property
+    def engine(self) -> str | None: ...
+
+    @property
+    def api_key(self) -> str | None: ...
+
+
+def check_model_options(options: EngineOptions) -> None:
     """Options of a model in this process are refused where a server has the model."""
     option = None if options.engine is None else first_given(_LOCAL_ONLY)
     if option is not None:

@@ -9,7 +9,6 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -24,7 +23,7 @@ from nprdsl.cli.files import STDIN, read_text, shown_name, without_last_newline
 from nprdsl.cli.options import argument, command, option, terminals_option
 from nprdsl.cli.terminals import load_schema
 from nprdsl.cli.vocabularies import byte_vocabulary, model_vocabulary, tokenizer_vocabulary
-from nprdsl.grammar.diagnostics import SchemaError, did_you_mean
+from nprdsl.grammar.diagnostics import did_you_mean
 from nprdsl.grammar.ir import Block, Terminal
 from nprdsl.masks.bound_schema import BoundSchema, SpelledTagsWarning
 from nprdsl.pictures.messages import render_trace_error
@@ -37,7 +36,6 @@ from nprdsl.trace.layout import Layout
 
 _NARROW, _WIDE = 20, 120  # columns of a picture
 _MASK_CELLS: Final = 64
-_FIRST: Final = "npr"  # of the schemas that a trace may be of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,19 +243,9 @@ class DrawableTrace:
 
 
 def _reading(text: str) -> Schema:
-    """The shipped schema that reads the text, else the one that most tags are of. To a schema that
-    needs no block, any text without tags is a trace, so it must have some."""
-    best: tuple[tuple[bool, int], Schema] | None = None
-    for name in sorted(shipped(), key=lambda name: name != _FIRST):
-        with suppress(SchemaError):  # it needs types, which are not known here
-            schema = load_schema(name, None)
-            tags = len(schema.tag_pattern.findall(text))
-            fits = (tags > 0 and not schema.check(text), tags)
-            if best is None or fits > best[0]:
-                best = (fits, schema)
-    assert best is not None
-    click.echo(f"read as a trace of `{best[1].name}`; --schema takes another one", err=True)
-    return best[1]
+    schema = studio.recognised(text)
+    click.echo(f"read as a trace of `{schema.name}`; --schema takes another one", err=True)
+    return schema
 
 
 def _show_trace(schema: Schema, text: str, options: ShowOptions) -> None:
@@ -274,9 +262,9 @@ def _show_trace(schema: Schema, text: str, options: ShowOptions) -> None:
     if options.html is not None:
         _write_page(options.html, trace.view())
     if options.svg is not None:
-        _write_text(options.svg, pictures.to_svg(trace.graph, trace.units))
+        _write_text(options.svg, pictures.to_svg(trace.graph, trace.units, tags=schema.tag_pattern))
     if options.mask_svg is not None:
-        _write_text(options.mask_svg, pictures.mask_svg(trace.layout()))
+        _write_text(options.mask_svg, pictures.mask_svg(trace.layout(), trace.graph))
     if options.mermaid:
         click.echo(pictures.to_mermaid(trace.graph), nl=False)
     elif options.as_json:

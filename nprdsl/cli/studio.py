@@ -8,17 +8,21 @@ import sys
 import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from nprdsl.cli.console import working
-from nprdsl.cli.failures import as_failure, requiring
+from nprdsl.cli.failures import Failure, as_failure, requiring
 from nprdsl.cli.files import read_text
-from nprdsl.cli.generation import load_model
+from nprdsl.cli.generation import check_model_options, load_model, reach_engine
 from nprdsl.cli.options import AT_LEAST_1, argument, command, option
 from nprdsl.grammar.diagnostics import SchemaError, did_you_mean
 from nprdsl.schema import SchemaNotFoundError, load, shipped, source_of
+from nprdsl.studio.trace_rows import ROLLOUTS
+
+if TYPE_CHECKING:
+    from nprdsl.runtime.engine import Engine
 
 _HOST: Final = "127.0.0.1"
 _MODEL: Final = "arith"
@@ -29,6 +33,15 @@ _GRACE_S: Final = 2  # for open streams, when the studio is stopped
 class StudioOptions:
     schema: str | None = argument("[SCHEMA]", default=None)
     model: str = option(_MODEL, "The model that runs.", metavar="PATH|NAME")
+    engine: str | None = option(
+        None, "A server whose model runs, as `nprdsl serve` starts it.", metavar="URL"
+    )
+    api_key: str | None = option(
+        None, "That server's [NPRDSL_API_KEY of the environment].", metavar="SECRET"
+    )
+    traces: tuple[str, ...] = option(
+        (), "Show the traces of this file, or of the folder of a training run.", metavar="FILE"
+    )
     device: str = option("cpu", "cpu, cuda, cuda:1 or mps.")
     dtype: str = option("auto", "auto, fp32, bf16 or fp16.")
     max_kv_tokens: int = option(
@@ -57,11 +70,12 @@ def studio(options: StudioOptions) -> None:
 
     with as_failure(StudioNotBuiltError):
         static_file("studio.js")
+    check_model_options(options)
     schemas, first = _schemas(options.schema)
+    files = {name: _trace_file(name) for name in options.traces}
     listening = _listening(options.port)
-    with working(f"loading {options.model}"):
-        engine = load_model(options.model, options.device, options.dtype, options.max_kv_tokens)
-    settings = StudioSettings(model=options.model, schemas=schemas, first=first)
+    engine, model = _engine(options)
+    settings = StudioSettings(model=model, schemas=schemas, first=first, files=files)
     address = f"http://{_HOST}:{listening.getsockname()[1]}/studio/?token={settings.token}"
 
     class Server(uvicorn.Server):
@@ -76,6 +90,26 @@ def studio(options: StudioOptions) -> None:
         make_studio(engine, settings), log_level="error", timeout_graceful_shutdown=_GRACE_S
     )
     Server(config).run(sockets=[listening])
+
+
+def _engine(options: StudioOptions) -> tuple[Engine, str]:
+    """The engine, and the name of its model."""
+    if options.engine is None:
+        with working(f"loading {options.model}"):
+            name, device = options.model, options.device
+            return load_model(name, device, options.dtype, options.max_kv_tokens), name
+    with working(f"asking {options.engine}"):
+        remote = reach_engine(options.engine, options.api_key)
+    return remote, f"{remote.info.model} at {options.engine}"
+
+
+def _trace_file(name: str) -> Path:
+    """The file; of a folder, the rollouts that a training run has written into it."""
+    path = Path(name)
+    file = path / ROLLOUTS if path.is_dir() else path
+    if not file.is_file():
+        raise Failure(f"there is no file `{file}` of traces")
+    return file
 
 
 def _schemas(given: str | None) -> tuple[Any, str]:

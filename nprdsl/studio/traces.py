@@ -72,6 +72,11 @@ class TraceView(StudioView):
     outcome: OutcomeView | None = None
 
 
+def whole_characters(text: str) -> str:
+    """The text with a replacement character for each half of one."""
+    return _ALONE.sub("\ufffd", text)
+
+
 def text_view(schema: Schema, text: str, *, title: str = "") -> TraceView:
     """A text of the schema's, legal or not, in characters. Where it is not, the lanes are those
     that the parser made out, or one for all of it."""
@@ -180,7 +185,7 @@ class _Maker:
         return TraceView(
             title=title,
             schema_name=schema,
-            text=_ALONE.sub("\ufffd", text),
+            text=whole_characters(text),
             lengths=tuple(_utf16(text[a:b]) for a, b in pairwise(bounds)),
             sizes=tuple(b - a for a, b in pairwise(bounds)) if in_characters else (),
             prompt_pieces=self._prompt,

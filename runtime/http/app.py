@@ -27,6 +27,7 @@ from starlette.routing import Route
 from nprdsl.runtime.http.ag_ui import AgUi
 from nprdsl.runtime.http.api_key import ApiKey
 from nprdsl.runtime.http.endpoints import json_object, respond
+from nprdsl.runtime.http.engine_requests import EngineRequests
 from nprdsl.runtime.http.engine_traces import EngineTraces
 from nprdsl.runtime.http.openapi import description
 from nprdsl.runtime.http.plain_texts import PlainTexts
@@ -38,6 +39,7 @@ from nprdsl.runtime.http.serving_settings import ServingSettings
 from nprdsl.runtime.http.spans import spanned
 from nprdsl.runtime.http.trace_chats import TraceChats
 from nprdsl.runtime.metrics import exposition, prometheus_metrics, untold
+from nprdsl.runtime.sglang.protocol import TOKENIZER_PATH
 
 if TYPE_CHECKING:
     from nprdsl.runtime.local.engine import LocalEngine
@@ -81,6 +83,7 @@ class _Endpoints:
         traces = spanned(EngineTraces(engine, model, intake))
         self._traces = TraceChats(traces)
         self._texts = PlainTexts(engine, model)
+        self._requests = EngineRequests(engine, model, intake)
         self._responses = Responses(traces, self._texts)
         self._agents = AgUi(traces)
         self._schemas: dict[str, Any] | None = None
@@ -98,6 +101,10 @@ class _Endpoints:
             Route("/ag-ui", self._answering(self._ag_ui), methods=["POST"]),
             Route("/openapi.json", self.openapi),
             Route("/metrics", self.metrics),
+            Route("/server_info", self.server_info),
+            Route(TOKENIZER_PATH, self.tokenizer),
+            Route("/generate", self._answering(self._generated), methods=["POST"]),
+            Route("/abort_request", self._answering(self._abort), methods=["POST"]),
         ]
 
     @asynccontextmanager
@@ -135,6 +142,13 @@ class _Endpoints:
         content, kind = exposition()
         return Response(content, media_type=kind)
 
+    async def server_info(self, request: Request) -> Response:
+        return JSONResponse(self._requests.info())
+
+    async def tokenizer(self, request: Request) -> Response:
+        reply = await asyncio.to_thread(self._requests.tokenizer)
+        return JSONResponse(reply.content, reply.status)
+
     def _model_entry(self) -> dict[str, Any]:
         return {
             "id": self._model,
@@ -168,6 +182,12 @@ class _Endpoints:
 
     async def _ag_ui(self, body: dict[str, Any], request: Request) -> Reply:
         return await self._agents.answer(body, _client_of(request))
+
+    async def _generated(self, body: dict[str, Any], request: Request) -> Reply:
+        return await self._requests.generate(body, _client_of(request))
+
+    async def _abort(self, body: dict[str, Any], request: Request) -> Reply:
+        return self._requests.abort(body)
 
     def _check_model(self, named: Any) -> None:
         """Raises HTTPException for another model than that which is served."""

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from nprdsl.runtime.http.followed import Followed, submitted
-from nprdsl.runtime.http.packed_grammar import unpack
+from nprdsl.runtime.http.packed_grammar import unpacked_schema
 from nprdsl.runtime.http.refusals import refusing
 from nprdsl.runtime.http.request_models import TraceRequest
 from nprdsl.runtime.http.schema_intake import SchemaIntake
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from nprdsl.runtime.local.engine import LocalEngine
     from nprdsl.runtime.options import Options
 
-_MOST_SCHEMAS: Final = 64  # that stay unpacked
-
 
 class EngineTraces:
     """All chats with schemas on one engine, which is served as `model`."""
@@ -39,7 +36,6 @@ class EngineTraces:
         self._engine = engine
         self._model = model
         self._intake = intake
-        self._unpacked = lru_cache(_MOST_SCHEMAS)(_unpack)
 
     @property
     def model(self) -> str:
@@ -61,7 +57,7 @@ class EngineTraces:
     @refusing()
     def _submit(self, chat: TraceRequest, packed: str, seeds: list[int]) -> list[int]:
         """Starts an answer for each seed; all, or none. Raises RefusedError."""
-        engine, schema = self._engine, self._unpacked(packed)
+        engine, schema = self._engine, unpacked_schema(packed)
         options, messages = self._options(chat, schema), chat.texts()
         begin = engine.watch if chat.stream else engine.submit
         numbers: list[int] = []
@@ -91,7 +87,3 @@ class EngineTraces:
         if chat.has_limits:
             options["limits"] = chat.limits_form.limits()
         return options
-
-
-def _unpack(packed: str) -> Schema:
-    return Schema(unpack(packed))

@@ -11,16 +11,19 @@ from __future__ import annotations
 import base64
 import io
 import pickle
+from functools import lru_cache
 from types import FunctionType, MethodType
 from typing import Any, Final
 
 from nprdsl.grammar import ir
 from nprdsl.grammar.diagnostics import Span
+from nprdsl.schema import Schema
 
 _CLASSES: Final = {
     f"{kind.__module__}.{kind.__qualname__}": kind
     for kind in (*(kind for kind in vars(ir).values() if isinstance(kind, type)), Span, str)
 }
+_MOST_SCHEMAS: Final = 64  # that stay unpacked
 _CONVERTER: Final = "converter"  # stands for any function
 
 
@@ -40,6 +43,13 @@ def unpack(text: str) -> ir.Grammar:
     if not isinstance(grammar, ir.Grammar):
         raise ValueError(f"this is no packed grammar but {type(grammar).__name__}")
     return grammar
+
+
+@lru_cache(_MOST_SCHEMAS)
+def unpacked_schema(text: str) -> Schema:
+    """The schema of a packed grammar; those that were asked for last are kept. Raises ValueError
+    as `unpack` does."""
+    return Schema(unpack(text))
 
 
 class _Pickler(pickle.Pickler):

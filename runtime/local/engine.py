@@ -12,7 +12,7 @@ import threading
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -45,6 +45,14 @@ from nprdsl.tokens.vocabulary import Vocabulary
 MAX_KV_TOKENS = 65_536
 MAX_ROWS = 512
 PREFIX_TOKENS = 16_384
+
+
+class EngineBounds(NamedTuple):
+    """The most tokens of one sequence, and of all in memory; the tokens that can be chosen."""
+
+    positions: int
+    capacity: int
+    outputs: int
 
 
 class LocalEngine(Engine):
@@ -154,6 +162,11 @@ class LocalEngine(Engine):
     def sampling_defaults(self) -> dict[str, Any]:
         config = self.model.generation_config
         return own_sampling({} if config is None else config.to_dict())
+
+    @property
+    def bounds(self) -> EngineBounds:
+        """What a server has to tell its clients."""
+        return EngineBounds(self._positions, self._scheduler.pool.total, self._outputs)
 
     @property
     def _positions(self) -> int:

@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
@@ -241,3 +243,10 @@ class ServerInfo(BaseModel):
     dtype: str = "bfloat16"
     sampling: dict[str, Any] = {}
     refusal: str = ""
+
+
+def tokenizer_files(tokenizer: Any) -> dict[str, str]:
+    """The texts of the tokenizer's files, by name."""
+    with TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        return {path.name: path.read_text("utf-8") for path in Path(folder).iterdir()}

@@ -9,10 +9,12 @@ from elsewhere, or another user of the machine, has neither.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -23,7 +25,7 @@ from starlette.routing import Route
 
 from nprdsl.runtime.studio.runs import RunRequest, run_messages
 from nprdsl.runtime.studio.schema_desk import SchemaDesk
-from nprdsl.runtime.studio.schema_questions import SchemaQuestion
+from nprdsl.runtime.studio.schema_questions import Ask, SchemaQuestion
 from nprdsl.studio.lanes import StudioView
 from nprdsl.studio.pages import served_page
 
@@ -40,22 +42,26 @@ class ShippedSchema(StudioView):
 
 
 class StartView(StudioView):
-    """What the page begins with: the model, the schemas there are, and the one to show first."""
+    """What the page begins with: the model, the schemas there are, the one to show first, and the
+    files of traces that it can have by name."""
 
     kind: str = "studio"
     version: int = 1
     model: str
     schemas: tuple[ShippedSchema, ...]
     first: int
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class StudioSettings:
-    """`first` is the name of the schema that is shown first."""
+    """`first` is the name of the schema that is shown first; `files` are files of traces, by the
+    names that they are shown under, and read anew whenever a page asks for one."""
 
     model: str
     schemas: tuple[ShippedSchema, ...]
     first: str
+    files: Mapping[str, Path] = field(default_factory=dict)
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
 
     def __post_init__(self) -> None:
@@ -100,7 +106,10 @@ class _Studio:
         settings = self._settings
         names = [schema.name for schema in settings.schemas]
         start = StartView(
-            model=settings.model, schemas=settings.schemas, first=names.index(settings.first)
+            model=settings.model,
+            schemas=settings.schemas,
+            first=names.index(settings.first),
+            files=tuple(settings.files),
         )
         html, policy = served_page(start.model_dump_json())
         headers = {
@@ -116,6 +125,13 @@ class _Studio:
         question = await self._read(request, SchemaQuestion)
         if isinstance(question, Response):
             return question
+        file = self._settings.files.get(question.file)
+        if question.ask is Ask.ROWS and file is not None:
+            try:
+                data = await asyncio.to_thread(file.read_bytes)
+            except OSError as error:
+                return JSONResponse({"failed": f"cannot read `{file}`: {error.strerror}"})
+            question = question.model_copy(update={"text": data.decode("utf-8", "replace")})
         return JSONResponse(await self._desk.ask(question))
 
     async def _run(self, request: Request) -> Response:

@@ -1,8 +1,8 @@
 """Asks a process about schemas, and replaces it where a question takes too long.
 
 A question is answered by `schema_questions` in a process of its own, one at a time, so that a text
-that is costly to read keeps neither the page nor a run waiting. Of questions of one kind that wait,
-the last alone is asked: the text has changed since.
+that is costly to read keeps neither the page nor a run waiting. Of the questions of one kind that a
+page has waiting the last alone is asked: the text has changed since.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nprdsl.tokens.vocabulary import Vocabulary
 
 _LINE: Final = 1 << 26  # the longest answer, in bytes
 _LATE: Final = (
-    f"to read the schema takes more than {DEADLINE_S:g} s or {MEMORY >> 20:,} MB: make it smaller"
+    f"to read it takes more than {DEADLINE_S:g} s or {MEMORY >> 20:,} MB: make it smaller"
 )
 
 
@@ -36,15 +36,17 @@ class SchemaDesk:
         self._deadline_s = deadline_s
         self._process: Process | None = None
         self._turn = asyncio.Lock()
-        self._newest: dict[Ask, object] = {}
+        self._newest: dict[tuple[str, Ask], object] = {}
 
     async def ask(self, question: SchemaQuestion) -> dict[str, Any]:
         """The answer; `{"late": …}` where there is none within the bounds, `{"skipped": true}`
         where another question of its kind came behind it."""
-        mine = self._newest[question.ask] = object()
+        kind = (question.page, question.ask)
+        mine = self._newest[kind] = object()
         async with self._turn:
-            if self._newest[question.ask] is not mine:
+            if self._newest.get(kind) is not mine:
                 return {"skipped": True}
+            del self._newest[kind]
             process = await self._alive()
             line: bytes | None = None
             try:
@@ -85,11 +87,11 @@ class SchemaDesk:
 
 
 async def _asked(process: Process, question: SchemaQuestion) -> bytes:
-    """The line of the answer; empty where the process ends instead."""
+    """The line of the answer; empty where the process ends instead, or it is too long."""
     assert process.stdin is not None and process.stdout is not None
     try:
         process.stdin.write(question.model_dump_json().encode() + b"\n")
         await process.stdin.drain()
         return await process.stdout.readline()
-    except ConnectionError:
+    except (ConnectionError, ValueError):
         return b""

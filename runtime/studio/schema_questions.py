@@ -1,11 +1,12 @@
-"""What the studio's editor asks about a schema's text, and the answers, as JSON.
+"""What the studio's page asks about a schema's text and about traces, and the answers, as JSON.
 
     python -m nprdsl.runtime.studio.schema_questions SECONDS BYTES NAME
 
 is a process that answers a question in each line of its input with a line, within the bounds that a
 server has for the schemas of strangers: a text may be anything while it is typed. The first line is
 the vocabulary of the model NAME, as `packed` makes it of it: what passes between our own processes.
-What a place of the text means is worked out in `nprdsl.grammar.analysis`.
+What a place of the text means is worked out in `nprdsl.grammar.analysis`, what is drawn of a trace
+in `nprdsl.studio`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import resource
 import signal
 import sys
 import warnings
+from collections.abc import Mapping
+from contextlib import suppress
 from enum import StrEnum
 from typing import Any, Final
 
@@ -26,8 +29,12 @@ from pydantic import BaseModel, ConfigDict
 from nprdsl.grammar.analysis import SchemaAnalysis, analyse
 from nprdsl.grammar.diagnostics import Diagnostic, SchemaError, Span
 from nprdsl.runtime.errors import ErrorBoundary
-from nprdsl.schema import Schema
+from nprdsl.schema import Schema, load, shipped
+from nprdsl.structure.violations import TraceError
+from nprdsl.studio.recognising import recognised
 from nprdsl.studio.schemas import schema_view
+from nprdsl.studio.trace_rows import TraceRow, trace_rows
+from nprdsl.studio.traces import OutcomeView, TraceView, text_view, token_view
 from nprdsl.tokens.vocabulary import Vocabulary
 
 FILE: Final = "schema.lark"  # what the text in the editor is called
@@ -40,10 +47,14 @@ class Ask(StrEnum):
     HOVER = "hover"
     COMPLETE = "complete"
     DEFINE = "define"
+    ROWS = "rows"
+    TRACE = "trace"
 
 
 class SchemaQuestion(BaseModel):
-    """`line` and `column` count from 1, for the questions about a place."""
+    """`text` is that of the schema, or of the file `file` whose rows are asked for; `line` and
+    `column` count from 1, for the questions about a place; `row` is the trace that is to be shown.
+    `page` names who asks: of its questions the newest of a kind counts."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -51,6 +62,9 @@ class SchemaQuestion(BaseModel):
     text: str
     line: int = 1
     column: int = 1
+    file: str = ""
+    row: TraceRow | None = None
+    page: str = ""
 
 
 class Answers:
@@ -62,8 +76,12 @@ class Answers:
         self._last: SchemaAnalysis | None = None
 
     def answer(self, question: SchemaQuestion) -> dict[str, Any]:
+        if question.ask is Ask.ROWS:
+            return {"rows": trace_rows(question.file, question.text).model_dump(mode="json")}
         read = self._read(question.text)
         match question.ask:
+            case Ask.TRACE:
+                return {} if question.row is None else self._trace(read, question.row)
             case Ask.FAULTS:
                 return {"faults": [_fault(fault) for fault in read.faults]}
             case Ask.VIEW:
@@ -94,6 +112,41 @@ class Answers:
         except SchemaError as error:  # the model's vocabulary cannot write it
             return {"faults": [_fault(fault) for fault in error.diagnostics]}
         return {"view": view.model_dump(mode="json")}
+
+    def _trace(self, read: SchemaAnalysis, row: TraceRow) -> dict[str, Any]:
+        """The view of a row by the schema that it names, else by that of the editor, else by one
+        that ships, whichever reads it."""
+        named = [load(row.schema_name)] if row.schema_name in shipped() else []
+        written = [] if read.grammar is None else [Schema(read.grammar)]
+        schema = recognised(row.text, [*named, *written])
+        view = self._token_view(schema, row) or text_view(schema, row.text, title=row.title)
+        shown = view.model_copy(update={"outcome": _outcome(dict(row.facts))})
+        return {"trace": shown.model_dump(mode="json")}
+
+    def _token_view(self, schema: Schema, row: TraceRow) -> TraceView | None:
+        """In the tokens of the row, where they are those of this vocabulary."""
+        vocabulary, ids = self._vocabulary, (*row.prompt_ids, *row.token_ids)
+        if not row.token_ids or not all(0 <= token < vocabulary.size for token in ids):
+            return None
+        try:
+            bound = schema.bind(vocabulary)
+            trace = bound.parse(ids, prompt=len(row.prompt_ids))
+        except (SchemaError, TraceError):
+            return None
+        if trace.text != row.text:
+            return None
+        return token_view(bound, trace, title=row.title, logprobs=row.logprobs)
+
+
+def _outcome(facts: Mapping[str, str]) -> OutcomeView | None:
+    figures = {}
+    for name, fact in facts.items():
+        with suppress(ValueError):
+            figures[name] = float(fact)
+    if "finish" not in facts and "answer" not in facts:
+        return None
+    told = {name: facts.get(name, "") for name in ("answer", "finish", "error")}
+    return OutcomeView(**told, figures=figures)
 
 
 def _fault(fault: Diagnostic) -> dict[str, Any]:

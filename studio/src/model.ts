@@ -82,6 +82,25 @@ export interface TraceView {
   outcome: OutcomeView | null;
 }
 
+export interface TraceRow {
+  title: string;
+  schema_name: string;
+  prompt: string;
+  text: string;
+  facts: [string, string][];
+  prompt_ids: number[];
+  token_ids: number[];
+  logprobs: (number | null)[];
+}
+
+export interface TraceRowsView {
+  kind: "rows";
+  version: 1;
+  name: string;
+  rows: TraceRow[];
+  other: number;
+}
+
 export interface WordView {
   kind: "tag" | "literal" | "terminal";
   text: string;

@@ -5,11 +5,17 @@ import { Lanes } from "./lanes";
 import { Live, type Branch, type Item } from "./live";
 import type { LanesView, SegmentView, TraceView } from "./model";
 import { Said } from "./said";
-import { run, type LiveView } from "./server";
+import { run, type LiveView, type RunRequest } from "./server";
 import { TracePanel } from "./trace";
+import type { Listed } from "./traces";
 
 const WARM = 0.8; // the temperature that another seed needs to write something else
 const TAIL = 2000; // characters of a branch that are shown while it runs
+
+interface Kept {
+  request: RunRequest;
+  listed: Listed;
+}
 
 interface Shown {
   live: Live;
@@ -21,19 +27,32 @@ interface Shown {
   seconds: number;
 }
 
-export function RunPanel({ schema, prompt: first, ready }: { schema: () => string; prompt: string; ready: boolean }) {
+export interface RunProps {
+  schema: () => string;
+  prompt: string;
+  ready: boolean;
+  onRun: (run: Listed) => void;
+  onCompare: (shown: Listed, beside: Listed) => void;
+}
+
+export function RunPanel({ schema, prompt: first, ready, onRun, onCompare }: RunProps) {
   const [prompt, setPrompt] = useState(first);
   const [seed, setSeed] = useState(0);
   const [temperature, setTemperature] = useState(0);
   const [budget, setBudget] = useState(1024);
   const [parallel, setParallel] = useState(true);
   const [shown, setShown] = useState<Shown | null>(null);
+  const [kept, setKept] = useState<Kept[]>([]); // the last first
+  const count = useRef(0);
   const stopping = useRef<AbortController | null>(null);
   useEffect(() => setPrompt(first), [first]);
   useEffect(() => () => stopping.current?.abort(), []);
 
-  const start = async (withSeed: number, warm: number) => {
+  const asked = (sideBySide: boolean): RunRequest => ({ schema_text: schema(), prompt, seed, temperature, max_tokens: budget, parallel: sideBySide });
+  /** Runs to the end; gives what came of it, null without a trace. */
+  const start = async (request: RunRequest): Promise<Kept | null> => {
     stopping.current?.abort();
+    let made: Kept | null = null;
     const control = (stopping.current = new AbortController());
     const state: Shown = { live: new Live(), view: null, trace: null, refused: "", running: true, began: performance.now(), seconds: 0 };
     let waiting = false;
@@ -47,12 +66,16 @@ export function RunPanel({ schema, prompt: first, ready }: { schema: () => strin
     };
     draw();
     try {
-      await run({ schema_text: schema(), prompt, seed: withSeed, temperature: warm, max_tokens: budget, parallel }, control.signal, (message) => {
+      await run(request, control.signal, (message) => {
         if (message.kind === "event") {
           state.live.follow(message.data);
           state.seconds = (performance.now() - state.began) / 1000;
         } else if (message.kind === "live") state.view = message.data;
-        else if (message.kind === "trace") state.trace = message.data;
+        else if (message.kind === "trace") {
+          const title = `run ${++count.current}, ${request.parallel ? "side by side" : "in turn"}, seed ${request.seed}`;
+          const view = (state.trace = { ...message.data, title });
+          made = { request, listed: { id: title, title, about: request.prompt, view } };
+        }
         else state.refused = message.data.message;
         draw();
       });
@@ -61,12 +84,25 @@ export function RunPanel({ schema, prompt: first, ready }: { schema: () => strin
     }
     state.running = false;
     draw();
+    const done = made as Kept | null; // the closure has set it
+    if (done) {
+      setKept((before) => [done, ...before].slice(0, 2));
+      onRun(done.listed);
+    }
+    return done;
   };
   const again = () => {
     const warm = temperature || WARM;
     setTemperature(warm);
     setSeed(seed + 1);
-    void start(seed + 1, warm);
+    void start({ ...asked(parallel), seed: seed + 1, temperature: warm });
+  };
+  const bothWays = async () => {
+    const [mine, theirs] = [asked(parallel), asked(!parallel)];
+    const before = kept.find(({ request }) => JSON.stringify(request) === JSON.stringify(mine));
+    const one = before ?? (await start(mine));
+    const other = one && (await start(theirs));
+    if (one && other) onCompare(one.listed, other.listed);
   };
   return (
     <div class="run">
@@ -74,7 +110,7 @@ export function RunPanel({ schema, prompt: first, ready }: { schema: () => strin
         class="ask"
         onSubmit={(event) => {
           event.preventDefault();
-          void start(seed, temperature);
+          void start(asked(parallel));
         }}
       >
         <textarea
@@ -84,7 +120,7 @@ export function RunPanel({ schema, prompt: first, ready }: { schema: () => strin
           placeholder="A question for the model"
           onInput={(event) => setPrompt(event.currentTarget.value)}
           onKeyDown={(event) => {
-            if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) void start(seed, temperature);
+            if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) void start(asked(parallel));
           }}
         />
         <div class="buttons">
@@ -99,6 +135,15 @@ export function RunPanel({ schema, prompt: first, ready }: { schema: () => strin
           )}
           <button type="button" class="second" disabled={!ready || !prompt.trim() || !shown || shown.running} onClick={again}>
             Another seed
+          </button>
+          <button
+            type="button"
+            class="second"
+            disabled={!ready || !prompt.trim() || shown?.running}
+            title="One branch after another, beside all at once"
+            onClick={() => void bothWays()}
+          >
+            Both ways
           </button>
         </div>
         <div class="settings">
@@ -116,6 +161,13 @@ export function RunPanel({ schema, prompt: first, ready }: { schema: () => strin
           </label>
         </div>
       </form>
+      {kept.length === 2 && !shown?.running && (
+        <p class="status">
+          <button class="link" onClick={() => onCompare(kept[1].listed, kept[0].listed)}>
+            Compare with the run before
+          </button>
+        </p>
+      )}
       {shown ? <Outcome shown={shown} budget={budget} /> : <p class="faint hint">Run a prompt, and watch its branches grow.</p>}
     </div>
   );

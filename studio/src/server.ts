@@ -1,5 +1,5 @@
 // What the page asks its server: questions about a schema, and runs, whose messages come one by one.
-import type { LanesView, Run, SchemaView, TraceView } from "./model";
+import type { LanesView, Run, SchemaView, TraceRow, TraceRowsView, TraceView } from "./model";
 
 export type Span = [number, number, number, number]; // line, column, end line, end column, from 1
 
@@ -17,6 +17,8 @@ export interface Answer {
   view?: SchemaView;
   span?: Span;
   says?: string;
+  rows?: TraceRowsView;
+  trace?: TraceView;
   words?: { text: string; kind: string; says: string }[];
   late?: string;
   failed?: string;
@@ -62,6 +64,7 @@ export interface Start {
   model: string;
   schemas: { name: string; text: string; prompt: string }[];
   first: number;
+  files: string[];
 }
 
 export type { Run };
@@ -81,8 +84,19 @@ async function post(path: string, body: unknown, signal?: AbortSignal): Promise<
   return response;
 }
 
-export async function ask(question: { ask: string; text: string; line?: number; column?: number }): Promise<Answer> {
-  return (await post("/studio/ask", question)).json() as Promise<Answer>;
+export interface Question {
+  ask: string;
+  text: string;
+  line?: number;
+  column?: number;
+  file?: string;
+  row?: TraceRow;
+}
+
+const page = Math.random().toString(36).slice(2); // this page, among those of one server
+
+export async function ask(question: Question): Promise<Answer> {
+  return (await post("/studio/ask", { ...question, page })).json() as Promise<Answer>;
 }
 
 export async function run(request: RunRequest, signal: AbortSignal, heed: (message: Message) => void): Promise<void> {

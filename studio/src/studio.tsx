@@ -11,12 +11,17 @@ import { ask, type Answer, type Fault, type Start } from "./server";
 import "./style.css";
 import "./studio.css";
 import { ThemeButton } from "./theme";
+import { TracesPanel, type Choice, type Listed } from "./traces";
 
-type Tab = "schema" | "run";
+type Tab = "schema" | "run" | "traces";
+const TABS: Record<Tab, string> = { schema: "What it means", run: "Run it", traces: "Traces" };
+const MOST_RUNS = 50; // that are kept
 
 export function Studio({ start, nonce }: { start: Start; nonce: string }) {
   const [chosen, setChosen] = useState(start.first);
-  const [tab, setTab] = useState<Tab>("schema");
+  const [tab, setTab] = useState<Tab>(start.files.length ? "traces" : "schema");
+  const [runs, setRuns] = useState<Listed[]>([]);
+  const [choice, setChoice] = useState<Choice | null>(null);
   const [faults, setFaults] = useState<Fault[]>([]);
   const [trouble, setTrouble] = useState("");
   const [view, setView] = useState<SchemaView | null>(null);
@@ -77,9 +82,9 @@ export function Studio({ start, nonce }: { start: Start; nonce: string }) {
         </section>
         <section class="pane" aria-label="What becomes of it">
           <div class="tabs" role="tablist">
-            {(["schema", "run"] as Tab[]).map((name) => (
+            {(Object.keys(TABS) as Tab[]).map((name) => (
               <button role="tab" id={`tab-${name}`} aria-controls={`panel-${name}`} aria-selected={tab === name} onClick={() => setTab(name)}>
-                {name === "schema" ? "What it means" : "Run it"}
+                {TABS[name]}
               </button>
             ))}
           </div>
@@ -87,7 +92,19 @@ export function Studio({ start, nonce }: { start: Start; nonce: string }) {
             <div class={ready ? "" : "stale"}>{view ? <SchemaPanel view={view} /> : <p class="faint hint">Its picture comes here, once it has no fault.</p>}</div>
           </div>
           <div class="panel" role="tabpanel" id="panel-run" aria-labelledby="tab-run" hidden={tab !== "run"}>
-            <RunPanel schema={text} prompt={start.schemas[chosen].prompt} ready={ready} />
+            <RunPanel
+              schema={text}
+              prompt={start.schemas[chosen].prompt}
+              ready={ready}
+              onRun={(run) => setRuns((before) => [run, ...before].slice(0, MOST_RUNS))}
+              onCompare={(shown, beside) => {
+                setChoice({ shown, beside });
+                setTab("traces");
+              }}
+            />
+          </div>
+          <div class="panel" role="tabpanel" id="panel-traces" aria-labelledby="tab-traces" hidden={tab !== "traces"}>
+            <TracesPanel schema={text} files={start.files} runs={runs} choice={choice} onChoose={setChoice} />
           </div>
         </section>
       </div>

@@ -15,6 +15,8 @@ export interface TextListProps {
   selected: number | null;
   /** Scrolls to a piece whenever the object changes. */
   target: { piece: number } | null;
+  /** 1 at each piece that stands otherwise in the trace beside. */
+  differs?: Uint8Array;
   onPoint: (piece: number | null) => void;
   onPick: (piece: number) => void;
 }
@@ -98,7 +100,7 @@ export function TextList(props: TextListProps) {
   );
 }
 
-function RowLine({ row, at, pieces, current, seen, selected }: TextListProps & { row: Row; at: number }) {
+function RowLine({ row, at, pieces, current, seen, selected, differs }: TextListProps & { row: Row; at: number }) {
   const segment = pieces.view.lanes.segments[row.segment];
   const here = current === null ? selected : pieces.segment[current];
   const style = { top: `${at * ROW}px`, paddingLeft: `calc(${segment.depth * INDENT}ch + 10px)` };
@@ -117,19 +119,20 @@ function RowLine({ row, at, pieces, current, seen, selected }: TextListProps & {
   return (
     <div class={`row tint${segment.tint}${dim}${chosen}`} style={style}>
       {row.parts.map((part) => (
-        <PieceText part={part} pieces={pieces} current={current} later={row.segment === here && current !== null && part.piece > current} />
+        <PieceText part={part} pieces={pieces} current={current} differs={differs?.[part.piece] === 1} later={row.segment === here && current !== null && part.piece > current} />
       ))}
     </div>
   );
 }
 
-function PieceText({ part, pieces, current, later }: { part: Part; pieces: Pieces; current: number | null; later: boolean }) {
+function PieceText({ part, pieces, current, differs, later }: { part: Part; pieces: Pieces; current: number | null; differs: boolean; later: boolean }) {
   const { piece } = part;
   let kind = "piece";
   if (pieces.tags[piece]) kind += " tag";
   if (pieces.forced[piece]) kind += " forced";
   if (piece < pieces.view.prompt_pieces) kind += " prompt";
   if (pieces.faults.has(piece)) kind += " fault";
+  if (differs) kind += " differs";
   if (piece === current) kind += " current";
   else if (later) kind += " unseen";
   return (

@@ -84,7 +84,7 @@ export function TracePanel({ view }: { view: TraceView }) {
   );
 }
 
-function beginning(pieces: Pieces, segment: SegmentView): string {
+export function beginning(pieces: Pieces, segment: SegmentView): string {
   const [first, behind] = segment.pieces;
   let from = Math.max(first, pieces.view.prompt_pieces);
   while (from < behind && (pieces.tags[from] || !pieces.text(from).trim())) from++;

@@ -1,9 +1,12 @@
 // The studio's own parts: messages of a run, branches from events, places in the editor's text.
 import { Text } from "@codemirror/state";
 import { describe, expect, it } from "vitest";
+import { differences, figures } from "../src/compare";
 import { offsetOf, placeOf, rangeOf, told } from "../src/editor";
 import { Live } from "../src/live";
+import { Pieces } from "../src/pieces";
 import { messageParser, type Message, type RunEvent } from "../src/server";
+import { lanes, trace } from "./views";
 
 const event = (over: Partial<RunEvent>): RunEvent => ({
   kind: "token", branch: 0, parent: 0, children: [], labels: [], tokens: [1], text: "", forced: false, rule: "step", reason: "", ...over,
@@ -19,6 +22,30 @@ describe("messages", () => {
       expect(heard.map(({ kind }) => kind)).toEqual(["event", "refused"]);
       expect((heard[0].data as RunEvent).text).toBe("a\n\nb");
     }
+  });
+});
+
+describe("two traces", () => {
+  const [one, other] = [new Pieces(trace()), new Pieces(trace({ text: "<g>abc<s>dxf<s>ghi<t>jkl" }))];
+
+  it("differ in the pieces between what both begin and end with", () => {
+    expect(differences(one, one).map((flags) => [...flags])).toEqual([Array(8).fill(0), Array(8).fill(0)]);
+    expect(differences(one, other).map((flags) => [...flags])).toEqual([[0, 0, 0, 1, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0, 0, 0]]);
+  });
+
+  it("differ in all of a branch that the other lacks", () => {
+    const fewer = lanes();
+    fewer.segments = fewer.segments.filter((_, index) => index !== 2);
+    const lacking = new Pieces(trace({ lanes: fewer }));
+    expect([...differences(one, lacking)[0]]).toEqual([0, 0, 0, 0, 1, 1, 0, 0]);
+  });
+
+  it("have figures that both or one has", () => {
+    const outcome = { answer: "7", finish: "completed", error: "", figures: { forwards: 12 } };
+    const found = new Map(figures(one.view, { ...other.view, outcome }).map(([name, ...both]) => [name, both]));
+    expect(found.get("answer")).toEqual(["–", "7"]);
+    expect(found.get("calls of the model")).toEqual(["–", "12"]);
+    expect(found.has("seconds")).toBe(false);
   });
 });
 

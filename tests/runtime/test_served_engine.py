@@ -15,10 +15,12 @@ import httpx
 import pytest
 
 import nprdsl
-from nprdsl.runtime import LocalEngine, Sampling
+from nprdsl.runtime import LocalEngine, Result, Sampling, SGLangEngine
+from nprdsl.runtime.errors import EngineUnavailableError
 from nprdsl.runtime.http.app import make_app
 from nprdsl.runtime.http.serving_settings import SchemaPolicy, ServingSettings
 from nprdsl.runtime.http.wire_forms import SchemaForm
+from nprdsl.structure.events import EndReason, TokenEvent
 
 openai = pytest.importorskip("openai")
 uvicorn = pytest.importorskip("uvicorn")
@@ -342,6 +344,50 @@ def test_the_description_covers_what_is_taken(served: Served) -> None:
     assert "stop" in defined[plain["$ref"].rpartition("/")[2]]["properties"]
     for path in told["paths"]:
         assert served.get(path).status_code in (200, 405)
+
+
+@pytest.fixture(scope="module")
+def remote(served: Served) -> Iterator[SGLangEngine]:
+    engine = SGLangEngine(served.url, api_key=KEY)
+    yield engine
+    engine.close()
+
+
+def test_the_engine_of_a_server_is_that_of_this_process(
+    served: Served, remote: SGLangEngine
+) -> None:
+    """The same tokens, events and bounds, whichever engine the server runs."""
+    sampling = Sampling(temperature=1.0, seed=3)
+    there = list(remote.stream(ARITH, PROMPT, chat=True, sampling=sampling))
+    here = list(served.engine.stream(ARITH, PROMPT, chat=True, sampling=sampling))
+    assert [e for e in there if not isinstance(e, Result)] == [
+        e for e in here if not isinstance(e, Result)
+    ]
+    far, near = there[-1], here[-1]
+    assert isinstance(far, Result) and isinstance(near, Result)
+    assert (far.token_ids, far.prompt_ids, far.finish) == (
+        near.token_ids, near.prompt_ids, near.finish,
+    )  # fmt: skip
+    assert far.logprobs == pytest.approx(near.logprobs)
+    assert (remote.info.model, remote.knows(ARITH), remote.chats) == ("arith", True, True)
+    many = remote.generate(ARITH, [PROMPT] * 3, chat=True, parallel=False)
+    assert [one.answer for one in many] == [ANSWER] * 3
+
+
+def test_what_the_engine_of_a_server_refuses(remote: SGLangEngine) -> None:
+    with pytest.raises(EngineUnavailableError, match="API key"):
+        SGLangEngine(remote._transport.url, api_key="another")
+    (plain,) = remote.complete(ARITH, [PROMPT], max_tokens=5)
+    assert plain.finish is EndReason.FAILED and "/v1/completions" in plain.error
+
+
+def test_an_aborted_request_of_a_server_gives_what_it_wrote(remote: SGLangEngine) -> None:
+    number = remote.submit(ARITH, PROMPT, chat=True)
+    remote.abort(number)
+    assert remote.wait(number).finish is EndReason.ABORTED
+    stream = remote.stream(ARITH, PROMPT, chat=True)
+    assert isinstance(next(stream), TokenEvent)
+    stream.close()  # `nothing_left` sees that it ends there too
 
 
 def test_without_the_key_nothing_but_health_answers(served: Served) -> None:

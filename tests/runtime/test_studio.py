@@ -7,6 +7,7 @@ import json
 import warnings
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,8 +48,9 @@ def ask() -> Callable[..., dict[str, Any]]:
     answers = Answers(byte_vocabulary(("<step>", "</step>")), "bytes")
     warnings.simplefilter("ignore", SpelledTagsWarning)  # as its process does
 
-    def asked(kind: Ask, text: str, line: int = 1, column: int = 1) -> dict[str, Any]:
-        return answers.answer(SchemaQuestion(ask=kind, text=text, line=line, column=column))
+    def asked(kind: Ask, text: str, line: int = 1, column: int = 1, **more: Any) -> dict[str, Any]:
+        question = {"ask": kind, "text": text, "line": line, "column": column, **more}
+        return answers.answer(SchemaQuestion.model_validate(question))
 
     return asked
 
@@ -84,6 +86,32 @@ def test_places_of_the_text(ask: Callable[..., dict[str, Any]]) -> None:
     assert ask(Ask.DEFINE, ARITH, line, construct) == {}  # it stands in another file
 
 
+def test_rows_of_a_file_and_their_traces(ask: Callable[..., dict[str, Any]]) -> None:
+    """By the schema of the row, else of the editor; in words, where its tokens are another's."""
+    trace = nprdsl.load("npr").examples[0].trace
+    row = {"text": trace, "finish": "completed", "usage": {"forwards": 3}, "token_ids": [1]}
+    named = {"trace": trace, "schema": "npr"}
+    found = ask(Ask.ROWS, f"{json.dumps(row)}\n{json.dumps(named)}")["rows"]["rows"]
+    views = [
+        TraceView.model_validate(ask(Ask.TRACE, text, row=one)["trace"])
+        for one, text in ((found[0], source_of("npr")), (found[1], ARITH), (found[0], "broken"))
+    ]
+    assert [view.schema_name for view in views] == ["schema", "npr", "npr"]
+    assert [view.text for view in views] == [trace] * 3 and not views[0].violations
+    assert views[0].outcome is not None and views[0].outcome.figures == {"forwards": 3.0}
+
+
+def test_a_row_with_the_tokens_of_the_model_is_shown_in_them(engine: LocalEngine) -> None:
+    result = engine.generate(nprdsl.load("arith"), PROMPT, chat=True)
+    answers = Answers(engine.vocabulary, "arith")
+    file = SchemaQuestion(ask=Ask.ROWS, text=json.dumps(result.to_dict()))
+    (row,) = answers.answer(file)["rows"]["rows"]
+    asked = SchemaQuestion(ask=Ask.TRACE, text=ARITH, row=row)
+    view = TraceView.model_validate(answers.answer(asked)["trace"])
+    assert view.prompt_pieces == len(result.prompt_ids) and view.lanes.unit == "tokens"
+    assert len(view.logprobs) == len(result.token_ids)
+
+
 def test_a_desk_answers_the_newest_question_and_none_that_takes_too_long() -> None:
     async def answers(deadline_s: float, *texts: str) -> list[dict[str, Any]]:
         vocabulary = byte_vocabulary(nprdsl.load("arith").tags)
@@ -100,6 +128,21 @@ def test_a_desk_answers_the_newest_question_and_none_that_takes_too_long() -> No
     first, *others = asyncio.run(answers(60.0, ARITH, MISSPELT, ARITH))
     assert first["faults"]
     assert others == [{"faults": []}, {"skipped": True}, {"faults": []}]  # the second is outdated
+
+
+def test_pages_do_not_take_each_others_turns() -> None:
+    async def answers() -> list[dict[str, Any]]:
+        desk = SchemaDesk(byte_vocabulary(nprdsl.load("arith").tags), "bytes", deadline_s=60.0)
+        questions = [
+            SchemaQuestion(ask=Ask.FAULTS, text=ARITH, page=page) for page in ("a", "b", "b", "c")
+        ]
+        try:
+            return await asyncio.gather(*(desk.ask(question) for question in questions))
+        finally:
+            await desk.close()
+
+    clean, old = {"faults": []}, {"skipped": True}
+    assert asyncio.run(answers()) == [clean, old, clean, clean]
 
 
 # runs
@@ -219,11 +262,15 @@ Work = Callable[[Client], Awaitable[Any]]
 
 
 @pytest.fixture
-def served(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> Callable[[Work], Any]:
-    files = {"studio.css": "b {}", "studio.js": "let a = 1;"}
-    monkeypatch.setattr(pages, "static_file", files.__getitem__)
+def served(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[[Work], Any]:
+    static = {"studio.css": "b {}", "studio.js": "let a = 1;"}
+    monkeypatch.setattr(pages, "static_file", static.__getitem__)
     schema = studio_app.ShippedSchema(name="</script>", text=ARITH, prompt=PROMPT)
-    settings = studio_app.StudioSettings("arith", (schema,), "</script>", token="secret")
+    files = {"mine.jsonl": tmp_path / "mine.jsonl", "gone": tmp_path / "gone"}
+    files["mine.jsonl"].write_text('{"text": "a"}')
+    settings = studio_app.StudioSettings("arith", (schema,), "</script>", files, token="secret")
 
     def run(work: Work) -> Any:
         async def inside() -> Any:
@@ -249,6 +296,18 @@ def test_the_page_needs_its_token(served: Callable[[Work], Any]) -> None:
     assert "default-src 'none'" in policy and "connect-src 'self'" in policy
     assert "unsafe" not in policy and page.headers["x-frame-options"] == "DENY"
     assert page.text.count("</script>") == 2  # the schema's name is data
+
+
+def test_files_are_read_by_their_names_alone(served: Callable[[Work], Any]) -> None:
+    async def work(client: Client) -> list[Any]:
+        known = {studio_app.HEADER: "secret"}
+        names = ("mine.jsonl", "gone", "/etc/hostname")
+        asked = [{"ask": "rows", "text": "", "file": name} for name in names]
+        return [(await client.post("/studio/ask", json=one, headers=known)).json() for one in asked]
+
+    mine, gone, other = served(work)
+    assert [row["text"] for row in mine["rows"]["rows"]] == ["a"]
+    assert "cannot read" in gone["failed"] and other["rows"]["rows"] == []
 
 
 def test_questions_and_runs_need_the_token_too(served: Callable[[Work], Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -62,10 +63,13 @@ def test_metrics_behind_a_checkpoint_are_cut_off(tmp_path: Path) -> None:
     assert run.metrics() == []
     for step in range(1, 5):
         run.log(step, {"loss": 1 / step})
+        run.keep_rollouts(step, [{"text": "a"}, {"text": "b"}])
     with (run.path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 5, "lo')  # a kill
     assert [line["step"] for line in run.metrics()] == [1, 2, 3, 4]
     run.forget_after(2)
     assert run.metrics() == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5}]
+    kept = (run.path / "rollouts.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in kept] == [1, 1, 2, 2]
     run.log(3, {"loss": 0.3})
     assert run.metrics()[-1] == {"step": 3, "loss": 0.3}

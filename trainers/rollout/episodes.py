@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from nprdsl.machine.budget import Limits
 from nprdsl.runtime.engine import Engine
@@ -30,11 +30,28 @@ class Episode:
     """One graded rollout. `group` numbers its problem in the whole batch; `critical_path` counts
     the tokens that were written one after another."""
 
+    problem: Problem
     group: int
     rollout: Rollout
     right: bool
     reward: Reward
     critical_path: int
+
+    def record(self) -> dict[str, Any]:
+        """What people look at, as JSON values."""
+        rollout = self.rollout
+        return {
+            "problem": self.problem.id,
+            "prompt": self.problem.prompt,
+            "reward": round(self.reward.score, 4),
+            "right": self.right,
+            "answer": rollout.answer,
+            "finish": rollout.finish.value,
+            "tokens": len(rollout.token_ids),
+            "critical_path": self.critical_path,
+            "faults": ", ".join(dict.fromkeys(v.code.value for v in rollout.violations)),
+            "text": rollout.text,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +114,7 @@ class Roller:
         path = length
         if graph is not None and section.mode is Mode.PARALLEL:
             path = graph.critical_path
-        return Episode(group, rollout, right, reward, path)
+        return Episode(problem, group, rollout, right, reward, path)
 
 
 def _random(rollout: Rollout, seed: int, batch: int) -> Reward:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from nprdsl.studio.trace_rows import ROLLOUTS
 from nprdsl.trace.journal import append_json_line, whole_lines, write_json_lines, write_whole
 
 _SETTINGS: Final = "settings.json"
@@ -114,21 +115,29 @@ class RunDirectory:
         """Adds the metrics of a step."""
         append_json_line(self.path / _METRICS, {"step": step, **metrics})
 
+    def keep_rollouts(self, step: int, rollouts: Iterable[Mapping[str, Any]]) -> None:
+        """Adds some rollouts of a step, for people to look at."""
+        for rollout in rollouts:
+            append_json_line(self.path / ROLLOUTS, {"step": step, **rollout})
+
     def metrics(self) -> list[dict[str, float]]:
         """All that was logged, in order; a line that a kill cut short is left out."""
-        file = self.path / _METRICS
-        return [json.loads(line) for _, line in whole_lines(file)] if file.exists() else []
+        return _read(self.path / _METRICS)
 
     def forget_after(self, step: int) -> None:
-        """Cuts off the metrics behind a step: they are computed again."""
-        kept = [line for line in self.metrics() if line["step"] <= step]
-        if (self.path / _METRICS).exists():
-            write_json_lines(self.path / _METRICS, kept)
+        """Cuts off metrics and rollouts behind a step: they are made again."""
+        for file in (self.path / _METRICS, self.path / ROLLOUTS):
+            if file.exists():
+                write_json_lines(file, (line for line in _read(file) if line["step"] <= step))
 
     def _empty(self) -> None:
         """Removes a run, and nothing else."""
         if self.path.is_dir() and (self.path / _SETTINGS).exists():
             shutil.rmtree(self.path)
+
+
+def _read(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for _, line in whole_lines(file)] if file.exists() else []
 
 
 def differences(before: dict[str, Any], now: dict[str, Any], section: str = "") -> list[str]:

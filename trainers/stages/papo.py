@@ -73,6 +73,7 @@ def _round(rounds: Rounds, config: PapoConfig) -> dict[str, float]:
         guard.over(taught),
         omitted=omitted,
     )
+    rounds.keep(episodes)
     metrics = rounds.metrics(episodes, len(own))
     metrics |= rounds.zero_advantage(episodes, int(np.count_nonzero(values)))
     return metrics | {

@@ -29,6 +29,7 @@ from nprdsl.trainers.run.session import Notify, Session, Watch, prepare
 from nprdsl.trainers.stages.data import Order, rollout_problems
 from nprdsl.trainers.stages.validation import Validation
 
+_KEPT: Final = 2  # episodes of each step, of the best and of the worst
 NO_TOKENS: Final = Mismatch()
 _Value = TypeVar("_Value")
 
@@ -68,6 +69,17 @@ class Rounds:
     @property
     def accelerator(self) -> Accelerator:
         return self.session.accelerator
+
+    def keep(self, episodes: Sequence[Episode]) -> None:
+        """The episodes of the main process with the greatest and the least rewards of the step go
+        into the run's folder."""
+        if not self.accelerator.is_main_process:
+            return
+        ordered = sorted(episodes, key=lambda episode: -episode.reward.score)
+        kept = ordered if len(ordered) <= 2 * _KEPT else [*ordered[:_KEPT], *ordered[-_KEPT:]]
+        name = self.roller.schema.name
+        rows = ({"schema": name, **episode.record()} for episode in kept)
+        self.session.setup.directory.keep_rollouts(self.session.step + 1, rows)
 
     def metrics(self, episodes: Sequence[Episode], problems: int) -> dict[str, float]:
         """Figures of a round over all processes, and how many requests failed; `episodes` are

@@ -60,6 +60,7 @@ class _Round:
         refreshed = time.perf_counter()
         episodes, kept, problems = self._episodes()
         rolled_out = time.perf_counter()
+        self.rounds.keep(episodes)
         metrics = self.rounds.metrics(episodes, problems)
         metrics |= self.rounds.zero_advantage(episodes, len(_teaching(episodes)))
         rate = session.learning_rate

@@ -7,8 +7,6 @@ name a schema. Plain requests pass through untouched.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from fastapi.responses import JSONResponse
@@ -21,7 +19,7 @@ from nprdsl.runtime.http.spans import export_spans
 from nprdsl.runtime.sglang.http.chat import SGLangChats
 from nprdsl.runtime.sglang.http.intake_hooks import intake_of
 from nprdsl.runtime.sglang.http.trace_endpoints import TraceEndpoints
-from nprdsl.runtime.sglang.protocol import KEY, TOKENIZER_PATH, ServerInfo
+from nprdsl.runtime.sglang.protocol import KEY, TOKENIZER_PATH, ServerInfo, tokenizer_files
 
 _HTTP: Final = "sglang.srt.entrypoints.http_server"
 _SERVING: Final = "sglang.srt.entrypoints.openai.serving_base.OpenAIServingBase"
@@ -41,7 +39,7 @@ def add_tokenizer_path(
     export_spans()
 
     def tokenizer() -> JSONResponse:
-        return JSONResponse(_tokenizer_files(manager.tokenizer))
+        return JSONResponse(tokenizer_files(manager.tokenizer))
 
     async def schemas() -> JSONResponse:
         if not _schemas:  # the vocabulary of a large model takes seconds
@@ -55,13 +53,6 @@ def add_tokenizer_path(
     app.add_middleware(TraceEndpoints, chats=chats)
     app.add_api_route("/v1/schemas", schemas, methods=["GET"])
     app.add_api_route(TOKENIZER_PATH, tokenizer, methods=["GET"])
-
-
-def _tokenizer_files(tokenizer: Any) -> dict[str, str]:
-    """The texts of the tokenizer's files, by name."""
-    with TemporaryDirectory() as folder:
-        tokenizer.save_pretrained(folder)
-        return {path.name: path.read_text("utf-8") for path in Path(folder).iterdir()}
 
 
 @plugin_hook(f"{_MANAGER}._stream_one_response", HookType.AROUND)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from nprdsl.studio import trace_rows
 from nprdsl.trainers.config import PapoConfig, ZeroConfig, read_config
 from nprdsl.trainers.rollout.mismatch import MismatchError
 from nprdsl.trainers.stages.papo import train_papo
@@ -51,6 +52,16 @@ def test_papo_on_samples_that_teach_nothing_changes_nothing(tiny: Tiny, tmp_path
     before = load_file(tiny.model / "model.safetensors")
     after = load_file(tmp_path / "run" / "model" / "model.safetensors")
     assert all(torch.equal(before[name], after[name]) for name in after)
+
+
+def test_some_rollouts_of_each_step_are_kept_for_people(tiny: Tiny, tmp_path: Path) -> None:
+    papo(tiny, tmp_path / "run", rollout__samples=6)
+    found = trace_rows("rollouts.jsonl", (tmp_path / "run" / "rollouts.jsonl").read_text())
+    facts = [dict(row.facts) for row in found.rows]
+    assert [fact["step"] for fact in facts] == ["1"] * 4 + ["2"] * 4 and not found.other
+    rewards = [float(fact["reward"]) for fact in facts[:4]]
+    assert rewards == sorted(rewards, reverse=True)
+    assert all(row.text and row.prompt and row.schema_name for row in found.rows)
 
 
 def test_a_batch_makes_one_update_for_each_minibatch(tiny: Tiny, tmp_path: Path) -> None:

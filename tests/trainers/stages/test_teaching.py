@@ -5,16 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nprdsl.trainers.data.problems import Problem
 from nprdsl.trainers.rewards import Reward
 from nprdsl.trainers.rollout.episodes import Episode
 from nprdsl.trainers.rollout.rollout import of_result
 from nprdsl.trainers.stages.reinforcement import teaching
 from tests.trainers.test_scoring import rollout as written
 
+PROBLEM = Problem("one", "1+1?", "2")
+
 
 def episodes() -> list[Episode]:
     rollouts = [of_result(0, written("npr", seed)) for seed in range(3)]
-    return [Episode(0, rollout, False, Reward(0.0), 1) for rollout in rollouts]
+    return [Episode(PROBLEM, 0, rollout, False, Reward(0.0), 1) for rollout in rollouts]
 
 
 def test_samples_without_an_advantage_need_no_forward() -> None:

@@ -1,0 +1,173 @@
+"""What `SGLangEngine` asks of a server, answered by an engine of this process.
+
+So whatever names a server, `--engine URL` and programs, works with a server of either engine. The
+forms are those of `nprdsl.runtime.sglang.protocol`; prompts are token ids, which the client has
+read, and every request has a schema. Plain completions, whose sampling is SGLang's, are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import BaseModel, ConfigDict
+
+from nprdsl.runtime.errors import ErrorBoundary
+from nprdsl.runtime.http.completion_format import DONE
+from nprdsl.runtime.http.followed import Followed, submitted
+from nprdsl.runtime.http.packed_grammar import unpacked_schema
+from nprdsl.runtime.http.refusals import PreparationError, RefusedError, as_refusal, refusing
+from nprdsl.runtime.http.replies import (
+    JsonReply,
+    Reply,
+    StreamReply,
+    error_reply,
+    server_sent_event,
+)
+from nprdsl.runtime.http.schema_intake import SchemaIntake
+from nprdsl.runtime.results import Result
+from nprdsl.runtime.sglang.protocol import (
+    KEY,
+    ForkRequest,
+    ServerInfo,
+    TraceReport,
+    fork_request,
+    tokenizer_files,
+)
+from nprdsl.structure.events import Event
+
+if TYPE_CHECKING:
+    from nprdsl.runtime.local.engine import LocalEngine
+    from nprdsl.runtime.options import Options
+
+_PLAIN: Final = (
+    "this server runs the local engine, whose `/generate` takes traces of schemas alone; text "
+    "without one comes from /v1/completions"
+)
+
+
+class GenerateRequest(BaseModel):
+    """A request for one trace; of `sampling_params` only the `custom_params` are read."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rid: str
+    input_ids: list[int]
+    sampling_params: dict[str, Any]
+    stream: bool = False
+
+
+class EngineRequests:
+    """The endpoints over one engine, which is served as `model`."""
+
+    def __init__(self, engine: LocalEngine, model: str, intake: SchemaIntake) -> None:
+        self._engine = engine
+        self._model = model
+        self._intake = intake
+        self._running: dict[str, int] = {}  # numbers by the names that clients gave
+
+    def info(self) -> dict[str, Any]:
+        """What a client has to know of the server, as SGLang says it."""
+        engine, bounds = self._engine, self._engine.bounds
+        told = ServerInfo(
+            nprdsl=version("nprdsl"),
+            model=self._model,
+            positions=bounds.positions,
+            capacity=bounds.capacity,
+            outputs=bounds.outputs,
+            sampling=engine.sampling_defaults,
+        )
+        return {
+            "max_req_input_len": bounds.positions + 1,
+            "max_total_num_tokens": bounds.capacity,
+            KEY: told.model_dump(mode="json"),
+        }
+
+    def tokenizer(self) -> JsonReply:
+        """The tokenizer's files, by name."""
+        if self._engine.tokenizer is None:
+            return error_reply("this server's engine has no tokenizer", HTTPStatus.NOT_FOUND)
+        return JsonReply(dict(tokenizer_files(self._engine.tokenizer)))
+
+    def abort(self, body: dict[str, Any]) -> JsonReply:
+        """Stops the request of that name; what it has written is its answer."""
+        number = self._running.get(str(body.get("rid")))
+        if number is not None:
+            self._engine.abort(number)
+        return JsonReply({})
+
+    async def generate(self, body: dict[str, Any], source: str) -> Reply:
+        """The answer to one request; `source` is the client."""
+        refusals: list[RefusedError | PreparationError] = []
+        with ErrorBoundary(lambda error: refusals.append(as_refusal(error, body))):
+            asked, fork = _read(body)
+            packed = await self._intake.packed(fork.language, source)
+            numbers = await submitted(
+                lambda: self._submit(asked, fork, packed), self._engine.discard
+            )
+        for refusal in refusals:
+            return error_reply(str(refusal), refusal.status)
+        running = Followed(numbers, self._engine.afollow, self._engine.abort)
+        self._running[asked.rid] = numbers[0]
+        reports = self._reports(asked.rid, running)
+        if asked.stream:
+            return StreamReply(_chunks(reports), running.aclose)
+        async with aclosing(reports):
+            return JsonReply({"meta_info": {KEY: [report.wire() async for report in reports]}})
+
+    @refusing()
+    def _submit(self, asked: GenerateRequest, fork: ForkRequest, packed: str) -> list[int]:
+        options: Options = {
+            "limits": fork.limits.limits(),
+            "join": fork.join(),
+            "parallel": fork.parallel,
+            "native": fork.native,
+            "logprobs": fork.logprobs,
+        }
+        begin = self._engine.watch if fork.events else self._engine.submit
+        schema, sampling = unpacked_schema(packed), fork.settings()
+        return [begin(schema, asked.input_ids, sampling=sampling, **options)]
+
+    async def _reports(
+        self, rid: str, running: Followed[Event | Result]
+    ) -> AsyncGenerator[TraceReport]:
+        try:
+            async with aclosing(running):
+                async for _, item in running:
+                    if isinstance(item, Result):
+                        yield _final(item)
+                    else:
+                        yield TraceReport(events=[item.to_dict()])
+        finally:
+            self._running.pop(rid, None)
+
+
+@refusing()
+def _read(body: dict[str, Any]) -> tuple[GenerateRequest, ForkRequest]:
+    asked = GenerateRequest.model_validate(body)
+    fork = fork_request(asked.sampling_params.get("custom_params"))
+    if fork is None:
+        raise RefusedError(_PLAIN)
+    return asked, fork
+
+
+def _final(result: Result) -> TraceReport:
+    return TraceReport(
+        final=True,
+        finish=result.finish,
+        error=result.error,
+        ids=list(result.token_ids),
+        logprobs=list(result.logprobs),
+        sampled=[value is not None for value in result.logprobs],
+        forwards=result.usage.forwards,
+    )
+
+
+async def _chunks(reports: AsyncGenerator[TraceReport]) -> AsyncGenerator[bytes]:
+    async with aclosing(reports):
+        async for report in reports:
+            yield server_sent_event({"meta_info": {KEY: [report.wire()]}})
+    yield DONE

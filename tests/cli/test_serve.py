@@ -199,8 +199,10 @@ def test_the_environment_of_a_cpu_keeps_what_is_set() -> None:
         (("--engine", "local", "--schemas", "all"), "'all' is not one of"),
         (("--engine", "local", "--schema-timeout", "0"), "--schema-timeout is 0.0"),
         (("--engine", "local", "--schema-folder", "/nowhere/at/all"), "no folder of schemas"),
+        (("--restart", "--engine", "local"), "--restart is for SGLang"),
+        (("--engine", "local", "arith", "--restart"), "--restart is for SGLang"),
     ],
-    ids=["engine", "engine behind", "unknown", "port", "schemas", "timeout", "folder"],
+    ids=str,
 )
 def test_wrong_options_of_the_local_engine_are_told(given: tuple[str, ...], message: str) -> None:
     told = invoke("serve", *given)

@@ -64,9 +64,10 @@ class TraceRun:
     def begin(self) -> None:
         """The machine's first actions: tokens that they force are computed with the prompt."""
         if not self.queues.actions:
-            observer().began(time.perf_counter() - self.trace.queued_s)
             self._apply(self.machine.start())
         self.queues.root.started = True
+        if not self.forwards:  # it was never let in before
+            observer().began(time.perf_counter() - self.trace.queued_s)
 
     def advance(self, branch: int, token: int, logprob: float) -> None:
         """A branch drew a token; it is dropped if a sibling has won the join meanwhile."""

@@ -1,6 +1,6 @@
 """Time and memory of giving a server new weights: a random model of 0.5 B on this CPU.
 
-    .venv-sglang/bin/python -m benchmarks.weights_update [--tp-size N] [--repeats N] [--dtype bf16]
+    .venv-sglang/bin/python -m benchmarks.weights_update [--tp-size N] [--repeats N]
 
 The trainer's weights are fp32, as in training; they travel as bf16. `seconds` are from `put` to the
 server's answer, the median; beside it those of writing the files alone. Memory is the most that
@@ -31,7 +31,6 @@ from nprdsl.runtime.bundled import ARITH, model_folder
 from nprdsl.runtime.sglang import cpu
 from nprdsl.runtime.sglang.client.weight_files import BUCKET, written
 from nprdsl.runtime.sglang.launch import Server, command
-from tests.sglang.served import free_port
 
 MB = 10**6
 SHAPE = Qwen2Config(
@@ -102,6 +101,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--tp-size", type=int, default=1)
+    parser.add_argument("--port", type=int, default=31_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--model", type=Path, help="a folder that is made once and kept")
     asked = parser.parse_args()
@@ -113,24 +113,29 @@ def main() -> None:
         if asked.tp_size > 1 and not cpu.has_cuda():
             bound = (str(cores[rank % len(cores)]) for rank in range(asked.tp_size))
             os.environ["SGLANG_CPU_OMP_THREADS_BIND"] = "|".join(bound)
-        options = ["--tp-size", str(asked.tp_size), "--port", str(free_port())]
+        options = ["--tp-size", str(asked.tp_size), "--port", str(asked.port)]
         server = Server(command(str(folder), options, cuda=cpu.has_cuda()))
         try:
             server.ready(lambda: None)
-            measure(server, folder, asked.repeats)
+            measure(server.command.url, folder, asked.repeats, below(os.getpid()))
         finally:
             server.stop()
 
 
-def measure(server: Server, folder: Path, repeats: int) -> None:
-    engine = SGLangEngine(server.command.url)
+def below(pid: int) -> list[int]:
+    """The processes that a process started, and those that they did."""
+    return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+
+
+def measure(url: str, folder: Path, repeats: int, processes: list[int]) -> None:
+    """Of the server at `url`, which has the model of the folder, and runs in these processes."""
+    engine = SGLangEngine(url)
     model = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32)
     named = {n: t for n, t in model.state_dict().items() if n != "lm_head.weight"}
     size = sum(tensor.numel() for tensor in named.values())
-    below = [child.pid for child in psutil.Process().children(recursive=True)]
     kinds = {
         "trainer": lambda: own_memory([os.getpid()]),
-        "server": lambda: own_memory(below),
+        "server": lambda: own_memory(processes),
         "files": files,
     }
     engine.weights.put(named.items())  # what is made once

@@ -69,6 +69,7 @@ _MOVED = {
     "nprdsl.ledger": "nprdsl.machine.budget",
     "nprdsl.matcher": "nprdsl.masks.matcher",
     "nprdsl.terminals": "nprdsl.grammar.terminal_types",
+    "nprdsl.trainers.losses": "nprdsl.trainers.objective.losses",
     "nprdsl.violations": "nprdsl.structure.violations",
     "nprdsl.vocabulary": "nprdsl.tokens.vocabulary",
 }

@@ -14,6 +14,7 @@ import pytest
         ("nprdsl.terminals", "nprdsl.grammar.terminal_types", "typed"),
         ("nprdsl.graph", "nprdsl.trace.graph", "ExecutionGraph"),
         ("nprdsl.layout", "nprdsl.trace.layout", "Layout"),
+        ("nprdsl.trainers.losses", "nprdsl.trainers.objective.losses", "papo"),
         ("nprdsl.vocabulary", "nprdsl.tokens.vocabulary", "Vocabulary"),
     ],
 )

@@ -103,7 +103,7 @@ def test_weights_that_fail_in_the_middle_answer_nobody(
     with pytest.raises(GenerationError, match="none of one version"):
         answer(engine)
     with pytest.raises(ServerError, match="none of one version"):
-        engine.complete(ARITH, ["a"], max_tokens=3)
+        engine.complete(ARITH, [PROMPT], max_tokens=3)
     with pytest.raises(WeightsError, match=r"mixed, so all have to come, but .* does not"):
         engine.weights.put(half.items())
     engine.weights.put(own.items(), version="step-10")

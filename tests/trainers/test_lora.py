@@ -6,6 +6,7 @@ import json
 import sys
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -17,7 +18,8 @@ import nprdsl
 from nprdsl.runtime.adapter_settings import SETTINGS
 from nprdsl.runtime.local import LocalEngine
 from nprdsl.runtime.local.loading import LoadOptions, load_model
-from nprdsl.trainers.config.stages import LoraSection, SftConfig
+from nprdsl.trainers.config.stages import EngineSection, LoraSection, SftConfig
+from nprdsl.trainers.rollout.engines import rollout_engine
 from nprdsl.trainers.run.add_tags import add_tags
 from nprdsl.trainers.run.lora import add_lora, save_lora, without_own_casts
 from nprdsl.trainers.smol.questions import Split, traces
@@ -151,3 +153,11 @@ class Casts(TorchDispatchMode):
         if func is torch.ops.aten._to_copy.default and (kwargs or {}).get("dtype") is torch.float32:
             self.number += 1
         return func(*args, **(kwargs or {}))
+
+
+def test_a_server_is_given_no_adapter() -> None:
+    """Said at the beginning, before anybody is asked."""
+    model = SimpleNamespace(lora=LoraSection())
+    session: Any = SimpleNamespace(setup=SimpleNamespace(config=SimpleNamespace(model=model)))
+    with pytest.raises(ValueError, match=r"whole weights.*engine\.address"):
+        rollout_engine(EngineSection(address="http://127.0.0.1:1"), session)

@@ -35,7 +35,8 @@ def rollout_engine(section: EngineSection, session: Session) -> RolloutEngine:
     """The engine that a section names, for the model of a session.
 
     Raises UnsupportedModelError, EngineUnavailableError, and ValueError for the local engine where
-    every process has a part of the weights: their forwards would wait for each other.
+    every process has a part of the weights, as their forwards would wait for each other, and for a
+    server where an adapter is trained.
     """
     if section.address != LOCAL:
         return _server(section, session)
@@ -73,6 +74,11 @@ def shared_engine(
 
 
 def _server(section: EngineSection, session: Session) -> RolloutEngine:
+    if session.setup.config.model.lora is not None:
+        raise ValueError(
+            "a server is given whole weights, and `model.lora` trains an adapter beside them: "
+            'leave it out, or sample with `engine.address = "local"`'
+        )
     engine = SGLangEngine(section.address, tokenizer=session.setup.tokenizer)
     accelerator, run = session.accelerator, session.setup.directory.path.name
 

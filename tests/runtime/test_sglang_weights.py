@@ -118,10 +118,10 @@ def test_weights_are_gathered_as_they_are_written(tmp_path: Path) -> None:
 
 
 def test_two_names_of_one_tensor_are_two_weights() -> None:
-    """As of tied embeddings, in one bucket."""
+    """As of tied embeddings, in one bucket, and in the dtype that they have."""
     server: Any = StandIn()
     one = torch.ones(4, 4)
-    Weights(server).put([("a", one), ("b", one), ("c", one.T[:2])])
+    Weights(server, "float32").put([("a", one), ("b", one), ("c", one.T[:2])])
     assert set(server.read) == {"a", "b", "c"}
 
 

@@ -46,7 +46,7 @@ class Trained:
         return [float(v) for p in self.model.parameters() for v in p.detach().flatten()]
 
 
-def test_what_is_written_is_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_written_is_what_was_there(tmp_path: Path) -> None:
     """Steps that come while it is written change nothing of it, and are made again from there: with
     the same rates, momenta and random numbers."""
     began: list[str] = []

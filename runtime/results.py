@@ -5,7 +5,8 @@ for text that no schema constrained.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
 from html import escape
 from typing import Any
 
@@ -15,6 +16,8 @@ from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.pictures.trace_pictures import to_svg
 from nprdsl.structure.events import EndReason
 from nprdsl.structure.violations import TraceError, Violation
+from nprdsl.studio.pages import StudioNotBuiltError, framed
+from nprdsl.studio.traces import OutcomeView, TraceView, token_view
 from nprdsl.trace.layout import Layout
 from nprdsl.trace.trace import TokenTrace
 
@@ -70,7 +73,8 @@ class Result:
     `trace` and `layout` cover prompt and trace; they are None where what was written is no legal
     trace, as when the request failed; `violations` then says why not. `limits` are what it ran
     under. `answer` is what the schema marks as its answer, without tags (`nprdsl.trace.answer`).
-    `error` says what failed when `finish` is FAILED.
+    `error` says what failed when `finish` is FAILED. `bound`, the schema over the model's
+    vocabulary, is None in another process and in a copy.
     """
 
     request_id: int
@@ -86,6 +90,22 @@ class Result:
     error: str = field(default="")
     violations: tuple[Violation, ...] = ()
     limits: Limits = DEFAULT_LIMITS
+    bound: BoundSchema | None = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> list[Any]:
+        """For other processes and for copies: without the schema."""
+        return [None if f.name == "bound" else getattr(self, f.name) for f in fields(self)]
+
+    def view(self, *, title: str = "") -> TraceView | None:
+        """What a page draws of it; None without a trace, or without its schema."""
+        if self.trace is None or self.bound is None:
+            return None
+        told = {"answer": self.answer, "finish": self.finish.value, "error": self.error}
+        outcome = OutcomeView(**told, figures=self.usage.to_dict())
+        title = title or f"request {self.request_id}"
+        return token_view(
+            self.bound, self.trace, title=title, logprobs=self.logprobs, outcome=outcome
+        )
 
     def summary(self) -> dict[str, Any]:
         """What came of it, as JSON values: text, answer, end reason, limits, usage."""
@@ -120,7 +140,12 @@ class Result:
         return None if self.trace is None else to_svg(self.trace.graph)
 
     def _repr_html_(self) -> str:
-        """In a notebook: its graph, its text, and how it ended."""
+        """In a notebook: the page of its trace; where there is none, or no page is built, its
+        graph, its text, and how it ended."""
+        view = self.view()
+        with suppress(StudioNotBuiltError):
+            if view is not None:
+                return framed(view)
         end = f"{self.finish.value} {self.error}".strip()
         return f"{self._repr_svg_() or ''}<pre>{escape(self.text)}</pre><p>{escape(end)}</p>"
 
@@ -205,4 +230,5 @@ def result_of(
         error=ending.error,
         violations=violations,
         limits=ending.limits,
+        bound=bound,
     )

@@ -24,6 +24,7 @@ from nprdsl.cli.failures import ExitCode
 from nprdsl.pictures.trace_pictures import lanes
 from nprdsl.studio import lanes as lane_models
 from nprdsl.studio import pages
+from nprdsl.studio import reports as report_models
 from nprdsl.studio import schemas as schema_models
 from nprdsl.studio import trace_rows as row_models
 from nprdsl.studio import traces as trace_models
@@ -181,7 +182,7 @@ def test_a_schema_has_all_there_is_to_see() -> None:
 
 MODELS = [
     model
-    for module in (lane_models, schema_models, trace_models, row_models)
+    for module in (lane_models, schema_models, trace_models, row_models, report_models)
     for model in vars(module).values()
     if isinstance(model, type) and issubclass(model, StudioView) and model is not StudioView
 ]

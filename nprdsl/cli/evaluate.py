@@ -30,6 +30,7 @@ from nprdsl.cli.generation import (
     open_generator,
 )
 from nprdsl.cli.options import AT_LEAST_1, Parsed, argument, command, first_given, option
+from nprdsl.cli.report_page import write_evaluation_page
 from nprdsl.cli.resumed import EvaluationFile, weights_digest
 
 if TYPE_CHECKING:
@@ -322,8 +323,10 @@ def _report(
     finally:
         tell_progress("samples", total, before, done, resumable=file is not None)
     report = EvaluationReport(_version(), described, reports)
-    if file is not None:
+    if file is not None and options.out is not None:
         file.finish(report)
+        with as_failure(OSError, about=f"cannot write the page of `{options.out}`"):
+            write_evaluation_page(report, generator.schema, options.out)
     return report
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
@@ -141,10 +141,16 @@ def print_table(table: Table) -> None:
 def figures_table(report: EvaluationReport) -> Table:
     """All figures of all suites."""
     table = _table("", *report.suites)
+    for row in figure_rows(report):
+        table.add_row(*row)
+    return table
+
+
+def figure_rows(report: EvaluationReport) -> Iterator[tuple[str, ...]]:
+    """The name of each figure, and its value for every suite, empty where a suite has none."""
     columns = [_suite_figures(suite.figures) for suite in report.suites.values()]
     for name in dict.fromkeys(name for column in columns for name in column):
-        table.add_row(name, *(column.get(name, "") for column in columns))
-    return table
+        yield (name, *(column.get(name, "") for column in columns))
 
 
 def pair_table(first: str, pair: Pair) -> Table:

@@ -6,11 +6,13 @@ What is drawn is worked out here, from the library's own graph, layout and pictu
 
 from nprdsl.studio.pages import StudioNotBuiltError, page
 from nprdsl.studio.recognising import recognised
+from nprdsl.studio.reports import ReportView
 from nprdsl.studio.schemas import SchemaView, schema_view
 from nprdsl.studio.trace_rows import TraceRow, TraceRowsView, trace_rows
 from nprdsl.studio.traces import TraceView, text_view, token_view
 
 __all__ = [
+    "ReportView",
     "SchemaView",
     "StudioNotBuiltError",
     "TraceRow",

@@ -15,6 +15,7 @@ from html import escape
 from importlib import resources
 from typing import Final
 
+from nprdsl.studio.reports import ReportView
 from nprdsl.studio.schemas import SchemaView
 from nprdsl.studio.traces import TraceView
 
@@ -23,6 +24,7 @@ _IN_SCRIPTS: Final = {
     ">": "\\u003e",
     "&": "\\u0026",
 }  # JSON has them in strings alone
+_FRAME: Final = 720  # pixels
 
 
 class StudioNotBuiltError(FileNotFoundError):
@@ -41,7 +43,7 @@ def static_file(name: str) -> str:
     return file.read_text(encoding="utf-8")
 
 
-def page(view: TraceView | SchemaView) -> str:
+def page(view: TraceView | SchemaView | ReportView) -> str:
     """The page of one view. Raises StudioNotBuiltError."""
     style = static_file("viewer.css")
     script = static_file("viewer.js").replace("</script", "<\\/script")
@@ -51,6 +53,16 @@ def page(view: TraceView | SchemaView) -> str:
         policy=f"script-src {_source(script)}; style-src {_source(style)}",
         head=f"<style>{style}</style>",
         body=f"{data}\n<script>{script}</script>",
+    )
+
+
+def framed(view: TraceView | SchemaView) -> str:
+    """The page inside a frame of another, as in a notebook; its script can do nothing outside of
+    it. Raises StudioNotBuiltError."""
+    style = f"width: 100%; height: {_FRAME}px; border: 0"
+    return (
+        f'<iframe title="{escape(view.title or view.kind)}" sandbox="allow-scripts" '
+        f'style="{style}" srcdoc="{escape(page(view))}"></iframe>'
     )
 
 

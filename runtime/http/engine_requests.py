@@ -147,11 +147,11 @@ class EngineRequests:
 
 @refusing()
 def _read(body: dict[str, Any]) -> tuple[GenerateRequest, ForkRequest]:
-    asked = GenerateRequest.model_validate(body)
-    fork = fork_request(asked.sampling_params.get("custom_params"))
+    params = body.get("sampling_params")
+    fork = fork_request(params.get("custom_params")) if isinstance(params, dict) else None
     if fork is None:
         raise RefusedError(_PLAIN)
-    return asked, fork
+    return GenerateRequest.model_validate(body), fork
 
 
 def _final(result: Result) -> TraceReport:

@@ -25,7 +25,6 @@ from nprdsl.runtime.studio.live_lanes import LiveLanes
 from nprdsl.runtime.studio.schema_questions import FILE
 from nprdsl.schema import Schema
 from nprdsl.structure.events import Event, ForkEvent, JoinEvent
-from nprdsl.studio.traces import OutcomeView, TraceView, token_view
 
 if TYPE_CHECKING:
     from nprdsl.runtime.engine import Engine
@@ -62,7 +61,7 @@ async def run_messages(engine: Engine, request: RunRequest) -> AsyncIterator[str
             **options,
         )
         async with aclosing(stream):
-            async for message in _followed(engine, schema, stream):
+            async for message in _followed(schema, stream):
                 yield message
     except SchemaError as error:
         yield _message("refused", {"message": str(error)})
@@ -70,14 +69,11 @@ async def run_messages(engine: Engine, request: RunRequest) -> AsyncIterator[str
         yield _message("refused", {"message": str(error)})
 
 
-async def _followed(
-    engine: Engine, schema: Schema, stream: AsyncIterator[Event | Result]
-) -> AsyncIterator[str]:
+async def _followed(schema: Schema, stream: AsyncIterator[Event | Result]) -> AsyncIterator[str]:
     lanes, drawn = LiveLanes(schema.grammar), 0.0
     async for item in stream:
         if isinstance(item, Result):
-            if item.trace is not None:
-                view = result_view(engine, schema, item)
+            if (view := item.view()) is not None:
                 yield _message("trace", view.model_dump(mode="json"))
             continue
         lanes.follow(item)
@@ -86,17 +82,6 @@ async def _followed(
         if now - drawn >= _FRAME_S or isinstance(item, ForkEvent | JoinEvent):
             drawn = now
             yield _message("live", lanes.view().model_dump(mode="json"))
-
-
-def result_view(engine: Engine, schema: Schema, result: Result, *, title: str = "") -> TraceView:
-    """The view of a result that has a trace."""
-    assert result.trace is not None
-    usage = result.usage.to_dict()
-    outcome = OutcomeView(
-        answer=result.answer, finish=result.finish.value, error=result.error, figures=usage
-    )
-    bound = engine.bind(schema)
-    return token_view(bound, result.trace, title=title, logprobs=result.logprobs, outcome=outcome)
 
 
 def _message(event: str, data: dict[str, Any]) -> str:

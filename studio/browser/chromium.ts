@@ -1,7 +1,7 @@
 // A Chromium of the system, a studio that runs, and pages that are files; where there is no Chromium
 // the tests are skipped.
 import { execFileSync, spawn, type ChildProcess } from "node:child_process";
-import { existsSync, mkdtempSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { chromium, type Browser, type Page } from "playwright-core";
@@ -12,8 +12,10 @@ const ARGUMENTS = [
   "--disable-component-update", "--disable-sync",
 ];
 export const CHROMIUM = PLACES.find((place) => place && existsSync(place));
-export const PATIENCE = 120_000; // ms, on a machine that is busy
+export const PATIENCE = 300_000; // ms, on a machine that is busy
 const PYTHON = join(import.meta.dirname, "..", "..", ".venv", "bin", "python");
+const AXE = readFileSync(join(import.meta.dirname, "..", "node_modules", "axe-core", "axe.min.js"), "utf-8");
+const PICTURES = process.env.PICTURES && join(import.meta.dirname, "..", "..", process.env.PICTURES); // a folder of the checkout
 const ENVIRONMENT = { ...process.env, OMP_NUM_THREADS: "1", HF_HUB_OFFLINE: "1" };
 
 export async function launch(): Promise<Browser> {
@@ -53,13 +55,44 @@ export async function serve(...options: string[]): Promise<Served> {
 
 /** The address of a page that `nprdsl show --html` makes; `text` may be an illegal trace. */
 export function shown(text: string, ...options: string[]): string {
-  const folder = mkdtempSync(join(tmpdir(), "nprdsl-"));
-  const [file, html] = [join(folder, "trace.txt"), join(folder, "trace.html")];
-  writeFileSync(file, text);
+  const file = written("trace.txt", text);
+  const html = `${file}.html`;
   try {
     execFileSync(PYTHON, ["-m", "nprdsl", "show", file, ...options, "--html", html], { env: ENVIRONMENT, stdio: "pipe" });
   } catch (error) {
     if (!existsSync(html)) throw error; // else the trace is not legal, which the page shows
   }
   return `file://${html}`;
+}
+
+/** The serious faults that axe finds; it comes by the debugger, as the page's policy lets nothing in. */
+export async function seriousFaults(page: Page): Promise<string[]> {
+  return page.evaluate(
+    `${AXE}; axe.run({resultTypes: ["violations"]}).then(r => r.violations.filter(v => ["serious", "critical"].includes(v.impact)).map(v => v.id + ": " + v.nodes[0].html))`,
+  );
+}
+
+/** Writes what the page shows as WebP, where pictures are asked for: `PICTURES=docs/studio`. */
+export async function picture(page: Page, name: string): Promise<void> {
+  if (!PICTURES) return;
+  const png = (await page.screenshot({ animations: "disabled" })).toString("base64");
+  const blank = await page.context().browser()!.newPage();
+  const webp = await blank.evaluate(async (data) => {
+    const image = new Image();
+    image.src = `data:image/png;base64,${data}`;
+    await image.decode();
+    const canvas = Object.assign(document.createElement("canvas"), { width: image.width, height: image.height });
+    canvas.getContext("2d")!.drawImage(image, 0, 0);
+    return canvas.toDataURL("image/webp", 0.86).split(",")[1];
+  }, png);
+  await blank.close();
+  mkdirSync(PICTURES, { recursive: true });
+  writeFileSync(join(PICTURES, `${name}.webp`), Buffer.from(webp, "base64"));
+}
+
+/** A file in a folder of its own. */
+export function written(name: string, text: string): string {
+  const file = join(mkdtempSync(join(tmpdir(), "nprdsl-")), name);
+  writeFileSync(file, text);
+  return file;
 }

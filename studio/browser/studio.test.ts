@@ -1,78 +1,138 @@
-// The studio in a browser, as a newcomer meets it: a mistake and its fix, a run, two tabs, an end.
-import { mkdirSync } from "node:fs";
-import { join } from "node:path";
+// The studio in a browser, as a newcomer meets it: a mistake and its fix, runs, traces of files, the
+// keyboard alone, a small window, an end.
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { CHROMIUM, PATIENCE, launch, open, serve, type Served } from "./chromium";
+import { CHROMIUM, PATIENCE, launch, open, picture, seriousFaults, serve, written, type Served } from "./chromium";
 
-const PICTURES = process.env.PICTURES; // a folder to put pictures of the states into
-
-async function picture(page: Page, name: string): Promise<void> {
-  if (!PICTURES) return;
-  mkdirSync(PICTURES, { recursive: true });
-  await page.screenshot({ path: join(PICTURES, `${name}.png`) });
-}
+const HOSTILE = '</script><script>window.hit=1</script><img src=x onerror="window.hit=1">';
+const said = (sum: string) => `<guideline><plan>1:1+2</plan></guideline><step>1:1+2=${sum}</step><takeaway>3</takeaway>3`;
+const ROWS = [
+  { index: 0, text: said("3"), finish: "completed", usage: { tokens: 9 } },
+  { index: 1, text: said("4"), finish: "completed", usage: { tokens: 9 } },
+  { index: 2, text: said(HOSTILE), answer: HOSTILE, finish: HOSTILE },
+];
 
 describe.skipIf(!CHROMIUM)("the studio", () => {
   let browser: Browser;
   let served: Served;
   beforeAll(async () => {
-    [browser, served] = await Promise.all([launch(), serve()]);
+    const file = written("results.jsonl", `${ROWS.map((row) => JSON.stringify(row)).join("\n")}\n{broken`);
+    [browser, served] = await Promise.all([launch(), serve("--traces", file)]);
   }, PATIENCE);
   afterAll(async () => {
     served?.process.kill();
     await browser?.close();
   });
 
+  const fresh = async (options: Parameters<typeof open>[2] = {}, tab = "run") => {
+    const page = await open(browser, served.url, options);
+    await page.waitForSelector(".problems.fine");
+    await page.click(`#tab-${tab}`);
+    return page;
+  };
+  const done = async (page: Page & { errors: string[] }) => {
+    expect(page.errors).toEqual([]);
+    await page.close();
+  };
+
   it("tells a mistake, mends it by a click, and shows the picture", async () => {
-    const page = await open(browser, served.url);
+    const page = await fresh({}, "schema");
     await page.waitForSelector(".graph .stage.fork");
+    await picture(page, "schema");
     await page.click(".cm-content");
     await page.keyboard.press("Control+End");
     await page.keyboard.type("\nextra: TEXT");
     await page.waitForSelector("ul.problems .code");
     expect(await page.textContent("ul.problems .code")).toBe("unused-rule");
-    await picture(page, "studio-fault");
+    expect(await seriousFaults(page)).toEqual([]);
+    await picture(page, "fault");
     await page.click("ul.problems .second");
     await page.waitForSelector(".problems.fine");
     expect(await page.textContent(".cm-content")).not.toContain("extra");
     await page.waitForSelector("div:not(.stale) > .schema");
-    expect(page.errors).toEqual([]);
-    await page.close();
+    await done(page);
   }, PATIENCE);
 
   it("runs the bundled model: three lanes grow and join, in two tabs at once", async () => {
-    const pages = await Promise.all([open(browser, served.url), open(browser, served.url)]);
+    const pages = await Promise.all([fresh(), fresh()]);
     const grown = pages.map(async (page) => {
       await page.waitForFunction(() => document.querySelectorAll(".branch").length === 3);
-      await picture(page, "studio-run");
+      await picture(page, "run");
     });
-    for (const page of pages) {
-      await page.waitForSelector(".problems.fine");
-      await page.click("#tab-run");
-      await page.click(".ask .main");
-    }
+    for (const page of pages) await page.click(".ask .main");
     await Promise.all(grown);
     for (const page of pages) {
       await page.waitForSelector(".figure.answer");
       expect(await page.textContent(".figure.answer b")).toBe("\\boxed{4549}");
-      expect(await page.locator(".bar").count()).toBe(5);
-      await page.hover("[data-piece='60']");
-      expect(await page.textContent(".inspector dl")).toContain("step 1");
-      expect(page.errors).toEqual([]);
-      await picture(page, "studio-trace");
-      await page.close();
+      expect(await page.locator("#panel-run .bar").count()).toBe(5);
+      await page.hover("#panel-run [data-piece='60']");
+      expect(await page.textContent("#panel-run .inspector dl")).toContain("step 1");
+      await picture(page, "trace");
+      await done(page);
     }
   }, 2 * PATIENCE);
 
-  it("stops a run, and says so where the server is gone", async () => {
-    const own = await serve();
-    const page = await open(browser, own.url);
+  it("runs a prompt both ways, and shows the two beside each other", async () => {
+    const page = await fresh();
+    await page.click("text=Both ways");
+    await page.waitForSelector(".comparison");
+    const rows = await page.locator(".compared-figures tbody tr").allTextContents();
+    expect(rows.map((row) => /side by side|in turn/.exec(row)?.[0])).toEqual(["side by side", "in turn"]);
+    expect(await page.textContent(".compared-figures thead")).toContain("the same text");
+    expect(await page.locator(".compared-lanes .bar").count()).toBe(10);
+    expect(await seriousFaults(page)).toEqual([]);
+    await picture(page, "both-ways");
+    await done(page);
+  }, 2 * PATIENCE);
+
+  it("shows the traces of a file as text, and where two differ", async () => {
+    const page = await fresh({}, "traces");
+    await page.waitForSelector(".trace-list .where");
+    expect(await page.textContent(".traces-head .status")).toContain("3 traces, and 1 that hold none");
+    await page.click("text=index 2");
+    await page.waitForSelector(".figure.answer >> text=window.hit");
+    expect(await page.evaluate(() => [(window as { hit?: number }).hit, document.images.length])).toEqual([undefined, 0]);
+    await page.click("text=index 0");
+    await page.click("[aria-label='Compare with index 1']");
+    await page.waitForSelector(".piece.differs");
+    expect(await page.locator(".piece.differs").allTextContents()).toEqual(["1+2=3", "1+2=4"]);
+    await page.fill("[type='search']", "nothing like it");
+    expect(await page.locator(".trace-list li").count()).toBe(0);
+    await done(page);
+  }, PATIENCE);
+
+  it("is used with the keyboard alone, at 360 pixels, in the dark", async () => {
+    const page = await open(browser, served.url, { colorScheme: "dark", viewport: { width: 360, height: 740 } });
     await page.waitForSelector(".problems.fine");
-    await page.click("#tab-run");
+    const reach = async (selector: string) => {
+      for (let presses = 0; presses < 60; presses++) {
+        if (await page.evaluate((wanted) => document.activeElement?.matches(wanted), selector)) return;
+        await page.keyboard.press("Escape"); // leaves the editor, where Tab indents
+        await page.keyboard.press("Tab");
+      }
+      throw new Error(`${selector} is not reached by Tab`);
+    };
+    await reach("#tab-run");
+    await page.keyboard.press("Enter");
+    await reach(".ask textarea");
+    await page.keyboard.press("Control+Enter");
+    await page.waitForSelector("#panel-run .figure.answer");
+    await reach("#panel-run .bar");
+    await page.keyboard.press("ArrowRight");
+    await page.waitForSelector("#panel-run .bar.chosen");
+    await reach("#panel-run .text-list");
+    await page.keyboard.press("End");
+    await page.waitForSelector("#panel-run .piece.current");
+    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(360);
+    expect(await seriousFaults(page)).toEqual([]);
+    await done(page);
+  }, 2 * PATIENCE);
+
+  it("stops a run, and says so where the server is gone", async () => {
+    const page = await fresh();
     const stopped = page.waitForFunction(() => {
       const stop = document.querySelector<HTMLElement>(".ask .stop");
-      if (!stop || !document.querySelector(".bar")) return false;
+      if (!stop || !document.querySelector("#panel-run .bar")) return false;
       stop.click();
       return true;
     });
@@ -81,7 +141,7 @@ describe.skipIf(!CHROMIUM)("the studio", () => {
     await page.waitForSelector(".refused");
     expect(await page.textContent(".refused")).toBe("stopped");
     await page.click(".ask .main:not(.stop)");
-    own.process.kill("SIGKILL");
+    served.process.kill("SIGKILL");
     await page.waitForFunction(() => document.querySelector(".refused")?.textContent?.includes("does not answer"));
     await page.close();
   }, 2 * PATIENCE);

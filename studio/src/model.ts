@@ -155,4 +155,30 @@ export interface SchemaView {
   minimum: number;
 }
 
-export type View = TraceView | SchemaView;
+export interface TableView {
+  title: string;
+  columns: string[];
+  rows: string[][];
+}
+
+export interface CurveView {
+  title: string;
+  points: [number, number][];
+}
+
+export interface SampleView {
+  note: string;
+  best: boolean;
+  trace: TraceView;
+}
+
+export interface ReportView {
+  kind: "report";
+  version: 1;
+  title: string;
+  tables: TableView[];
+  curves: CurveView[];
+  samples: SampleView[];
+}
+
+export type View = TraceView | SchemaView | ReportView;

@@ -1,6 +1,7 @@
 // The page that is a file: it shows the one view that stands in it.
 import { render } from "preact";
 import type { View } from "./model";
+import { ReportPanel } from "./report";
 import { SchemaPanel } from "./schema";
 import "./style.css";
 import { ThemeButton } from "./theme";
@@ -13,10 +14,13 @@ export function Viewer({ view }: { view: View }) {
         <h1>{view.title}</h1>
         {view.kind === "trace" && <span class="chip">a trace of {view.schema_name}</span>}
         {view.kind === "schema" && <span class="chip">a schema</span>}
+        {view.kind === "report" && <span class="chip">a report</span>}
         <span class="grow" />
         <ThemeButton />
       </header>
-      {view.kind === "trace" ? <TracePanel view={view} /> : <SchemaPanel view={view} />}
+      {view.kind === "trace" && <TracePanel view={view} />}
+      {view.kind === "schema" && <SchemaPanel view={view} />}
+      {view.kind === "report" && <ReportPanel view={view} />}
     </main>
   );
 }

@@ -4,6 +4,8 @@ import { act } from "preact/test-utils";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { Lanes, neighbour } from "../src/lanes";
 import { Pieces, lastAtMost, seenBy } from "../src/pieces";
+import type { ReportView } from "../src/model";
+import { ReportPanel, pathOf } from "../src/report";
 import { rowsOf } from "../src/rows";
 import { stepped } from "../src/text-list";
 import { TracePanel } from "../src/trace";
@@ -132,5 +134,32 @@ describe("the page of a trace", () => {
     show(<TracePanel view={trace({ violations: [fault] })} />);
     expect(all(".faults button")[0].textContent).toContain("empty-text TEXT is blank line 3, column 1, in step");
     expect(all(".piece.fault").map((piece) => piece.dataset.piece)).toEqual(["5"]);
+  });
+});
+
+describe("a report", () => {
+  const table = { title: "Figures", columns: ["", "sums"], rows: [["legal", "<b>"]] };
+  const points: [number, number][] = [[1, 2], [2, 4], [4, 2]];
+  const view: ReportView = {
+    kind: "report", version: 1, title: "r", tables: [table], curves: [{ title: "loss", points }],
+    samples: [{ note: "right", best: true, trace: trace() }, { note: "wrong", best: false, trace: trace() }],
+  };
+
+  it("has tables, curves, and traces that are drawn when they are opened", async () => {
+    await show(<ReportPanel view={view} />);
+    expect(all("td").map((cell) => cell.textContent)).toEqual(["", "<b>"]);
+    expect(all("summary").map((one) => one.textContent)).toEqual(["a trace right", "a trace wrong"]);
+    expect(all(".trace").length).toBe(0);
+    await act(() => {
+      const first = all("details")[0] as HTMLDetailsElement;
+      first.open = true;
+      first.dispatchEvent(new Event("toggle"));
+    });
+    expect(all(".trace").length).toBe(1);
+  });
+
+  it("draws curves into their boxes, a level one in the middle", () => {
+    expect(pathOf({ title: "", points })).toBe("M0.0 110.0L100.0 0.0L300.0 110.0");
+    expect(pathOf({ title: "", points: [[1, 3], [2, 3]] })).toBe("M0.0 55.0L300.0 55.0");
   });
 });

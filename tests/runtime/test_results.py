@@ -5,13 +5,18 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 from dataclasses import replace
+from html import unescape
 from xml.etree import ElementTree
+
+import pytest
 
 from nprdsl.machine.budget import Limits
 from nprdsl.machine.machine import Machine
 from nprdsl.runtime.results import Ending, Result, result_of
 from nprdsl.structure.events import EndReason
+from nprdsl.studio import pages
 from tests.machines import byte_bound, write
 from tests.runs import run, seeded
 
@@ -47,7 +52,29 @@ def test_a_result_shows_its_graph_and_its_text() -> None:
     result = done()
     svg = result._repr_svg_()
     assert svg is not None and ElementTree.fromstring(svg).tag.endswith("svg")
-    assert svg in result._repr_html_() and "&lt;plan&gt;" in result._repr_html_()
+    alone = pickle.loads(pickle.dumps(result))
+    assert svg in alone._repr_html_() and "&lt;plan&gt;" in alone._repr_html_()
+
+
+def test_a_result_shows_the_page_of_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = done()
+    files = {"viewer.css": "b {}", "viewer.js": "let a = '\"<';"}
+    monkeypatch.setattr(pages, "static_file", files.__getitem__)
+    frame = r'<iframe .* sandbox="allow-scripts" .* srcdoc="([^"]*)"></iframe>'
+    found = re.fullmatch(frame, result._repr_html_(), re.S)
+    view = result.view()
+    assert found is not None and view is not None
+    assert unescape(found[1]) == pages.page(view)
+    assert view.outcome is not None and view.outcome.figures["forwards"] == 9
+    assert stopped().view() is None
+
+
+def test_without_the_pages_a_result_shows_its_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise pages.StudioNotBuiltError("not built")
+
+    monkeypatch.setattr(pages, "static_file", missing)
+    assert "<svg" in done()._repr_html_()
 
 
 def test_what_was_stopped_shows_its_text() -> None:

@@ -120,6 +120,10 @@ class RunDirectory:
         for rollout in rollouts:
             append_json_line(self.path / ROLLOUTS, {"step": step, **rollout})
 
+    def rollouts(self) -> list[dict[str, Any]]:
+        """Those that were kept, in order."""
+        return _read(self.path / ROLLOUTS)
+
     def metrics(self) -> list[dict[str, float]]:
         """All that was logged, in order; a line that a kill cut short is left out."""
         return _read(self.path / _METRICS)

@@ -47,6 +47,7 @@ from nprdsl.trainers.run.directory import RunDirectory
 from nprdsl.trainers.run.disk_use import checkpoint_bytes, disk_notice
 from nprdsl.trainers.run.lora import add_lora, save_lora
 from nprdsl.trainers.run.model_size import ModelSize
+from nprdsl.trainers.run.report_page import write_run_report
 from nprdsl.trainers.run.trackers import Trackers, check_trackers
 from nprdsl.trainers.run.training_speed import TrainingSpeed
 
@@ -284,6 +285,7 @@ class Session:
                 self.setup.tokenizer.save_pretrained(folder)
             write_custom_generate(folder, self.setup.schema)
             self.setup.directory.finish("model")
+            write_run_report(self.setup.directory, self.setup.schema)
             self._trackers.close()
         self.accelerator.wait_for_everyone()
         settle_group()

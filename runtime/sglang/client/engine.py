@@ -16,7 +16,7 @@ from nprdsl.machine.budget import LimitError
 from nprdsl.runtime.api_key import REFUSED
 from nprdsl.runtime.api_key import api_key as own_key
 from nprdsl.runtime.engine import Engine, Submission
-from nprdsl.runtime.errors import CapacityError, EngineUnavailableError
+from nprdsl.runtime.errors import CapacityError, EngineUnavailableError, UnsupportedServerError
 from nprdsl.runtime.kv_reservation import most_fed
 from nprdsl.runtime.prompts import Ids, PromptEncoder
 from nprdsl.runtime.results import Completion, Result
@@ -147,7 +147,10 @@ class SGLangEngine(Engine):
                     f"{self._longest_prompt - 1} at most"
                 )
         lowered = [min(pair) for pair in zip(budgets, most, strict=True)]
-        return completions(self._transport, self.vocabulary, prompts, lowered, sampling)
+        try:
+            return completions(self._transport, self.vocabulary, prompts, lowered, sampling)
+        except ServerError as error:
+            raise UnsupportedServerError(f"{self._transport.url}: {error}") from error
 
     def _check_capacity(self, submission: Submission) -> None:
         """Raises CapacityError for a request that the server's KV cache can never hold."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,14 @@ def test_few_samples_are_shown_once() -> None:
 
 
 def test_curves_of_what_was_measured_more_than_once() -> None:
-    found = curves([{"step": 1, "a": 2.0}, {"step": 2, "a": 3.0, "b": 1.0}, {"step": 4, "a": 1.0}])
+    found = curves(
+        [
+            {"step": 1, "a": 2.0},
+            {"step": 2, "a": 3.0, "b": 1.0},
+            {"step": 4, "a": 1.0},
+            {"step": 5, "a": nan},
+        ]
+    )
     assert [(one.title, one.points) for one in found] == [("a", ((1, 2), (2, 3), (4, 1)))]
 
 

@@ -7,6 +7,7 @@ traces those at both ends are shown, whole, by the views of single traces.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite, nan
 from typing import Final, Literal
 
 from nprdsl.schema import Schema
@@ -51,7 +52,10 @@ class ReportView(StudioView):
 def curves(metrics: Sequence[Mapping[str, float]]) -> tuple[CurveView, ...]:
     """A curve for each figure that two rows or more have, over their `step`."""
     names = dict.fromkeys(name for row in metrics for name in row if name != "step")
-    points = {name: [(row["step"], row[name]) for row in metrics if name in row] for name in names}
+    points = {
+        name: [(row["step"], row[name]) for row in metrics if isfinite(row.get(name, nan))]
+        for name in names
+    }
     return tuple(
         CurveView(title=name, points=tuple(found))
         for name, found in points.items()

@@ -389,7 +389,7 @@ class LocalEngine(Engine):
 
 
 def _check_model(model: object) -> None:
-    if not isinstance(model, torch.nn.Module) or not hasattr(model, "config"):
+    if not isinstance(model, torch.nn.Module) or "config" not in dir(model):
         shown = type(model).__name__ if isinstance(model, torch.nn.Module) else repr(model)
         raise TypeError(
             f"the model is {shown}, it must be one of transformers; LocalEngine.from_pretrained "

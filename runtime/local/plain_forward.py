@@ -37,7 +37,7 @@ class PlainForward:
         ids = torch.tensor([tokens], device=self._model.device)
         given = {} if positions is None else {"position_ids": positions[None].to(ids.device)}
         output = self._model(input_ids=ids, use_cache=False, **given)
-        logits: torch.Tensor | None = getattr(output, "logits", None)
+        logits: torch.Tensor | None = output.get("logits")
         if logits is None or logits.dim() != 3:
             raise UnsupportedModelError("has no logits of each token: it is no language model")
         return logits[0].float()

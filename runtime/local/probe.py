@@ -92,7 +92,7 @@ def probe(model: PreTrainedModel) -> Probed:
             return Probed(trial.plain.width, AttentionPath.INTERFACE, _FOLDED, trial.continuing)
         kinds = "keeps states in recurrent layers, and "
     reason = f"{kinds}{reason}" if kinds and reason else merging
-    if getattr(model.config, "is_encoder_decoder", False):
+    if model.config.is_encoder_decoder:
         reason = "is an encoder and a decoder, where one model must read prompt and trace"
     raise UnsupportedModelError(f"{type(model).__name__} {reason}; the local engine cannot run it")
 

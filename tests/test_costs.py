@@ -251,6 +251,7 @@ def test_a_value_that_has_to_be_longer_costs_its_branch_more_too() -> None:
     bound = made.bind(byte_vocabulary(special=made.tags))
     item, branch = len("<1xay>"), len("<1xay.>")
     assert bound.minimum == 1 + 2 * item + 2 * branch + 1 + 1
+    assert written_at_the_minimum(bound) == bound.minimum
 
 
 @pytest.mark.parametrize(("inside", "behind"), [("ba", "</b>"), ("ba", "b.a")])
@@ -275,12 +276,35 @@ def test_a_value_that_must_be_longer_in_an_item_is_so_in_its_branch(
     )
     bound = made.bind(byte_vocabulary(special=made.tags))
     assert bound.minimum == 1 + 2 * len("12345cc.") + 1
+    assert written_at_the_minimum(bound) == bound.minimum
+
+
+def test_each_of_two_texts_that_may_stand_here_is_filled_by_itself() -> None:
+    """Behind `<a>x` stands the filled text of `<b>`, or an empty one: a blank fills none."""
+    made = schema_of(
+        """
+        start: "<a>" [TEXT "<b>"] "x" TEXT "<c>"
+        %declare TEXT
+        """
+    )
+    bound = made.bind(byte_vocabulary(special=made.tags))
+    matcher = bound.matcher()
+    for token in (bound.vocabulary.special["<a>"], ord("x")):
+        matcher.advance(token)
+    for token in allowed(matcher.tight(0), bound.vocabulary.size):
+        after = matcher.fork()
+        after.advance(token)
+        assert after.cost < matcher.cost, token
+
+
+def written_at_the_minimum(bound: BoundSchema) -> int:
+    """The tokens that a machine writes under the least budget, the first allowed one each time."""
     machine = Machine(bound, limits=Limits(max_tokens=bound.minimum))
     machine.start()
     while machine.ended is None:
-        (branch,) = machine.live
+        branch = machine.live[0]
         machine.advance(branch, allowed(machine.mask(branch), bound.vocabulary.size)[0])
-    assert len(machine.written) == bound.minimum
+    return len(machine.written)
 
 
 def test_a_repeated_text_costs_each_of_its_tokens_twice() -> None:

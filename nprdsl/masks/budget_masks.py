@@ -146,15 +146,14 @@ def _in_text(judge: _Judge, start: int) -> Mask:
 def _by_class(judge: _Judge, start: int) -> Mask:
     """The tokens that stay in free text and touch no tag."""
     automaton, state = judge.automaton, judge.state
-    text, field, is_filled = automaton.table.text, state.field, state.field.is_filled
+    text, field = automaton.table.text, state.field
     ends, blank = text.ends(start), text.blank
     allowed = np.zeros(len(ends), bool)
     for end in np.unique(ends).tolist():
         if not end:
             continue
         for is_blank in (False, True) if end == U8_START else (False,):
-            filled = is_filled or not is_blank
-            after = automaton.fields.behind_text(field, end, filled=filled)
+            after = automaton.fields.behind_text(field, end, filled=not is_blank)
             if _cost_within(judge, after) <= judge.limit:
                 allowed |= (ends == end) & (blank if is_blank else ~blank)
     if not automaton.fields.is_even(field):
@@ -174,8 +173,7 @@ def _judge_begun_tags(judge: _Judge, allowed: NDArray[np.bool_]) -> None:
     for token, place in zip(begun, places, strict=True):
         if place not in within:
             end, is_blank, node = place
-            filled = field.is_filled or not is_blank
-            after = automaton.fields.behind_text(field, end, filled=filled, node=node - 1)
+            after = automaton.fields.behind_text(field, end, filled=not is_blank, node=node - 1)
             within[place] = bool(end) and _cost_within(judge, after) <= judge.limit
         allowed[token] = within[place]
 

@@ -155,6 +155,9 @@ class Costs:
                 total += entry.fork.block.low * self.branch(entry.fork.block, (), left)
             elif isinstance(entry, BranchEnd):
                 total, own = total + self._tokens(own, frame), 0
+                if until is None:
+                    assert isinstance(frame, BranchFrame)
+                    total += self._pending(entry.block, frame)
                 frame = frame.below if frame is not None else None
                 opened, block = _open_map(frame), _listing(frame)
             elif isinstance(entry, ForkNode) and entry.block.item is not None:
@@ -239,8 +242,7 @@ class Costs:
         label = self._label_names[block.index]
         for slot, name in enumerate(block.bound):
             if slot < len(values):
-                counted = self._terminals[name] + self._detours.values.get((block.index, name), 0)
-                total += self._value(values[slot]) - counted
+                total += self._beyond(block, name, values[slot])
             elif name == label:
                 total -= self._terminals[name]
         return min(total, NEVER)
@@ -276,9 +278,7 @@ class Costs:
     def _frames(self, frame: Frame | None) -> int:
         total = 0
         while frame is not None:
-            if isinstance(frame, BranchFrame):
-                total += self._pending(frame)
-            else:
+            if not isinstance(frame, BranchFrame):
                 left = self._left(frame)
                 total += sum(self.branch(frame.block, values, left) for values in frame.items)
                 if isinstance(frame, MapFrame) and frame.open is not None:
@@ -286,11 +286,13 @@ class Costs:
             frame = frame.below
         return total
 
-    def _pending(self, frame: BranchFrame) -> int:
-        total = 0
-        for name, value in frame.pending:
-            total += self._value(value) - self._terminals[name]
-        return total
+    def _pending(self, block: Block, frame: BranchFrame) -> int:
+        """What the values that a branch is still to repeat cost beyond what its rule counts."""
+        return sum(self._beyond(block, name, value) for name, value in frame.pending)
+
+    def _beyond(self, block: Block, name: str, value: BoundValue) -> int:
+        counted = self._terminals[name] + self._detours.values.get((block.index, name), 0)
+        return self._value(value) - counted
 
     def _value(self, value: BoundValue) -> int:
         """A value of the field in progress is counted there."""

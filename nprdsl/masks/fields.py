@@ -110,7 +110,7 @@ class FieldMachine:
         self, state: FieldState, end: int, *, filled: bool, node: int = ROOT
     ) -> FieldState:
         """The state behind more free text that completes no tag and ends in a UTF-8 state and a
-        node of the tag scanner."""
+        node of the tag scanner; `filled`: it is not all blank."""
         cursors = (
             cursor
             for rest, progress in state.cursors

@@ -132,7 +132,9 @@ class TextPart(FieldPart):
     def behind_text(
         self, progress: int, state: int, here: FieldRest, *, filled: bool
     ) -> Iterable[Cursor]:
-        return () if progress == _WAITS else self._at(state, here, filled, counted=False)
+        if progress == _WAITS:
+            return ()
+        return self._at(state, here, filled or self.is_filled(progress), counted=False)
 
     def _at(self, state: int, here: FieldRest, filled: bool, counted: bool) -> tuple[Cursor, ...]:
         """The cursors within the text and, where it may end, behind it."""

@@ -14,6 +14,7 @@ from nprdsl.structure.stack import BoundValue
 from nprdsl.structure.violations import Violation
 from nprdsl.testing import byte_vocabulary, fuzz
 from nprdsl.testing.fuzzing import refused_at
+from nprdsl.testing.mutations import MutationKind, all_mutations
 from nprdsl.tokens.fresh_labels import FreshLabels
 from nprdsl.trace.lexemes import Lexeme
 from nprdsl.trace.parser import ParsedText, Parser
@@ -290,3 +291,13 @@ def test_a_planted_fault_is_found(
     plant(monkeypatch)
     report = fuzz(schema_of(source), 100)
     assert report.failure is not None
+
+
+def test_fresh_labels_spell_no_tag_with_what_stands_around_them() -> None:
+    """`c` and `d` are fresh behind `cc`, but `ccc` and `ccd` begin with other tags."""
+    schema = schema_of(FINE["tags that overlap"])
+    text = "abccacdccbcdbadcacdxccdcbcdxccdd"
+    made = [m for m in all_mutations(schema, text) if m.kind is MutationKind.ONE_TOO_MANY]
+    assert made
+    for mutation in made:
+        assert schema.check(mutation.text)[0].code in mutation.expected

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from operator import itemgetter
+from typing import Final
 
 from hypothesis import reject
 from hypothesis import strategies as st
@@ -40,6 +41,7 @@ from nprdsl.testing.traces import HasGrammar, traces
 
 __all__ = ["Mutation", "MutationKind", "all_mutations", "mutated", "mutations"]
 
+_TRIED_LABELS: Final = 40
 STRAY = "stray words"
 MISPLACED = frozenset(set(Code) - {Code.LABEL_MISMATCH, Code.DUPLICATE_LABEL, Code.TOO_DEEP})
 
@@ -370,7 +372,7 @@ def _copies(
         return legal.spelled(whole) * count
     copies = ""
     for _ in range(count):
-        fresh = _fresh(label, legal.grammar.tags, used)
+        fresh = _fresh(legal, label, used)
         if fresh is None:
             return None
         used = used | {fresh}
@@ -379,11 +381,20 @@ def _copies(
     return copies
 
 
-def _fresh(label: Tree, tags: tuple[str, ...], used: set[str]) -> str | None:
-    """Another value of a label's terminal, if there is one."""
+def _fresh(legal: LegalTrace, label: Tree, used: set[str]) -> str | None:
+    """Another value of a label's terminal that spells no tag with what stands around it, if one is
+    soon found."""
     assert isinstance(label.node, ir.Field)
-    value = example_value(label.node.terminal, tags, used)
-    return None if value in used else value
+    tags, taken = tag_pattern(legal.grammar.tags), set(used)
+    before, behind = legal.text[: label.start], legal.text[label.end :]
+    for _ in range(_TRIED_LABELS):
+        value = example_value(label.node.terminal, legal.grammar.tags, taken)
+        if value in taken:
+            return None
+        if tags.findall(before + value + behind) == tags.findall(legal.text):
+            return value
+        taken.add(value)
+    return None
 
 
 def _delete_items(legal: LegalTrace) -> Iterator[Candidate]:
@@ -416,7 +427,7 @@ def _relabel_branches(legal: LegalTrace) -> Iterator[Candidate]:
                     fresh: str | None = "other " + value_of(legal.text, field)
                 else:
                     used = {legal.spelled(f) for e in items for f in bound_fields(block, e)}
-                    fresh = _fresh(field, legal.grammar.tags, used)
+                    fresh = _fresh(legal, field, used)
                 if fresh is not None:
                     yield _instead(field, fresh, Code.LABEL_MISMATCH)
 

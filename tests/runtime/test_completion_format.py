@@ -74,5 +74,5 @@ def test_each_answer_tells_its_seed() -> None:
     _, result = written()
     whole = HEAD.whole([result, result], [SEED, SEED + 1])
     assert [c["message"]["trace"]["seed"] for c in whole["choices"]] == [SEED, SEED + 1]
-    *_, last = HEAD.last_chunks(0, result, SEED)
+    *_, last = HEAD.last_chunks(0, result, SEED, 0)
     assert last["choices"][0]["delta"]["trace"]["seed"] == SEED

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 import nprdsl
-from nprdsl.runtime.http import schema_worker
+from nprdsl.runtime.http import schema_compiler, schema_worker
 from nprdsl.runtime.http.packed_grammar import pack, unpack
 from nprdsl.runtime.http.refusals import PreparationError, RefusedError, TooManyError
-from nprdsl.runtime.http.schema_compiler import PER_CLIENT, SchemaCompiler
+from nprdsl.runtime.http.schema_compiler import SchemaCompiler
 from nprdsl.runtime.http.wire_forms import SchemaForm
 
 SOURCE = '%declare KIND\nstart: "<a>" KIND "</a>"\n'
@@ -203,8 +203,9 @@ def test_a_fault_of_ours_is_logged_under_its_hash(
     assert "could not be read" in caplog.text
 
 
-def test_clients_take_turns_and_have_few_places() -> None:
+def test_clients_take_turns_and_have_few_places(monkeypatch: pytest.MonkeyPatch) -> None:
     """One client fills its places; another, which comes last, waits for one schema only."""
+    monkeypatch.setattr(schema_compiler, "PER_CLIENT", 6)
     order: list[str] = []
 
     async def ask(compiler: SchemaCompiler, client: str, name: str) -> None:
@@ -212,7 +213,7 @@ def test_clients_take_turns_and_have_few_places() -> None:
         order.append(name)
 
     async def work(compiler: SchemaCompiler) -> None:
-        names = [f"many{n}" for n in range(PER_CLIENT)]
+        names = [f"many{n}" for n in range(6)]
         tasks = [asyncio.create_task(ask(compiler, "many", name)) for name in names]
         await asyncio.sleep(0)
         with pytest.raises(TooManyError, match="of this client"):
@@ -221,4 +222,4 @@ def test_clients_take_turns_and_have_few_places() -> None:
         await asyncio.gather(*tasks)
 
     run(work, workers=1)
-    assert order.index("few") <= 2 and len(order) == PER_CLIENT + 1
+    assert order.index("few") <= 2 and len(order) == 6 + 1

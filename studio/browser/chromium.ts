@@ -38,8 +38,9 @@ export interface Served {
   process: ChildProcess;
 }
 
+/** A studio that runs in the system's temporary folder. */
 export async function serve(...options: string[]): Promise<Served> {
-  const server = spawn(PYTHON, ["-m", "nprdsl", "studio", ...options], { env: ENVIRONMENT });
+  const server = spawn(PYTHON, ["-m", "nprdsl", "studio", ...options], { env: ENVIRONMENT, cwd: tmpdir() });
   const url = await new Promise<string>((resolve, reject) => {
     let said = "";
     server.stderr.on("data", (data) => (said += data));

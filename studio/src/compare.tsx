@@ -85,7 +85,7 @@ type Figure = [name: string, one: string, other: string];
 function FigureTable({ one, other, same }: { one: TraceView; other: TraceView; same: boolean }) {
   const rows = figures(one, other);
   return (
-    <div class="card compared-figures">
+    <div class="card compared-figures" role="group" aria-label="Figures of both" tabIndex={0}>
       <table>
         <thead>
           <tr>

@@ -10,7 +10,7 @@ export function SchemaPanel({ view }: { view: SchemaView }) {
   return (
     <div class="schema">
       <SchemaFigures view={view} />
-      <section class="card graph-card" aria-label="The rules of the schema">
+      <section class="card graph-card" aria-label="The rules of the schema" tabIndex={0}>
         <div class="graph">
           <Box item={view.root} />
         </div>

@@ -128,7 +128,7 @@ function Problems({ faults, trouble, editor }: { faults: Fault[]; trouble: strin
     );
   }
   return (
-    <ul class="problems" role="status" aria-label="Faults of the schema">
+    <ul class="problems" aria-live="polite" aria-label="Faults of the schema">
       {faults.map((fault) => (
         <li>
           <button class="where" onClick={() => fault.here && editor.current && select(editor.current, fault.span)}>

@@ -106,7 +106,9 @@ def test_a_server_tells_the_settings_of_its_model(
         req_to_token_pool=SimpleNamespace(req_to_token=SimpleNamespace(shape=(8, 64))),
         max_total_num_tokens=100,
     )
-    vars(made.model_config).update(context_len=128, vocab_size=300, hf_generation_config=own)
+    vars(made.model_config).update(
+        context_len=128, vocab_size=300, hf_generation_config=own, dtype="torch.float32"
+    )
     info = scheduler_hooks.add_server_info({"stock": 1}, made)
     assert info["stock"] == 1
     assert info[KEY]["sampling"] == sampling

@@ -206,6 +206,7 @@ def test_no_text_is_made_or_read_while_tokens_are_drawn_and_told(local: LocalEng
 
     trace: Any = SimpleNamespace(
         rid="one",
+        queued_s=0.0,
         sample=0,
         tokenizer=Forbidden(),
         stream=True,

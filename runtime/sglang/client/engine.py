@@ -150,6 +150,8 @@ class SGLangEngine(Engine):
         try:
             return completions(self._transport, self.vocabulary, prompts, lowered, sampling)
         except ServerError as error:
+            if error.status >= 500:
+                raise
             raise UnsupportedServerError(f"{self._transport.url}: {error}") from error
 
     def _check_capacity(self, submission: Submission) -> None:

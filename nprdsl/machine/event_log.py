@@ -53,7 +53,7 @@ class EventLog:
         self._vocabulary = vocabulary
         self._notes: list[Event | _Note] = []
         self._answer = AnswerStream()
-        self._counted: Counter[str] = Counter()  # tokens of notes that were drained, by rule
+        self._counted: Counter[str] = Counter()  # tokens that events told of, by rule
         self._branches = {ROOT: _Watched((), "", TextDecoder(vocabulary))}
 
     def drew(
@@ -72,7 +72,6 @@ class EventLog:
 
     def drain(self) -> list[Event]:
         """What happened since the last call."""
-        self._counted = self.tokens_by_rule()
         notes, self._notes = self._notes, []
         return [event for note in notes for event in self._events(note)]
 
@@ -103,6 +102,7 @@ class EventLog:
             states = list(run)
             tokens = note.tokens[at : at + len(states)]
             at += len(tokens)
+            self._counted[rule] += len(tokens)
             texts = [watched.decoder.add((token,)) if note.shown else "" for token in tokens]
             yield TokenEvent(
                 branch=note.branch,

@@ -7,6 +7,8 @@ text could still be the answer instead, nothing is said: a client then has to wa
 
 from __future__ import annotations
 
+import re
+
 from nprdsl.grammar.ir import Literal
 from nprdsl.structure.events import EnterRule, LeaveRule
 from nprdsl.structure.field_content import field_of, is_glue
@@ -24,36 +26,41 @@ class AnswerStream:
 
     def __init__(self) -> None:
         self._sure: dict[TagState, bool] = {}
-        self._behind = ""  # what the trunk has written behind its last tag
-        self._told = 0  # characters of that
+        self._tags: re.Pattern[str] | None = None
+        self._kept = ""  # the end of the text behind the last tag, as far as it is not settled
+        self._has_told = False
         self._is_split = False  # an earlier stretch of text may belong to the same answer
         self._is_over = False
 
     def add(self, state: TagState, text: str) -> str:
         """The trunk wrote `text`, which begins in `state`; gives what is new of the answer."""
-        tags = tag_pattern(state.grammar.tags)
-        stretches = tags.split(self._behind + text)
-        is_sure = not (self._is_over or self._is_split) and self._tells(state)
-        new = self._new(stretches[0], state, is_whole=len(stretches) > 1) if is_sure else ""
-        if len(stretches) > 1:
-            self._pass(state, tags.findall(self._behind + text))
-        self._behind = stretches[-1]
+        self._tags = tags = self._tags or tag_pattern(state.grammar.tags)
+        ahead = self._kept + text
+        stretches = tags.split(ahead)
+        certain = stretches[0]
+        if len(stretches) == 1:
+            held = max((overlap(certain, tag) for tag in state.grammar.tags), default=0)
+            certain = certain[: len(certain) - held]
+        new = ""
+        if not (self._is_over or self._is_split) and self._tells(state):
+            certain = certain.rstrip()
+            new = certain if self._has_told else certain.lstrip()
+        self._has_told |= bool(new)
+        if len(stretches) == 1:
+            self._kept = ahead[len(certain) :]
+        else:
+            self._pass(state, tags.findall(ahead))
+            self._kept = stretches[-1]
         return new
 
     def fork(self) -> None:
         """The trunk waits for branches."""
-        self._behind = ""
+        self._kept = ""
 
     def _tells(self, state: TagState) -> bool:
         if state not in self._sure:
             self._sure[state] = tells_answer(state)
         return self._sure[state]
-
-    def _new(self, stretch: str, state: TagState, *, is_whole: bool) -> str:
-        held = 0 if is_whole else max((overlap(stretch, t) for t in state.grammar.tags), default=0)
-        certain = stretch[: len(stretch) - held].strip()
-        new, self._told = certain[self._told :], max(self._told, len(certain))
-        return new
 
     def _pass(self, state: TagState, tags: list[str]) -> None:
         """The text that began in this state was ended by the first of the tags."""
@@ -61,7 +68,7 @@ class AnswerStream:
         is_known = arc is not None and len(tags) == 1
         says = not is_known or any(_says(trail, inside) for trail in arc.trails)  # type: ignore[union-attr]
         self._is_split = says or (self._is_split and inside)
-        self._is_over = self._is_over or self._told > 0
+        self._is_over = self._is_over or self._has_told
 
 
 def tells_answer(state: TagState) -> bool:

@@ -1,9 +1,18 @@
-"""Random runs as their events tell them: branches of any nesting, in any order of the loop."""
+"""Runs as their events tell them: one of the bundled model, and random ones, whose branches nest as
+they like, in any order of the loop; and what a writer of another form of events makes of one."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import cache
+from typing import Any, Protocol
+
 from hypothesis import strategies as st
 
+import nprdsl
+from nprdsl.runtime import LocalEngine, Sampling
+from nprdsl.runtime.http.completion_format import trace_to_dict
+from nprdsl.runtime.results import Result
 from nprdsl.structure.events import (
     BranchEndEvent,
     BranchReason,
@@ -14,6 +23,40 @@ from nprdsl.structure.events import (
     JoinEvent,
     TokenEvent,
 )
+
+PROMPT = "37*42+85*19?"
+ARITH = nprdsl.load("arith")
+_Made = Iterable[dict[str, Any]]
+
+
+class Writer(Protocol):
+    """Makes events of a form from ours."""
+
+    def begin(self) -> _Made: ...
+
+    def add(self, event: Event) -> _Made: ...
+
+    def end(self, result: Result, trace: dict[str, Any]) -> _Made: ...
+
+
+@cache
+def engine() -> LocalEngine:
+    return LocalEngine.from_pretrained("arith", dtype="fp32")
+
+
+@cache
+def written() -> tuple[tuple[Event, ...], Result]:
+    *events, result = engine().stream(ARITH, PROMPT, chat=True, sampling=Sampling(temperature=0))
+    assert isinstance(result, Result)
+    return tuple(e for e in events if not isinstance(e, Result)), result
+
+
+def told(writer: Writer, events: Iterable[Event], result: Result) -> list[dict[str, Any]]:
+    """All that the writer makes of a run."""
+    made = [*writer.begin()]
+    for event in events:
+        made += writer.add(event)
+    return [*made, *writer.end(result, trace_to_dict(result, 0))]
 
 
 @st.composite

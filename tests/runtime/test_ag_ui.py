@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from functools import cache
 from typing import Any
 
 import httpx
 import pytest
 from hypothesis import given, settings
 
-import nprdsl
-from nprdsl.runtime import LocalEngine, Sampling
 from nprdsl.runtime.http.ag_ui_writer import AgUiWriter
 from nprdsl.runtime.http.app import make_app
-from nprdsl.runtime.http.completion_format import trace_to_dict
-from nprdsl.runtime.results import Result
 from nprdsl.structure.events import Event, ForkEvent, TokenEvent
-from tests.runtime.event_runs import runs
+from tests.runtime.event_runs import PROMPT, engine, runs, told, written
 
-PROMPT = "37*42+85*19?"
-ARITH = nprdsl.load("arith")
 ASKED: dict[str, Any] = {
     "threadId": "t1",
     "runId": "r1",
@@ -31,26 +24,6 @@ ASKED: dict[str, Any] = {
     "state": {},
     "forwardedProps": {"schema": "arith", "temperature": 0},
 }
-
-
-@cache
-def engine() -> LocalEngine:
-    return LocalEngine.from_pretrained("arith", dtype="fp32")
-
-
-@cache
-def written() -> tuple[tuple[Event, ...], Result]:
-    *events, result = engine().stream(ARITH, PROMPT, chat=True, sampling=Sampling(temperature=0))
-    assert isinstance(result, Result)
-    return tuple(e for e in events if not isinstance(e, Result)), result
-
-
-def told(events: tuple[Event, ...] | list[Event], result: Result) -> list[dict[str, Any]]:
-    writer = AgUiWriter("arith", "t1", "r1")
-    made = [*writer.begin()]
-    for event in events:
-        made += writer.add(event)
-    return [*made, *writer.end(result, trace_to_dict(result, 0))]
 
 
 def check(made: list[dict[str, Any]]) -> dict[str | None, str]:
@@ -99,7 +72,7 @@ def check(made: list[dict[str, Any]]) -> dict[str | None, str]:
 
 def test_branches_are_subagents_and_the_answer_is_the_message() -> None:
     events, result = written()
-    made = told(events, result)
+    made = told(AgUiWriter("arith", "t1", "r1"), events, result)
     thoughts = check(made)
     started = [event for event in made if event["type"] == "SUBAGENT_STARTED"]
     assert [(e["name"], e["description"]) for e in started] == [("step", "1"), ("step", "2")]
@@ -119,7 +92,7 @@ def test_any_run_is_told_in_events_of_the_official_package(events: list[Event]) 
 
     reader = TypeAdapter(core.Event)
     _, result = written()
-    made = told(events, result)
+    made = told(AgUiWriter("arith", "t1", "r1"), events, result)
     for event in made:
         read = reader.validate_python(event)
         assert read.model_dump(by_alias=True, exclude_none=True, mode="json") == event

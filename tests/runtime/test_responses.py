@@ -5,30 +5,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-from functools import cache
 from typing import Any
 
 import httpx
 import pytest
 from hypothesis import given, settings
 
-import nprdsl
-from nprdsl.runtime import LocalEngine, Sampling
+from nprdsl.runtime import Sampling
 from nprdsl.runtime.http.app import make_app
-from nprdsl.runtime.http.completion_format import trace_to_dict
 from nprdsl.runtime.http.response_writer import ResponseWriter
-from nprdsl.runtime.results import Result
 from nprdsl.structure.events import (
     Event,
     TokenEvent,
 )
-from tests.runtime.event_runs import runs
+from tests.runtime.event_runs import ARITH, PROMPT, engine, runs, told, written
 
 responses = pytest.importorskip("openai.types.responses")
 openai = pytest.importorskip("openai")
 
-ARITH = nprdsl.load("arith")
-PROMPT = "37*42+85*19?"
 EVENTS = {
     kind.model_fields["type"].annotation.__args__[0]: kind
     for kind in (
@@ -47,26 +41,6 @@ EVENTS = {
         responses.ResponseFailedEvent,
     )
 }
-
-
-@cache
-def engine() -> LocalEngine:
-    return LocalEngine.from_pretrained("arith", dtype="fp32")
-
-
-@cache
-def written() -> tuple[tuple[Event, ...], Result]:
-    *events, result = engine().stream(ARITH, PROMPT, chat=True, sampling=Sampling(temperature=0))
-    assert isinstance(result, Result)
-    return tuple(e for e in events if not isinstance(e, Result)), result
-
-
-def told(events: list[Event], result: Result) -> list[dict[str, Any]]:
-    writer = ResponseWriter("arith", {})
-    made = [*writer.begin()]
-    for event in events:
-        made += writer.add(event)
-    return [*made, *writer.end(result, trace_to_dict(result, 0))]
 
 
 def check(made: list[dict[str, Any]]) -> dict[str, Any]:
@@ -97,7 +71,7 @@ def check(made: list[dict[str, Any]]) -> dict[str, Any]:
 
 def test_each_branch_is_an_item_and_the_answer_the_message() -> None:
     events, result = written()
-    made = told(list(events), result)
+    made = told(ResponseWriter("arith", {}), list(events), result)
     whole = check(made)
     *thoughts, answer = whole["output"]
     assert responses.Response.model_validate(whole).output_text == result.answer
@@ -117,7 +91,7 @@ def test_each_branch_is_an_item_and_the_answer_the_message() -> None:
 @given(runs())
 def test_any_run_is_told_in_events_of_the_official_package(events: list[Event]) -> None:
     _, result = written()
-    whole = check(told(events, result))
+    whole = check(told(ResponseWriter("arith", {}), events, result))
     texts: dict[int, str] = {}
     for event in events:
         if isinstance(event, TokenEvent):

@@ -15,6 +15,7 @@ from unittest import mock
 import psutil
 import sglang
 
+from nprdsl.runtime.sglang.http.intake_hooks import intake_of
 from nprdsl.runtime.sglang.protocol import ForkRequest, TraceReport, read_reports
 from nprdsl.structure.events import Event, ForkEvent, JoinEvent, TokenEvent
 
@@ -172,6 +173,11 @@ class Server:
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs a coroutine on the engine's loop."""
         return self.engine.loop.run_until_complete(asyncio.wait_for(work, SECONDS))
+
+    async def read_schema(self, request: ForkRequest) -> None:
+        """The server knows the request's schema: its next requests wait for no worker, which on a
+        busy machine may take longer than others take to run."""
+        await intake_of(self.engine.tokenizer_manager).packed(request.language, "")
 
     async def send(
         self, prompt: Sequence[int], request: ForkRequest | dict[str, Any], **options: Any

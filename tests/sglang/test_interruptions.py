@@ -131,6 +131,7 @@ def test_an_abort_of_all(tight: Server, local: LocalEngine) -> None:
     cases = [spawning(f"All {i}", 4, length=60) for i in range(6)]
 
     async def aborted() -> list[Answer]:
+        await tight.read_schema(cases[0].request)
         first = tight.follow(ids_of(local, cases[0].prompt), cases[0].request)
         tasks = [tight.send(ids_of(local, case.prompt), case.request) for case in cases[1:]]
         tasks += [tight.send(ids_of(local, "plain"), plain(200))]

@@ -76,6 +76,7 @@ def check_beside_plain(
     alone = [tight.generate([prompt], [plain(tokens)])[0].ids for prompt in prompts]
 
     async def together() -> tuple[Answer, list[Answer]]:
+        await tight.read_schema(case.request)
         running = [tight.follow(prompt, plain(tokens)) for prompt in prompts]
         for one in running:
             await one.until(lambda chunk: len(chunk.ids) > least)
@@ -132,6 +133,7 @@ def test_plain_requests_are_put_back_before_a_branch_misses_a_slot(
     assert POOL - 100 < promised < POOL - sum(map(len, prompts))
 
     async def both() -> list[Answer]:
+        await tight.read_schema(cases[0].request)
         first = [tight.follow(p, plain(230)) for p in prompts]
         for begun in first:
             await begun.until(lambda chunk: len(chunk.ids) > 1)
@@ -241,6 +243,7 @@ def test_plain_traffic_starves_no_fork(tight: Server, local: LocalEngine) -> Non
         return count
 
     async def patience() -> tuple[Answer, list[int]]:
+        await tight.read_schema(case.request)
         others = [asyncio.ensure_future(traffic(number)) for number in range(len(prompts))]
         for _ in range(ROWS):
             await begun.acquire()

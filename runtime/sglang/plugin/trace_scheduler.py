@@ -50,10 +50,11 @@ class KVReservations:
 
     @property
     def hidden(self) -> int:
-        """Slots that SGLang's admission must not count on: those outstanding, except for prompts
-        that it will admit itself."""
-        prompts = sum(r.queues.prompt for r in self.admitted if r.stage is RunStage.PROMPT)
-        return max(0, self.outstanding - prompts)
+        """Slots that SGLang's admission must not count on: those outstanding, except for what it
+        will still compute of prompts itself."""
+        prompts = (run for run in self.admitted if run.stage is RunStage.PROMPT)
+        left = sum(max(0, run.queues.prompt - run.held_slots) for run in prompts)
+        return max(0, self.outstanding - left)
 
     def fits(self, slots: int, plain: int) -> bool:
         """Whether a request of so many slots can start now, if plain prompts that are being
@@ -62,11 +63,11 @@ class KVReservations:
 
     def may_decode(self, needed: int, reqs: Iterable[Any]) -> bool:
         """Whether a decode step of these requests, which needs so many slots, leaves all that is
-        reserved."""
-        if not self.admitted:
+        reserved. Branches alone may always: what they take is reserved for them."""
+        branches = [isinstance(req, BranchReq) for req in reqs]
+        if not self.admitted or all(branches):
             return True
-        branches = sum(isinstance(req, BranchReq) for req in reqs)
-        return self._pools.free_slots >= needed + self.outstanding - branches
+        return self._pools.free_slots >= needed + self.outstanding - sum(branches)
 
 
 class TraceScheduler:

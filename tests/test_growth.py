@@ -11,15 +11,18 @@ import numpy as np
 import pytest
 
 from benchmarks.growth import SHAPES, SOURCE, items, nested_branches, nested_items
+from nprdsl.machine.budget import Limits, TextTokens
+from nprdsl.masks import automaton
 from nprdsl.masks.completion_cost import Costs
 from nprdsl.pictures.trace_pictures import to_mermaid, to_svg, to_text
 from nprdsl.schema import Schema
 from nprdsl.structure import tag_machine
 from nprdsl.structure.stack import Bounds, BoundValue, Frame, Items
-from nprdsl.structure.tag_machine import ForkMode, TagMachine
+from nprdsl.structure.tag_machine import ForkMode, TagMachine, TagState
 from nprdsl.testing import byte_vocabulary
 from nprdsl.trace.layout import Layout
 from nprdsl.trace.parser import MAX_VIOLATIONS
+from tests.runs import run, seeded
 from tests.walks import GOAL, schema_of
 
 DEEP = 13_000  # characters: more blocks inside one another than FRAMES
@@ -139,6 +142,19 @@ def test_what_traces_leave_behind_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
         assert not schema.check(text)
         most = max(most, schema.parser().machine.kept)
     assert most < 400
+
+
+def test_what_generations_leave_behind_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of models that are not trained, which are led to a block."""
+    monkeypatch.setitem(tag_machine.MAX_KEPT, ForkMode.FORKING, 60)
+    monkeypatch.setattr(automaton, "MAX_STATES", 60)
+    bound = schema_of(GOAL).bind(byte_vocabulary())
+    limits = Limits(max_tokens=120, text_tokens=TextTokens(item=8, branch=8, trunk=8))
+    for seed in range(16):
+        run(bound, limits, seeded(seed))
+    gc.collect()
+    states = [one for one in gc.get_objects() if isinstance(one, TagState)]
+    assert len([one for one in states if one.grammar is bound.grammar]) < 60
 
 
 def test_long_values_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,7 @@ class TokenState:
 
     __slots__ = (
         *("capturing", "chooses", "cost", "counted", "field", "forced", "mask", "next", "prose"),
-        *("of_text", "start", "structure", "tight"),
+        *("of_text", "start", "structure", "tight", "__weakref__"),
     )
 
     def __init__(self, start: FieldStart, field: FieldState) -> None:

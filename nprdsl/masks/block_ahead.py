@@ -8,6 +8,7 @@ a block must follow, where others have none.
 from __future__ import annotations
 
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from nprdsl.grammar.ir import Alt, ForkNode, Grammar, JoinNode, MapNode, Node, Ref, Repeat, Seq
 from nprdsl.structure.stack import Cell, Repeating
@@ -20,7 +21,7 @@ class BlockAhead:
     """The tags of one grammar that lead to a block."""
 
     def __init__(self, grammar: Grammar) -> None:
-        self._known: dict[TagState, frozenset[str]] = {}
+        self._known: WeakKeyDictionary[TagState, frozenset[str]] = WeakKeyDictionary()
         self._rules: dict[str, bool] = {}  # greatest fixed point: no trace is without an end
         found = dict.fromkeys(grammar.rules, True)
         while found != self._rules:

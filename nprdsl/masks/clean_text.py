@@ -10,6 +10,8 @@ mask and gives a narrower one, or the same where nothing would be left.
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 
 from nprdsl.masks.automaton import NO_TOKENS, Automaton, TokenState
@@ -34,7 +36,7 @@ class CleanText:
         self._lines = {token: data.isspace() for token, data in spelled.items() if b"\n" in data}
         self._by_bytes = {data: token for token, data in spelled.items()}
         self._known: dict[_Key, tuple[Mask, Mask]] = {}
-        self._blank: dict[TokenState, frozenset[int]] = {}
+        self._blank: WeakKeyDictionary[TokenState, frozenset[int]] = WeakKeyDictionary()
 
     def mask(self, state: TokenState, mask: Mask, tags: frozenset[str]) -> Mask:
         """int32 [ceil(V/32)]: what `mask` allows in free text, where `tags` may come next: half

@@ -127,7 +127,7 @@ class TagState:
     """A state right behind a tag. `events` happened on reaching it; `fork` is set where branches
     begin."""
 
-    __slots__ = ("_arcs", "_machine", "_next", "cell", "events", "fork", "frame")
+    __slots__ = ("__weakref__", "_arcs", "_machine", "_next", "cell", "events", "fork", "frame")
 
     def __init__(
         self,

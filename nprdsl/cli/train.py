@@ -141,6 +141,7 @@ def _trained(
     stage: str, options: TrainOptions, configuration: TrainingConfig, watch: WatchStep
 ) -> tuple[Path, dict[str, float]]:
     """The folder of the trained model, and the latest value of every figure."""
+    from nprdsl.runtime.sglang.client.weight_files import WeightsError
     from nprdsl.trainers.rollout.mismatch import MismatchError
     from nprdsl.trainers.run.session import leave_group
     from nprdsl.trainers.stages.papo import train_papo
@@ -155,7 +156,7 @@ def _trained(
         metrics.update(figures)
         watch(step, total, figures)
 
-    with engine_errors(), as_failure(MismatchError, kind=BadResult):
+    with engine_errors(), as_failure(MismatchError, WeightsError, kind=BadResult):
         model = stages[stage](configuration, restart=options.restart, watch=keep, tell=_tell)
     leave_group()
     return model, metrics

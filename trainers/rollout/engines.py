@@ -16,8 +16,10 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nprdsl.runtime.engine import Engine
+from nprdsl.runtime.errors import EngineUnavailableError
 from nprdsl.runtime.local.engine import LocalEngine
 from nprdsl.runtime.sglang.client.engine import SGLangEngine
+from nprdsl.runtime.sglang.client.transport import ServerError
 from nprdsl.runtime.sglang.client.weight_files import WeightsError
 from nprdsl.trainers.config.stages import LOCAL, EngineSection
 from nprdsl.trainers.run.session import Session
@@ -92,7 +94,7 @@ def _server(section: EngineSection, session: Session) -> RolloutEngine:
                 engine.weights.put(
                     weights, version=f"{run}-{session.step}", folder=section.weights_folder
                 )
-            except WeightsError as error:
+            except (WeightsError, EngineUnavailableError, ServerError) as error:
                 failed = [str(error)]
         for _ in weights:
             pass

@@ -62,6 +62,12 @@ def test_what_is_written_is_what_was_there(tmp_path: Path) -> None:
     assert other.step(2) == wanted
 
 
+def test_one_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
+    """Half of it is gone, or another version wrote it."""
+    with pytest.raises(RunError, match=r"the checkpoint `.*step-7` cannot be read"):
+        Trained(1).checkpoints.read(tmp_path / "step-7")
+
+
 def test_one_that_cannot_be_written_ends_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

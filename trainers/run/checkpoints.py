@@ -80,9 +80,13 @@ class Checkpoints:
             raise RunError(f"the last checkpoint could not be written: {error}") from error
 
     def read(self, folder: Path) -> None:
-        """The state of a folder, in place of that of this run."""
+        """The state of a folder, in place of that of this run. Raises RunError where it cannot be
+        read."""
         state = self._state()
-        load(state, checkpoint_id=str(folder / _SHARDS), **self._way)
+        try:
+            load(state, checkpoint_id=str(folder / _SHARDS), **self._way)
+        except CheckpointException as error:
+            raise RunError(f"the checkpoint `{folder}` cannot be read: {error}") from error
         set_state_dict(
             self._model,
             self._optimizers,

@@ -1,7 +1,8 @@
 """Numbers that are written as words: `twenty-one`, `minus three`, `two thirds`, `one and a half`.
 
 In goes a text without commands and signs, out its exact value, or None where a word of it is of no
-number. A word that is an ordinal too (`third`) counts as a fraction only behind a number.
+number. A word that is an ordinal too (`third`) counts as a fraction only behind a number, and not
+in `twenty-third`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _PARTS: Final = {
     "half": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6,
     "seventh": 7, "eighth": 8, "ninth": 9, "tenth": 10,
 }  # fmt: skip
+_ROUND: Final = frozenset((*_TENS, "hundred", *_SCALES))  # before an ordinal: `twenty-third`
 _ONE: Final = re.compile(r"an?\s+")
 _MOST: Final = 12  # words
 
@@ -48,6 +50,8 @@ def _part(text: str) -> Fraction | None:
     number, _, name = text.replace("-", " ").rpartition(" ")
     below = _PARTS.get(name, _PARTS.get(name.removesuffix("s")))
     if below is None or (not number and below != 2):
+        return None
+    if name in _PARTS and number.rpartition(" ")[2] in _ROUND:
         return None
     above = Fraction(1) if number in ("", "a", "an") else _whole(number)
     return None if above is None else above / below

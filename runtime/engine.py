@@ -343,7 +343,7 @@ class Engine(ABC):
     ) -> Result | list[Result]:
         """`generate`; `begun` is told the numbers of its requests."""
         if is_single(prompt):
-            if not isinstance(sampling, Sampling):
+            if isinstance(sampling, Sequence):
                 raise TypeError(
                     "one prompt takes one Sampling; a list of them needs a list of prompts"
                 )

@@ -13,7 +13,7 @@ from typing import Final, TypedDict
 
 from nprdsl.grammar.diagnostics import did_you_mean
 from nprdsl.machine.actions import JoinPolicy
-from nprdsl.machine.budget import Limits
+from nprdsl.machine.budget import Limits, check_limits
 from nprdsl.prompting.examples import Example, ExampleChoice, Examples
 from nprdsl.runtime.sampling import SETTINGS, Sampling
 from nprdsl.schema import Schema
@@ -32,13 +32,8 @@ class Options(TypedDict, total=False):
     examples: Examples
 
 
-_KINDS: Final = {"limits": Limits, "join": JoinPolicy}
-_WAYS: Final = {
-    "limits": "Limits(max_tokens=…)",
-    "join": "JoinPolicy(1) for the first branch, JoinPolicy() for all",
-}
 _FLAGS: Final = ("parallel", "native", "chat", "instructions", "logprobs")
-_NAMES: Final = (*_KINDS, *_FLAGS, "examples")
+_NAMES: Final = ("limits", "join", *_FLAGS, "examples")
 _LIMITS: Final = tuple(one.name for one in fields(Limits))
 
 
@@ -61,9 +56,13 @@ def check_options(options: Mapping[str, object]) -> None:
     for name, value in options.items():
         if name not in _NAMES:
             raise TypeError(_unknown(name))
-        kind = _KINDS.get(name)
-        if kind is not None and not isinstance(value, kind):
-            raise TypeError(f"`{name}` is {_shown(value)}, it must be {_WAYS[name]}")
+        if name == "limits":
+            check_limits(value)
+        if name == "join" and not isinstance(value, JoinPolicy):
+            raise TypeError(
+                f"`join` is {_shown(value)}, it must be JoinPolicy(1) for the first branch, "
+                "JoinPolicy() for all"
+            )
         if name in _FLAGS and not isinstance(value, bool):
             raise TypeError(f"`{name}` is {_shown(value)}, it must be True or False")
     if not _are_examples(options.get("examples", ())):

@@ -295,6 +295,19 @@ def test_what_generate_cuts_off_is_told() -> None:
         processor.traces(torch.zeros(1, 3, dtype=torch.long))
 
 
+def test_traces_of_the_whole_output_and_of_lists() -> None:
+    processor = processor_of("npr")
+    output: Any = call(processor, "ab", return_dict_in_generate=True)
+    (trace,) = processor.traces(output)
+    assert trace.ids == processor.traces(output.sequences.tolist())[0].ids
+
+
+@pytest.mark.parametrize("limits", [300, {"max_tokens": 300}, None])
+def test_what_are_no_limits_is_named(limits: Any) -> None:
+    with pytest.raises(TypeError, match=r"`limits` is .*, it must be Limits\(max_tokens=…\)"):
+        processor_of("npr", limits)
+
+
 def test_limits_that_cannot_be_met_are_refused_at_once() -> None:
     with pytest.raises(LimitError, match="at least"):
         processor_of("npr", Limits(max_tokens=3))

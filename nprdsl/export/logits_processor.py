@@ -10,7 +10,7 @@ This module imports torch and transformers, which `import nprdsl` does not.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -23,7 +23,7 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
-from nprdsl.machine.budget import Limits
+from nprdsl.machine.budget import Limits, check_limits
 from nprdsl.machine.linear_writer import LinearWriter
 from nprdsl.machine.machine import Machine
 from nprdsl.masks.bound_schema import BoundSchema
@@ -50,6 +50,7 @@ class TraceLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
     supports_continuous_batching = False
 
     def __init__(self, bound: BoundSchema, limits: Limits, tokenizer: object) -> None:
+        check_limits(limits)
         self.max_new_tokens = limits.max_tokens + 1
         pad_id: int | None = None
         if isinstance(tokenizer, PreTrainedTokenizerBase):
@@ -93,12 +94,13 @@ class TraceLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
             )
         return masked
 
-    def traces(self, sequences: torch.Tensor) -> list[TokenTrace]:
-        """The traces of what `generate` gave last, int64 `[B, T]` with prompts and padding.
+    def traces(self, sequences: Any) -> list[TokenTrace]:
+        """The traces of what `generate` gave last: int64 `[B, T]` with prompts and padding, or the
+        output that holds it (`return_dict_in_generate=True`).
 
         Raises ValueError for sequences that are not of the last call, and for one that was cut off.
         """
-        if not self._advance(sequences):
+        if not self._advance(torch.as_tensor(getattr(sequences, "sequences", sequences))):
             raise ValueError("these are not the sequences that `generate` gave last")
         for row, writer in enumerate(self._writers):
             if not writer.ended:

@@ -102,6 +102,12 @@ class Limits:
 DEFAULT_LIMITS: Final = Limits()
 
 
+def check_limits(limits: object) -> None:
+    """Raises TypeError for what is no Limits."""
+    if not isinstance(limits, Limits):
+        raise TypeError(f"`limits` is {limits!r}, it must be Limits(max_tokens=…)")
+
+
 @dataclass(slots=True)
 class TokenAccount:
     """What a branch may still spend: `left` tokens, and `positions` where those are bounded.

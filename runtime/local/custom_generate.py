@@ -152,6 +152,11 @@ def _limits(limits: Limits, settings: GenerationConfig, prompt: int) -> Limits:
     room = settings.max_new_tokens
     if room is None and settings.max_length is not None:
         room = settings.max_length - prompt
+        if room < 1:
+            raise ValueError(
+                f"max_length is {settings.max_length}, which {prompt} tokens of the prompts have "
+                "used up; give max_new_tokens, which counts what is written alone"
+            )
     return limits if room is None else replace(limits, max_tokens=min(room, limits.max_tokens))
 
 

@@ -107,6 +107,7 @@ def test_the_engine_is_kept_and_copies_of_the_model_have_none(folder: Path) -> N
         ({"logits_processor": [lambda ids, scores: scores]}, "logits_processor"),
         ({"eos_token_id": 7}, "eos_token_id"),
         ({"max_new_tokens": 3}, "at least"),
+        ({"max_length": 6}, "max_length is 6, which 6 tokens of the prompts have used up"),
         ({"token_type_ids": torch.zeros(2, 6, dtype=torch.long)}, "token_type_ids"),
         ({"generation_config": GenerationConfig(no_repeat_ngram_size=2)}, "no_repeat_ngram_size"),
         ({"generation_config": GenerationConfig(eos_token_id=7)}, "eos_token_id"),

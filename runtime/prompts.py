@@ -8,7 +8,7 @@ that a message spells.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Integral
@@ -37,6 +37,7 @@ _PRIVATE_USE = range(0xE000, 0xF900)
 _NO_PROMPTS: Final[Sequence[tuple[type | tuple[type, ...], str]]] = (
     (Mapping, "one message stands in a list too: [{…}]"),
     ((bytes, bytearray), "`.decode()` makes a text of bytes"),
+    ((Iterator, Set), "`list(…)` makes a list of what can be gone through"),
     (object, "`.tolist()` makes a list of an array"),
 )
 
@@ -116,6 +117,10 @@ class PromptEncoder:
     def ids(self, ids: Sequence[int]) -> Ids:
         """A prompt that is tokens already."""
         size = self._vocabulary.size
+        if ids and isinstance(ids[0], Sequence):
+            raise PromptError(
+                "this is a list of prompts, and one prompt is taken here; `generate` takes a list"
+            )
         for token in ids:
             if isinstance(token, bool) or not isinstance(token, Integral):
                 raise PromptError(f"the prompt has the token {token!r}; token ids are integers")

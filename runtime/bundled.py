@@ -1,4 +1,5 @@
-"""The models that ship with the package, by name: what each of them answers, and in which language.
+"""The models that ship with the package, by name: what each of them answers, in which language, and
+within which limits.
 
 `smol` is an adapter of SmolLM2-135M-Instruct, whose weights are fetched once
 (`nprdsl.runtime.smollm2`); `arith`, small and whole, is the model of the tests.
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from nprdsl.machine.budget import DEFAULT_LIMITS, Limits, TextTokens
 from nprdsl.runtime.adapter_settings import SETTINGS
 
 ARITH: Final = "arith"
@@ -19,10 +21,13 @@ SMOL: Final = "smol"
 
 @dataclass(frozen=True, slots=True)
 class BundledModel:
-    """The `schema` that a model was trained for, and what it `answers`, in words."""
+    """The `schema` that a model was trained for, what it `answers`, in words, and `limits` that no
+    trace of its training comes near: asked for something else, it would fill one plan with answers
+    until the budget is gone."""
 
     schema: str
     answers: str
+    limits: Limits = DEFAULT_LIMITS
 
 
 BUNDLED: Final = {
@@ -30,6 +35,7 @@ BUNDLED: Final = {
         "npr",
         "word problems in English like those it was trained on, six in ten of them right, such as "
         "`Mia buys 4 boxes of 12 pens and 3 boxes of 18 rulers. How many is that altogether?`",
+        Limits(max_tokens=700, text_tokens=TextTokens(item=16, branch=160, trunk=160)),
     ),
     ARITH: BundledModel("arith", "sums of products such as `37*42+85*19?`, and nothing else"),
 }

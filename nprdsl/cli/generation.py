@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import click
@@ -254,6 +254,21 @@ def open_generator(options: GenerationOptions) -> Generator:
         prompting=prompting,
         task=_task(options),
     )
+
+
+def within_own_limits(generator: Generator, options: GenerationOptions) -> Generator:
+    """The generator with the limits of a model of the package, where it runs in its own language.
+    Limits that are given go before; those of rules and branches stand alone."""
+    from nprdsl.runtime.bundled import BUNDLED, is_bundled
+
+    name = local_model(options)
+    if options.engine is not None or not is_bundled(name):
+        return generator
+    given = {name: value for name, value in asdict(options.limits).items() if value is not None}
+    rules, own = given.pop("rule_tokens"), BUNDLED[name]
+    if rules or "branch_tokens" in given or generator.schema_name != own.schema:
+        return generator
+    return replace(generator, limits=replace(own.limits, **given))
 
 
 def _task(options: GenerationOptions) -> str:

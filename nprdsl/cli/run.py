@@ -46,6 +46,7 @@ from nprdsl.cli.generation import (
     check_model_options,
     engine_errors,
     open_generator,
+    within_own_limits,
 )
 from nprdsl.cli.live import LiveTrace, Screen
 from nprdsl.cli.options import argument, command, option
@@ -82,7 +83,8 @@ def run(options: RunOptions) -> None:
 
     Without --model the bundled model `smol` answers word problems in English: 'Mia buys 4 boxes of
     12 pens and 3 boxes of 18 rulers. How many is that altogether?'. Its base,
-    SmolLM2-135M-Instruct, is fetched once: python -m nprdsl.runtime.smollm2
+    SmolLM2-135M-Instruct, is fetched once: python -m nprdsl.runtime.smollm2. Without limits of
+    yours its plans, steps and takeaways are bounded, and a trace has 700 tokens.
 
     Many prompts come from --file, or from stdin if PROMPT is `-`.
 
@@ -97,7 +99,8 @@ def run(options: RunOptions) -> None:
     _check_usage(options, prompt, file)
     check_model_options(options.generation)
     prompts = None if file is None else read_prompts(file, options.field)
-    generator = helped(open_generator(options.generation), options.generation, options.untrained)
+    opened = within_own_limits(open_generator(options.generation), options.generation)
+    generator = helped(opened, options.generation, options.untrained)
     if options.generation.model is None and generator.task:
         click.echo(generator.task, err=True)  # the choice was not the user's
     if generator.note:

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Final
@@ -28,7 +28,12 @@ SAMPLES: Final = 8
 _TOKENS: Final = 1400  # of a trace; more than it takes, as branches share what is left evenly
 _LONGER_TOKENS: Final = 1900
 # Of one sequence each, batches that go in step read no more of the log than they need.
-_AT_ONCE: Final = {Mode.PARALLEL: SAMPLES * 500, Mode.FREE: 512}
+_AT_ONCE: Final = {Mode.PARALLEL: SAMPLES * 500, Mode.NATIVE: SAMPLES * 500, Mode.FREE: 512}
+MODES: Final[Mapping[Mode, tuple[str, ...]]] = {
+    Mode.NATIVE: ("--native",),
+    Mode.PARALLEL: (),
+    Mode.FREE: ("--free",),
+}
 
 _PAUSE: Final = 0.5  # seconds between two looks
 _SHOWN: Final = 15  # last lines of a task that failed
@@ -108,6 +113,9 @@ class CurriculumFolder:
     def evaluation(self, name: str, suite: str, seed: int) -> Path:
         return self.path / "evaluations" / f"{name}-{suite}-{seed}.json"
 
+    def other_mode(self, name: str, mode: Mode) -> Path:
+        return self.path / "evaluations" / f"{name}-{mode}.json"
+
     def speed(self, name: str) -> Path:
         return self.path / "evaluations" / f"{name}-speed.json"
 
@@ -162,25 +170,40 @@ def _config(config: Path, changes: dict[str, Path]) -> Iterator[str]:
 
 
 def _evaluations(folder: CurriculumFolder, seeds: int) -> Iterator[Task]:
-    """First seeds of all models first."""
+    """First seeds of all models first; last, one sample in each mode that is not the stage's."""
     for seed in range(max(seeds, *(stage.seeds for stage in STAGES))):
         for stage in STAGES:
             if seed < max(seeds, stage.seeds):
                 yield _evaluation(folder, stage, SUITE, seed)
             if seed == 0 and stage.longer:
                 yield _evaluation(folder, stage, LONGER, seed)
+    for stage in STAGES:
+        for mode in MODES:
+            if mode is not stage.mode:
+                yield _other_mode(folder, stage.name, mode)
 
 
 def _evaluation(folder: CurriculumFolder, stage: StageModel, suite: str, seed: int) -> Task:
     model, out = folder.model(stage.name), folder.evaluation(stage.name, suite, seed)
     samples, tokens = (1, _LONGER_TOKENS) if suite == LONGER else (SAMPLES, _TOKENS)
-    arguments = (
-        "eval", "--suite", suite, "--samples", str(samples), "--seed", str(seed),
-        "--max-tokens", str(tokens), *_asked(model), "--concurrency", str(_AT_ONCE[stage.mode]),
-        "--max-kv-tokens", "800000", "--out", str(out), "--json",
-        *(("--free",) if stage.mode is Mode.FREE else ()),
-    )  # fmt: skip
+    settings = ("--samples", str(samples), "--seed", str(seed), "--max-tokens", str(tokens))
+    arguments = _evaluated(suite, settings, stage.mode, model, out)
     return Task(f"{stage.name}: {suite}, seed {seed}", arguments, out, (model,))
+
+
+def _other_mode(folder: CurriculumFolder, name: str, mode: Mode) -> Task:
+    model, out = folder.model(name), folder.other_mode(name, mode)
+    arguments = _evaluated(SUITE, ("--max-tokens", str(_TOKENS)), mode, model, out)
+    return Task(f"{name}: {mode}", arguments, out, (model,))
+
+
+def _evaluated(
+    suite: str, settings: Sequence[str], mode: Mode, model: Path, out: Path
+) -> tuple[str, ...]:
+    return (
+        "eval", "--suite", suite, *settings, *_asked(model), "--concurrency", str(_AT_ONCE[mode]),
+        "--max-kv-tokens", "800000", "--out", str(out), "--json", *MODES[mode],
+    )  # fmt: skip
 
 
 def _asked(model: Path) -> tuple[str, ...]:

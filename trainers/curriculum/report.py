@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nprdsl.trainers.curriculum.recipe import (
     LONGER,
+    MODES,
     SAMPLES,
     STAGES,
     SUITE,
@@ -24,6 +25,7 @@ from nprdsl.trainers.curriculum.recipe import (
 from nprdsl.trainers.evaluate.comparing import compare
 from nprdsl.trainers.evaluate.figures import Figures, figures
 from nprdsl.trainers.evaluate.reports import EvaluationReport, read_report
+from nprdsl.trainers.evaluate.samples import Mode
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 _COMPARED: Final = (("beta", "npr"), ("beta", "control"), ("sr-beta", "sr"), ("sr", "npr"))
 _ROUNDS: Final = ("zero", "npr", "sr", "control")  # stages that learn from rollouts
 _PARTS: Final = range(2, 13)
+_MODE_NAMES: Final = {Mode.NATIVE: "native", Mode.PARALLEL: "engine", Mode.FREE: "free"}
 _SIZE: Final = (10.0, 6.4)  # inches
 _Column = Callable[[Figures], float]
 _COLUMNS: Final[Mapping[str, tuple[_Column, str]]] = {
@@ -48,7 +51,8 @@ def write_report(folder: CurriculumFolder, seconds: float) -> tuple[Path, Path]:
     """Writes `report.md` and `curves.svg` into the folder of the curriculum."""
     reports = {stage.name: _reports(folder, stage) for stage in STAGES}
     took = [f"All of it took {seconds / 60:.0f} minutes."]
-    parts = (_table(reports), _differences(reports), _by_parts(folder), _speed(folder), took)
+    modes, differences = _by_mode(folder, reports), _differences(reports)
+    parts = (_table(reports), modes, differences, _by_parts(folder), _speed(folder), took)
     table, picture = folder.path / "report.md", folder.path / "curves.svg"
     table.write_text("\n\n".join(map("\n".join, parts)) + "\n", encoding="utf-8")
     draw(folder, picture)
@@ -81,6 +85,27 @@ def _table(reports: Mapping[str, Sequence[EvaluationReport]]) -> Iterator[str]:
 def _cell(values: Sequence[float], form: str) -> str:
     mean = format(fmean(values), form)
     return f"{mean} ± {stdev(values):.2f}" if len(values) > 1 else mean
+
+
+def _by_mode(
+    folder: CurriculumFolder, reports: Mapping[str, Sequence[EvaluationReport]]
+) -> Iterator[str]:
+    """Every model in every mode: a stage has all samples in its own, in others one a problem."""
+    yield (
+        "| right %, legal % in brackets | " + " | ".join(map(_MODE_NAMES.__getitem__, MODES)) + " |"
+    )
+    yield "|---|" + "---:|" * len(MODES)
+    for stage in STAGES:
+        cells = []
+        for mode in MODES:
+            report = (
+                reports[stage.name][0]
+                if mode is stage.mode
+                else read_report(folder.other_mode(stage.name, mode))
+            )
+            one = report.suites[SUITE].figures
+            cells.append(f"{100 * one.accuracy.value:.1f} ({100 * one.legal_rate:.1f})")
+        yield f"| `{stage.name}` | " + " | ".join(cells) + " |"
 
 
 def _differences(reports: Mapping[str, Sequence[EvaluationReport]]) -> Iterator[str]:

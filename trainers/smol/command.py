@@ -18,7 +18,7 @@ from typing import Final
 from nprdsl.runtime import smollm2
 from nprdsl.runtime.adapter_settings import SETTINGS
 from nprdsl.trace.journal import write_json_lines
-from nprdsl.trainers.curriculum.recipe import Task, exit_code, run_tasks
+from nprdsl.trainers.curriculum.recipe import MODES, Task, exit_code, run_tasks
 from nprdsl.trainers.smol.questions import Split, problems, traces
 
 TRACES: Final = 6_000
@@ -80,8 +80,9 @@ def prepare(out: Path) -> None:
 
 
 def tasks(out: Path, configs: Path, count: int | None, limit: int, threads: int) -> list[Task]:
-    """SFT on `count` traces, or as many as its configuration says, and every suite with masks and
-    natively, greedy; then the speed of one question at a time against one branch after another."""
+    """SFT on `count` traces, or as many as its configuration says, and every suite with masks,
+    natively and freely, greedy; then the speed of one question at a time against one branch after
+    another."""
     model = out / "sft" / "model"
     changes: dict[str, Path | int] = {
         "run.output": out / "sft",
@@ -98,10 +99,10 @@ def tasks(out: Path, configs: Path, count: int | None, limit: int, threads: int)
     )  # fmt: skip
     made = [Task("sft", train, model, (out / "base", out / "traces.jsonl"), threads=threads)]
     for suite in SUITES:
-        for name, options in (("engine", ()), ("native", ("--native",))):
-            file = out / "evaluations" / f"{suite}-{name}.json"
+        for mode, options in MODES.items():
+            file = out / "evaluations" / f"{suite}-{mode}.json"
             arguments = ("eval", "--suite", suite, "--limit", str(limit), *asked, *options)
-            made.append(_evaluation(f"{suite}: {name}", arguments, file, model, threads))
+            made.append(_evaluation(f"{suite}: {mode}", arguments, file, model, threads))
     file = out / "evaluations" / "speed.json"
     alone = ("eval", "--suite", "smol", "--limit", "20", "--baseline", "--concurrency", "1", *asked)
     made.append(_evaluation("speed", alone, file, model, threads))

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from nprdsl.trainers.config import PapoConfig, SampleConfig, SftConfig, ZeroConfig, read_config
-from nprdsl.trainers.curriculum.recipe import SCHEMA, STAGES, CurriculumFolder, Task, tasks
+from nprdsl.trainers.curriculum.recipe import MODES, SCHEMA, STAGES, CurriculumFolder, Task, tasks
 from nprdsl.trainers.evaluate import suites
+from nprdsl.trainers.evaluate.samples import Mode
 
 PLACE = CurriculumFolder(Path("runs/curriculum"), Path("configs/arith"))
 TASKS = tasks(PLACE)
@@ -39,6 +40,23 @@ def test_every_stage_is_trained_and_evaluated() -> None:
         for seed in range(stage.seeds):
             assert PLACE.evaluation(stage.name, "arith", seed) in {task.result for task in TASKS}
     assert {"arith", "arith-long"} <= set(suites.GENERATED)
+
+
+def test_every_stage_is_evaluated_in_every_mode() -> None:
+    made = {task.result: task.arguments for task in TASKS}
+    for stage in STAGES:
+        files = {
+            mode: PLACE.evaluation(stage.name, "arith", 0)
+            if mode is stage.mode
+            else PLACE.other_mode(stage.name, mode)
+            for mode in MODES
+        }
+        options = {mode: {"--native", "--free"} & set(made[file]) for mode, file in files.items()}
+        assert options == {
+            Mode.NATIVE: {"--native"},
+            Mode.PARALLEL: set(),
+            Mode.FREE: {"--free"},
+        }
 
 
 def test_more_seeds_are_more_evaluations_and_nothing_else() -> None:

@@ -6,7 +6,14 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from nprdsl.trainers.curriculum.recipe import LONGER, SAMPLES, STAGES, SUITE, CurriculumFolder
+from nprdsl.trainers.curriculum.recipe import (
+    LONGER,
+    MODES,
+    SAMPLES,
+    STAGES,
+    SUITE,
+    CurriculumFolder,
+)
 from nprdsl.trainers.curriculum.report import write_report
 from nprdsl.trainers.evaluate.figures import figures
 from nprdsl.trainers.evaluate.reports import EvaluationReport, SuiteReport
@@ -39,6 +46,9 @@ def made(folder: Path) -> CurriculumFolder:
             found = samples(RIGHT[stage.name] - (seed == 1), "flat-2-0", "flat-3-1", "nested-2-2")
             put(place.evaluation(stage.name, SUITE, seed), SUITE, found)
         put(place.evaluation(stage.name, LONGER, 0), LONGER, samples(4, "flat-9-0"))
+        for mode in set(MODES) - {stage.mode}:
+            right = 1 if mode is Mode.NATIVE else 4
+            put(place.other_mode(stage.name, mode), SUITE, samples(right, "flat-2-0"))
         rows = [
             {"step": 1, "loss": 1.0},
             {"step": 1, "rollout/accuracy": 0.5, "rollout/legal": 1, "rollout/degree": 2},
@@ -73,6 +83,14 @@ def test_seeds_that_were_asked_for_besides_are_told(tmp_path: Path) -> None:
     lines = write_report(place, 3000.0)[0].read_text().splitlines()
     (base,) = [line for line in lines if line.startswith("| base")]
     assert "| 37.5 ± 12.50 |" in base and base.endswith("| 3 |")
+
+
+def test_every_model_is_told_in_every_mode(tmp_path: Path) -> None:
+    lines = write_report(made(tmp_path), 3000.0)[0].read_text().splitlines()
+    begin = lines.index("| right %, legal % in brackets | native | engine | free |")
+    rows = lines[begin + 2 : begin + 2 + len(STAGES)]
+    assert rows[0] == "| `base` | 12.5 (100.0) | 50.0 (100.0) | 25.0 (100.0) |"
+    assert rows[3] == "| `npr` | 12.5 (100.0) | 87.5 (100.0) | 50.0 (100.0) |"
 
 
 def test_differences_parts_and_speed_are_told(tmp_path: Path) -> None:

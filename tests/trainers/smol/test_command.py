@@ -41,7 +41,7 @@ def test_what_is_there_is_kept(out: Path) -> None:
     assert len(rows) == 20 and all(row["trace"].startswith("<guideline>") for row in rows)
 
 
-def test_tasks_are_training_and_every_suite_in_both_modes(out: Path) -> None:
+def test_tasks_are_training_and_every_suite_in_every_mode(out: Path) -> None:
     first, *others = command.tasks(out, CONFIGS, 40, 60, 2)
     changes = [value for flag, value in pairwise(first.arguments) if flag == "--set"]
     config = read_config(SftConfig, CONFIGS / "sft.toml", changes)
@@ -49,7 +49,8 @@ def test_tasks_are_training_and_every_suite_in_both_modes(out: Path) -> None:
     assert Path(config.model.path) == out / "base" and Path(config.run.output) == out / "sft"
     suites = {one.arguments[one.arguments.index("--suite") + 1] for one in others}
     assert suites == set(command.SUITES) <= {*GENERATED, *SHIPPED}
-    assert sum("--native" in one.arguments for one in others) == len(suites)
+    for option in ("--native", "--free"):
+        assert sum(option in one.arguments for one in others) == len(suites)
     assert len({one.result for one in others}) == len(others)
 
 

@@ -28,6 +28,11 @@ def branches(
         "  *Also*, it is odd.",
         "The same logic gives $b$.",
         "But $b = 3$.",
+        "By symmetry, $b = 3$.",
+        "Analogously $b = 3$.",
+        "For the same reason it is odd.",
+        "As we saw, $b = 3$.",
+        "Combining both gives $b$.",
     ],
 )
 def test_a_connective_at_the_beginning(opening: str) -> None:
@@ -44,6 +49,8 @@ def test_a_connective_at_the_beginning(opening: str) -> None:
         "Theory helps.",
         "Second derivatives are positive.",
         "Butterflies fly.",
+        "Next year $b = 3$.",
+        "Next Tuesday is the day.",
         "Case 2: $b = 3$.",
     ],
 )
@@ -80,6 +87,9 @@ def test_a_name_that_only_a_sibling_introduces() -> None:
     assert leaks(branches(first, "Let $k = b$ be it, so $k > 1$.")) == []
     assert leaks(branches(first, "We have $b = k$.", "With $k$ cars.")) == []
     assert leaks(branches(first, r"We have $b = \ker f$, take a walk.")) == []
+    (found,) = leaks(branches("Let $M$ be the middle of $AB$.", "We have $CM = 5$."))
+    assert "uses `M`, which only a sibling introduces" in found
+    assert leaks(branches("Let $M$ be the middle.", "We have $Mod = 5$.")) == []
 
 
 def test_a_result_that_only_a_sibling_computed() -> None:
@@ -118,6 +128,7 @@ def test_a_numerator_that_only_a_sibling_derived() -> None:
         (r"We get $a = x^2+3x+2$.", r"The ratio is $r = \frac{x^2+3x+2}{x+5}$."),
         (r"We get $a = x^2+3x+2$.", r"Take $(x+1)(x+2)$ and add one."),
         (r"$A = \pi r^2 h + 2$.", r"$B = \frac{\pi r^2 h + 2}{3}$."),
+        (r"We get $k = \frac{2n+1}{n-4}$.", r"Because $\frac{4n+2}{2n-8}$ is whole, it ends."),
         (r"The sum is $a^2+2ab+c$.", r"We want \[\sqrt{c+a^2+2ba} > 0.\]"),
     ],
 )

@@ -134,6 +134,14 @@ def test_plans_that_cannot_be(tmp_path: Path) -> None:
     MambaConfig(num_hidden_layers=1, hidden_size=32).save_pretrained(tmp_path / "mamba")
     with pytest.raises(UnsupportedModelError, match="no attention layers"):
         plan(settings(tmp_path, model={"path": str(tmp_path / "mamba")}), Gpus())
+    for broken in ("{", '{"model_type": "nosuch"}'):
+        (tmp_path / "none").mkdir(exist_ok=True)
+        (tmp_path / "none" / "config.json").write_text(broken)
+        with pytest.raises(ModelNotFoundError, match=r"which cannot be read .*another model"):
+            plan(missing, Gpus())
+    for size in (0.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="at least one GPU"):
+            Gpus(memory=size)
     with pytest.raises(ValueError, match="at least one GPU"):
         Gpus(count=0)
     assert stage_of(Path("a/papo.toml")) == "papo"

@@ -135,6 +135,7 @@ def test_threadweaver_pays_for_what_runs_in_parallel() -> None:
 
 
 WORK = "2+3=5 so the answer is 5, as asked in the problem."
+LONG = "First multiply 12 by 7 to get 84, then subtract 9, which leaves 75 apples in the basket."
 
 
 def with_steps(*steps: str, plan: str = "solve it") -> str:
@@ -157,6 +158,16 @@ COPIES = {
         "\u6211\u4eec\u7b97\u7ea2\u82f9\u679c\u7684\u6570: 2+3=5\u3002",
         "\u6211\u4eec\u7b97\u7ea2\u82f9\u679c\u7684\u603b\u6570: 2+3=5\u3002",
     ),
+    "misspelled": (
+        LONG,
+        LONG.replace("multiply", "mulitply").replace("apples", "aples").replace("which", "wich"),
+    ),
+    "a word between all words": (LONG, " um ".join(LONG.split())),
+    "twice": (LONG, f"{LONG} {LONG}"),
+    "twice and twice": (f"{LONG} {LONG}", f"{LONG} {LONG} {LONG} {LONG} {LONG}"),
+    "Cyrillic letters": (LONG, LONG.replace("a", "\u0430").replace("e", "\u0435")),
+    "only marks": (WORK, "- - - - - - - - !", "................"),
+    "nothing that is seen": (WORK, "\u200b" * 12),
     "a word more": (WORK, WORK.replace("answer", "final answer"), f"Well: {WORK}"),
 }
 
@@ -201,6 +212,15 @@ DIFFERENT = {
     "without spaces": (
         "\u7ea2\u82f9\u679c\u6709\u5341\u4e8c\u4e2a",
         "\u84dd\u6c7d\u8f66\u6709\u4e09\u8f86",
+    ),
+    "the same and as much again": (
+        LONG,
+        f"{LONG} Each of them weighs 150 grams, so that all of them weigh 11250 grams, for which "
+        "somebody pays 33.75 euros where a kilogram of them costs 3.",
+    ),
+    "two names in a longer text": (
+        "We count the red cars that stand in the first row of the car park.",
+        "We count the old buses that stand in the other row of the car park.",
     ),
     "another result": ("2+3=5 so it is 5", "2+4=6 so it is 6"),
 }
@@ -287,6 +307,7 @@ def test_copies_are_found_in_each_block_by_itself() -> None:
     [
         (with_steps(WORK, WORK), 0.0),
         (with_steps(".", WORK), -0.4),
+        (with_steps("\u200b" * 9 + "ab", WORK), -0.4),
         (with_steps("a b c", WORK), -0.4),
         (with_steps("a b c d", WORK), 0.0),
         (with_steps(".", "."), -0.8),

@@ -96,7 +96,9 @@ def _key(node: Any) -> str:
     """How sympy writes an expression, "" for one that is too plain to be known again."""
     if not isinstance(node, sympy.Expr) or node.is_Atom:
         return ""
-    value = sympy.expand(node.doit())
+    value = node.doit()
+    quotient = value.free_symbols and value.is_rational_function()
+    value = sympy.cancel(value) if quotient else sympy.expand(value)
     if value.is_Rational:  # a number, which may be reached in many ways
         return ""
     return str(value) if not value.is_Atom and node.count_ops() >= _OPERATIONS else ""

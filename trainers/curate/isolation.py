@@ -17,10 +17,10 @@ from typing import Final
 
 _OPENING: Final = re.compile(
     r"\W*(?P<said>(?:(?:first|second|third|fourth|last|final)(?:ly)?(?=\s*,|\s+(?:we|let|note|i)\b)"
-    r"|next|then|finally|alternatively|similarly|likewise|also|additionally|moreover|furthermore"
+    r"|next(?!\s+(?:year|month|week|day|time|\w+day)\b)|then|finally|alternatively|similarly|likewise|also|additionally|moreover|furthermore"
     r"|however|otherwise|conversely|meanwhile|instead|again|and|but|or|nor|yet"
-    r"|on the other hand|in (?:contrast|addition)|by contrast|as (?:above|before)"
-    r"|in the same way|by the same|the same)\b(?!-))",
+    r"|on the other hand|in (?:contrast|addition)|by (?:contrast|symmetry|analogy)|analogously"
+    r"|as (?:above|before|we saw)|in the same way|(?:by|for) the same|the same|combining)\b(?!-))",
     re.I,
 )
 _POINTING: Final = re.compile(
@@ -94,7 +94,8 @@ def _pointers(branch: BranchSentences) -> Iterable[str]:
 def _names(branch: BranchSentences, siblings: Sequence[BranchSentences]) -> Iterable[str]:
     theirs = {name for other in siblings for name in other.introduced} - branch.introduced
     for name in sorted(theirs):
-        used = re.compile(rf"(?<![A-Za-z\\]){re.escape(name)}(?![A-Za-z])")
+        beside = "[A-Z]{0,3}" if len(name) == 1 and name.isupper() else ""  # `CM`, triangle `ABM`
+        used = re.compile(rf"(?<![A-Za-z\\]){beside}{re.escape(name)}{beside}(?![A-Za-z])")
         if used.search(branch.before):
             continue
         for number, text in branch.sentences:

@@ -27,7 +27,9 @@ from nprdsl.trainers.rewards.roles import RuleRole, roles_of
 ALIKE: Final = 0.9  # from 0 to 1: how much of two texts stands in both, in order
 SAME_VALUES: Final = 0.85  # how many of the numbers and signs of two branches stand in both
 WITHIN: Final = 0.6  # of a longer branch, when all of a shorter one stands in it
+NEW: Final = 0.1  # of the words of a longer branch, where the rest is a shorter one, also twice
 _LEAST: Final = 6  # tokens of a branch that may be found within another
+_LETTERS: Final = 40  # of words, from which on misspelled ones are the same
 _LABEL: Final = re.compile(r"\s*[\w.]{1,12}[:)]\s*")
 _UNSPACED: Final = r"\u3040-\u30ff\u3400-\u9fff"  # scripts of China and Japan, sign by sign
 _TOKEN: Final = re.compile(
@@ -45,12 +47,16 @@ _DIGITS: Final = {
 }  # fmt: skip
 
 
+_LOOKALIKES: Final = str.maketrans("авекмнорстухіѕ", "abekmhopctyxis")  # Cyrillic
+
+
 def copied_branches(grammar: Grammar, text: str) -> list[list[bool]]:
     """For each fork, in order of beginning, whether each of its branches repeats an earlier one.
 
     A copy has nearly the same words in nearly the same order, also where its clauses stand in
-    another, and nearly the same numbers and signs; or one holds all of the other and little more.
-    The same way of working with other numbers is none. Empty for a text that is no legal trace.
+    another, and nearly the same numbers and signs; or one holds all of the other and little more;
+    or it has the same numbers between misspelled words; or neither letters nor digits. The same way
+    of working with other numbers is none. Empty for a text that is no legal trace.
     """
     root = _root(grammar, text)
     return [] if root is None else [_copies(fork) for fork in _forks(root, grammar)]
@@ -65,8 +71,8 @@ def last_words(grammar: Grammar, text: str) -> str:
 def short_elements(
     grammar: Grammar, text: str, shortest: Mapping[RuleRole, int]
 ) -> Iterator[tuple[Element, int]]:
-    """Elements that hold fewer characters, tags and white space left out, than those of their role
-    may."""
+    """Elements that hold fewer characters than those of their role may. Tags, white space and what
+    is not seen do not count."""
     root = _root(grammar, text)
     if root is None:
         return
@@ -74,7 +80,9 @@ def short_elements(
     for element in root.walk():
         role = roles.get(element.name)
         if role is not None and role in shortest:
-            length = len("".join(tags.sub("", element.text).split()))
+            length = len(
+                "".join(filter(str.isprintable, tags.sub("", element.text))).replace(" ", "")
+            )
             if length < shortest[role]:
                 yield element, length
 
@@ -106,7 +114,7 @@ def _copies(branches: list[str]) -> list[bool]:
     for branch in branches:
         label = _LABEL.match(branch)
         words = _words(branch if label is None else branch[label.end() :])
-        copies.append(any(_repeats(words, other) for other in seen))
+        copies.append(not words.tokens or any(_repeats(words, other) for other in seen))
         seen.append(words)
     return copies
 
@@ -114,23 +122,37 @@ def _copies(branches: list[str]) -> list[bool]:
 @dataclass(frozen=True, slots=True)
 class _Words:
     """The tokens of a branch in order, the same with its clauses in order of spelling, and how
-    often each number, sign and name of one letter stands in it."""
+    often each number, sign and name of one letter (a value) stands in it; `ordered` are the values
+    in order, `letters` the words without spaces. No tokens: neither letters nor digits."""
 
     tokens: tuple[str, ...]
     by_clause: tuple[str, ...]
     values: Counter[str]
+    ordered: tuple[str, ...]
+    letters: str
 
 
 def _words(text: str) -> _Words:
-    plain = unicodedata.normalize("NFKC", text).casefold().replace("\u2212", "-")
+    plain = (
+        unicodedata.normalize("NFKC", text).casefold().replace("\u2212", "-").translate(_LOOKALIKES)
+    )
     clauses = [_tokens(clause) for clause in _CLAUSE.split(plain)]
-    tokens = _tokens(plain)
-    values = Counter(t for t in tokens if not _WORD.fullmatch(t) and t not in _ARTICLES)
-    return _Words(tokens, tuple(t for clause in sorted(clauses) for t in clause), values)
+    tokens = _tokens(plain) if any(map(str.isalnum, plain)) else ()
+    values = tuple(t for t in tokens if not _WORD.fullmatch(t) and t not in _ARTICLES)
+    by_clause = tuple(t for clause in sorted(clauses) for t in clause)
+    return _Words(
+        tokens, by_clause, Counter(values), values, "".join(filter(_WORD.fullmatch, tokens))
+    )
 
 
 def _tokens(text: str) -> tuple[str, ...]:
     return tuple(_DIGITS.get(token, token) for token in _TOKEN.findall(text))
+
+
+def _is_misspelled(one: _Words, other: _Words) -> bool:
+    letters = one.letters, other.letters
+    long = min(map(len, letters)) >= _LETTERS
+    return long and one.ordered == other.ordered and Indel.normalized_similarity(*letters) >= ALIKE
 
 
 def _repeats(one: _Words, other: _Words) -> bool:
@@ -139,8 +161,14 @@ def _repeats(one: _Words, other: _Words) -> bool:
         alike = Indel.normalized_similarity(one.tokens, other.tokens)
         if max(alike, Indel.normalized_similarity(one.by_clause, other.by_clause)) >= ALIKE:
             return True
+    if _is_misspelled(one, other):
+        return True
     short, long = sorted((one, other), key=lambda words: len(words.tokens))
-    if len(short.tokens) < _LEAST or len(short.tokens) < WITHIN * len(long.tokens):
+    more = set(long.tokens) - set(short.tokens)
+    nothing_new = len(more) <= NEW * len(set(long.tokens)) and more.isdisjoint(long.values)
+    if len(short.tokens) < _LEAST or not (
+        nothing_new or len(short.tokens) >= WITHIN * len(long.tokens)
+    ):
         return False
     common = LCSseq.similarity(short.tokens, long.tokens)
     return both == short.values.total() and common >= ALIKE * len(short.tokens)

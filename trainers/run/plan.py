@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ from nprdsl.runtime.bundled import model_folder
 from nprdsl.runtime.errors import ModelNotFoundError
 from nprdsl.trainers.config.stages import (
     Attention,
+    OptimizerKind,
     ReinforcementConfig,
     SftConfig,
     TrainingConfig,
@@ -44,7 +46,8 @@ class Gpus:
     tflops: float = 300.0
 
     def __post_init__(self) -> None:
-        if self.count < 1 or self.memory <= 0 or self.tflops <= 0:
+        sizes = (self.count, self.memory, self.tflops)
+        if not all(isfinite(size) and size > 0 for size in sizes):
             raise ValueError("a plan needs at least one GPU, with memory and speed above 0")
 
 
@@ -123,8 +126,10 @@ def _size(config: TrainingConfig) -> ModelSize:
     try:
         settings = AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
+        there = (Path(name) / "config.json").is_file()
+        fault = f"cannot be read ({str(error).splitlines()[0]})" if there else "is not there"
         raise ModelNotFoundError(
-            f"a plan needs the config.json of `{name}`, which is not there: name another model of "
+            f"a plan needs the config.json of `{name}`, which {fault}: name another model of "
             "its shape with --set model.path=FOLDER"
         ) from error
     with torch.device("meta"):
@@ -147,10 +152,13 @@ def _fixed(size: ModelSize, config: TrainingConfig, gpus: Gpus) -> dict[str, int
     gathered = 2 * size.largest_layer + size.head
     # Autograd may copy the gradient of the head when it keeps it.
     before = size.largest_layer + 2 * size.head if size.trained > size.parameters // 2 else 0
+    adam = config.optimizer.kind is OptimizerKind.ADAMW
     return {
         "weights, shared out": size.parameters * kept // gpus.count,
         "gradients, shared out": size.trained * 4 // gpus.count,
-        "AdamW, shared out": size.trained * 8 // gpus.count,
+        "AdamW, shared out" if adam else "Muon and AdamW, at most, shared out": size.trained
+        * 8
+        // gpus.count,
         "gathered weights": gathered * run,
         "gradients before they are shared out": before * run,
         "reserve, assumed": _RESERVED,

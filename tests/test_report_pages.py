@@ -91,3 +91,7 @@ def test_pages_are_written_where_they_are_built(
     assert write() == [False, False]
     monkeypatch.setattr(pages, "static_file", {"viewer.css": "", "viewer.js": ""}.__getitem__)
     assert write() == [True, True]
+    with (run.path / "report.html").open() as one, (tmp_path / "r.html").open() as other:
+        monkeypatch.setattr(pages, "static_file", lambda name: "new")
+        assert write() == [True, True]
+        assert "new" not in one.read() + other.read()  # who reads a page goes on in the old one

@@ -14,6 +14,7 @@ from nprdsl.cli.figures import figure_rows
 from nprdsl.schema import Schema
 from nprdsl.studio.pages import StudioNotBuiltError, page
 from nprdsl.studio.reports import ReportView, TableView, samples
+from nprdsl.trace.journal import write_whole
 
 if TYPE_CHECKING:
     from nprdsl.trainers.evaluate.reports import EvaluationReport
@@ -41,9 +42,7 @@ def evaluation_view(report: EvaluationReport, schema: Schema) -> ReportView:
 def write_evaluation_page(report: EvaluationReport, schema: Schema, out: str) -> None:
     """Writes it beside the report. Raises OSError."""
     with suppress(StudioNotBuiltError):
-        Path(out).with_suffix(".html").write_text(
-            page(evaluation_view(report, schema)), encoding="utf-8"
-        )
+        write_whole(Path(out).with_suffix(".html"), page(evaluation_view(report, schema)))
 
 
 def _worth(sample: Sample) -> tuple[bool, bool, float]:

@@ -187,7 +187,7 @@ class _Endpoints:
         return await self._requests.generate(body, _client_of(request))
 
     async def _abort(self, body: dict[str, Any], request: Request) -> Reply:
-        return self._requests.abort(body)
+        return self._requests.abort(body, _client_of(request))
 
     def _check_model(self, named: Any) -> None:
         """Raises HTTPException for another model than that which is served."""

@@ -8,7 +8,7 @@ read, and every request has a schema. Plain completions, whose sampling is SGLan
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
@@ -60,14 +60,24 @@ class GenerateRequest(BaseModel):
     stream: bool = False
 
 
+class AbortRequest(BaseModel):
+    """Names one request; `abort_all`, which SGLang has, would end those of others."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rid: str
+
+
 class EngineRequests:
-    """The endpoints over one engine, which is served as `model`."""
+    """The endpoints over one engine, which is served as `model`. A name belongs to the client that
+    gave it: no other can stop its request, and each may give the same one."""
 
     def __init__(self, engine: LocalEngine, model: str, intake: SchemaIntake) -> None:
         self._engine = engine
         self._model = model
         self._intake = intake
-        self._running: dict[str, int] = {}  # numbers by the names that clients gave
+        self._running: dict[tuple[str, str], int | None] = {}  # numbers by (client, `rid`), None
+        # while the schema is read
 
     def info(self) -> dict[str, Any]:
         """What a client has to know of the server, as SGLang says it."""
@@ -92,9 +102,13 @@ class EngineRequests:
             return error_reply("this server's engine has no tokenizer", HTTPStatus.NOT_FOUND)
         return JsonReply(dict(tokenizer_files(self._engine.tokenizer)))
 
-    def abort(self, body: dict[str, Any]) -> JsonReply:
+    def abort(self, body: dict[str, Any], source: str) -> JsonReply:
         """Stops the request of that name; what it has written is its answer."""
-        number = self._running.get(str(body.get("rid")))
+        try:
+            name = _abort(body)
+        except RefusedError as refusal:
+            return error_reply(str(refusal), refusal.status)
+        number = self._running.get((source, name))
         if number is not None:
             self._engine.abort(number)
         return JsonReply({})
@@ -104,19 +118,36 @@ class EngineRequests:
         refusals: list[RefusedError | PreparationError] = []
         with ErrorBoundary(lambda error: refusals.append(as_refusal(error, body))):
             asked, fork = _read(body)
-            packed = await self._intake.packed(fork.language, source)
-            numbers = await submitted(
-                lambda: self._submit(asked, fork, packed), self._engine.discard
-            )
+            running = await self._begun(asked, fork, source)
         for refusal in refusals:
             return error_reply(str(refusal), refusal.status)
-        running = Followed(numbers, self._engine.afollow, self._engine.abort)
-        self._running[asked.rid] = numbers[0]
-        reports = self._reports(asked.rid, running)
+        reports = _reports(running)
         if asked.stream:
             return StreamReply(_chunks(reports), running.aclose)
         async with aclosing(reports):
             return JsonReply({"meta_info": {KEY: [report.wire() async for report in reports]}})
+
+    async def _begun(
+        self, asked: GenerateRequest, fork: ForkRequest, source: str
+    ) -> Followed[Event | Result]:
+        """The request, which has its name until it is over. Raises RefusedError for a name that is
+        taken."""
+        name = (source, asked.rid)
+        if name in self._running:
+            raise RefusedError(
+                f"`rid` `{asked.rid}` names a request that is running: give each one its own"
+            )
+        with ExitStack() as naming:
+            self._running[name] = None
+            naming.callback(self._running.pop, name)
+            packed = await self._intake.packed(fork.language, source)
+            numbers = await submitted(
+                lambda: self._submit(asked, fork, packed), self._engine.discard
+            )
+            (self._running[name],) = numbers
+            running = Followed(numbers, self._engine.afollow, self._engine.abort)
+            running.when_over(naming.pop_all().close)
+            return running
 
     @refusing()
     def _submit(self, asked: GenerateRequest, fork: ForkRequest, packed: str) -> list[int]:
@@ -131,19 +162,6 @@ class EngineRequests:
         schema, sampling = unpacked_schema(packed), fork.settings()
         return [begin(schema, asked.input_ids, sampling=sampling, **options)]
 
-    async def _reports(
-        self, rid: str, running: Followed[Event | Result]
-    ) -> AsyncGenerator[TraceReport]:
-        try:
-            async with aclosing(running):
-                async for _, item in running:
-                    if isinstance(item, Result):
-                        yield _final(item)
-                    else:
-                        yield TraceReport(events=[item.to_dict()])
-        finally:
-            self._running.pop(rid, None)
-
 
 @refusing()
 def _read(body: dict[str, Any]) -> tuple[GenerateRequest, ForkRequest]:
@@ -152,6 +170,20 @@ def _read(body: dict[str, Any]) -> tuple[GenerateRequest, ForkRequest]:
     if fork is None:
         raise RefusedError(_PLAIN)
     return GenerateRequest.model_validate(body), fork
+
+
+@refusing()
+def _abort(body: dict[str, Any]) -> str:
+    return AbortRequest.model_validate(body).rid
+
+
+async def _reports(running: Followed[Event | Result]) -> AsyncGenerator[TraceReport]:
+    async with aclosing(running):
+        async for _, item in running:
+            if isinstance(item, Result):
+                yield _final(item)
+            else:
+                yield TraceReport(events=[item.to_dict()])
 
 
 def _final(result: Result) -> TraceReport:

@@ -42,6 +42,10 @@ class Followed(Generic[Item]):
         """How many requests there are."""
         return len(self._tasks)
 
+    def when_over(self, do: Callable[[], object]) -> None:
+        """Calls it when nothing is listened to any more, whoever has."""
+        asyncio.gather(*self._tasks, return_exceptions=True).add_done_callback(lambda _: do())
+
     def stop(self, index: int) -> None:
         """Stops the request of that place; its last item comes all the same."""
         self._abort(self._numbers[index])

@@ -20,6 +20,7 @@ from nprdsl.runtime.errors import EngineUnavailableError, UnsupportedServerError
 from nprdsl.runtime.http.app import make_app
 from nprdsl.runtime.http.serving_settings import SchemaPolicy, ServingSettings
 from nprdsl.runtime.http.wire_forms import SchemaForm
+from nprdsl.runtime.sglang.protocol import ForkRequest
 from nprdsl.structure.events import EndReason, TokenEvent
 
 openai = pytest.importorskip("openai")
@@ -388,6 +389,52 @@ def test_an_aborted_request_of_a_server_gives_what_it_wrote(remote: SGLangEngine
     stream = remote.stream(ARITH, PROMPT, chat=True)
     assert isinstance(next(stream), TokenEvent)
     stream.close()  # `nothing_left` sees that it ends there too
+
+
+def test_a_request_has_its_name_until_it_is_over(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same name again is refused, and the stream that has it goes on. Another client has names
+    of its own, which stop nothing of this one."""
+    stopped: list[int] = []
+    may_end, afollow = threading.Event(), served.engine.afollow
+
+    async def held(number: int) -> Any:
+        async for item in afollow(number):
+            while isinstance(item, Result) and not may_end.is_set():
+                await asyncio.sleep(0.01)
+            yield item
+
+    monkeypatch.setattr(served.engine, "afollow", held)
+    monkeypatch.setattr(served.engine, "abort", stopped.append)
+    ids = list(served.engine.vocabulary.encode(PROMPT))
+    asked = {"rid": "mine", "input_ids": ids, **ForkRequest.of(ARITH, events=True).fields()}
+    headers = {"Authorization": f"Bearer {KEY}"}
+    neighbour = httpx.Client(
+        transport=httpx.HTTPTransport(local_address="127.0.0.2"),
+        base_url=served.url, headers=headers, timeout=600,
+    )  # fmt: skip
+    url, streamed = f"{served.url}/generate", {**asked, "stream": True}
+    with (
+        neighbour,
+        httpx.stream("POST", url, json=streamed, headers=headers, timeout=600) as stream,
+    ):
+        lines = stream.iter_lines()
+        assert "token" in next(lines)
+        again = served.post("/generate", **asked)
+        assert (again.status_code, "names a request that is running" in again.text) == (400, True)
+        assert neighbour.post("/abort_request", json={"rid": "mine"}).json() == {}
+        assert stopped == []
+        with neighbour.stream("POST", "/generate", json=streamed) as theirs:
+            other = theirs.iter_lines()
+            assert "token" in next(other)
+            assert served.post("/abort_request", rid="mine").json() == {}
+            assert len(stopped) == 1
+            other.close()
+        assert served.post("/abort_request", rid="mine", abort_all=True).status_code == 400
+        may_end.set()
+        assert '"finish":"completed"' in "".join(lines).replace(" ", "")
+    assert served.post("/generate", **asked).status_code == 200
 
 
 def test_without_the_key_nothing_but_health_answers(served: Served) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
+from lark.exceptions import UnexpectedInput
 
+from nprdsl.grammar import reader
 from nprdsl.grammar.declarations import (
     Alternatives,
     Declare,
@@ -17,6 +20,7 @@ from nprdsl.grammar.declarations import (
     Import,
     RegexLiteral,
     Repetition,
+    SourceFile,
     StringLiteral,
 )
 from nprdsl.grammar.diagnostics import DiagnosticCode, SchemaError, Span
@@ -381,13 +385,56 @@ def test_one_fault_does_not_hide_others() -> None:
 
 
 def test_whatever_is_written_the_answer_is_a_grammar_or_diagnostics() -> None:
+    for text in written():
+        with contextlib.suppress(SchemaError):
+            grammar(text)
+
+
+def written() -> Iterator[str]:
+    """Texts as they are while somebody types."""
     texts = [chunk.source for chunk in chunks()]
-    words = [w for text in texts for w in re.findall(r'"[^"\n]*"|\w+|\s+|.', text)]
+    split = re.compile(r'"[^"\n]*"|\w+|\s+|.')
+    words = [w for text in texts for w in split.findall(text)]
     random = Random(7)
     for _ in range(300):
-        parts = re.findall(r'"[^"\n]*"|\w+|\s+|.', random.choice(texts))
+        parts = split.findall(random.choice(texts))
         for _ in range(random.randint(1, 4)):
             at = random.randrange(len(parts) + 1)
             parts[at : at + random.randint(0, 1)] = random.choices(words, k=random.randint(0, 1))
-        with contextlib.suppress(SchemaError):
-            grammar("".join(parts))
+        yield "".join(parts)
+
+
+def said_of(text: str, read: Callable[[str, str], SourceFile | None]) -> object:
+    try:
+        return read(text, "f.lark")
+    except UnexpectedInput as error:
+        return reader._faults(text, "f.lark") or [reader._syntax_error(error, text, "f.lark")]
+    except SchemaError as error:
+        return list(error.diagnostics)
+
+
+def test_declarations_are_the_same_at_once_and_one_by_one() -> None:
+    """Also where a line that looks like the beginning of one stands inside another."""
+    inside = [
+        "A: /a\nb: c/\n",  # of a regex
+        "A: /a\nb: c\n",
+        "a: b \\\nc: d\n",  # of a line that goes on
+        "a: b // c\\\nc: d\n",
+        "what\na: b\n",
+        "a.1: b\r\n\n  | c\n%declare X\n",
+        "a: (\nb: c)\n",
+        'A: "b".."a"\nb: (\n',
+    ]
+    for text in (*inside, *written()):
+        in_pieces = said_of(text, reader._read_in_pieces)
+        if in_pieces is not None:
+            assert in_pieces == said_of(text, reader._read_whole), text
+    assert [said_of(text, reader._read_in_pieces) for text in inside[:3]] == [None] * 3
+
+
+def test_one_change_is_read_alone() -> None:
+    text = "".join(f'a{n}: "<a>" TEXT\n' for n in range(50))
+    read(text, "f.lark")
+    before = reader._known_piece.cache_info().misses
+    read(text.replace("a7:", "b7:"), "f.lark")
+    assert reader._known_piece.cache_info().misses == before + 1

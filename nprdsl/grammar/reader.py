@@ -1,9 +1,10 @@
 """The text of a schema file to its declarations, or to diagnostics of its syntax.
 
 The syntax is Lark's own: the text is parsed with the grammar of Lark grammars that the `lark`
-package ships, and Lark's tree becomes the values of `nprdsl.grammar.declarations`. Where it cannot
-be parsed, each declaration is tried alone, so that one fault does not hide the next, and Lark's
-errors are put into the words of a schema's author.
+package ships, and Lark's tree becomes the values of `nprdsl.grammar.declarations`. That is done
+declaration by declaration, and what one came to is kept: while a text is typed, the others are as
+they were. A fault of one does not hide the next, and Lark's errors are put into the words of a
+schema's author.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib import resources
 from itertools import islice, pairwise
@@ -53,6 +54,8 @@ _CONTINUED: /\\[ ]*\r?\n/
 %ignore _CONTINUED
 """
 _DECLARATION = re.compile(r"^(?:[?!]*_*[^\W\d]\w*[ \t]*[.{:=]|%)", re.M)
+_GOES_ON = re.compile(r"\\[ ]*\r?\n")
+_SHORT = 400  # characters of a declaration that is kept
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.S)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
@@ -86,16 +89,74 @@ def read(text: str, file: str) -> SourceFile:
     if (fault := _unreadable(text, file)) is not None:
         raise SchemaError([fault], text)
     try:
-        reading = _Reading(file)
-        tree = reading.tree(text)
+        return _read_in_pieces(text, file) or _read_whole(text, file)
     except UnexpectedInput as error:
         faults = _faults(text, file) or [_syntax_error(error, text, file)]
         raise SchemaError(faults, text) from None
+
+
+def _read_whole(text: str, file: str) -> SourceFile:
+    """Raises UnexpectedInput, SchemaError."""
+    reading = _Reading(file)
+    tree = reading.tree(text)
     reader = _TreeReader(file)
     declarations = reader.declarations(tree)
     if reader.faults:
         raise SchemaError(reader.faults, text)
     return SourceFile(file, text, declarations, reading.words)
+
+
+def _read_in_pieces(text: str, file: str) -> SourceFile | None:
+    """The same declaration by declaration; None where `_read_whole` has to say it.
+
+    A piece begins with a line that begins a declaration. Only a regex, and a line that goes on in
+    the next one, can hold such a line inside.
+    """
+    declarations: list[Declaration] = []
+    words = line = 0
+    for start, end in pairwise([0, *(start for start in _starts(text) if start), len(text)]):
+        try:
+            piece = _piece(text[start:end], file, line)
+        except UnexpectedCharacters as error:
+            if error.char == "/":
+                return None
+            raise
+        except SchemaError:
+            return None
+        if piece.faults or _GOES_ON.search(text, start, end) is not None:
+            return None
+        declarations += piece.declarations
+        words, line = words + piece.words, line + text.count("\n", start, end)
+    if words > load_limits.WORDS:
+        return None
+    return SourceFile(file, text, tuple(declarations), words)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What stands in a part of a text, read alone."""
+
+    declarations: tuple[Declaration, ...]
+    faults: tuple[Diagnostic, ...]
+    words: int
+
+
+def _piece(text: str, file: str, above: int) -> _Piece:
+    """Of a part with so many lines above it. Raises UnexpectedInput, and SchemaError at a limit."""
+    return (_known_piece if len(text) <= _SHORT else _new_piece)(text, file, above)
+
+
+def _new_piece(text: str, file: str, above: int) -> _Piece:
+    reading, reader = _Reading(file), _TreeReader(file, above)
+    declarations = reader.declarations(reading.tree(text))
+    return _Piece(declarations, tuple(reader.faults), reading.words)
+
+
+_known_piece = lru_cache(maxsize=1024)(_new_piece)
+
+
+def _starts(text: str) -> list[int]:
+    return [found.start() for found in _DECLARATION.finditer(text)]
 
 
 def readable(text: str, file: str) -> SourceFile:
@@ -181,18 +242,20 @@ def _faults(text: str, file: str) -> list[Diagnostic]:
 
 def _one_by_one(text: str, file: str) -> Iterator[Declaration | Diagnostic]:
     """What each declaration says alone, or its fault; no more where the text is too large."""
-    starts = [m.start() for m in _DECLARATION.finditer(text)]
-    reading, line, counted = _Reading(file), 0, 0
-    for start, end in pairwise([*starts, len(text)]):
+    line = counted = words = 0
+    for start, end in pairwise([*_starts(text), len(text)]):
         line, counted = line + text.count("\n", counted, start), start
         try:
-            tree = reading.tree(text[start:end])
+            piece = _piece(text[start:end], file, line)
         except UnexpectedInput as error:
             yield _below(_syntax_error(error, text[start:end], file), line)
         except SchemaError:
             return
         else:
-            yield from _TreeReader(file, line).declarations(tree)
+            words += piece.words
+            if words > load_limits.WORDS:
+                return
+            yield from piece.declarations
 
 
 def _below(fault: Diagnostic, lines: int) -> Diagnostic:

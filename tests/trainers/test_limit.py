@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -32,6 +33,11 @@ def quick() -> str:
     return "done"
 
 
+def wait() -> str:
+    time.sleep(0.6)
+    return "waited"
+
+
 def fail() -> str:
     raise LookupError("its own")
 
@@ -40,6 +46,7 @@ CALLS: list[tuple[Callable[[], str], str]] = [
     (spin, "late"),
     (swallow, "late"),
     (quick, "done"),
+    (wait, "waited"),
     (nested, "innerinner"),
 ]
 
@@ -61,6 +68,14 @@ def test_another_thread_is_left_in_time() -> None:
     thread.start()
     thread.join(30)
     assert found == [wanted for _, wanted in CALLS]
+
+
+def test_what_only_waits_ends_too() -> None:
+    def sleep() -> str:
+        while True:
+            time.sleep(0.01)
+
+    assert within(0.01, sleep, "late") == "late"
 
 
 def test_errors_are_passed_on() -> None:

@@ -45,6 +45,9 @@ _COMMAND: Final = re.compile(r"\\(?!text|mathrm|mbox|textbf|textrm|textit| |,|;|
 _WITHOUT: Final = re.compile(r"^(?:the|an?)\s+")
 _MULTIPLE: Final = re.compile(r"-?\d+(?:\.\d+)?\s*[a-z]\s*=")  # `2x = 4` does not say what x is
 _CLOCK: Final = re.compile(r"\d{1,2}:\d\d(?::\d\d)?\s*(?:[ap]\.?m\.?)?", re.I)
+_TIME: Final = re.compile(r"(\d{1,2})(?::(\d\d))?(?::(\d\d))?\s*([ap]?)\.?m?\.?")
+_HOURS: Final = {"noon": "12pm", "12 noon": "12pm", "midnight": "12am", "12 midnight": "12am"}
+_NAMED: Final = re.compile(r"(?:[A-Za-z]\w?|\\[a-z]+)(?:_\{?\w+\}?)?(?:\([a-z]\))?")
 _RUN: Final = re.compile(r"\d+(?:-\d+)+|\d+(?:/\d+){2,}")  # a date, a score, pages from and to
 _UNREAD: Final = re.compile(  # what computer algebra leaves out
     r"\\(?:dots|pmod|bmod|equiv|neg|triangle|angle|not|ne|vec|hat|bar|overrightarrow|partial)(?![A-Za-z])"
@@ -136,6 +139,8 @@ class _Comparison:
         if not (alone or _comparable(given, wanted)) or len(wanted.parts) > _MOST_PARTS:
             return False
         one, other = list(given.parts), list(wanted.parts)
+        if given.kind is wanted.kind is Kind.SET:
+            one, other = (list(dict.fromkeys(map(plain, side))) for side in (one, other))
         if {given.kind, wanted.kind} <= IN_ANY_ORDER and r"\dots" not in one + other:
             return self._same_in_any_order(one, other)
         return len(one) == len(other) and all(map(self._same_inner, one, other))
@@ -160,6 +165,8 @@ class _Comparison:
         given, wanted = plain(given), plain(wanted)
         if given == wanted:
             return True
+        if "=" not in wanted and (sides := _chained(given)):
+            return all(self._same_one(side, wanted) for side in sides)
         for compare in (_same_text, same_base, _same_residue):
             decided = compare(given, wanted)
             if decided is not None:
@@ -174,6 +181,9 @@ class _Comparison:
             value, unit = given, Measure()
         if other_letter and not unit.powers:
             other, known = wanted, Measure()
+        angles = _in_radians(value, unit), _in_radians(other, known)
+        if unit.powers != known.powers and all(angles) and self._same_value(*angles, Fraction(1)):
+            return True
         scale = Fraction(unit.times, known.times)
         if unit.powers and known.powers:
             if not unit.measures(known):
@@ -238,6 +248,10 @@ def _same_text(given: str, wanted: str) -> bool | None:
     said, right = _SAME_WORDS.get(said, said), _SAME_WORDS.get(right, right)
     if said == right and not re.search(r"\d", said):
         return True
+    times = _time(said), _time(right)
+    sure = ":" in said + right or not {said, right}.isdisjoint(_HOURS)  # `5 pm` is a length too
+    if sure and "m" in said + right and None not in times:
+        return times[0] == times[1]
     if any(map(_CLOCK.fullmatch, (said, right))) and all(":" in side for side in (said, right)):
         clocks = [re.sub(r"[\s.]", "", side) for side in (said, right)]
         return True if clocks[0] == clocks[1] else (False if "m" in "".join(clocks) else None)
@@ -248,6 +262,18 @@ def _same_text(given: str, wanted: str) -> bool | None:
         letters = [re.sub(r"[^a-z]", "", side) for side in (said, right)]
         return all(_is_run(one) for one in letters) and sorted(letters[0]) == sorted(letters[1])
     return None
+
+
+def _time(said: str) -> int | None:
+    """The second of the day that a time with `am`, `pm` or an hour from 13 names."""
+    match = _TIME.fullmatch(_HOURS.get(said, said))
+    if match is None:
+        return None
+    hour, half = int(match[1]), match[4]
+    if not (0 < hour < 13 if half else 12 < hour < 24 and match[2]):
+        return None
+    hour = hour % 12 + 12 * (half == "p") if half else hour
+    return 3600 * hour + 60 * int(match[2] or 0) + int(match[3] or 0)
 
 
 def _is_run(letters: str) -> bool:
@@ -291,11 +317,27 @@ def _comparable(given: Parts, wanted: Parts) -> bool:
 
 def _assigned(expression: str, other: str) -> str:
     """What a name is set to, where the other side states a value only: `x = 3`."""
-    match = re.fullmatch(
-        r"(?:[A-Za-z]\w?|\\[a-z]+)(?:_\{?\w+\}?)?(?:\([a-z]\))?\s*(?:=|\\approx)\s*([^=]+)",
-        expression,
-    )
+    match = re.fullmatch(rf"{_NAMED.pattern}\s*(?:=|\\approx)\s*([^=]+)", expression)
     return match[1].strip() if match is not None and "=" not in other else expression
+
+
+def _chained(expression: str) -> list[str]:
+    """The sides of `3/4 = 0.75`, without a name that they are given to; none where a side has
+    names in it, or nothing is chained."""
+    sides = [side.strip() for side in expression.split("=")]
+    if len(sides) > 2 and _NAMED.fullmatch(sides[0]):
+        sides = sides[1:]
+    letters = re.search(
+        r"[A-Za-z<>!]|\\(?:text|mathrm)", re.sub(r"\\(?!text|mathrm)[a-z]+", "", "".join(sides))
+    )
+    return [] if letters or len(sides) < 2 or not all(sides) else sides
+
+
+def _in_radians(value: str, unit: Measure) -> str:
+    """An angle in radians; "" for what is none. A number with π in it may be one."""
+    if unit.powers == (("deg", 1),):
+        return rf"\frac{{\left({value}\right) \pi}}{{180}}"
+    return value if unit.powers == (("rad", 1),) or (not unit.powers and r"\pi" in value) else ""
 
 
 def _is_percent(unit: Measure) -> bool:

@@ -1,5 +1,9 @@
 """A limit of time for code that may take for ever: `within(5, call, late)` is what `call` returns,
-or `late` after so many seconds.
+or `late` after so many seconds of its own.
+
+What counts is the CPU time of its thread, so that on a busy machine an answer is not another one;
+`_PATIENCE` times as many seconds end what waits. Where a thread's time cannot be read by another
+(anywhere but on Linux), those of the clock count for all threads but the main one.
 
 Computer algebra takes some expressions for ever, and catches whatever is an `Exception` on its way;
 what ends it here is none. The main thread is interrupted by a timer of the system, another one by
@@ -13,11 +17,13 @@ import ctypes
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Final, TypeVar
 
-_AGAIN_S: Final = 0.5  # until it is raised once more, where something swallowed it
+_AGAIN_S: Final = 0.5  # until it is looked at once more, and raised where something swallowed it
+_PATIENCE: Final = 20
 
 Value = TypeVar("Value")
 
@@ -35,10 +41,10 @@ def within(seconds: float, call: Callable[[], Value], late: Value) -> Value:
 
 
 def _by_alarm(seconds: float, call: Callable[[], Value], late: Value) -> Value:
-    running = True
+    running, is_over = True, _watch(seconds, time.thread_time)
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if running:
+        if running and is_over():
             raise _TooLong
 
     before = signal.signal(signal.SIGALRM, stop)
@@ -57,12 +63,13 @@ def _by_alarm(seconds: float, call: Callable[[], Value], late: Value) -> Value:
 
 def _by_thread(seconds: float, call: Callable[[], Value], late: Value) -> Value:
     target, done, lock = threading.get_ident(), threading.Event(), threading.Lock()
+    is_over = _watch(seconds, _clock_of(target))
 
     def stop() -> None:
         wait = seconds
         while not done.wait(wait):
             with lock:
-                if not done.is_set():
+                if not done.is_set() and is_over():
                     _raise_in(target, ctypes.py_object(_TooLong))
             wait = _AGAIN_S
 
@@ -76,6 +83,19 @@ def _by_thread(seconds: float, call: Callable[[], Value], late: Value) -> Value:
                 _raise_in(target, None)  # not one that is on its way
     except _TooLong:
         return late
+
+
+def _watch(seconds: float, clock: Callable[[], float]) -> Callable[[], bool]:
+    """Whether a call that begins now has had its time."""
+    own, begun = clock(), time.monotonic()
+    return lambda: clock() - own >= seconds or time.monotonic() - begun >= _PATIENCE * seconds
+
+
+def _clock_of(thread: int) -> Callable[[], float]:
+    if sys.platform != "linux":
+        return time.monotonic
+    number = time.pthread_getcpuclockid(thread)
+    return lambda: time.clock_gettime(number)
 
 
 def _raise_in(thread: int, error: ctypes.py_object[type[BaseException]] | None) -> None:

@@ -2,7 +2,7 @@
 
 In goes a text without commands and signs, out its exact value, or None where a word of it is of no
 number. A word that is an ordinal too (`third`) counts as a fraction only behind a number, and not
-in `twenty-third`.
+in `twenty-third`. `ordinal` is the number of a place: `third`, `21st`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ _PARTS: Final = {
     "seventh": 7, "eighth": 8, "ninth": 9, "tenth": 10,
 }  # fmt: skip
 _ROUND: Final = frozenset((*_TENS, "hundred", *_SCALES))  # before an ordinal: `twenty-third`
+_PLACES: Final = {
+    "first": "one", "second": "two", "third": "three", "fifth": "five", "eighth": "eight",
+    "ninth": "nine", "twelfth": "twelve",
+}  # fmt: skip
+_PLACE: Final = re.compile(r"(\d{1,9})\s*\^?\s*\{?\s*(?:st|nd|rd|th)\s*\}?")
 _ONE: Final = re.compile(r"an?\s+")
 _MOST: Final = 12  # words
 
@@ -43,6 +48,20 @@ def said_number(text: str) -> Fraction | None:
     if value is None:
         return None
     return value if unsigned == said else -value
+
+
+def ordinal(text: str) -> int | None:
+    """The number of a place, in English words or in digits."""
+    said = text.casefold().strip().removeprefix("the ")
+    match = _PLACE.fullmatch(said)
+    if match is not None:
+        return int(match[1])
+    before, _, last = said.replace("-", " ").rpartition(" ")
+    number = _PLACES.get(last) or last.removesuffix("th").replace("tie", "ty")
+    if number == last or (number not in _UNITS and number not in _TENS):
+        return None
+    value = _whole(f"{before} {number}".strip())
+    return None if value is None else int(value)
 
 
 def _part(text: str) -> Fraction | None:

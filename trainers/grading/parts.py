@@ -74,6 +74,8 @@ def parts_of(expression: str) -> Parts:
         kind, inside = enclosed
         parts = _commas(inside)
         grouped = _GROUPED.fullmatch(inside.strip()) and re.search(r",0\d\d", inside)
+        if kind is Kind.CLOSED and (rows := _rows(parts)):
+            return rows
         if kind is Kind.SET or (len(parts) > 1 and not grouped):
             values = tuple(chain_signs(parts)) if kind is Kind.SET else tuple(parts)
             return Parts(kind, values, (len(values), 1))
@@ -130,6 +132,16 @@ def _matrix(name: str, cells: str) -> Parts:
     values = tuple(cell for row in table for cell in row)
     shape = (len(table), width) if all(len(row) == width for row in table) else (-1, len(values))
     return Parts(kind, values, shape)
+
+
+def _rows(parts: list[str]) -> Parts | None:
+    """A matrix that is written as a list of rows: `[[1,2],[3,4]]`."""
+    rows = [_enclosed(part) for part in parts]
+    table = [_commas(row[1]) for row in rows if row is not None and row[0] is Kind.CLOSED]
+    if len(table) < len(rows) or len({len(row) for row in table}) != 1:
+        return None
+    values = tuple(cell for row in table for cell in row)
+    return Parts(Kind.MATRIX, values, (len(table), len(table[0])))
 
 
 def _enclosed(text: str) -> tuple[Kind, str] | None:

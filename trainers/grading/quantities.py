@@ -12,7 +12,7 @@ from fractions import Fraction
 from math import isfinite
 from typing import Final
 
-from nprdsl.trainers.grading.number_words import said_number
+from nprdsl.trainers.grading.number_words import ordinal, said_number
 from nprdsl.trainers.grading.spelling import words
 
 _VALUE: Final = re.compile(
@@ -47,6 +47,7 @@ _RESIDUE: Final = re.compile(
     r"(?:(?P<name>.+?)\s*\\equiv\s*)?(?P<value>[^\\]+?)\s*[,(]?\s*(?:\\ )?\s*"
     r"(?:\\pmod|\\bmod|\\mod|\(\s*\\?mod)\s*(?:\{(?P<braced>[^{}]*)\}|(?P<bare>\w+))\s*\)?"
 )
+_TURNED_OUT: Final = re.compile(r"([\[\]])([^\[\](),;]+[,;][^\[\](),;]+)([\[\]])")
 _RELATION: Final = r"(<=|>=|<|>|\\(?:le|ge|lt|gt)(?![A-Za-z]))"
 _NAME: Final = r"(?:[a-zA-Z]|\\theta|\\lambda|\\alpha|\\beta)"
 _ONE_SIDED: Final = re.compile(rf"({_NAME})\s*{_RELATION}\s*((?:(?!{_RELATION})[^=])+)")
@@ -57,6 +58,7 @@ _TWO_SIDED: Final = re.compile(
 _BUILDER: Final = re.compile(
     rf"\\\{{\s*{_NAME}\s*(?:\\in\s*\\mathbb\s*\{{?R\}}?\s*)?[|:]\s*(.+)\\\}}", re.S
 )
+_UNEQUAL: Final = re.compile(rf"{_NAME}\s*\\ne(?![A-Za-z])\s*([^=<>,;\\]+)")
 OR: Final = re.compile(r"\s*(?:\\(?:text|mathrm|mbox)\s*\{\s*or\s*\}|\bor\b|\\lor\b|\\vee\b)\s*")
 
 
@@ -130,15 +132,26 @@ def _digits(expression: str) -> Fraction | None:
 
 
 def counted(expression: str) -> str:
-    """A number word in digits, infinity and the real numbers in signs; any other expression as it
-    is."""
+    """A number word in digits, an ordinal with `th`, infinity and the real numbers in signs; any
+    other expression as it is."""
     word = words(expression).casefold()
+    if place := _place(word):
+        return place
     value = said_number(word)
     if value is None:
         return _SAID.get(word, expression)
     if value.denominator == 1:
         return str(value)
     return rf"{'-' if value < 0 else ''}\frac{{{abs(value.numerator)}}}{{{value.denominator}}}"
+
+
+def _place(word: str) -> str:
+    """`third` and `21st floor` as `3\\text{th}` and `21\\text{th floor}`; "" for what is none."""
+    before, _, thing = word.rpartition(" ")
+    if (number := ordinal(word)) is not None:
+        return rf"{number}\text{{th}}"
+    number = ordinal(before) if thing.isalpha() else None
+    return "" if number is None else rf"{number}\text{{th {thing}}}"
 
 
 # -- bases and residues ----------------------------------------------------------------------------
@@ -201,17 +214,26 @@ def residue(expression: str) -> tuple[str, str, str] | None:
 
 
 def as_interval(expression: str) -> str:
-    """An inequality in one name, or several with `or` between them, as the set that it states; any
-    other expression as it is."""
+    """An inequality in one name, or several with `or` between them, as the set that it states, and
+    an open interval without `]` turned outwards; any other expression as it is."""
     expression = _NAMED.sub("", expression, count=1) if _NAMED.match(expression) else expression
     if _ALL.fullmatch(expression):
         return r"\mathbb{R}"
+    if all(map(_TURNED_OUT.fullmatch, pieces := re.split(r"\s*\\cup\s*", expression))):
+        return r"\cup".join(_TURNED_OUT.sub(_turned_in, piece) for piece in pieces)
+    if (unequal := _UNEQUAL.fullmatch(expression)) is not None:
+        return rf"\mathbb{{R}}\setminus\{{{unequal[1].strip()}\}}"
     builder = _BUILDER.fullmatch(expression)
     text = expression if builder is None else builder[1].strip()
     intervals = [_interval(part) for part in OR.split(text)]
     if not all(intervals):
         return expression
     return r"\cup".join(map(str, intervals))
+
+
+def _turned_in(match: re.Match[str]) -> str:
+    """`]1,2[` as `(1,2)`."""
+    return f"{'(' if match[1] == ']' else '['}{match[2]}{')' if match[3] == '[' else ']'}"
 
 
 def _interval(text: str) -> str | None:

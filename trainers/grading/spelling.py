@@ -39,7 +39,18 @@ _SPELLINGS: Final = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits)(?![A-Za-z])\s*", ""),
+        (r"\\(?:textcolor|colorbox|color)\s*\{[^{}]*\}", ""),
+        (r"\\(?:[hv]space\*?|[hv]?phantom)\s*\{[^{}]*\}", " "),
         (r"\\[Bb]igg?[lrm]?(?=[()\[\]|\\])", ""),
+        (r"(?i:^\\text\s*\{\s*(?:the\s+)?(?:final\s+)?answer(?:\s+is)?\s*:?\s*\}\s*(?=\S))", ""),
+        (r"(?i:^(?:the\s+)?(?:final\s+)?answer\s*(?:is\s|:)\s*(?=\S))", ""),
+        (r"^(?:\\approx(?![A-Za-z])|\u2248)\s*", ""),
+        (r"\\text\s*\{\s*\\?\$\s*\}", r"\\$"),
+        (r"\+\s*/\s*-", r"\\pm "),
+        (r"\*\*", "^"),
+        (r"\^\s*-\s*(\d+|[A-Za-z])", r"^{-\1}"),
+        (r"(?<=[)\]])\s*U\s*(?=[(\[])", r"\\cup "),
+        (r"^<([^<>=|]+,[^<>=|]+)>$", r"\\langle \1\\rangle"),
         (r"\\(?:left|right|middle)\s*(?=[()\[\]|/.\\<>])(?:\.)?", ""),
         (r"\\lbrace(?![A-Za-z])", r"\\{"),
         (r"\\rbrace(?![A-Za-z])", r"\\}"),
@@ -57,6 +68,7 @@ _SPELLINGS: Final = tuple(
         (r"\\text\s*\{\s*\}", " "),
         (r"\u221a\s*(\d+|[A-Za-z])", r"\\sqrt{\1}"),
         (r"\u221a\s*(?=[({])", r"\\sqrt"),
+        (r"\u221b\s*(\d+|[A-Za-z])", r"\\sqrt[3]{\1}"),
         (r"\\sqrt\s*\{\s*-\s*1\s*\}|\\imath(?![A-Za-z])|\\mathrm\s*\{\s*i\s*\}", "i"),
         (r"\^?\s*(?:\u00b0|\\degrees?\b)", r"^\\circ"),
         (r"\^\s*\{\s*\\circ\s*\}", r"^\\circ"),
@@ -82,6 +94,10 @@ _SPACED: Final = re.compile(r"[+-]?\d{1,3}(?: \d{3})+(?:\.\d+)?")
 _MIXED: Final = re.compile(
     r"([+-]?)\s*(\d+)\s*(?:\\[ ,;!]\s*|\s+(?=\d))?"
     r"(?:\s*\\frac\s*(?:\{\s*(\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))|(?<=[\s])(\d+)\s*/\s*(\d+))"
+)
+_SEXAGESIMAL: Final = re.compile(
+    r"(-?)\s*(\d+)\s*\^\\circ\s*(\d{1,2})\s*(?:'|\^\s*\{?\s*\\prime\s*\}?)"
+    r"(?:\s*(\d{1,2})\s*(?:''|\"|\^\s*\{\s*\\prime\s*\\prime\s*\}))?"
 )
 _REPEATING: Final = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*(?:\{\s*(\d+)\s*\}|(\d))")
 _SUPERSCRIPT: Final = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+")
@@ -113,6 +129,9 @@ def plain(expression: str) -> str:
     scientific = _SCIENTIFIC.fullmatch(spelling.strip())
     if scientific is not None:
         return rf"{scientific[1]} \times 10^{{{int(scientific[2])}}}"
+    angle = _SEXAGESIMAL.fullmatch(spelling)
+    if angle is not None:
+        return _degrees(angle)
     if _SPACED.fullmatch(spelling):
         return spelling.replace(" ", ",")
     return _MIXED.sub(_improper, spelling) if _MIXED.fullmatch(spelling) else spelling
@@ -130,6 +149,12 @@ def _improper(match: re.Match[str]) -> str:
     if not below:
         return match[0]
     return rf"{sign.strip('+')}\frac{{{whole * below + above}}}{{{below}}}"
+
+
+def _degrees(match: re.Match[str]) -> str:
+    """Degrees, minutes and seconds as a fraction of degrees."""
+    value = int(match[2]) + Fraction(int(match[3]), 60) + Fraction(int(match[4] or 0), 3600)
+    return rf"{match[1]}\frac{{{value.numerator}}}{{{value.denominator}}}^\circ"
 
 
 def _repeating(match: re.Match[str]) -> str:

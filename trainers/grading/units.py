@@ -54,7 +54,8 @@ _NAMES: Final = {
     "yard": "yd", "mile": "mi", "second": "s", "sec": "s", "minute": "min", "hour": "h", "hr": "h",
     "day": "d", "week": "wk", "yr": "yr", "gram": "g", "gramme": "g", "kg": "kg", "kilo": "kg",
     "pound": "lb", "ounce": "oz", "liter": "L", "litre": "L", "l": "L", "ml": "mL", "cl": "cL",
-    "dl": "dL", "dollar": "$", "usd": "$", "cent": "¢", "euro": "€", "degree": "deg",
+    "dl": "dL", "dollar": "$", "usd": "$", "cent": "¢", "euro": "€", "eur": "€", "gbp": "£",
+    "degree": "deg",
     "radian": "rad", "kelvin": "K", "newton": "N", "joule": "J", "watt": "W", "volt": "V",
     "ampere": "A", "amp": "A", "ohm": "Ω", "hertz": "Hz", "pascal": "Pa", "coulomb": "C",
     "farad": "F", "tesla": "T", "weber": "Wb", "henry": "H", "mole": "mol", "percent": "%",
@@ -80,6 +81,9 @@ _STYLE: Final = re.compile(r"\\(?:text|textrm|mathrm|mbox|rm|operatorname|textit
 _MARK: Final = "\u241f"  # where a styled text begins: a unit, though it be one letter
 _PLAIN: Final = (  # before styles are read
     (re.compile(r"\\(?:[,;:! ]|quad\b|cdot\b(?!\s*\d))|~"), " "),
+    (re.compile(
+        r"\\frac\s*\{\s*(\\(?:text|mathrm)\s*\{[^{}]*\}(?:\s*\^\s*\d)?)\s*\}"
+        r"\s*\{\s*(\\(?:text|mathrm)\s*\{[^{}]*\}(?:\s*\^\s*\d)?)\s*\}"), r"\1/\2"),
     (re.compile(r"\\[Oo]hm\b|\\Omega\b"), "Ω"),
     (re.compile(r"\\mu\b\s*|\u03bc"), "µ"), (re.compile(r"\\(?:mathring\{A\}|AA\b|r\{A\})"), "Å"),
     (re.compile(r"\\%"), "%"), (re.compile(r"²"), "^2"), (re.compile(r"³"), "^3"),
@@ -91,7 +95,8 @@ _STYLED: Final = (  # behind
     (re.compile(r"\^\s*\{?\s*\\circ\s*\}?\s*␟?\s*F\b"), " ␟°F"),
     (re.compile(r"\^\s*\{?\s*\\circ\s*\}?"), " ␟deg "),
 )  # fmt: skip
-_MONEY: Final = re.compile(r"(-?)\s*(?:\\?\$|(€|£))\s*(-?[\d.].*)")
+_MONEY: Final = re.compile(r"(-?)\s*(?:(?:USD?\s*)?\\?\$|USD|(€|£|EUR|GBP))\s*(-?[\d.].*)")
+_CODES: Final = {"EUR": "€", "GBP": "£"}
 _STARTS: Final = re.compile(r"(?<![A-Za-z\\])(?=[A-Za-zµΩÅ%°¢€$␟])|␟")
 _UNIT_TEXT: Final = re.compile(r"[A-Za-zµΩÅ%°¢€$␟./^\s()*0-9-]+")
 _PIECE: Final = re.compile(
@@ -151,7 +156,8 @@ def split(expression: str) -> tuple[str, Measure, bool]:
     if money is not None:
         value, unit, _ = split(money[1] + money[3])
         if unit.powers in ((), (("$", 1),)):
-            return value, Measure(powers=((money[2] or "$", 1),), times=unit.times), False
+            sign = _CODES.get(money[2], money[2]) or "$"
+            return value, Measure(powers=((sign, 1),), times=unit.times), False
         return expression, NO_MEASURE, False
     text = expression
     for pattern, replacement in _PLAIN:

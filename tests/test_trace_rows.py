@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -53,8 +54,16 @@ def test_training_data_and_a_trace_as_it_is() -> None:
 def test_tokens_stand_beside_their_probabilities_or_there_are_none() -> None:
     whole = {"text": "ab", "token_ids": [1, 2], "logprobs": [-1.5, None]}
     assert rows(whole)[0].logprobs == (-1.5, None)
-    for wrong in ({"logprobs": [1]}, {"logprobs": "ab"}, {"token_ids": [True, 1]}):
+    unlike = ({"logprobs": [1]}, {"logprobs": "ab"}, {"token_ids": [True, 1]})
+    no_json = ({"logprobs": [float("-inf"), 1]}, {"logprobs": [float("nan")] * 2})
+    for wrong in (*unlike, *no_json, {"logprobs": [10**400, 1]}):
         assert rows({**whole, **wrong})[0].logprobs == ()
+
+
+def test_rows_that_are_too_many_are_traces_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_module("nprdsl.studio.trace_rows"), "_MOST_ROWS", 2)
+    view = trace_rows("f", '{"text": "a"}\n' * 3 + "{}")
+    assert (len(view.rows), view.other) == (2, 1)
 
 
 @pytest.mark.parametrize(

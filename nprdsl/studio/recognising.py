@@ -1,7 +1,8 @@
 """Which schema a text is a trace of, where nobody says it.
 
-In goes a text, and schemas that are likelier than others; out comes the first that reads it without
-a fault, else the one that most tags of the text are of, so that its faults tell something.
+In goes a text, and schemas that are likelier than others; out comes the first of these that reads
+it without a fault. Else, of all that do, or of all where none does, it is the one that most tags of
+the text are of, so that its faults tell something.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ _TEXTS: Final = ("text", "trace", "completion")  # what holds the trace; beside 
 _NAMES: Final = ("suite", "problem", "id", "index", "step", "number", "trial", "mode")
 _HIDDEN: Final = ("prompt", "question", "key", "kind", "schema", "request_id")
 _MOST_ROWS: Final = 20_000
+_LARGEST: Final = 1e9  # of a log-probability
 _LONG: Final = 120  # characters of a fact, and of a title
 
 
@@ -56,8 +57,8 @@ def trace_rows(name: str, text: str) -> TraceRowsView:
         alone = [TraceRow(title=name, text=whole)] if whole.strip() else []
         return TraceRowsView(name=name, rows=tuple(alone), other=0)
     found = [row for number, value in values for row in _rows(value, number, {})]
-    rows = tuple(row for row in found if row is not None)[:_MOST_ROWS]
-    return TraceRowsView(name=name, rows=rows, other=len(found) - len(rows))
+    rows = [row for row in found if row is not None]
+    return TraceRowsView(name=name, rows=tuple(rows[:_MOST_ROWS]), other=len(found) - len(rows))
 
 
 def _values(text: str) -> Iterator[tuple[int, Any]]:
@@ -146,6 +147,8 @@ def _integers(value: Any) -> tuple[int, ...]:
 
 
 def _numbers(value: Any) -> tuple[float | None, ...]:
-    kinds = int | float | None
-    fits = isinstance(value, list) and all(isinstance(one, kinds) for one in value)
+    """Those of JSON, which has neither NaN nor infinity."""
+    fits = isinstance(value, list) and all(
+        one is None or (isinstance(one, int | float) and abs(one) < _LARGEST) for one in value
+    )
     return tuple(value) if fits else ()

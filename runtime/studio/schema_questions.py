@@ -22,6 +22,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from enum import StrEnum
+from math import isfinite, nan
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
@@ -116,9 +117,11 @@ class Answers:
     def _trace(self, read: SchemaAnalysis, row: TraceRow) -> dict[str, Any]:
         """The view of a row by the schema that it names, else by that of the editor, else by one
         that ships, whichever reads it."""
-        named = [load(row.schema_name)] if row.schema_name in shipped() else []
-        written = [] if read.grammar is None else [Schema(read.grammar)]
-        schema = recognised(row.text, [*named, *written])
+        likelier = [] if read.grammar is None else [Schema(read.grammar)]
+        if row.schema_name in shipped():
+            with suppress(SchemaError):  # it needs types, which are not known here
+                likelier.insert(0, load(row.schema_name))
+        schema = recognised(row.text, likelier)
         view = self._token_view(schema, row) or text_view(schema, row.text, title=row.title)
         shown = view.model_copy(update={"outcome": _outcome(dict(row.facts))})
         return {"trace": shown.model_dump(mode="json")}
@@ -139,14 +142,18 @@ class Answers:
 
 
 def _outcome(facts: Mapping[str, str]) -> OutcomeView | None:
-    figures = {}
-    for name, fact in facts.items():
-        with suppress(ValueError):
-            figures[name] = float(fact)
     if "finish" not in facts and "answer" not in facts:
         return None
     told = {name: facts.get(name, "") for name in ("answer", "finish", "error")}
-    return OutcomeView(**told, figures=figures)
+    figures = {name: _number(fact) for name, fact in facts.items() if name not in told}
+    return OutcomeView(**told, figures={n: v for n, v in figures.items() if isfinite(v)})
+
+
+def _number(fact: str) -> float:
+    """NaN for what is no number."""
+    with suppress(ValueError):
+        return float(fact)
+    return nan
 
 
 def _fault(fault: Diagnostic) -> dict[str, Any]:

@@ -90,14 +90,21 @@ def test_rows_of_a_file_and_their_traces(ask: Callable[..., dict[str, Any]]) -> 
     """By the schema of the row, else of the editor; in words, where its tokens are another's."""
     trace = nprdsl.load("npr").examples[0].trace
     row = {"text": trace, "finish": "completed", "usage": {"forwards": 3}, "token_ids": [1]}
+    row |= {"answer": "42", "reward": float("nan")}
     named = {"trace": trace, "schema": "npr"}
     found = ask(Ask.ROWS, f"{json.dumps(row)}\n{json.dumps(named)}")["rows"]["rows"]
+    typed = {**found[1], "schema_name": "triage"}  # of which the types are not known here
     views = [
         TraceView.model_validate(ask(Ask.TRACE, text, row=one)["trace"])
-        for one, text in ((found[0], source_of("npr")), (found[1], ARITH), (found[0], "broken"))
+        for one, text in (
+            (found[0], source_of("npr")),
+            (found[1], ARITH),
+            (found[0], "broken"),
+            (typed, ARITH),
+        )
     ]
-    assert [view.schema_name for view in views] == ["schema", "npr", "npr"]
-    assert [view.text for view in views] == [trace] * 3 and not views[0].violations
+    assert [view.schema_name for view in views] == ["schema", "npr", "npr", "npr"]
+    assert [view.text for view in views] == [trace] * 4 and not views[0].violations
     assert views[0].outcome is not None and views[0].outcome.figures == {"forwards": 3.0}
 
 

@@ -62,6 +62,7 @@ class Followed(Generic[Item]):
                 yield index, item
 
     async def aclose(self) -> None:
+        await asyncio.sleep(0)  # so that all have begun to listen: one that has not stops nothing
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -168,6 +168,9 @@ class EngineOptions(Protocol):
     """What says whose model runs."""
 
     @property
+    def model(self) -> str | None: ...
+
+    @property
     def engine(self) -> str | None: ...
 
     @property
@@ -175,7 +178,8 @@ class EngineOptions(Protocol):
 
 
 def check_model_options(options: EngineOptions) -> None:
-    """Options of a model in this process are refused where a server has the model."""
+    """Options of a model in this process are refused where a server has the model, and a model
+    without a name, as an empty variable of a shell gives one."""
     option = None if options.engine is None else first_given(_LOCAL_ONLY)
     if option is not None:
         raise click.UsageError(
@@ -183,6 +187,8 @@ def check_model_options(options: EngineOptions) -> None:
         )
     if options.api_key is not None and options.engine is None:
         raise click.UsageError("--api-key is that of a server; give its address with --engine")
+    if options.model == "":
+        raise click.UsageError("--model is empty")
 
 
 @dataclass(frozen=True, slots=True)

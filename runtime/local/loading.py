@@ -100,7 +100,7 @@ def load_model(
         return _with_adapter(str(path), Path(name), adapter, options)
     with _readable(name), quiet():
         if options.gguf_file is None:
-            tokenizer = AutoTokenizer.from_pretrained(name, **options.of_both)
+            tokenizer = _tokenizer(name, options)
         else:
             file = cached_file(name, options.gguf_file, revision=options.revision)
             tokenizer = gguf_tokenizer(Path(file))
@@ -116,12 +116,24 @@ def load_model(
 def _must_be_there(name: str, options: LoadOptions) -> None:
     folder, needed = Path(name), options.gguf_file or "config.json"
     if not folder.is_dir():
+        if folder.is_file():
+            raise ModelNotFoundError(f"no model at `{name}`: give the folder that this file is in")
         if _looks_local(name):
             raise ModelNotFoundError(f"no model at `{name}`: there is no such folder")
         if (reason := why_not(name, revision=options.revision, file=needed)) is not None:
             raise ModelNotFoundError(f"cannot load the model `{name}`: {reason}")
     elif not (folder / needed).is_file() and adapter_settings(folder) is None:
         raise ModelNotFoundError(f"no model at `{name}`: the folder has no {needed}")
+
+
+def _tokenizer(name: str, options: LoadOptions) -> Any:
+    """Raises ValueError, which says so where a folder has none."""
+    try:
+        return AutoTokenizer.from_pretrained(name, **options.of_both)
+    except ValueError as error:
+        if Path(name).is_dir() and not (Path(name) / "tokenizer.json").is_file():
+            raise ValueError("the folder has no tokenizer.json") from error
+        raise
 
 
 def _with_adapter(

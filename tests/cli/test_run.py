@@ -177,6 +177,9 @@ def test_what_is_refused_before_the_model_is_loaded(arguments: tuple[str, ...], 
         (("--max-kv-tokens", "10"), "10"),
         (("--schema", "multiverse"), "error[unspellable-tag]"),
         (("--model", "./none"), "no model at `./none`"),
+        (("--model", ""), "--model is empty"),
+        (("--model", "file"), "no model at `file`: give the folder that this file is in"),
+        (("--model", "wordless"), "`wordless`: the folder has no tokenizer.json"),
         (("--model", "none/such"), "cannot load the model `none/such`"),
         (("--model", "empty"), "the folder has no config.json"),
         (("--model", "bare"), "cannot load the model `bare`"),
@@ -198,6 +201,9 @@ def test_what_the_model_refuses(
     weights.write_bytes(weights.read_bytes()[:1000])
     shutil.copytree(ARITH, "garbled")
     Path("garbled/config.json").write_text("{")
+    shutil.copytree(ARITH, "wordless")
+    Path("wordless/tokenizer.json").unlink()
+    Path("file").touch()
     _refused((PROMPT, *arguments), said)
 
 

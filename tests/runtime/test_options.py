@@ -68,7 +68,7 @@ def test_every_way_into_an_engine_checks() -> None:
     for call in calls:
         with pytest.raises(TypeError, match="no option `max_tokens`"):
             _used(call(schema, "x", **bad))
-        with pytest.raises(TypeError, match="`sampling` is {'temperature': 0}, it must be Sampl"):
+        with pytest.raises(TypeError, match=r"`sampling` is \{'temperature': 0}, it must be Sa"):
             _used(call(schema, "x", sampling={"temperature": 0}))
         with pytest.raises(TypeError, match="must be a Schema"):
             _used(call("npr", "x"))

@@ -67,8 +67,9 @@ def zero_boxed(trace: GradedTrace) -> Reward:
 def threadweaver(trace: GradedTrace) -> Reward:
     """1 or 0 for the answer, and 0.5 min(1 - longest path / tokens, 0.2) where it is right; nothing
     for an illegal trace. The tags around every branch, and the glue before them, lie on the longest
-    path, as in the public code. It differs in two things: branches that repeat another
-    count as not written, and illegal traces earn nothing; the public code pays for both."""
+    path, as in the public code. It differs in two things: branches that repeat another, or hold
+    neither letters nor digits, count as not written, and illegal traces earn nothing; the public
+    code pays for both."""
     graph = trace.graph
     if graph is None:
         fault = trace.violations[0].message if trace.violations else "it does not come to its end"

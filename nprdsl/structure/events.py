@@ -122,7 +122,7 @@ class TokenEvent(RunEvent):
     `label` that of the branch in its fork. `logprobs` are natural logarithms, one for each token,
     None where it was forced, or a stock server has not told it; none unless they were asked for.
     `answer` is what is surely the answer of what was written up to here and not told before: all of
-    them make a beginning of `Result.answer`.
+    them make a beginning of `Result.answer`, if the trace comes to a legal end.
     """
 
     kind: ClassVar[EventKind] = EventKind.TOKEN

@@ -1,15 +1,15 @@
 """Starts a server again whenever it ends (`nprdsl serve --restart`).
 
 SGLang ends as a whole when one of its processes dies. The first start must succeed: what cannot
-begin at all is an error. After that a server is started again for ever, at once if it had run for a
-while, else after a pause that doubles.
+begin at all is an error. After that a server is started again for ever, after a second if it had
+run for a while, else after a pause that doubles.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol
 
 from nprdsl.runtime.http.listening import CannotServeError
 
@@ -34,7 +34,7 @@ def supervise(
     *,
     sleep: Callable[[float], None] = time.sleep,
     now: Callable[[], float] = time.monotonic,
-) -> None:
+) -> NoReturn:
     """Starts servers one after another until an exception comes, as of a signal; `start` gives one
     that is ready, or stops it and raises CannotServeError. Raises that of the first start."""
     server, pause = start(), FIRST_PAUSE_S

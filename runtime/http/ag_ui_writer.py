@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from nprdsl.machine.actions import ROOT
-from nprdsl.runtime.http.trace_writing import WireEvent
+from nprdsl.runtime.http.trace_writing import FailureCode, WireEvent
 from nprdsl.runtime.results import Result
 from nprdsl.structure.events import BranchEndEvent, Event, ForkEvent, TokenEvent
 
@@ -59,7 +59,7 @@ class AgUiWriter:
         usage = {"model": self._model, **tokens, "totalTokens": sum(tokens.values())}
         yield _event("RUN_FINISHED", **self._names, result=dict(trace), usage=[usage])
 
-    def fail(self, message: str, code: str) -> WireEvent:
+    def fail(self, message: str, code: FailureCode) -> WireEvent:
         return _event("RUN_ERROR", message=message, code=code)
 
     def _say(self, text: str) -> Iterator[WireEvent]:

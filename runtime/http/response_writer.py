@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from nprdsl.machine.actions import ROOT
-from nprdsl.runtime.http.trace_writing import WireEvent
+from nprdsl.runtime.http.trace_writing import FailureCode, WireEvent
 from nprdsl.runtime.results import Result
 from nprdsl.structure.events import BranchEndEvent, EndReason, Event, ForkEvent, TokenEvent
 
@@ -152,7 +152,7 @@ class ResponseWriter:
         self._tell_usage(prompt_tokens, tokens, details)
         yield self._ended(finish)
 
-    def fail(self, message: str, code: str = "server_error") -> WireEvent:
+    def fail(self, message: str, code: FailureCode) -> WireEvent:
         """It cannot be ended."""
         self._response |= {"status": "failed", "error": {"code": code, "message": message}}
         return self._event("response.failed", response=self.response)

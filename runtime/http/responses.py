@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from http import HTTPStatus
 from typing import Any, Final, Generic, TypeVar
 
 from nprdsl.runtime.errors import ErrorBoundary
@@ -19,7 +18,7 @@ from nprdsl.runtime.http.request_fields import PLAIN_CHAT, RESPONSE, check_field
 from nprdsl.runtime.http.request_models import PlainChatRequest, ResponseRequest, TraceRequest
 from nprdsl.runtime.http.response_writer import ResponseWriter
 from nprdsl.runtime.http.trace_chats import TraceRunner
-from nprdsl.runtime.http.trace_writing import TextStarter, WireEvents, told
+from nprdsl.runtime.http.trace_writing import FailureCode, TextStarter, WireEvents, told
 from nprdsl.structure.events import EndReason, TokenEvent
 
 SourceT = TypeVar("SourceT")
@@ -51,9 +50,8 @@ class Responses(Generic[SourceT]):
                 response = event.get("response", response)
         finally:
             await close()
-        if response["error"] is not None:
-            message = response["error"]["message"]
-            return error_reply(message, HTTPStatus.INTERNAL_SERVER_ERROR)
+        if (error := response["error"]) is not None:
+            return error_reply(error["message"], error["code"].status)
         return JsonReply(response)
 
     @refusing()
@@ -85,7 +83,7 @@ async def _text_events(writer: ResponseWriter, running: Running) -> WireEvents:
                 for event in writer.add_text(item.text):
                     yield event
             elif item.finish is EndReason.FAILED:
-                yield writer.fail(item.error)
+                yield writer.fail(item.error, FailureCode.FAILED)
             else:
                 counts = len(item.prompt_ids), len(item.token_ids)
                 for event in writer.end_text(*counts, item.finish):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
+from enum import StrEnum
+from http import HTTPStatus
 from typing import Any, Protocol
 
 from nprdsl.runtime.http.completion_format import trace_to_dict
@@ -22,6 +24,19 @@ WireEvent = dict[str, Any]
 WireEvents = AsyncGenerator[WireEvent]
 
 
+class FailureCode(StrEnum):
+    """Why a trace cannot be ended, in OpenAI's words."""
+
+    REFUSED = "invalid_prompt"
+    FAILED = "server_error"
+
+    @property
+    def status(self) -> HTTPStatus:
+        """That of a whole answer."""
+        refused = self is FailureCode.REFUSED
+        return HTTPStatus.BAD_REQUEST if refused else HTTPStatus.INTERNAL_SERVER_ERROR
+
+
 class ProtocolWriter(Protocol):
     """The events of one protocol, of one trace."""
 
@@ -34,7 +49,7 @@ class ProtocolWriter(Protocol):
     def end(self, result: Result, trace: Mapping[str, Any]) -> Iterator[WireEvent]:
         """It is over; `trace` is the result in the form of chats."""
 
-    def fail(self, message: str, code: str) -> WireEvent:
+    def fail(self, message: str, code: FailureCode) -> WireEvent:
         """It cannot be ended."""
 
 
@@ -59,12 +74,12 @@ async def told(writer: ProtocolWriter, running: RunningTraces, seed: int) -> Wir
     async with aclosing(running):
         async for _, item in running:
             if isinstance(item, RefusedError):
-                yield writer.fail(str(item), "invalid_prompt")
+                yield writer.fail(str(item), FailureCode.REFUSED)
             elif not isinstance(item, Result):
                 for event in writer.add(item):
                     yield event
             elif item.finish is EndReason.FAILED:
-                yield writer.fail(item.error, "server_error")
+                yield writer.fail(item.error, FailureCode.FAILED)
             else:
                 for event in writer.end(item, trace_to_dict(item, seed)):
                     yield event

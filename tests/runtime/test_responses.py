@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -13,11 +15,14 @@ from hypothesis import given, settings
 
 from nprdsl.runtime import Sampling
 from nprdsl.runtime.http.app import make_app
+from nprdsl.runtime.http.refusals import RefusedError
+from nprdsl.runtime.http.replies import JsonReply
 from nprdsl.runtime.http.response_writer import ResponseWriter
-from nprdsl.structure.events import (
-    Event,
-    TokenEvent,
-)
+from nprdsl.runtime.http.responses import Responses
+from nprdsl.runtime.http.trace_writing import OnlyTraces
+from nprdsl.runtime.results import Result
+from nprdsl.structure.events import EndReason, Event, TokenEvent
+from nprdsl.tokens.vocabulary import Vocabulary
 from tests.runtime.event_runs import ARITH, PROMPT, engine, runs, told, written
 
 responses = pytest.importorskip("openai.types.responses")
@@ -187,3 +192,36 @@ def test_what_cannot_work_is_a_400_that_says_why(changes: dict[str, Any], messag
     (got,) = ask({"model": "arith", "input": PROMPT, **changes})
     assert got.status_code == 400
     assert message in got.json()["error"]["message"]
+
+
+class Ending:
+    """A server whose traces come to nothing but this."""
+
+    model = "arith"
+    honoured = ()
+
+    def __init__(self, end: Result | RefusedError) -> None:
+        self._end = end
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return engine().vocabulary
+
+    async def start(self, *_: object) -> AsyncGenerator[tuple[int, Result | RefusedError]]:
+        async def items() -> AsyncGenerator[tuple[int, Result | RefusedError]]:
+            yield 0, self._end
+
+        return items()
+
+
+def test_what_is_refused_or_fails_while_it_runs_has_the_status_of_a_chat() -> None:
+    """As where SGLang's scheduler refuses what was let in."""
+    failed = replace(written()[1], finish=EndReason.FAILED, error="no memory")
+    for end, status, message in (
+        (RefusedError("it is too long"), 400, "it is too long"),
+        (failed, 500, "no memory"),
+    ):
+        endpoint = Responses(Ending(end), OnlyTraces())
+        reply = asyncio.run(endpoint.answer({"input": PROMPT, "schema": "arith"}, None))
+        assert isinstance(reply, JsonReply) and reply.status == status
+        assert reply.content["error"]["message"] == message

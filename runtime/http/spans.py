@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+from asyncio import CancelledError
 from collections.abc import AsyncGenerator, Collection
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -18,6 +19,7 @@ from nprdsl.machine.actions import ROOT
 from nprdsl.runtime.http.refusals import PreparationError, RefusedError
 from nprdsl.runtime.http.request_models import TraceRequest
 from nprdsl.runtime.http.trace_chats import RunningTraces, TraceRunner
+from nprdsl.runtime.http.trace_writing import FailureCode
 from nprdsl.runtime.results import Result
 from nprdsl.structure.events import BranchEndEvent, EndReason, Event, ForkEvent, TokenEvent
 from nprdsl.tokens.vocabulary import Vocabulary
@@ -93,10 +95,10 @@ class SpannedTraces(Generic[SourceT]):
         span = self._tracer.start_span(f"chat {self.model}", attributes=self._asked(chat))
         if not span.is_recording():
             return await self._runner.start(chat, seeds, source)
+        watched = chat.model_copy(update={"stream": True})  # branches are seen in events
         try:
-            watched = chat.model_copy(update={"stream": True})  # branches are seen in events
             running = await self._runner.start(watched, seeds, source)
-        except (RefusedError, PreparationError) as error:
+        except (RefusedError, PreparationError, CancelledError) as error:  # the client went away
             _failed(span, str(error), type(error).__name__)
             span.end()
             raise
@@ -146,7 +148,7 @@ class SpannedRun:
             case Result():
                 self._results.append(item)
                 if item.finish is EndReason.FAILED:
-                    _failed(self._span, item.error, "server_error")
+                    _failed(self._span, item.error, FailureCode.FAILED)
             case TokenEvent():
                 place = index, item.branch
                 self._tokens[place] = self._tokens.get(place, 0) + len(item.tokens)

@@ -11,6 +11,7 @@ import pytest
 from nprdsl.runtime import LocalEngine
 from nprdsl.runtime.http import spans
 from nprdsl.runtime.http.app import make_app
+from nprdsl.runtime.http.request_models import TraceRequest
 
 export = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter")
 
@@ -73,6 +74,32 @@ def test_a_request_has_a_span_and_each_branch_one_below(
         assert span.attributes["nprdsl.reason"] == "completed"
     parts = sum(span.attributes["gen_ai.usage.output_tokens"] for span in branches)
     assert parts + told["nprdsl.trunk_tokens"] == told["gen_ai.usage.output_tokens"]
+
+
+def test_a_client_that_goes_away_before_its_trace_runs_ends_the_span() -> None:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+    class Waiting:
+        model = "arith"
+
+        async def start(self, *_: object) -> None:
+            await asyncio.Event().wait()
+
+    provider, exporter = TracerProvider(), export.InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    runner: Any = Waiting()
+    traces = spans.SpannedTraces(runner, provider.get_tracer("test"))
+
+    async def leave() -> None:
+        task = asyncio.create_task(traces.start(TraceRequest.model_validate(ASKED), [0], None))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+
+    asyncio.run(leave())
+    (request,) = exporter.get_finished_spans()
+    assert request.attributes["error.type"] == "CancelledError"
 
 
 def test_answers_of_one_request_share_its_span(engine: LocalEngine, made: Any) -> None:

@@ -56,9 +56,9 @@ def make_app(
     api_key: str | None = None,
 ) -> Starlette:
     """The application. `model` is the name that the engine is served under; `host`, what the server
-    listens on, decides whose schemas are taken where `settings` does not say it; with an `api_key`
-    every path but /health asks for it. Raises ValueError where the folder of schemas cannot be
-    registered."""
+    listens on, decides whose schemas are taken where `settings` does not say it; an `api_key` is
+    asked for on every path but those of `nprdsl.runtime.http.api_key.OPEN`. Raises ValueError where
+    the folder of schemas cannot be registered."""
     told = untold
     if find_spec("prometheus_client") is not None:
         engine.observed_by(prometheus_metrics())
@@ -181,6 +181,8 @@ class _Endpoints:
         return await self._responses.answer(body, _client_of(request))
 
     async def _ag_ui(self, body: dict[str, Any], request: Request) -> Reply:
+        if isinstance(given := body.get("forwardedProps"), dict):
+            self._check_model(given.get("model"))
         return await self._agents.answer(body, _client_of(request))
 
     async def _generated(self, body: dict[str, Any], request: Request) -> Reply:

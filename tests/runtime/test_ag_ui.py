@@ -127,6 +127,11 @@ def test_the_endpoint_streams_a_run() -> None:
     assert made[-1]["result"]["token_ids"] == list(result.token_ids)
 
 
+def test_another_model_is_not_found() -> None:
+    (got,) = ask({**ASKED, "forwardedProps": {"schema": "arith", "model": "other"}})
+    assert got.status_code == 404 and "has no model `other`" in got.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

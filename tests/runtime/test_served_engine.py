@@ -18,6 +18,9 @@ import nprdsl
 from nprdsl.runtime import LocalEngine, Result, Sampling, SGLangEngine
 from nprdsl.runtime.errors import EngineUnavailableError, UnsupportedServerError
 from nprdsl.runtime.http.app import make_app
+from nprdsl.runtime.http.engine_requests import EngineRequests
+from nprdsl.runtime.http.replies import StreamReply
+from nprdsl.runtime.http.schema_intake import SchemaIntake
 from nprdsl.runtime.http.serving_settings import SchemaPolicy, ServingSettings
 from nprdsl.runtime.http.wire_forms import SchemaForm
 from nprdsl.runtime.sglang.protocol import ForkRequest
@@ -435,6 +438,21 @@ def test_a_request_has_its_name_until_it_is_over(
         may_end.set()
         assert '"finish":"completed"' in "".join(lines).replace(" ", "")
     assert served.post("/generate", **asked).status_code == 200
+def test_a_stream_that_nobody_reads_leaves_neither_name_nor_request(served: Served) -> None:
+    """Its client went away before a byte was sent, and before anybody listened."""
+    intake = SchemaIntake(ServingSettings(), "127.0.0.1")
+    requests = EngineRequests(served.engine, "arith", intake)
+    params = ForkRequest.of(ARITH).sampling_params()
+    body = {"rid": "a", "input_ids": [1, 2], "sampling_params": params, "stream": True}
+
+    async def left() -> None:
+        reply = await requests.generate(body, "")
+        assert isinstance(reply, StreamReply) and requests._running
+        await reply.chunks.aclose()
+        await reply.close()
+
+    asyncio.run(left())
+    assert requests._running == {}
 
 
 def test_without_the_key_nothing_but_health_answers(served: Served) -> None:

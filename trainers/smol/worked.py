@@ -4,8 +4,8 @@ In go whole numbers; out come `Worked` values: the lines of the working and the 
 this size know sums and products of single digits and nothing beyond, and their tokenizers split
 numbers into digits; so a sum is first written by its places and then put together:
 `64+99=150+13=163`, a product likewise (`24*6=120+24=144`), and a difference takes one place after
-the other away (`200-144=100-44=60-4=56`). Every number follows from facts of single digits, in few
-tokens.
+the other away (`200-144=100-44=60-4=56`). Tokens are few, and each follows from facts of single
+digits, but where a difference borrows (`126-37=96-7=89`), as nearly every second link of one does.
 """
 
 from __future__ import annotations

@@ -143,7 +143,9 @@ class _Piece:
 
 def _piece(text: str, file: str, above: int) -> _Piece:
     """Of a part with so many lines above it. Raises UnexpectedInput, and SchemaError at a limit."""
-    return (_known_piece if len(text) <= _SHORT else _new_piece)(text, file, above)
+    if len(text) > _SHORT:
+        return _new_piece(text, file, above)
+    return _known_piece(text, file, above)
 
 
 def _new_piece(text: str, file: str, above: int) -> _Piece:

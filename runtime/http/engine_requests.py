@@ -147,7 +147,7 @@ class EngineRequests:
             (self._running[name],) = numbers
             running = Followed(numbers, self._engine.afollow, self._engine.abort)
             running.when_over(naming.pop_all().close)
-            return running
+        return running
 
     @refusing()
     def _submit(self, asked: GenerateRequest, fork: ForkRequest, packed: str) -> list[int]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import socket
 import sys
 import webbrowser
 from dataclasses import dataclass
@@ -24,7 +24,8 @@ from nprdsl.studio.trace_rows import ROLLOUTS
 if TYPE_CHECKING:
     from nprdsl.runtime.engine import Engine
 
-_HOST: Final = "127.0.0.1"
+_PASSWORD: Final = "NPRDSL_STUDIO_PASSWORD"  # in the environment
+_SHORTEST: Final = 8  # characters of a password
 _MODEL: Final = "arith"
 _GRACE_S: Final = 2  # for open streams, when the studio is stopped
 
@@ -47,6 +48,12 @@ class StudioOptions:
     max_kv_tokens: int = option(
         65_536, "Tokens in memory, of all prompts together.", type=AT_LEAST_1
     )
+    host: str = option("127.0.0.1", "What it listens on; for other machines with --password.")
+    password: str | None = option(
+        None,
+        "Ask whoever opens the page for it [NPRDSL_STUDIO_PASSWORD of the environment].",
+        metavar="SECRET",
+    )
     port: int = option(
         0, "What the page is served on [a free one].", type=click.IntRange(0, 65_535),
         show_default=False,
@@ -60,23 +67,31 @@ def studio(options: StudioOptions) -> None:
     faults and mends them, a picture of it, and a model that runs it, its branches side by side.
 
     Without SCHEMA it begins with `arith`, which the bundled model knows. The page is for this
-    machine alone, and for whoever knows its address. Ctrl-C stops it.
+    machine alone, and for whoever knows its address; with --host, for whoever has the password.
+    Ctrl-C stops it.
     """
     with requiring("studio", user="this command"):
         import uvicorn
 
         from nprdsl.runtime.studio.app import StudioSettings, make_studio
+    from nprdsl.runtime.http.listening import CannotServeError, listening, url_of
     from nprdsl.studio.pages import StudioNotBuiltError, static_file
 
     with as_failure(StudioNotBuiltError):
         static_file("studio.js")
+    password = _password(options)
     check_model_options(options)
     schemas, first = _schemas(options.schema)
     files = {name: _trace_file(name) for name in options.traces}
-    listening = _listening(options.port)
+    with as_failure(CannotServeError):
+        bound = listening(options.host, options.port)
     engine, model = _engine(options)
-    settings = StudioSettings(model=model, schemas=schemas, first=first, files=files)
-    address = f"http://{_HOST}:{listening.getsockname()[1]}/studio/?token={settings.token}"
+    settings = StudioSettings(
+        model=model, schemas=schemas, first=first, files=files, password=password
+    )
+    address = f"{url_of(options.host, bound.getsockname()[1])}/studio/"
+    if not password:
+        address += f"?token={settings.token}"
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: Any = None) -> None:
@@ -89,7 +104,22 @@ def studio(options: StudioOptions) -> None:
     config = uvicorn.Config(
         make_studio(engine, settings), log_level="error", timeout_graceful_shutdown=_GRACE_S
     )
-    Server(config).run(sockets=[listening])
+    Server(config).run(sockets=[bound])
+
+
+def _password(options: StudioOptions) -> str:
+    """Empty for a studio that this machine alone reaches and that has none."""
+    from nprdsl.runtime.http.listening import is_loopback
+
+    given = os.environ.get(_PASSWORD, "") if options.password is None else options.password
+    if not given and not is_loopback(options.host):
+        raise Failure(
+            f"--host {options.host} opens the studio to other machines: give --password, which the "
+            "page then asks for"
+        )
+    if given and len(given) < _SHORTEST:
+        raise Failure(f"a password has {_SHORTEST} characters at least")
+    return given
 
 
 def _engine(options: StudioOptions) -> tuple[Engine, str]:
@@ -134,11 +164,3 @@ def _question(name: str) -> str:
     except SchemaError:  # it needs types
         return ""
     return examples[0].question if examples else ""
-
-
-def _listening(port: int) -> socket.socket:
-    made = socket.socket()
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    with as_failure(OSError, about=f"nothing can listen on {_HOST}:{port}"):
-        made.bind((_HOST, port))
-    return made

@@ -7,6 +7,7 @@ are the outline that the pictures of a schema are drawn from.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Literal
 
 from nprdsl.export import ExportError, Target
@@ -82,9 +83,15 @@ class SchemaView(StudioView):
 
 
 def schema_view(
-    schema: Schema, bound: BoundSchema, vocabulary: str, *, title: str = ""
+    schema: Schema,
+    bound: BoundSchema,
+    vocabulary: str,
+    *,
+    title: str = "",
+    targets: Iterable[Target] = Target,
 ) -> SchemaView:
-    """`vocabulary` names the vocabulary of `bound` for people."""
+    """`vocabulary` names the vocabulary of `bound` for people; `targets` are the libraries of which
+    is told what they cannot hold, which takes longer than all else."""
     grammar = schema.grammar
     return SchemaView(
         title=title or schema.name,
@@ -93,7 +100,7 @@ def schema_view(
         tags=tuple(_tag(tag, bound) for tag in grammar.tags),
         terminals=tuple(_terminal(terminal) for terminal in grammar.terminals.values()),
         forks=tuple(_fork(block) for block in grammar.blocks),
-        exports=tuple(_export(schema, target, bound) for target in Target),
+        exports=export_views(schema, bound, targets),
         vocabulary=vocabulary,
         vocabulary_size=bound.vocabulary.size,
         mode=str(bound.mode),
@@ -140,6 +147,13 @@ def _fork(block: Block) -> ForkView:
         join=block.join.value,
         says=f"{count}{bound}; {joined}",
     )
+
+
+def export_views(
+    schema: Schema, bound: BoundSchema, targets: Iterable[Target] = Target
+) -> tuple[ExportView, ...]:
+    """What other libraries cannot hold of the schema."""
+    return tuple(_export(schema, target, bound) for target in targets)
 
 
 def _export(schema: Schema, target: Target, bound: BoundSchema) -> ExportView:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from enum import StrEnum
-from ipaddress import ip_address
 from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from nprdsl.runtime.http.listening import is_loopback
 
 VARIABLE: Final = "NPRDSL_SERVING"  # JSON of the settings
 
@@ -51,11 +52,4 @@ class ServingSettings(BaseModel):
         """Of a server that listens on this address."""
         if self.schemas is not None:
             return self.schemas
-        return SchemaPolicy.ANY if _is_loopback(host) else SchemaPolicy.REGISTERED
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
+        return SchemaPolicy.ANY if is_loopback(host) else SchemaPolicy.REGISTERED

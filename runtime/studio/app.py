@@ -3,13 +3,15 @@
     app = make_studio(LocalEngine.from_pretrained("arith"), StudioSettings(model="arith"))
 
 All paths lie under /studio, so that it can stand beside other routes of one server. The page needs
-the token in its address, everything else the same in a header that no other site can send; a page
-from elsewhere, or another user of the machine, has neither.
+the token in its address, or the password where there is one; everything else needs the token, which
+the page has, in a header that no other site can send. A page from elsewhere, or another user of the
+machine, has neither.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -20,7 +22,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Route
 
 from nprdsl.runtime.studio.runs import RunRequest, run_messages
@@ -33,6 +41,7 @@ if TYPE_CHECKING:
     from nprdsl.runtime.engine import Engine
 
 HEADER = "x-nprdsl-studio"
+_ASKS = {"www-authenticate": 'Basic realm="nprdsl studio", charset="UTF-8"'}
 
 
 class ShippedSchema(StudioView):
@@ -42,8 +51,8 @@ class ShippedSchema(StudioView):
 
 
 class StartView(StudioView):
-    """What the page begins with: the model, the schemas there are, the one to show first, and the
-    files of traces that it can have by name."""
+    """What the page begins with: the model, the schemas there are, the one to show first, the files
+    of traces that it can have by name, and the token that it sends."""
 
     kind: str = "studio"
     version: int = 1
@@ -51,18 +60,21 @@ class StartView(StudioView):
     schemas: tuple[ShippedSchema, ...]
     first: int
     files: tuple[str, ...] = ()
+    token: str
 
 
 @dataclass(frozen=True, slots=True)
 class StudioSettings:
     """`first` is the name of the schema that is shown first; `files` are files of traces, by the
-    names that they are shown under, and read anew whenever a page asks for one."""
+    names that they are shown under, and read anew whenever a page asks for one. With a `password`
+    whoever opens the page is asked for it, by any name."""
 
     model: str
     schemas: tuple[ShippedSchema, ...]
     first: str
     files: Mapping[str, Path] = field(default_factory=dict)
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    password: str = ""
 
     def __post_init__(self) -> None:
         if self.first not in {schema.name for schema in self.schemas}:
@@ -99,17 +111,21 @@ class _Studio:
             await self._desk.close()
 
     async def _page(self, request: Request) -> Response:
-        if not self._is_known(request.query_params.get("token", "")):
+        settings = self._settings
+        if settings.password:
+            if not _same(_password(request), settings.password):
+                return PlainTextResponse("the password of this studio is missing", 401, _ASKS)
+        elif not self._is_known(request.query_params.get("token", "")):
             return _refused(
                 "the address lacks its token: take it from where the studio was started"
             )
-        settings = self._settings
         names = [schema.name for schema in settings.schemas]
         start = StartView(
             model=settings.model,
             schemas=settings.schemas,
             first=names.index(settings.first),
             files=tuple(settings.files),
+            token=settings.token,
         )
         html, policy = served_page(start.model_dump_json())
         headers = {
@@ -150,7 +166,22 @@ class _Studio:
             return JSONResponse({"error": _said(error)}, status_code=400)
 
     def _is_known(self, token: str) -> bool:
-        return secrets.compare_digest(token.encode(), self._settings.token.encode())
+        return _same(token, self._settings.token)
+
+
+def _same(given: str, secret: str) -> bool:
+    return secrets.compare_digest(given.encode("utf-8", "replace"), secret.encode())
+
+
+def _password(request: Request) -> str:
+    """What a browser was given for the page, by any name; empty without any."""
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return ""
+    try:
+        return base64.b64decode(given).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def _refused(why: str) -> Response:

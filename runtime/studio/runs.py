@@ -73,7 +73,11 @@ async def _followed(schema: Schema, stream: AsyncIterator[Event | Result]) -> As
     lanes, drawn = LiveLanes(schema.grammar), 0.0
     async for item in stream:
         if isinstance(item, Result):
-            if (view := item.view()) is not None:
+            view = item.view()
+            if view is None:
+                why = f"the run ended before its trace was whole ({item.finish}) {item.error}"
+                yield _message("refused", {"message": why.rstrip()})
+            else:
                 yield _message("trace", view.model_dump(mode="json"))
             continue
         lanes.follow(item)

@@ -1,8 +1,9 @@
-"""Asks a process about schemas, and replaces it where a question takes too long.
+"""Asks processes about schemas, and replaces one where a question takes too long.
 
-A question is answered by `schema_questions` in a process of its own, one at a time, so that a text
-that is costly to read keeps neither the page nor a run waiting. Of the questions of one kind that a
-page has waiting the last alone is asked: the text has changed since.
+A question is answered by `schema_questions` in a process of its own, so that a text that is costly
+to read keeps neither the page nor a run waiting. There are two, each with one question at a time:
+what is drawn, which may take seconds, keeps nobody waiting who types. Of the questions of one kind
+about the text that a page has waiting the last alone is asked: the text has changed since.
 """
 
 from __future__ import annotations
@@ -25,13 +26,35 @@ _LATE: Final = (
 )
 
 
+_FILES: Final = frozenset({Ask.ROWS, Ask.TRACE})  # each may be about another one
+_DRAWN: Final = frozenset({Ask.VIEW, Ask.EXPORTS}) | _FILES
+
+
 class SchemaDesk:
-    """One process that answers; made, used and closed in one event loop."""
+    """The two processes; made, used and closed in one event loop."""
 
     def __init__(
         self, vocabulary: Vocabulary, name: str, *, deadline_s: float = DEADLINE_S
     ) -> None:
-        self._first_line = packed(vocabulary)
+        first_line = packed(vocabulary)
+        self._typed = _Clerk(first_line, name, deadline_s)
+        self._drawn = _Clerk(first_line, name, deadline_s)
+
+    async def ask(self, question: SchemaQuestion) -> dict[str, Any]:
+        """The answer; `{"late": …}` where there is none within the bounds, `{"skipped": true}`
+        where another question of its kind came behind it."""
+        return await (self._drawn if question.ask in _DRAWN else self._typed).ask(question)
+
+    async def close(self) -> None:
+        await self._typed.close()
+        await self._drawn.close()
+
+
+class _Clerk:
+    """One process that answers."""
+
+    def __init__(self, first_line: bytes, name: str, deadline_s: float) -> None:
+        self._first_line = first_line
         self._name = name
         self._deadline_s = deadline_s
         self._process: Process | None = None
@@ -39,14 +62,13 @@ class SchemaDesk:
         self._newest: dict[tuple[str, Ask], object] = {}
 
     async def ask(self, question: SchemaQuestion) -> dict[str, Any]:
-        """The answer; `{"late": …}` where there is none within the bounds, `{"skipped": true}`
-        where another question of its kind came behind it."""
-        kind = (question.page, question.ask)
-        mine = self._newest[kind] = object()
+        kind, mine = (question.page, question.ask), object()
+        if question.ask not in _FILES:
+            self._newest[kind] = mine
         async with self._turn:
-            if self._newest.get(kind) is not mine:
+            if self._newest.get(kind, mine) is not mine:
                 return {"skipped": True}
-            del self._newest[kind]
+            self._newest.pop(kind, None)
             process = await self._alive()
             line: bytes | None = None
             try:

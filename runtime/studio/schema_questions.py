@@ -33,7 +33,7 @@ from nprdsl.runtime.errors import ErrorBoundary
 from nprdsl.schema import Schema, load, shipped
 from nprdsl.structure.violations import TraceError
 from nprdsl.studio.recognising import recognised
-from nprdsl.studio.schemas import schema_view
+from nprdsl.studio.schemas import export_views, schema_view
 from nprdsl.studio.trace_rows import TraceRow, trace_rows
 from nprdsl.studio.traces import OutcomeView, TraceView, text_view, token_view
 from nprdsl.tokens.vocabulary import Vocabulary
@@ -45,6 +45,7 @@ _PATIENCE: Final = 6  # of the clock's seconds to those of the CPU
 class Ask(StrEnum):
     FAULTS = "faults"
     VIEW = "view"
+    EXPORTS = "exports"
     HOVER = "hover"
     COMPLETE = "complete"
     DEFINE = "define"
@@ -85,8 +86,8 @@ class Answers:
                 return {} if question.row is None else self._trace(read, question.row)
             case Ask.FAULTS:
                 return {"faults": [_fault(fault) for fault in read.faults]}
-            case Ask.VIEW:
-                return self._view(read)
+            case Ask.VIEW | Ask.EXPORTS:
+                return self._drawn(read, question.ask)
             case Ask.HOVER:
                 said = read.hover(question.line, question.column)
                 return {} if said is None else {"span": _span(said[0]), "says": said[1]}
@@ -104,12 +105,17 @@ class Answers:
             self._last = analyse(text, FILE)
         return self._last
 
-    def _view(self, read: SchemaAnalysis) -> dict[str, Any]:
+    def _drawn(self, read: SchemaAnalysis, ask: Ask) -> dict[str, Any]:
+        """The view without its exports, or those."""
         if read.grammar is None:
             return {}
         schema = Schema(read.grammar)
         try:
-            view = schema_view(schema, schema.bind(self._vocabulary), self._name)
+            bound = schema.bind(self._vocabulary)
+            if ask is Ask.EXPORTS:
+                found = export_views(schema, bound)
+                return {"exports": [one.model_dump(mode="json") for one in found]}
+            view = schema_view(schema, bound, self._name, targets=())
         except SchemaError as error:  # the model's vocabulary cannot write it
             return {"faults": [_fault(fault) for fault in error.diagnostics]}
         return {"view": view.model_dump(mode="json")}

@@ -40,6 +40,7 @@ describe.skipIf(!CHROMIUM)("the studio", () => {
   it("tells a mistake, mends it by a click, and shows the picture", async () => {
     const page = await fresh({}, "schema");
     await page.waitForSelector(".graph .stage.fork");
+    await page.waitForSelector(".tables details"); // what other libraries lose of it comes last
     await picture(page, "schema");
     await page.click(".cm-content");
     await page.keyboard.press("Control+End");

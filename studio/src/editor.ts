@@ -140,7 +140,7 @@ export function makeEditor(parent: HTMLElement, text: string, nonce: string, cha
         autocompletion({ override: [complete] }),
         hover,
         EditorView.lineWrapping,
-        EditorView.contentAttributes.of({ "aria-label": "The schema", tabindex: "0" }),
+        EditorView.contentAttributes.of({ "aria-label": "The schema; Escape, then Tab, leaves it", tabindex: "0" }),
         EditorView.domEventHandlers({
           mousedown(event, view) {
             const offset = event.ctrlKey || event.metaKey ? view.posAtCoords({ x: event.clientX, y: event.clientY }) : null;

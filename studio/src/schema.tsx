@@ -1,12 +1,18 @@
 // A schema: its rules as boxes in boxes, the stages of a block from left to right, and tables.
 import type { ComponentChildren } from "preact";
 import { Said } from "./said";
-import type { BoxView, SchemaView, TagView } from "./model";
+import type { BoxView, ExportView, SchemaView, TagView } from "./model";
 
 const STAGES = new Set(["map", "fork", "join"]);
 const TOLD = 6; // sentences of an export that are shown at once
 
-export function SchemaPanel({ view }: { view: SchemaView }) {
+interface SchemaProps {
+  view: SchemaView;
+  /** Why there are none, where there are none yet. */
+  exports?: ExportView[] | string;
+}
+
+export function SchemaPanel({ view, exports = view.exports }: SchemaProps) {
   return (
     <div class="schema">
       <SchemaFigures view={view} />
@@ -15,7 +21,7 @@ export function SchemaPanel({ view }: { view: SchemaView }) {
           <Box item={view.root} />
         </div>
       </section>
-      <SchemaTables view={view} />
+      <SchemaTables view={view} exports={exports} />
     </div>
   );
 }
@@ -43,7 +49,7 @@ export function SchemaFigures({ view }: { view: SchemaView }) {
   );
 }
 
-export function SchemaTables({ view }: { view: SchemaView }) {
+export function SchemaTables({ view, exports }: Required<SchemaProps>) {
   return (
     <div class="tables">
       <section class="card">
@@ -69,7 +75,8 @@ export function SchemaTables({ view }: { view: SchemaView }) {
       </section>
       <section class="card">
         <h2>What other libraries cannot hold of it</h2>
-        {view.exports.map((one) => (
+        {typeof exports === "string" && <p class="faint hint">{exports || "…"}</p>}
+        {Array.isArray(exports) && exports.map((one) => (
           <details open={one.lost.length > 0 && one.lost.length <= TOLD}>
             <summary>
               <b>{one.target}</b> <span class="faint">{one.refused ? "cannot state it" : one.lost.length ? `${one.lost.length} losses` : "all of it"}</span>

@@ -1,5 +1,5 @@
 // What the page asks its server: questions about a schema, and runs, whose messages come one by one.
-import type { LanesView, Run, SchemaView, TraceRow, TraceRowsView, TraceView } from "./model";
+import type { ExportView, LanesView, Run, SchemaView, TraceRow, TraceRowsView, TraceView } from "./model";
 
 export type Span = [number, number, number, number]; // line, column, end line, end column, from 1
 
@@ -15,6 +15,7 @@ export interface Fault {
 export interface Answer {
   faults?: Fault[];
   view?: SchemaView;
+  exports?: ExportView[];
   span?: Span;
   says?: string;
   rows?: TraceRowsView;
@@ -65,12 +66,18 @@ export interface Start {
   schemas: { name: string; text: string; prompt: string }[];
   first: number;
   files: string[];
+  token: string;
 }
 
 export type { Run };
 
 const GONE = "the server does not answer: start `nprdsl studio` again, and open the address that it prints";
-const token = new URLSearchParams(location.search).get("token") ?? "";
+let token = "";
+
+/** Says what this page sends with all that it asks. */
+export function present(given: string): void {
+  token = given;
+}
 
 async function post(path: string, body: unknown, signal?: AbortSignal): Promise<Response> {
   let response: Response;

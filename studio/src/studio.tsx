@@ -1,13 +1,13 @@
 // The studio: an editor for a schema, its picture beside it, and a model that runs it.
 import type { EditorView } from "@codemirror/view";
 import { render } from "preact";
-import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { applyFix, makeEditor, select, showFaults } from "./editor";
-import type { SchemaView } from "./model";
+import type { ExportView, SchemaView } from "./model";
 import { RunPanel } from "./run";
 import { Said } from "./said";
 import { SchemaPanel } from "./schema";
-import { ask, type Answer, type Fault, type Start } from "./server";
+import { ask, present, type Answer, type Fault, type Start } from "./server";
 import "./style.css";
 import "./studio.css";
 import { ThemeButton } from "./theme";
@@ -16,6 +16,7 @@ import { TracesPanel, type Choice, type Listed } from "./traces";
 type Tab = "schema" | "run" | "traces";
 const TABS: Record<Tab, string> = { schema: "What it means", run: "Run it", traces: "Traces" };
 const MOST_RUNS = 50; // that are kept
+const REST_MS = 500; // behind the picture, before what takes longer is asked for
 
 export function Studio({ start, nonce }: { start: Start; nonce: string }) {
   const [chosen, setChosen] = useState(start.first);
@@ -25,8 +26,10 @@ export function Studio({ start, nonce }: { start: Start; nonce: string }) {
   const [faults, setFaults] = useState<Fault[]>([]);
   const [trouble, setTrouble] = useState("");
   const [view, setView] = useState<SchemaView | null>(null);
+  const [exports, setExports] = useState<ExportView[] | string>("");
   const box = useRef<HTMLDivElement>(null);
   const editor = useRef<EditorView | null>(null);
+  const texts = useRef(start.schemas.map((schema) => schema.text)); // as they were left
   const text = useCallback(() => editor.current?.state.doc.toString() ?? "", []);
 
   const look = useCallback(async (written: string) => {
@@ -38,7 +41,13 @@ export function Studio({ start, nonce }: { start: Start; nonce: string }) {
         const more = await ask({ ask: "view", text: written });
         if (more.skipped || written !== text()) return;
         heed(more);
-        if (more.view) setView(more.view);
+        if (!more.view) return;
+        setView(more.view);
+        setExports("");
+        await new Promise((rested) => setTimeout(rested, REST_MS));
+        if (written !== text()) return;
+        const last = await ask({ ask: "exports", text: written });
+        if (!last.skipped && written === text()) setExports(last.exports ?? `not known: ${last.late ?? last.failed}`);
       }
     } catch (error) {
       setTrouble((error as Error).message);
@@ -52,12 +61,16 @@ export function Studio({ start, nonce }: { start: Start; nonce: string }) {
     return found;
   };
   useEffect(() => {
-    const made = makeEditor(box.current!, start.schemas[chosen].text, nonce, (written) => void look(written));
+    const made = makeEditor(box.current!, texts.current[chosen], nonce, (written) => void look(written));
     editor.current = made;
-    void look(start.schemas[chosen].text);
-    return () => made.destroy();
+    void look(texts.current[chosen]);
+    return () => {
+      texts.current[chosen] = made.state.doc.toString();
+      made.destroy();
+    };
   }, [chosen]);
 
+  const drawn = useMemo(() => view && <SchemaPanel view={view} exports={exports} />, [view, exports]);
   const ready = !faults.length && !trouble;
   return (
     <div class="studio">
@@ -89,7 +102,7 @@ export function Studio({ start, nonce }: { start: Start; nonce: string }) {
             ))}
           </div>
           <div class="panel" role="tabpanel" id="panel-schema" aria-labelledby="tab-schema" hidden={tab !== "schema"}>
-            <div class={ready ? "" : "stale"}>{view ? <SchemaPanel view={view} /> : <p class="faint hint">Its picture comes here, once it has no fault.</p>}</div>
+            <div class={ready ? "" : "stale"}>{drawn ?? <p class="faint hint">Its picture comes here, once it has no fault.</p>}</div>
           </div>
           <div class="panel" role="tabpanel" id="panel-run" aria-labelledby="tab-run" hidden={tab !== "run"}>
             <RunPanel
@@ -158,5 +171,7 @@ const given = document.getElementById("view");
 const app = document.getElementById("app");
 if (given && app) {
   const nonce = document.getElementById("program")?.dataset.nonce ?? "";
-  render(<Studio start={JSON.parse(given.textContent ?? "") as Start} nonce={nonce} />, app);
+  const start = JSON.parse(given.textContent ?? "") as Start;
+  present(start.token);
+  render(<Studio start={start} nonce={nonce} />, app);
 }

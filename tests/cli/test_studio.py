@@ -26,8 +26,10 @@ def built(monkeypatch: pytest.MonkeyPatch) -> None:
         (("arit",), "no schema is named `arit`; did you mean `arith`?"),
         (("none.lark",), "cannot read `none.lark`"),
         (("--model", "no/such/model"), "no/such/model"),
+        (("--host", "0.0.0.0"), "opens the studio to other machines: give --password"),
+        (("--host", "::", "--password", "short"), "8 characters at least"),
     ],
-    ids=["schema", "file", "model"],
+    ids=["schema", "file", "model", "host", "password"],
 )
 def test_refusals(arguments: tuple[str, ...], said: str) -> None:
     result = invoke("studio", *arguments)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ pytest.importorskip("torch")
 httpx = pytest.importorskip("httpx")
 
 import nprdsl  # noqa: E402
+from nprdsl.export import Target  # noqa: E402
 from nprdsl.masks.bound_schema import SpelledTagsWarning  # noqa: E402
 from nprdsl.runtime import LocalEngine, Sampling  # noqa: E402
 from nprdsl.runtime.results import Result  # noqa: E402
@@ -72,6 +74,9 @@ def test_a_schema_without_faults_has_a_view(ask: Callable[..., dict[str, Any]]) 
     view = ask(Ask.VIEW, ARITH)["view"]
     special = {tag["text"]: tag["special"] for tag in view["tags"]}
     assert special["<step>"] and not special["<plan>"] and view["vocabulary"] == "bytes"
+    assert view["exports"] == []  # they take longer, and are asked for apart
+    exports = ask(Ask.EXPORTS, ARITH)["exports"]
+    assert [one["target"] for one in exports] == [target.value for target in Target]
 
 
 def test_places_of_the_text(ask: Callable[..., dict[str, Any]]) -> None:
@@ -137,11 +142,31 @@ def test_a_desk_answers_the_newest_question_and_none_that_takes_too_long() -> No
     assert others == [{"faults": []}, {"skipped": True}, {"faults": []}]  # the second is outdated
 
 
+def test_what_is_drawn_keeps_nobody_waiting_who_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked of another process."""
+    desk = SchemaDesk(byte_vocabulary(), "bytes")
+
+    async def answered(clerk: object, question: SchemaQuestion) -> dict[str, Any]:
+        return {"by": clerk}
+
+    async def answers() -> dict[Ask, object]:
+        return {ask: (await desk.ask(SchemaQuestion(ask=ask, text="")))["by"] for ask in Ask}
+
+    monkeypatch.setattr(type(desk._typed), "ask", answered)
+    by = asyncio.run(answers())
+    typed = {ask for ask in Ask if by[ask] is desk._typed}
+    assert typed == {Ask.FAULTS, Ask.HOVER, Ask.COMPLETE, Ask.DEFINE}
+    assert all(by[ask] is desk._drawn for ask in Ask if ask not in typed)
+
+
 def test_pages_do_not_take_each_others_turns() -> None:
+    """Nor does one file that of another, of those that a page opens at once."""
+
     async def answers() -> list[dict[str, Any]]:
         desk = SchemaDesk(byte_vocabulary(nprdsl.load("arith").tags), "bytes", deadline_s=60.0)
         questions = [
-            SchemaQuestion(ask=Ask.FAULTS, text=ARITH, page=page) for page in ("a", "b", "b", "c")
+            *(SchemaQuestion(ask=Ask.FAULTS, text=ARITH, page=page) for page in "abbc"),
+            *(SchemaQuestion(ask=Ask.ROWS, text="", file=file) for file in "123"),
         ]
         try:
             return await asyncio.gather(*(desk.ask(question) for question in questions))
@@ -149,7 +174,9 @@ def test_pages_do_not_take_each_others_turns() -> None:
             await desk.close()
 
     clean, old = {"faults": []}, {"skipped": True}
-    assert asyncio.run(answers()) == [clean, old, clean, clean]
+    *typed, one, two, three = asyncio.run(answers())
+    assert typed == [clean, old, clean, clean]
+    assert [answer["rows"]["name"] for answer in (one, two, three)] == ["1", "2", "3"]
 
 
 # runs
@@ -182,6 +209,21 @@ def test_a_run_sends_events_lanes_and_its_trace(engine: LocalEngine) -> None:
 def test_one_after_another_is_as_legal(engine: LocalEngine) -> None:
     view = TraceView.model_validate(messages(engine, parallel=False)[-1][1])
     assert view.outcome is not None and view.outcome.answer == r"\boxed{3169}"
+
+
+def test_a_run_that_ends_before_its_trace_says_so(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = engine.submit(nprdsl.load("arith"), PROMPT, chat=True)
+    engine.abort(number)
+    result = engine.wait(number)
+
+    async def cut(*_: object, **options: object) -> AsyncIterator[Result]:
+        yield result
+
+    monkeypatch.setattr(engine, "astream", cut)
+    ((kind, data),) = messages(engine)
+    assert kind == "refused" and "before its trace was whole (aborted)" in data["message"]
 
 
 @pytest.mark.parametrize(
@@ -303,6 +345,40 @@ def test_the_page_needs_its_token(served: Callable[[Work], Any]) -> None:
     assert "default-src 'none'" in policy and "connect-src 'self'" in policy
     assert "unsafe" not in policy and page.headers["x-frame-options"] == "DENY"
     assert page.text.count("</script>") == 2  # the schema's name is data
+
+
+def test_a_studio_for_other_machines_asks_for_its_password(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The address holds no token then, and the page brings it along."""
+    monkeypatch.setattr(pages, "static_file", lambda name: "")
+    schema = studio_app.ShippedSchema(name="arith", text=ARITH, prompt="")
+    settings = studio_app.StudioSettings("arith", (schema,), "arith", password="geheim: ß")
+
+    async def statuses() -> list[int]:
+        transport = httpx.ASGITransport(app=studio_app.make_studio(engine, settings))
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            given = [
+                {},
+                {"Authorization": "Basic !"},
+                {"Authorization": f"Bearer {settings.token}"},
+                *(
+                    {"Authorization": f"Basic {basic(word)}"}
+                    for word in ("", "geheim", "geheim: ß")
+                ),
+            ]
+            answers = [await client.get("/studio/", headers=headers) for headers in given]
+            answers.append(await client.get(f"/studio/?token={settings.token}"))
+            assert answers[0].headers["www-authenticate"].startswith("Basic")
+            assert settings.token in answers[5].text
+            question = {"ask": "faults", "text": ARITH}
+            answers.append(await client.post("/studio/ask", json=question, headers=given[5]))
+            return [answer.status_code for answer in answers]
+
+    def basic(password: str) -> str:
+        return base64.b64encode(f"me:{password}".encode()).decode()
+
+    assert asyncio.run(statuses()) == [401, 401, 401, 401, 401, 200, 401, 403]
 
 
 def test_files_are_read_by_their_names_alone(served: Callable[[Work], Any]) -> None:

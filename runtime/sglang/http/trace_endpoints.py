@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nprdsl.runtime.http.ag_ui import AgUi
 from nprdsl.runtime.http.endpoints import json_object, respond
+from nprdsl.runtime.http.refusals import RefusedError, refusing
 from nprdsl.runtime.http.replies import Reply, error_reply
 from nprdsl.runtime.http.request_fields import ROUTING
 from nprdsl.runtime.http.responses import Responses
@@ -50,8 +51,9 @@ class TraceEndpoints:
             read = json_object(body)
             response = await respond(receive, self._answer(scope["path"], read, scope, receive))
         except HTTPException as error:
-            reply = error_reply(error.detail, HTTPStatus(error.status_code))
-            response = JSONResponse(reply.content, reply.status)
+            response = _refused(error.detail, HTTPStatus(error.status_code))
+        except RefusedError as error:
+            response = _refused(str(error), error.status)
         await response(scope, receive, send)
 
     async def _answer(
@@ -63,8 +65,15 @@ class TraceEndpoints:
         return await endpoint.answer(body, SGLangChat(_as_chat(asked), Request(scope, receive)))
 
 
+def _refused(message: str, status: HTTPStatus) -> JSONResponse:
+    reply = error_reply(message, status)
+    return JSONResponse(reply.content, reply.status)
+
+
+@refusing()
 def _as_chat(asked: Any) -> ChatCompletionRequest:
-    """What SGLang's own reading says of a request: the model, its name, where it runs."""
+    """What SGLang's own reading says of a request: the model, its name, where it runs. Raises
+    RefusedError."""
     given = asked if isinstance(asked, Mapping) else {}
     fields = {name: given[name] for name in (*ROUTING, "model") if given.get(name) is not None}
     return ChatCompletionRequest(messages=[{"role": "user", "content": ""}], **fields)

@@ -438,6 +438,8 @@ def test_a_request_has_its_name_until_it_is_over(
         may_end.set()
         assert '"finish":"completed"' in "".join(lines).replace(" ", "")
     assert served.post("/generate", **asked).status_code == 200
+
+
 def test_a_stream_that_nobody_reads_leaves_neither_name_nor_request(served: Served) -> None:
     """Its client went away before a byte was sent, and before anybody listened."""
     intake = SchemaIntake(ServingSettings(), "127.0.0.1")

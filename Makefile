@@ -6,7 +6,7 @@ export GOMP_SPINCOUNT := 0
 export OMP_WAIT_POLICY := passive
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo smol test lint types docs vscode test-slow test-newest fuzz studio test-studio test-browser curriculum sglang-env test-sglang bench clean
+.PHONY: demo smol test lint types docs vscode test-slow test-newest fuzz studio test-studio test-browser measure-studio curriculum sglang-env test-sglang bench clean
 
 demo: .venv/base
 	$(BIN)/nprdsl run --stats --temperature 0 \
@@ -75,6 +75,10 @@ test-studio: studio
 test-browser: studio .venv/tests
 	if [ -e $(STUDIO) ]; then $(NPM) run --silent browser; \
 		else echo "the pages are not built: no test in a browser"; fi
+
+# How quick they are there; the machine should have nothing else to do.
+measure-studio: studio .venv/tests
+	$(NPM) run --silent measure
 
 lint: .venv/tests
 	$(BIN)/ruff check .

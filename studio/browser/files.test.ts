@@ -3,20 +3,7 @@
 import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { CHROMIUM, PATIENCE, launch, open, picture, seriousFaults, shown } from "./chromium";
-
-const WORDS = "the sum of two odd numbers is even so we add first second and then some more".split(" ");
-
-/** A legal trace of `npr` in about so many words. */
-function longTrace(words: number): string {
-  const said = (count: number, from: number) => Array.from({ length: count }, (_, i) => WORDS[(from + i * 7) % WORDS.length]).join(" ");
-  const blocks = Math.min(15, Math.max(1, Math.floor(words / 200)));
-  const each = Math.floor(words / blocks / 4);
-  const block = (n: number) =>
-    `<guideline>\n${[1, 2, 3].map((i) => `<plan>${i}: ${said(5, n + i)}</plan>\n`).join("")}</guideline>` +
-    [1, 2, 3].map((i) => `\n<step>\n${i}: ${said(each, n * i)}</step>`).join("") +
-    `\n<takeaway>\n${said(each, n)}</takeaway>`;
-  return `${Array.from({ length: blocks }, (_, n) => block(n)).join("\n")}\nThat is all.`;
-}
+import { longTrace } from "./samples";
 
 describe.skipIf(!CHROMIUM)("a page that is a file", () => {
   let browser: Browser;

@@ -33,10 +33,3 @@ it("shows graph, tags with their tokens, and losses", () => {
   expect(root.querySelector("details li")?.innerHTML).toBe("<code>LABEL</code> is lost");
   expect(root.textContent).toContain("cannot state it");
 });
-
-it("says why losses are not known yet", () => {
-  const root = document.createElement("div");
-  act(() => render(<SchemaPanel view={VIEW} exports="not known: it takes too long" />, root));
-  expect(root.querySelector("details")).toBeNull();
-  expect(root.textContent).toContain("not known: it takes too long");
-});

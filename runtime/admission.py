@@ -5,7 +5,8 @@ are likely to take; one that needs more grows while it runs. Where nothing is le
 gives all of its room back and waits at its old place in the queue; later it is filled again from
 its own tokens. So the oldest can always go on, whatever the others hold, and every request becomes
 the oldest one day: nothing can deadlock or starve. This module decides, in numbers of slots; how
-slots are laid out is the engine's business, so any engine can follow it.
+slots are laid out is the engine's business, so any engine can follow it: the local one and the
+SGLang runtime do.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Final
 
 SHARE: Final = 0.9  # of the traces that take no more than what is likely
 REMEMBERED: Final = 128  # traces of a kind
+KINDS: Final = 512  # those seen last: clients may send any number
 STEP: Final = 16  # slots by which a request grows at least
 
 
@@ -29,7 +31,11 @@ class LikelyLengths:
 
     def saw(self, kind: Hashable, length: int) -> None:
         """A trace has ended that took `length` slots behind its prompt."""
-        last = self._last.setdefault(kind, deque())
+        last = self._last.pop(kind, deque())
+        if len(self._last) == KINDS:
+            longest_ago = next(iter(self._last))
+            del self._last[longest_ago], self._sorted[longest_ago]
+        self._last[kind] = last
         ascending = self._sorted.setdefault(kind, [])
         if len(last) == REMEMBERED:
             del ascending[bisect_left(ascending, last.popleft())]
@@ -44,6 +50,13 @@ class LikelyLengths:
         return max(least, ascending[min(len(ascending) - 1, int(SHARE * len(ascending)))])
 
 
+def at_start(likely: int, used: int, prompt: int, most: int) -> int:
+    """The slots that a request is let in with: what is `likely` behind its prompt; and some more
+    than the `used` that it has to feed by now, where it has given slots back before."""
+    again = grown(used, prompt, most) if used > prompt else 0
+    return min(most, max(prompt + likely, again))
+
+
 def grown(need: int, prompt: int, most: int) -> int:
     """The slots to ask for when `need` are needed: half of what was written on top, so that a
     request grows a few times only."""
@@ -55,6 +68,7 @@ def giving_back(held: Mapping[int, int], free: int, asker: int, more: int) -> li
 
     `held` are the slots of all that run, by number. The youngest come first, until there is room;
     where all that are younger than the asker do not suffice, the asker gives back, and they go on.
+    The oldest never does: what others hold besides, the engine has to ask back for it.
     """
     chosen: list[int] = []
     for number in sorted(held, reverse=True):
@@ -64,4 +78,4 @@ def giving_back(held: Mapping[int, int], free: int, asker: int, more: int) -> li
             break
         chosen.append(number)
         free += held[number]
-    return chosen if free >= more else [asker]
+    return chosen if free >= more or asker == min(held) else [asker]

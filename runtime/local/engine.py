@@ -277,7 +277,7 @@ class LocalEngine(Engine):
             submission.sampling,
             Decoding.PARALLEL if submission.parallel else Decoding.IN_TURN,
             least=machine.least,
-            kind=submission.schema.grammar.name,
+            kind=submission.schema.grammar.digest,
         )
         with self._turn:
             self._scheduler.submit(request)

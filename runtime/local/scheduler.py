@@ -20,7 +20,7 @@ from operator import attrgetter
 from typing import Any
 
 from nprdsl.machine.machine import Machine
-from nprdsl.runtime.admission import LikelyLengths, giving_back, grown
+from nprdsl.runtime.admission import LikelyLengths, at_start, giving_back, grown
 from nprdsl.runtime.drawing.sampler import Draw, Sampler
 from nprdsl.runtime.errors import CapacityError, ErrorBoundary
 from nprdsl.runtime.local.extents import Extents
@@ -165,12 +165,12 @@ class Scheduler:
         """Starts waiting requests, in order, while there is memory."""
         while self._waiting:
             request = self._waiting[0]
-            prompt, used = len(request.prompt), request.log.used
-            likely = prompt + self._lengths.likely(request.kind, request.least)
-            needed = max(likely, grown(used, prompt, request.slots) if used else 0)
+            prompt, most = len(request.prompt), request.slots
+            likely = self._lengths.likely(request.kind, request.least)
+            slots = at_start(likely, max(prompt, request.log.used), prompt, most)
             if isinstance(self.forward, RecurrentForward):
-                needed = request.slots  # a state cannot be filled again from runs of all branches
-            if not self._extents.take(request, min(needed, request.slots)):
+                slots = most  # a state cannot be filled again from runs of all branches
+            if not self._extents.take(request, slots):
                 break
             del self._waiting[0]
             self._running.append(request)

@@ -5,13 +5,27 @@ from __future__ import annotations
 
 import random
 from bisect import insort
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nprdsl.runtime.admission import REMEMBERED, LikelyLengths, giving_back, grown
+from nprdsl.runtime.admission import (
+    KINDS,
+    REMEMBERED,
+    LikelyLengths,
+    at_start,
+    giving_back,
+    grown,
+)
+from nprdsl.runtime.sglang.plugin.kv_reservations import KVReservations
+from nprdsl.runtime.sglang.plugin.turns import RequestKind, Turns
+
+CHUNK = 7  # slots of a prompt that a server computes in a round
+BY_AGE = attrgetter("number")
 
 
 @dataclass
@@ -50,8 +64,8 @@ class World:
         while self.waiting:
             first = self.waiting[0]
             used = first.prompt + first.written
-            likely = first.prompt + self.lengths.likely("schema", 1)
-            slots = min(first.most, max(likely, grown(used, first.prompt, first.most)))
+            likely = self.lengths.likely("schema", 1)
+            slots = at_start(likely, used, first.prompt, first.most)
             if slots > self.free:
                 break
             self.running[first.number] = self.waiting.pop(0)
@@ -76,7 +90,7 @@ class World:
                 for number in giving_back(self.held, self.free, one.number, more):
                     self.given_back += 1
                     del self.held[number]
-                    insort(self.waiting, self.running.pop(number), key=lambda r: r.number)
+                    insort(self.waiting, self.running.pop(number), key=BY_AGE)
             if one.number not in self.running:
                 return
             wanted = grown(need, one.prompt, one.most)
@@ -84,18 +98,169 @@ class World:
         one.written = written
 
 
-@given(st.randoms(use_true_random=False), st.integers(20, 300), st.integers(1, 40))
+@dataclass(eq=False)
+class OnServer(Simulated):
+    """The same on a server that computes its prompt in chunks. The prompt goes to the tree."""
+
+    kind: Hashable = "schema"
+    least: int = 1
+    promised: int = 0
+    peak: int = 0
+    held_slots: int = 0
+
+    @property
+    def slots(self) -> int:
+        return self.most
+
+    @property
+    def needed(self) -> int:
+        return self.prompt + self.written
+
+    @property
+    def prompt_left(self) -> int:
+        return max(0, self.prompt - self.held_slots)
+
+    @property
+    def shared_slots(self) -> int:
+        return 0 if self.prompt_left else self.prompt
+
+    @property
+    def may_give_back(self) -> bool:
+        return not self.prompt_left or not self.held_slots
+
+
+@dataclass(eq=False)
+class Plain:
+    """A request without a schema."""
+
+    prompt: int
+    length: int
+    written: int = 0
+    held: int = 0
+
+    @property
+    def left(self) -> int:
+        """Of what has to be computed before it decodes."""
+        return self.prompt + self.written - self.held
+
+
+class Server(World):
+    """One whose memory plain requests take too: they are let in by what is free at the moment, and
+    put back where they have taken too much."""
+
+    def __init__(self, total: int) -> None:
+        super().__init__(total)
+        self.reservations: KVReservations[OnServer] = KVReservations(self)
+        self.turns = Turns()
+        self.plain_waiting: list[Plain] = []
+        self.chunked: Plain | None = None
+        self.plain: list[Plain] = []
+        self.retracted = 0
+
+    @property
+    def free_slots(self) -> int:
+        """As `KVReservations` sees it."""
+        plain = [*self.plain, self.chunked] if self.chunked else self.plain
+        traces = sum(one.held_slots for one in self.reservations.admitted)
+        return self.total - traces - sum(one.held for one in plain)
+
+    @property
+    def free(self) -> int:
+        return self.free_slots
+
+    def round(self) -> None:
+        left = self.chunked.left if self.chunked else 0
+        self.reservations.grow(left, self.give_back, self.retract)
+        kinds = {RequestKind.TRACE: self.waiting, RequestKind.PLAIN: self.plain_waiting}
+        self.turns.wait({kind: len(waiting) for kind, waiting in kinds.items()})
+        next_one = 0
+        while self.waiting and self.turns.due is RequestKind.TRACE:
+            next_one = self.reservations.at_start(self.waiting[0])
+            if not self.reservations.fits(next_one, left):
+                break
+            first, next_one = self.waiting.pop(0), 0
+            self.turns.let_in(RequestKind.TRACE, self.reservations.let_in(first))
+        prompts = [one.prompt_left for one in self.reservations.admitted if one.prompt_left]
+        if self.plain_waiting and not self.chunked and len(prompts) < 2:
+            # SGLang counts the prompt that it is computing itself
+            hidden = self.reservations.hidden + next_one + sum(prompts)
+            needed = self.plain_waiting[0].left + 1
+            if self.free_slots - hidden >= needed:
+                self.chunked = self.plain_waiting.pop(0)
+                self.turns.let_in(RequestKind.PLAIN, needed)
+        self.compute()
+        self.running = {one.number: one for one in self.reservations.admitted}
+        self.held = {one.number: one.promised for one in self.reservations.admitted}
+
+    def compute(self) -> None:
+        for one in self.reservations.admitted:
+            if one.prompt_left:
+                self.take(one, min(CHUNK, one.prompt_left))
+                break  # one prompt at a time
+        for one in [o for o in self.reservations.admitted if not o.prompt_left]:
+            if one.needed > one.promised:
+                continue
+            self.take(one, one.needed - one.held_slots)
+            one.written = min(one.length, one.written + one.burst)
+            if one.written == one.length:
+                self.reservations.ended(one)
+                self.reservations.admitted.remove(one)
+                self.ended.append(one.number)
+        if self.chunked:
+            self.chunked.held += min(CHUNK, self.chunked.left)
+            if not self.chunked.left:
+                self.plain.append(self.chunked)
+                self.chunked = None
+        if not self.reservations.may_decode(len(self.plain)):
+            self.retract()
+            return
+        for plain in self.plain:
+            plain.written += 1
+            plain.held += 1
+        self.plain = [plain for plain in self.plain if plain.written < plain.length]
+        assert self.free_slots >= self.reservations.outstanding, "what is promised is there"
+
+    def take(self, one: OnServer, slots: int) -> None:
+        assert slots <= self.free_slots
+        one.held_slots += slots
+        assert one.held_slots <= one.promised <= one.most
+
+    def give_back(self, one: OnServer) -> None:
+        self.given_back += 1
+        assert one.may_give_back
+        self.reservations.admitted.remove(one)
+        one.held_slots = 0
+        insort(self.waiting, one, key=BY_AGE)
+
+    def retract(self) -> bool:
+        if not self.plain:
+            return False
+        self.retracted += 1
+        self.plain[-1].held = 0
+        self.plain_waiting.append(self.plain.pop())
+        return True
+
+
+@pytest.mark.parametrize("kind", [World, Server])
+@given(st.integers(0, 2**32), st.integers(20, 300), st.integers(1, 40))
 @settings(max_examples=60, deadline=None)
-def test_every_request_ends(rng: random.Random, total: int, count: int) -> None:
-    """Some arrive at once, some whenever memory is full; each could fill the pool alone."""
-    world, number = World(total), 0
+def test_every_request_ends(
+    kind: Callable[[int], World], seed: int, total: int, count: int
+) -> None:
+    """Some arrive at once, some whenever memory is full; each could fill the pool alone. On a
+    server plain requests, which want much of it, keep coming too."""
+    world, number, rng = kind(total), 0, random.Random(seed)
     for _ in range(20_000):
+        if isinstance(world, Server) and len(world.plain_waiting) < 3 and rng.random() < 0.2:
+            plain = Plain(rng.randint(1, total // 3), rng.randint(1, total // 3))
+            world.plain_waiting.append(plain)
         while number < count and (rng.random() < 0.3 or world.free < 3):
             number += 1
             prompt = rng.randint(1, total // 2)
             budget = rng.randint(1, total - prompt)
             length = rng.choice([budget, rng.randint(1, budget)])
-            world.waiting.append(Simulated(number, prompt, length, budget, rng.choice([1, 1, 30])))
+            burst = rng.choice([1, 1, 30])
+            world.waiting.append(OnServer(number, prompt, length, budget, burst))
         oldest = min([*world.running, *(r.number for r in world.waiting)], default=0)
         ran = oldest in world.running
         world.round()
@@ -103,7 +268,8 @@ def test_every_request_ends(rng: random.Random, total: int, count: int) -> None:
         if len(world.ended) == count:
             break
     assert len(world.ended) == count
-    assert world.free == total
+    plain = [*world.plain, world.chunked] if isinstance(world, Server) else []
+    assert world.free == total - sum(one.held for one in plain if one)
 
 
 def test_nobody_starves_among_endless_arrivals() -> None:
@@ -157,6 +323,65 @@ def test_what_is_likely_follows_what_was_seen() -> None:
     for _ in range(REMEMBERED):
         lengths.saw("a", 5)
     assert lengths.likely("a", 1) == 5, "what is long ago is forgotten"
+
+
+def test_clients_that_send_ever_new_kinds_are_forgotten() -> None:
+    lengths = LikelyLengths()
+    for number in range(2 * KINDS):
+        lengths.saw(number, 50)
+        lengths.saw("popular", 60)
+    assert lengths.likely("popular", 7) == 60
+    assert lengths.likely(0, 7) == 7
+    assert lengths.likely(2 * KINDS - 1, 7) == 50
+
+
+def test_the_oldest_never_gives_back() -> None:
+    """What it lacks then is with others, whom the engine asks."""
+    assert giving_back({3: 10, 5: 20, 9: 10}, 0, 3, 31) == [9, 5]
+    assert giving_back({3: 10}, 0, 3, 1) == []
+
+
+def server(*runs: OnServer, plain: int = 0, total: int = 100) -> Server:
+    """One that has let these in, and plain requests of ten slots each."""
+    world = Server(total)
+    world.plain = [Plain(9, 50, 1, 10) for _ in range(plain)]
+    for one in runs:
+        world.reservations.let_in(one)
+    return world
+
+
+def test_a_trace_grows_at_the_expense_of_younger_ones_before_plain_requests() -> None:
+    runs = [OnServer(n, 10, 90, 90, 1, held_slots=10) for n in (1, 2, 3)]
+    world = server(*runs, plain=3, total=63)
+    runs[0].written = runs[1].written = 9
+    world.reservations.grow(0, world.give_back, world.retract)
+    assert runs[0].promised == 22, "all that 3 gave back"
+    assert [one.number for one in world.waiting] == [2, 3], "2 is not the oldest"
+    assert world.retracted == 0
+
+
+def test_the_oldest_takes_from_plain_requests_once_it_is_alone() -> None:
+    one = OnServer(1, 10, 90, 90, 80, held_slots=10)
+    world = server(one, plain=3, total=50)
+    one.written = 30
+    world.reservations.grow(0, world.give_back, world.retract)
+    assert (one.promised, world.retracted) == (40, 2) and world.reservations.hidden == 30
+    one.written = 40
+    world.chunked, world.plain = Plain(30, 10, held=10), []
+    world.reservations.grow(20, world.give_back, world.retract)
+    assert one.promised == 40, "it waits for the prompt that is computed"
+    assert world.reservations.hidden == 40, "nobody else is let in meanwhile"
+    assert not world.reservations.fits(0, 20)
+
+
+def test_a_prompt_that_is_computed_is_hidden_once() -> None:
+    """SGLang counts what is left of it; what it holds already is not left."""
+    one = OnServer(1, 60, 90, 90, 1)
+    world = server(one)
+    promised = one.promised
+    for one.held_slots in (0, 20, 59):
+        assert world.reservations.hidden == promised - 60
+        assert not one.may_give_back or not one.held_slots
 
 
 @pytest.mark.parametrize(("need", "most", "slots"), [(30, 100, 46), (90, 500, 130), (90, 95, 95)])

@@ -28,10 +28,11 @@ from nprdsl.machine.actions import (
 
 class QueuedBranch:
     """One branch. `position` is the position id of the next token to feed; `started` says that
-    what the branch sees of its parents is in the KV cache. The queue holds runs of tokens that are
-    to be fed, and forks and joins between them."""
+    what the branch sees of its parents is in the KV cache; `slots` are those of its own tokens, of
+    which some are there and others wait. The queue holds runs of tokens that are to be fed, and
+    forks and joins between them."""
 
-    __slots__ = ("number", "parent", "position", "queue", "started")
+    __slots__ = ("number", "parent", "position", "queue", "slots", "started")
 
     def __init__(
         self, number: int, parent: QueuedBranch | None, position: int, *, started: bool
@@ -40,6 +41,7 @@ class QueuedBranch:
         self.parent = parent
         self.position = position
         self.started = started
+        self.slots = 0
         self.queue: deque[deque[int] | ForkAction | JoinAction | DropAction] = deque()
 
     @property
@@ -90,7 +92,8 @@ class KVChange:
 
 class BranchQueues:
     """The branches of a request whose prompt has `prompt` tokens. `branches` has those that are
-    neither joined nor dropped, by number."""
+    neither joined nor dropped, by number. `needed` are the KV slots for the prompt, and for all
+    that is fed or waits to be."""
 
     def __init__(self, prompt: int) -> None:
         self.prompt = prompt
@@ -99,6 +102,7 @@ class BranchQueues:
         self._clear()
 
     def _clear(self) -> None:
+        self.needed = self.prompt
         self.branches = {ROOT: QueuedBranch(ROOT, None, self.prompt, started=False)}
 
     @property
@@ -133,6 +137,7 @@ class BranchQueues:
     def _queue(self, action: Action) -> None:
         match action:
             case FeedAction(number, tokens):
+                self._take(self.branches[number], len(tokens))
                 queue = self.branches[number].queue
                 if queue and isinstance(queue[-1], deque):
                     queue[-1].extend(tokens)
@@ -143,10 +148,20 @@ class BranchQueues:
                 for child in children:
                     self.branches[child] = QueuedBranch(child, branch, 0, started=False)
                 branch.queue.append(action)
-            case JoinAction(parent, _) | DropAction(parent, _):
+            case JoinAction(parent, _):
+                self.branches[parent].queue.append(action)
+            case DropAction(parent, numbers):
+                for dropped in self._subtrees(numbers):  # they need not feed what is left
+                    runs = [part for part in dropped.queue if isinstance(part, deque)]
+                    self._take(dropped, -sum(map(len, runs)))
+                    dropped.queue.clear()
                 self.branches[parent].queue.append(action)
             case EndAction():
                 pass
+
+    def _take(self, branch: QueuedBranch, slots: int) -> None:
+        branch.slots += slots
+        self.needed += slots
 
     def _fork_or_join(self, branch: QueuedBranch) -> KVChange | None:
         """The change that the head of the branch's queue brings, if it waits for nothing."""
@@ -163,9 +178,11 @@ class BranchQueues:
                 if not all(child.drained for child in children):
                     return None
                 branch.position = max(branch.position, *(child.position for child in children))
+                branch.slots += sum(child.slots for child in children)
                 self._remove(children)
             case DropAction(_, numbers):
                 kind, children = KVChangeKind.RELEASE, tuple(self._subtrees(numbers))
+                self.needed -= sum(child.slots for child in children)
                 self._remove(children)
             case _:
                 return None

@@ -33,7 +33,6 @@ from nprdsl.runtime.sglang.plugin.scheduler_plugin import (
     most_positions,
     server_refusal,
 )
-from nprdsl.runtime.sglang.plugin.trace_run import RunStage
 from nprdsl.runtime.sglang.protocol import KEY, KEY_ALONE, SAMPLE_MARK, ServerInfo, wants_trace
 
 Function = Callable[..., Any]
@@ -149,8 +148,6 @@ def abort_traces(plugin: SchedulerPlugin, scheduler: Any, received: Any) -> None
         trace = run.trace
         if scheduler.chunked_req is trace:
             continue  # SGLang ends it between two chunks (see `end_trace`)
-        if run.stage is RunStage.PROMPT:
-            scheduler.waiting_queue = [req for req in scheduler.waiting_queue if req is not trace]
         if received.abort_message:
             trace.end_by_server(received.abort_message, HTTPStatus.SERVICE_UNAVAILABLE)
         plugin.traces.abort(run)
@@ -177,7 +174,8 @@ def abort_overdue(plugin: SchedulerPlugin, result: list[Any], scheduler: Any) ->
     if seconds <= 0:
         return result
     deadline, message = time.perf_counter() - seconds, "Request waiting timeout reached."
-    late = [run for run in plugin.traces.waiting if run.trace.queued_s < deadline]
+    waiting = [run for run in plugin.traces.waiting if not run.begun]
+    late = [run for run in waiting if run.trace.queued_s < deadline]
     return [*result, *(AbortReq(rid=run.trace.rid, abort_message=message) for run in late)]
 
 
@@ -228,7 +226,7 @@ def hold_back_plain_requests(
     rows meanwhile, one plain request is retracted."""
     if batch.reqs and not any(isinstance(req, BranchReq) for req in batch.reqs):
         needed = batch.new_tokens_required_next_decode()
-        if not plugin.traces.reservations.may_decode(needed, batch.reqs):
+        if not plugin.traces.reservations.may_decode(needed):
             if scheduler.chunked_req is None and not plugin.traces.can_move():
                 plugin.retract_one(batch)
             return None
@@ -299,8 +297,8 @@ def has_memory_to_decode(
 ) -> bool:
     needed = batch.new_tokens_required_next_decode(selected_indices)
     indices = range(len(batch.reqs)) if selected_indices is None else selected_indices
-    reqs = [batch.reqs[i] for i in indices]
-    may_decode = plugin.traces.reservations.may_decode(needed, reqs)
+    branches = sum(isinstance(batch.reqs[i], BranchReq) for i in indices)
+    may_decode = plugin.traces.reservations.may_decode(needed - branches)
     return may_decode and bool(original(batch, selected_indices))
 
 

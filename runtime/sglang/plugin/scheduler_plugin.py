@@ -54,6 +54,7 @@ class SchedulerPlugin:
             max_rows=scheduler.chunked_prefill_size or scheduler.max_prefill_tokens,
             make_batch=self._make_batch,
             queue=self._queue,
+            unqueue=self._unqueue,
             send=self._send,
         )
 
@@ -106,14 +107,14 @@ class SchedulerPlugin:
         return run is not None and run.stage is RunStage.PROMPT
 
     def tidy(self, running: Any, last: Any, *, admit: bool = True) -> None:
-        """Before SGLang looks for work: lets requests in and cleans SGLang's batches."""
+        """Before SGLang looks for work: lets requests grow and in, and cleans SGLang's batches."""
         chunked = self.scheduler.chunked_req
         plain = 0  # slots that the rest of a plain prompt needs
         if chunked is not None and not isinstance(chunked, TraceReq):
             plain = len(chunked.full_untruncated_fill_ids) - chunked.prefix_len
         if admit:
             waiting = [_likely_slots(req) for req in self._plain_waiting()]
-            self.traces.admit(max(0, plain), waiting)
+            self.traces.admit(max(0, plain), waiting, lambda: self.retract_one(running))
         self.traces.tidy([last] if last is running else [last, running])
 
     def _plain_waiting(self) -> list[Any]:
@@ -150,8 +151,11 @@ class SchedulerPlugin:
         finally:
             scheduler.waiting_queue, self.only_traces = scheduler.waiting_queue + plain, False
 
-    def retract_one(self, running: Any) -> None:
-        """Takes one plain request's memory and row; SGLang computes it again later."""
+    def retract_one(self, running: Any) -> bool:
+        """Takes one plain request's memory and row, if there is one; SGLang computes it again
+        later."""
+        if all(isinstance(req, BranchReq) for req in running.reqs):
+            return False
         order = running._get_decode_retraction_order(running.reqs)
         last = order.pop()
         req = running.reqs[last]
@@ -159,6 +163,7 @@ class SchedulerPlugin:
         running.filter_batch(keep_indices=order)
         running.batch_is_full = False
         self.scheduler._add_request_to_queue(req, is_retracted=True)
+        return True
 
     # -- what the trace scheduler calls ------------------------------------------------------------
 
@@ -169,6 +174,10 @@ class SchedulerPlugin:
             self.scheduler._add_request_to_queue(trace)
         finally:
             self.scheduler.max_queued_requests = limit
+
+    def _unqueue(self, trace: TraceReq) -> None:
+        queue = self.scheduler.waiting_queue
+        self.scheduler.waiting_queue = [req for req in queue if req is not trace]
 
     def _make_batch(self, reqs: list[BranchReq]) -> Any:
         scheduler = self.scheduler

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -36,16 +36,21 @@ class RunStage(StrEnum):
 
 
 class TraceRun:
-    """One request. `slots`: the most KV slots that it can need; `kv`: what its branches have in the
-    KV cache, by number, while it is RUNNING; `lock`: keeps the prefix that it shares with SGLang's
-    tree; `forwards`: the forward passes that it took part in."""
+    """One request, a `Holder` of KV slots (see `kv_reservations`). `kv`: what its branches have in
+    the KV cache, by number, while it is RUNNING; `lock`: keeps the prefix that it shares with
+    SGLang's tree; `forwards`: the forward passes that it took part in."""
 
     def __init__(self, trace: TraceReq, prepared: PreparedTrace) -> None:
         self.trace = trace
         self.machine = prepared.machine
         self.request = prepared.request
+        self.number = 0  # given by the scheduler
+        self.kind: Hashable = self.machine.bound.grammar.digest
+        self.least = self.machine.least
         self.slots = prepared.slots
+        self.promised = self.peak = 0
         self.stage = RunStage.WAITING
+        self.begun = False
         self.error = ""
         self.forwards = 0
         self.queues = BranchQueues(len(self.machine.prompt))
@@ -63,11 +68,12 @@ class TraceRun:
 
     def begin(self) -> None:
         """The machine's first actions: tokens that they force are computed with the prompt."""
-        if not self.queues.actions:
-            self._apply(self.machine.start())
         self.queues.root.started = True
-        if not self.forwards:  # it was never let in before
-            observer().began(time.perf_counter() - self.trace.queued_s)
+        if self.begun:
+            return  # it was let in before
+        self.begun = True
+        self._apply(self.machine.start())
+        observer().began(time.perf_counter() - self.trace.queued_s)
 
     def advance(self, branch: int, token: int, logprob: float) -> None:
         """A branch drew a token; it is dropped if a sibling has won the join meanwhile."""
@@ -96,8 +102,9 @@ class TraceRun:
     # -- what its branches do next -----------------------------------------------------------------
 
     def may_run(self, branch: QueuedBranch) -> bool:
-        """Whether the branch has tokens to feed, and need not wait for one before it."""
-        if not branch.waiting:
+        """Whether the branch has tokens to feed, slots for them, and need not wait for one before
+        it."""
+        if not branch.waiting or self.needed > self.promised:
             return False
         return self.request.parallel or branch.number not in self.machine.live[1:]
 
@@ -118,12 +125,31 @@ class TraceRun:
         return len(req.origin_input_ids) - self.queues.branches[req.branch].position
 
     @property
+    def prompt(self) -> int:
+        return self.queues.prompt
+
+    @property
+    def needed(self) -> int:
+        return self.queues.needed
+
+    @property
     def held_slots(self) -> int:
-        """The KV slots that it holds, those included that it shares with SGLang's tree."""
         if self.stage is RunStage.PROMPT:
             return int(self.trace.kv.kv_allocated_len)
-        shared = len(self.kv[ROOT].prefix) if ROOT in self.kv else 0
-        return shared + sum(branch.owned for branch in self.kv.values())
+        return self.shared_slots + sum(branch.owned for branch in self.kv.values())
+
+    @property
+    def shared_slots(self) -> int:
+        return len(self.kv[ROOT].prefix) if ROOT in self.kv else 0
+
+    @property
+    def prompt_left(self) -> int:
+        is_left = self.stage is RunStage.PROMPT
+        return max(0, self.prompt - self.held_slots) if is_left else 0
+
+    @property
+    def may_give_back(self) -> bool:
+        return self.stage is RunStage.RUNNING or not self.trace.kv.holds_kv
 
     def fed_at(self, branch: int, positions: Sequence[int]) -> None:
         """Notes the position ids that tokens of the branch were fed with; copies that a `reread`
@@ -224,6 +250,8 @@ class TraceRun:
 
     def restart(self) -> None:
         """All its KV is lost: prompt and trace have to be computed again."""
+        if self.stage is RunStage.PROMPT:
+            self.leave_prompt()
         self.stage = RunStage.WAITING
         self.kv.clear()
         self._positions.clear()

@@ -6,14 +6,14 @@ batch of branches that have several tokens to feed; `drawing_rows` says which ro
 draw a token; `complete` moves the machines on after it, forks and joins, and sends output. A branch
 with a single token to feed is an ordinary row of SGLang's decode batch.
 
-A request is let in only when all KV slots that it can ever need are free, and they stay reserved
-for it (`KVReservations`). So a fork never waits for memory and nothing can deadlock.
+What a request may feed is promised to it before (`KVReservations`). Where memory ends, the youngest
+gives all that it has back and waits again; later it is computed again from its own tokens.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections import deque
+from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -22,58 +22,21 @@ from nprdsl.machine.actions import ROOT
 from nprdsl.runtime.errors import ErrorBoundary
 from nprdsl.runtime.sglang.plugin.branch_queues import KVChange, KVChangeKind, QueuedBranch
 from nprdsl.runtime.sglang.plugin.kv_pools import BranchKV, KVPools
+from nprdsl.runtime.sglang.plugin.kv_reservations import KVReservations
 from nprdsl.runtime.sglang.plugin.req_types import BranchReq, TraceReq
 from nprdsl.runtime.sglang.plugin.trace_run import RunStage, TraceRun
 from nprdsl.runtime.sglang.plugin.turns import RequestKind, Turns
 from nprdsl.runtime.sglang.protocol import BRANCH_MARK
+from nprdsl.structure.events import EndReason
 
 DrawnToken = tuple[int, float]  # token, log-probability
 DrawingRow = tuple[int, TraceRun, int]  # index in the batch, request, branch
 
 
-class KVReservations:
-    """The KV slots that are reserved for requests that were let in.
-
-    SGLang's admission of plain requests does not see them. Plain requests that have grown into
-    them are retracted by SGLang (and computed again later) before a branch would miss a slot;
-    branches are never retracted.
-    """
-
-    def __init__(self, pools: KVPools) -> None:
-        self._pools = pools
-        self.admitted: list[TraceRun] = []
-
-    @property
-    def outstanding(self) -> int:
-        """Slots that are reserved and not in use yet."""
-        return sum(max(0, run.slots - run.held_slots) for run in self.admitted)
-
-    @property
-    def hidden(self) -> int:
-        """Slots that SGLang's admission must not count on: those outstanding, except for what it
-        will still compute of prompts itself."""
-        prompts = (run for run in self.admitted if run.stage is RunStage.PROMPT)
-        left = sum(max(0, run.queues.prompt - run.held_slots) for run in prompts)
-        return max(0, self.outstanding - left)
-
-    def fits(self, slots: int, plain: int) -> bool:
-        """Whether a request of so many slots can start now, if plain prompts that are being
-        computed need `plain` slots more."""
-        return self._pools.free_slots - self.outstanding - plain >= slots
-
-    def may_decode(self, needed: int, reqs: Iterable[Any]) -> bool:
-        """Whether a decode step of these requests, which needs so many slots, leaves all that is
-        reserved. Branches alone may always: what they take is reserved for them."""
-        branches = [isinstance(req, BranchReq) for req in reqs]
-        if not self.admitted or all(branches):
-            return True
-        return self._pools.free_slots >= needed + self.outstanding - sum(branches)
-
-
 class TraceScheduler:
     """`max_rows`: the most tokens of one extend. `make_batch` builds SGLang's batch for an extend;
-    `queue` puts a client's request into SGLang's own queue; `send` sends the output that is written
-    in clients' requests."""
+    `queue` puts a client's request into SGLang's own queue, `unqueue` takes it out where it is
+    there; `send` sends the output that is written in clients' requests."""
 
     def __init__(
         self,
@@ -83,20 +46,23 @@ class TraceScheduler:
         turns: Turns,
         make_batch: Callable[[list[BranchReq]], Any],
         queue: Callable[[TraceReq], None],
+        unqueue: Callable[[TraceReq], None],
         send: Callable[[list[TraceReq]], None],
     ) -> None:
         self.pools = pools
-        self.reservations = KVReservations(pools)
-        self.waiting: deque[TraceRun] = deque()
+        self.reservations: KVReservations[TraceRun] = KVReservations(pools)
+        self.waiting: list[TraceRun] = []  # by number
         # Of the last forward pass, by the rid of a row:
         self.drawn: dict[str, DrawnToken] = {}
         self.fed_positions: dict[str, list[int]] = {}  # where a request asks for them
         self._runs: dict[str, TraceRun] = {}  # by the rid of the client's request
+        self._submitted = 0
         self._max_rows = max_rows
         self.turns = turns
         self._spare_rows = 0  # that are kept for a plain request whose turn it is
         self._make_batch = make_batch
         self._queue = queue
+        self._unqueue = unqueue
         self._send = send
         self._decode_next = False  # an extend was just done
         self._may_have_stale_rows = False  # rows of requests that ended, in SGLang's batches
@@ -111,10 +77,11 @@ class TraceScheduler:
 
     @property
     def hidden(self) -> int:
-        """Slots that SGLang's admission must not count on: those reserved, and those that the next
+        """Slots that SGLang's admission must not count on: those promised, and those that the next
         request waits for while it is its turn, lest plain requests overtake it for ever."""
         is_next = self.waiting and self.turns.due is RequestKind.TRACE
-        return self.reservations.hidden + (self.waiting[0].slots if is_next else 0)
+        next_one = self.reservations.at_start(self.waiting[0]) if is_next else 0
+        return self.reservations.hidden + next_one
 
     @property
     def holds_kv(self) -> bool:
@@ -140,6 +107,8 @@ class TraceScheduler:
 
     def submit(self, run: TraceRun) -> None:
         """Takes a request in; it starts when there is memory for it, first come first served."""
+        self._submitted += 1
+        run.number = self._submitted
         self._runs[run.trace.rid] = run
         self.waiting.append(run)
 
@@ -156,40 +125,41 @@ class TraceScheduler:
     def abort(self, run: TraceRun) -> None:
         """Ends a request with all its branches; all that it held is free at once."""
         run.stop(error=run.trace.failure)
+        self._unqueue(run.trace)
         self._end([run])
 
     def restart_all(self) -> None:
         """Frees the KV of running requests, which are computed again from their tokens once they
         are let in again. SGLang restarts those whose prompt it is computing."""
-        running = [r for r in self.reservations.admitted if r.stage is RunStage.RUNNING]
-        for run in reversed(running):
-            self._free(run)
-            self.reservations.admitted.remove(run)
-            run.restart()
-            self.waiting.appendleft(run)
+        for run in [r for r in self.reservations.admitted if r.stage is RunStage.RUNNING]:
+            self._give_back(run)
 
     # -- before SGLang looks for work --------------------------------------------------------------
 
-    def admit(self, plain: int, plain_waiting: Sequence[int]) -> None:
-        """Lets requests in while it is their turn and there is memory; plain prompts that are being
-        computed need `plain` slots more, those that wait for their turn `plain_waiting` each."""
+    def admit(self, plain: int, plain_waiting: Sequence[int], retract: Callable[[], bool]) -> None:
+        """Lets requests grow, and others in while it is their turn and there is memory.
+
+        Plain prompts that are being computed need `plain` slots more, those that wait for their
+        turn `plain_waiting` each; `retract` frees what one plain request has, if it can.
+        """
         for run in [r for r in self.reservations.admitted if r.stage is RunStage.PROMPT]:
             if run.trace.finished():  # SGLang has ended it before its prompt was computed
                 self.abort(run)
+        grown = self.reservations.grow(plain, self._give_back, retract)
+        self.turns.takes(RequestKind.TRACE, grown)
         counts = {RequestKind.TRACE: len(self.waiting), RequestKind.PLAIN: len(plain_waiting)}
         self.turns.wait(counts)
         while self.waiting and self.turns.due is RequestKind.TRACE:
-            if not self.reservations.fits(self.waiting[0].slots, plain):
+            if not self.reservations.fits(self.reservations.at_start(self.waiting[0]), plain):
                 break
-            run = self.waiting.popleft()
-            self.turns.let_in(RequestKind.TRACE, run.slots)
+            run = self.waiting.pop(0)
+            self.turns.let_in(RequestKind.TRACE, self.reservations.let_in(run))
             self._let_in(run)
         is_plains_turn = bool(plain_waiting) and self.turns.due is RequestKind.PLAIN
         fits = is_plains_turn and self.reservations.fits(plain_waiting[0], plain)
         self._spare_rows = 1 if fits else 0
 
     def _let_in(self, run: TraceRun) -> None:
-        self.reservations.admitted.append(run)
         with self.boundary(run):
             run.begin()
             if run.finish is None:
@@ -197,6 +167,14 @@ class TraceScheduler:
                 self._queue(run.trace)
         if run.finish is not None and run.stage is not RunStage.OVER:
             self._end([run])
+
+    def _give_back(self, run: TraceRun) -> None:
+        """Its slots are needed: it waits again at its old place."""
+        self._unqueue(run.trace)
+        self._free(run)
+        self.reservations.admitted.remove(run)
+        run.restart()
+        insort(self.waiting, run, key=lambda waiting: waiting.number)
 
     def tidy(self, batches: Iterable[Any]) -> None:
         """Takes rows that will not decode out of SGLang's batches."""
@@ -407,6 +385,8 @@ class TraceScheduler:
         self._may_have_stale_rows = True
         for run in ended:
             if run in self.reservations.admitted:
+                if run.finish in (EndReason.COMPLETED, EndReason.BUDGET):
+                    self.reservations.ended(run)
                 self._free(run)
                 self.reservations.admitted.remove(run)
             else:

@@ -45,11 +45,15 @@ class Turns:
 
     def let_in(self, kind: RequestKind, slots: int) -> None:
         """A request of that kind has been let in, which may take so many slots."""
+        self.takes(kind, slots)
+        self._waiting[kind] = max(0, self._waiting[kind] - 1)
+
+    def takes(self, kind: RequestKind, slots: int) -> None:
+        """Requests of that kind may take so many slots more."""
         weight = self._weight(kind)
         if weight:
             self._present = max(self._present, self._clocks[kind])
             self._clocks[kind] += slots / weight
-        self._waiting[kind] = max(0, self._waiting[kind] - 1)
 
     def _weight(self, kind: RequestKind) -> float:
         if self._share is not None:

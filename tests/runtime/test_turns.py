@@ -48,6 +48,25 @@ def test_slots_are_shared_by_weight(share: float, costs: list[tuple[int, int]]) 
         assert abs(clock[TRACE] - clock[PLAIN]) <= 3000 / min(weight.values())
 
 
+def test_growth_counts_and_makes_nobody_wait_longer() -> None:
+    """A trace that grows takes from the turns of other traces; who comes later is next all the
+    same."""
+    turns = Turns(0.5)
+    turns.wait({TRACE: 5, PLAIN: 5})
+    turns.let_in(TRACE, 100)
+    turns.let_in(PLAIN, 150)
+    assert turns.due is TRACE
+    turns.takes(TRACE, 100)
+    assert turns.due is PLAIN
+    turns.takes(TRACE, -100)
+    assert turns.due is TRACE
+    for _ in range(9):
+        assert served(turns, {TRACE: 5, PLAIN: 0}, {TRACE: 100}) is TRACE
+        turns.takes(TRACE, 0)
+    turns.wait({TRACE: 5, PLAIN: 1})
+    assert turns.due is PLAIN
+
+
 def test_by_default_all_requests_count_alike() -> None:
     turns, cost = Turns(), {TRACE: 1000, PLAIN: 1000}
     kinds = [served(turns, {TRACE: 30, PLAIN: 10}, cost) for _ in range(400)]

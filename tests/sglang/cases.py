@@ -75,11 +75,18 @@ class Case:
         return made.model_copy(update={"positions": True, "events": True})
 
 
-def spawning(prompt: str, branches: int, length: int = 24, tokens: int = 24) -> Case:
-    """As many branches of `length` letters, and a text behind them; it spends its whole budget."""
+def spawning(
+    prompt: str, branches: int, length: int = 24, tokens: int = 24, *, exactly: bool = False
+) -> Case:
+    """As many branches of `length` letters, and a text behind them; it spends its whole budget.
+    `exactly`: its schema allows no fewer, so that all branches are likely from the start."""
+    schema = paths(length)
+    if exactly:
+        source = schema.grammar.source.replace("~1..12", f"~{branches}")
+        schema = own_schema(source, f"exactly{branches}")
     each, rest = length + 2, len("<takeaway>wwww</takeaway>") - 17
     limits = Limits(max_tokens=branches * each + rest + tokens, spawn=branches)
-    return Case(paths(length), prompt, limits)
+    return Case(schema, prompt, limits)
 
 
 def agree(answer: Answer, result: Result) -> None:

@@ -91,7 +91,7 @@ def check_beside_plain(
 
 def test_plain_requests_that_may_not_go_on_give_up_a_row(tight: Server, local: LocalEngine) -> None:
     """They hold all rows and wait for memory that is promised to one that waits for a row."""
-    case = spawning("Row", 8, length=70)
+    case = spawning("Row", 8, length=70, exactly=True)
     assert case.limits.max_tokens > POOL // 2
     check_beside_plain(tight, local, case, [f"all rows {i}" for i in range(ROWS)], 100, 2)
 
@@ -127,7 +127,7 @@ def test_plain_requests_are_put_back_before_a_branch_misses_a_slot(
     prompts = [ids_of(local, f"plain {i}") for i in range(3)]  # SGLang lets these in together
     alone = [tight.generate([p], [plain(230)])[0] for p in prompts]
     assert all(answer.meta["num_retractions"] == 0 for answer in alone)
-    cases = [spawning(f"Fork {i}", 4, length=90) for i in range(2)]
+    cases = [spawning(f"Fork {i}", 4, length=90, exactly=True) for i in range(2)]
     results = [case.result(local) for case in cases]
     promised = sum(len(r.prompt_ids) + len(r.token_ids) for r in results)
     assert POOL - 100 < promised < POOL - sum(map(len, prompts))
@@ -156,8 +156,8 @@ def late(prompt: str) -> Case:
     at once."""
     header = "read this before you begin: " * 3
     source = paths(24, header).grammar.source
-    spawn = "spawn{path}~1..12"
-    source = source.replace(spawn, f'"<guideline>" LONG "</guideline>" {spawn}')
+    forked = '"<guideline>" LONG "</guideline>" spawn{path}~3'
+    source = source.replace("spawn{path}~1..12", forked)
     source = source.replace("BODY:", "LONG: /[a-z]{130}/\nBODY:")
     limits = Limits(max_tokens=170 + 3 * (len(header) + 26), spawn=3)
     return Case(own_schema(source, "late"), prompt, limits)
@@ -221,9 +221,11 @@ def test_a_request_that_wants_the_whole_pool(tight: Server, local: LocalEngine) 
     all_agree(tight, local, [small[0], case, *small[1:]])
 
 
-def test_plain_traffic_starves_no_fork(tight: Server, local: LocalEngine) -> None:
-    """A fork that wants the whole pool gets it, however many plain requests keep coming."""
-    case = spawning("Patience", 8, length=100)
+@pytest.mark.parametrize("exactly", [True, False])
+def test_plain_traffic_starves_no_fork(tight: Server, local: LocalEngine, *, exactly: bool) -> None:
+    """A fork that wants the whole pool gets it, from the start or as it grows, however many plain
+    requests keep coming."""
+    case = spawning("Patience", 8, length=100, exactly=exactly)
     result = case.result(local)
     assert 0.9 * POOL < case.limits.max_tokens + len(result.prompt_ids) <= POOL
     prompts = [ids_of(local, f"traffic {i}") for i in range(ROWS + 1)]
@@ -258,10 +260,48 @@ def test_plain_traffic_starves_no_fork(tight: Server, local: LocalEngine) -> Non
     assert all(counts)
 
 
+@pytest.mark.parametrize("branches", [2, 6])
+def test_traces_that_may_want_all_and_take_little(
+    tight: Server, local: LocalEngine, branches: int
+) -> None:
+    """None has a budget. They run at once; where that was too many, the youngest give back, are
+    computed again, and write the same."""
+    source = paths(40).grammar.source.replace("} TEXT", "}").replace("%declare TEXT", "")
+    limits = Limits(max_tokens=POOL - 30, spawn=branches)
+    cases = [Case(own_schema(source, "short"), f"Little {i}", limits) for i in range(12)]
+    results = [case.result(local) for case in cases]
+    assert all(len(result.token_ids) < 300 for result in results)
+    begun: list[int] = []
+    over: list[int] = []
+
+    async def one(number: int) -> Answer:
+        last = None
+        async for chunk in tight.stream(results[number].prompt_ids, cases[number].request):
+            if last is None:
+                begun.append(number)
+                at_once.append(len(begun) - len(over))
+            last = chunk
+        over.append(number)
+        assert last is not None
+        return last
+
+    async def together() -> list[Answer]:
+        return list(await asyncio.gather(*map(one, range(len(cases)))))
+
+    at_once: list[int] = []
+    answers = tight.run(together())
+    for answer, result in zip(answers, results, strict=True):
+        agree(answer, result)
+    assert max(at_once) > 2
+    given_back = [answer.meta["num_retractions"] for answer in answers]
+    assert given_back[0] == 0, "the oldest"
+    assert branches == 2 or sum(given_back) > 0
+
+
 def test_traces_starve_no_plain_request(tight: Server, local: LocalEngine) -> None:
     """A plain request is let in next, however many traces wait for memory and for its rows; each
     of them wants more than half of the pool, so that one runs at a time."""
-    cases = [spawning(f"Crowd {i}", 8, length=56) for i in range(4)]
+    cases = [spawning(f"Crowd {i}", 8, length=56, exactly=True) for i in range(4)]
     results = [case.result(local) for case in cases]
     assert all(POOL // 2 < case.limits.max_tokens < POOL for case in cases)
     prompt = ids_of(local, "and I?")

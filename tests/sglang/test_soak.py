@@ -1,4 +1,5 @@
-"""Three hundred requests at once, of every kind, on a pool a quarter of what they want or less.
+"""Three hundred requests at once, of every kind, on a pool a quarter of what they want or less, so
+that some give their memory back and are computed again.
 
 Schemas, budgets, joins, settings, prompts and aborts are drawn at random, from fixed seeds. Each
 request ends legally, or is refused or aborted as it must; none hangs; what was used comes back.
@@ -195,6 +196,11 @@ def judge(job: Job, end: Answer | str) -> str:
     return str(final.finish)
 
 
+def given_back(answer: Answer) -> bool:
+    """Whether the trace was computed again because its memory was needed."""
+    return bool(answer.meta["num_retractions"])
+
+
 def same_but_for_ties(answer: Answer, alone: Answer) -> bool:
     """Whether they are equal up to a token for which the two likeliest lie within rounding: on some
     processors a row's sums depend on the rows beside it."""
@@ -235,5 +241,15 @@ def test_three_hundred_requests_at_once(server: Server, local: LocalEngine) -> N
     assert counts["completed"] + counts["budget"] > REQUESTS // 2
     assert all(same_but_for_ties(a, b) for a, b in zip(beside, alone, strict=True))
     assert sum(a.ids == b.ids for a, b in zip(beside, alone, strict=True)) > PLAIN // 2
+    server.settle()
+    again = [
+        (job, end)
+        for job, end in zip(work, ends, strict=True)
+        if isinstance(end, Answer) and end.finish["type"] != "abort" and given_back(end)
+        if job.request.quorum is None  # others end when the first branches do: a matter of time
+    ]
+    assert again, "memory was enough for all"
+    other = server.generate([job.prompt for job, _ in again], [job.request for job, _ in again])
+    assert [answer.ids for answer in other] == [end.ids for _, end in again]
     server.settle()
     all_agree(server, local, [spawning(f"After {n}", 6, length=60) for n in range(20)])

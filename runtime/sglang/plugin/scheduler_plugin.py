@@ -154,6 +154,8 @@ class SchedulerPlugin:
     def retract_one(self, running: Any) -> bool:
         """Takes one plain request's memory and row, if there is one; SGLang computes it again
         later."""
+        running.filter_batch()  # who has ended holds nothing any more
+        running.batch_is_full = False
         if all(isinstance(req, BranchReq) for req in running.reqs):
             return False
         order = running._get_decode_retraction_order(running.reqs)
@@ -161,7 +163,6 @@ class SchedulerPlugin:
         req = running.reqs[last]
         running.release_req(last, len(order))
         running.filter_batch(keep_indices=order)
-        running.batch_is_full = False
         self.scheduler._add_request_to_queue(req, is_retracted=True)
         return True
 

@@ -249,7 +249,9 @@ class TraceRun:
         self.trace.end(self.finish, self.error)
 
     def restart(self) -> None:
-        """All its KV is lost: prompt and trace have to be computed again."""
+        """All its KV is lost: prompt and trace have to be computed again. Clients are told how
+        often, as of plain requests."""
+        self.trace.retraction_count += 1
         if self.stage is RunStage.PROMPT:
             self.leave_prompt()
         self.stage = RunStage.WAITING

@@ -169,7 +169,9 @@ class TraceScheduler:
             self._end([run])
 
     def _give_back(self, run: TraceRun) -> None:
-        """Its slots are needed: it waits again at its old place."""
+        """Its slots are needed: it waits again at its old place. What it did not use is not charged
+        to traces."""
+        self.turns.takes(RequestKind.TRACE, run.held_slots - run.promised)
         self._unqueue(run.trace)
         self._free(run)
         self.reservations.admitted.remove(run)

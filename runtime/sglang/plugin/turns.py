@@ -45,14 +45,15 @@ class Turns:
 
     def let_in(self, kind: RequestKind, slots: int) -> None:
         """A request of that kind has been let in, which may take so many slots."""
+        if self._weight(kind):
+            self._present = max(self._present, self._clocks[kind])
         self.takes(kind, slots)
         self._waiting[kind] = max(0, self._waiting[kind] - 1)
 
     def takes(self, kind: RequestKind, slots: int) -> None:
-        """Requests of that kind may take so many slots more."""
+        """Requests of that kind that were let in may take so many slots more, or fewer."""
         weight = self._weight(kind)
         if weight:
-            self._present = max(self._present, self._clocks[kind])
             self._clocks[kind] += slots / weight
 
     def _weight(self, kind: RequestKind) -> float:

@@ -117,16 +117,12 @@ class OnServer(Simulated):
         return self.prompt + self.written
 
     @property
-    def prompt_left(self) -> int:
-        return max(0, self.prompt - self.held_slots)
+    def in_prompt(self) -> bool:
+        return self.held_slots < self.prompt
 
     @property
     def shared_slots(self) -> int:
-        return 0 if self.prompt_left else self.prompt
-
-    @property
-    def may_give_back(self) -> bool:
-        return not self.prompt_left or not self.held_slots
+        return 0 if self.in_prompt else self.prompt
 
 
 @dataclass(eq=False)
@@ -180,7 +176,8 @@ class Server(World):
                 break
             first, next_one = self.waiting.pop(0), 0
             self.turns.let_in(RequestKind.TRACE, self.reservations.let_in(first))
-        prompts = [one.prompt_left for one in self.reservations.admitted if one.prompt_left]
+        waiting = [one for one in self.reservations.admitted if one.in_prompt]
+        prompts = [one.prompt - one.held_slots for one in waiting]
         if self.plain_waiting and not self.chunked and len(prompts) < 2:
             # SGLang counts the prompt that it is computing itself
             hidden = self.reservations.hidden + next_one + sum(prompts)
@@ -194,10 +191,10 @@ class Server(World):
 
     def compute(self) -> None:
         for one in self.reservations.admitted:
-            if one.prompt_left:
-                self.take(one, min(CHUNK, one.prompt_left))
+            if one.in_prompt:
+                self.take(one, min(CHUNK, one.prompt - one.held_slots))
                 break  # one prompt at a time
-        for one in [o for o in self.reservations.admitted if not o.prompt_left]:
+        for one in [o for o in self.reservations.admitted if not o.in_prompt]:
             if one.needed > one.promised:
                 continue
             self.take(one, one.needed - one.held_slots)
@@ -227,7 +224,7 @@ class Server(World):
 
     def give_back(self, one: OnServer) -> None:
         self.given_back += 1
-        assert one.may_give_back
+        assert not (one.in_prompt and one.held_slots), "SGLang is computing it"
         self.reservations.admitted.remove(one)
         one.held_slots = 0
         insort(self.waiting, one, key=BY_AGE)
@@ -381,7 +378,6 @@ def test_a_prompt_that_is_computed_is_hidden_once() -> None:
     promised = one.promised
     for one.held_slots in (0, 20, 59):
         assert world.reservations.hidden == promised - 60
-        assert not one.may_give_back or not one.held_slots
 
 
 @pytest.mark.parametrize(("need", "most", "slots"), [(30, 100, 46), (90, 500, 130), (90, 95, 95)])

@@ -55,12 +55,8 @@ class Holder(Protocol):
         """Of these, those in SGLang's tree, which others may hold too."""
 
     @property
-    def prompt_left(self) -> int:
-        """Slots that SGLang still has to give its prompt."""
-
-    @property
-    def may_give_back(self) -> bool:
-        """Not while SGLang is computing its prompt."""
+    def in_prompt(self) -> bool:
+        """Whether SGLang has its prompt, in its queue or half computed."""
 
 
 HolderT = TypeVar("HolderT", bound=Holder)
@@ -83,7 +79,8 @@ class KVReservations(Generic[HolderT]):
     def hidden(self) -> int:
         """Slots that SGLang's admission must not count on: those outstanding, except for prompts
         that it will admit itself, and those that a trace waits for which could not grow."""
-        prompts = sum(run.prompt_left for run in self.admitted)
+        in_prompt = [run for run in self.admitted if run.in_prompt]
+        prompts = sum(max(0, run.prompt - run.held_slots) for run in in_prompt)
         return max(0, self.outstanding - prompts) + self._missing
 
     @property
@@ -120,26 +117,26 @@ class KVReservations(Generic[HolderT]):
         `plain`: as in `fits`. `give_back` makes a trace wait again, and takes it from those
         admitted; `retract` frees what one plain request has, if it can.
         """
-        added = 0
         for run in self.admitted:
             run.peak = max(run.peak, run.needed)
         short = [run for run in self.admitted if run.needed > run.promised]
+        added, free = 0, self._free(plain) if short else 0
         for run in sorted(short, key=lambda run: run.number):
             if run not in self.admitted:
                 continue  # an older one has needed its slots
             more = run.needed - run.promised
-            for youngest in self._giving_back(run, more, plain):
-                if self._free(plain) < more:
-                    give_back(youngest)
-            if run is self._oldest:
-                while self._free(plain) < more and retract():
-                    pass
-            free = self._free(plain)
-            if run in self.admitted and free >= more:
-                wanted = grown(run.needed, run.prompt, run.slots)
-                step = min(wanted - run.promised, free)
+            if free < more:
+                for youngest in self._giving_back(run, more, free):
+                    if free < more:
+                        give_back(youngest)
+                        free = self._free(plain)
+                while free < more and run is self._oldest and retract():
+                    free = self._free(plain)
+            if free >= more and run in self.admitted:
+                step = min(grown(run.needed, run.prompt, run.slots) - run.promised, free)
                 run.promised += step
                 added += step
+                free -= step
         return added
 
     def ended(self, run: HolderT) -> None:
@@ -150,16 +147,14 @@ class KVReservations(Generic[HolderT]):
     def _oldest(self) -> HolderT:
         return min(self.admitted, key=lambda run: run.number)
 
-    def _giving_back(self, asker: HolderT, more: int, plain: int) -> list[HolderT]:
-        """Who gives back for the asker, the youngest first; what the tree may keep of them, or what
-        SGLang is computing, is not counted on."""
-        by_number = {run.number: run for run in self.admitted}
-        giving = {
-            number: max(0, run.promised - run.shared_slots) if run.may_give_back else 0
-            for number, run in by_number.items()
-        }
-        chosen = giving_back(giving, self._free(plain), asker.number, more)
-        return [run for run in map(by_number.__getitem__, chosen) if run.may_give_back]
+    def _giving_back(self, asker: HolderT, more: int, free: int) -> list[HolderT]:
+        """Who gives back for the asker, the youngest first. What the tree may keep of them is not
+        counted on; a prompt that is half computed stays."""
+        able = {r.number: r for r in self.admitted if not (r.in_prompt and r.held_slots)}
+        giving = dict.fromkeys((run.number for run in self.admitted), 0)
+        giving |= {n: max(0, run.promised - run.shared_slots) for n, run in able.items()}
+        chosen = giving_back(giving, free, asker.number, more)
+        return [able[number] for number in chosen if number in able]
 
     def _free(self, plain: int) -> int:
         """Slots that are promised to nobody."""

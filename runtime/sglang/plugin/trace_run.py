@@ -143,13 +143,8 @@ class TraceRun:
         return len(self.kv[ROOT].prefix) if ROOT in self.kv else 0
 
     @property
-    def prompt_left(self) -> int:
-        is_left = self.stage is RunStage.PROMPT
-        return max(0, self.prompt - self.held_slots) if is_left else 0
-
-    @property
-    def may_give_back(self) -> bool:
-        return self.stage is RunStage.RUNNING or not self.trace.kv.holds_kv
+    def in_prompt(self) -> bool:
+        return self.stage is RunStage.PROMPT
 
     def fed_at(self, branch: int, positions: Sequence[int]) -> None:
         """Notes the position ids that tokens of the branch were fed with; copies that a `reread`

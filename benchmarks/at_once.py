@@ -16,9 +16,9 @@ import random
 import statistics
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import nprdsl
-from benchmarks.sglang_runs import Runs
 from nprdsl.machine.budget import Limits
 from nprdsl.runtime import Sampling
 from nprdsl.runtime.bundled import ARITH, model_folder
@@ -41,9 +41,9 @@ class AtOnce:
     seconds: float
 
 
-async def ask(runs: Runs, count: int, seed: int) -> AtOnce:
+async def ask(engine: Any, count: int, seed: int) -> AtOnce:
     schema, rng = nprdsl.load("arith"), random.Random(seed)
-    tokenizer = runs.engine.tokenizer_manager.tokenizer
+    tokenizer = engine.tokenizer_manager.tokenizer
     begun = over = most = again = 0
     lengths: list[int] = []
 
@@ -55,7 +55,7 @@ async def ask(runs: Runs, count: int, seed: int) -> AtOnce:
         request = ForkRequest.of(
             schema, limits=Limits(max_tokens=POSITIONS), sampling=Sampling(seed=number)
         )
-        chunks = await runs.engine.async_generate(
+        chunks = await engine.async_generate(
             input_ids=list(ids), sampling_params=request.sampling_params(), stream=True
         )
         last = None
@@ -81,8 +81,13 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=65_536)
     chosen = parser.parse_args()
     cpu.prepare()
-    runs = Runs(
-        model_folder(ARITH),
+    import sglang
+
+    engine = sglang.Engine(
+        model_path=model_folder(ARITH),
+        disable_overlap_schedule=True,
+        page_size=1,
+        log_level="error",
         device="cpu",
         attention_backend="torch_native",
         sampling_backend="pytorch",
@@ -91,10 +96,9 @@ def main() -> None:
         max_total_tokens=chosen.slots,
         sleep_on_idle=True,
     )
-    loop = runs.engine.loop
-    loop.run_until_complete(ask(runs, WARM, 0))
-    print(loop.run_until_complete(ask(runs, chosen.requests, 1)))
-    runs.stop()
+    engine.loop.run_until_complete(ask(engine, WARM, 0))
+    print(engine.loop.run_until_complete(ask(engine, chosen.requests, 1)))
+    engine.shutdown()
 
 
 if __name__ == "__main__":

@@ -260,17 +260,17 @@ def test_plain_traffic_starves_no_fork(tight: Server, local: LocalEngine, *, exa
     assert all(counts)
 
 
-@pytest.mark.parametrize("branches", [2, 6])
+@pytest.mark.parametrize("length", [40, 180])
 def test_traces_that_may_want_all_and_take_little(
-    tight: Server, local: LocalEngine, branches: int
+    tight: Server, local: LocalEngine, length: int
 ) -> None:
     """None has a budget. They run at once; where that was too many, the youngest give back, are
     computed again, and write the same."""
-    source = paths(40).grammar.source.replace("} TEXT", "}").replace("%declare TEXT", "")
-    limits = Limits(max_tokens=POOL - 30, spawn=branches)
-    cases = [Case(own_schema(source, "short"), f"Little {i}", limits) for i in range(12)]
+    source = paths(length).grammar.source.replace("} TEXT", "}").replace("%declare TEXT", "")
+    limits = Limits(max_tokens=POOL - 30, spawn=2)
+    cases = [Case(own_schema(source, "short"), f"Little {i}", limits) for i in range(8)]
     results = [case.result(local) for case in cases]
-    assert all(len(result.token_ids) < 300 for result in results)
+    assert all(len(result.token_ids) < 2 * length + 30 for result in results)
     begun: list[int] = []
     over: list[int] = []
 
@@ -292,10 +292,10 @@ def test_traces_that_may_want_all_and_take_little(
     answers = tight.run(together())
     for answer, result in zip(answers, results, strict=True):
         agree(answer, result)
-    assert max(at_once) > 2
+    assert max(at_once) > 1, "as many as the most that each may take lets run"
     given_back = [answer.meta["num_retractions"] for answer in answers]
     assert given_back[0] == 0, "the oldest"
-    assert branches == 2 or sum(given_back) > 0
+    assert length == 40 or sum(given_back) > 0, "two and a half do not fit, and three have a row"
 
 
 def test_traces_starve_no_plain_request(tight: Server, local: LocalEngine) -> None:

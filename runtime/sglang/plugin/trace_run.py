@@ -246,9 +246,10 @@ class TraceRun:
     def restart(self) -> None:
         """All its KV is lost: prompt and trace have to be computed again. Clients are told how
         often, as of plain requests."""
-        self.trace.retraction_count += 1
         if self.stage is RunStage.PROMPT:
-            self.leave_prompt()
+            self.leave_prompt()  # nothing is lost yet
+        else:
+            self.trace.retraction_count += 1
         self.stage = RunStage.WAITING
         self.kv.clear()
         self._positions.clear()

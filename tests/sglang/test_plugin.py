@@ -15,10 +15,8 @@ from transformers import GenerationConfig
 import nprdsl
 from nprdsl.runtime.sglang import plugin
 from nprdsl.runtime.sglang.plugin import scheduler_hooks
-from nprdsl.runtime.sglang.plugin.req_types import BranchReq
 from nprdsl.runtime.sglang.plugin.scheduler_plugin import server_refusal
 from nprdsl.runtime.sglang.plugin.trace_run import RunStage
-from nprdsl.runtime.sglang.plugin.trace_scheduler import KVReservations
 from nprdsl.runtime.sglang.protocol import KEY, ForkRequest
 from tests.sglang.server import Server
 
@@ -42,36 +40,6 @@ def test_a_hook_that_is_not_in_place_ends_the_start() -> None:
 def test_every_hook_is_in_place(server: Server) -> None:
     """SGLang has loaded the plugin through its entry point, in this process too."""
     assert len(plugin.import_hooks()) > 25 and plugin.import_hooks() <= HookRegistry._patched
-
-
-def reservations(*runs: SimpleNamespace, free: int = 0) -> KVReservations:
-    made = KVReservations(SimpleNamespace(free_slots=free))  # type: ignore[arg-type]
-    made.admitted.extend(runs)  # type: ignore[arg-type]
-    return made
-
-
-def run_with(stage: RunStage, *, slots: int, held: int, prompt: int) -> SimpleNamespace:
-    return SimpleNamespace(
-        stage=stage, slots=slots, held_slots=held, queues=SimpleNamespace(prompt=prompt)
-    )
-
-
-def test_of_a_prompt_in_chunks_what_is_computed_is_not_left_to_plain_requests() -> None:
-    """SGLang charges only the rest of it; plain requests were let into 128 slots more."""
-    half = run_with(RunStage.PROMPT, slots=500, held=128, prompt=200)
-    running = run_with(RunStage.RUNNING, slots=300, held=100, prompt=40)
-    assert reservations(half, running).hidden == (300 - 100) + (500 - 200)
-    cached = run_with(RunStage.PROMPT, slots=500, held=210, prompt=200)
-    assert reservations(cached).hidden == 500 - 210
-
-
-def test_branches_alone_may_always_decode() -> None:
-    """Else SGLang retracted some, and a branch that it computes again never draws."""
-    run = run_with(RunStage.RUNNING, slots=300, held=100, prompt=40)
-    short, branch = reservations(run, free=190), object.__new__(BranchReq)
-    assert short.may_decode(2, [branch, branch])
-    assert not short.may_decode(2, [branch, object()])
-    assert reservations(run, free=201).may_decode(2, [branch, object()])
 
 
 def scheduler(**changes: Any) -> SimpleNamespace:

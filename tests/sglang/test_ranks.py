@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -154,25 +154,47 @@ def test_replicas_share_the_work(replicas: Server, local: LocalEngine) -> None:
     replicas.settle()
 
 
-def test_ranks_that_differ_end_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the first rank sends is taken where it has the same rows and as much memory."""
-    sent: list[torch.Tensor] = []
+class TwoRanks:
+    """Broadcasts among ranks that call one after the other, the first one first."""
 
-    def broadcast(tensor: torch.Tensor, src: int) -> torch.Tensor:
-        sent.append(tensor.clone())
-        return sent[0]
+    def __init__(self) -> None:
+        self._sent: list[torch.Tensor] = []
+        self._read = 0
+        self.is_first = True
 
-    monkeypatch.setattr(forward_pass, "get_tp_group", lambda: SimpleNamespace(broadcast=broadcast))
+    def broadcast(self, tensor: torch.Tensor, src: int) -> torch.Tensor:
+        if self.is_first:
+            self._sent.append(tensor.clone())
+            return tensor
+        self._read += 1
+        return self._sent[self._read - 1]
 
-    def agreed(slots: int, token: int, row: int = 1) -> list[tuple[int, int, float]]:
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_ranks_that_differ_end_the_server(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """What the first rank sends is taken where it has the same branches in the same rows, and as
+    much memory; there may be more branches that begin behind a row than rows."""
+
+    def agreed(slots: int, row: int, branch: int, tokens: Iterable[int]) -> list[Any]:
         traces: Any = SimpleNamespace(pools=SimpleNamespace(free_slots=slots, free_rows=3))
-        drawn = [(row, token, -0.5)]
-        return forward_pass._agree_with_first_rank(
-            traces, ["a", "b", "c"], drawn, torch.device("cpu")
-        )
+        drawn = [(row, (branch + n, token, -0.5)) for n, token in enumerate(tokens)]
+        rids = ["a", "b", "c"]
+        return forward_pass._agree_with_first_rank(traces, rids, drawn, torch.device("cpu"))
 
-    assert agreed(100, 7) == [(1, 7, -0.5)]
-    assert agreed(100, 8) == [(1, 7, -0.5)], "the first rank's token"
-    for slots, row in ((99, 1), (100, 2)):
-        with pytest.raises(RuntimeError, match="the ranks of this server have different"):
-            agreed(slots, 7, row)
+    firsts, others = range(7, 7 + count), range(30, 30 + count)
+    for slots, row, branch, differ in (
+        (100, 1, 4, False),
+        (99, 1, 4, True),
+        (100, 2, 4, True),
+        (100, 1, 3, True),
+    ):
+        ranks = TwoRanks()
+        monkeypatch.setattr(forward_pass, "get_tp_group", lambda ranks=ranks: ranks)
+        sent = agreed(100, 1, 4, firsts)
+        ranks.is_first = False
+        if differ:
+            with pytest.raises(RuntimeError, match="the ranks of this server have different"):
+                agreed(slots, row, branch, others)
+        else:
+            assert agreed(slots, row, branch, others) == sent
+            assert [token for _, (_, token, _) in sent] == list(firsts)

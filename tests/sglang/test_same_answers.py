@@ -9,7 +9,7 @@ from nprdsl.machine.budget import Limits
 from nprdsl.runtime import LocalEngine, Result, Sampling
 from nprdsl.runtime.sglang.protocol import ForkRequest
 from nprdsl.structure.events import EndReason
-from tests.sglang.cases import agree, nesting
+from tests.sglang.cases import agree, nesting, own_schema
 from tests.sglang.server import Server
 
 BATCH = 16
@@ -20,6 +20,17 @@ LIMITS = {  # items are short, so that lists are long
     "parallel_r1": Limits(max_tokens=200, branches=4, spawn=3),
     "threadweaver": Limits(max_tokens=200, branches=4, rule_tokens={"outline": 8}),
 }
+# The model writes the first token of a branch: it has nothing to feed before.
+CHOICES = """
+%import .parallel (spawn, reduce, reread)
+start: spawn{path}~2 reduce{end} "<guideline>" spawn{nest}~1..2 reread{both} TEXT
+path:  "<step>" WORD "</step>" | "<plan>" WORD "</plan>"
+nest:  spawn{path}~2 reduce{end} "</guideline>"
+end:   "<takeaway>" WORD "</takeaway>"
+both:  "<takeaway>" | "<guideline>"
+WORD:  /[a-z]{1,6}/
+%declare TEXT
+"""
 PROMPTS = [f"{word} {i}?" for i in range(4) for word in ("What", "Why is it", "Sum", "Tell me")]
 FORKING = "Tell me 0?"  # a trace of `npr` has several branches behind it
 assert FORKING in PROMPTS
@@ -56,3 +67,17 @@ def test_seeded_answers_are_equal(server: Server, local: LocalEngine, name: str)
     results = compare(server, local, nprdsl.load(name), PROMPTS[:8], **options)
     assert {r.finish for r in results} <= {EndReason.COMPLETED, EndReason.BUDGET}
     assert any(map(nesting, results)), "nothing ran beside anything"
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_branches_may_begin_with_a_choice(
+    server: Server, local: LocalEngine, parallel: bool
+) -> None:
+    options: dict[str, object] = {
+        "limits": Limits(max_tokens=160, branches=4),
+        "sampling": Sampling(temperature=1.0, seed=4),
+        "parallel": parallel,
+    }
+    results = compare(server, local, own_schema(CHOICES), PROMPTS[:8], **options)
+    texts = [result.text for result in results]
+    assert any("<step>" in text and "<plan>" in text for text in texts)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from itertools import count
 from random import Random
 from typing import Any
-
-from hypothesis import HealthCheck, Phase, given, settings
 
 import nprdsl
 from nprdsl.grammar.diagnostics import SchemaError
@@ -28,7 +28,7 @@ from nprdsl.runtime.sglang.protocol import ForkRequest
 from nprdsl.schema import Schema
 from nprdsl.structure.events import EndReason
 from nprdsl.structure.stack import Bounds
-from nprdsl.testing import schemas
+from nprdsl.testing.schemas import random_schema
 from tests.machines import spawned
 from tests.sglang.cases import TOLERANCE, all_agree, ids_of, own_schema, plain, spawning
 from tests.sglang.models import SCHEMAS
@@ -63,24 +63,16 @@ class Job:
 
 @cache
 def drawn_schemas() -> tuple[Schema, ...]:
-    """Random schemas, the same in every run."""
-    sources: list[str] = []
-
-    @settings(
-        max_examples=DRAWN,
-        database=None,
-        deadline=None,
-        derandomize=True,
-        phases=(Phase.generate,),
-        suppress_health_check=tuple(HealthCheck),
-    )
-    @given(schemas())
-    def collect(source: str) -> None:
-        sources.append(source)
-
-    collect()
-    made = [own_schema(source, f"drawn{n}") for n, source in enumerate(dict.fromkeys(sources))]
-    return (*made, *(nprdsl.load(name) for name in SCHEMAS))
+    """Random schemas, the same in every run, and those that ship."""
+    made: list[Schema] = []
+    for number in count():
+        drawn = random_schema(number)
+        with suppress(SchemaError):
+            if not drawn.types:
+                made.append(own_schema(drawn.source, f"drawn{number}"))
+        if len(made) == DRAWN:
+            return (*made, *(nprdsl.load(name) for name in SCHEMAS))
+    raise AssertionError
 
 
 def least(bound: BoundSchema, bounds: Bounds) -> int | None:

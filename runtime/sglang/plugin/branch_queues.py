@@ -11,7 +11,7 @@ joins bring. All actions are kept, so that a request that lost its KV can be com
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -54,12 +54,6 @@ class QueuedBranch:
     def drained(self) -> bool:
         """All tokens of the branch are in the KV cache."""
         return self.started and not self.queue
-
-    def is_last_after(self, count: int) -> bool:
-        """Nothing is left to feed, fork or join once `count` tokens are fed."""
-        if not self.started or len(self.waiting) != count:
-            return False
-        return len(self.queue) == (1 if count else 0)
 
     def fed(self, count: int) -> None:
         """The first `count` waiting tokens are in the KV cache now."""
@@ -120,6 +114,23 @@ class BranchQueues:
         self._clear()
         for action in self.actions:
             self._queue(action)
+
+    def idle_after(self, branch: QueuedBranch, count: int) -> Iterator[QueuedBranch]:
+        """The branches with nothing left to do once `count` tokens of this one are fed: itself, or
+        those that it forks then and that have nothing to feed before they draw."""
+        if branch.started and len(branch.waiting) == count:
+            left = list(branch.queue)
+            yield from self._idle(branch, left[1:] if count else left)
+
+    def _idle(self, branch: QueuedBranch, left: Sequence[object]) -> Iterator[QueuedBranch]:
+        match left:
+            case []:
+                yield branch
+            case [ForkAction(_, numbers)]:
+                for child in (self.branches[number] for number in numbers):
+                    yield from self._idle(child, child.queue)
+            case _:
+                pass
 
     def settle(self) -> list[KVChange]:
         """Does all forks and joins that wait for nothing; gives what they do to the KV cache."""

@@ -23,9 +23,9 @@ from sglang.srt.sampling.sampling_params import TOP_K_ALL
 
 from nprdsl.runtime.drawing.sampler import Draw, Sampler
 from nprdsl.runtime.sglang.plugin.req_types import BranchReq
-from nprdsl.runtime.sglang.plugin.trace_scheduler import DrawingRow, TraceScheduler
+from nprdsl.runtime.sglang.plugin.trace_scheduler import DrawingRow, DrawnToken, TraceScheduler
 
-_RowToken = tuple[int, int, float]  # the row's index in the batch, its token, the log-probability
+_RowToken = tuple[int, DrawnToken]  # the row's index in the batch, and what is drawn behind it
 
 
 # -- positions -------------------------------------------------------------------------------------
@@ -84,11 +84,11 @@ def draw_tokens(
     drawn = [] if raw is None else _draw(traces, raw, rows)
     if get_parallel().tp_size > 1:
         drawn = _agree_with_first_rank(traces, forward.rids, drawn, tokens.device)
-    for index, token, logprob in drawn:
-        traces.drawn[forward.rids[index]] = token, logprob
+    for index, draw in drawn:
+        traces.drawn.setdefault(forward.rids[index], []).append(draw)
     if drawn:
-        indices = torch.tensor([index for index, _, _ in drawn], device=tokens.device)
-        values = torch.tensor([token for _, token, _ in drawn], device=tokens.device)
+        indices = torch.tensor([index for index, _ in drawn], device=tokens.device)
+        values = torch.tensor([token for _, (_, token, _) in drawn], device=tokens.device)
         tokens[indices] = values.to(tokens.dtype)
     return tokens
 
@@ -105,7 +105,8 @@ def _draw(traces: TraceScheduler, raw: torch.Tensor, rows: list[DrawingRow]) -> 
         return []
     sampler = _sampler(raw.shape[1], raw.device)
     tokens, logprobs = sampler(raw[kept] if len(kept) < len(rows) else raw, draws)
-    return list(zip([rows[i][0] for i in kept], tokens, logprobs, strict=True))
+    draws_of = zip([rows[i][2] for i in kept], tokens, logprobs, strict=True)
+    return list(zip([rows[i][0] for i in kept], draws_of, strict=True))
 
 
 @cache
@@ -122,16 +123,25 @@ def _agree_with_first_rank(
     Every rank must have the same branches in the same rows, and as much memory; a rank that has
     not raises RuntimeError, which ends the server.
     """
-    pools = traces.pools
-    state = f"{[(rids[i], i) for i, _, _ in drawn]} {pools.free_slots} {pools.free_rows}"
-    own = zlib.crc32(state.encode())
-    sent = torch.zeros(1 + len(rids), dtype=torch.int64)
-    sent[: 1 + len(drawn)] = torch.tensor([own, *(token for _, token, _ in drawn)])
-    first, *tokens = get_tp_group().broadcast(sent.to(device), src=0).tolist()
+    pools, width = traces.pools, len(rids)
+    state = [(rids[i], i, branch) for i, (branch, _, _) in drawn]
+    own = zlib.crc32(f"{state} {pools.free_slots} {pools.free_rows}".encode())
+    tokens = [token for _, (_, token, _) in drawn]
+    first, *agreed = _of_first_rank([own, *tokens[:width]], 1 + width, device)
     if first != own:
         raise RuntimeError("the ranks of this server have different branches, or memory")
-    pairs = zip(drawn, tokens, strict=False)
-    return [(index, token, logprob) for (index, _, logprob), token in pairs]
+    if len(tokens) > width:
+        agreed += _of_first_rank(tokens[width:], len(tokens) - width, device)
+    pairs = zip(drawn, agreed, strict=False)
+    return [(i, (branch, token, logprob)) for (i, (branch, _, logprob)), token in pairs]
+
+
+def _of_first_rank(values: list[int], width: int, device: torch.device) -> list[int]:
+    """The first rank's values, `width` of them, filled up with 0."""
+    sent = torch.zeros(width, dtype=torch.int64)
+    sent[: len(values)] = torch.tensor(values)
+    received: list[int] = get_tp_group().broadcast(sent.to(device), src=0).tolist()
+    return received
 
 
 @contextmanager

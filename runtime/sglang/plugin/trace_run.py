@@ -51,7 +51,6 @@ class TraceRun:
         self.promised = self.peak = 0
         self.stage = RunStage.WAITING
         self.begun = False
-        self.stuck_at = 0  # after how many actions it was last computed again for want of a draw
         self.error = ""
         self.forwards = 0
         self.queues = BranchQueues(len(self.machine.prompt))
@@ -109,9 +108,11 @@ class TraceRun:
             return False
         return self.request.parallel or branch.number not in self.machine.live[1:]
 
-    def will_draw(self, branch: QueuedBranch, count: int) -> bool:
-        """Whether the branch draws a token once `count` of its tokens are fed."""
-        return branch.is_last_after(count) and branch.number in self.machine.live
+    def drawing(self, branch: QueuedBranch, count: int) -> list[int]:
+        """The branches that draw a token behind `count` tokens of this one: itself, or those that
+        begin there and of which the model writes the first token."""
+        idle = self.queues.idle_after(branch, count)
+        return [one.number for one in idle if one.number in self.machine.live]
 
     def in_order(self) -> list[QueuedBranch]:
         """Its branches in the linear order of the trace."""
@@ -155,9 +156,11 @@ class TraceRun:
         self._positions.setdefault(branch, []).extend(positions[copies:])
 
     def rereads(self, parent: int, children: Sequence[QueuedBranch]) -> None:
-        """The parent will feed a copy of what was written on these branches, all levels of them."""
-        written = sum(self.machine.transcript.count(child.number) for child in children)
-        self._rereads[parent] = self._rereads.get(parent, 0) + written
+        """The parent will feed a copy of what was written on its branches among these, and on all
+        that forked from them."""
+        own = (c for c in children if c.parent is not None and c.parent.number == parent)
+        written = (self.machine.transcript.order(child.number) for child in own)
+        self._rereads[parent] = self._rereads.get(parent, 0) + sum(1 for w in written for _ in w)
 
     # -- output ------------------------------------------------------------------------------------
 

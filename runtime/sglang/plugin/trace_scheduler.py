@@ -12,7 +12,6 @@ gives all that it has back and waits again; later it is computed again from its 
 
 from __future__ import annotations
 
-import logging
 from array import array
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,9 +29,7 @@ from nprdsl.runtime.sglang.plugin.turns import RequestKind, Turns
 from nprdsl.runtime.sglang.protocol import BRANCH_MARK
 from nprdsl.structure.events import EndReason
 
-_log = logging.getLogger(__name__)
-
-DrawnToken = tuple[int, float]  # token, log-probability
+DrawnToken = tuple[int, int, float]  # branch, token, log-probability
 DrawingRow = tuple[int, TraceRun, int]  # index in the batch, request, branch
 
 
@@ -56,7 +53,7 @@ class TraceScheduler:
         self.reservations: KVReservations[TraceRun] = KVReservations(pools)
         self.waiting: list[TraceRun] = []  # by number
         # Of the last forward pass, by the rid of a row:
-        self.drawn: dict[str, DrawnToken] = {}
+        self.drawn: dict[str, list[DrawnToken]] = {}
         self.fed_positions: dict[str, list[int]] = {}  # where a request asks for them
         self._runs: dict[str, TraceRun] = {}  # by the rid of the client's request
         self._submitted = 0
@@ -254,7 +251,8 @@ class TraceScheduler:
     # -- a forward pass ----------------------------------------------------------------------------
 
     def drawing_rows(self, rids: list[str], counts: list[int]) -> list[DrawingRow]:
-        """The rows of a forward pass that draw a token; `counts` are the tokens that each feeds."""
+        """Who draws a token in a forward pass, and behind which row; `counts` are the tokens that
+        each row feeds. Several branches that begin behind one row draw from its logits."""
         rows: list[DrawingRow] = []
         for index, (rid, count) in enumerate(zip(rids, counts, strict=True)):
             run, branch = self._runs.get(rid), None
@@ -266,8 +264,8 @@ class TraceScheduler:
                 run = self._runs.get(root) if mark else None
                 if run is not None and number.isdecimal():
                     branch = run.queues.branches.get(int(number))
-            if run is not None and branch is not None and run.will_draw(branch, count):
-                rows.append((index, run, branch.number))
+            if run is not None and branch is not None:
+                rows += [(index, run, number) for number in run.drawing(branch, count)]
         return rows
 
     def _is_last_chunk(self, run: TraceRun) -> bool:
@@ -326,30 +324,24 @@ class TraceScheduler:
 
     def _advance(self, run: TraceRun, rows: list[tuple[int, str]]) -> None:
         """Tells the machine what was drawn, in the order of the trace, and does what follows."""
-        path = run.machine.path
-        for branch, rid in sorted(rows, key=lambda row: path(row[0])):
+        drawn: list[DrawnToken] = []
+        for branch, rid in rows:
             kv = run.kv.get(branch)
             if kv is None or kv.req is None:
                 continue
             self._decode_token.pop(kv.req, None)
-            if rid in self.drawn:
-                self._decode_token[kv.req] = self.drawn[rid][0]
-                run.advance(branch, *self.drawn[rid])
+            for draw in self.drawn.get(rid, ()):
+                drawn.append(draw)
+                if draw[0] == branch:
+                    self._decode_token[kv.req] = draw[1]
+        path = run.machine.path
+        for draw in sorted(drawn, key=lambda draw: path(draw[0])):
+            run.advance(*draw)
         if run.finish is not None:
             return
         self._settle(run)
         if not any(branch.waiting for branch in run.queues.branches.values()):
-            self._compute_again(run, rows)
-
-    def _compute_again(self, run: TraceRun, rows: list[tuple[int, str]]) -> None:
-        """A last token was fed and nothing was drawn behind it, as where SGLang puts a branch's row
-        back for want of memory. So the trace is computed again from its tokens; where that brings
-        no new one, it is our fault, and an error."""
-        if run.stuck_at == len(run.queues.actions):
             raise RuntimeError("there is nothing to feed and nothing to draw")
-        run.stuck_at = len(run.queues.actions)
-        _log.warning("%s is computed again: no draw behind %s", run.trace.rid, rows)
-        self._give_back(run)
 
     def _settle(self, run: TraceRun) -> None:
         """Does forks and joins that wait for nothing; branches that have nothing to feed give their

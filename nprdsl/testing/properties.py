@@ -24,7 +24,7 @@ from nprdsl.export import ExportError, Target, export
 from nprdsl.grammar.diagnostics import DiagnosticCode, SchemaError
 from nprdsl.grammar.ir import Literal, TerminalKind
 from nprdsl.grammar.walk import all_nodes
-from nprdsl.machine.actions import ALL, FIRST, JoinPolicy
+from nprdsl.machine.actions import ALL, FIRST, FeedAction, JoinAction, JoinPolicy
 from nprdsl.machine.budget import Limits
 from nprdsl.machine.machine import Machine
 from nprdsl.masks.bound_schema import BoundSchema
@@ -52,7 +52,7 @@ class Property(StrEnum):
     EXPORTED = "exported"  # exports are made
     BOUND = "bound"  # any vocabulary that has all bytes will do
     COSTS = "costs"  # the fewest tokens are true, and some token always brings the end nearer
-    WRITTEN = "written"  # no mask is empty, nothing is raised, no budget exceeded
+    WRITTEN = "written"  # no mask is empty, nothing drawn before it is read, no budget exceeded
     IDS = "ids"  # what was written is legal as ids and parses to itself
     TEXT = "text"  # and as text
     ENCODED = "encoded"  # the text's own ids are legal, and generation can write them
@@ -298,16 +298,26 @@ def written_trace(
         limits = Limits(budget, None, {}, bounds.depth, bounds.branches, bounds.blocks, spawn)
         machine = Machine(bound, limits=limits, join=random.choice(JOINS))
     with raising(Property.WRITTEN):
-        machine.start()
-        choose = _Chooser(bound, random)
+        choose, unread = _Chooser(bound, random), set[int]()
+        actions = machine.start()
         while machine.ended is None:
+            for action in actions:
+                match action:
+                    case JoinAction(parent, _):
+                        unread.add(parent)
+                    case FeedAction(fed, _):
+                        unread.discard(fed)
             branch = random.choice(machine.live)
+            if branch in unread:
+                raise PropertyError(
+                    Property.WRITTEN, "a token is drawn right behind a join", _so_far(machine)
+                )
             token = choose(machine.mask(branch))
             if token is None:
                 raise PropertyError(
                     Property.WRITTEN, f"no token is allowed (budget {budget})", _so_far(machine)
                 )
-            machine.advance(branch, token)
+            actions = machine.advance(branch, token)
     ids = tuple(w.token for w in machine.written)
     if len(ids) > budget:
         message = f"{len(ids)} tokens were written under a budget of {budget}"

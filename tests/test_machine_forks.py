@@ -74,6 +74,36 @@ def test_actions_of_a_map() -> None:
     assert "<step>1: xx</step><step>2: y</step><takeaway>t</takeaway>ans" in trace.text
 
 
+@pytest.mark.parametrize(
+    ("join", "leads"), [("TEXT", False), ('"<r>" | "<s>"', False), ('"<r>" TEXT', True)]
+)
+def test_the_last_branch_is_fed_with_a_join_that_the_model_begins(join: str, leads: bool) -> None:
+    """It draws behind the last token of the last branch, which therefore is fed last."""
+    source = f"""
+%import .parallel (spawn, reduce)
+start: "<a>" spawn{{path}}~2 reduce{{end}} "</a>"
+path: "<p>" TEXT "</p>"
+end: {join}
+%declare TEXT
+"""
+    schema = schema_of(source)
+    bound = schema.bind(byte_vocabulary(schema.tags))
+    special = bound.vocabulary.special
+    machine = Machine(bound, limits=Limits(max_tokens=100))
+    machine.start()
+    closing = (special["</p>"],)
+    first = write(machine, 2, "y</p>")
+    assert first[1:] == ([FeedAction(2, closing)] if leads else [])
+    assert machine.live == (1,)
+    second = write(machine, 1, "x</p>")[1:]
+    if leads:
+        joined = [JoinAction(0, (1, 2)), FeedAction(0, (special["<r>"],))]
+        assert second == [FeedAction(1, closing), *joined]
+    else:
+        assert second == [FeedAction(1, closing), FeedAction(2, closing), JoinAction(0, (1, 2))]
+    assert machine.live == (0,)
+
+
 def test_actions_of_a_reread_fork_by_count() -> None:
     bound = byte_bound("parallel_r1")
     special = bound.vocabulary.special

@@ -56,7 +56,6 @@ class DiagnosticCode(StrEnum):
     ITEM_NOT_LISTED = "item-not-listed"
     UNDECIDED_BINDING = "undecided-binding"
     UNDECIDED_END = "undecided-end"
-    UNDECIDED_JOIN = "undecided-join"
     TAG_OVERLAP = "tag-overlap"
     SPELLS_TAG = "spells-tag"
     UNDECIDED_SPLIT = "undecided-split"

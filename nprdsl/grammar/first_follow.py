@@ -131,7 +131,6 @@ class FirstFollow:
         leaf: Callable[[LeafNode], object],
         uses: Uses | None = None,
     ) -> None:
-        self.start = start
         self._rules = rules
         self._symbols: list[object] = [Edge.PASS, Edge.END]
         self._sets: dict[object, Symbols] = {}

@@ -1,11 +1,9 @@
-"""Whether the next tag decides everything: choices, loops, recursion, ends, forks and joins.
+"""Whether the next tag decides everything: choices, loops, recursion, ends, and where forks begin.
 
 A grammar that passes is LL(1) over tags: from every point each next tag (or the end) is reached in
 one way. Two ways of one choice may lead to the same tag behind it only if one of them is blank and
 the other is not: so prose may be optional. What branches, items and lists end with must be a tag,
 and a tag must stand before every fork, since a reader sees nothing else of where they begin or end.
-What stands first behind a join that merges must be fixed: the model has read all branches only once
-it has read that.
 """
 
 from __future__ import annotations
@@ -25,21 +23,7 @@ from nprdsl.grammar.first_follow import (
     is_blank,
     is_value_of_blanks,
 )
-from nprdsl.grammar.ir import (
-    Alt,
-    Field,
-    ForkNode,
-    JoinKind,
-    JoinNode,
-    Literal,
-    MapNode,
-    Node,
-    Ref,
-    Repeat,
-    Seq,
-    Tag,
-    TerminalKind,
-)
+from nprdsl.grammar.ir import Alt, Field, ForkNode, Literal, MapNode, Node, Ref, Repeat, Seq, Tag
 from nprdsl.grammar.tag_shapes import tag_names, way_to_tag
 from nprdsl.grammar.walk import (
     Rules,
@@ -76,7 +60,6 @@ def decisions(rules: Rules, sets: FirstFollow) -> Iterator[Diagnostic]:
     ends = _OpenEnds(rules, sets.uses)
     yield from _forks(rules, ends)
     yield from _ends(rules, ends)
-    yield from _joins(rules, sets)
 
 
 def may_end_instead(rules: Rules, start: str, tag: str) -> bool:
@@ -353,60 +336,6 @@ def _closed_parts(node: MapNode | ForkNode, rules: Rules) -> Iterator[tuple[str,
     yield "the list of a map", node.node
     if node.block.item is not None and node.block.item in rules:
         yield "an item", rules[node.block.item].node
-
-
-# -- joins ----------------------------------------------------------------------------------------
-
-
-def _joins(rules: Rules, sets: FirstFollow) -> Iterator[Diagnostic]:
-    """Joins behind which the model would have to choose before it has read anything that sees all
-    branches. Branches that are read again, as text, are seen by then."""
-    joins = (node for node in all_nodes(rules) if isinstance(node, JoinNode))
-    merging = [node for node in joins if node.block.join is JoinKind.REDUCE]
-    unclear = [node for node in merging if not _is_fixed(_opener(node, rules))]
-    if not unclear:
-        return
-    leaves = FirstFollow(bodies(rules), sets.start, lambda leaf: leaf, sets.uses)
-    for join in unclear:
-        first = list(leaves.named(leaves.first(join).then(leaves.after(join)).any))
-        if len(first) > 1 or (first and not _is_fixed(first[0])):
-            yield _undecided_join(join)
-
-
-def _opener(node: Node, rules: Rules) -> Node:
-    """The part that `node` always begins with; itself where there is no such part."""
-    seen: set[str] = set()
-    while True:
-        match node:
-            case JoinNode():
-                node = node.node
-            case Seq() if node.items:
-                node = node.items[0]
-            case Ref() if node.rule in rules and node.rule not in seen:
-                seen.add(node.rule)
-                node = rules[node.rule].node
-            case Repeat() if node.low:
-                node = node.node
-            case _:
-                return node
-
-
-def _is_fixed(symbol: object) -> bool:
-    """Whether it is written without a choice: a string, glue, or the end of the trace."""
-    if isinstance(symbol, Field):
-        return symbol.terminal.kind is TerminalKind.GLUE
-    return isinstance(symbol, (Tag, Literal)) or symbol is Edge.END
-
-
-def _undecided_join(join: JoinNode) -> Diagnostic:
-    return Diagnostic(
-        DiagnosticCode.UNDECIDED_JOIN,
-        join.span,
-        "behind this join something stands first that the model chooses, before it has read "
-        "anything that sees all branches",
-        'begin the join with a tag that is always the same, as in `end: "<summary>" …`, or '
-        "`reread` the branches as text",
-    )
 
 
 def _undecided_end(

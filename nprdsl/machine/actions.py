@@ -49,7 +49,8 @@ class ForkAction:
 
 @dataclass(frozen=True, slots=True)
 class JoinAction:
-    """The parent sees all that the children see; its next position is the greatest of theirs."""
+    """The parent sees all that the children see; its next position is the greatest of theirs. Until
+    it is fed, it draws behind what the last child was fed last."""
 
     parent: int
     children: tuple[int, ...]

@@ -39,7 +39,7 @@ class OpenCap:
 class BranchState:
     """A branch that is being written. `path` is () for the trunk, else block and branch numbers
     from the trunk down, whatever the order of scheduling. `children` are the branches of the fork
-    that it waits for, `forks` counts those it has begun."""
+    that it waits for, of the last of which `held` is not fed yet; `forks` counts those begun."""
 
     number: int
     path: tuple[int, ...]
@@ -47,6 +47,7 @@ class BranchState:
     account: TokenAccount
     parent: int | None
     children: tuple[int, ...] = ()
+    held: tuple[int, ...] = ()
     forks: int = 0
     squeezed: bool = False  # its last token was chosen with no slack left
     reason: BranchReason | None = None

@@ -392,10 +392,28 @@ class Machine:
         done = sum(s.matcher.finished for s in siblings)
         if done == len(siblings):
             self._merge(parent)
-        elif self._join.quorum is not None and done == self._join.quorum:
+            return
+        if state is siblings[-1]:
+            self._hold_back(state, parent)
+        if self._join.quorum is not None and done == self._join.quorum:
             for sibling in siblings:
                 if not sibling.matcher.finished:
                     self._cut(sibling)
+
+    def _hold_back(self, last: BranchState, parent: BranchState) -> None:
+        """Where the model writes the first token behind the join, it draws that behind the last
+        token of the last branch; so that one is fed with the join, when the others have ended."""
+        fork = parent.matcher.structure.fork
+        assert fork is not None
+        joined = self._matcher(self._tags.joined(parent.matcher.structure))
+        if _reads_again(fork.block) or joined.forced():
+            return
+        fed = self._actions.pop()
+        assert isinstance(fed, FeedAction) and fed.branch == last.number
+        *before, end = fed.tokens
+        parent.held = (end,)
+        if before:
+            self._actions.append(FeedAction(last.number, tuple(before)))
 
     def _cut(self, state: BranchState) -> None:
         """Close a branch, and all that runs inside it, with the fewest tokens."""
@@ -450,6 +468,9 @@ class Machine:
             parent.account.positions = (
                 parent.account.positions + sum(left) if reread else rest + min(left)
             )
+        if parent.held:
+            self._actions.append(FeedAction(parent.children[-1], parent.held))
+            parent.held = ()
         kind = DropAction if reread else JoinAction
         self._actions.append(kind(parent.number, parent.children))
         self.events.add(JoinEvent(parent.number, parent.children, parent.path))

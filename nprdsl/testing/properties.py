@@ -301,16 +301,17 @@ def written_trace(
         choose, unread = _Chooser(bound, random), set[int]()
         actions = machine.start()
         while machine.ended is None:
+            last_fed = {action.branch for action in actions if isinstance(action, FeedAction)}
             for action in actions:
                 match action:
-                    case JoinAction(parent, _):
+                    case JoinAction(parent, children) if children[-1] not in last_fed:
                         unread.add(parent)
                     case FeedAction(fed, _):
                         unread.discard(fed)
             branch = random.choice(machine.live)
             if branch in unread:
                 raise PropertyError(
-                    Property.WRITTEN, "a token is drawn right behind a join", _so_far(machine)
+                    Property.WRITTEN, "a token is drawn behind what is long read", _so_far(machine)
                 )
             token = choose(machine.mask(branch))
             if token is None:

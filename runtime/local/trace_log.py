@@ -176,6 +176,7 @@ class TraceLog:
 
     def _join(self, parent: int, children: tuple[int, ...]) -> None:
         view, used = self.branches[parent], self.used
+        view.last = self.branches[children[-1]].last
         for child in children:
             joined = self.branches.pop(child)
             view.sees[:used] |= joined.sees[:used]

@@ -105,6 +105,25 @@ def test_branches_that_have_nothing_to_feed_draw_behind_their_parent() -> None:
     assert [branch.number for branch in queues.idle_after(queues.branches[2], 1)] == [2]
 
 
+def test_behind_a_join_is_drawn_behind_the_last_token_of_the_last_branch() -> None:
+    queues = BranchQueues(prompt=3)
+    queues.root.started = True
+    queues.apply([ForkAction(0, (1, 2)), FeedAction(1, (7, 8)), FeedAction(2, (9,))])
+    queues.settle()
+    first, last = queues.branches[1], queues.branches[2]
+    assert [branch.number for branch in queues.idle_after(last, 1)] == [2]
+    queues.apply([JoinAction(0, (1, 2))])
+    assert [branch.number for branch in queues.idle_after(last, 1)] == [2, 0]
+    assert [branch.number for branch in queues.idle_after(first, 2)] == [1]
+    last.fed(1)
+    assert queues.settle() == [], "the first one has tokens left"
+    queues.apply([FeedAction(0, (5,))])
+    assert not queues.root.waiting
+    first.fed(2)
+    queues.settle()
+    assert list(queues.root.waiting) == [5]
+
+
 # -- whole traces of a random model ----------------------------------------------------------------
 
 

@@ -12,9 +12,12 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 import nprdsl
 from nprdsl import Limits
+from nprdsl.grammar.resolve import read_grammar
+from nprdsl.machine.actions import ALL, FIRST, JoinPolicy
 from nprdsl.runtime.local import LocalEngine
 from nprdsl.runtime.results import Result
 from nprdsl.runtime.sampling import Sampling
+from nprdsl.schema import Schema
 from nprdsl.testing import byte_vocabulary
 from nprdsl.trainers.attention.segments import register
 from nprdsl.trainers.batch.scoring import predictors, score
@@ -22,6 +25,7 @@ from nprdsl.trainers.batch.training_rows import TrainingRow, last_seen, pack, tr
 from nprdsl.trainers.config.stages import Attention
 from tests.trainers.traces import SCHEMAS, trace
 
+JOINS = (ALL, ALL, FIRST, JoinPolicy(2))
 CASES = [(name, seed) for name in SCHEMAS for seed in range(2)]
 
 
@@ -60,6 +64,35 @@ def test_training_scores_what_generation_scored(name: str, seed: int) -> None:
     assert one.tokens == len(drawn) > 10
     with torch.no_grad():
         found = score(engine(name).model, [one])
+    assert np.abs(found.numpy() - np.array(drawn)).max() < 1e-4
+
+
+# The model writes what stands first in branches and behind joins: nothing is fed before it draws.
+UNLED = """
+%import .parallel (spawn, reduce, reread)
+start: first spawn{nest}~2 reduce{choice} "<c>" spawn{path}~2 reread{text} "<d>"
+first: "<a>" spawn{path}~2..3 reduce{text} "<b>"
+nest:  spawn{path}~2 reduce{text} "</nest>"
+path:  "<x>" WORD "</x>" | "<y>" WORD "</y>"
+choice: "<p>" | "<q>"
+text:  WORD
+WORD:  /[a-z]{1,6}/
+"""
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+@pytest.mark.parametrize("seed", range(4))
+def test_training_scores_what_was_drawn_where_nothing_leads(seed: int, parallel: bool) -> None:
+    schema = Schema(read_grammar(UNLED, file="unled.lark", name="unled", types={}))
+    own = engine("npr")
+    limits, sampling = Limits(max_tokens=300, branches=3), Sampling(seed=seed)
+    result = own.generate(
+        schema, [65, 66], limits=limits, sampling=sampling, join=JOINS[seed], parallel=parallel
+    )
+    drawn = [p for p in result.logprobs if p is not None]
+    with torch.no_grad():
+        found = score(own.model, [row_of(result)])
+    assert schema.check(result.text) == [] and len(drawn) > 10
     assert np.abs(found.numpy() - np.array(drawn)).max() < 1e-4
 
 

@@ -117,7 +117,8 @@ class BranchQueues:
 
     def idle_after(self, branch: QueuedBranch, count: int) -> Iterator[QueuedBranch]:
         """The branches with nothing left to do once `count` tokens of this one are fed: itself, or
-        those that it forks then and that have nothing to feed before they draw."""
+        those that draw behind it, as it forks them, or is the last of a join, and nothing is fed
+        before they draw."""
         if branch.started and len(branch.waiting) == count:
             left = list(branch.queue)
             yield from self._idle(branch, left[1:] if count else left)
@@ -126,9 +127,13 @@ class BranchQueues:
         match left:
             case []:
                 yield branch
+                if branch.parent is not None:
+                    match list(branch.parent.queue):
+                        case [JoinAction(_, numbers), *rest] if numbers[-1] == branch.number:
+                            yield from self._idle(branch.parent, rest)
             case [ForkAction(_, numbers)]:
                 for child in (self.branches[number] for number in numbers):
-                    yield from self._idle(child, child.queue)
+                    yield from self._idle(child, list(child.queue))
             case _:
                 pass
 

@@ -263,8 +263,7 @@ def _misaligned(read: TokenText, parsed: ParsedText) -> Iterator[Violation]:
 
 def _sampled(read: TokenText, parsed: ParsedText) -> NDArray[np.uint8]:
     """1 for every token that does not lie wholly where there was no choice."""
-    starts = np.array(read.starts, np.int64)
-    ends = np.append(starts[1:], len(read.text))
+    starts, ends = np.array(read.starts, np.int64), np.array(read.ends, np.int64)
     sampled = np.ones(len(starts), np.uint8)
     for start, end in parsed.forced:
         first = int(np.searchsorted(starts, start))

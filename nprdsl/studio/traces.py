@@ -105,7 +105,8 @@ def token_view(
     ended = bool(ids) and len(token_text(ids, vocabulary, (), ended=False).text) > len(trace.text)
     behind = token_text(ids, vocabulary, (), ended=ended)
     shift = len(before.text)
-    starts = [*before.starts, *(at + shift for at in behind.starts)]
+    ends = [*before.ends, *(at + shift for at in behind.ends)]
+    starts = [0, *ends][: len(ends)]  # a character of several tokens is shown at the first
     text = before.text + behind.text
     tags = [
         (a + shift, b + shift)

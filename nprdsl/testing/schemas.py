@@ -88,6 +88,7 @@ class _Author:
     def __init__(self, number: int, max_parts: int, max_depth: int) -> None:
         self._number = number
         self._random = Random(f"schema {number}")
+        self._unled = Random(f"joins of schema {number}")
         self._max_parts = self._random.randint(1, max_parts)
         self._max_depth = self._random.randint(0, max_depth)
         self._rules: list[str] = []
@@ -575,9 +576,16 @@ class _Author:
         opener, closer = self._tag_pair()
         if self._one_in(4):
             self._define(name, opener)
-        else:
-            glue = self._maybe_glue()
-            self._define(name, glue, opener, self._text(), self._maybe_glue(), closer)
+            return f"{kind}{{{name}}}"
+        parts = [self._maybe_glue(), opener, self._text(), self._maybe_glue(), closer]
+        match self._unled.choice(("led", "led", "led", "text", "choice")):
+            case "text":  # the model writes what stands first behind the branches
+                parts = parts[2:]
+            case "choice":
+                parts = [opener, *parts[2:], "|", closer]
+            case _:
+                pass
+        self._define(name, *parts)
         return f"{kind}{{{name}}}"
 
 

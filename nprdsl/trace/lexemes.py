@@ -2,7 +2,7 @@
 
 Text is cut at the leftmost occurrence of a tag. Tokens are cut at the special tokens that are tags,
 and where they spell a tag that has no special token; prose that spells one that has is a fault.
-Each token is known by the character at which it begins. Bytes that are not UTF-8 become lone
+Each token is known by the characters that it has a part of. Bytes that are not UTF-8 become lone
 surrogates, which the matcher of contents reports. The last lexeme of a trace has the tag `END`.
 """
 
@@ -50,11 +50,12 @@ def text_lexemes(text: str, pattern: re.Pattern[str]) -> Iterator[Lexeme]:
 
 @dataclass(frozen=True, slots=True)
 class TokenText:
-    """`starts[i]` is the character offset at which token i begins in `text`."""
+    """Token i has a part of text[starts[i]:ends[i]]; several may have parts of one character."""
 
     text: str
     lexemes: tuple[Lexeme, ...]
     starts: list[int]
+    ends: list[int]
 
 
 def token_text(
@@ -64,15 +65,16 @@ def token_text(
     part of the text."""
     body = ids[:-1] if ended else ids
     pieces = [_piece(token, vocabulary) for token in body]
-    text, starts = _decode(pieces)
+    text, starts, ends = _decode(pieces)
     if ended:
         starts.append(len(text))
+        ends.append(len(text))
     lexemes = _token_lexemes(body, text, starts, vocabulary, tags)
     names = vocabulary.special_text
     foreign = {token for token in names.keys() & set(body) if names[token] not in tags}
     if foreign or not all(pieces):
         _blame(body, lexemes, starts, vocabulary, foreign)
-    return TokenText(text, tuple(lexemes), starts)
+    return TokenText(text, tuple(lexemes), starts, ends)
 
 
 def _piece(token: int, vocabulary: Vocabulary) -> bytes:
@@ -80,20 +82,21 @@ def _piece(token: int, vocabulary: Vocabulary) -> bytes:
     return special.encode() if special is not None else vocabulary.bytes_of(token)
 
 
-def _decode(pieces: list[bytes]) -> tuple[str, list[int]]:
+def _decode(pieces: list[bytes]) -> tuple[str, list[int], list[int]]:
+    """The text, and for each piece the characters in which it begins and behind which it ends."""
     data = b"".join(pieces)
     text = data.decode("utf-8", "surrogateescape")
-    lengths = np.array([len(p) for p in pieces], np.int64)
-    begins = np.concatenate([[0], np.cumsum(lengths)])[:-1] if pieces else lengths
-    if len(text) != len(data):
-        leads = (np.frombuffer(data, np.uint8) & 0xC0) != 0x80
-        if np.count_nonzero(leads) != len(text):  # a stray byte is a character of its own
-            widths = [len(c.encode("utf-8", "surrogateescape")) for c in text]
-            leads = np.zeros(len(data), np.bool_)
-            leads[np.cumsum([0, *widths[:-1]])] = True
-        characters = np.concatenate([[0], np.cumsum(leads)])
-        begins = np.minimum(characters[begins], len(text))
-    return text, begins.tolist()
+    borders = np.cumsum([0, *map(len, pieces)])
+    if len(text) == len(data):
+        return text, borders[:-1].tolist(), borders[1:].tolist()
+    leads = (np.frombuffer(data, np.uint8) & 0xC0) != 0x80
+    if np.count_nonzero(leads) != len(text):  # a stray byte is a character of its own
+        widths = [len(c.encode("utf-8", "surrogateescape")) for c in text]
+        leads = np.zeros(len(data), np.bool_)
+        leads[np.cumsum([0, *widths[:-1]])] = True
+    begun = np.concatenate([[0], np.cumsum(leads)])[borders]  # characters, at each border
+    inside = ~np.concatenate([leads, [True]])[borders]
+    return text, (begun - inside)[:-1].tolist(), begun[1:].tolist()
 
 
 def _token_lexemes(

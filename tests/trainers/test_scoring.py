@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from random import Random
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 import nprdsl
 from nprdsl import Limits
+from nprdsl.grammar.diagnostics import SchemaError
 from nprdsl.grammar.resolve import read_grammar
 from nprdsl.machine.actions import ALL, FIRST, JoinPolicy
 from nprdsl.runtime.local import LocalEngine
@@ -19,6 +21,8 @@ from nprdsl.runtime.results import Result
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.schema import Schema
 from nprdsl.testing import byte_vocabulary
+from nprdsl.testing.schemas import random_schema
+from nprdsl.tokens.vocabulary import Vocabulary
 from nprdsl.trainers.attention.segments import register
 from nprdsl.trainers.batch.scoring import predictors, score
 from nprdsl.trainers.batch.training_rows import TrainingRow, last_seen, pack, training_row
@@ -31,9 +35,11 @@ CASES = [(name, seed) for name in SCHEMAS for seed in range(2)]
 
 @cache
 def engine(name: str) -> LocalEngine:
+    return small_engine(byte_vocabulary(special=nprdsl.load(name).tags))
+
+
+def small_engine(vocabulary: Vocabulary) -> LocalEngine:
     torch.manual_seed(1)
-    schema = nprdsl.load(name)
-    vocabulary = byte_vocabulary(special=schema.tags)
     config = Qwen3Config(
         vocab_size=vocabulary.size, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=2048,
@@ -79,6 +85,16 @@ text:  WORD
 WORD:  /[a-z]{1,6}/
 """
 
+PATHS = """
+%import .parallel (spawn, reduce)
+start: "<a>" spawn{path}~1..3 reduce{end}
+path: TAG_OPEN TEXT TAG_CLOSE
+end: "</a>"
+TAG_OPEN: "【step】"
+TAG_CLOSE: "【/step】"
+%declare TEXT
+"""
+
 
 @pytest.mark.parametrize("parallel", [True, False])
 @pytest.mark.parametrize("seed", range(4))
@@ -93,6 +109,40 @@ def test_training_scores_what_was_drawn_where_nothing_leads(seed: int, parallel:
     with torch.no_grad():
         found = score(own.model, [row_of(result)])
     assert schema.check(result.text) == [] and len(drawn) > 10
+    assert np.abs(found.numpy() - np.array(drawn)).max() < 1e-4
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_training_scores_what_was_drawn_under_random_schemas(number: int) -> None:
+    try:
+        schema = random_schema(number).load()
+    except SchemaError:
+        pytest.skip("this schema is refused")
+    random = Random(number)
+    tags = tuple(tag for tag in schema.tags if random.random() < 0.5)
+    own = small_engine(byte_vocabulary(special=tags))
+    bounds = Limits(max_tokens=1, depth=3).bounds
+    limits = Limits(max_tokens=own.bind(schema).under(bounds).minimum + 40, depth=3)
+    sampling, join = Sampling(seed=number), random.choice(JOINS)
+    prompts = [[65, 66, 67 + n] for n in range(3)]
+    for result in own.generate(schema, prompts, limits=limits, sampling=sampling, join=join):
+        drawn = [p for p in result.logprobs if p is not None]
+        one = row_of(result)
+        assert one.tokens == len(drawn)
+        with torch.no_grad():
+            found = score(own.model, [one])
+        assert np.abs(found.numpy() - np.array(drawn)).max(initial=0) < 1e-4
+
+
+def test_a_character_of_several_tokens_belongs_to_one_branch() -> None:
+    """The second and third token of the last one of a branch were taken for the next branch's."""
+    schema = Schema(read_grammar(PATHS, file="paths.lark", name="paths", types={}))
+    own = small_engine(byte_vocabulary(special=()))
+    result = own.generate(schema, [65], limits=Limits(max_tokens=120, spawn=3))
+    drawn = [p for p in result.logprobs if p is not None]
+    with torch.no_grad():
+        found = score(own.model, [row_of(result)])
+    assert result.text.count("【/step】") == 3
     assert np.abs(found.numpy() - np.array(drawn)).max() < 1e-4
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
 import nprdsl
+from nprdsl.grammar.diagnostics import SchemaError
 from nprdsl.machine.budget import Limits
 from nprdsl.runtime import LocalEngine, Result, Sampling
 from nprdsl.runtime.sglang.protocol import ForkRequest
 from nprdsl.structure.events import EndReason
-from tests.sglang.cases import agree, nesting, own_schema
+from nprdsl.testing.schemas import random_schema
+from tests.sglang.cases import Case, agree, all_agree, nesting, own_schema
 from tests.sglang.server import Server
 
 BATCH = 16
+RANDOM = 60  # schemas
+DEAREST = 150  # tokens of a shortest trace
 GREEDY = Sampling(temperature=0.0)
 LIMITS = {  # items are short, so that lists are long
     "npr": Limits(max_tokens=220, branches=4, blocks=2, rule_tokens={"plan": 8}),
@@ -81,3 +87,20 @@ def test_branches_and_joins_may_begin_with_a_choice(
     results = compare(server, local, own_schema(CHOICES), PROMPTS[:8], **options)
     texts = [result.text for result in results]
     assert any("<step>" in text and "<plan>" in text for text in texts)
+
+
+def test_answers_under_random_schemas_are_equal(server: Server, local: LocalEngine) -> None:
+    """All at once; their tags are spelled, by the bytes of characters too."""
+    work = []
+    for number in range(RANDOM):
+        drawn = random_schema(number)
+        with suppress(SchemaError):
+            schema = own_schema(drawn.source, f"drawn{number}")
+            limits = Limits(max_tokens=1, depth=3)
+            least = local.bind(schema).under(limits.bounds).minimum
+            if not drawn.types and least <= DEAREST:
+                limits = Limits(max_tokens=least + 40, depth=3)
+                sampling = Sampling(temperature=1.0, seed=number)
+                work.append(Case(schema, PROMPTS[number % BATCH], limits, sampling))
+    assert len(work) > RANDOM // 2
+    all_agree(server, local, work)

@@ -151,6 +151,7 @@ class Server:
                 "chunked_prefill_size": CHUNK,
                 "disable_overlap_schedule": True,
                 "page_size": 1,
+                "sleep_on_idle": True,  # else each server of the session keeps a core busy
                 "log_level": "error",
                 **options,
             }

@@ -17,7 +17,7 @@ from tests.sglang.cases import Case, agree, all_agree, nesting, own_schema
 from tests.sglang.server import Server
 
 BATCH = 16
-RANDOM = 60  # schemas
+RANDOM = 30  # schemas
 DEAREST = 150  # tokens of a shortest trace
 GREEDY = Sampling(temperature=0.0)
 LIMITS = {  # items are short, so that lists are long

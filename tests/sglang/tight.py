@@ -27,7 +27,6 @@ def tight(tiny: Path) -> Iterator[Server]:
         max_running_requests=ROWS,
         chunked_prefill_size=CHUNK,
         max_queued_requests=QUEUE,
-        sleep_on_idle=True,
     )
     del os.environ["SGLANG_CHECK_KV_PAGE_INVARIANTS"]  # of this server alone
     yield started

@@ -302,13 +302,14 @@ def _steps(
     branch."""
     (number, state, node), (twin, _, at) = one, other
     rows = item.parts[number].dfa.table[state], item.scan.table[node + 1], branch.scan.table[at + 1]
-    seen = set[tuple[int, ...]]()
-    for byte in np.flatnonzero((rows[0] != 0) & (rows[1] != 0)).tolist():
-        step = tuple(int(row[byte]) for row in rows)
-        if step not in seen:
-            seen.add(step)
-            after = (twin, step[0], step[2] - 1) if step[2] else None
-            yield bytes((byte,)), (number, step[0], step[1] - 1), after
+    ways = np.flatnonzero((rows[0] != 0) & (rows[1] != 0))
+    step = [row[ways].astype(np.int64) for row in rows]
+    sizes = len(item.scan.table) + 1, len(branch.scan.table) + 1
+    _, firsts = np.unique((step[0] * sizes[0] + step[1]) * sizes[1] + step[2], return_index=True)
+    for first in np.sort(firsts).tolist():
+        value, own, others = (int(column[first]) for column in step)
+        after = (twin, value, others - 1) if others else None
+        yield bytes((int(ways[first]),)), (number, value, own - 1), after
 
 
 def _spelled_in_branch(item: Field, branch: Field, value: str) -> Diagnostic:

@@ -52,7 +52,9 @@ class Property(StrEnum):
     EXPORTED = "exported"  # exports are made
     BOUND = "bound"  # any vocabulary that has all bytes will do
     COSTS = "costs"  # the fewest tokens are true, and some token always brings the end nearer
-    WRITTEN = "written"  # no mask is empty, nothing drawn before it is read, no budget exceeded
+    WRITTEN = (
+        "written"  # no mask is empty, each draw stands behind a token just fed, no budget exceeded
+    )
     IDS = "ids"  # what was written is legal as ids and parses to itself
     TEXT = "text"  # and as text
     ENCODED = "encoded"  # the text's own ids are legal, and generation can write them
@@ -311,7 +313,9 @@ def written_trace(
             branch = random.choice(machine.live)
             if branch in unread:
                 raise PropertyError(
-                    Property.WRITTEN, "a token is drawn behind what is long read", _so_far(machine)
+                    Property.WRITTEN,
+                    "a draw behind a join stands behind nothing",
+                    _so_far(machine),
                 )
             token = choose(machine.mask(branch))
             if token is None:

@@ -38,6 +38,19 @@ WORD:  /[a-z]{4}/
 %declare TEXT
 """
 
+# The model writes the first token of a branch, and behind joins: it has nothing to feed before.
+CHOICES = """
+%import .parallel (spawn, reduce, reread)
+start: spawn{path}~2 reduce{end} "<guideline>" spawn{nest}~2 reduce{both} again TEXT
+again: "<guideline>" spawn{nest}~1..2 reread{both}
+path:  "<step>" WORD "</step>" | "<plan>" WORD "</plan>"
+nest:  spawn{path}~2 reduce{end} "</guideline>"
+end:   WORD "</takeaway>"
+both:  "<takeaway>" | "</plan>"
+WORD:  /[a-z]{1,6}/
+%declare TEXT
+"""
+
 
 def own_schema(source: str, name: str = "own") -> Schema:
     return Schema(read_grammar(source, file=f"{name}.lark", name=name, types={}))

@@ -22,11 +22,23 @@ from sglang.srt.managers.io_struct import (
 )
 
 import nprdsl
+from nprdsl.machine.budget import Limits
 from nprdsl.runtime import LocalEngine, Sampling
 from nprdsl.runtime.sglang.client.weights import Weights, WeightsError
 from nprdsl.runtime.sglang.plugin import forward_pass
 from nprdsl.structure.events import EndReason
-from tests.sglang.cases import GREEDY, Case, agree, all_agree, ids_of, nesting, plain, spawning
+from tests.sglang.cases import (
+    CHOICES,
+    GREEDY,
+    Case,
+    agree,
+    all_agree,
+    ids_of,
+    nesting,
+    own_schema,
+    plain,
+    spawning,
+)
 from tests.sglang.models import make_model
 from tests.sglang.server import Answer, Server
 from tests.sglang.test_same_answers import LIMITS
@@ -66,7 +78,8 @@ def mixed() -> list[Case]:
         for name, limits in LIMITS.items()
         for number, sampling in enumerate(settings)
     ]
-    return [*cases, *(spawning(f"Go {i}", 6, length=20) for i in range(3))]
+    choices = Case(own_schema(CHOICES), "Choose", Limits(max_tokens=160, branches=4), warm)
+    return [*cases, choices, *(spawning(f"Go {i}", 6, length=20) for i in range(3))]
 
 
 def test_ranks_give_the_answers_of_one(ranks: Server, local: LocalEngine) -> None:

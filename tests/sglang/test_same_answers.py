@@ -13,7 +13,7 @@ from nprdsl.runtime import LocalEngine, Result, Sampling
 from nprdsl.runtime.sglang.protocol import ForkRequest
 from nprdsl.structure.events import EndReason
 from nprdsl.testing.schemas import random_schema
-from tests.sglang.cases import Case, agree, all_agree, nesting, own_schema
+from tests.sglang.cases import CHOICES, Case, agree, all_agree, nesting, own_schema
 from tests.sglang.server import Server
 
 BATCH = 16
@@ -26,17 +26,6 @@ LIMITS = {  # items are short, so that lists are long
     "parallel_r1": Limits(max_tokens=200, branches=4, spawn=3),
     "threadweaver": Limits(max_tokens=200, branches=4, rule_tokens={"outline": 8}),
 }
-# The model writes the first token of a branch, and behind joins: it has nothing to feed before.
-CHOICES = """
-%import .parallel (spawn, reduce, reread)
-start: spawn{path}~2 reduce{end} "<guideline>" spawn{nest}~2 reduce{both} TEXT
-path:  "<step>" WORD "</step>" | "<plan>" WORD "</plan>"
-nest:  spawn{path}~2 reduce{end} "</guideline>"
-end:   WORD "</takeaway>"
-both:  "<takeaway>" | "<guideline>"
-WORD:  /[a-z]{1,6}/
-%declare TEXT
-"""
 PROMPTS = [f"{word} {i}?" for i in range(4) for word in ("What", "Why is it", "Sum", "Tell me")]
 FORKING = "Tell me 0?"  # a trace of `npr` has several branches behind it
 assert FORKING in PROMPTS
@@ -79,6 +68,7 @@ def test_seeded_answers_are_equal(server: Server, local: LocalEngine, name: str)
 def test_branches_and_joins_may_begin_with_a_choice(
     server: Server, local: LocalEngine, parallel: bool
 ) -> None:
+    """Positions too: behind the `reread` they go on behind copies of what had joined inside."""
     options: dict[str, object] = {
         "limits": Limits(max_tokens=160, branches=4),
         "sampling": Sampling(temperature=1.0, seed=4),

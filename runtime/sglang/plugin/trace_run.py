@@ -110,7 +110,7 @@ class TraceRun:
 
     def drawing(self, branch: QueuedBranch, count: int) -> list[int]:
         """The branches that draw a token behind `count` tokens of this one: itself, or those that
-        begin there and of which the model writes the first token."""
+        begin or go on there, behind a fork or a join, with a token that the model writes."""
         idle = self.queues.idle_after(branch, count)
         return [one.number for one in idle if one.number in self.machine.live]
 

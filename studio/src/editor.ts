@@ -8,7 +8,7 @@ import { drawSelection, EditorView, highlightActiveLine, hoverTooltip, keymap, l
 import { tags } from "@lezer/highlight";
 import { ask, type Fault, type Span } from "./server";
 
-const PAUSE_MS = 60; // behind the last key
+const PAUSE_MS = 10; // behind the last key: keys that come together are read once
 
 /** The offset of a line and a column, which count characters from 1. */
 export function offsetOf(text: Text, line: number, column: number): number {

@@ -12,6 +12,7 @@ import openai
 import pytest
 
 import nprdsl
+from nprdsl.machine.budget import Limits
 from nprdsl.runtime import LocalEngine, Sampling
 from nprdsl.runtime.http.wire_forms import SchemaForm
 from nprdsl.runtime.sglang.client.transport import Transport
@@ -102,17 +103,18 @@ def test_settings_reach_the_trace(client: openai.OpenAI) -> None:
 def test_a_seed_is_drawn_for_each_chat_that_names_none(client: openai.OpenAI) -> None:
     """Self-consistency asks the same again and again; told, a seed repeats its answer."""
     # so hot because the bundled model is sure of itself: at 1.5 its answers are mostly equal
-    drawn = [chat(client, {"schema": "arith"}, temperature=5.0) for _ in range(5)]
+    options: dict[str, Any] = {"temperature": 5.0, "max_tokens": 150}
+    drawn = [chat(client, {"schema": "arith"}, **options) for _ in range(5)]
     traces = [done.choices[0].message.trace for done in drawn]
     assert len({trace["seed"] for trace in traces}) == 5
     assert len({trace["text"] for trace in traces}) > 1
-    again = chat(client, {"schema": "arith"}, temperature=5.0, seed=traces[0]["seed"])
+    again = chat(client, {"schema": "arith"}, seed=traces[0]["seed"], **options)
     assert again.choices[0].message.trace["text"] == traces[0]["text"]
-    *_, last = chat(client, {"schema": "arith"}, temperature=5.0, stream=True)
+    *_, last = chat(client, {"schema": "arith"}, stream=True, **options)
     told = last.choices[0].delta.trace
-    again = chat(client, {"schema": "arith"}, temperature=5.0, seed=told["seed"])
+    again = chat(client, {"schema": "arith"}, seed=told["seed"], **options)
     assert again.choices[0].message.trace["token_ids"] == told["token_ids"]
-    pair = chat(client, {"schema": "arith"}, temperature=5.0, n=2)
+    pair = chat(client, {"schema": "arith"}, n=2, **options)
     one, two = (choice.message.trace["seed"] for choice in pair.choices)
     assert two == one + 1
 
@@ -154,13 +156,14 @@ def test_penalties_are_those_of_the_local_engine(
     client: openai.OpenAI, bundled: LocalEngine, settings: Any, rules: Any
 ) -> None:
     """Frequency and presence penalties, of the whole trace or of single rules, streamed or not."""
-    drawn = {"temperature": 2.5, "seed": 5}
-    options = {**drawn, **settings}
-    sampling = Sampling(rules=rules, **options)
-    wanted = bundled.generate(ARITH, MESSAGES, sampling=sampling)
-    plain = bundled.generate(ARITH, MESSAGES, sampling=Sampling(**drawn))
+    drawn, limits = {"temperature": 2.5, "seed": 5}, Limits(max_tokens=300)
+    asked = {**drawn, **settings}
+    sampling = Sampling(rules=rules, **asked)
+    wanted = bundled.generate(ARITH, MESSAGES, limits=limits, sampling=sampling)
+    plain = bundled.generate(ARITH, MESSAGES, limits=limits, sampling=Sampling(**drawn))
     assert wanted.token_ids != plain.token_ids, "the penalties change nothing"
     extra = {"schema": "arith", "rules": rules}
+    options = {**asked, "max_tokens": limits.max_tokens}
     trace = chat(client, extra, **options).choices[0].message.trace
     assert trace["token_ids"] == list(wanted.token_ids)
     assert trace["logprobs"] == pytest.approx(list(wanted.logprobs), abs=1e-3)

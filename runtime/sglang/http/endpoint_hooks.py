@@ -1,7 +1,7 @@
 """What the plugin does in the process of a server that speaks HTTP.
 
-It serves the tokenizer's files, keeps streams of reports short, and answers chat completions that
-name a schema. Plain requests pass through untouched.
+It serves the tokenizer's files, keeps streams of reports short, tells sooner whether the server is
+well, and answers chat completions that name a schema. Plain requests pass through untouched.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
+from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from sglang.srt.entrypoints.http_server import app
 from sglang.srt.entrypoints.openai.protocol import ChatCompletionRequest
@@ -17,6 +18,7 @@ from sglang.srt.plugins.hook_registry import HookType, plugin_hook
 from nprdsl.runtime.http.schema_guard import SchemaGuard
 from nprdsl.runtime.http.spans import export_spans
 from nprdsl.runtime.sglang.http.chat import SGLangChats
+from nprdsl.runtime.sglang.http.health import first_sign
 from nprdsl.runtime.sglang.http.intake_hooks import intake_of
 from nprdsl.runtime.sglang.http.trace_endpoints import TraceEndpoints
 from nprdsl.runtime.sglang.protocol import KEY, TOKENIZER_PATH, ServerInfo, tokenizer_files
@@ -46,6 +48,9 @@ def add_tokenizer_path(
             _schemas.append(await intake_of(manager).described())
         return JSONResponse(_schemas[0])
 
+    async def health(request: Request) -> Response:
+        return await first_sign(manager, request)
+
     def chats() -> SGLangChats:
         return _chats_of(app.state.openai_serving_chat)
 
@@ -53,6 +58,8 @@ def add_tokenizer_path(
     app.add_middleware(TraceEndpoints, chats=chats)
     app.add_api_route("/v1/schemas", schemas, methods=["GET"])
     app.add_api_route(TOKENIZER_PATH, tokenizer, methods=["GET"])
+    app.add_api_route("/health", health, methods=["GET"], include_in_schema=False)
+    app.router.routes.insert(0, app.router.routes.pop())  # before SGLang's own
 
 
 @plugin_hook(f"{_MANAGER}._stream_one_response", HookType.AROUND)

@@ -29,9 +29,15 @@ def require_peft(name: str, adapter: AdapterSettings) -> None:
         ) from error
 
 
-def with_adapter(model: PreTrainedModel, folder: Path, tokens: int) -> PreTrainedModel:
-    """The model with the adapter's weights; `tokens` is the size of the tokenizer it was trained
-    with. The weights of a quantized model stay apart.
+def with_rows(model: PreTrainedModel, tokens: int) -> None:
+    """Gives the embeddings rows for all `tokens` of an adapter's tokenizer; what stands in the new
+    ones is the adapter's."""
+    if tokens > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(tokens, mean_resizing=False)
+
+
+def with_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """The model with the adapter's weights; those of a quantized model stay apart.
 
     Raises ValueError for adapters that are no weights.
     """
@@ -43,8 +49,6 @@ def with_adapter(model: PreTrainedModel, folder: Path, tokens: int) -> PreTraine
             f"the adapter is of the kind {config.peft_type.value}, which puts keys or tokens "
             "before every prompt; only adapters that change weights can be run (LoRA and its like)"
         )
-    if tokens > model.get_input_embeddings().num_embeddings:
-        model.resize_token_embeddings(tokens, mean_resizing=False)  # the adapter has them
     adapted = PeftModel.from_pretrained(model, folder)
     quantized = model.config.to_dict().get("quantization_config") is not None
     merged: PreTrainedModel = adapted.get_base_model() if quantized else adapted.merge_and_unload()

@@ -25,7 +25,7 @@ from nprdsl.runtime.adapter_settings import AdapterSettings, adapter_settings
 from nprdsl.runtime.bundled import model_folder
 from nprdsl.runtime.errors import ModelNotFoundError
 from nprdsl.runtime.hub import why_not
-from nprdsl.runtime.local.adapters import require_peft, with_adapter
+from nprdsl.runtime.local.adapters import require_peft, with_adapter, with_rows
 from nprdsl.runtime.local.gguf_tokenizer import gguf_tokenizer
 from nprdsl.runtime.smollm2 import COMMAND, NAME, local_folder
 
@@ -136,11 +136,31 @@ def _tokenizer(name: str, options: LoadOptions) -> Any:
         raise
 
 
+def load_base(
+    path: str | Path, options: LoadOptions
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """The base model of the adapter in a folder, without its weights, and with the adapter's
+    tokenizer, if it has one. Raises what `load_model` raises."""
+    folder = Path(model_folder(str(path)))
+    adapter = adapter_settings(folder)
+    if adapter is None:
+        raise ModelNotFoundError(f"no adapter at `{path}`")
+    return _base(str(path), folder, adapter, options)
+
+
 def _with_adapter(
     given: str, folder: Path, adapter: AdapterSettings, options: LoadOptions
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """The base model with the adapter's weights, and the tokenizer that lies beside them, if one
-    does; errors name it as `given`."""
+    """The base model with the adapter's weights; errors name it as `given`."""
+    model, tokenizer = _base(given, folder, adapter, options)
+    with _readable(str(folder)), quiet(), _peft_as_it_is():
+        model = with_adapter(model, folder)
+    return model.eval(), tokenizer
+
+
+def _base(
+    given: str, folder: Path, adapter: AdapterSettings, options: LoadOptions
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     require_peft(given, adapter)
     base = (local_folder() if adapter.base == NAME else None) or adapter.base
     try:
@@ -153,10 +173,16 @@ def _with_adapter(
     with _readable(str(folder)), quiet():
         if (folder / "tokenizer.json").is_file():
             tokenizer = AutoTokenizer.from_pretrained(folder)
-        with warnings.catch_warnings():  # PEFT asks transformers by a name that it gives up
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            model = with_adapter(model, folder, len(tokenizer))
-    return model.eval(), tokenizer
+        with_rows(model, len(tokenizer))
+    return model, tokenizer
+
+
+@contextmanager
+def _peft_as_it_is() -> Iterator[None]:
+    """PEFT asks transformers by a name that it gives up."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        yield
 
 
 def _placed(model: PreTrainedModel, options: LoadOptions) -> PreTrainedModel:

@@ -11,17 +11,18 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 import nprdsl
 from nprdsl.runtime.adapter_settings import SETTINGS
 from nprdsl.runtime.local import LocalEngine
-from nprdsl.runtime.local.loading import LoadOptions, load_model
+from nprdsl.runtime.local.loading import LoadOptions, load_base, load_model
 from nprdsl.trainers.config.stages import EngineSection, LoraSection, SftConfig
 from nprdsl.trainers.rollout.engines import rollout_engine
 from nprdsl.trainers.run.add_tags import add_tags
-from nprdsl.trainers.run.lora import add_lora, save_lora, without_own_casts
+from nprdsl.trainers.run.lora import add_lora, go_on_with_lora, save_lora, without_own_casts
 from nprdsl.trainers.smol.questions import Split, traces
 from nprdsl.trainers.stages.sft import train_sft
 from tests.runtime.tiny_models import SHAPE, byte_tokenizer
@@ -89,35 +90,81 @@ def test_only_the_adapter_and_the_new_rows_are_trained(tmp_path: Path) -> None:
     assert [row.shape for row in rows] == [(len(new), 32)]
 
 
-def test_a_run_ends_with_an_adapter_that_knows_the_format(tmp_path: Path) -> None:
+@TIED
+def test_an_adapter_that_is_trained_further_begins_as_it_was(tmp_path: Path, tied: bool) -> None:
+    """With one matrix at both ends, the rows of tags stay one."""
+    path = base(tmp_path / "base", tied=tied)
+    folder = small_run(tmp_path, "begun", path, rate=0.3)
+    wanted = LocalEngine.from_pretrained(folder, dtype="fp32").model
+    model, _ = load_base(folder, LoadOptions(dtype="fp32"))
+    assert not torch.allclose(logits(model), logits(wanted), atol=1e-2)
+    go_on_with_lora(model, LoraSection(rank=4, alpha=8), folder)
+    assert (logits(model) - logits(wanted)).abs().max() <= 1e-4
+    trained = [name for name, w in model.named_parameters() if w.requires_grad]
+    assert sum("token" in name for name in trained) == (1 if tied else 2)
+
+
+def small_run(
+    tmp_path: Path,
+    name: str,
+    model: Path,
+    *,
+    rate: float = 0.01,
+    lora: dict[str, Any] | None = None,
+    schema: str = "npr",
+) -> Path:
+    """The folder of the model of a short run."""
     rows = [{"id": t.id, "prompt": t.prompt, "trace": t.trace} for t in traces(Split.TRAIN, 4)]
     data = tmp_path / "traces.jsonl"
     data.write_text("\n".join(map(json.dumps, rows)))
     settings: dict[str, Any] = {
+        "schema": schema,
         "model": {
-            "path": str(base(tmp_path / "base", tied=True)),
+            "path": str(model),
             "dtype": "bf16",
             "add_tags": True,
-            "lora": {"rank": 4, "alpha": 8},
+            "lora": {"rank": 4, "alpha": 8, **(lora or {})},
         },
         "data": {"source": str(data)},
         "prompt": {"chat": False},
         "batch": 2,
-        "optimizer": {"learning_rate": 0.01},
-        "run": {"output": str(tmp_path / "run"), "precision": "bf16", "tensorboard": False},
+        "optimizer": {"learning_rate": rate, "weight_decay": 0.0},
+        "run": {"output": str(tmp_path / name), "precision": "bf16", "tensorboard": False},
     }
-    folder = train_sft(SftConfig.model_validate(settings))
+    return train_sft(SftConfig.model_validate(settings), restart=True)
+
+
+def test_a_run_ends_with_an_adapter_that_knows_the_format(tmp_path: Path) -> None:
+    folder = small_run(tmp_path, "run", base(tmp_path / "base", tied=True))
     written = json.loads((folder / SETTINGS).read_text())
     assert written["base_model_name_or_path"] == str(tmp_path / "base")
     assert not [*folder.glob("model*.safetensors")]
     whole = (tmp_path / "base" / "model.safetensors").stat().st_size
     assert (folder / "adapter_model.safetensors").stat().st_size < whole
-    engine = LocalEngine.from_pretrained(folder)
-    assert engine.knows(SCHEMA)
-    again = settings | {"run": settings["run"] | {"output": str(tmp_path / "again")}}
-    again["model"] = settings["model"] | {"path": str(folder)}
-    with pytest.raises(ValueError, match=r"is an adapter, and .* would train another"):
-        train_sft(SftConfig.model_validate(again))
+    assert LocalEngine.from_pretrained(folder).knows(SCHEMA)
+
+
+def test_an_adapter_is_trained_further(tmp_path: Path) -> None:
+    """At a rate of nothing it stays what it was; its kind is told where the settings differ."""
+    folder = small_run(tmp_path, "begun", base(tmp_path / "base", tied=True))
+    kept = small_run(tmp_path, "kept", folder, rate=1e-30)
+    learnt = small_run(tmp_path, "learnt", folder)
+    one, two, three = (load_file(f / "adapter_model.safetensors") for f in (folder, kept, learnt))
+    assert one.keys() == two.keys() == three.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not any(torch.equal(one[name], three[name]) for name in one)
+    assert json.loads((kept / SETTINGS).read_text()) == json.loads((folder / SETTINGS).read_text())
+    engines = [LocalEngine.from_pretrained(f, dtype="fp32") for f in (folder, kept)]
+    assert torch.equal(*(logits(engine.model) for engine in engines))
+    assert engines[1].knows(SCHEMA)
+    for lora, told in {
+        (("rank", 8),): "has rank 4 and alpha 8, `model.lora` says 8 and 8",
+        (("targets", ("q_proj",)),): "is beside down_proj, gate_proj, .*; leave `model.lora.target",
+    }.items():
+        with pytest.raises(ValueError, match=told):
+            small_run(tmp_path, "other", folder, lora=dict(lora))
+    with pytest.raises(ValueError, match="does not know the tag `<Parallel>`; name its base"):
+        small_run(tmp_path, "tags", folder, schema="multiverse")
 
 
 def test_without_peft_it_says_what_to_install(

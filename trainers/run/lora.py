@@ -1,9 +1,9 @@
 """Trains small matrices beside a model's own, which stay as they are: LoRA (arXiv:2106.09685).
 
-In go a loaded model, the settings `[model.lora]` and the ids of new tags; the model is changed in
-place: its matrices get low-rank neighbours, the rows of the tags' embeddings learn along, and all
-else is frozen. What is saved is a PEFT adapter, small enough to be kept beside code, which is
-opened by its folder on the base model that it names.
+In go a loaded model, the settings `[model.lora]` and the ids of new tags, or an adapter that was
+trained before; the model is changed in place: its matrices get low-rank neighbours, the rows of the
+tags' embeddings learn along, and all else is frozen. What is saved is a PEFT adapter, small enough
+to be kept beside code, which is opened by its folder on the base model that it names.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from nprdsl.grammar.diagnostics import did_you_mean
 from nprdsl.trainers.config.stages import LoraSection
 
 _NAME: Final = "default"  # of the one adapter that a model has here
+_WEIGHTS: Final = "adapter_model.safetensors"
 _PREFIX: Final = "base_model.model."  # before every weight of a PEFT adapter
 
 
@@ -44,6 +45,44 @@ def add_lora(model: PreTrainedModel, section: LoraSection, rows: Collection[int]
         task_type="CAUSAL_LM",
     )
     model.add_adapter(settings, _NAME)
+    _in_full_precision(model)
+
+
+def go_on_with_lora(model: PreTrainedModel, section: LoraSection, folder: Path) -> None:
+    """Freezes the model, the base of the adapter in a folder, and trains that further, in fp32.
+
+    Raises ValueError where it is not what the settings describe.
+    """
+    from peft import LoraConfig, PeftConfig, set_peft_model_state_dict
+
+    there = PeftConfig.from_pretrained(folder)
+    if not isinstance(there, LoraConfig):
+        raise ValueError(
+            f"the adapter in `{folder}` is of the kind {there.peft_type.value}, and `model.lora` "
+            "goes on with LoRA alone; name its base to begin anew"
+        )
+    found, wanted = (there.r, float(there.lora_alpha)), (section.rank, section.alpha)
+    if found != wanted:
+        raise ValueError(
+            f"the adapter in `{folder}` has rank {found[0]} and alpha {found[1]:g}, `model.lora` "
+            f"says {wanted[0]} and {wanted[1]:g}; give those of the adapter, or name its base"
+        )
+    if section.targets and set(section.targets) != set(there.target_modules or ()):
+        has = ", ".join(sorted({name.rpartition(".")[2] for name in there.target_modules or ()}))
+        raise ValueError(
+            f"the adapter in `{folder}` is beside {has}; leave `model.lora.targets` out to train it"
+        )
+    there.inference_mode = False
+    model.add_adapter(there, _NAME)
+    _in_full_precision(model)
+    trained = load_file(folder / _WEIGHTS)
+    named = {name.removeprefix(_PREFIX): weights for name, weights in trained.items()}
+    told = set_peft_model_state_dict(model, named, adapter_name=_NAME)
+    if told.unexpected_keys:
+        raise ValueError(f"the adapter in `{folder}` has weights for {told.unexpected_keys[0]}")
+
+
+def _in_full_precision(model: PreTrainedModel) -> None:
     for weights in model.parameters():
         if weights.requires_grad:
             weights.data = weights.data.float()  # bf16 would lose the small steps
@@ -82,7 +121,7 @@ def save_lora(model: PreTrainedModel, folder: Path, state: Mapping[str, torch.Te
     for name, weights in trained.items():
         distinct.setdefault(weights.data_ptr(), name)
     kept = {f"{_PREFIX}{name}": trained[name].to(precision) for name in distinct.values()}
-    save_file(kept, folder / "adapter_model.safetensors", {"format": "pt"})
+    save_file(kept, folder / _WEIGHTS, {"format": "pt"})
     model.peft_config[_NAME].save_pretrained(folder)
     model.config.save_pretrained(folder)
 

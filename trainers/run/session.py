@@ -25,7 +25,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, get_scheduler
 import nprdsl
 from nprdsl.runtime.adapter_settings import adapter_settings
 from nprdsl.runtime.bundled import model_folder
-from nprdsl.runtime.local.loading import LoadOptions, load_model, quiet
+from nprdsl.runtime.local.loading import LoadOptions, load_base, load_model, quiet
 from nprdsl.runtime.prompts import PromptEncoder
 from nprdsl.runtime.untrained import record_of_training
 from nprdsl.schema import Schema
@@ -45,7 +45,7 @@ from nprdsl.trainers.run.checkpoints import Checkpoints
 from nprdsl.trainers.run.custom_generate import write_custom_generate
 from nprdsl.trainers.run.directory import RunDirectory
 from nprdsl.trainers.run.disk_use import checkpoint_bytes, disk_notice
-from nprdsl.trainers.run.lora import add_lora, save_lora
+from nprdsl.trainers.run.lora import add_lora, go_on_with_lora, save_lora
 from nprdsl.trainers.run.model_size import ModelSize
 from nprdsl.trainers.run.report_page import write_run_report
 from nprdsl.trainers.run.trackers import Trackers, check_trackers
@@ -113,26 +113,40 @@ def prepare(config: TrainingConfig, *, restart: bool) -> Setup:
         RunDirectory.open(Path(run.output), settings, restart=restart)
     accelerator.wait_for_everyone()
     directory = RunDirectory.open(Path(run.output), settings)
-    model, tokenizer = load_model(config.model.path, LoadOptions(dtype=config.model.dtype))
-    match config.model.attention:
+    model, tokenizer = _model(config, schema)
+    vocabulary = Vocabulary.from_tokenizer(tokenizer)
+    encoder = PromptEncoder(tokenizer, vocabulary)
+    return Setup(config, accelerator, directory, schema, model, tokenizer, vocabulary, encoder)
+
+
+def _model(
+    config: TrainingConfig, schema: Schema
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """The model as it is trained: the way masks reach it, its tags, its adapter."""
+    section, options = config.model, LoadOptions(dtype=config.model.dtype)
+    begun = section.lora is not None and adapter_settings(Path(model_folder(section.path)))
+    model, tokenizer = (load_base if begun else load_model)(section.path, options)
+    match section.attention:
         case Attention.DENSE:
             model.set_attn_implementation("sdpa")
         case Attention.BLOCKS:
             model.set_attn_implementation("flex_attention")
         case Attention.SEGMENTS:
             model.set_attn_implementation(register())
-    new = add_tags(model, tokenizer, schema.tags) if config.model.add_tags else {}
-    if config.model.lora is not None:
-        if adapter_settings(Path(model_folder(config.model.path))) is not None:
-            raise ValueError(
-                f"`{config.model.path}` is an adapter, and `model.lora` would train another on top "
-                "of it; name its base, or leave `model.lora` out to train all parameters"
-            )
-        torch.manual_seed(run.seed)
-        add_lora(model, config.model.lora, new.values())
-    vocabulary = Vocabulary.from_tokenizer(tokenizer)
-    encoder = PromptEncoder(tokenizer, vocabulary)
-    return Setup(config, accelerator, directory, schema, model, tokenizer, vocabulary, encoder)
+    new = add_tags(model, tokenizer, schema.tags) if section.add_tags else {}
+    if section.lora is None:
+        return model, tokenizer
+    torch.manual_seed(config.run.seed)
+    if not begun:
+        add_lora(model, section.lora, new.values())
+    elif new:
+        raise ValueError(
+            f"the adapter in `{section.path}` does not know the tag `{next(iter(new))}`; name its "
+            "base, so that another is trained with it"
+        )
+    else:
+        go_on_with_lora(model, section.lora, Path(model_folder(section.path)))
+    return model, tokenizer
 
 
 def leave_group() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -86,7 +86,7 @@ class Form:
     def part(self, rng: random.Random, thing: str, size: Size) -> Part:
         """A part with numbers drawn for the size."""
         while True:
-            numbers = _numbers(rng, self.chain, size)
+            numbers = drawn_numbers(rng, self.chain, size)
             try:
                 worked = work(self.chain, numbers)
             except ValueError:
@@ -97,8 +97,15 @@ class Form:
         listed = self.listed.format(**slots)
         note = (self.note or self.listed).format(**slots)
         told = rng.choice(self.told).format(**slots) if self.told else ""
-        shown = note if self.chain is Calculation.GIVEN else f"{note}: {worked.text}"
-        return Part(thing, listed, told, f"{shown}.", worked.value)
+        part = worked_part(thing, note, self.chain, numbers)
+        return replace(part, listed=listed, told=told)
+
+
+def worked_part(name: str, note: str, chain: Calculation, numbers: Sequence[int]) -> Part:
+    """A part that is told elsewhere. Raises ValueError where its numbers do not suit the chain."""
+    worked = work(chain, numbers)
+    shown = note if chain is Calculation.GIVEN else f"{note}: {worked.text}"
+    return Part(name, "", "", f"{shown}.", worked.value)
 
 
 def work(chain: Calculation, numbers: Sequence[int]) -> Worked:
@@ -134,7 +141,7 @@ def work(chain: Calculation, numbers: Sequence[int]) -> Worked:
             return whole.then(added([whole.value, b])) if b else whole
 
 
-def _numbers(rng: random.Random, chain: Calculation, size: Size) -> tuple[int, ...]:
+def drawn_numbers(rng: random.Random, chain: Calculation, size: Size) -> tuple[int, ...]:
     """Numbers as they occur in everyday life; those of a small part are small."""
     small = size is Size.SMALL
     digit = rng.randint(2, 9)

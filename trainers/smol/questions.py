@@ -3,6 +3,7 @@
 `question` draws one: one to six parts of a family, each worked in a branch of its own, then what is
 asked of them (`Asked`). Six parts, more than a block of `npr` has plans, make two blocks; what asks
 for a product or a share of the total makes a second block of one plan, which depends on the first.
+`tale_question` draws one that is told as a person would.
 The four splits never meet: seeds differ, equal questions are dropped, and `Split.UNSEEN` has
 families, people and ways to ask that the others lack.
 """
@@ -19,11 +20,12 @@ from typing import Final
 from nprdsl.trainers.data.problems import Problem, TraceExample
 from nprdsl.trainers.smol.families import Asked, Family, Measure, world
 from nprdsl.trainers.smol.parts import Part, Size
+from nprdsl.trainers.smol.tales import tell
 from nprdsl.trainers.smol.worked import Worked, added, divided, multiplied, subtracted
 
 _PLANS: Final = 5  # of a block of `npr`
 _PARTS: Final = {1: 8, 2: 32, 3: 34, 4: 18, 5: 5, 6: 3}  # weights
-
+_TALES: Final = 0.5  # of the questions of training
 
 _ASKED: Final = {
     Asked.TOTAL: 50,
@@ -79,12 +81,32 @@ def question(rng: random.Random, *, unseen: bool = False) -> WordProblem:
             return drawn
 
 
+def tale_question(rng: random.Random) -> WordProblem:
+    """One question that is a tale (`nprdsl.trainers.smol.tales`)."""
+    while True:
+        who = rng.choice(world().people)
+        told = tell(rng, who)
+        kinds = list(told.measure)
+        (asked,) = rng.choices(kinds, weights=[_ASKED[kind] for kind in kinds])
+        concluded = _concluded(rng, told.measure, who, asked, told.parts)
+        if concluded is not None:
+            is_asked = told.text.endswith("?") and asked is Asked.TOTAL
+            sentence = "" if is_asked else concluded.sentence.format(who=who)
+            text = f"{told.text} {sentence}".strip()
+            trace = _trace(told.parts, concluded)
+            return WordProblem(told.name, asked, len(told.parts), text, trace, concluded.answer)
+
+
 def questions(split: Split, count: int, seed: int = 0) -> Iterator[WordProblem]:
-    """`count` questions of a split, all different; fewer are the first of more."""
+    """`count` questions of a split, all different; fewer are the first of more. Half of those for
+    training are tales."""
     rng = random.Random(f"smol {split} {seed}")
     taken = set[str]()
     while len(taken) < count:
-        drawn = question(rng, unseen=split is Split.UNSEEN)
+        if split is Split.TRAIN and rng.random() < _TALES:
+            drawn = tale_question(rng)
+        else:
+            drawn = question(rng, unseen=split is Split.UNSEEN)
         if drawn.prompt not in taken and split in (Split.UNSEEN, _owner(drawn.prompt)):
             taken.add(drawn.prompt)
             yield drawn

@@ -4,8 +4,8 @@ In go whole numbers; out come `Worked` values: the lines of the working and the 
 this size know sums and products of single digits and nothing beyond, and their tokenizers split
 numbers into digits; so a sum is first written by its places and then put together:
 `64+99=150+13=163`, a product likewise (`24*6=120+24=144`), and a difference takes one place after
-the other away (`200-144=100-44=60-4=56`). Tokens are few, and each follows from facts of single
-digits, but where a difference borrows (`126-37=96-7=89`), as nearly every second link of one does.
+the other away, and ones by way of the ten below where they borrow (`126-37=96-7=90-1=89`). Tokens
+are few, and each follows from facts of single digits.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ def added(numbers: Sequence[int]) -> Worked:
 def subtracted(number: int, less: int) -> Worked:
     """The difference: hundreds, tens and ones are taken away in turn."""
     taken = [part for part in _places(less) if part] or [0]
+    if 0 < (over := number % 10) < (ones := less % 10):  # by way of the ten below
+        taken = [*taken[:-1], over, ones - over]
     lefts = list(accumulate((-part for part in taken), initial=number))
     rests = list(accumulate((-part for part in taken), initial=less))
     chain = "=".join(

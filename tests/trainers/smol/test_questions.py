@@ -14,7 +14,15 @@ import nprdsl
 from nprdsl.trainers.evaluate.suites import named
 from nprdsl.trainers.smol.families import Asked, world
 from nprdsl.trainers.smol.parts import Calculation, work
-from nprdsl.trainers.smol.questions import Split, WordProblem, problems, question, questions
+from nprdsl.trainers.smol.questions import (
+    Split,
+    WordProblem,
+    problems,
+    question,
+    questions,
+    tale_question,
+)
+from nprdsl.trainers.smol.tales import tales, tell
 from nprdsl.trainers.smol.worked import added, divided, multiplied, reduced, subtracted
 
 SCHEMA = nprdsl.load("npr")
@@ -25,7 +33,8 @@ CALCULATION = re.compile(r"\d+(?:[-+*/]\d+)+(?:=\d+(?:[-+*/]\d+)*)*")
 
 
 def drawn(seed: int) -> WordProblem:
-    return question(random.Random(seed), unseen=seed % 3 == 0)
+    rng = random.Random(seed)
+    return tale_question(rng) if seed % 3 == 1 else question(rng, unseen=seed % 3 == 0)
 
 
 def check_working(text: str) -> None:
@@ -39,6 +48,7 @@ def test_numbers_are_put_together_by_places() -> None:
     assert added([64, 99, 40]).text == "64+99=150+13=163, 163+40=100+100+3=203"
     assert added([100, 45]).text == "100+45=145"  # no two digits meet
     assert subtracted(200, 144).text == "200-144=100-44=60-4=56"
+    assert subtracted(126, 37).text == "126-37=96-7=90-1=89"  # by way of the ten below
     assert multiplied(24, 6).text == "24*6=120+24=144"
     assert multiplied(30, 12).text == "30*10=300, 30*2=60, 300+60=360"
     assert divided(84, 6).text == "84/6: 60/6=10, 24/6=4, so 14"
@@ -149,6 +159,25 @@ def test_answers_follow_from_the_steps(seed: int) -> None:
             assert int(asked.answer) / total in limits
         case Asked.MOST:
             assert asked.answer == str(max(values))
+
+
+def test_every_tale_is_told_whole() -> None:
+    """In all of its wordings, and training has them all, and no other split any."""
+    told = {tell(random.Random(seed), "Mia").name for seed in range(1500)}
+    assert told == {tale.name for tale in tales()}
+    for tale in tales():
+        slots = {letter for part in tale.parts for letter in part.numbers if letter.isalpha()}
+        for text in tale.told:
+            assert slots <= set(re.findall(r"\{(\w)\}", text)), text
+    for split in Split:
+        names = {one.family for one in questions(split, 100)}
+        assert bool(names & told) is (split is Split.TRAIN)
+
+
+def test_plain_sums_are_among_the_tales() -> None:
+    asked = [tale_question(random.Random(seed)) for seed in range(800)]
+    plain = [one for one in asked if one.family == "plain sum"]
+    assert plain and all(len(re.findall(r"\d+", one.prompt)) == 2 for one in plain)
 
 
 def test_splits_are_apart() -> None:

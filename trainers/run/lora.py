@@ -22,7 +22,7 @@ from nprdsl.grammar.diagnostics import did_you_mean
 from nprdsl.trainers.config.stages import LoraSection
 
 _NAME: Final = "default"  # of the one adapter that a model has here
-_WEIGHTS: Final = "adapter_model.safetensors"
+WEIGHTS: Final = "adapter_model.safetensors"
 _PREFIX: Final = "base_model.model."  # before every weight of a PEFT adapter
 
 
@@ -75,7 +75,7 @@ def go_on_with_lora(model: PreTrainedModel, section: LoraSection, folder: Path) 
     there.inference_mode = False
     model.add_adapter(there, _NAME)
     _in_full_precision(model)
-    trained = load_file(folder / _WEIGHTS)
+    trained = load_file(folder / WEIGHTS)
     named = {name.removeprefix(_PREFIX): weights for name, weights in trained.items()}
     told = set_peft_model_state_dict(model, named, adapter_name=_NAME)
     if told.unexpected_keys:
@@ -121,7 +121,7 @@ def save_lora(model: PreTrainedModel, folder: Path, state: Mapping[str, torch.Te
     for name, weights in trained.items():
         distinct.setdefault(weights.data_ptr(), name)
     kept = {f"{_PREFIX}{name}": trained[name].to(precision) for name in distinct.values()}
-    save_file(kept, folder / _WEIGHTS, {"format": "pt"})
+    save_file(kept, folder / WEIGHTS, {"format": "pt"})
     model.peft_config[_NAME].save_pretrained(folder)
     model.config.save_pretrained(folder)
 

@@ -8,6 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from nprdsl.runtime import smollm2
 from nprdsl.runtime.adapter_settings import SETTINGS
@@ -15,6 +17,7 @@ from nprdsl.trainers.config.reading import read_config
 from nprdsl.trainers.config.stages import PapoConfig, SftConfig
 from nprdsl.trainers.curriculum.recipe import TaskError
 from nprdsl.trainers.evaluate.suites import GENERATED, SHIPPED
+from nprdsl.trainers.run.lora import WEIGHTS
 from nprdsl.trainers.smol import command
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "smol"
@@ -91,6 +94,22 @@ def test_a_published_adapter_names_its_base_as_the_hub_does(tmp_path: Path) -> N
     made = tmp_path / "model"
     made.mkdir()
     (made / SETTINGS).write_text(json.dumps({"base_model_name_or_path": "runs/base", "r": 16}))
+    save_file({"a": torch.tensor([1.5])}, made / WEIGHTS)
     command.publish(made, tmp_path / "published")
     settings = json.loads((tmp_path / "published" / SETTINGS).read_text())
     assert settings == {"base_model_name_or_path": smollm2.NAME, "r": 16}
+    weights = load_file(tmp_path / "published" / WEIGHTS)  # fp32 would be twice as large
+    assert weights["a"].dtype == torch.bfloat16 and weights["a"].item() == 1.5
+
+
+@pytest.mark.parametrize("pays", [True, False])
+def test_precision_is_what_the_processor_is_quick_at(
+    pays: bool, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "bf16_pays", lambda: pays)
+    first, second, *_ = command.tasks(out, CONFIGS, 40, 60, 2)
+    changes = [value for flag, value in pairwise(first.arguments) if flag == "--set"]
+    config = read_config(SftConfig, CONFIGS / "sft.toml", changes)
+    wanted = ("bf16", "bf16") if pays else ("fp32", "no")
+    assert (config.model.dtype, config.run.precision) == wanted
+    assert second.arguments[second.arguments.index("--dtype") + 1] == wanted[0]

@@ -87,7 +87,11 @@ def test_what_ends_the_recipe_is_told(
 
 
 def test_the_second_configuration_is_read() -> None:
-    assert read_config(PapoConfig, CONFIGS / "papo.toml").model.lora is None
+    sft, papo = (
+        read_config(stage, CONFIGS / f"{name}.toml")
+        for stage, name in ((SftConfig, "sft"), (PapoConfig, "papo"))
+    )
+    assert papo.model.lora == sft.model.lora
 
 
 def test_a_published_adapter_names_its_base_as_the_hub_does(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The first own question to a model that never saw the format: does it come out well by itself?
 
-    python -m benchmarks.first_question [--model FOLDER] [--schemas npr,…] [--show]
+    python -m benchmarks.first_question [--model FOLDER] [--schemas npr,…] [--dtype fp32] [--show]
 
 Twenty everyday questions to each schema, greedy, in bf16, with what an untrained model gets by
 default: two worked examples as earlier turns, a budget of 600 tokens that is shared out, a mild
@@ -173,10 +173,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--model", help="a folder or a hub name")
     parser.add_argument("--schemas", default=",".join(SCHEMAS))
+    parser.add_argument("--dtype", default="bf16", help="fp32 is faster where bf16 has no units")
     parser.add_argument("--show", action="store_true", help="print the traces too")
     given = parser.parse_args()
     model = given.model or smollm2.prepare(lambda message: print(message, flush=True))
-    engine = LocalEngine.from_pretrained(model, dtype="bf16")
+    engine = LocalEngine.from_pretrained(model, dtype=given.dtype)
     header = ("schema", "complete", "block", "distinct", "copies", "on topic", "tokens", "degree")
     lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
     for name in given.schemas.split(","):

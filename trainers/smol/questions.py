@@ -204,7 +204,7 @@ def _concluded(
     """What is asked, with its working; None where the numbers do not suit it."""
     values = _summed(parts)
     total = sum(values)
-    phrase = rng.choice(measure[asked])
+    phrase = rng.choice(measure[asked]).replace("{who}", who)
     if total > 999 and asked is not Asked.TOTAL:
         return None
     match asked:

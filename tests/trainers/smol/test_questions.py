@@ -174,6 +174,19 @@ def test_every_tale_is_told_whole() -> None:
         assert bool(names & told) is (split is Split.TRAIN)
 
 
+def test_a_tale_may_be_asked_about_in_every_way_that_it_names() -> None:
+    """With a person in the question too."""
+    missing = {(tale.name, asked) for tale in tales() for asked in tale.measure}
+    rng = random.Random(0)
+    for _ in range(20_000):
+        one = tale_question(rng)
+        assert "{" not in one.prompt
+        missing.discard((one.family, one.asked))
+        if not missing:
+            return
+    raise AssertionError(missing)
+
+
 def test_plain_sums_are_among_the_tales() -> None:
     asked = [tale_question(random.Random(seed)) for seed in range(800)]
     plain = [one for one in asked if one.family == "plain sum"]

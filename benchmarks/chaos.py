@@ -43,7 +43,8 @@ class Seen:
 
 
 class Load:
-    """The clients of one server. `own_aborts`: the server takes /abort_request."""
+    """The clients of one server. `is_sglang`: chats have names there, by
+    which they are aborted, and idleness is asked for by emptying the cache."""
 
     def __init__(self, address: str, random: Random) -> None:
         self._http = httpx.AsyncClient(
@@ -52,7 +53,7 @@ class Load:
         self._random = random
         self._number = 0
         self._alone: dict[str, str] = {}  # the answer of each request that is asked again
-        self.own_aborts = False
+        self.is_sglang = False
         self.seen = Seen()
 
     async def learn(self) -> None:
@@ -60,7 +61,7 @@ class Load:
         for path, body in everything():
             key, body = json.dumps([path, body]), {**body, "stream": False}
             self._alone[key] = _answer(path, (await self._posted(path, body)).text)
-        self.own_aborts = (await self._http.get("/server_info")).status_code == 200
+        self.is_sglang = (await self._http.get("/flush_cache")).status_code == 200
 
     async def client(self, until: float) -> None:
         """One client, who asks one request after another."""
@@ -84,7 +85,7 @@ class Load:
     async def left_over(self) -> str:
         """What is left on the server once nobody asks any more."""
         for _ in range(40):
-            if self.own_aborts:
+            if self.is_sglang:
                 if (await self._http.get("/flush_cache", params={"timeout": 5})).status_code == 200:
                     return "nothing"
             elif "nprdsl_traces_running 0.0" in (await self._http.get("/metrics")).text:
@@ -103,7 +104,7 @@ class Load:
     async def _left(self, number: int) -> str:
         path, body = self._random.choice(list(everything()))
         name = f"chaos-{number}"
-        is_named = self.own_aborts and path == "/v1/chat/completions"
+        is_named = self.is_sglang and path == "/v1/chat/completions"
         given = {**body, "stream": True, **({"rid": name} if is_named else {})}
         chunks = self._random.randrange(1, 30)
         with suppress(httpx.HTTPError):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from nprdsl.grammar.diagnostics import did_you_mean
@@ -53,7 +53,7 @@ def go_on_with_lora(model: PreTrainedModel, section: LoraSection, folder: Path) 
 
     Raises ValueError where it is not what the settings describe.
     """
-    from peft import LoraConfig, PeftConfig, set_peft_model_state_dict
+    from peft import LoraConfig, PeftConfig, load_peft_weights, set_peft_model_state_dict
 
     there = PeftConfig.from_pretrained(folder)
     if not isinstance(there, LoraConfig):
@@ -75,7 +75,7 @@ def go_on_with_lora(model: PreTrainedModel, section: LoraSection, folder: Path) 
     there.inference_mode = False
     model.add_adapter(there, _NAME)
     _in_full_precision(model)
-    trained = load_file(folder / WEIGHTS)
+    trained = load_peft_weights(str(folder), device="cpu")
     named = {name.removeprefix(_PREFIX): weights for name, weights in trained.items()}
     told = set_peft_model_state_dict(model, named, adapter_name=_NAME)
     if told.unexpected_keys:

@@ -120,8 +120,7 @@ def tasks(out: Path, configs: Path, count: int | None, limit: int, threads: int)
 
 
 def bf16_pays() -> bool:
-    """Whether products are faster here in bf16 than in fp32. CPUs without units for it take nine
-    times as long."""
+    """Whether products are faster here in bf16 than in fp32: not on CPUs without units for it."""
     least = []
     for dtype in (torch.float32, torch.bfloat16):
         matrix = torch.ones(_SIDE, _SIDE, dtype=dtype)

@@ -87,17 +87,16 @@ class Form:
         """A part with numbers drawn for the size."""
         while True:
             numbers = drawn_numbers(rng, self.chain, size)
+            slots = dict(zip("abc", numbers, strict=False)) | {"x": thing}
+            listed = self.listed.format(**slots)
+            note = (self.note or self.listed).format(**slots)
             try:
-                worked = work(self.chain, numbers)
+                part = worked_part(thing, note, self.chain, numbers)
             except ValueError:
                 continue
-            if 0 < worked.value <= size.most:
+            if 0 < part.value <= size.most:
                 break
-        slots = dict(zip("abc", numbers, strict=False)) | {"x": thing}
-        listed = self.listed.format(**slots)
-        note = (self.note or self.listed).format(**slots)
         told = rng.choice(self.told).format(**slots) if self.told else ""
-        part = worked_part(thing, note, self.chain, numbers)
         return replace(part, listed=listed, told=told)
 
 

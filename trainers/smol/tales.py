@@ -1,4 +1,4 @@
-"""Word problems as people put them: short tales of two or three things, and plain sums.
+"""Word problems as people put them: short tales of one to four things, and plain sums.
 
 Families tell every part in the same few ways; who asks in earnest does not. A `Tale` is a whole
 text with slots for numbers and things, which names its parts and how each is worked. They stand in
@@ -18,7 +18,7 @@ from functools import cache
 from typing import Any, Final
 
 from nprdsl.trainers.smol.families import Asked, Measure
-from nprdsl.trainers.smol.parts import Calculation, Part, Size, drawn_numbers, worked_part
+from nprdsl.trainers.smol.parts import Calculation, Part, Size, drawn_numbers, work, worked_part
 
 _DAYS: Final = "uvs"
 _THINGS: Final = "xyzw"
@@ -156,7 +156,7 @@ def _numbers(rng: random.Random, tale: Tale, size: Size) -> dict[str, int] | Non
                 numbers.setdefault(letter, number)
         given = [_value(numbers, letter) for letter in part.numbers]
         try:
-            value = worked_part("", "", part.chain, given).value
+            value = work(part.chain, given).value
         except ValueError:
             return None
         if not 0 < value <= size.most:

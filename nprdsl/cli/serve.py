@@ -122,7 +122,8 @@ def _serve_sglang(model: str | None, arguments: list[str], *, restart: bool) -> 
     except _Stopped:
         sys.exit(0)
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGTERM):  # a second leaves no server behind
+            signal.signal(number, signal.SIG_IGN)
         for server in running:
             server.stop()
 

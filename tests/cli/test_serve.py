@@ -27,11 +27,13 @@ POINT = EntryPoint("nprdsl", "nprdsl.runtime.sglang.plugin:register", launch.GRO
 
 # Stands in for SGLang: it starts a child, writes both process ids, and waits.
 STAND_IN = """
-import os, pathlib, subprocess, sys, time
+import os, pathlib, signal, subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 pathlib.Path(os.environ["PIDS"]).write_text(f"{os.getpid()} {child.pid}")
 if "--fail" in sys.argv:
     sys.exit(3)
+if "--slow-end" in sys.argv:
+    signal.signal(signal.SIGTERM, lambda *_: None)
 time.sleep(600)
 """
 
@@ -301,6 +303,17 @@ def test_a_signal_leaves_no_process(tmp_path: Path, sent: signal.Signals, code: 
     assert all(alive(pid) for pid in started)
     running.send_signal(sent)
     assert running.wait(60) == code
+    assert [pid for pid in started if alive(pid)] == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_signals_while_it_stops_leave_no_process(tmp_path: Path) -> None:
+    running = start(tmp_path, "--slow-end")
+    started = pids(tmp_path, running)
+    for _ in range(4):
+        running.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+    assert running.wait(60) == 0
     assert [pid for pid in started if alive(pid)] == []
 
 

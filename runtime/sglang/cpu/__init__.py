@@ -30,7 +30,7 @@ OPTIONS: Final = {
     "--device": "cpu",
     "--attention-backend": "torch_native",
     "--sampling-backend": "pytorch",
-    "--mem-fraction-static": "0.1",
+    "--mem-fraction-static": "0.5",
     "--max-total-tokens": "65536",
     "--sleep-on-idle": "",
 }

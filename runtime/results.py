@@ -11,7 +11,7 @@ from html import escape
 from typing import Any
 
 from nprdsl.machine.budget import DEFAULT_LIMITS, Limits
-from nprdsl.machine.transcript import WrittenToken, parse_written
+from nprdsl.machine.transcript import Alternatives, WrittenToken, kept_alternatives, parse_written
 from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.pictures.trace_pictures import to_svg
 from nprdsl.structure.events import EndReason
@@ -69,7 +69,8 @@ class Result:
 
     `token_ids` are the trace's ids in linear order, without the prompt, exactly as they were
     sampled; `logprobs` stands beside them: the natural logarithm of the token's probability under
-    the model's own distribution (temperature 1, nothing masked), None where the token was forced.
+    the model's own distribution (temperature 1, nothing masked), None where the token was forced;
+    and so do `alternatives`, the likeliest tokens, if sampling asked for some: (), where forced.
     `trace` and `layout` cover prompt and trace; they are None where what was written is no legal
     trace, as when the request failed; `violations` then says why not. `limits` are what it ran
     under. `answer` is what the schema marks as its answer, without tags (`nprdsl.trace.answer`).
@@ -90,6 +91,7 @@ class Result:
     error: str = field(default="")
     violations: tuple[Violation, ...] = ()
     limits: Limits = DEFAULT_LIMITS
+    alternatives: tuple[Alternatives, ...] = ()
     bound: BoundSchema | None = field(default=None, repr=False, compare=False)
 
     def __getstate__(self) -> list[Any]:
@@ -104,7 +106,12 @@ class Result:
         outcome = OutcomeView(**told, figures=self.usage.to_dict())
         title = title or f"request {self.request_id}"
         return token_view(
-            self.bound, self.trace, title=title, logprobs=self.logprobs, outcome=outcome
+            self.bound,
+            self.trace,
+            title=title,
+            logprobs=self.logprobs,
+            alternatives=self.alternatives,
+            outcome=outcome,
         )
 
     def summary(self) -> dict[str, Any]:
@@ -131,6 +138,7 @@ class Result:
             "prompt_ids": list(self.prompt_ids),
             "token_ids": list(self.token_ids),
             "logprobs": list(self.logprobs),
+            **({"alternatives": self.alternatives} if self.alternatives else {}),
             "graph": None if self.trace is None else self.trace.graph.to_dict(),
             "violations": [asdict(violation) for violation in self.violations],
         }
@@ -215,6 +223,7 @@ def result_of(
         text=bound.vocabulary.text(ids) if trace is None else trace.text,
         token_ids=ids,
         logprobs=tuple(token.logprob for token in written),
+        alternatives=kept_alternatives(written),
         trace=trace,
         layout=None if trace is None else trace.layout,
         answer="" if trace is None else trace.answer,

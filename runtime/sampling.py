@@ -15,8 +15,9 @@ from nprdsl.grammar.diagnostics import did_you_mean
 from nprdsl.machine.frozen_dict import FrozenDict
 
 Overrides = Mapping[str, float]
-_WHOLE_REQUEST = ("seed", "rules")  # settings that a single rule cannot change
+_WHOLE_REQUEST = ("seed", "alternatives", "rules")  # settings that a single rule cannot change
 GREEDY_BELOW: Final = 1e-6  # a temperature by which logits are not divided any more
+_MOST_ALTERNATIVES: Final = 20
 _RANGES = {  # lowest, highest, and what a message calls that
     "temperature": (0.0, 100.0, "0 (greedy) to 100, where all tokens are nearly alike"),
     "top_p": (0.0, 1.0, "above 0, at most 1 (off)"),
@@ -34,9 +35,10 @@ class Sampling:
     `temperature` 0 is greedy, and so is one below `GREEDY_BELOW`. `top_k` 0, `top_p` 1, `min_p` 0
     (arXiv 2407.01082) and `repetition_penalty` 1 (arXiv 1909.05858) are off, and so are
     `frequency_penalty` 0, taken off a token's logit as often as it stands there, and
-    `presence_penalty` 0, taken off once. Penalties
-    count the trace tokens that the branch sees, not the prompt. `rules` overrides settings where
-    the innermost rule has that name, e.g. `{"step": {"repetition_penalty": 1.02}}`. Equal
+    `presence_penalty` 0, taken off once. Penalties count the trace tokens that the branch sees, not
+    the prompt. `rules` overrides settings where the innermost rule has that name, e.g.
+    `{"step": {"repetition_penalty": 1.02}}`. `alternatives`: so many of the likeliest tokens, 20 at
+    most, are kept beside each that was drawn. Equal
     seeds give equal tokens, whatever else runs beside, as far as the model's arithmetic does: in
     bf16 rounding may differ with the number of rows. Raises ValueError for values out of range
     and for unknown settings in `rules`.
@@ -50,6 +52,7 @@ class Sampling:
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     seed: int = 0
+    alternatives: int = 0
     rules: Mapping[str, Overrides] = field(default_factory=FrozenDict)
     _by_rule: dict[str, Sampling] = field(init=False, repr=False, compare=False)
 
@@ -101,7 +104,7 @@ class Sampling:
                 raise ValueError(_unknown(key, PER_RULE, f"the rule `{rule}`"))
         merged = {name: getattr(self, name) for name in PER_RULE} | dict(overrides)
         try:
-            return Sampling(seed=self.seed, **merged)
+            return Sampling(seed=self.seed, alternatives=self.alternatives, **merged)
         except (TypeError, ValueError) as error:
             raise ValueError(f"sampling of the rule `{rule}`: {error}") from None
 
@@ -121,12 +124,16 @@ class Sampling:
             _check(name, getattr(self, name), low, high, text)
         if self.top_p == 0.0:
             raise ValueError("`top_p` is 0, which keeps no token; use temperature=0 for greedy")
-        for name in ("top_k", "seed"):
+        for name in ("top_k", "seed", "alternatives"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int):
                 raise ValueError(f"`{name}` is {value!r}, it must be an integer")
         if self.top_k < 0:
             raise ValueError(f"`top_k` is {self.top_k}, it must be 0 (off) or more")
+        if not 0 <= self.alternatives <= _MOST_ALTERNATIVES:
+            raise ValueError(
+                f"`alternatives` is {self.alternatives}, it must be 0 to {_MOST_ALTERNATIVES}"
+            )
 
 
 SETTINGS = tuple(f.name for f in fields(Sampling) if f.init)

@@ -60,6 +60,13 @@ def test_tokens_stand_beside_their_probabilities_or_there_are_none() -> None:
         assert rows({**whole, **wrong})[0].logprobs == ()
 
 
+def test_alternatives_stand_beside_tokens_or_there_are_none() -> None:
+    whole = {"text": "ab", "token_ids": [1, 2], "alternatives": [[], [[2, -0.5], [3, -1]]]}
+    assert rows(whole)[0].alternatives == ((), ((2, -0.5), (3, -1.0)))
+    for wrong in ([[]], "ab", [[], [[2]]], [[], [[2, float("nan")]]], [[], {"2": -1}], 7):
+        assert rows({**whole, "alternatives": wrong})[0].alternatives == ()
+
+
 def test_rows_that_are_too_many_are_traces_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(import_module("nprdsl.studio.trace_rows"), "_MOST_ROWS", 2)
     view = trace_rows("f", '{"text": "a"}\n' * 3 + "{}")

@@ -14,7 +14,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ from nprdsl.cli.console import (
     tell_progress,
     working,
 )
-from nprdsl.cli.failures import ExitCode
+from nprdsl.cli.failures import ExitCode, as_failure
 from nprdsl.cli.figures import (
     Comparison,
     compare,
@@ -75,6 +75,7 @@ class RunOptions:
     untrained: UntrainedOptions
     stats: bool = option(False, "Measure it against one branch after another.")
     as_json: bool = option(False, "One JSON object.", flag="--json")
+    alternatives: int = option(0, "Likeliest tokens that JSON has beside each drawn one.")
 
 
 @command(RunOptions, short_help="Run a prompt, or many, in parallel.")
@@ -101,6 +102,10 @@ def run(options: RunOptions) -> None:
     prompts = None if file is None else read_prompts(file, options.field)
     opened = within_own_limits(open_generator(options.generation), options.generation)
     generator = helped(opened, options.generation, options.untrained)
+    if options.alternatives:
+        with as_failure(ValueError):
+            sampling = replace(generator.sampling, alternatives=options.alternatives)
+        generator = replace(generator, sampling=sampling)
     if options.generation.model is None and generator.task:
         click.echo(generator.task, err=True)  # the choice was not the user's
     if generator.note:

@@ -37,7 +37,7 @@ from nprdsl.machine.branch_state import (
 )
 from nprdsl.machine.budget import DEFAULT_LIMITS, LimitError, Limits, TokenAccount, share_out
 from nprdsl.machine.event_log import EventLog
-from nprdsl.machine.transcript import Transcript, WrittenToken, parse_written
+from nprdsl.machine.transcript import Alternatives, Transcript, WrittenToken, parse_written
 from nprdsl.masks.block_ahead import NO_TAGS
 from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.masks.matcher import Matcher
@@ -203,7 +203,13 @@ class Machine:
         self._run_on(self._branches[ROOT], ())
         return self._drain()
 
-    def advance(self, branch: int, token: int, logprob: float | None = None) -> list[Action]:
+    def advance(
+        self,
+        branch: int,
+        token: int,
+        logprob: float | None = None,
+        alternatives: Alternatives = (),
+    ) -> list[Action]:
         """Take the token that a live branch sampled. Raises `IllegalTokenError` if its mask forbids
         it."""
         assert branch in self._live, f"branch {branch} does not wait for a token"
@@ -218,7 +224,7 @@ class Machine:
         leads = self._leads_to_block(state, token)
         self._step(state, token)
         state.text_over |= leads
-        self.transcript.write(branch, WrittenToken(token, True, logprob))
+        self.transcript.write(branch, WrittenToken(token, True, logprob, alternatives))
         if self._chooses(state) and not (branch == ROOT and self._spent(state)):
             return [FeedAction(branch, (token,))]  # it waits where it waited
         self._live.remove(branch)

@@ -18,7 +18,7 @@ from nprdsl.machine.actions import ALL, ROOT, Action, JoinPolicy
 from nprdsl.machine.branch_state import BranchState
 from nprdsl.machine.budget import DEFAULT_LIMITS, LimitError, Limits
 from nprdsl.machine.machine import Machine
-from nprdsl.machine.transcript import WrittenToken
+from nprdsl.machine.transcript import Alternatives, WrittenToken
 from nprdsl.masks.automaton import GlueMode
 from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.masks.matcher import Matcher
@@ -60,15 +60,21 @@ class NativeMachine(Machine):
         """int32 [ceil(V/32)]: every token."""
         return self._every
 
-    def advance(self, branch: int, token: int, logprob: float | None = None) -> list[Action]:
+    def advance(
+        self,
+        branch: int,
+        token: int,
+        logprob: float | None = None,
+        alternatives: Alternatives = (),
+    ) -> list[Action]:
         """Take the token that a live branch sampled, whatever it is."""
         state = self._branches[branch]
         if not state.matcher.accepts(token):
-            self.transcript.write(branch, WrittenToken(token, True, logprob))
+            self.transcript.write(branch, WrittenToken(token, True, logprob, alternatives))
             self.events.drew(branch, state.matcher.structure, token, logprob)
             self._end(EndReason.ILLEGAL)
             return self._drain()
-        actions = super().advance(branch, token, logprob)
+        actions = super().advance(branch, token, logprob, alternatives)
         if branch in self._live and not state.account.free:
             self._end(EndReason.BUDGET)
         return actions + self._drain()

@@ -23,14 +23,25 @@ from nprdsl.trace.trace import TokenTrace
 Item = TypeVar("Item")
 
 
+# The likeliest tokens where one was drawn, with their log-probabilities in nats, in that order.
+Alternatives = tuple[tuple[int, float], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class WrittenToken:
     """One token of a trace. `sampled` is false where the model had no choice; `logprob` in nats,
-    None where it was forced or not asked for."""
+    None where it was forced or not asked for; `alternatives` if they were kept."""
 
     token: int
     sampled: bool
     logprob: float | None
+    alternatives: Alternatives = ()
+
+
+def kept_alternatives(written: Sequence[WrittenToken]) -> tuple[Alternatives, ...]:
+    """Those of each token; empty where none were kept."""
+    kept = tuple(token.alternatives for token in written)
+    return kept if any(kept) else ()
 
 
 @dataclass(slots=True)

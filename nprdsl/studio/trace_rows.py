@@ -12,6 +12,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
 
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
+
+from nprdsl.machine.transcript import Alternatives
 from nprdsl.studio.lanes import StudioView
 from nprdsl.studio.traces import whole_characters
 
@@ -22,12 +25,13 @@ _NAMES: Final = ("suite", "problem", "id", "index", "step", "number", "trial", "
 _HIDDEN: Final = ("prompt", "question", "key", "kind", "schema", "request_id")
 _MOST_ROWS: Final = 20_000
 _LARGEST: Final = 1e9  # of a log-probability
+_ALTERNATIVES: Final = TypeAdapter(tuple[tuple[tuple[int, FiniteFloat], ...], ...])
 _LONG: Final = 120  # characters of a fact, and of a title
 
 
 class TraceRow(StudioView):
     """One trace of a file. `facts` are what else is known of it, in words. Of a result with tokens,
-    `token_ids` and `logprobs` stand beside each other, without those of the prompt."""
+    `token_ids`, `logprobs` and `alternatives` stand beside each other, without the prompt's."""
 
     title: str
     schema_name: str = ""
@@ -37,6 +41,7 @@ class TraceRow(StudioView):
     prompt_ids: tuple[int, ...] = ()
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[float | None, ...] = ()
+    alternatives: tuple[Alternatives, ...] = ()
 
 
 class TraceRowsView(StudioView):
@@ -121,6 +126,7 @@ def _row(value: Mapping[str, Any], number: int) -> TraceRow | None:
         prompt_ids=_integers(value.get("prompt_ids")),
         token_ids=ids,
         logprobs=logprobs if len(ids) == len(logprobs) else (),
+        alternatives=_alternatives(value.get("alternatives"), len(ids)),
     )
 
 
@@ -144,6 +150,14 @@ def _short(fact: Any) -> str:
 def _integers(value: Any) -> tuple[int, ...]:
     fits = isinstance(value, list) and all(type(one) is int for one in value)
     return tuple(value) if fits else ()
+
+
+def _alternatives(value: Any, count: int) -> tuple[Alternatives, ...]:
+    try:
+        found = _ALTERNATIVES.validate_python(value)
+    except ValidationError:
+        return ()
+    return found if len(found) == count else ()
 
 
 def _numbers(value: Any) -> tuple[float | None, ...]:

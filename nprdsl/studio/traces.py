@@ -13,10 +13,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final, Literal
 
+from nprdsl.machine.transcript import Alternatives
 from nprdsl.masks.bound_schema import BoundSchema
 from nprdsl.schema import Schema
 from nprdsl.structure.violations import Violation
 from nprdsl.studio.lanes import LanesView, Run, StudioView, lanes_view, runs
+from nprdsl.tokens.vocabulary import Vocabulary
 from nprdsl.trace.graph import ExecutionGraph, Mark, build_graph
 from nprdsl.trace.lexemes import tag_pattern, text_lexemes, token_text
 from nprdsl.trace.trace import Element, TokenTrace
@@ -51,7 +53,8 @@ class TraceView(StudioView):
 
     lengths: of each piece in UTF-16 code units, as pages count; sizes: in units of the trace, empty
     where each is one. rule_runs: (first piece, rule). forced, tags: pieces [first, behind the last)
-    that the model did not choose, that are tags. logprobs: natural logarithms, None where forced.
+    that the model did not choose, that are tags. logprobs: natural logarithms, None where forced;
+    alternatives, if they were kept: the likeliest pieces instead, with theirs.
     """
 
     kind: Literal["trace"] = "trace"
@@ -67,6 +70,7 @@ class TraceView(StudioView):
     forced: tuple[Run, ...]
     tags: tuple[Run, ...]
     logprobs: tuple[float | None, ...]
+    alternatives: tuple[tuple[tuple[str, float], ...], ...] = ()
     lanes: LanesView
     violations: tuple[ViolationView, ...]
     outcome: OutcomeView | None = None
@@ -96,9 +100,10 @@ def token_view(
     *,
     title: str = "",
     logprobs: Sequence[float | None] = (),
+    alternatives: Sequence[Alternatives] = (),
     outcome: OutcomeView | None = None,
 ) -> TraceView:
-    """A token trace; `logprobs` stand beside its ids without the prompt."""
+    """A token trace; `logprobs` and `alternatives` stand beside its ids without the prompt."""
     vocabulary, prompt = bound.vocabulary, trace.prompt
     ids = trace.ids[prompt:]
     before = token_text(trace.ids[:prompt], vocabulary, (), ended=False)
@@ -121,9 +126,15 @@ def token_view(
         update={
             "forced": tuple((a + prompt, b + prompt) for a, b in runs(forced)),
             "logprobs": tuple(None if p is None else round(p, 4) for p in logprobs),
+            "alternatives": tuple(_named(likeliest, vocabulary) for likeliest in alternatives),
             "outcome": outcome,
         }
     )
+
+
+def _named(likeliest: Alternatives, vocabulary: Vocabulary) -> tuple[tuple[str, float], ...]:
+    """Each of them as text; one that is part of a character has a replacement character."""
+    return tuple((vocabulary.text((token,)), round(logprob, 4)) for token, logprob in likeliest)
 
 
 def _graph(marks: Iterable[Mark], length: int) -> ExecutionGraph:

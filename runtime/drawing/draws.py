@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from nprdsl.machine.actions import Action
+from nprdsl.machine.transcript import Alternatives
 from nprdsl.runtime.drawing.penalty_counts import Histories
 from nprdsl.runtime.drawing.sampler import Draw
 from nprdsl.runtime.sampling import Sampling
@@ -32,7 +33,11 @@ class Driver(Protocol):
     def ended(self) -> EndReason | None: ...
     def start(self) -> Sequence[Action]: ...
     def advance(
-        self, branch: int, token: int, logprob: float | None = None
+        self,
+        branch: int,
+        token: int,
+        logprob: float | None = None,
+        alternatives: Alternatives = (),
     ) -> Sequence[Action]: ...
     def abort(self) -> Sequence[Action]: ...
     def fail(self) -> Sequence[Action]: ...

@@ -9,11 +9,13 @@ trainer can compare with it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from operator import attrgetter
 
 import torch
 
+from nprdsl.machine.transcript import Alternatives
 from nprdsl.masks.logit_masks import LogitMasks
 from nprdsl.runtime.drawing.penalty_counts import Seen
 from nprdsl.runtime.sampling import GREEDY_BELOW, Sampling
@@ -43,15 +45,18 @@ class Sampler:
         self._moves = self._device != device
         self._masks = LogitMasks(width, self._device)
 
-    def __call__(self, logits: torch.Tensor, draws: list[Draw]) -> tuple[list[int], list[float]]:
-        """Tokens and log-probabilities, one for each row of `logits`, float32 `[B, width]`, which
-        stay as they are.
+    def __call__(
+        self, logits: torch.Tensor, draws: list[Draw]
+    ) -> tuple[list[int], list[float], list[Alternatives]]:
+        """Tokens, log-probabilities and the alternatives that are asked for, one for each row of
+        `logits`, float32 `[B, width]`, which stay as they are.
 
         A row without a finite number gives a log-probability that is not finite.
         """
         if self._moves:
             logits = logits.to(self._device)
         raw = work = torch.log_softmax(logits, dim=-1)
+        likeliest = _likeliest(raw, draws)
         penalised = [row for row, draw in enumerate(draws) if draw.history is not None]
         if penalised:
             work = logits.clone()
@@ -60,7 +65,7 @@ class Sampler:
         self._masks.apply(work, [draw.mask for draw in draws])
         tokens = self._draw(work, draws)
         chosen = raw.gather(1, tokens)
-        return tokens.flatten().tolist(), chosen.flatten().tolist()
+        return tokens.flatten().tolist(), chosen.flatten().tolist(), likeliest
 
     def _draw(self, work: torch.Tensor, draws: list[Draw]) -> torch.Tensor:
         """`[B, 1]` tokens; rows with equal settings are drawn together."""
@@ -97,6 +102,18 @@ def _pick(work: torch.Tensor, draws: list[Draw]) -> torch.Tensor:
     targets = mass[:, -1:] * numbers.to(work.device)
     tokens = torch.searchsorted(mass, targets, right=True)
     return tokens.clamp_(max=work.shape[1] - 1)  # beyond it only where a row is not finite
+
+
+def _likeliest(raw: torch.Tensor, draws: list[Draw]) -> list[Alternatives]:
+    """So many of each row's likeliest tokens as it asks for, masked or not."""
+    kept = [draw.settings.alternatives for draw in draws]
+    if not any(kept):
+        return [()] * len(draws)
+    values, ids = (found.tolist() for found in raw.topk(min(max(kept), raw.shape[1]), dim=-1))
+    return [
+        tuple((i, p) for i, p in zip(*row, strict=True) if math.isfinite(p))[:count]
+        for count, row in zip(kept, zip(ids, values, strict=True), strict=True)
+    ]
 
 
 def _penalise(logits: torch.Tensor, draw: Draw) -> None:

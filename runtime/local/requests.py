@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from nprdsl.machine.actions import ROOT, Action, EndAction, FeedAction
+from nprdsl.machine.transcript import Alternatives
 from nprdsl.runtime.drawing.draws import BranchDraws, Driver
 from nprdsl.runtime.local.kv_log import Extent
 from nprdsl.runtime.local.trace_log import TokenRun, TraceLog
@@ -153,7 +154,13 @@ class FreeRun:
     def start(self) -> Sequence[Action]:
         return ()
 
-    def advance(self, branch: int, token: int, logprob: float | None = None) -> Sequence[Action]:
+    def advance(
+        self,
+        branch: int,
+        token: int,
+        logprob: float | None = None,
+        alternatives: Alternatives = (),
+    ) -> Sequence[Action]:
         assert branch == ROOT and logprob is not None
         self.token_ids.append(token)
         self.logprobs.append(logprob)

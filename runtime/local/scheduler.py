@@ -20,6 +20,7 @@ from operator import attrgetter
 from typing import Any
 
 from nprdsl.machine.machine import Machine
+from nprdsl.machine.transcript import Alternatives
 from nprdsl.runtime.admission import LikelyLengths, at_start, giving_back, grown
 from nprdsl.runtime.drawing.sampler import Draw, Sampler
 from nprdsl.runtime.errors import CapacityError, ErrorBoundary
@@ -55,6 +56,7 @@ class _Fed:
 
 
 _Picks = tuple[AnyRequest, list[int]]  # the branches of a request that draw in this round
+_Drawn = tuple[int, float, Alternatives]  # a token and its log-probability
 
 
 _BY_AGE = attrgetter("number")
@@ -235,10 +237,9 @@ class Scheduler:
         """Forward, draw, advance. Gives the error of a forward or a draw: no machine has moved."""
         failures: list[Exception] = []
         picks: list[_Picks] = []
-        tokens: list[int] = []
-        logprobs: list[float] = []
+        drawn: list[_Drawn] = []
         with ErrorBoundary(failures.append):
-            picks, tokens, logprobs = self._draw(fed)
+            picks, drawn = self._draw(fed)
         if failures:
             return failures[0]
         if not fed and not picks:
@@ -248,10 +249,10 @@ class Scheduler:
             one.request.forwards += 1
             if one.request.shared < len(one.request.prompt):
                 self.prefixes.add(one.request)
-        drawn = zip(tokens, logprobs, strict=True)
+        rest = iter(drawn)
         for request, branches in picks:
             with self._boundary(request):
-                _advance(request, branches, list(islice(drawn, len(branches))))
+                _advance(request, branches, list(islice(rest, len(branches))))
         return None
 
     def _evaluate_apart(self, fed: list[_Fed], error: Exception) -> None:
@@ -261,13 +262,13 @@ class Scheduler:
             if alone is not None:
                 self._fail(one.request, alone)
 
-    def _draw(self, fed: list[_Fed]) -> tuple[list[_Picks], list[int], list[float]]:
-        """Tokens and log-probabilities for all live branches whose last run is fed now.
+    def _draw(self, fed: list[_Fed]) -> tuple[list[_Picks], list[_Drawn]]:
+        """Tokens for all live branches whose last run is fed now.
 
         They stand in the order of the branches of the picks.
         """
         if not fed:
-            return [], [], []
+            return [], []
         ends: dict[int, int] = {}  # the last row of a run, by the run's id
         at = 0
         for one in fed:
@@ -291,11 +292,11 @@ class Scheduler:
         logits = self.forward(arranged, rows, _steady(fed, at))
         self.timings.rows += at
         if not picks:
-            return [], [], []
+            return [], []
         begin = time.perf_counter()
-        tokens, logprobs = self._sampler(logits, draws)
+        drawn = [*zip(*self._sampler(logits, draws), strict=True)]
         self.timings.sampling_s += time.perf_counter() - begin
-        return picks, tokens, logprobs
+        return picks, drawn
 
     # -- leaving -----------------------------------------------------------------------------------
 
@@ -343,14 +344,14 @@ class Scheduler:
         return ErrorBoundary(lambda error: self._fail(request, error))
 
 
-def _advance(request: AnyRequest, branches: list[int], drawn: list[tuple[int, float]]) -> None:
+def _advance(request: AnyRequest, branches: list[int], drawn: list[_Drawn]) -> None:
     """Tells the machine. A branch may have ended meanwhile, when a sibling has won the join."""
     machine = request.machine
-    for branch, (token, logprob) in zip(branches, drawn, strict=True):
+    for branch, (token, logprob, alternatives) in zip(branches, drawn, strict=True):
         if not math.isfinite(logprob):
             raise ArithmeticError("the model gave logits that are not finite numbers")
         if branch in machine.live:
-            request.apply(machine.advance(branch, token, logprob))
+            request.apply(machine.advance(branch, token, logprob, alternatives))
 
 
 def _machines(requests: list[AnyRequest]) -> list[Machine]:

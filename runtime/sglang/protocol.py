@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeGuard
@@ -27,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from nprdsl.machine.actions import ALL, JoinPolicy
 from nprdsl.machine.budget import DEFAULT_LIMITS, Limits
-from nprdsl.machine.transcript import WrittenToken
+from nprdsl.machine.transcript import Alternatives, WrittenToken
 from nprdsl.runtime.http.wire_forms import LimitsForm, SchemaForm
 from nprdsl.runtime.sampling import DEFAULT, SETTINGS, Sampling
 from nprdsl.schema import Schema
@@ -169,7 +170,8 @@ class TraceReport(_WireModel):
     """What happened since the last report; the one with `final` also has the whole trace.
 
     Of a final report, `ids`, `logprobs` and `sampled` cover the trace in linear order, without the
-    prompt; a log-probability is that of the model's own distribution, None for a forced token.
+    prompt, and so do `alternatives` if they were kept; a log-probability is that of the model's own
+    distribution, None for a forced token.
     `positions` (if the request asked for them) are the position ids of `ids`, None for a token that
     was never fed, such as the last one. `forwards` counts the forward passes in which the request
     took part. `error` says why it failed, "" if it did not.
@@ -182,6 +184,7 @@ class TraceReport(_WireModel):
     ids: list[int] = []
     logprobs: list[float | None] = []
     sampled: list[bool] = []
+    alternatives: tuple[Alternatives, ...] = ()
     positions: list[int | None] = []
     forwards: int = 0
 
@@ -192,7 +195,13 @@ class TraceReport(_WireModel):
         """The trace of a final report as the machine records tokens, in linear order."""
         return [
             WrittenToken(*token)
-            for token in zip(self.ids, self.sampled, self.logprobs, strict=True)
+            for token in zip(
+                self.ids,
+                self.sampled,
+                self.logprobs,
+                self.alternatives or repeat((), len(self.ids)),
+                strict=True,
+            )
         ]
 
     def wire(self) -> dict[str, Any]:

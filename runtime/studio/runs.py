@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from nprdsl.runtime.engine import Engine
 
 _FRAME_S: Final = 0.08
+_ALTERNATIVES: Final = 5  # kept of each token, for the page to show
 
 
 class RunRequest(BaseModel):
@@ -55,7 +56,9 @@ async def run_messages(engine: Engine, request: RunRequest) -> AsyncIterator[str
         stream = engine.astream(
             schema,
             request.prompt,
-            sampling=Sampling(temperature=request.temperature, seed=request.seed),
+            sampling=Sampling(
+                temperature=request.temperature, seed=request.seed, alternatives=_ALTERNATIVES
+            ),
             limits=Limits(max_tokens=request.max_tokens),
             parallel=request.parallel,
             **options,

@@ -144,7 +144,13 @@ class Answers:
             return None
         if trace.text != row.text:
             return None
-        return token_view(bound, trace, title=row.title, logprobs=row.logprobs)
+        return token_view(
+            bound,
+            trace,
+            title=row.title,
+            logprobs=row.logprobs,
+            alternatives=row.alternatives,
+        )
 
 
 def _outcome(facts: Mapping[str, str]) -> OutcomeView | None:

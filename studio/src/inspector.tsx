@@ -24,9 +24,10 @@ export function Inspector({ pieces, piece }: { pieces: Pieces; piece: number | n
   ];
   if (pieces.forced[piece]) rows.push(["chosen", "no: nothing else was legal"]);
   if (logprob !== null) rows.push(["probability", percent(Math.exp(logprob))]);
+  const likeliest = pieces.alternatives(piece);
   return (
     <div class="inspector" aria-live="polite">
-      <code class="big">{pieces.text(piece).replace(/\n/g, "↵").replace(/ /g, "␣") || "∅"}</code>
+      <code class="big">{visible(pieces.text(piece))}</code>
       <dl>
         {rows.map(([name, value]) => (
           <>
@@ -35,9 +36,22 @@ export function Inspector({ pieces, piece }: { pieces: Pieces; piece: number | n
           </>
         ))}
       </dl>
+      {likeliest.length > 0 && (
+        <ol class="likeliest" aria-label="the model's likeliest tokens here">
+          {likeliest.map(([text, chance]) => (
+            <li>
+              <code>{visible(text)}</code> {percent(Math.exp(chance))}
+            </li>
+          ))}
+        </ol>
+      )}
       {fault !== undefined && <p class="fault-note"><Said text={pieces.view.violations[fault].message} /></p>}
     </div>
   );
+}
+
+function visible(text: string): string {
+  return text.replace(/\n/g, "↵").replace(/ /g, "␣") || "∅";
 }
 
 export function percent(share: number): string {

@@ -77,6 +77,7 @@ export interface TraceView {
   forced: Run[];
   tags: Run[];
   logprobs: (number | null)[];
+  alternatives: [string, number][][];
   lanes: LanesView;
   violations: ViolationView[];
   outcome: OutcomeView | null;
@@ -91,6 +92,7 @@ export interface TraceRow {
   prompt_ids: number[];
   token_ids: number[];
   logprobs: (number | null)[];
+  alternatives: [number, number][][];
 }
 
 export interface TraceRowsView {

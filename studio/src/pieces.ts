@@ -97,6 +97,11 @@ export class Pieces {
   logprob(piece: number): number | null {
     return this.view.logprobs[piece - this.view.prompt_pieces] ?? null;
   }
+
+  // The likeliest pieces there, if they were kept, with the logarithms of their probabilities.
+  alternatives(piece: number): [string, number][] {
+    return this.view.alternatives[piece - this.view.prompt_pieces] ?? [];
+  }
 }
 
 /** Which segments a segment sees, itself aside. */

@@ -122,6 +122,17 @@ describe("the page of a trace", () => {
     expect(all(".bar.unseen").map((bar) => bar.dataset.segment)).toEqual(["1", "3"]);
   });
 
+  it("shows what else was likely there", () => {
+    show(<TracePanel view={trace()} />);
+    const likeliest = (piece: number) => {
+      act(() => void all(`[data-piece='${piece}']`)[0].dispatchEvent(new MouseEvent("mouseover", { bubbles: true })));
+      return all(".likeliest li").map((one) => one.textContent);
+    };
+    const kept = trace().alternatives.findIndex((some) => some.length > 0) + trace().prompt_pieces;
+    expect(likeliest(kept)).toEqual(["␣no 60.7 %", "↵ 5.0 %"]);
+    expect(likeliest(kept + 1)).toEqual([]);
+  });
+
   it("shows a hostile text as text", () => {
     const hostile = "<script>alert(1)</script>";
     show(<TracePanel view={trace({ text: "<g>" + hostile + "x".repeat(20), lengths: [3, hostile.length, 4, 4, 4, 4, 4, 0] })} />);

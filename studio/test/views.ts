@@ -31,6 +31,7 @@ export function trace(over: Partial<TraceView> = {}): TraceView {
     lengths: [3, 3, 3, 3, 3, 3, 3, 3], sizes: [], prompt_pieces: 0,
     rules: ["guideline", "step", "takeaway"], rule_runs: [[0, 0], [2, 1], [4, 1], [6, 2]],
     forced: [[2, 3]], tags: [[0, 1], [2, 3], [4, 5], [6, 7]],
-    logprobs: [-0.1, -0.2, null, -0.5, -0.5, -0.25, 0, -1], lanes: lanes(), violations: [], outcome: null, ...over,
+    logprobs: [-0.1, -0.2, null, -0.5, -0.5, -0.25, 0, -1], lanes: lanes(), violations: [], outcome: null,
+    alternatives: [[], [], [], [], [[" no", -0.5], ["\n", -3]], [], [], []], ...over,
   };
 }

@@ -73,6 +73,15 @@ def _read_all(terminal: int, other_end: int) -> str:
     return b"".join(parts).decode()
 
 
+def test_json_has_the_likeliest_tokens_where_they_are_asked_for() -> None:
+    record = json.loads(invoke(*RUN, PROMPT, "--json", "--alternatives", 2).stdout)
+    kept = [len(likeliest) for likeliest in record["alternatives"]]
+    assert kept == [0 if logprob is None else 2 for logprob in record["logprobs"]]
+    told = invoke(*RUN, PROMPT, "--json", "--alternatives", 99)
+    assert told.exit_code == ExitCode.USAGE
+    assert "`alternatives` is 99, it must be 0 to 20" in told.output
+
+
 def test_json_is_one_object_and_nothing_else() -> None:
     result = invoke(*RUN, PROMPT, "--json", "--stats")
     record = json.loads(result.stdout)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nprdsl.machine.actions import Action, DropAction, EndAction, FeedAction, ForkAction, JoinAction
+from nprdsl.machine.transcript import Alternatives
 from nprdsl.structure.events import EndReason
 from nprdsl.tokens.bitmask import Mask
 
@@ -91,7 +92,13 @@ class ScriptedMachine:
         self._go_on(0)
         return self._drain()
 
-    def advance(self, branch: int, token: int, logprob: float | None = None) -> list[Action]:
+    def advance(
+        self,
+        branch: int,
+        token: int,
+        logprob: float | None = None,
+        alternatives: Alternatives = (),
+    ) -> list[Action]:
         lane = self.lanes[branch]
         assert lane.left > 0 and allowed(self.mask(branch), token)
         lane.left -= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from nprdsl.runtime.results import GenerationError, Result
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.runtime.untrained import eased, record_of_training
 from nprdsl.structure.events import EndEvent, EndReason, Event, ForkEvent, JoinEvent, TokenEvent
+from nprdsl.studio.trace_rows import trace_rows
 from tests.runtime.tiny_models import byte_tokenizer, dense, model
 from tests.walks import schema_of
 
@@ -274,6 +276,30 @@ def test_first_branch_wins() -> None:
     )
     assert schema("npr").check(result.text) == []
     assert max(abs(a - b) for a, b in both(engine("npr"), result)) <= 1e-4
+
+
+def test_alternatives_are_kept_where_they_are_asked_for() -> None:
+    plain = arith().generate(schema("arith"), SUM, sampling=GREEDY, chat=True)
+    kept = arith().generate(
+        schema("arith"), SUM, sampling=Sampling(temperature=0.0, alternatives=3), chat=True
+    )
+    assert plain.alternatives == () and kept.token_ids == plain.token_ids
+    assert len(kept.alternatives) == len(kept.token_ids)
+    for token, logprob, likeliest in zip(
+        kept.token_ids, kept.logprobs, kept.alternatives, strict=True
+    ):
+        chances = [chance for _, chance in likeliest]
+        assert len(likeliest) == (0 if logprob is None else 3)
+        assert chances == sorted(chances, reverse=True)
+        assert token not in dict(likeliest) or dict(likeliest)[token] == logprob
+    view = kept.view()
+    assert view is not None
+    shown = [[text for text, _ in likeliest] for likeliest in view.alternatives]
+    assert shown == [
+        [kept.bound.vocabulary.text((t,)) for t, _ in row] for row in kept.alternatives
+    ]
+    (row,) = trace_rows("out.jsonl", json.dumps(kept.to_dict())).rows
+    assert row.alternatives == kept.alternatives
 
 
 def test_penalties_per_rule() -> None:

@@ -92,7 +92,7 @@ def test_inverse_transform(width: int) -> None:
         draws = random_draws(rng, width, 6)
         logits = torch.randn(6, width) * 3
         before = logits.clone()
-        tokens, logprobs = sampler(logits, draws)
+        tokens, logprobs, _ = sampler(logits, draws)
         assert torch.equal(logits, before)
         raw = logits.double().log_softmax(-1)
         for i, (token, logprob) in enumerate(zip(tokens, logprobs, strict=True)):
@@ -132,7 +132,7 @@ def test_extreme_settings_draw_what_the_mask_allows(how: Sampling) -> None:
     logits = torch.randn(8, width) * 20
     history = Seen(np.arange(50), np.full(50, 9))
     draws = [Draw(rng.choice(random_masks(rng, width)), how, rng.random(), history) for _ in logits]
-    tokens, logprobs = Sampler(width, CPU)(logits, draws)
+    tokens, logprobs, _ = Sampler(width, CPU)(logits, draws)
     assert all(unpack(draw.mask, width)[token] for draw, token in zip(draws, tokens, strict=True))
     assert all(map(math.isfinite, logprobs))
 
@@ -145,7 +145,7 @@ def test_top_p_is_reached_by_a_sum_that_equals_it(top_p: float, kept: int) -> No
     assert torch.equal(logits.softmax(-1), probs), "the boundary is met exactly"
     full, how = pack(range(4), 4), Sampling(top_p=top_p)
     draws = [Draw(full, how, number) for number in (*np.linspace(0.0, 0.99, 100), 1 - 2**-48)]
-    tokens, _ = Sampler(4, CPU)(logits.expand(len(draws), 4).contiguous(), draws)
+    tokens, _, _ = Sampler(4, CPU)(logits.expand(len(draws), 4).contiguous(), draws)
     assert set(tokens) == set(range(kept))
 
 
@@ -162,7 +162,7 @@ def test_frequencies() -> None:
     logits = torch.randn(1, 10, generator=torch.Generator().manual_seed(3))
     full, key, count = pack(range(10), 10), branch_key(5, (1, 2)), 20_000
     draws = [Draw(full, Sampling(), uniform(key, i)) for i in range(count)]
-    tokens, _ = Sampler(10, CPU)(logits.expand(count, 10).contiguous(), draws)
+    tokens, _, _ = Sampler(10, CPU)(logits.expand(count, 10).contiguous(), draws)
     expected = logits.softmax(-1)[0].numpy() * count
     found = np.bincount(tokens, minlength=10)
     assert ((found - expected) ** 2 / expected).sum() < 27.9  # p = 0.001
@@ -186,8 +186,22 @@ def test_a_row_that_is_not_finite_shows() -> None:
     logits[1, 3] = torch.nan
     full = pack(range(8), 8)
     draws = [Draw(full, Sampling(), 0.5), Draw(full, Sampling(), 0.999999)]
-    _, logprobs = Sampler(8, CPU)(logits, draws)
+    _, logprobs, _ = Sampler(8, CPU)(logits, draws)
     assert math.isfinite(logprobs[0]) and not math.isfinite(logprobs[1])
+
+
+def test_alternatives_are_the_likeliest_of_the_model_itself() -> None:
+    """Whatever the mask allows; each row has as many as it asks for, none that is impossible."""
+    logits = torch.tensor(
+        [[0.0, 3.0, 1.0, 2.0], [0.0, 3.0, 1.0, 2.0], [5.0, 4.0, -torch.inf, -torch.inf]]
+    )
+    only = pack([0], 4)
+    draws = [Draw(only, Sampling(alternatives=count), 0.5) for count in (2, 0, 3)]
+    tokens, _, alternatives = Sampler(4, CPU)(logits, draws)
+    raw = logits.log_softmax(-1)
+    assert tokens == [0, 0, 0]
+    assert [[token for token, _ in row] for row in alternatives] == [[1, 3], [], [0, 1]]
+    assert [p for _, p in alternatives[0]] == [float(raw[0, 1]), float(raw[0, 3])]
 
 
 def test_masks_apply_to_wider_and_narrower_logits() -> None:

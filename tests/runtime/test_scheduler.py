@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from nprdsl.machine.actions import Action
+from nprdsl.machine.transcript import Alternatives
 from nprdsl.runtime.errors import CapacityError
 from nprdsl.runtime.local.attention_mask import RequestRows
 from nprdsl.runtime.local.forward import Forward
@@ -252,7 +253,13 @@ def test_what_failed_leaves_nothing_behind() -> None:
 class Brittle(ScriptedMachine):
     """A machine that raises when it is told its first token."""
 
-    def advance(self, branch: int, token: int, logprob: float | None = None) -> list[Action]:
+    def advance(
+        self,
+        branch: int,
+        token: int,
+        logprob: float | None = None,
+        alternatives: Alternatives = (),
+    ) -> list[Action]:
         raise LookupError("no such state")
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 import nprdsl
 from nprdsl.machine.actions import FIRST
 from nprdsl.machine.budget import Limits
+from nprdsl.machine.transcript import WrittenToken, kept_alternatives
 from nprdsl.runtime.http.packed_grammar import pack
 from nprdsl.runtime.http.refusals import RefusedError
 from nprdsl.runtime.http.wire_forms import SchemaForm
@@ -80,6 +81,20 @@ def test_files_of_the_server_are_no_schemas(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(nprdsl.SchemaNotFoundError):
         SchemaForm(name="secret.lark").read()
+
+
+def test_alternatives_travel() -> None:
+    written = [WrittenToken(5, False, None), WrittenToken(6, True, -0.5, ((6, -0.5), (2, -1.25)))]
+    report = TraceReport(
+        final=True,
+        ids=[token.token for token in written],
+        logprobs=[token.logprob for token in written],
+        sampled=[token.sampled for token in written],
+        alternatives=kept_alternatives(written),
+    )
+    (came,) = read_reports({"nprdsl": [json.loads(json.dumps(report.wire()))]})
+    assert came.written() == written
+    assert kept_alternatives(written[:1]) == ()
 
 
 def test_events_and_reports_travel() -> None:

@@ -116,7 +116,7 @@ def agree(answer: Answer, result: Result) -> None:
 
 
 def same_tokens(answer: Answer, result: Result) -> None:
-    """Tokens and log-probabilities are those of the local engine."""
+    """Tokens, log-probabilities and alternatives are those of the local engine."""
     final = answer.final
     assert final.error == "" == result.error
     assert tuple(final.ids) == result.token_ids
@@ -127,6 +127,9 @@ def same_tokens(answer: Answer, result: Result) -> None:
         assert (ours is None) == (theirs is None)
         if ours is not None and theirs is not None:
             assert ours == pytest.approx(theirs, abs=TOLERANCE)
+    for mine, others in zip(final.alternatives, result.alternatives, strict=True):
+        chances = [chance for _, chance in others]
+        assert [chance for _, chance in mine] == pytest.approx(chances, abs=TOLERANCE)
 
 
 def all_agree(server: Server, local: LocalEngine, cases: list[Case]) -> list[Result]:

@@ -57,11 +57,12 @@ def test_greedy_answers_are_equal(server: Server, local: LocalEngine, name: str)
 
 @pytest.mark.parametrize("name", LIMITS)
 def test_seeded_answers_are_equal(server: Server, local: LocalEngine, name: str) -> None:
-    sampling = Sampling(temperature=0.9, top_p=0.95, top_k=40, min_p=0.01, seed=18)
+    sampling = Sampling(temperature=0.9, top_p=0.95, top_k=40, min_p=0.01, seed=18, alternatives=2)
     options = {"limits": LIMITS[name], "sampling": sampling}
     results = compare(server, local, nprdsl.load(name), PROMPTS[:8], **options)
     assert {r.finish for r in results} <= {EndReason.COMPLETED, EndReason.BUDGET}
     assert any(map(nesting, results)), "nothing ran beside anything"
+    assert all(result.alternatives for result in results)
 
 
 @pytest.mark.parametrize("parallel", [True, False])

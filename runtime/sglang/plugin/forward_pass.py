@@ -88,7 +88,7 @@ def draw_tokens(
         traces.drawn.setdefault(forward.rids[index], []).append(draw)
     if drawn:
         indices = torch.tensor([index for index, _ in drawn], device=tokens.device)
-        values = torch.tensor([token for _, (_, token, _) in drawn], device=tokens.device)
+        values = torch.tensor([draw[1] for _, draw in drawn], device=tokens.device)
         tokens[indices] = values.to(tokens.dtype)
     return tokens
 
@@ -104,8 +104,8 @@ def _draw(traces: TraceScheduler, raw: torch.Tensor, rows: list[DrawingRow]) -> 
     if not kept:
         return []
     sampler = _sampler(raw.shape[1], raw.device)
-    tokens, logprobs = sampler(raw[kept] if len(kept) < len(rows) else raw, draws)
-    draws_of = zip([rows[i][2] for i in kept], tokens, logprobs, strict=True)
+    found = sampler(raw[kept] if len(kept) < len(rows) else raw, draws)
+    draws_of = zip([rows[i][2] for i in kept], *found, strict=True)
     return list(zip([rows[i][0] for i in kept], draws_of, strict=True))
 
 
@@ -124,16 +124,16 @@ def _agree_with_first_rank(
     not raises RuntimeError, which ends the server.
     """
     pools, width = traces.pools, len(rids)
-    state = [(rids[i], i, branch) for i, (branch, _, _) in drawn]
+    state = [(rids[i], i, branch) for i, (branch, *_) in drawn]
     own = zlib.crc32(f"{state} {pools.free_slots} {pools.free_rows}".encode())
-    tokens = [token for _, (_, token, _) in drawn]
+    tokens = [draw[1] for _, draw in drawn]
     first, *agreed = _of_first_rank([own, *tokens[:width]], 1 + width, device)
     if first != own:
         raise RuntimeError("the ranks of this server have different branches, or memory")
     if len(tokens) > width:
         agreed += _of_first_rank(tokens[width:], len(tokens) - width, device)
     pairs = zip(drawn, agreed, strict=False)
-    return [(i, (branch, token, logprob)) for (i, (branch, _, logprob)), token in pairs]
+    return [(i, (draw[0], token, *draw[2:])) for (i, draw), token in pairs]
 
 
 def _of_first_rank(values: list[int], width: int, device: torch.device) -> list[int]:

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from nprdsl.machine.actions import ROOT, Action
-from nprdsl.machine.transcript import WrittenToken
+from nprdsl.machine.transcript import Alternatives, WrittenToken, kept_alternatives
 from nprdsl.runtime.drawing.draws import BranchDraws
 from nprdsl.runtime.sglang.plugin.branch_queues import BranchQueues, QueuedBranch
 from nprdsl.runtime.sglang.plugin.kv_pools import BranchKV
@@ -75,12 +75,14 @@ class TraceRun:
         self._apply(self.machine.start())
         observer().began(time.perf_counter() - self.trace.queued_s)
 
-    def advance(self, branch: int, token: int, logprob: float) -> None:
+    def advance(
+        self, branch: int, token: int, logprob: float, alternatives: Alternatives = ()
+    ) -> None:
         """A branch drew a token; it is dropped if a sibling has won the join meanwhile."""
         if not math.isfinite(logprob):
             raise ArithmeticError("the model gave logits that are not finite numbers")
         if branch in self.machine.live:
-            self._apply(self.machine.advance(branch, token, logprob))
+            self._apply(self.machine.advance(branch, token, logprob, alternatives))
 
     def stop(self, *, error: str = "") -> None:
         """Ends the machine: FAILED with an error, ABORTED without."""
@@ -208,6 +210,7 @@ class TraceRun:
             ids=[token.token for token in tokens],
             logprobs=[token.logprob for token in tokens],
             sampled=[token.sampled for token in tokens],
+            alternatives=kept_alternatives(tokens),
             positions=[self._position(*place) for place in order] if self._positions else [],
             forwards=self.forwards,
         )

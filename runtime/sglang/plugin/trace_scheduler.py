@@ -19,6 +19,7 @@ from itertools import islice
 from typing import Any
 
 from nprdsl.machine.actions import ROOT
+from nprdsl.machine.transcript import Alternatives
 from nprdsl.runtime.errors import ErrorBoundary
 from nprdsl.runtime.sglang.plugin.branch_queues import KVChange, KVChangeKind, QueuedBranch
 from nprdsl.runtime.sglang.plugin.kv_pools import BranchKV, KVPools
@@ -29,7 +30,7 @@ from nprdsl.runtime.sglang.plugin.turns import RequestKind, Turns
 from nprdsl.runtime.sglang.protocol import BRANCH_MARK
 from nprdsl.structure.events import EndReason
 
-DrawnToken = tuple[int, int, float]  # branch, token, log-probability
+DrawnToken = tuple[int, int, float, Alternatives]  # branch, token, log-probability
 DrawingRow = tuple[int, TraceRun, int]  # index in the batch, request, branch
 
 

@@ -33,13 +33,21 @@ class Calculation(StrEnum):
     TIMES_MINUS = "a*b-c"
     TIMES_TIMES = "a*b*c"
     SUM = "a+b"
+    SUM_LESS = "a+b-c"
+    SUM_TIMES = "(a+b)*c"
     LESS = "a-b"
+    LESS_LESS = "a-b-c"
+    LESS_PLUS = "a-b+c"
+    LESS_TIMES = "(a-b)*c"
+    LESS_PRODUCT = "a-b*c"
     SHARE = "a/b"
     REDUCED = "a less b percent"
     REDUCED_TIMES = "c times (a less b percent)"
     HOURS = "60*a+b"
+    HOURS_LESS = "60*a+b-c"
     WEEKS = "7*a+b"
     DOZENS = "12*a+b"
+    DOZENS_LESS = "12*a-b"
     FEET = "3*a+b"
 
 
@@ -126,8 +134,32 @@ def work(chain: Calculation, numbers: Sequence[int]) -> Worked:
             return product.then(multiplied(product.value, c))
         case Calculation.SUM:
             return added([a, b])
+        case Calculation.SUM_LESS:
+            both = added([a, b])
+            return both.then(subtracted(both.value, c))
+        case Calculation.SUM_TIMES:
+            both = added([a, b])
+            return both.then(multiplied(both.value, c))
         case Calculation.LESS:
             return subtracted(a, b)
+        case Calculation.LESS_LESS:
+            rest = subtracted(a, b)
+            return rest.then(subtracted(rest.value, c))
+        case Calculation.LESS_PLUS:
+            rest = subtracted(a, b)
+            return rest.then(added([rest.value, c]))
+        case Calculation.LESS_TIMES:
+            rest = subtracted(a, b)
+            return rest.then(multiplied(rest.value, c))
+        case Calculation.LESS_PRODUCT:
+            product = multiplied(b, c)
+            return product.then(subtracted(a, product.value))
+        case Calculation.DOZENS_LESS:
+            dozens = multiplied(a, 12)
+            return dozens.then(subtracted(dozens.value, b))
+        case Calculation.HOURS_LESS:
+            hours = work(Calculation.HOURS, (a, b))
+            return hours.then(subtracted(hours.value, c))
         case Calculation.SHARE:
             return divided(a, b)
         case Calculation.REDUCED:
@@ -156,9 +188,19 @@ def drawn_numbers(rng: random.Random, chain: Calculation, size: Size) -> tuple[i
             return (*_shuffled(rng, digit, longer), rng.randint(2, 9 if rng.random() < 0.5 else 60))
         case Calculation.TIMES_TIMES:
             return (rng.randint(2, 6), rng.randint(2, 9), rng.randint(2, 9))
-        case Calculation.SUM | Calculation.LESS:
+        case Calculation.SUM:
             most = 60 if small else 300
             return (rng.randint(10, most), rng.randint(4, most))
+        case Calculation.LESS:
+            most = 99 if small else rng.choice((300, 999))
+            return (rng.randint(10, most), rng.randint(2, rng.choice((9, most))))
+        case Calculation.SUM_LESS | Calculation.LESS_LESS | Calculation.LESS_PLUS:
+            most = 60 if small else 400
+            return (rng.randint(20, most), rng.randint(3, most // 2), rng.randint(2, most // 2))
+        case Calculation.SUM_TIMES | Calculation.LESS_TIMES:
+            return (rng.randint(8, 30 if small else 90), rng.randint(2, 20), digit)
+        case Calculation.LESS_PRODUCT:
+            return (rng.randint(30, 99 if small else 600), digit, longer)
         case Calculation.SHARE:
             return (digit * (rng.randint(2, 12) if small else rng.randint(5, 60)), digit)
         case Calculation.REDUCED | Calculation.REDUCED_TIMES:
@@ -166,6 +208,10 @@ def drawn_numbers(rng: random.Random, chain: Calculation, size: Size) -> tuple[i
             return (price, rng.choice((10, 20, 20, 30, 40, 50, 50)), rng.randint(2, 6))
         case Calculation.DOZENS:
             return (rng.randint(2, 7 if small else 20), rng.choice((0, rng.randint(1, 11))))
+        case Calculation.DOZENS_LESS:
+            return (rng.randint(2, 7 if small else 20), rng.randint(2, 60))
+        case Calculation.HOURS_LESS:
+            return (rng.randint(1, 5), rng.randint(1, 59), rng.randint(5, 60))
         case _:
             rest = {Calculation.HOURS: 59, Calculation.WEEKS: 6, Calculation.FEET: 2}[chain]
             most = (

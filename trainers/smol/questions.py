@@ -11,21 +11,28 @@ families, people and ways to ask that the others lack.
 from __future__ import annotations
 
 import random
+import re
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
 from nprdsl.trainers.data.problems import Problem, TraceExample
 from nprdsl.trainers.smol.families import Asked, Family, Measure, world
 from nprdsl.trainers.smol.parts import Part, Size
-from nprdsl.trainers.smol.tales import tell
+from nprdsl.trainers.smol.registers import drawn_register, hailed
+from nprdsl.trainers.smol.tales import Tale, aside, tales, tell
 from nprdsl.trainers.smol.worked import Worked, added, divided, multiplied, subtracted
 
 _PLANS: Final = 5  # of a block of `npr`
 _PARTS: Final = {1: 8, 2: 32, 3: 34, 4: 18, 5: 5, 6: 3}  # weights
-_TALES: Final = 0.5  # of the questions of training
+_TALES: Final = 0.6  # of the questions of training
+_FIRST: Final = 0.15  # of the tales, whose question stands before them where it can
+_IDLE: Final = 0.06  # of the tales, with a number that does not matter
+_BACKWARD: Final = re.compile(
+    r"\b(that|it|they|them|this|these|those|together|total)\b|[.?] .", re.I
+)
 
 _ASKED: Final = {
     Asked.TOTAL: 50,
@@ -36,6 +43,7 @@ _ASKED: Final = {
     Asked.REPEAT: 5,
     Asked.MOST: 5,
 }
+_ASKED_OF_TALES: Final = {**_ASKED, Asked.MORE: 25, Asked.LEFT: 11, Asked.MOST: 15}
 
 
 class Split(StrEnum):
@@ -81,24 +89,44 @@ def question(rng: random.Random, *, unseen: bool = False) -> WordProblem:
             return drawn
 
 
-def tale_question(rng: random.Random) -> WordProblem:
-    """One question that is a tale (`nprdsl.trainers.smol.tales`)."""
+def tale_question(rng: random.Random, *among: Tale) -> WordProblem:
+    """One question that is a tale (`nprdsl.trainers.smol.tales`): one of those given, or of all."""
     while True:
         who = rng.choice(world().people)
-        told = tell(rng, who)
-        kinds = list(told.measure)
-        (asked,) = rng.choices(kinds, weights=[_ASKED[kind] for kind in kinds])
-        concluded = _concluded(rng, told.measure, who, asked, told.parts)
+        told = tell(rng, rng.choice(among or tales()), who)
+        register = drawn_register(rng, told.text)
+        parts = [
+            replace(part, name=register.named(part.name), step=register.worked(part.step))
+            for part in told.parts
+        ]
+        is_asked = told.text.endswith("?")
+        kinds = [Asked.TOTAL] if is_asked else list(told.measure)
+        (asked,) = rng.choices(kinds, weights=[_ASKED_OF_TALES[kind] for kind in kinds])
+        concluded = _concluded(rng, told.measure, who, asked, parts)
         if concluded is not None:
-            is_asked = told.text.endswith("?") and asked is Asked.TOTAL
             sentence = "" if is_asked else concluded.sentence.format(who=who)
-            text = f"{told.text} {sentence}".strip()
-            trace = _trace(told.parts, concluded)
-            return WordProblem(told.name, asked, len(told.parts), text, trace, concluded.answer)
+            text = _placed(rng, told.text, sentence, who)
+            trace = _trace(parts, concluded)
+            prompt = register.typed(text)
+            return WordProblem(told.name, asked, len(parts), prompt, trace, concluded.answer)
+
+
+def _placed(rng: random.Random, told: str, sentence: str, who: str) -> str:
+    """A tale with what is asked: where it says so, behind it, or before it."""
+    if not sentence and len(told.split()) < 8:  # a plain sum
+        return told
+    if "{ask}" in told:
+        return hailed(rng, told.replace("{ask}", sentence))
+    if rng.random() < _IDLE:
+        told = f"{aside(rng, who)} {told}"
+    if sentence and told[-1] not in ".?!" and rng.random() < 0.7:
+        told = f"{told}."
+    is_first = rng.random() < _FIRST and not _BACKWARD.search(sentence)
+    return hailed(rng, (f"{sentence} {told}" if is_first else f"{told} {sentence}").strip())
 
 
 def questions(split: Split, count: int, seed: int = 0) -> Iterator[WordProblem]:
-    """`count` questions of a split, all different; fewer are the first of more. Half of those for
+    """`count` questions of a split, all different; fewer are the first of more. Most of those for
     training are tales."""
     rng = random.Random(f"smol {split} {seed}")
     taken = set[str]()
@@ -268,6 +296,8 @@ def _enough(rng: random.Random, phrase: str, who: str, values: Sequence[int]) ->
 
 def _budget(rng: random.Random, total: int) -> int:
     """More than a total: often round, as money is."""
+    if rng.random() < 0.4:
+        return total + rng.randint(1, rng.choice((9, 99, max(99, 900 - total))))
     step = rng.choice((10, 10, 50, 100))
     return (total // step + rng.randint(1, 3)) * step
 

@@ -17,20 +17,24 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from nprdsl.trainers.smol.families import Asked, Measure
+from nprdsl.trainers.smol.families import Asked, Measure, world
 from nprdsl.trainers.smol.parts import Calculation, Part, Size, drawn_numbers, work, worked_part
 
 _DAYS: Final = "uvs"
 _THINGS: Final = "xyzw"
 _HOLDERS: Final = "pq"
-_BEGINNING: Final = re.compile(r"(?:^|(?<=\. ))[a-z]")
-_VOWEL: Final = re.compile(r"(?<=\b[Aa])(?= [aeiou])")
+_BEGINNING: Final = re.compile(r"(?:^|(?<=[.?!] ))[a-z]")
+_VOWEL: Final = re.compile(r"(?<=\b[Aa])(?= (?:[aio]|e(?!u)|u(?!ni|s)|8|1[18]\b))")
+_ONE: Final = re.compile(r"(?<![\w.-])(1|[Oo]ne) (hour|minute|week|day|dollar|mile|yard|cent)s\b")
+_FOOT: Final = re.compile(r"(?<![\w.-])(1|[Oo]ne) feet\b")
+_FIGURES: Final = re.compile(r"\}[%x:/*]|\$\{")  # wordings whose numbers are not written in words
 _MANY: Final = 3  # parts, which have smaller numbers
 _SPELLED: Final = 0.2  # share of tales with small numbers in words
 _WORDS: Final = (
     "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
-    "twelve",
+    "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
 )  # fmt: skip
+_TENS: Final = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +50,9 @@ class TalePart:
 
 @dataclass(frozen=True, slots=True)
 class Tale:
-    """A text in several wordings. `pool`: what its things are drawn from; `things`: what is in
-    them, where they hold something; `holders`: what they may be in."""
+    """A text in several wordings; `{ask}` in one is where the question stands, else it is last.
+    `pool`: what its things are drawn from; `things`: what is in them, where they hold something;
+    `holders`: what they may be in; `ranges`: the numbers that suit its slots, where not all do."""
 
     name: str
     told: Sequence[str]
@@ -56,6 +61,7 @@ class Tale:
     pool: Sequence[str]
     things: Sequence[str]
     holders: Sequence[str]
+    ranges: Mapping[str, range]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,7 @@ class Told:
 class _Library:
     tales: Sequence[Tale]
     days: Sequence[str]
+    idle: Sequence[str]
 
 
 @cache
@@ -79,10 +86,7 @@ def _library() -> _Library:
     file = importlib.resources.files("nprdsl.trainers.smol") / "tales.json"
     data: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     pools: Mapping[str, Sequence[str]] = data["pools"]
-    measures = {
-        name: {Asked(asked): phrases for asked, phrases in group.items()}
-        for name, group in data["asks"].items()
-    }
+    measures = {name: _asks(group) for name, group in data["asks"].items()}
     tales = [
         Tale(
             name=entry["name"],
@@ -91,14 +95,22 @@ def _library() -> _Library:
                 TalePart(**{**part, "chain": Calculation[part["chain"].upper()]})
                 for part in entry["parts"]
             ],
-            measure=measures[entry["ask"]],
+            measure={**measures.get(entry.get("ask"), {}), **_asks(entry.get("asks", {}))},
             pool=pools.get(entry.get("pool"), ()),
             things=pools.get(entry.get("things"), ()),
             holders=pools.get(f"{entry.get('pool')} holders", pools["holders"]),
+            ranges={
+                slot: range(least, most + 1, *step)
+                for slot, (least, most, *step) in entry.get("ranges", {}).items()
+            },
         )
         for entry in data["tales"]
     ]
-    return _Library(tales, pools["days"])
+    return _Library(tales, pools["days"], data["idle"])
+
+
+def _asks(group: Mapping[str, Sequence[str]]) -> Measure:
+    return {Asked(asked): phrases for asked, phrases in group.items()}
 
 
 def tales() -> Sequence[Tale]:
@@ -106,10 +118,15 @@ def tales() -> Sequence[Tale]:
     return _library().tales
 
 
-def tell(rng: random.Random, who: str) -> Told:
+def aside(rng: random.Random, who: str) -> str:
+    """A sentence with a number that does not matter."""
+    return rng.choice(_library().idle).format(who=who, k=rng.randint(3, 60))
+
+
+def tell(rng: random.Random, tale: Tale, who: str) -> Told:
     """A tale about `who`, with numbers that suit it."""
-    tale = rng.choice(tales())
-    slots = {"who": who, **_things(rng, tale)}
+    others = rng.sample([one for one in world().people if one != who], 2)
+    slots = {"who": who, "who2": others[0], "who3": others[1], **_things(rng, tale)}
     large = 0.4 if len(tale.parts) < _MANY else 0.1
     size = Size.LARGE if rng.random() < large else Size.SMALL
     while (numbers := _numbers(rng, tale, size)) is None:
@@ -118,16 +135,31 @@ def tell(rng: random.Random, who: str) -> Told:
     parts = [
         worked_part(
             part.name.format(**slots, **shown),
-            part.note.format(**slots, **shown),
+            _put_right(part.note.format(**slots, **shown)),
             part.chain,
             [_value(numbers, letter) for letter in part.numbers],
         )
         for part in tale.parts
     ]
-    if tale.measure.get(Asked.TOTAL) != [""] and rng.random() < _SPELLED:
-        shown = {slot: _spelled(number) for slot, number in numbers.items()}
-    text = rng.choice(tale.told).format(**slots, **shown)
-    return Told(tale.name, _put_right(text), parts, tale.measure)
+    wording = rng.choice(tale.told)
+    if "{who}" not in wording:
+        slots["who"] = ""
+    measure = {asked: _filled(asked, asks, slots) for asked, asks in tale.measure.items()}
+    if [""] not in measure.values() and not _FIGURES.search(wording) and rng.random() < _SPELLED:
+        most = rng.choice((12, 99))
+        shown = {slot: _spelled(number, most) for slot, number in numbers.items()}
+    text = wording.format(**slots, **shown, ask="{ask}")
+    return Told(tale.name, _put_right(text), parts, measure)
+
+
+def _filled(asked: Asked, phrases: Sequence[str], slots: Mapping[str, str]) -> Sequence[str]:
+    """Ways to ask with the tale's things in them. What asks for MORE has {x} and {y} for parts, and
+    for a TOTAL nobody is named who is not in the tale."""
+    if asked is Asked.TOTAL and not slots["who"]:
+        phrases = [phrase for phrase in phrases if "{who}" not in phrase]
+    kept = {"who", *("xy" if asked is Asked.MORE else "")}
+    filling = {slot: text for slot, text in slots.items() if slot not in kept}
+    return [re.sub(r"\{(\w+)\}", lambda m: filling.get(m[1], m[0]), phrase) for phrase in phrases]
 
 
 def _things(rng: random.Random, tale: Tale) -> dict[str, str]:
@@ -153,13 +185,14 @@ def _numbers(rng: random.Random, tale: Tale, size: Size) -> dict[str, int] | Non
         drawn = drawn_numbers(rng, part.chain, size)
         for letter, number in zip(part.numbers, drawn, strict=False):
             if letter.isalpha():
-                numbers.setdefault(letter, number)
+                fitting = tale.ranges.get(letter)
+                numbers.setdefault(letter, rng.choice(fitting) if fitting else number)
         given = [_value(numbers, letter) for letter in part.numbers]
         try:
             value = work(part.chain, given).value
         except ValueError:
             return None
-        if not 0 < value <= size.most:
+        if not 0 < value <= (Size.LARGE if tale.ranges else size).most:
             return None
     return numbers
 
@@ -169,10 +202,16 @@ def _value(numbers: Mapping[str, int], letter: str) -> int:
 
 
 def _put_right(text: str) -> str:
-    """Sentences begin with capitals, but for a text that has none, and vowels have `an`."""
-    text = _VOWEL.sub("n", text)
-    return text if text[:3] == "how" else _BEGINNING.sub(lambda m: m[0].upper(), text)
+    """Sentences begin with capitals, vowels have `an`, and one hour is no hours."""
+    text = _FOOT.sub(r"\1 foot", _ONE.sub(r"\1 \2", _VOWEL.sub("n", text)))
+    return _BEGINNING.sub(lambda m: m[0].upper(), text)
 
 
-def _spelled(number: int) -> str:
-    return _WORDS[number] if number < len(_WORDS) else str(number)
+def _spelled(number: int, most: int) -> str:
+    """In words, up to `most` and at most 99."""
+    if number > most:
+        return str(number)
+    if number < len(_WORDS):
+        return _WORDS[number]
+    tens, ones = divmod(number, 10)
+    return f"{_TENS[tens - 2]}-{_WORDS[ones]}" if ones else _TENS[tens - 2]

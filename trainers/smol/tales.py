@@ -86,7 +86,7 @@ def _library() -> _Library:
     file = importlib.resources.files("nprdsl.trainers.smol") / "tales.json"
     data: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     pools: Mapping[str, Sequence[str]] = data["pools"]
-    measures = {name: _asks(group) for name, group in data["asks"].items()}
+    measures: Mapping[str, Mapping[str, Sequence[str]]] = data["asks"]
     tales = [
         Tale(
             name=entry["name"],
@@ -95,7 +95,7 @@ def _library() -> _Library:
                 TalePart(**{**part, "chain": Calculation[part["chain"].upper()]})
                 for part in entry["parts"]
             ],
-            measure={**measures.get(entry.get("ask"), {}), **_asks(entry.get("asks", {}))},
+            measure=_asks({**measures.get(entry.get("ask"), {}), **entry.get("asks", {})}),
             pool=pools.get(entry.get("pool"), ()),
             things=pools.get(entry.get("things"), ()),
             holders=pools.get(f"{entry.get('pool')} holders", pools["holders"]),
@@ -110,7 +110,8 @@ def _library() -> _Library:
 
 
 def _asks(group: Mapping[str, Sequence[str]]) -> Measure:
-    return {Asked(asked): phrases for asked, phrases in group.items()}
+    """A measure; what has no phrases is not asked."""
+    return {Asked(asked): phrases for asked, phrases in group.items() if phrases}
 
 
 def tales() -> Sequence[Tale]:

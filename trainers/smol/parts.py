@@ -188,12 +188,9 @@ def drawn_numbers(rng: random.Random, chain: Calculation, size: Size) -> tuple[i
             return (*_shuffled(rng, digit, longer), rng.randint(2, 9 if rng.random() < 0.5 else 60))
         case Calculation.TIMES_TIMES:
             return (rng.randint(2, 6), rng.randint(2, 9), rng.randint(2, 9))
-        case Calculation.SUM:
+        case Calculation.SUM | Calculation.LESS:
             most = 60 if small else 300
             return (rng.randint(10, most), rng.randint(4, most))
-        case Calculation.LESS:
-            most = 99 if small else rng.choice((300, 999))
-            return (rng.randint(10, most), rng.randint(2, rng.choice((9, most))))
         case Calculation.SUM_LESS | Calculation.LESS_LESS | Calculation.LESS_PLUS:
             most = 60 if small else 400
             return (rng.randint(20, most), rng.randint(3, most // 2), rng.randint(2, most // 2))

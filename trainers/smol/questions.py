@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -102,7 +102,7 @@ def tale_question(rng: random.Random, *among: Tale) -> WordProblem:
         is_asked = told.text.endswith("?")
         kinds = [Asked.TOTAL] if is_asked else list(told.measure)
         (asked,) = rng.choices(kinds, weights=[_ASKED_OF_TALES[kind] for kind in kinds])
-        concluded = _concluded(rng, told.measure, who, asked, parts)
+        concluded = _concluded(rng, told.measure, who, asked, parts, _any_budget)
         if concluded is not None:
             sentence = "" if is_asked else concluded.sentence.format(who=who)
             text = _placed(rng, told.text, sentence, who)
@@ -170,7 +170,7 @@ def _question(rng: random.Random, unseen: bool) -> WordProblem | None:
     if count in (1, _PLANS + 1) and asked in (Asked.MORE, Asked.MOST):
         asked = Asked.TOTAL
     parts = _parts(rng, family, count)
-    concluded = _concluded(rng, family.measure, who, asked, parts)
+    concluded = _concluded(rng, family.measure, who, asked, parts, _budget)
     if concluded is None:
         return None
     prompt = _told(rng, family, who, parts, concluded.sentence)
@@ -227,7 +227,12 @@ def _capital(text: str) -> str:
 
 
 def _concluded(
-    rng: random.Random, measure: Measure, who: str, asked: Asked, parts: Sequence[Part]
+    rng: random.Random,
+    measure: Measure,
+    who: str,
+    asked: Asked,
+    parts: Sequence[Part],
+    budget_above: Callable[[random.Random, int], int],
 ) -> _Conclusion | None:
     """What is asked, with its working; None where the numbers do not suit it."""
     values = _summed(parts)
@@ -249,7 +254,7 @@ def _concluded(
             )
             return _Conclusion(sentence, takeaway, str(worked.value))
         case Asked.LEFT:
-            budget = _budget(rng, total)
+            budget = budget_above(rng, total)
             worked = subtracted(budget, total)
             takeaway = f"{_total(values)} Left: {worked.text}."
             return _Conclusion(phrase.format(n=budget, who=who), takeaway, str(worked.value))
@@ -296,10 +301,15 @@ def _enough(rng: random.Random, phrase: str, who: str, values: Sequence[int]) ->
 
 def _budget(rng: random.Random, total: int) -> int:
     """More than a total: often round, as money is."""
-    if rng.random() < 0.4:
-        return total + rng.randint(1, rng.choice((9, 99, max(99, 900 - total))))
     step = rng.choice((10, 10, 50, 100))
     return (total // step + rng.randint(1, 3)) * step
+
+
+def _any_budget(rng: random.Random, total: int) -> int:
+    """Round, or any number above a total, so that differences of all sizes occur."""
+    if rng.random() < 0.4:
+        return total + rng.randint(1, rng.choice((9, 99, max(99, 900 - total))))
+    return _budget(rng, total)
 
 
 def _total(values: Sequence[int]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -13,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nprdsl
-from nprdsl.export import ExportError, ExportLimits, Target, export
+from nprdsl.export import ExportError, ExportLimits, Target, export, units
 from nprdsl.export.freetext import OPEN, START, free_text, text_regex
 from nprdsl.export.linear import linearise
 from nprdsl.export.rust_regex import to_rust
+from nprdsl.grammar.ir import Node
 from nprdsl.regular.syntax import Regex, parse
 from nprdsl.schema import Schema
 from nprdsl.structure.field_split import BLANKS
@@ -365,3 +367,35 @@ def test_every_alternative_of_a_branch_gets_its_number() -> None:
 def test_turns_are_written_out_only_until_they_begin_alike(target: Target, turns: str) -> None:
     made = schema_from(f'start: "<a>" _GLUE ("<b>" | "<c>"){turns} "<d>"\n_GLUE: "\\n"\n')
     assert len(export(made.grammar, target).text) < 2000
+
+
+def blocks(count: int) -> str:
+    """A schema of so many blocks, one behind the other, each with rules of its own."""
+    lines = ["%import .parallel (map, process, reduce)", "%declare TEXT"]
+    lines.append("start: " + " ".join(f"b{n}" for n in range(count)))
+    for n in range(count):
+        lines.append(f"b{n}: map{{g{n}}} process{{p{n}, s{n}}} reduce{{t{n}}}")
+        lines.append(f'g{n}: "<g{n}>" p{n}~1..5 "</g{n}>"')
+        lines.append(f'p{n}: "<p{n}>" L ":" TEXT "</p{n}>"')
+        lines.append(f's{n}: "<s{n}>" L ":" TEXT "</s{n}>"')
+        lines.append(f't{n}: "<t{n}>" TEXT "</t{n}>"')
+    return "\n".join([*lines, "L: /[1-9]/"])
+
+
+def test_a_rule_is_read_again_only_when_what_it_uses_has_grown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Four times as many blocks took fourteen times as many readings."""
+    reads = Counter[int]()
+    original = units._Gatherer._read
+
+    def counted(
+        gatherer: units._Gatherer, node: Node, opened: units.Open
+    ) -> dict[units.Open, Node]:
+        reads[count] += 1
+        return original(gatherer, node, opened)
+
+    monkeypatch.setattr(units._Gatherer, "_read", counted)
+    for count in (6, 24):
+        schema_from(blocks(count)).export("llguidance")
+    assert reads[24] <= 8 * reads[6]

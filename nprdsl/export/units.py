@@ -11,6 +11,7 @@ place begins alike: the longer lexeme would swallow the literal. `conflicting` f
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -22,6 +23,7 @@ from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag
 from nprdsl.grammar.walk import Bodies, below, children, nodes
 
 Open = tuple[Node, ...]  # content read since the last tag: nodes without tags
+_Place = tuple[str, Open]  # a rule, and the content that is open where it begins
 _Ways = dict[Open, Node]  # what was written, by the content that is open behind it
 
 
@@ -54,22 +56,34 @@ class _Gatherer:
     def __init__(self, rules: Bodies) -> None:
         self._rules = dict(rules)
         self._tagged = _tagged(rules)
-        self._ends: dict[tuple[str, Open], dict[Open, str]] = {}  # rule, open -> open', its name
+        self._ends: dict[_Place, dict[Open, str]] = {}  # rule, open -> open', its name
+        self._end_names: set[str] = set()
+        self._ways: dict[_Place, _Ways] = {}
+        self._stale: set[_Place] = set()  # to be read (again): what they use has new ends
+        self._users: dict[_Place, set[_Place]] = {}
+        self._reading: _Place = ("", ())
+        self._holding: dict[Node, bool] = {}  # whether they hold a tag
         self._units: dict[tuple[Open, str | None], str] = {}
         self._taken = set(rules)
+        self._turns: Counter[str] = Counter()
         self._loops: dict[Repeat, str] = {}
         self._seen: dict[object, Node] = {}
 
     def units(self, start: str) -> Units:
-        self._ends[start, ()] = {}
-        while True:
-            count = self._size()
-            made: dict[str, Node] = {}
-            for rule, opened in list(self._ends):
-                for closed, node in self._read(self._rules[rule], opened).items():
-                    made[self._name(rule, opened, closed)] = node
-            if self._size() == count:
-                break
+        self._ends_of(start, ())
+        while self._stale:
+            for place in list(self._ends):
+                if place in self._stale:
+                    self._stale.remove(place)
+                    self._reading = place
+                    self._ways[place] = self._read(self._rules[place[0]], place[1])
+                    for closed in self._ways[place]:
+                        self._name(place, closed)
+        made: dict[str, Node] = {
+            self._ends[place][closed]: node
+            for place in self._ends
+            for closed, node in self._ways[place].items()
+        }
         span = self._rules[start].span
         ways = [
             Seq((Ref(name, span), self._unit(opened, None, span)), span)
@@ -86,17 +100,36 @@ class _Gatherer:
             {name: unit for name, unit in units.items() if name in kept},
         )
 
-    def _size(self) -> tuple[int, int]:
-        return len(self._ends), sum(len(ends) for ends in self._ends.values())
+    def _ends_of(self, rule: str, opened: Open) -> Mapping[Open, str]:
+        """Those that are known by now; who asks is read again when there are more."""
+        place = (rule, opened)
+        if place not in self._ends:
+            self._ends[place] = {}
+            self._stale.add(place)
+        self._users.setdefault(place, set()).add(self._reading)
+        return self._ends[place]
+
+    def _holds_tag(self, node: Node) -> bool:
+        match node:
+            case Tag():
+                return True
+            case Ref(rule=rule):
+                return rule in self._tagged
+            case Repeat(node=inner):
+                return self._holds_tag(inner)
+            case _:
+                if node not in self._holding:
+                    self._holding[node] = any(map(self._holds_tag, children(node)))
+                return self._holding[node]
 
     def _read(self, node: Node, opened: Open) -> _Ways:
-        if not _holds_tag(node, self._tagged):
+        if not self._holds_tag(node):
             return {(*opened, *self._content(node)): Seq((), node.span)}
         match node:
             case Tag(text=text, span=span):
                 return {(): self._unit(opened, text, span)}
             case Ref(rule=rule, span=span):
-                ends = self._ends.setdefault((rule, opened), {})
+                ends = self._ends_of(rule, opened)
                 return {closed: Ref(name, span) for closed, name in ends.items()}
             case Seq(items=items, span=span):
                 ways: _Ways = {opened: Seq((), span)}
@@ -163,15 +196,13 @@ class _Gatherer:
             self._tagged.add(name)
         return self._loops[node]
 
-    def _name(self, rule: str, opened: Open, closed: Open) -> str:
-        ends = self._ends[rule, opened]
-        if closed not in ends:
-            plain = not opened and not closed and rule not in self._ends_names()
-            ends[closed] = rule if plain else self._fresh(rule)
-        return ends[closed]
-
-    def _ends_names(self) -> set[str]:
-        return {name for ends in self._ends.values() for name in ends.values()}
+    def _name(self, place: _Place, closed: Open) -> None:
+        rule, opened = place
+        if closed not in self._ends[place]:
+            plain = not opened and not closed and rule not in self._end_names
+            name = self._ends[place][closed] = rule if plain else self._fresh(rule)
+            self._end_names.add(name)
+            self._stale |= self._users[place] & self._ends.keys()
 
     def _unit(self, content: Open, tag: str | None, span: Span) -> Ref:
         key = (content, tag)
@@ -180,11 +211,10 @@ class _Gatherer:
         return Ref(self._units[key], span)
 
     def _fresh(self, base: str) -> str:
-        turn = 1
-        while f"{base}_{turn}" in self._taken:
-            turn += 1
-        self._taken.add(f"{base}_{turn}")
-        return f"{base}_{turn}"
+        while (name := f"{base}_{self._turns[base] + 1}") in self._taken:
+            self._turns[base] += 1
+        self._taken.add(name)
+        return name
 
 
 def _merge(options: Sequence[Mapping[Open, Node]]) -> _Ways:

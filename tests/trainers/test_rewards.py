@@ -168,6 +168,26 @@ COPIES = {
     "Cyrillic letters": (LONG, LONG.replace("a", "\u0430").replace("e", "\u0435")),
     "only marks": (WORK, "- - - - - - - - !", "................"),
     "nothing that is seen": (WORK, "\u200b" * 12),
+    "its first half": (LONG, LONG[: len(LONG) // 2]),
+    "checked at length": (
+        LONG,
+        f"{LONG} Let me check it once more, from its beginning on, so that "
+        "nothing is wrong: 12 by 7 is 84, less 9 it is 75, and 75 it is, as it was before.",
+    ),
+    "and as much again": (
+        LONG,
+        f"{LONG} Each of them weighs 150 grams, so that all of them weigh "
+        "11250 grams, for which somebody pays 33.75 euros where a kilogram costs 3.",
+    ),
+    "words in no order": (LONG, " ".join(reversed(LONG.split()))),
+    "letter by letter": (LONG, " ".join(LONG)),
+    "nothing between letters": (LONG, "\u200d".join(LONG), "\u00ad".join(LONG)),
+    "accents": (LONG, "".join(f"{c}\u0301" if c.isalpha() else c for c in LONG)),
+    "Greek letters": (LONG, LONG.replace("o", "\u03bf").replace("a", "\u03b1")),
+    "hyphens": (LONG, LONG.replace(" ", "-")),
+    "larger number words": (LONG, LONG.replace("84", "eighty-four").replace("75", "seventy five")),
+    "other decimals": (LONG, LONG.replace("84", "84.0").replace("75", "75.00").replace("9", "09")),
+    "a list": (LONG, "\n".join(f"{n}) {word}" for n, word in enumerate(LONG.split(), 1))),
     "a word more": (WORK, WORK.replace("answer", "final answer"), f"Well: {WORK}"),
 }
 
@@ -213,11 +233,7 @@ DIFFERENT = {
         "\u7ea2\u82f9\u679c\u6709\u5341\u4e8c\u4e2a",
         "\u84dd\u6c7d\u8f66\u6709\u4e09\u8f86",
     ),
-    "the same and as much again": (
-        LONG,
-        f"{LONG} Each of them weighs 150 grams, so that all of them weigh 11250 grams, for which "
-        "somebody pays 33.75 euros where a kilogram of them costs 3.",
-    ),
+    "other bounds": ("If x \u2264 3 then we go left.", r"If x \ge 3 then we go left."),
     "two names in a longer text": (
         "We count the red cars that stand in the first row of the car park.",
         "We count the old buses that stand in the other row of the car park.",
@@ -291,7 +307,7 @@ def test_a_box_within_the_block_is_no_answer() -> None:
     assert format_reward(nprdsl.load("npr"), text, preset=NPR_BOXED).score == -1.0
 
 
-def test_copies_are_found_in_each_block_by_itself() -> None:
+def test_copies_are_found_among_branches_that_are_as_deep() -> None:
     schema = nprdsl.load("arith")
     text = (
         "<guideline><plan>1:a</plan><plan>2:b</plan></guideline>"
@@ -300,6 +316,23 @@ def test_copies_are_found_in_each_block_by_itself() -> None:
         "<step>2:y8</step><takeaway>v</takeaway>w"
     )
     assert copied_branches(schema.grammar, text) == [[False, False], [False, True]]
+
+
+@pytest.mark.parametrize("preset", ["threadweaver", "parallel_r1"])
+def test_the_same_block_again_earns_nothing(preset: str) -> None:
+    one = with_steps(WORK, LONG)
+    twice = one.replace(r"\boxed{7}", one)
+    found = copied_branches(nprdsl.load("npr").grammar, twice)
+    assert found == [[False, False], [True, True]]
+    scores = [PRESETS[preset](judged(text, right=True)).score for text in (one, twice)]
+    assert scores[1] <= scores[0]
+
+
+def test_of_a_branch_and_a_passage_of_it_the_passage_is_the_copy() -> None:
+    more = f"{LONG} Each of them weighs 150 grams, so that all of them weigh 11250 grams."
+    grammar = nprdsl.load("npr").grammar
+    assert copied_branches(grammar, with_steps(LONG, more, WORK)) == [[True, False, False]]
+    assert copied_branches(grammar, with_steps(more, WORK, LONG)) == [[False, False, True]]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 In goes a text without commands and signs, out its exact value, or None where a word of it is of no
 number. A word that is an ordinal too (`third`) counts as a fraction only behind a number, and not
-in `twenty-third`. `ordinal` is the number of a place: `third`, `21st`.
+in `twenty-third`. `ordinal` is the number of a place: `third`, `21st`. `in_digits` writes the whole
+numbers of a longer text in digits.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ _PLACES: Final = {
 _PLACE: Final = re.compile(r"(\d{1,9})\s*\^?\s*\{?\s*(?:st|nd|rd|th)\s*\}?")
 _ONE: Final = re.compile(r"an?\s+")
 _MOST: Final = 12  # words
+_NAMES: Final = "|".join((*_UNITS, *_TENS, "hundred", *_SCALES))
+_RUN: Final = re.compile(rf"\b(?:{_NAMES})(?:[\s-]+(?:and\s+)?(?:{_NAMES}))*\b", re.I)
+_NAME: Final = re.compile(rf"\b(?:{_NAMES})\b", re.I)
 
 
 def said_number(text: str) -> Fraction | None:
@@ -48,6 +52,19 @@ def said_number(text: str) -> Fraction | None:
     if value is None:
         return None
     return value if unsigned == said else -value
+
+
+def in_digits(text: str) -> str:
+    """The text with whole numbers in digits: `twenty-one apples` as `21 apples`. Words that make no
+    number together (`two three`) are numbers one by one."""
+    return _RUN.sub(lambda run: _shown(run[0]) or _NAME.sub(lambda m: _shown(m[0]), run[0]), text)
+
+
+def _shown(words: str) -> str:
+    value = _whole(words.casefold())
+    if value is None and words.casefold() in ("hundred", *_SCALES):
+        return words
+    return "" if value is None else str(value)
 
 
 def ordinal(text: str) -> int | None:

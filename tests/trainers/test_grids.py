@@ -44,6 +44,11 @@ def box(value: object) -> str:
         box(TABLE),
         f"{MARKDOWN}| 2 | Arnold | dog | red |",
         box({house: {**cells, "House": house[-1]} for house, cells in GRID.items()}),
+        box({"house_1": GRID["House 1"], "House #2": GRID["House 2"]}),
+        f"{MARKDOWN}| 2 | Arnold | cat | red |\n\nNo: {WANTED}",
+        f"{MARKDOWN}| 2 | Arnold | cat | red |\n\nNo: {WANTED}".replace("{", r"\{").replace(
+            "}", r"\}"
+        ),
     ],
 )
 def test_right_grids(text: str) -> None:
@@ -63,6 +68,11 @@ def test_right_grids(text: str) -> None:
         f"{WANTED} no, {json.dumps({'House 1': {'Name': 'Arnold'}})}",
         f"{WANTED}, but \\boxed{{{json.dumps({'House 1': {'Name': 'Arnold'}})}}}",
         f"{MARKDOWN}| 2 | Arnold | cat | red |",
+        f"{WANTED}\n\nNo:\n\n{MARKDOWN}| 2 | Arnold | cat | red |",
+        box(GRID).replace('"Pet": "cat"', '"Pet": "dog", "pet": "cat"'),
+        box(GRID).replace('"Pet": "cat"', '"Pet": "dog", "Pet": "cat"'),
+        box({"house 1": GRID["House 2"], **GRID}),
+        WANTED.replace("{", '{"House 1": {"Name": "Arnold"}, ', 1),
         box({}),
         box({"House 1": "Eric"}),
         '{"a":' * 20_000,

@@ -2,13 +2,14 @@
 
 The table of a data set (`header`, `rows`) becomes a *grid*: {house: {attribute: value}} as JSON.
 `grid_in` finds the last grid of a text, as JSON or as a table of Markdown; it is right if it has
-every cell of the wanted one.
+every cell of the wanted one, and no cell twice with different values.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ _LAST: Final = 200_000  # characters at the end of a text in which a grid is loo
 _ESCAPED: Final = re.compile(r"\\([{}_\"$%&#])")
 _TABLE: Final = re.compile(r"(?:^[ \t]*\|.*\|[ \t]*$\n?){2,}", re.M)
 _RULE: Final = re.compile(r"\|?[\s:|-]+\|?")
+_HOUSE: Final = re.compile(r"(?:house)?[\s_#]*(\d+)", re.I)
 _HIDDEN: Final = re.compile(r"[_*?\s]*")
 
 
@@ -59,7 +61,7 @@ def grid_in(text: str) -> Grid | None:
     boxed = answer_of(text)
     places = [text[-_LAST:]] if boxed is None else [boxed[-_LAST:], text[-_LAST:]]
     nothing: list[list[Grid]] = []
-    found = within(SECONDS, lambda: [list(_grids(place)) for place in places], nothing)
+    found = within(SECONDS, lambda: [_grids(place) for place in places], nothing)
     return next((grids[-1] for grids in found if grids), None)
 
 
@@ -68,42 +70,60 @@ def same_grid(text: str, wanted: str) -> bool:
     given, right = grid_in(text), json.loads(wanted)
     if given is None or len(given) != len(right):
         return False
-    return _cells(given).items() >= _cells(right).items()
+    cells = _cells(given)
+    return cells >= _cells(right) and len({(house, name) for house, name, _ in cells}) == len(cells)
 
 
-def _cells(grid: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], str]:
+def _cells(grid: Mapping[str, Mapping[str, Any]]) -> set[tuple[str, str, str]]:
     return {
-        (_house(house), _fold(name)): _fold(value)
+        (_house(house), _fold(name), _fold(value))
         for house, cells in grid.items()
         for name, value in cells.items()
     }
 
 
 def _house(name: object) -> str:
-    """`1`, `house 1` and `House 1` are one."""
+    """`1`, `house_1` and `House #1` are one."""
     text = " ".join(str(name).split())
-    return f"House {text}" if text.isdecimal() else text.capitalize()
+    match = _HOUSE.fullmatch(text)
+    return text.capitalize() if match is None else f"House {match[1]}"
 
 
 def _fold(value: object) -> str:
     return " ".join(str(value).replace("_", " ").split()).casefold()
 
 
-def _grids(text: str) -> Iterator[Grid]:
-    """The grids of a text in order, tables before JSON."""
-    for table in _TABLE.findall(text):
-        yield from _from_table(table)
-    for candidate in dict.fromkeys((text, _ESCAPED.sub(r"\1", text))):
-        at, decoder = candidate.find("{"), json.JSONDecoder()
-        while at >= 0:
-            try:
-                value, end = decoder.raw_decode(candidate, at)
-            except (ValueError, RecursionError):
-                end = at + 1
-            else:
-                if (grid := _from_json(value)) is not None:
-                    yield grid
-            at = candidate.find("{", end)
+def _grids(text: str) -> list[Grid]:
+    """The grids of a text in order, as tables and as JSON, also with LaTeX's backslashes in it."""
+    found = [(m.start(), grid) for m in _TABLE.finditer(text) for grid in _from_table(m[0])]
+    found += _in_json(text)
+    escapes = [m.start() - number for number, m in enumerate(_ESCAPED.finditer(text))]
+    if escapes:
+        bare = _in_json(_ESCAPED.sub(r"\1", text))
+        found += [(at + bisect_left(escapes, at), grid) for at, grid in bare]
+    return [grid for _, grid in sorted(found, key=lambda one: one[0])]
+
+
+def _in_json(text: str) -> Iterator[tuple[int, Grid]]:
+    """The grids of a text, and where they begin."""
+    at, decoder = text.find("{"), json.JSONDecoder(object_pairs_hook=_once)
+    while at >= 0:
+        try:
+            value, end = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            end = at + 1
+        else:
+            if (grid := _from_json(value)) is not None:
+                yield at, grid
+        at = text.find("{", end)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; a key that stands twice with different values has neither."""
+    value: dict[str, Any] = {}
+    for name, one in pairs:
+        value[name] = one if value.get(name, one) == one else f"{value[name]} or {one}"
+    return value
 
 
 def _from_json(value: Any) -> Grid | None:
@@ -118,7 +138,11 @@ def _from_json(value: Any) -> Grid | None:
             return None
     if not all(isinstance(cells, Mapping) for cells in value.values()):
         return None
-    return {_house(h): {str(n): str(v) for n, v in c.items()} for h, c in value.items()}
+    twice = len({_house(name) for name in value}) < len(value)
+    return {
+        str(house) if twice else _house(house): {str(n): str(v) for n, v in cells.items()}
+        for house, cells in value.items()
+    }
 
 
 def _from_table(table: str) -> Iterator[Grid]:

@@ -33,16 +33,16 @@ from nprdsl.trainers.grading.units import Measure, split
 SECONDS: Final = 5.0  # for one comparison
 _MOST_PARTS: Final = 200
 _CHOICE: Final = re.compile(r"\(?([A-Za-z])(?:\)|[.:](?!\d)|$)")  # `B`, `(B) 42`, `B. 42`
+_OPTION: Final = re.compile(r"^(?:option|choice|answer)\s+(?=\(?[A-Z]\b)", re.I)
 _SEVERAL: Final = re.compile(
-    r"^\(?[A-Z]\)?\s+\(?[A-Z]\)?(?:\s|$)|(?:\b(?:or|and|nor|not)\b|[,;/&|+]|\s-)\s*\(?[A-Z]\)?(?![A-Za-z])|[.:?)]\s*\(?[B-Z](?:[.:)]|$)"
+    r"^\(?[A-Z]\)?\s+\(?[A-Z]\)?(?:\s|$)|(?:\b(?:or|and|nor|not)\b|[,;/&|+]|\s-)\s*\(?[A-Z]\)?(?![A-Za-z])|[.:?)]\s*\(?[B-Z](?:[.:)]|$)|\s\([A-Z]\)"
 )  # letters
-_CHOICES: Final = re.compile(
-    r"\(?[A-J]\)?(?:(?:\s*[,;&]\s*|\s+and\s+|\s*,\s*and\s+|\s*)\(?[A-J]\)?)+"
-)
+_MORE: Final = re.compile(r"[a-z]{3}|^[A-Za-z]\s+[A-Za-z]$")  # than a letter
+_CHOICES: Final = re.compile(r"\(?[A-J]\)?(?:(?:\s*[,;&]\s*|\s*,?\s(?:and|or)\s+|\s*)\(?[A-J]\)?)+")
 _GLUED: Final = re.compile(r"[A-J]{2,10}")
 _PROSE: Final = re.compile(r"(?=.*[A-Za-z]{2})[A-Za-z][A-Za-z' .,:&/()-]*")
 _COMMAND: Final = re.compile(r"\\(?!text|mathrm|mbox|textbf|textrm|textit| |,|;|!)")
-_WITHOUT: Final = re.compile(r"^(?:the|an?)\s+")
+_WITHOUT: Final = re.compile(r"^(?:the|an?)\s+(?=\w\w)")
 _MULTIPLE: Final = re.compile(r"-?\d+(?:\.\d+)?\s*[a-z]\s*=")  # `2x = 4` does not say what x is
 _CLOCK: Final = re.compile(r"\d{1,2}:\d\d(?::\d\d)?\s*(?:[ap]\.?m\.?)?", re.I)
 _TIME: Final = re.compile(r"(\d{1,2})(?::(\d\d))?(?::(\d\d))?\s*([ap]?)\.?m?\.?")
@@ -100,14 +100,19 @@ def same_choice(given: str, wanted: str, choices: Sequence[str]) -> bool:
         return said == words(right).casefold()
     letter = _letter(given)
     if letter:
-        return letter.upper() == wanted and not _SEVERAL.search(words(given))
+        return letter.upper() == wanted and not _SEVERAL.search(_chosen(given))
     return same(given, right) and sum(same(given, choice) for choice in choices) == 1
 
 
 def _letter(expression: str) -> str:
     """The letter of a choice that an expression begins with; "" if it begins with none."""
-    match = _CHOICE.match(words(expression))
+    match = _CHOICE.match(_chosen(expression))
     return match[1] if match else ""
+
+
+def _chosen(expression: str) -> str:
+    """The words of an expression; `option C` is `C`."""
+    return _OPTION.sub("", words(expression))
 
 
 class _Comparison:
@@ -221,11 +226,13 @@ def _as_choices(given: str, wanted: str) -> bool | None:
     """Whether both name the same choices; None where none is wanted."""
     right, said = words(wanted), words(given)
     letter = _letter(wanted)
-    if letter.isupper() and letter == _letter(given):
-        return not _SEVERAL.search(said)
-    if letter.isupper() and len(right.strip("().")) == 1 and re.search(r"[a-z]{3}", said):
+    if letter.isupper() and letter == _letter(given).upper():
+        return not _SEVERAL.search(_chosen(given))
+    if letter.isupper() and len(right.strip("().")) == 1 and _MORE.search(said):
         return False
     if len(right) > 1 and _CHOICES.fullmatch(right) and _CHOICES.fullmatch(said):
+        if ("or" in said.split()) != ("or" in right.split()):
+            return False
         letters = [sorted(re.findall("[A-J]", text)) for text in (right, said)]
         if any(len(set(found)) < len(found) for found in letters):  # `I and II` are numerals
             return None
@@ -316,8 +323,9 @@ def _comparable(given: Parts, wanted: Parts) -> bool:
 
 
 def _assigned(expression: str, other: str) -> str:
-    """What a name is set to, where the other side states a value only: `x = 3`."""
+    """What a name is set to, where the other side states a value only: `x = 3`, `3 = x`."""
     match = re.fullmatch(rf"{_NAMED.pattern}\s*(?:=|\\approx)\s*([^=]+)", expression)
+    match = match or re.fullmatch(rf"([^=]+?)\s*=\s*{_NAMED.pattern}", expression)
     return match[1].strip() if match is not None and "=" not in other else expression
 
 

@@ -55,6 +55,9 @@ _TURNED: Final = re.compile(rf"((?:(?!{_RELATION})[^=])+?)\s*{_RELATION}\s*({_NA
 _TWO_SIDED: Final = re.compile(
     rf"((?:(?!{_RELATION})[^=])+?)\s*{_RELATION}\s*({_NAME})\s*{_RELATION}\s*((?:(?!{_RELATION})[^=])+)"
 )
+_ABSOLUTE: Final = re.compile(
+    rf"\|\s*{_NAME}\s*\|\s*{_RELATION}\s*(\d+(?:\.\d+)?(?:/\d+)?|\\(?:frac|sqrt)\s*[{{}}\d]+)"
+)
 _BUILDER: Final = re.compile(
     rf"\\\{{\s*{_NAME}\s*(?:\\in\s*\\mathbb\s*\{{?R\}}?\s*)?[|:]\s*(.+)\\\}}", re.S
 )
@@ -132,14 +135,17 @@ def _digits(expression: str) -> Fraction | None:
 
 
 def counted(expression: str) -> str:
-    """A number word in digits, an ordinal with `th`, infinity and the real numbers in signs; any
-    other expression as it is."""
+    """A number word in digits, also before what it counts, an ordinal with `th`, infinity and the
+    real numbers in signs; any other expression as it is."""
     word = words(expression).casefold()
     if place := _place(word):
         return place
     value = said_number(word)
     if value is None:
-        return _SAID.get(word, expression)
+        number, _, thing = word.rpartition(" ")
+        count = said_number(number) if thing.isalpha() else None
+        whole = count is not None and count.denominator == 1
+        return rf"{count}\text{{ {thing}}}" if whole else _SAID.get(word, expression)
     if value.denominator == 1:
         return str(value)
     return rf"{'-' if value < 0 else ''}\frac{{{abs(value.numerator)}}}{{{value.denominator}}}"
@@ -248,6 +254,11 @@ def _interval(text: str) -> str | None:
         low, first_closed, high, second_closed = ends if not first_low else (*ends[2:], *ends[:2])
         left, right = "[" if first_closed else "(", "]" if second_closed else ")"
         return f"{left}{low.strip()},{high.strip()}{right}"
+    if (match := _ABSOLUTE.fullmatch(text)) is not None:
+        above, closed = _side(match[1])
+        rays = _ray(f"-{match[2]}", closed, below=False), _ray(match[2], closed, below=True)
+        left, right = ("[", "]") if closed else ("(", ")")
+        return r"\cup".join(rays) if above else f"{left}-{match[2]},{match[2]}{right}"
     if (match := _ONE_SIDED.fullmatch(text)) is not None:
         bounded_below, closed = _side(match[2])
         return _ray(match[3], closed, below=bounded_below)

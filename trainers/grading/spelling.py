@@ -39,6 +39,7 @@ _SPELLINGS: Final = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits)(?![A-Za-z])\s*", ""),
+        (r"\\(?:bf|it|sf|tt|rm(?!\s*\{))(?![A-Za-z])\s*", ""),
         (r"\\(?:textcolor|colorbox|color)\s*\{[^{}]*\}", ""),
         (r"\\(?:[hv]space\*?|[hv]?phantom)\s*\{[^{}]*\}", " "),
         (r"\\[Bb]igg?[lrm]?(?=[()\[\]|\\])", ""),
@@ -107,7 +108,9 @@ _STYLED: Final = re.compile(
     r"\\(?:text|textbf|textit|textrm|textsf|texttt|mathrm|mathbf|mathit|mathsf|bf|rm|bm|boldsymbol"
     r"|mbox|operatorname|underline|emph)\s*\{([^{}]*)\}"
 )
-_WHOLE_STYLED: Final = re.compile(r"\\(?:mathbf|mathit|bm|boldsymbol|underline|boxed|fbox)\s*\{")
+_WHOLE_STYLED: Final = re.compile(
+    r"\\(?:mathbf|mathit|bm|boldsymbol|underline|boxed|fbox|(?:text|mathrm)(?=\s*\{\s*-?\d))\s*\{"
+)
 _SPACING: Final = re.compile(r"\\[,;:! ]|~|\\q?quad\b")
 _EXPONENT: Final = re.compile(
     r"(?:\^|\*\*)\s*(?:\{((?:[^{}]|\{[^{}]*\})*)\}|([+-]?\d+|\\?[A-Za-z]+))"

@@ -102,6 +102,24 @@ def test_a_result_that_only_a_sibling_computed() -> None:
     assert len(leaks(branches("It is $2400/2 = 1{,}200 = 1,200$.", "Add 1200 to it."))) == 1
 
 
+@pytest.mark.parametrize(
+    ("computed", "used"),
+    [
+        ("The sum is 4,235.", "Dividing 4235 by 5 we go on."),
+        ("The sum is $= 4235$.", "Dividing 4.235 thousand by 5 we go on."),
+        ("The sum is $= 4235$.", r"Dividing $4.235 \times 10^3$ by 5 we go on."),
+        (r"So $s = 4{,}235$.", "Take the four thousand two hundred thirty-five from it."),
+        (r"So $r = \frac{17}{23}$.", "Multiplying 17/23 by 46 we go on."),
+        (r"So $r = \frac{17}{23}$.", r"Multiplying $\dfrac{34}{46}$ by 46 we go on."),
+        ("So $p = 0.75$.", r"With $\frac{3}{4}$ we go on."),
+        ("We find 1023 of them.", "Half of the 1,023 are good."),
+    ],
+)
+def test_a_computed_number_in_another_notation(computed: str, used: str) -> None:
+    assert any("only a sibling computed" in fault for fault in leaks(branches(computed, used)))
+    assert leaks(branches(computed, used, f"Find it. {used}")) == []
+
+
 # -- expressions
 
 NUMERATOR = r"By the formula, $\cos 25^\circ + \cos 85^\circ = 2 \cos 55^\circ \cos 30^\circ.$"
@@ -129,6 +147,10 @@ def test_a_numerator_that_only_a_sibling_derived() -> None:
         (r"We get $a = x^2+3x+2$.", r"Take $(x+1)(x+2)$ and add one."),
         (r"$A = \pi r^2 h + 2$.", r"$B = \frac{\pi r^2 h + 2}{3}$."),
         (r"We get $k = \frac{2n+1}{n-4}$.", r"Because $\frac{4n+2}{2n-8}$ is whole, it ends."),
+        (r"We have $p = \frac{3}{8} + \frac{k}{5}$.", r"It is $1 - \frac{15+8k}{40}$."),
+        (r"So $m = \frac{y-3}{x+1}$.", r"Take $2 + \frac{3-y}{x+1}$."),
+        (r"The volume is $V = 36\pi$.", r"Half of $36\pi$ is enough."),
+        (r"So $x = 2\sqrt{13}$.", r"Squaring $\sqrt{52}$ we go on."),
         (r"The sum is $a^2+2ab+c$.", r"We want \[\sqrt{c+a^2+2ba} > 0.\]"),
     ],
 )
@@ -146,6 +168,10 @@ def test_expressions_are_known_again_within_others(derived: str, used: str) -> N
         (r"It is $a=2n+1$.", r"There are $2n+1$ men."),
         (r"$x=3$", r"$y=4+x$"),
         (r"$a = \frac{1}{2}$", r"$b = \frac{1}{2} + 3$"),
+        (r"$a = \frac{\sqrt{3}}{2}$", r"$b = 2 \cdot \frac{\sqrt{3}}{2}$"),
+        (r"$a = 2\pi$", r"$b < 2\pi$"),
+        (r"$a = \frac{3}{4}$", r"$b < \frac{3}{4}$"),
+        ("There are 144 cars.", "Take 144 of them."),
         (r"$a = $ and $$ b", r"$\frac{$ and \[ x"),
         (r"$a = 9^{9^{9^9}}$", r"$b = 9^{9^{9^9}}+1$"),
     ],

@@ -2,25 +2,31 @@
 
 A formula is cut at its relations into sides; a side is read by `math-verify`, and each part of it
 that is more than a number, a name or one operation becomes a *key*, the same for every way to write
-it that sympy knows. Whole numbers and names are left to `isolation`.
+it that sympy knows, and for its negative. Rational numbers are told by `numbers_of`, names are left
+to `isolation`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Final
 
 import sympy
 
 from nprdsl.trainers.grading.limit import within
+from nprdsl.trainers.grading.number_words import in_digits
+from nprdsl.trainers.grading.quantities import exact
 from nprdsl.trainers.grading.spelling import is_large, plain
 from nprdsl.trainers.grading.symbolic import attempt, read
 
 SECONDS: Final = 5.0  # for one side of a formula
 _LONGEST: Final = 300  # characters of a side that is read
 _OPERATIONS: Final = 3  # from which an expression is taken to be one and the same
+_LARGE: Final = 10  # a whole number from which a root or a multiple of pi is
 _FORMULA: Final = re.compile(
     r"\\begin\{(?P<env>align\*?|aligned|gather\*?|equation\*?)\}(?P<lines>.*?)\\end\{(?P=env)\}"
     r"|\$\$(?P<shown>.*?)\$\$|(?<!\\)\$(?P<inline>.*?)(?<!\\)\$"
@@ -32,6 +38,42 @@ _RELATION: Final = re.compile(
 )
 _BREAK: Final = re.compile(r"\\\\(?:\[[^\]]*\])?|\\quad|\\qquad|\\text\s*\{[^{}]*\}")
 _STATED: Final = re.compile(r"\b(?:is|are|get|gives?|obtain|equals?|becomes?|yields?)\s*:?\s*$")
+_NUMBER: Final = re.compile(
+    r"\\[dt]?frac\s*\{\d+\}\s*\{\d+\}|(?<![\w./^])(?:\d+/\d+"
+    r"|(?:\d+(?:(?:,|\{,\}|,\\!)\d{3})+|\d+)(?:\.\d+)?"
+    r"(?:\s*\\(?:times|cdot)\s*10\s*\^\s*(?:\{\s*-?\d+\s*\}|\d)|\s*(?P<times>thousand|million|billion)\b)?)"
+    r"(?![\w/])"
+)
+_TIMES: Final = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
+_COMPUTED: Final = re.compile(
+    r"(?:=|\b(?:is|get|gives?|obtain|find|equals?|becomes?|yields?)\b)\s*\$?\s*-?\s*$"
+)
+_DIGITS: Final = 3  # from which a number is taken to be one and the same
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A rational number of a text: its value, how it is written, what stands before it,
+    and whether it is stated as a result."""
+
+    value: Fraction
+    shown: str
+    before: str
+    computed: bool
+
+
+def numbers_of(text: str) -> Iterator[Number]:
+    """The numbers of a text without signs: as digits, words, decimals, fractions and powers of
+    ten. Few digits are no result: anybody may write them."""
+    text = in_digits(text)
+    for match in _NUMBER.finditer(text):
+        shown, times = match[0], match["times"]
+        value = exact(plain(shown.removesuffix(times or "").strip()))
+        if value is not None:
+            before = text[: match.start()]
+            own = sum(map(str.isdigit, re.sub(r"10\s*\^.*", "", shown))) >= _DIGITS
+            computed = own and bool(_COMPUTED.search(before))
+            yield Number(value * _TIMES.get(times or "", 1), shown, before, computed)
 
 
 def parts_of(text: str) -> frozenset[str]:
@@ -96,9 +138,21 @@ def _key(node: Any) -> str:
     """How sympy writes an expression, "" for one that is too plain to be known again."""
     if not isinstance(node, sympy.Expr) or node.is_Atom:
         return ""
-    value = node.doit()
-    quotient = value.free_symbols and value.is_rational_function()
-    value = sympy.cancel(value) if quotient else sympy.expand(value)
+    value = _plainest(node)
     if value.is_Rational:  # a number, which may be reached in many ways
         return ""
-    return str(value) if not value.is_Atom and node.count_ops() >= _OPERATIONS else ""
+    if value.is_Atom or not (node.count_ops() >= _OPERATIONS or _is_own(value)):
+        return ""
+    return min(str(value), str(_plainest(-node)))  # a sign may have gone elsewhere
+
+
+def _plainest(node: Any) -> Any:
+    value = node.doit()
+    quotient = value.free_symbols and value.is_rational_function()
+    return sympy.cancel(value) if quotient else sympy.expand(value)
+
+
+def _is_own(value: Any) -> bool:
+    """Whether a number with roots or pi in it is not one that anybody would write."""
+    plain = value.is_number and not value.has(sympy.Function)
+    return plain and any(abs(n.p) >= _LARGE for n in value.atoms(sympy.Rational))

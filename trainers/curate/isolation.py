@@ -1,10 +1,11 @@
 """Finds what in a branch depends on a sibling, as far as rules over its text can tell.
 
 Five rules: the branch opens with a connective ("Similarly"); a phrase points at a sibling ("the
-previous case"); a name is used that only a sibling introduced ("let $k$ be"); a number is used that
-only a sibling computed; an expression is used, or within another, that only an earlier sibling
-derived (`expressions`). The phrases are English. What is before the fork is visible to all branches
-and may be used. The faults are worded for the model, which then rewrites the sentences.
+previous case"); a name is used that only a sibling introduced ("let $k$ be"); a number is used, in
+whatever notation, that only a sibling computed; an expression is used, or within another, that only
+an earlier sibling derived (`expressions`). The phrases are English. What is before the fork is
+visible to all branches and may be used. The faults are worded for the model, which then rewrites
+the sentences.
 """
 
 from __future__ import annotations
@@ -35,10 +36,7 @@ _INTRODUCED: Final = re.compile(
     r"(?P<name>\\?[A-Za-z]+(?:_\{?\w+\}?)?)(?=\s*(?:\$|=|\\in|,|\())",
     re.I,
 )
-_COMPUTED: Final = re.compile(r"=\s*\$?\s*-?(?P<value>\d[\d,]*\d(?:\.\d+)?|\d+\.\d+)")
-_NUMBER: Final = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?![\w])")
 _DERIVED: Final = re.compile(r"(?:=|\\boxed\{|\bis|\bget|\bare|\bobtain)[\s$\\({-]*$")
-_DISTINCT: Final = 3  # digits from which a number is taken to be one and the same
 
 
 @dataclass(frozen=True)
@@ -57,11 +55,6 @@ class BranchSentences:
     @cached_property
     def introduced(self) -> frozenset[str]:
         return frozenset(match["name"] for match in _INTRODUCED.finditer(self.text))
-
-    @cached_property
-    def computed(self) -> frozenset[str]:
-        values = (_plain(match["value"]) for match in _COMPUTED.finditer(self.text))
-        return frozenset(v for v in values if sum(map(str.isdigit, v)) >= _DISTINCT)
 
 
 def leaks(branches: Sequence[BranchSentences]) -> list[str]:
@@ -108,24 +101,25 @@ def _names(branch: BranchSentences, siblings: Sequence[BranchSentences]) -> Iter
 
 
 def _results(branch: BranchSentences, siblings: Sequence[BranchSentences]) -> Iterable[str]:
-    theirs = {value for other in siblings for value in other.computed}
-    theirs -= {_plain(match[0]) for match in _NUMBER.finditer(branch.before)}
+    # sympy takes longer to load than all the rest of a command
+    from nprdsl.trainers.curate.expressions import numbers_of
+
+    theirs = {one.value for other in siblings for one in numbers_of(other.text) if one.computed}
+    theirs -= {one.value for one in numbers_of(branch.before)}
     for number, text in branch.sentences:
-        for match in _NUMBER.finditer(text):
-            value = _plain(match[0])
-            if value not in theirs:
+        for one in numbers_of(text) if theirs else ():
+            if one.value not in theirs:
                 continue
-            theirs.discard(value)
-            if not _DERIVED.search(text[: match.start()]):
+            theirs.discard(one.value)
+            if not _DERIVED.search(one.before):
                 yield (
-                    f"sentence {number} of {branch.name} uses {match[0]}, which only a sibling "
+                    f"sentence {number} of {branch.name} uses {one.shown}, which only a sibling "
                     "computed"
                 )
 
 
 def _expressions(branch: BranchSentences, siblings: Sequence[BranchSentences]) -> Iterable[str]:
     """What earlier siblings derived: a chain was written from its beginning on."""
-    # sympy takes longer to load than all the rest of a command
     from nprdsl.trainers.curate.expressions import parts_of, results_of, written
 
     theirs = {key for other in siblings for key in results_of(other.text)}
@@ -141,10 +135,6 @@ def _expressions(branch: BranchSentences, siblings: Sequence[BranchSentences]) -
             yield (
                 f"sentence {number} of {branch.name} uses `{shown}`, which only a sibling derived"
             )
-
-
-def _plain(number: str) -> str:
-    return number.replace(",", "").rstrip(".")
 
 
 def _formulas(text: str) -> list[str]:

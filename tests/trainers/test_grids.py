@@ -182,7 +182,8 @@ def test_minerva_allows_a_ten_thousandth(tmp_path: Path) -> None:
     row = {"question": "q?", "answer": "1.6e-19"}
     path = write(tmp_path / "m.json", [row])
     measured, plain = from_source("minerva", path), from_source("mine", path)
-    for suite, right in ((measured, True), (plain, False)):
+    named = from_source("Minerva_Math", path)
+    for suite, right in ((measured, True), (named, True), (plain, False)):
         assert suite.problems[0].is_answered_by(r"\boxed{1.60012 \times 10^{-19}}") is right
         assert not suite.problems[0].is_answered_by(r"\boxed{1.6004e-19}")
     assert measured.digest != plain.digest

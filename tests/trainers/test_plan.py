@@ -106,6 +106,23 @@ def test_what_takes_more_and_what_takes_less(tmp_path: Path) -> None:
     assert total(settings(tmp_path, run={"room": 16_384})) > usual
 
 
+def test_a_forward_of_several_rows(tmp_path: Path) -> None:
+    """Each has its own mask."""
+    one = settings(tmp_path, model={"attention": "dense"}, run={"room": 2048})
+    four = settings(tmp_path, model={"attention": "dense"}, run={"room": 2048, "rows": 4})
+    alone, together = plan(one, SMALL), plan(four, SMALL)
+    assert together.growing["masks"] == 4 * alone.growing["masks"]
+    assert together.growing["inputs of all layers"] == 4 * alone.growing["inputs of all layers"]
+    assert together.largest_room < alone.largest_room
+    assert "4 GPUs; forwards of 4 rows of 2,048 entries" in together.lines[0]
+
+
+def test_what_never_fits_is_told(tmp_path: Path) -> None:
+    made = plan(settings(tmp_path), Gpus(count=1, memory=1.0))
+    assert not made.fits and not made.largest_room and "; 1 GPU; " in made.lines[0]
+    assert any("it does not fit, however short rows are" in line for line in made.lines)
+
+
 def test_time_is_that_of_the_entries(tmp_path: Path) -> None:
     config = settings(tmp_path)
     once = plan(config, Gpus())

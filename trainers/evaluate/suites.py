@@ -86,8 +86,11 @@ def named(name: str) -> Suite:
 
 def from_source(name: str, source: str, **options: str) -> Suite:
     """The problems of a file, a folder or a dataset, under a name; `options` are those of
-    `read_problems`. Answers of `minerva` may be off by a ten-thousandth. Raises SourceError."""
-    loaded, tolerance = read_problems(source, **options), MEASURED.get(name, EXACT)
+    `read_problems`. Answers of a suite whose name begins with `minerva` may be off by a
+    ten-thousandth. Raises SourceError."""
+    loaded = read_problems(source, **options)
+    tolerances = (value for kind, value in MEASURED.items() if name.casefold().startswith(kind))
+    tolerance = next(tolerances, EXACT)
     problems = tuple(
         replace(problem, tolerance=tolerance) if problem.tolerance == EXACT else problem
         for problem in loaded.problems

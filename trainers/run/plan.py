@@ -53,12 +53,13 @@ class Gpus:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Bytes of one GPU by what they hold, in a forward of `room` entries; the entries that fit; the
-    traces of a step, and, where each is as long as a row, their entries and the seconds of all
-    updates of the step."""
+    """Bytes of one GPU by what they hold, in a forward of `rows` rows of `room` entries; the
+    entries of such a row that fit; the traces of a step, and, where each is as long as a row, their
+    entries and the seconds of all updates of the step."""
 
     size: ModelSize
     gpus: Gpus
+    rows: int
     room: int
     fixed: Mapping[str, int]
     growing: Mapping[str, int]
@@ -81,12 +82,16 @@ class Plan:
         parts = {**self.fixed, **self.growing, "all": self.total}
         told = [f"{name:<46} {held / GIB:6.2f} GiB" for name, held in parts.items()]
         each, size, gpus = -(-self.traces // self.gpus.count), self.size, self.gpus
+        forward = "rows" if self.rows == 1 else f"forwards of {self.rows} rows"
+        verdict = f"{'it fits' if self.fits else 'it does not fit'}; a row may hold"
+        if not self.largest_room:
+            verdict = "it does not fit, however short rows are; a row may hold"
         return [
             f"{size.parameters / 1e9:.2f} B parameters, {size.trained / 1e9:.2f} B trained; "
-            f"{gpus.count} GPUs; rows of {self.room:,} entries; in each GPU",
+            f"{gpus.count} GPU{'s' * (gpus.count > 1)}; {forward} of {self.room:,} entries; "
+            "in each GPU",
             *told,
-            f"{gpus.memory:g} GiB: {'it fits' if self.fits else 'it does not fit'}; a row may hold "
-            f"{self.largest_room:,} entries",
+            f"{gpus.memory:g} GiB: {verdict} {self.largest_room:,} entries",
             f"a step: {self.traces:,} traces, {each:,} for each GPU, at most {self.entries:,} "
             "entries",
             f"updates of a step: at most {self.seconds:,.0f} s, if a GPU trains at "
@@ -98,7 +103,6 @@ def plan(config: TrainingConfig, gpus: Gpus) -> Plan:
     """What a step of this configuration takes. Raises ModelNotFoundError."""
     size = _size(config)
     fixed = _fixed(size, config, gpus)
-    room = config.run.room * config.run.rows
     free = int(gpus.memory * GIB) - sum(fixed.values())
     largest = 0
     while sum(_growing(size, config, largest + 1024).values()) <= free:
@@ -110,9 +114,10 @@ def plan(config: TrainingConfig, gpus: Gpus) -> Plan:
     return Plan(
         size=size,
         gpus=gpus,
-        room=room,
+        rows=config.run.rows,
+        room=longest,
         fixed=fixed,
-        growing=_growing(size, config, room),
+        growing=_growing(size, config, longest),
         largest_room=largest,
         traces=traces,
         entries=traces * longest,
@@ -165,8 +170,9 @@ def _fixed(size: ModelSize, config: TrainingConfig, gpus: Gpus) -> dict[str, int
     }
 
 
-def _growing(size: ModelSize, config: TrainingConfig, room: int) -> dict[str, int]:
-    """What a forward of `room` entries takes."""
+def _growing(size: ModelSize, config: TrainingConfig, longest: int) -> dict[str, int]:
+    """What a forward takes whose rows have `longest` entries."""
+    room = config.run.rows * longest
     width = _BYTES["fp32" if config.run.precision == "no" else "bf16"]
     heads = size.attended // size.layers
     inside = 10 * size.hidden + 8 * heads + 6 * size.intermediate
@@ -176,7 +182,7 @@ def _growing(size: ModelSize, config: TrainingConfig, room: int) -> dict[str, in
         "log-probabilities by chunks": LIVING_BYTES + room * size.hidden * (4 + 3 * width),
     }
     if config.model.attention is Attention.DENSE:
-        parts["masks"] = room * room * width
+        parts["masks"] = room * longest * width
     return parts
 
 

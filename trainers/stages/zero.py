@@ -70,7 +70,7 @@ class _Round:
             updates.append(update)
             clips.append(clip)
         return metrics | {
-            "rollout/kept": len(kept) / max(1, len(episodes)),
+            "rollout/kept": self._share((len(kept), len(episodes))),
             "loss": _mean([update.loss for update in updates]),
             "gradient_norm": _mean([update.gradient_norm for update in updates]),
             "learning_rate": rate,
@@ -122,19 +122,25 @@ class _Round:
             yield [e for e in episodes if e.group in chosen]
 
     def _update(self, episodes: list[Episode], check: Check) -> tuple[UpdateResult, DapoStats]:
-        clip, stats = self.config.clip, list[DapoStats]()
+        clip, cut = self.config.clip, [0.0, 0.0]
         scores, groups = [e.reward.score for e in episodes], [e.group for e in episodes]
         values = group_normalised(scores, groups).tolist()
         rows = [e.rollout.row.weighted(a) for e, a in zip(episodes, values, strict=True)]
 
         def loss(inputs: LossInputs) -> torch.Tensor:
             value, clipped = dapo(inputs.logprobs, inputs.old, inputs.weights, inputs.tokens, clip)
-            stats.append(clipped)
+            for place, share in enumerate((clipped.clipped, clipped.dual_clipped)):
+                cut[place] += share * len(inputs.logprobs)
             return value
 
         update = self.rounds.session.update(rows, loss, check)
-        shares = _mean([one.clipped for one in stats]), _mean([one.dual_clipped for one in stats])
-        return update, DapoStats(*shares)
+        tokens = sum(e.rollout.row.tokens for e in episodes)
+        return update, DapoStats(*(self._share((tokens_cut, tokens)) for tokens_cut in cut))
+
+    def _share(self, own: tuple[float, int]) -> float:
+        """A part of a whole, over all processes."""
+        every = of_all(own, self.rounds.accelerator)
+        return sum(part for part, _ in every) / max(1, sum(whole for _, whole in every))
 
 
 def _teaching(episodes: list[Episode]) -> list[Episode]:

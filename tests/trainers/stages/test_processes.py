@@ -1,4 +1,4 @@
-"""Two processes give the losses of one, also as `accelerate launch` starts them."""
+"""Two or three processes give the figures of one, also as `accelerate launch` starts them."""
 
 from __future__ import annotations
 
@@ -46,14 +46,17 @@ def metrics(folder: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in json.loads(line).items() if not k.startswith(OWN)} for line in lines]
 
 
-@pytest.mark.parametrize("stage", ["sft", "papo"])
-def test_two_processes_give_the_losses_of_one(stage: str, tiny: Tiny, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stage", "count"), [("sft", 2), ("zero", 3), ("papo", 3)])
+def test_processes_give_the_figures_of_one(
+    stage: str, count: int, tiny: Tiny, tmp_path: Path
+) -> None:
+    """Three share two problems, so one of them has no rows."""
     assert yaml.safe_load(LAUNCH.read_text())["num_processes"] == 2
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     command = ["train", stage, "--config"]
     ran([*command, str(tiny.config(stage, alone))], {})
     arguments = [*command, str(tiny.config(stage, shared))]
-    said = launched(arguments) if stage == "sft" else ran(arguments, *ranks(2))
+    said = launched(arguments) if stage == "sft" else ran(arguments, *ranks(count))
     assert said.count("model  ") == 1  # one process speaks
     one, two = metrics(alone), metrics(shared)
     assert len(one) == len(two) >= 4
@@ -61,4 +64,4 @@ def test_two_processes_give_the_losses_of_one(stage: str, tiny: Tiny, tmp_path: 
         assert first.keys() == second.keys()
         for name, value in first.items():
             assert np.isclose(value, second[name], rtol=1e-4, atol=1e-5), name
-    assert one != two  # to rounding: two processes add in another order
+    assert one != two  # to rounding: several processes add in another order

@@ -169,6 +169,7 @@ COPIES = {
     "only marks": (WORK, "- - - - - - - - !", "................"),
     "nothing that is seen": (WORK, "\u200b" * 12),
     "its first half": (LONG, LONG[: len(LONG) // 2]),
+    "cut in a word": (LONG, LONG[:40]),
     "checked at length": (
         LONG,
         f"{LONG} Let me check it once more, from its beginning on, so that "

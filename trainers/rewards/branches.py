@@ -252,7 +252,9 @@ def _is_held(short: _Words, long: _Words) -> bool:
 
 
 def _is_passage(short: _Words, long: _Words) -> bool:
-    """Whether one stands in the other, nearly word by word."""
-    if not _PASSAGE <= len(short.tokens) < len(long.tokens) or not short.values <= long.values:
+    """Whether one stands in the other, nearly word by word; its ends may be cut words."""
+    if not _PASSAGE <= len(short.tokens) < len(long.tokens):
+        return False
+    if not short.values - Counter((short.tokens[0], short.tokens[-1])) <= long.values:
         return False
     return fuzz.partial_ratio(short.tokens, long.tokens) >= 100 * ALIKE

@@ -106,6 +106,24 @@ def test_what_takes_more_and_what_takes_less(tmp_path: Path) -> None:
     assert total(settings(tmp_path, run={"room": 16_384})) > usual
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_and_states_are_as_precise_as_weights(tmp_path: Path, dtype: torch.dtype) -> None:
+    """With LoRA what is trained is in fp32, whatever the rest is in."""
+    name = "fp32" if dtype is torch.float32 else "bf16"
+    weights = torch.nn.Parameter(torch.ones(8, dtype=dtype))
+    optimizer = torch.optim.AdamW([weights])
+    (weights * 2).sum().backward()
+    optimizer.step()
+    assert weights.grad is not None
+    states = [kept for kept in optimizer.state[weights].values() if kept.numel() > 1]
+    made = plan(settings(tmp_path, model={"dtype": name}), Gpus(count=1))
+    trained = made.size.trained
+    assert made.fixed["gradients, shared out"] == trained * weights.grad.element_size()
+    assert made.fixed["AdamW, shared out"] == trained * sum(s.element_size() for s in states)
+    lora = plan(settings(tmp_path, model={"dtype": name, "lora": {"rank": 4}}), Gpus(count=1))
+    assert lora.fixed["AdamW, shared out"] == 8 * lora.size.trained
+
+
 def test_a_forward_of_several_rows(tmp_path: Path) -> None:
     """Each has its own mask."""
     one = settings(tmp_path, model={"attention": "dense"}, run={"room": 2048})

@@ -2,9 +2,9 @@
 
 In go the configuration of a stage and the GPUs; nothing is loaded but the model's configuration,
 and nothing is computed. What is assumed: FSDP2 shares out weights, gradients and optimizer over all
-GPUs; layers are checkpointed (configs/accelerate/fsdp2.yaml); AdamW keeps two numbers in fp32 for
-each trained parameter; GPUs are as fast as they are said to be. It is an estimate before a run, not
-a measurement of one.
+GPUs; layers are checkpointed (configs/accelerate/fsdp2.yaml); AdamW keeps two numbers for each
+trained parameter, and gradients one, in the precision in which it is held; GPUs are as fast as they
+are said to be. It is an estimate before a run, not a measurement of one.
 """
 
 from __future__ import annotations
@@ -154,15 +154,17 @@ def _fixed(size: ModelSize, config: TrainingConfig, gpus: Gpus) -> dict[str, int
         _BYTES[config.model.dtype],
         _BYTES["fp32" if config.run.precision == "no" else "bf16"],
     )
+    state = kept if config.model.lora is None else _BYTES["fp32"]  # as what is trained itself
     gathered = 2 * size.largest_layer + size.head
     # Autograd may copy the gradient of the head when it keeps it.
     before = size.largest_layer + 2 * size.head if size.trained > size.parameters // 2 else 0
     adam = config.optimizer.kind is OptimizerKind.ADAMW
     return {
         "weights, shared out": size.parameters * kept // gpus.count,
-        "gradients, shared out": size.trained * 4 // gpus.count,
-        "AdamW, shared out" if adam else "Muon and AdamW, at most, shared out": size.trained
-        * 8
+        "gradients, shared out": size.trained * state // gpus.count,
+        "AdamW, shared out" if adam else "Muon and AdamW, at most, shared out": 2
+        * size.trained
+        * state
         // gpus.count,
         "gathered weights": gathered * run,
         "gradients before they are shared out": before * run,

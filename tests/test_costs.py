@@ -16,8 +16,10 @@ from nprdsl.grammar.diagnostics import SchemaError
 from nprdsl.machine.budget import Limits
 from nprdsl.machine.machine import Machine
 from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.masks.completion_cost import Costs
 from nprdsl.masks.matcher import Matcher
 from nprdsl.schema import load
+from nprdsl.structure.stack import Frame
 from nprdsl.structure.tag_machine import Bounds
 from nprdsl.testing import byte_vocabulary, schemas
 from nprdsl.testing.tokens import bound_to
@@ -338,6 +340,36 @@ def test_blocks_beyond_the_limit_are_no_way_to_end() -> None:
         bound.under(Bounds(blocks=1))
     with pytest.raises(SchemaError, match="no trace can be finished under the limits"):
         bound.under(Bounds(branches=1))
+
+
+def test_a_depth_that_nothing_reaches_costs_what_none_does() -> None:
+    """Each level was measured by itself, so a client's `depth` of 10^9 ran for hours."""
+    for made in (schema_of(BLOCK), load("arith"), load("multiverse")):
+        bound = made.bind(byte_vocabulary(special=made.tags))
+        assert bound.under(Bounds(depth=10**9)).minimum == bound.minimum
+
+
+@QUICK
+@given(schemas(first=20), st.integers(0, 4))
+def test_costs_of_few_levels_are_those_of_each_level(source: str, depth: int) -> None:
+    """The oracle measures every level."""
+
+    def minimum() -> int:
+        made = schema_of(source)
+        try:
+            bound = made.bind(byte_vocabulary(special=made.tags))
+            return bound.under(Bounds(depth=depth)).minimum
+        except SchemaError:
+            return NEVER
+
+    def left(costs: Costs, frame: Frame | None) -> int | None:
+        used = frame.branch.depth if frame is not None else 0
+        return None if costs._bounds.depth is None else costs._bounds.depth - used
+
+    found = minimum()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Costs, "_left", left)
+        assert found == minimum()
 
 
 @pytest.mark.parametrize(

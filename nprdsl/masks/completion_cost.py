@@ -266,9 +266,12 @@ class Costs:
         return min((cost % _FEE for cost in uses), default=0)
 
     def _left(self, frame: Frame | None) -> _DepthLeft:
+        """How deep forks may still be nested in a branch. The cheapest way never nests a block
+        inside itself, so beyond one fork for each block a bound costs what none does."""
         if self._bounds.depth is None:
             return None
-        return self._bounds.depth - (frame.branch.depth if frame is not None else 0)
+        left = self._bounds.depth - (frame.branch.depth if frame is not None else 0)
+        return min(left, len(self._blocks))
 
     def _branches(self, entry: PendingBranches, left: _DepthLeft) -> int:
         if entry.items is None:
@@ -305,7 +308,7 @@ class Costs:
     def _measure(self) -> None:
         """Least fixed point over rules, the lists that they stand in, and depths: those that were
         met last first, as others are made of them, and again where what they use has changed."""
-        first: _Met = (self._grammar.start, None, self._bounds.depth)
+        first: _Met = (self._grammar.start, None, self._left(None))
         self._rules[first[0], first[2]] = NEVER
         self._users[first] = {}
         met = [first]

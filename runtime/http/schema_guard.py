@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -14,8 +15,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 HONOURING: Final = ("/v1/chat/completions", "/v1/responses")
-GUARDED: Final = ("/v1/", "/generate")  # how paths begin
+_CHATS: Final = (*HONOURING, "/invocations")  # the last is a chat by another path
 FIELD: Final = "schema"
+_SPELLED: Final = re.compile(rb"\\u00[67]")  # a letter of the field, as JSON may write it
 
 
 class SchemaGuard:
@@ -27,7 +29,7 @@ class SchemaGuard:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         is_post = scope["type"] == "http" and scope["method"] == "POST"
         path = scope.get("path", "")
-        if not is_post or path in HONOURING or not path.startswith(GUARDED):
+        if not is_post or path in _CHATS:
             await self._app(scope, receive, send)
             return
         body, again = await whole_body(receive)
@@ -52,7 +54,7 @@ async def whole_body(receive: Receive) -> tuple[bytes, Receive]:
 
 def has_schema(body: bytes) -> bool:
     """Whether it is the JSON of an object with a schema."""
-    if f'"{FIELD}"'.encode() not in body:
+    if f'"{FIELD}"'.encode() not in body and not _SPELLED.search(body):
         return False
     try:
         read = json.loads(body)

@@ -42,11 +42,18 @@ def post(path: str, body: bytes, pieces: int = 1, method: str = "POST") -> tuple
     return sent[0]["status"], bytes(read)
 
 
-@pytest.mark.parametrize("path", ["/v1/completions", "/v1/messages", "/v1/embeddings", "/generate"])
+PATHS = ["/v1/completions", "/v1/messages", "/generate", "/api/chat", "/vertex_generate"]
+
+
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("pieces", [1, 4])
 def test_a_schema_is_refused_where_it_is_not_run(path: str, pieces: int) -> None:
     body = json.dumps({"model": "arith", "prompt": "1+1?", "schema": "arith"}).encode()
     assert post(path, body, pieces)[0] == 400
+
+
+def test_a_schema_is_found_however_json_writes_it() -> None:
+    assert post("/v1/completions", rb'{"prompt": "1", "\u0073chem\u0061": "arith"}')[0] == 400
 
 
 @pytest.mark.parametrize(
@@ -59,7 +66,7 @@ def test_a_schema_is_refused_where_it_is_not_run(path: str, pieces: int) -> None
         ("/v1/completions", b'["schema"]'),
         ("/v1/completions", b'{"schema": ' + b"[" * 100_000),
         ("/v1/completions", b""),
-        ("/other", b'{"schema": 1}'),
+        ("/invocations", b'{"schema": "arith"}'),
     ],
     ids=range(8),
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -29,6 +31,9 @@ GOOD = {"nprdsl": {"language": {"name": "arith"}}}
 STOCK: dict[str, tuple[int, dict[str, Any]]] = {  # status and fields of /generate
     "id beyond the model": (400, {"input_ids": [1, 1_000_000]}),
     "negative id": (400, {"input_ids": [[1, 2], [-1]]}),
+    "empty text": (400, {"text": ""}),
+    "no ids in a batch": (400, {"input_ids": [[1], []]}),
+    "empty text beside others": (400, {"text": ["3*4?", ""]}),
     "narrow embeddings": (400, {"input_embeds": [[0.1, 0.2]]}),
     "row of a trace": (400, {"text": "3*4?", "rid": "other#branch-1"}),
     "a schema elsewhere": (400, {"text": "3*4?", "schema": "arith"}),
@@ -111,3 +116,21 @@ def test_an_abort_by_its_name_ends_all_answers_of_a_chat(http: httpx.Client) -> 
         thread.join(0.05)
     reasons = {choice["finish_reason"] for choice in answers[0].json()["choices"]}
     assert reasons == {"abort"}
+
+
+def test_an_abort_ends_the_request_of_that_name_only(http: httpx.Client) -> None:
+    """SGLang takes the name for the beginning of one; a client could end what others ran."""
+    content = "+".join(["37*42"] * 8) + "?"
+    chat = {"messages": [{"role": "user", "content": content}], "schema": "arith", "rid": "ab-1"}
+    params = {"max_new_tokens": 400, "ignore_eos": True}
+    text = {"text": "3*4?", "sampling_params": params}
+    with ThreadPoolExecutor(3) as threads:
+        trace = threads.submit(http.post, "/v1/chat/completions", json=chat)
+        plain = threads.submit(http.post, "/generate", json={**text, "rid": "ab-2"})
+        mine = threads.submit(http.post, "/generate", json={**text, "rid": "ab-"})
+        while not mine.done():
+            http.post("/abort_request", json={"rid": "ab-"})
+            time.sleep(0.05)
+    assert mine.result().json()["meta_info"]["finish_reason"]["type"] == "abort"
+    assert plain.result().json()["meta_info"]["finish_reason"]["type"] == "length"
+    assert trace.result().json()["choices"][0]["finish_reason"] in ("stop", "length")

@@ -75,6 +75,15 @@ async def take_in(
             yield output
 
 
+@plugin_hook(f"{_MANAGER}._validate_one_request", HookType.BEFORE)
+def refuse_empty_prompt(manager: Any, obj: Any, input_ids: Any) -> None:
+    """A text is seen to have no token only here. A forward pass of nothing ends the scheduler."""
+    if isinstance(obj, GenerateReqInput):
+        prompt = input_ids if obj.input_embeds is None else obj.input_embeds
+        if prompt is not None and not len(prompt):
+            raise RefusedError("the prompt is empty: it needs one token at least")
+
+
 def _read_session_params(obj: GenerateReqInput) -> None:
     """A request that came through a router carries its `ForkRequest` in `session_params`."""
     carried = obj.session_params

@@ -142,6 +142,32 @@ def take_request(original: Function, scheduler: Any, req: Any, *args: Any, **kwa
     return original(scheduler, req, *args, **kwargs)
 
 
+@plugin_hook(f"{_SCHEDULER}.abort_request", HookType.AROUND)
+def abort_one(original: Function, scheduler: Any, received: Any) -> Any:
+    """SGLang ends every request whose name begins with the given one. Clients choose names: who
+    aborted a request `a` of its own would end those of others. Here it ends the one."""
+    others = {} if received.abort_all else _others(received.rid, scheduler)
+    for req in others:
+        req.rid = ""
+    try:
+        return original(scheduler, received)
+    finally:
+        for req, name in others.items():
+            req.rid = name
+
+
+def _others(rid: str, scheduler: Any) -> dict[Any, str]:
+    """The requests, with their names, that SGLang would end along with that of the name."""
+    queued = {*scheduler.waiting_queue, *scheduler.grammar_manager.grammar_queue}
+    known = queued | scheduler.collect_inflight_reqs() | {scheduler.chunked_req}
+    return {
+        req: req.rid
+        for req in known - {None}
+        if req.rid.startswith(rid)
+        and rid != (req.trace.rid if isinstance(req, BranchReq) else req.rid)
+    }
+
+
 @_while_busy(f"{_SCHEDULER}.abort_request", HookType.BEFORE)
 def abort_traces(plugin: SchedulerPlugin, scheduler: Any, received: Any) -> None:
     for run in plugin.traces.matching(received.rid, everything=received.abort_all):

@@ -114,12 +114,12 @@ class TraceScheduler:
         self.waiting.append(run)
 
     def matching(self, rid: str, *, everything: bool) -> list[TraceRun]:
-        """Requests that SGLang means by an abort of `rid`: those whose rid begins so."""
+        """Requests that an abort of `rid` means: the one of that name, or with a row of that name."""
         return [
             run
             for run in (*self.reservations.admitted, *self.waiting)
             if everything
-            or run.trace.rid.startswith(rid)
+            or run.trace.rid == rid
             or rid.startswith(run.trace.rid + BRANCH_MARK)
         ]
 

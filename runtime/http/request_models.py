@@ -35,7 +35,7 @@ SAMPLING: Final = (
     "presence_penalty",
 )
 SEEDS: Final = 2**31  # as many are drawn from, where a request names none
-_MOST_ANSWERS: Final = 128
+MOST_ANSWERS: Final = 128  # to one prompt
 
 
 class StreamOptions(BaseModel):
@@ -59,7 +59,7 @@ class GenerationRequest(BaseModel):
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     seed: int | None = None
-    n: int | None = Field(default=None, ge=1, le=_MOST_ANSWERS)
+    n: int | None = Field(default=None, ge=1, le=MOST_ANSWERS)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: int | None = None

@@ -34,6 +34,14 @@ STOCK: dict[str, tuple[int, dict[str, Any]]] = {  # status and fields of /genera
     "empty text": (400, {"text": ""}),
     "no ids in a batch": (400, {"input_ids": [[1], []]}),
     "empty text beside others": (400, {"text": ["3*4?", ""]}),
+    "more tokens than there are": (
+        400,
+        {"text": "3*4?", "return_logprob": True, "top_logprobs_num": 1000},
+    ),
+    "top_k beyond a number": (400, {"text": "3*4?", "params": {"top_k": 2**40}}),
+    "answers without end": (400, {"text": "3*4?", "params": {"n": 10**6}}),
+    "no settings": (400, {"text": "3*4?", "params": []}),
+    "settings that are none": (400, {"text": ["3*4?"], "params": [7]}),
     "narrow embeddings": (400, {"input_embeds": [[0.1, 0.2]]}),
     "row of a trace": (400, {"text": "3*4?", "rid": "other#branch-1"}),
     "a schema elsewhere": (400, {"text": "3*4?", "schema": "arith"}),
@@ -55,8 +63,10 @@ def http(served: Served) -> Any:
 
 def generate(http: httpx.Client, fields: dict[str, Any]) -> httpx.Response:
     fields = dict(fields)
-    params: dict[str, Any] = {"max_new_tokens": 1, "temperature": 0}
+    params: Any = {"max_new_tokens": 1, "temperature": 0}
     params |= {"custom_params": fields.pop("custom", None), "stop": fields.pop("stop", None)}
+    given = fields.pop("params", {})
+    params = params | given if isinstance(given, dict) else given
     return http.post("/generate", json={"sampling_params": params, **fields})
 
 
@@ -134,3 +144,12 @@ def test_an_abort_ends_the_request_of_that_name_only(http: httpx.Client) -> None
     assert mine.result().json()["meta_info"]["finish_reason"]["type"] == "abort"
     assert plain.result().json()["meta_info"]["finish_reason"]["type"] == "length"
     assert trace.result().json()["choices"][0]["finish_reason"] in ("stop", "length")
+
+
+def test_samples_of_a_name_that_is_used_again_are_those_of_before(http: httpx.Client) -> None:
+    """They were counted on, so that the same request with the same seed got other answers."""
+    settings = {"sampling": {"temperature": 5.0, "seed": 3}, "limits": {"max_tokens": 60}}
+    params = {"n": 2, "custom_params": {"nprdsl": {**GOOD["nprdsl"], **settings}}}
+    asked = {"text": "3*4?", "rid": "again", "sampling_params": params}
+    one, two = (http.post("/generate", json=asked).json() for _ in range(2))
+    assert [answer["output_ids"] for answer in one] == [answer["output_ids"] for answer in two]

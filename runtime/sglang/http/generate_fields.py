@@ -6,11 +6,12 @@ field, or sampling parameter, which would not be honoured.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
 from nprdsl.runtime.http.refusals import RefusedError
+from nprdsl.runtime.http.request_models import MOST_ANSWERS
 from nprdsl.runtime.sglang.protocol import MARKS
 
 HONOURED: Final = frozenset(
@@ -57,7 +58,30 @@ WITHOUT_MEANING: Final = (
     "structural_tag",
     "watermark",
 )
+_MOST_TOP_K: Final = 2**31 - 1  # what SGLang's tensor of them holds
 _NEUTRAL: Final[Mapping[str, Iterable[Any]]] = {"logprob_start_len": (-1,)}
+
+
+def check_settings(settings: Sequence[Any]) -> None:
+    """Raises RefusedError for sampling parameters, of any request, that are none, or that ask for
+    more answers than a client is given (SGLang makes them all before it looks at another request),
+    or for a `top_k` that would end the scheduler."""
+    if not settings or not all(isinstance(params, dict | None) for params in settings):
+        raise RefusedError("`sampling_params` must be an object, or a list of them")
+    for params in settings:
+        count = (params or {}).get("n")
+        if count is not None and (type(count) is not int or not 1 <= count <= MOST_ANSWERS):
+            raise RefusedError(f"`n` is {count!r}, it must be a number from 1 to {MOST_ANSWERS}")
+        top_k = (params or {}).get("top_k")
+        if isinstance(top_k, int) and top_k > _MOST_TOP_K:
+            raise RefusedError(f"`top_k` is {top_k}, it must be at most {_MOST_TOP_K}; -1 is off")
+
+
+def check_top(numbers: Any, outputs: int) -> None:
+    """Raises RefusedError for more log-probabilities of a place than the model has outputs."""
+    for number in numbers if isinstance(numbers, list) else [numbers]:
+        if number is not None and not 0 <= number <= outputs:
+            raise RefusedError(f"`top_logprobs_num` is {number}, it must be 0 to {outputs}")
 
 
 def check_request(received: Any) -> None:

@@ -24,7 +24,13 @@ from nprdsl.runtime.http.serving_settings import ServingSettings
 from nprdsl.runtime.http.wire_forms import SchemaForm
 from nprdsl.runtime.metrics import Told, untold
 from nprdsl.runtime.schema_cache import MOST_SCHEMAS
-from nprdsl.runtime.sglang.http.generate_fields import check_names, check_params, check_request
+from nprdsl.runtime.sglang.http.generate_fields import (
+    check_names,
+    check_params,
+    check_request,
+    check_settings,
+    check_top,
+)
 from nprdsl.runtime.sglang.preparation import SchemaLibrary
 from nprdsl.runtime.sglang.protocol import KEY, KEY_GRAMMAR, fork_request, wants_trace
 from nprdsl.schema import Schema
@@ -80,8 +86,10 @@ class Intake:
         `packed` does."""
         check_names(received.rid)
         self._check_prompts(received)
+        check_top(received.top_logprobs_num, self._outputs)
         given = received.sampling_params
         settings = given if isinstance(given, list) else [given]
+        check_settings(settings)
         if any(map(_wants_trace, settings)):
             check_request(received)
             made = [await self._with_grammar(one, client) for one in settings]

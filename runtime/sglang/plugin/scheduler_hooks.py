@@ -112,7 +112,8 @@ def number_samples(original: Function, received: Any) -> Any:
     rid = original(received)
     custom = params.get("custom_params") if isinstance(params, dict) else None
     if wants_trace(custom) and isinstance(rid, str):
-        number = _copies[before] = _copies.get(before, -1) + 1
+        copies = 1 + params.get("n", 1)  # of one request; a later one may have the same name
+        number = _copies[before] = (_copies.get(before, -1) + 1) % copies
         if len(_copies) > _COPIES_KEPT:
             del _copies[next(iter(_copies))]
         received.rid = f"{rid}{SAMPLE_MARK}{number}"

@@ -114,13 +114,11 @@ class TraceScheduler:
         self.waiting.append(run)
 
     def matching(self, rid: str, *, everything: bool) -> list[TraceRun]:
-        """Requests that an abort of `rid` means: the one of that name, or with a row of that name."""
+        """The requests that an abort of `rid` ends: that of the name, or with a row of it."""
         return [
             run
             for run in (*self.reservations.admitted, *self.waiting)
-            if everything
-            or run.trace.rid == rid
-            or rid.startswith(run.trace.rid + BRANCH_MARK)
+            if everything or run.trace.rid == rid or rid.startswith(run.trace.rid + BRANCH_MARK)
         ]
 
     def abort(self, run: TraceRun) -> None:

@@ -43,6 +43,8 @@ from nprdsl.trace.lexemes import TokenText, tag_pattern, text_lexemes, token_tex
 from nprdsl.trace.parser import ParsedText, Parser
 from nprdsl.trace.trace import TokenTrace, element_tree
 
+_MOST_BOUNDS: Final = 64  # that stay bound, of one schema: each request may say its own
+
 
 class TagMode(StrEnum):
     """How the tags of a schema stand among the tokens of a vocabulary."""
@@ -75,7 +77,7 @@ class BoundSchema:
         self._tables = tables if tables is not None else {}
         self._automata: dict[GlueMode, Automaton] = {}
         self._cache = cache
-        self._bounded: dict[Bounds, BoundSchema] = {bounds: self}
+        self._bounded: dict[Bounds, BoundSchema] = {}  # under others, least recently used first
         faults = _faults(grammar, self.automaton())
         if faults:
             raise SchemaError(faults, grammar.source)
@@ -87,12 +89,16 @@ class BoundSchema:
 
     def under(self, bounds: Bounds) -> BoundSchema:
         """The same language under other limits on its structure; rows are shared."""
-        bounded = self._bounded.get(bounds)
+        if bounds == self.bounds:
+            return self
+        bounded = self._bounded.pop(bounds, None)
         if bounded is None:
             bounded = BoundSchema(
                 self.grammar, self.vocabulary, self._parsers, bounds, self._tables
             )
-            self._bounded[bounds] = bounded
+        self._bounded[bounds] = bounded
+        if len(self._bounded) > _MOST_BOUNDS:
+            del self._bounded[next(iter(self._bounded))]
         return bounded
 
     @property
@@ -100,7 +106,8 @@ class BoundSchema:
         """How many states are kept so far, those under other limits included: about a kilobyte
         each. Only what is written into labels, repeated texts and limits makes it grow for ever."""
         tables = sum(len(table.fields.known) for table in self._tables.values())
-        automata = (a for bound in self._bounded.values() for a in bound._automata.values())
+        bounded = (self, *self._bounded.values())
+        automata = (a for bound in bounded for a in bound._automata.values())
         return tables + sum(automaton.kept for automaton in automata)
 
     @property

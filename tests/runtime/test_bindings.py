@@ -53,15 +53,18 @@ def test_a_binding_that_grows_is_made_anew_and_writes_the_same() -> None:
     assert max(sizes) < 6000 + 2000, "one request at most on top of the limit"
 
 
-def test_many_limits_make_it_grow_too() -> None:
-    bindings = Bindings(VOCABULARY, states=2000)
-    made = set()
-    for branches in range(1, 300):
-        bound = bindings.get(NPR)
-        made.add(bound)
-        written(bound, 0, Limits(max_tokens=60, branches=branches))
-        assert bindings.kept < 4000
-    assert len(made) > 1
+def test_many_limits_leave_little_behind() -> None:
+    """Each is bound anew; a client that says others in each request must cost nobody's masks."""
+    bindings = Bindings(VOCABULARY)
+    bound = bindings.get(NPR)
+    sizes = []
+    for blocks in range(1, 400):
+        assert bindings.get(NPR) is bound
+        Machine(bound, (1, 2), Limits(max_tokens=60, blocks=blocks, depth=blocks))
+        sizes.append(bindings.kept)
+    assert max(sizes[100:]) == max(sizes[:100]) < MOST_STATES // 10
+    few = Limits(max_tokens=120, branches=3, blocks=1)
+    assert written(bound, 0, few) == written(NPR.bind(VOCABULARY), 0, few)
 
 
 def test_the_least_recently_used_go_first() -> None:

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from nprdsl.runtime.http.replies import error_reply
 
 OPEN: Final = ("/health", "/metrics")
-_SCHEME: Final = "Bearer "
+_SCHEME: Final = "bearer"  # in any case (RFC 9110, 11.1)
 
 
 class ApiKey:
@@ -35,7 +35,5 @@ class ApiKey:
         await JSONResponse(reply.content, reply.status)(scope, receive, send)
 
     def _has_key(self, scope: Scope) -> bool:
-        given = Headers(scope=scope).get("authorization", "")
-        if not given.startswith(_SCHEME):
-            return False
-        return secrets.compare_digest(given.removeprefix(_SCHEME).encode(), self._key)
+        scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
+        return scheme.lower() == _SCHEME and secrets.compare_digest(given.encode(), self._key)

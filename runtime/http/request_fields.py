@@ -78,7 +78,7 @@ _WITHOUT_MEANING: Final[Mapping[str, tuple[Any, ...]]] = {
     "parallel_tool_calls": (False, True),
     "prediction": (),
     "previous_response_id": (),
-    "priority": (),
+    "priority": (0,),
     "prompt": (),
     "reasoning": (),
     "reasoning_effort": (),
@@ -206,6 +206,8 @@ def _check_stream_options(options: Any, kind: FieldRules) -> None:
 
 
 def _asks_nothing(value: Any, neutral: tuple[Any, ...]) -> bool:
+    if isinstance(value, dict):  # of optional settings
+        value = {name: each for name, each in value.items() if each is not None}
     is_empty = value is None or (isinstance(value, str | list | dict) and not value)
     return is_empty or _is_one_of(value, neutral)
 

@@ -52,8 +52,8 @@ def serve(options: ServeOptions) -> None:
     options that a CPU needs are chosen.
 
     With --engine local they are --host, --port, --api-key, --served-model-name, --device, --dtype,
-    --max-kv-tokens, --schemas, --schema-folder and --schema-timeout; `nprdsl serve --engine local
-    MODEL --help` explains them.
+    --max-kv-tokens, --schemas, --schema-folder, --schema-timeout and --max-body; `nprdsl serve
+    --engine local MODEL --help` explains them.
     """
     from nprdsl.runtime.sglang import launch
 

@@ -41,6 +41,7 @@ class LocalServeOptions:
     )
     schema_folder: str = option("", "Its .lark files are registered.", show_default=False)
     schema_timeout: float = option(5.0, "Seconds in which a client's schema must be read.")
+    max_body: float = option(8.0, "Megabytes that a request's body may have.")
 
 
 def read_options(arguments: Sequence[str]) -> LocalServeOptions:
@@ -62,9 +63,10 @@ def serve_local(model: str | None, options: LocalServeOptions) -> None:
     from nprdsl.runtime.http.spans import export_spans
 
     name = ARITH if model is None else model
-    given = {"schemas": options.schemas, "schema_folder": options.schema_folder}
+    given: dict[str, Any] = {"schemas": options.schemas, "schema_folder": options.schema_folder}
     with as_failure(ValueError, CannotServeError):
-        settings = checked_settings({**given, "schema_timeout": options.schema_timeout})
+        given |= {"schema_timeout": options.schema_timeout, "max_body": options.max_body}
+        settings = checked_settings(given)
         key = api_key(options.api_key)
         check_port(options.host, options.port)
     with working(f"loading {name}"):

@@ -26,6 +26,7 @@ from starlette.routing import Route
 
 from nprdsl.runtime.http.ag_ui import AgUi
 from nprdsl.runtime.http.api_key import ApiKey
+from nprdsl.runtime.http.body_guard import BodyGuard
 from nprdsl.runtime.http.endpoints import json_object, respond
 from nprdsl.runtime.http.engine_requests import EngineRequests
 from nprdsl.runtime.http.engine_traces import EngineTraces
@@ -63,10 +64,12 @@ def make_app(
     if find_spec("prometheus_client") is not None:
         engine.observed_by(prometheus_metrics())
         told = prometheus_metrics().schema
-    server = _Endpoints(engine, model, SchemaIntake(settings or ServingSettings(), host, told))
+    settings = settings or ServingSettings()
+    server = _Endpoints(engine, model, SchemaIntake(settings, host, told))
+    keyed = [Middleware(ApiKey, api_key)] if api_key else []
     return Starlette(
         routes=server.routes,
-        middleware=[Middleware(ApiKey, api_key)] if api_key else [],
+        middleware=[*keyed, Middleware(BodyGuard, megabytes=settings.max_body)],
         exception_handlers={HTTPException: _as_error},
         lifespan=server.lifespan,
     )

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
-from nprdsl.runtime.http.replies import error_reply
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+from nprdsl.runtime.http.body_guard import App, Message, Receive, Send, refuse, whole_body
 
 HONOURING: Final = ("/v1/chat/completions", "/v1/responses")
 _CHATS: Final = (*HONOURING, "/invocations")  # the last is a chat by another path
@@ -23,7 +18,7 @@ _SPELLED: Final = re.compile(rb"\\u00[67]")  # a letter of the field, as JSON ma
 class SchemaGuard:
     """An ASGI application around SGLang's: a POST of JSON with a `schema` elsewhere is a 400."""
 
-    def __init__(self, app: Callable[[Message, Receive, Send], Awaitable[None]]) -> None:
+    def __init__(self, app: App) -> None:
         self._app = app
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -37,19 +32,6 @@ class SchemaGuard:
             await _refuse(path, send)
         else:
             await self._app(scope, again, send)
-
-
-async def whole_body(receive: Receive) -> tuple[bytes, Receive]:
-    """The body of a request, and what lets another application receive it once more."""
-    messages = [await receive()]
-    while messages[-1].get("more_body"):
-        messages.append(await receive())
-    body = b"".join(message.get("body", b"") for message in messages)
-
-    async def again() -> Message:
-        return messages.pop(0) if messages else await receive()
-
-    return body, again
 
 
 def has_schema(body: bytes) -> bool:
@@ -68,8 +50,4 @@ async def _refuse(path: str, send: Send) -> None:
         f"{path} does not run a `{FIELD}`: send it to {' or '.join(HONOURING)}, or as "
         "`sampling_params.custom_params` of /generate (docs/serving.md)"
     )
-    reply = error_reply(message, HTTPStatus.BAD_REQUEST, FIELD)
-    content = json.dumps(reply.content).encode()
-    head = [(b"content-type", b"application/json")]
-    await send({"type": "http.response.start", "status": reply.status.value, "headers": head})
-    await send({"type": "http.response.body", "body": content})
+    await refuse(message, HTTPStatus.BAD_REQUEST, send, param=FIELD)

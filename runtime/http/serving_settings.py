@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from nprdsl.runtime.http.listening import is_loopback
 
 VARIABLE: Final = "NPRDSL_SERVING"  # JSON of the settings
+MAX_BODY: Final = 8.0
 
 
 class SchemaPolicy(StrEnum):
@@ -31,7 +32,8 @@ class ServingSettings(BaseModel):
     """`schemas` None: any on an address of this machine alone, else those that are registered.
     `schema_folder`: its `.lark` files are registered. `schema_timeout`: seconds in which a client's
     schema must be read. `trace_share`: of the steps in which both traces and plain requests wait,
-    so many (a number from 0 to 1) are given to traces first; None: as they came."""
+    so many (a number from 0 to 1) are given to traces first; None: as they came. `max_body`:
+    megabytes that a request's body may have."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,6 +41,7 @@ class ServingSettings(BaseModel):
     schema_folder: str = ""
     schema_timeout: Annotated[float, Field(gt=0, le=600)] = 5.0
     trace_share: Annotated[float, Field(ge=0, le=1)] | None = None
+    max_body: Annotated[float, Field(gt=0)] = MAX_BODY
 
     @classmethod
     def of_environment(cls) -> ServingSettings:

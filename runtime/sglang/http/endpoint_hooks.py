@@ -15,7 +15,9 @@ from sglang.srt.entrypoints.http_server import app
 from sglang.srt.entrypoints.openai.protocol import ChatCompletionRequest
 from sglang.srt.plugins.hook_registry import HookType, plugin_hook
 
+from nprdsl.runtime.http.body_guard import BodyGuard
 from nprdsl.runtime.http.schema_guard import SchemaGuard
+from nprdsl.runtime.http.serving_settings import ServingSettings
 from nprdsl.runtime.http.spans import export_spans
 from nprdsl.runtime.sglang.http.chat import SGLangChats
 from nprdsl.runtime.sglang.http.health import first_sign
@@ -56,6 +58,7 @@ def add_tokenizer_path(
 
     app.add_middleware(SchemaGuard)
     app.add_middleware(TraceEndpoints, chats=chats)
+    app.add_middleware(BodyGuard, megabytes=ServingSettings.of_environment().max_body)
     app.add_api_route("/v1/schemas", schemas, methods=["GET"])
     app.add_api_route(TOKENIZER_PATH, tokenizer, methods=["GET"])
     app.add_api_route("/health", health, methods=["GET"], include_in_schema=False)

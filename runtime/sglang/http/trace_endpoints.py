@@ -18,12 +18,13 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nprdsl.runtime.http.ag_ui import AgUi
+from nprdsl.runtime.http.body_guard import whole_body
 from nprdsl.runtime.http.endpoints import json_object, respond
 from nprdsl.runtime.http.refusals import RefusedError, refusing
 from nprdsl.runtime.http.replies import Reply, error_reply
 from nprdsl.runtime.http.request_fields import ROUTING
 from nprdsl.runtime.http.responses import Responses
-from nprdsl.runtime.http.schema_guard import has_schema, whole_body
+from nprdsl.runtime.http.schema_guard import has_schema
 from nprdsl.runtime.http.trace_writing import OnlyTraces
 from nprdsl.runtime.sglang.http.chat import SGLangChat, SGLangChats
 

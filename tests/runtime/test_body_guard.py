@@ -1,0 +1,70 @@
+"""What a body may be is looked at before anything reads it; without SGLang."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from nprdsl.runtime.http.body_guard import BodyGuard
+
+PIECE = b" " * 1000
+
+
+def asked(body: list[bytes], headers: dict[str, str] | None = None) -> tuple[int, int, bytes]:
+    """The status, how many pieces of the body were taken, and what the application read."""
+    coming = [
+        {"type": "http.request", "body": piece, "more_body": i + 1 < len(body)}
+        for i, piece in enumerate(body)
+    ]
+    sent: list[Any] = []
+    read = bytearray()
+
+    async def receive() -> dict[str, Any]:
+        return coming.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        more = True
+        while more:
+            message = await receive()
+            read.extend(message["body"])
+            more = message["more_body"]
+        await send({"type": "http.response.start", "status": 200})
+
+    given = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+    scope = {"type": "http", "method": "POST", "path": "/generate", "headers": given}
+    asyncio.run(BodyGuard(app, megabytes=0.01)(scope, receive, send))
+    return sent[0]["status"], len(body) - len(coming), bytes(read)
+
+
+def test_a_body_that_is_too_large_is_not_read_to_its_end() -> None:
+    assert asked([PIECE] * 5000) == (413, 11, b"")
+    assert asked([PIECE] * 10) == (200, 10, PIECE * 10)
+
+
+def test_a_body_that_says_that_it_is_too_large_is_not_read_at_all() -> None:
+    assert asked([b"{}"], {"content-length": "10001"}) == (413, 0, b"")
+    assert asked([b"{}"], {"content-length": "10000"})[0] == 200
+    assert asked([b"{}"], {"content-length": "9" * 5000})[0] in (200, 413)
+
+
+@pytest.mark.parametrize("body", [b"[]", b" [{}]", b"7", b"-1.5", b'"x"', b"null", b"true"])
+def test_json_that_is_no_object_is_refused(body: bytes) -> None:
+    assert asked([body])[0] == 400
+    assert asked([body], {"content-type": "application/octet-stream"}) == (200, 1, body)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"{}", b"nonsense", b'{"a": [1]}', b"\n {}"])
+def test_what_the_endpoints_say_themselves_comes_to_them(body: bytes) -> None:
+    assert asked([body]) == (200, 1, body)
+
+
+def test_a_response_format_is_an_object() -> None:
+    for value in (b"[7]", b'"x"', b"7"):
+        assert asked([b'{"response_format": ' + value + b"}"])[0] == 400
+    for value in (b"null", b'{"type": "text"}', b"{"):
+        assert asked([b'{"response_format": ' + value + b"}"])[0] == 200

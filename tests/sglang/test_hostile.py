@@ -27,6 +27,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "source that is none": {"source": 7},
     "name of a file": {"name": "../../etc/passwd"},
 }
+FREE = {"temperature": 1.0}
 GOOD = {"nprdsl": {"language": {"name": "arith"}}}
 STOCK: dict[str, tuple[int, dict[str, Any]]] = {  # status and fields of /generate
     "id beyond the model": (400, {"input_ids": [1, 1_000_000]}),
@@ -40,6 +41,26 @@ STOCK: dict[str, tuple[int, dict[str, Any]]] = {  # status and fields of /genera
     ),
     "top_k beyond a number": (400, {"text": "3*4?", "params": {"top_k": 2**40}}),
     "answers without end": (400, {"text": "3*4?", "params": {"n": 10**6}}),
+    "a stop without end": (400, {"text": "3*4?", "params": {"stop_regex": "((a*)*)*!"}}),
+    "a stop that is no regex": (400, {"text": "3*4?", "params": {"stop_regex": "("}}),
+    "a long grammar": (400, {"text": "3*4?", "params": {"regex": "1" * 70_000}}),
+    "nothing can be written": (
+        500,
+        {"text": "3*4?", "params": {"regex": "z+", "max_new_tokens": 4, **FREE}},
+    ),
+    "a penalty by nothing": (
+        200,
+        {"text": "3*4?", "params": {"repetition_penalty": 1e-308, **FREE}},
+    ),
+    "a bias without end": (
+        200,
+        {"text": "3*4?", "params": {"logit_bias": dict.fromkeys("0123", 1e308), **FREE}},
+    ),
+    "prompts without end": (400, {"text": ["1"] * 5000}),
+    "prompts and answers": (400, {"text": ["1"] * 50, "params": {"n": 100}}),
+    "a text beyond all positions": (400, {"text": "1" * 1_000_000}),
+    "lists for one prompt": (400, {"text": "3*4?", "return_hidden_states": []}),
+    "names for one prompt": (400, {"input_ids": [1], "rid": ["a", "b"]}),
     "no settings": (400, {"text": "3*4?", "params": []}),
     "settings that are none": (400, {"text": ["3*4?"], "params": [7]}),
     "narrow embeddings": (400, {"input_embeds": [[0.1, 0.2]]}),
@@ -93,6 +114,14 @@ def test_hostile_fields_are_refused(http: httpx.Client) -> None:
     for name, (status, fields) in STOCK.items():
         told = generate(http, fields)
         assert told.status_code == status, (name, told.text)
+
+
+@pytest.mark.parametrize("path", ["/generate", "/v1/chat/completions", "/v1/responses", "/ag-ui"])
+def test_bodies_that_are_none_are_refused(http: httpx.Client, path: str) -> None:
+    for body in ("[]", "7", '"x"', "null", "[" * 100_000):
+        head = {"content-type": "application/json"}
+        assert http.post(path, content=body, headers=head).status_code == 400, body
+    assert http.post(path, json={"text": "1" * 9_000_000}).status_code == 413
 
 
 @pytest.mark.parametrize("path", ["completions", "messages"])

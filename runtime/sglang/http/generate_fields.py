@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from nprdsl.runtime.http.refusals import RefusedError
 from nprdsl.runtime.http.request_models import MOST_ANSWERS
+from nprdsl.runtime.sglang.http.stop_patterns import check_stop_patterns
 from nprdsl.runtime.sglang.protocol import MARKS
 
 HONOURED: Final = frozenset(
@@ -58,14 +59,28 @@ WITHOUT_MEANING: Final = (
     "structural_tag",
     "watermark",
 )
+_ONE_EACH: Final = (  # of a request with one prompt; a list has one for each of several
+    "rid",
+    "sampling_params",
+    "return_logprob",
+    "logprob_start_len",
+    "top_logprobs_num",
+    "return_hidden_states",
+    "session_params",
+    "lora_path",
+    "custom_logit_processor",
+)
+_MOST_IN_ALL: Final = 4096  # answers, to all prompts of a request
 _MOST_TOP_K: Final = 2**31 - 1  # what SGLang's tensor of them holds
+_GRAMMARS: Final = ("regex", "json_schema", "ebnf", "structural_tag")  # SGLang's own
+_GRAMMAR_CHARACTERS: Final = 65_536  # of one, beyond which its mask keeps the scheduler for seconds
 _NEUTRAL: Final[Mapping[str, Iterable[Any]]] = {"logprob_start_len": (-1,)}
 
 
 def check_settings(settings: Sequence[Any]) -> None:
     """Raises RefusedError for sampling parameters, of any request, that are none, or that ask for
     more answers than a client is given (SGLang makes them all before it looks at another request),
-    or for a `top_k` that would end the scheduler."""
+    or for a `top_k` that would end the scheduler, or a grammar or a regex that would keep it."""
     if not settings or not all(isinstance(params, dict | None) for params in settings):
         raise RefusedError("`sampling_params` must be an object, or a list of them")
     for params in settings:
@@ -75,11 +90,55 @@ def check_settings(settings: Sequence[Any]) -> None:
         top_k = (params or {}).get("top_k")
         if isinstance(top_k, int) and top_k > _MOST_TOP_K:
             raise RefusedError(f"`top_k` is {top_k}, it must be at most {_MOST_TOP_K}; -1 is off")
+        check_stop_patterns((params or {}).get("stop_regex"))
+        _check_grammars(params or {})
+
+
+def _check_grammars(params: Mapping[str, Any]) -> None:
+    for name in _GRAMMARS:
+        value = params.get(name)
+        if isinstance(value, str) and len(value) > _GRAMMAR_CHARACTERS:
+            raise RefusedError(
+                f"`{name}` has {len(value):,} characters, more than the {_GRAMMAR_CHARACTERS:,} "
+                "that a server takes"
+            )
+
+
+def check_lists(received: Any) -> None:
+    """Raises RefusedError for a list, in a request with one prompt, of what each prompt has; some
+    of them end the scheduler."""
+    for name in () if _has_several(received) else _ONE_EACH:
+        if isinstance(getattr(received, name), list):
+            raise RefusedError(f"`{name}` is a list, but there is one prompt only")
+
+
+def _has_several(received: Any) -> bool:
+    ids, embeds = received.input_ids or [], received.input_embeds or [[]]
+    first_row = embeds[0] if isinstance(embeds[0], list) else []
+    return any(isinstance(one, list) for one in (received.text, *ids[:1], *first_row[:1]))
+
+
+def check_count(received: Any) -> None:
+    """Raises RefusedError for more answers, to all prompts together, than one request is given."""
+    prompts = next(filter(None, (received.text, received.input_ids, received.input_embeds)), "")
+    given = received.sampling_params
+    answers = [(params or {}).get("n") or 1 for params in _listed(given)]
+    count = sum(answers) if isinstance(given, list) else answers[0]
+    if _has_several(received) and not isinstance(given, list):
+        count *= len(prompts)
+    if count > _MOST_IN_ALL:
+        raise RefusedError(
+            f"the request asks for {count:,} answers, it may for {_MOST_IN_ALL:,}: send several"
+        )
+
+
+def _listed(given: Any) -> list[Any]:
+    return given if isinstance(given, list) else [given]
 
 
 def check_top(numbers: Any, outputs: int) -> None:
     """Raises RefusedError for more log-probabilities of a place than the model has outputs."""
-    for number in numbers if isinstance(numbers, list) else [numbers]:
+    for number in _listed(numbers):
         if number is not None and not 0 <= number <= outputs:
             raise RefusedError(f"`top_logprobs_num` is {number}, it must be 0 to {outputs}")
 

@@ -25,6 +25,8 @@ from nprdsl.runtime.http.wire_forms import SchemaForm
 from nprdsl.runtime.metrics import Told, untold
 from nprdsl.runtime.schema_cache import MOST_SCHEMAS
 from nprdsl.runtime.sglang.http.generate_fields import (
+    check_count,
+    check_lists,
     check_names,
     check_params,
     check_request,
@@ -42,16 +44,24 @@ _INTEGERS: Final = "iu"  # kinds of numpy's types
 
 class Intake:
     """One for each server. `outputs`: the size of the model's output layer; `hidden`: the width of
-    its embeddings; `host`: what the server listens on; `told`: whom each schema of a client is told
-    to."""
+    its embeddings; `positions`: of a prompt and its answer; `host`: what the server listens on;
+    `told`: whom each schema of a client is told to."""
 
     def __init__(
-        self, tokenizer: Any, *, outputs: int, hidden: int, host: str, told: Told = untold
+        self,
+        tokenizer: Any,
+        *,
+        outputs: int,
+        hidden: int,
+        positions: int,
+        host: str,
+        told: Told = untold,
     ) -> None:
         self.schemas = SchemaIntake(ServingSettings.of_environment(), host, told)
         self._tokenizer = tokenizer
         self._outputs = outputs
         self._hidden = hidden
+        self._positions = positions
         self._bound: dict[str, None] = {}  # grammars without a fault of their bindings
         self._thread = ThreadPoolExecutor(1)
 
@@ -84,12 +94,14 @@ class Intake:
     async def take_in(self, received: Any, client: str) -> None:
         """Checks a request that SGLang has read, and puts packed grammars into it. Raises as
         `packed` does."""
+        check_lists(received)
         check_names(received.rid)
         self._check_prompts(received)
         check_top(received.top_logprobs_num, self._outputs)
         given = received.sampling_params
         settings = given if isinstance(given, list) else [given]
         check_settings(settings)
+        check_count(received)
         if any(map(_wants_trace, settings)):
             check_request(received)
             made = [await self._with_grammar(one, client) for one in settings]
@@ -113,7 +125,20 @@ class Intake:
         while len(self._bound) > MOST_SCHEMAS:
             del self._bound[next(iter(self._bound))]
 
+    @cached_property
+    def _most_characters(self) -> int:
+        """A longer text has more tokens than there are positions, whatever it says."""
+        longest = max(map(len, self._tokenizer.get_vocab()), default=1)
+        return self._positions * longest
+
     def _check_prompts(self, received: Any) -> None:
+        texts = received.text if isinstance(received.text, list) else [received.text]
+        longest = max((len(text) for text in texts if isinstance(text, str)), default=0)
+        if self._tokenizer is not None and longest > self._most_characters:
+            raise RefusedError(
+                f"the prompt has {longest:,} characters, more than the {self._positions:,} "
+                "positions of this server can hold"
+            )
         ids = received.input_ids
         if ids is not None and len(ids):
             for one in ids if isinstance(ids[0], list | tuple) else [ids]:

@@ -39,6 +39,7 @@ def intake_of(manager: Any) -> Intake:
             manager.tokenizer,
             outputs=int(model.vocab_size),
             hidden=int(model.hidden_size),
+            positions=int(model.context_len),
             host=manager.server_args.host,
             told=prometheus_metrics().schema if manager.enable_metrics else untold,
         )
@@ -59,14 +60,16 @@ async def take_in(
     if isinstance(obj, GenerateReqInput):
         _read_session_params(obj)
         refusals: list[RefusedError | PreparationError] = []
-        _pending[id(obj)] = obj
+        _pending[id(obj)], is_taken = obj, False
         try:
             with ErrorBoundary(lambda error: refusals.append(as_refusal(error, obj))):
                 await intake_of(manager).take_in(obj, client_of(request))
+            is_taken = not refusals
         finally:
             del _pending[id(obj)]
+            if not is_taken:  # or its client went away
+                _aborted.difference_update(_names(obj))
         for refusal in refusals:
-            _aborted.difference_update(_names(obj))
             if refusal.status is HTTPStatus.BAD_REQUEST:
                 raise refusal
             raise HTTPException(refusal.status, str(refusal))

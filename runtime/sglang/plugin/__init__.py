@@ -9,6 +9,7 @@ not in place. SGLANG_PLUGINS with the names of other plugins starts a server wit
 from __future__ import annotations
 
 import multiprocessing
+import os
 from importlib import import_module
 from importlib.metadata import version
 from typing import Final
@@ -16,6 +17,9 @@ from typing import Final
 TESTED: Final = ("0.5.23",)  # versions of SGLang
 _EVERYWHERE: Final = ("plugin.scheduler_hooks", "plugin.weight_hooks", "http.intake_hooks")
 _HTTP: Final = ("http.endpoint_hooks",)
+# SGLang's own switch. Without it a row that nothing may be drawn from (a grammar that a vocabulary
+# cannot spell, a penalty that divides by 0) ends the server; with it, that request fails.
+_FINITE: Final = ("SGLANG_SANITIZE_NAN_LOGITS", "1")
 _WITHOUT: Final = "to start the server without it, set SGLANG_PLUGINS to the names of other plugins"
 
 
@@ -29,6 +33,7 @@ def register() -> None:
         )
     from sglang.srt.plugins.hook_registry import HookRegistry
 
+    os.environ.setdefault(*_FINITE)
     wrapped = import_hooks(http=multiprocessing.parent_process() is None)
     HookRegistry.apply_hooks()
     missing = sorted(wrapped - HookRegistry._patched)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -36,6 +36,12 @@ SAMPLING: Final = (
 )
 SEEDS: Final = 2**31  # as many are drawn from, where a request names none
 MOST_ANSWERS: Final = 128  # to one prompt
+MOST_IN_ALL: Final = 4096  # answers, to all prompts of a request
+
+
+def too_many(count: int) -> str:
+    """Why a request for so many answers is refused."""
+    return f"the request asks for {count:,} answers, it may for {MOST_IN_ALL:,}: send several"
 
 
 class StreamOptions(BaseModel):
@@ -223,6 +229,12 @@ class TextRequest(StoppingRequest):
         if isinstance(prompt, list) and not prompt:
             raise ValueError("there is no prompt in the list")
         return prompt
+
+    @model_validator(mode="after")
+    def _asks_for_few(self) -> Self:
+        if (count := self.count * len(self.prompts)) > MOST_IN_ALL:
+            raise ValueError(too_many(count))
+        return self
 
     @property
     def prompts(self) -> list[str | list[int]]:

@@ -248,6 +248,7 @@ def test_texts_go_on_with_each_prompt(served: Served) -> None:
         ("completions", {"logprobs": 1, "echo": True}, "asks for those of the prompt"),
         ("completions", {"prompt": []}, "there is no prompt in the list"),
         ("completions", {"prompt": [99999]}, "the prompt has token 99999"),
+        ("completions", {"prompt": ["1?"] * 2100, "n": 2}, "it may for 4,096: send several"),
         ("completions", {"n": "0"}, "n: Input should be greater than or equal to 1"),
     ],
     ids=[
@@ -260,6 +261,7 @@ def test_texts_go_on_with_each_prompt(served: Served) -> None:
         "echo",
         "no prompt",
         "ids",
+        "prompts",
         "n",
     ],
 )

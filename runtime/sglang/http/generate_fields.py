@@ -11,7 +11,7 @@ from dataclasses import fields
 from typing import Any, Final
 
 from nprdsl.runtime.http.refusals import RefusedError
-from nprdsl.runtime.http.request_models import MOST_ANSWERS
+from nprdsl.runtime.http.request_models import MOST_ANSWERS, MOST_IN_ALL, too_many
 from nprdsl.runtime.sglang.http.stop_patterns import check_stop_patterns
 from nprdsl.runtime.sglang.protocol import MARKS
 
@@ -70,7 +70,6 @@ _ONE_EACH: Final = (  # of a request with one prompt; a list has one for each of
     "lora_path",
     "custom_logit_processor",
 )
-_MOST_IN_ALL: Final = 4096  # answers, to all prompts of a request
 _MOST_TOP_K: Final = 2**31 - 1  # what SGLang's tensor of them holds
 _GRAMMARS: Final = ("regex", "json_schema", "ebnf", "structural_tag")  # SGLang's own
 _GRAMMAR_CHARACTERS: Final = 65_536  # of one, beyond which its mask keeps the scheduler for seconds
@@ -126,10 +125,8 @@ def check_count(received: Any) -> None:
     count = sum(answers) if isinstance(given, list) else answers[0]
     if _has_several(received) and not isinstance(given, list):
         count *= len(prompts)
-    if count > _MOST_IN_ALL:
-        raise RefusedError(
-            f"the request asks for {count:,} answers, it may for {_MOST_IN_ALL:,}: send several"
-        )
+    if count > MOST_IN_ALL:
+        raise RefusedError(too_many(count))
 
 
 def _listed(given: Any) -> list[Any]:

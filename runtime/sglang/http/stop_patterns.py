@@ -19,6 +19,7 @@ _parser: Any = import_module("re._parser")  # it has no public name
 _op: Any = import_module("re._constants")
 
 MOST_CHARACTERS: Final = 256  # that one pattern may match
+MOST_WRITTEN: Final = 4096  # characters of one, which is read in the loop that serves all
 MOST_WAYS: Final = 1000  # in which all patterns may be tried at one place
 _SINGLE: Final = (_op.LITERAL, _op.NOT_LITERAL, _op.IN, _op.ANY)
 _REPEATS: Final = (_op.MAX_REPEAT, _op.MIN_REPEAT)
@@ -31,6 +32,11 @@ def check_stop_patterns(given: Any) -> None:
     for pattern in patterns:
         if not isinstance(pattern, str):
             raise RefusedError("`stop_regex` must be a text, or a list of texts")
+        if len(pattern) > MOST_WRITTEN:
+            raise RefusedError(
+                f"a regex of `stop_regex` has {len(pattern):,} characters, at most "
+                f"{MOST_WRITTEN:,} are taken"
+            )
         try:
             length, tried = _cost(_parser.parse(pattern))
         except (re.error, RecursionError, OverflowError) as error:

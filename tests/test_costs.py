@@ -9,7 +9,7 @@ from itertools import pairwise
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from nprdsl.grammar.diagnostics import SchemaError
@@ -25,6 +25,7 @@ from nprdsl.testing import byte_vocabulary, schemas
 from nprdsl.testing.tokens import bound_to
 from nprdsl.tokens.spelling import NEVER
 from nprdsl.tokens.vocabulary import Vocabulary
+from tests.runs import linear, run, seeded
 from tests.walks import GOAL, SUMS, allowed, choose, schema_of, vocabulary
 
 QUICK = settings(max_examples=12, deadline=None, suppress_health_check=tuple(HealthCheck))
@@ -350,26 +351,34 @@ def test_a_depth_that_nothing_reaches_costs_what_none_does() -> None:
 
 
 @QUICK
-@given(schemas(first=20), st.integers(0, 4))
-def test_costs_of_few_levels_are_those_of_each_level(source: str, depth: int) -> None:
-    """The oracle measures every level."""
+@given(schemas(first=20), st.integers(0, 4), st.integers(0, 99))
+@example(BLOCK.replace("start: body", "start: block TEXT"), 3, 0)
+def test_costs_of_few_levels_are_those_of_each_level(source: str, depth: int, seed: int) -> None:
+    """The oracle measures every level; costs decide what may be drawn, so runs are the same too."""
 
-    def minimum() -> int:
+    def drawn() -> tuple[int, list[int]]:
         made = schema_of(source)
         try:
             bound = made.bind(byte_vocabulary(special=made.tags))
-            return bound.under(Bounds(depth=depth)).minimum
+            least = bound.under(Bounds(depth=depth)).minimum
         except SchemaError:
-            return NEVER
+            return NEVER, []
+        limits = Limits(max_tokens=least + 60, depth=depth)
+        return least, linear(run(bound, limits, seeded(seed)))
 
     def left(costs: Costs, frame: Frame | None) -> int | None:
         used = frame.branch.depth if frame is not None else 0
         return None if costs._bounds.depth is None else costs._bounds.depth - used
 
-    found = minimum()
+    def measure(costs: Costs) -> None:
+        for least in (None,) if costs._bounds.depth is None else range(depth + 1):
+            costs._measure_level(least)
+
+    found = drawn()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Costs, "_left", left)
-        assert found == minimum()
+        patch.setattr(Costs, "_measure", measure)
+        assert found == drawn()
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ _PATTERNED: Final = (TerminalKind.REGULAR, TerminalKind.TYPED)
 _DepthLeft = int | None  # forks that may still be nested; None is without limit
 _ListKey = tuple[str, int, _DepthLeft]  # a rule, in the list of a block
 _Met = tuple[str, Block | None, _DepthLeft]  # a rule, perhaps in the list of a block
+_Level = dict[tuple[str, Block | None], int | Ways]  # what each costs where so many are left
 _OpenList = tuple[MapFrame, Ways]  # and what is still to come of it
 
 
@@ -110,6 +111,7 @@ class Costs:
         self._lists: dict[_ListKey, Ways] = {}
         self._users: dict[_Met, dict[_Met, None]] = {}  # of what is met, while it is measured
         self._user: _Met | None = None
+        self._deepest = 0  # from this depth on none costs less
         self._measure()
 
     # states
@@ -266,12 +268,11 @@ class Costs:
         return min((cost % _FEE for cost in uses), default=0)
 
     def _left(self, frame: Frame | None) -> _DepthLeft:
-        """How deep forks may still be nested in a branch. The cheapest way never nests a block
-        inside itself, so beyond one fork for each block a bound costs what none does."""
+        """How deep forks may still be nested in a branch, as far as it makes a difference."""
         if self._bounds.depth is None:
             return None
         left = self._bounds.depth - (frame.branch.depth if frame is not None else 0)
-        return min(left, len(self._blocks))
+        return min(left, self._deepest)
 
     def _branches(self, entry: PendingBranches, left: _DepthLeft) -> int:
         if entry.items is None:
@@ -306,12 +307,26 @@ class Costs:
     # nodes
 
     def _measure(self) -> None:
-        """Least fixed point over rules, the lists that they stand in, and depths: those that were
-        met last first, as others are made of them, and again where what they use has changed."""
-        first: _Met = (self._grammar.start, None, self._left(None))
-        self._rules[first[0], first[2]] = NEVER
-        self._users[first] = {}
-        met = [first]
+        """Each depth is made of the one before, so that once two are equal all further ones are."""
+        if self._bounds.depth is None:
+            self._measure_level(None)
+            return
+        before: _Level = {}
+        for left in range(self._bounds.depth + 1):
+            self._deepest = left
+            level = self._measure_level(left)
+            if level == before:
+                break
+            before = level
+
+    def _measure_level(self, left: _DepthLeft) -> _Level:
+        """Least fixed point over rules and the lists that they stand in, where `left` forks may be
+        nested: those that were met last first, as others are made of them, and again where what
+        they use has changed."""
+        roots = dict.fromkeys((self._grammar.start, *(b.branch for b in self._blocks.values())))
+        met: list[_Met] = [(name, None, left) for name in roots]
+        self._rules |= {(name, left): NEVER for name in roots}
+        self._users = {key: {} for key in met}
         for user in met:  # grows on the way
             known = len(self._users)
             self._update(user)
@@ -322,6 +337,12 @@ class Costs:
             if self._update(used):
                 pending.update(self._users[used])
         self._user = None
+        return {
+            (name, block): self._rules[name, left]
+            if block is None
+            else self._lists[name, block.index, left]
+            for name, block, _ in met
+        }
 
     def _update(self, met: _Met) -> bool:
         """Work out a rule, or a rule in the list of a block, once more; whether it has changed."""
@@ -347,7 +368,7 @@ class Costs:
         return ways
 
     def _use(self, met: _Met) -> None:
-        if self._user is not None:
+        if self._user is not None and met[2] == self._user[2]:
             self._users.setdefault(met, {})[self._user] = None
 
     def _node(self, node: Node, left: _DepthLeft) -> int:

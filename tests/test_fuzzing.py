@@ -164,7 +164,7 @@ _NL: " "
 
 @pytest.mark.parametrize("name", FINE)
 def test_a_fine_schema_is_not_blamed(name: str) -> None:
-    report = fuzz(schema_of(FINE[name]), 60)
+    report = fuzz(schema_of(FINE[name]), 30)
     assert report.failure is None
 
 

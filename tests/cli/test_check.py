@@ -132,7 +132,7 @@ def test_a_folder_is_no_trace(tmp_path: Path) -> None:
 
 
 def test_a_very_deep_trace_is_no_traceback() -> None:
-    deep = "<Parallel><Goal><Outline>1: a</Outline></Goal><Path>1: " * 5000
+    deep = "<Parallel><Goal><Outline>1: a</Outline></Goal><Path>1: " * 2000
     result = invoke("check", write("deep.txt", deep), "--schema", "multiverse")
     assert result.exit_code == ExitCode.BAD
 

@@ -145,7 +145,7 @@ def test_the_baseline_writes_the_same_tokens_one_branch_after_another() -> None:
 def test_what_is_written_freely_may_be_illegal() -> None:
     limits = Limits(max_tokens=400)
     words = Problem("words", "what is 1+1?", "2")
-    problems = [*EVERY_KIND, words]
+    problems = [*EVERY_KIND[:3], words]
     found = run(problems, modes=(Mode.FREE,), limits=limits, sampling=GREEDY)
     *written, bad = found.samples
     assert [sample.problem for sample in found.samples] == [p.id for p in problems]

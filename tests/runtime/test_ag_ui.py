@@ -84,7 +84,7 @@ def test_branches_are_subagents_and_the_answer_is_the_message() -> None:
     assert made[-1]["usage"][0]["outputTokens"] == result.usage.total
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(runs())
 def test_any_run_is_told_in_events_of_the_official_package(events: list[Event]) -> None:
     core = pytest.importorskip("ag_ui.core")

@@ -92,7 +92,7 @@ def test_each_branch_is_an_item_and_the_answer_the_message() -> None:
     assert usage["output_tokens_details"]["branches"] == 2
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(runs())
 def test_any_run_is_told_in_events_of_the_official_package(events: list[Event]) -> None:
     _, result = written()

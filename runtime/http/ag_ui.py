@@ -19,7 +19,7 @@ from nprdsl.runtime.http.ag_ui_writer import AgUiWriter
 from nprdsl.runtime.http.refusals import PreparationError, RefusedError, as_refusal, refusing
 from nprdsl.runtime.http.replies import Reply, StreamReply, error_reply, server_sent_event
 from nprdsl.runtime.http.request_fields import AG_UI, check_fields
-from nprdsl.runtime.http.request_models import TraceRequest
+from nprdsl.runtime.http.request_models import Listed, TraceRequest
 from nprdsl.runtime.http.trace_chats import TraceRunner
 from nprdsl.runtime.http.trace_writing import WireEvents, told
 
@@ -35,7 +35,7 @@ class RunInput(BaseModel):
 
     thread_id: str
     run_id: str
-    messages: list[dict[str, Any]]
+    messages: Listed[dict[str, Any]]
     tools: list[Any] | None = None
     context: list[Any] | None = None
     resume: list[Any] | None = None

@@ -27,6 +27,7 @@ from nprdsl.runtime.http.replies import (
     error_reply,
     server_sent_event,
 )
+from nprdsl.runtime.http.request_models import Listed
 from nprdsl.runtime.http.schema_intake import SchemaIntake
 from nprdsl.runtime.results import Result
 from nprdsl.runtime.sglang.protocol import (
@@ -55,7 +56,7 @@ class GenerateRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     rid: str
-    input_ids: list[int]
+    input_ids: Listed[int]
     sampling_params: dict[str, Any]
     stream: bool = False
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -35,6 +35,9 @@ SAMPLING: Final = (
     "presence_penalty",
 )
 SEEDS: Final = 2**31  # as many are drawn from, where a request names none
+T = TypeVar("T")
+Listed = Annotated[list[T], Field(fail_fast=True)]  # collecting all faults takes minutes
+
 MOST_ANSWERS: Final = 128  # to one prompt
 MOST_IN_ALL: Final = 4096  # answers, to all prompts of a request
 
@@ -103,7 +106,7 @@ class GenerationRequest(BaseModel):
 class ChatRequest(GenerationRequest):
     """A chat. `messages` are checked where they are read."""
 
-    messages: list[dict[str, Any]]
+    messages: Listed[dict[str, Any]]
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
 
@@ -187,7 +190,7 @@ class TraceRequest(ChatRequest):
 class StoppingRequest(GenerationRequest):
     """A request for plain text, which ends before the first of the texts of `stop`."""
 
-    stop: str | list[str] | None = None
+    stop: str | Listed[str] | None = None
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -209,7 +212,7 @@ class ResponseRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    input: str | list[dict[str, Any]]
+    input: str | Listed[dict[str, Any]]
     instructions: str | bool | None = None
     max_output_tokens: int | None = None
     stream: bool | None = None
@@ -219,7 +222,7 @@ class TextRequest(StoppingRequest):
     """Texts, or lists of token ids, to go on with. `echo`: the prompt is part of the answer;
     `logprobs`: of the tokens that were written."""
 
-    prompt: str | list[str] | list[int] | list[list[int]]
+    prompt: str | Listed[str] | Listed[int] | Listed[Listed[int]]
     echo: bool | None = None
     logprobs: int | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from nprdsl.runtime.http.body_guard import BodyGuard
 PIECE = b" " * 1000
 
 
-def asked(body: list[bytes], headers: dict[str, str] | None = None) -> tuple[int, int, bytes]:
+def asked(
+    body: list[bytes], headers: dict[str, str] | None = None, megabytes: float = 0.01
+) -> tuple[int, int, bytes]:
     """The status, how many pieces of the body were taken, and what the application read."""
     coming = [
         {"type": "http.request", "body": piece, "more_body": i + 1 < len(body)}
@@ -37,7 +40,7 @@ def asked(body: list[bytes], headers: dict[str, str] | None = None) -> tuple[int
 
     given = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
     scope = {"type": "http", "method": "POST", "path": "/generate", "headers": given}
-    asyncio.run(BodyGuard(app, megabytes=0.01)(scope, receive, send))
+    asyncio.run(BodyGuard(app, megabytes)(scope, receive, send))
     return sent[0]["status"], len(body) - len(coming), bytes(read)
 
 
@@ -68,3 +71,20 @@ def test_a_response_format_is_an_object() -> None:
         assert asked([b'{"response_format": ' + value + b"}"])[0] == 400
     for value in (b"null", b'{"type": "text"}', b"{"):
         assert asked([b'{"response_format": ' + value + b"}"])[0] == 200
+
+
+@pytest.mark.parametrize("name", ["messages", "input"])
+@pytest.mark.parametrize("parts", [0, 3])
+def test_messages_and_their_parts_have_a_bound(name: str, parts: int) -> None:
+    """A valid chat of 230,000 messages kept SGLang's loop for ten seconds."""
+    content: Any = [{"type": "text", "text": ""}] * parts or "x"
+    for more, status in ((0, 200), (1, 400)):
+        messages = [{"role": "user", "content": content}] * (10_000 // (parts + 1) + more)
+        body = json.dumps({name: messages}).encode()
+        assert asked([body], megabytes=8)[0] == status
+
+
+def test_what_a_text_holds_is_not_counted() -> None:
+    text = json.dumps([{}] * 50_000)
+    body = json.dumps({"messages": [{"role": "user", "content": text}]}).encode()
+    assert asked([body], megabytes=8)[0] == 200

@@ -20,6 +20,7 @@ from nprdsl.runtime.http.schema_guard import SchemaGuard
 from nprdsl.runtime.http.serving_settings import ServingSettings
 from nprdsl.runtime.http.spans import export_spans
 from nprdsl.runtime.sglang.http.chat import SGLangChats
+from nprdsl.runtime.sglang.http.first_fault import end_at_first_fault
 from nprdsl.runtime.sglang.http.health import first_sign
 from nprdsl.runtime.sglang.http.intake_hooks import intake_of
 from nprdsl.runtime.sglang.http.trace_endpoints import TraceEndpoints
@@ -56,6 +57,7 @@ def add_tokenizer_path(
     def chats() -> SGLangChats:
         return _chats_of(app.state.openai_serving_chat)
 
+    end_at_first_fault(app.routes)
     app.add_middleware(SchemaGuard)
     app.add_middleware(TraceEndpoints, chats=chats)
     app.add_middleware(BodyGuard, megabytes=ServingSettings.of_environment().max_body)

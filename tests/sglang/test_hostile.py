@@ -99,6 +99,22 @@ def all_is_well(http: httpx.Client) -> Any:
     assert done["choices"][0]["message"]["content"] == ANSWER
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"messages": [{}] * 5000}),
+        ("/v1/completions", {"prompt": [None] * 5000}),
+        ("/generate", {"input_ids": [1], "sampling_params": [None, 7] * 2500}),
+        ("/v1/chat/completions", {"messages": [{}] * 5000, "schema": "arith"}),
+    ],
+)
+def test_a_list_of_wrong_entries_is_refused_for_the_first(
+    http: httpx.Client, path: str, body: dict[str, Any]
+) -> None:
+    told = http.post(path, json={"model": "arith", **body})
+    assert told.status_code == 400 and len(told.content) < 10_000, told.text[:500]
+
+
 def test_hostile_schemas_are_refused(http: httpx.Client) -> None:
     for name, form in SCHEMAS.items():
         language = {"name": "x", **form}

@@ -4,7 +4,8 @@ A round feeds what every running request has to feed (all live branches, prompts
 one forward, draws a token for every live branch whose logits are there, and advances the machines.
 Requests are admitted first come first served, each with the slots that it is likely to need, and
 grow; where nothing is left, the youngest waits again (see `nprdsl.runtime.admission`). A beginning
-that prompts share is fed once. A request that fails gives its slots back, and the others go on.
+that prompts share is fed once. A request that fails gives its slots back, and the others go on. A
+forward that Ctrl-C breaks off is done again; where machines may have moved already, they fail.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from bisect import insort
 from collections import Counter
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from operator import attrgetter
 from typing import Any
@@ -53,6 +54,7 @@ AnyRequest = ScheduledRequest[Any]
 class _Fed:
     request: AnyRequest
     runs: list[TokenRun]
+    is_again: bool = False  # a forward of it was broken off
 
 
 _Picks = tuple[AnyRequest, list[int]]  # the branches of a request that draw in this round
@@ -85,6 +87,7 @@ class Scheduler:
         self._waiting: list[AnyRequest] = []  # by number
         self._running: list[AnyRequest] = []
         self._outside: list[AnyRequest] = []  # that run and have fed nothing yet
+        self._taken: list[_Fed] = []  # in the forward of this round, and no machine has moved
         self._passed_over: Counter[int] = Counter()  # rounds without a row, by number
         self._submitted = 0
 
@@ -134,17 +137,13 @@ class Scheduler:
     def round(self) -> list[AnyRequest]:
         """One forward, or none if nothing needs one; gives the requests that ended."""
         begin, model_s = time.perf_counter(), self.forward.model_s
-        self._admit()
-        self._make_room()
-        self._enter()
-        fed = self._collect()
-        error = self._evaluate(fed)
-        if error is not None:
-            self._evaluate_apart(fed, error)
-        ended = [request for request in self._running if request.ended is not None]
-        for request in ended:
-            self._leave(request)
-            self._over(request)
+        is_whole = False
+        try:
+            ended = self._whole_round()
+            is_whole = True
+        finally:
+            if not is_whole:
+                self._break_off()
         self._tell_load()
         self.timings.rounds += 1
         self.timings.model_s += self.forward.model_s - model_s
@@ -162,6 +161,29 @@ class Scheduler:
             assert request.log.used <= request.slots
 
     # -- the steps of a round ----------------------------------------------------------------------
+
+    def _whole_round(self) -> list[AnyRequest]:
+        self._admit()
+        self._make_room()
+        self._enter()
+        fed = self._taken = self._taken or self._collect()
+        error = self._evaluate(fed)
+        if error is not None:
+            self._evaluate_apart(fed, error)
+        ended = [request for request in self._running if request.ended is not None]
+        for request in ended:
+            self._leave(request)
+            self._over(request)
+        return ended
+
+    def _break_off(self) -> None:
+        """What is in a forward is fed again in the next round; else nobody knows who has moved."""
+        if self._taken:
+            self._taken = [replace(one, is_again=True) for one in self._taken]
+            return
+        for request in self._running:
+            if request.ended is None:
+                self._fail(request, RuntimeError("the round was broken off while it moved on"))
 
     def _admit(self) -> None:
         """Starts waiting requests, in order, while there is memory."""
@@ -240,6 +262,7 @@ class Scheduler:
         drawn: list[_Drawn] = []
         with ErrorBoundary(failures.append):
             picks, drawn = self._draw(fed)
+        self._taken = []
         if failures:
             return failures[0]
         if not fed and not picks:
@@ -324,6 +347,7 @@ class Scheduler:
     def _stop(self, request: AnyRequest) -> None:
         self._running.remove(request)
         self._outside = [other for other in self._outside if other is not request]
+        self._taken = [one for one in self._taken if one.request is not request]
         self._extents.release(request)
         self.prefixes.leave(request)
         request.log.forget_states()
@@ -365,7 +389,7 @@ def _steady(fed: list[_Fed], rows: int) -> Hashable:
     key: list[int | tuple[int, ...] | Extent] = []
     for one in fed:
         runs = one.runs
-        if runs[-1].column - runs[0].column >= len(runs):
+        if one.is_again or runs[-1].column - runs[0].column >= len(runs):
             return None
         branches = tuple([run.branch for run in runs])
         key += (one.request.number, one.request.extent, branches)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from nprdsl.machine.actions import Action
 from nprdsl.machine.transcript import Alternatives
 from nprdsl.runtime.errors import CapacityError
+from nprdsl.runtime.local import scheduler as scheduling
 from nprdsl.runtime.local.attention_mask import RequestRows
 from nprdsl.runtime.local.forward import Forward
 from nprdsl.runtime.local.requests import Decoding, ScheduledRequest
@@ -208,6 +211,46 @@ def test_a_failure_takes_nobody_along() -> None:
         twin = lonely.submit(job(i))
         run(lonely)
         assert tokens(twin) == tokens(requests[i])
+    assert one.pool.free == 2000
+
+
+@pytest.mark.parametrize("moment", ["forward", "advance"])
+def test_a_round_that_is_broken_off_gives_no_wrong_tokens(
+    moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was in the forward is fed by the next round; where machines have moved, they fail."""
+    one = scheduler(max_rows=8)
+    requests = [one.submit(job(i)) for i in range(5)]
+    broken = 0
+    owner, name = {"forward": (Forward, "__call__"), "advance": (scheduling, "_advance")}[moment]
+    plain, count = getattr(owner, name), itertools.count(1)
+
+    def breaking(*arguments: Any) -> Any:
+        found = plain(*arguments)
+        if next(count) % 5 == 1:
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(owner, name, breaking)
+    while one.busy:
+        try:
+            one.round()
+        except KeyboardInterrupt:
+            broken += 1
+        one.check()
+    monkeypatch.undo()
+    assert broken
+    later = one.submit(job(9))
+    run(one)
+    lonely = scheduler()
+    for seed, done in zip((*range(5), 9), (*requests, later), strict=True):
+        if moment == "advance" and done is not later:
+            assert done.error == "RuntimeError: the round was broken off while it moved on"
+            continue
+        assert done.ended is EndReason.COMPLETED, done.error
+        twin = lonely.submit(job(seed))
+        run(lonely)
+        assert tokens(twin) == tokens(done)
     assert one.pool.free == 2000
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
@@ -24,35 +24,48 @@ class _Over:
 
 
 class AsyncCall(Generic[Item]):
-    """One call; made, and used up, in the event loop. `abort` stops a request by its number, from
-    any thread, without waiting."""
+    """One call: a context in the event loop, which yields what `work` yields in its thread, as it
+    comes, and raises what it raises. `abort` stops a request by its number, from any thread,
+    without waiting. Used up by one iteration.
 
-    def __init__(self, abort: Callable[[int], None]) -> None:
+    No generator: where a loop ends, asyncio closes all that are open at once, also one that another
+    is about to close, which it then calls an error.
+    """
+
+    def __init__(self, abort: Callable[[int], None], work: Callable[[Begun], Iterable[Item]]):
         self._abort = abort
+        self._work = work
         self._loop = asyncio.get_running_loop()
         self._items: asyncio.Queue[Item | _Over] = asyncio.Queue()
         self._lock = threading.Lock()
         self._numbers: list[int] = []
         self._is_stopped = False
 
-    async def items(self, work: Callable[[Begun], Iterable[Item]]) -> AsyncGenerator[Item]:
-        """What `work` yields in its thread, as it comes. Raises what `work` raises."""
-        thread = ThreadPoolExecutor(1, thread_name_prefix="nprdsl-async")
-        future = thread.submit(self._run, work)
-        thread.shutdown(wait=False)  # it ends with its work
-        try:
-            while not isinstance(item := await self._items.get(), _Over):
-                yield item
-            await _ended(future)
-            future.result()
-        finally:
-            self._stop()
-            await _ended(future)
-            thread.shutdown()  # nothing is left of it
+    async def __aenter__(self) -> AsyncCall[Item]:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="nprdsl-async")
+        self._future = self._thread.submit(self._run)
+        self._thread.shutdown(wait=False)  # it ends with its work
+        return self
 
-    def _run(self, work: Callable[[Begun], Iterable[Item]]) -> None:
+    def __aiter__(self) -> AsyncCall[Item]:
+        return self
+
+    async def __anext__(self) -> Item:
+        item = await self._items.get()
+        if not isinstance(item, _Over):
+            return item
+        await _ended(self._future)
+        self._future.result()
+        raise StopAsyncIteration
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stop()
+        await _ended(self._future)
+        self._thread.shutdown()  # nothing is left of it
+
+    def _run(self) -> None:
         try:
-            for item in work(self._begun):
+            for item in self._work(self._begun):
                 self._put(item)
         finally:
             self._put(_Over())

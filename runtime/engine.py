@@ -11,7 +11,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final, Unpack, cast, overload
@@ -178,8 +178,7 @@ class Engine(ABC):
         def work(begun: Begun) -> Iterator[Result | list[Result]]:
             yield self._generated(schema, prompt, sampling, options, begun)
 
-        call = AsyncCall[Result | list[Result]](self.abort)
-        async with aclosing(call.items(work)) as results:
+        async with AsyncCall[Result | list[Result]](self.abort, work) as results:
             return await anext(results)
 
     async def astream(
@@ -196,7 +195,7 @@ class Engine(ABC):
         def work(begun: Begun) -> Iterator[Event | Result]:
             return self._streamed(schema, prompt, sampling, options, begun)
 
-        async with aclosing(AsyncCall[Event | Result](self.abort).items(work)) as items:
+        async with AsyncCall[Event | Result](self.abort, work) as items:
             async for item in items:
                 yield item
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
@@ -220,7 +219,7 @@ class LocalEngine(Engine):
                 yield from self._events(add(number))
                 yield self.wait(number)
 
-        async with aclosing(AsyncCall[Event | Result](self.abort).items(work)) as items:
+        async with AsyncCall[Event | Result](self.abort, work) as items:
             async for item in items:
                 yield item
 
@@ -250,7 +249,7 @@ class LocalEngine(Engine):
                     yield event
                 yield _completion(request, self.vocabulary)
 
-        async with aclosing(AsyncCall[TokenEvent | Completion](self.abort).items(work)) as items:
+        async with AsyncCall[TokenEvent | Completion](self.abort, work) as items:
             async for item in items:
                 yield item
 

@@ -178,6 +178,20 @@ def test_what_nobody_waits_for_stops(stop: Callable[[], Coroutine[Any, Any, None
     assert engine().timings.rounds - rounds < 900  # of about 1,800
 
 
+def test_a_stream_that_is_left_open_when_the_loop_ends_is_closed_without_an_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def left_open() -> Any:
+        events = engine().astream(NPR, "q", limits=LONG)
+        async for _ in events:
+            break
+        return events  # so that nothing collects it
+
+    kept = asyncio.run(left_open())
+    assert not caplog.records
+    assert not engine()._open and kept.ag_frame is None
+
+
 def test_an_abort_takes_effect_with_the_round_that_runs() -> None:
     async def work() -> int:
         events = engine().astream(NPR, "q", limits=LONG)

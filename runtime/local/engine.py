@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack, cast
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -23,6 +23,7 @@ from nprdsl.runtime.async_calls import AsyncCall, Begun
 from nprdsl.runtime.engine import Engine, Submission, own_sampling
 from nprdsl.runtime.errors import UnsupportedModelError
 from nprdsl.runtime.kv_reservation import most_fed
+from nprdsl.runtime.local.adapters import without_wrapper
 from nprdsl.runtime.local.forward import Forward
 from nprdsl.runtime.local.loading import LoadOptions, load_model
 from nprdsl.runtime.local.model_facts import most_positions
@@ -75,7 +76,7 @@ class LocalEngine(Engine):
         max_rows: int = MAX_ROWS,
         prefix_tokens: int = PREFIX_TOKENS,
     ) -> None:
-        _check_model(model)
+        model = _of_transformers(model)
         check_count("max_kv_tokens", max_kv_tokens)
         check_count("max_rows", max_rows)
         check_count("prefix_tokens", prefix_tokens, 0)
@@ -387,13 +388,16 @@ class LocalEngine(Engine):
             self._turn.notify()
 
 
-def _check_model(model: object) -> None:
+def _of_transformers(given: object) -> PreTrainedModel:
+    """The model that is run. Raises TypeError for what is none of transformers."""
+    model = without_wrapper(given)
     if not isinstance(model, torch.nn.Module) or "config" not in dir(model):
         shown = type(model).__name__ if isinstance(model, torch.nn.Module) else repr(model)
         raise TypeError(
             f"the model is {shown}, it must be one of transformers; LocalEngine.from_pretrained "
             "loads one from a folder or the hub"
         )
+    return cast(PreTrainedModel, model)
 
 
 def _completion(request: ScheduledRequest[FreeRun], vocabulary: Vocabulary) -> Completion:

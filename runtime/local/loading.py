@@ -173,7 +173,7 @@ def _base(
     with _readable(str(folder)), quiet():
         if (folder / "tokenizer.json").is_file():
             tokenizer = AutoTokenizer.from_pretrained(folder)
-        with_rows(model, len(tokenizer))
+        with_rows(model, folder, len(tokenizer))
     return model, tokenizer
 
 

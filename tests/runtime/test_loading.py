@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 from nprdsl.runtime import LocalEngine
 from nprdsl.runtime.adapter_settings import SETTINGS
 from nprdsl.runtime.bundled import ARITH, is_bundled
-from nprdsl.runtime.errors import ModelNotFoundError
+from nprdsl.runtime.errors import ModelNotFoundError, UnsupportedModelError
 from nprdsl.runtime.local.gguf_tokenizer import rebuilt
 from nprdsl.runtime.local.loading import LoadOptions, load_model
 from tests.runtime.tiny_models import SHAPE, byte_tokenizer, model
@@ -153,6 +153,48 @@ def test_an_adapter_runs_on_its_base(base: Path, tmp_path: Path) -> None:
     assert type(engine.model) is LlamaForCausalLM
     assert (logits(engine.model) - logits(tuned)).abs().max() <= 1e-5
     assert (logits(engine.model) - logits(LlamaForCausalLM.from_pretrained(base))).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("rows", [320, 257], ids=["padded", "as its tokenizer"])
+@pytest.mark.parametrize("trained", ["modules_to_save", "target_modules"])
+def test_an_adapter_whose_embeddings_have_other_rows_than_its_base(
+    rows: int, trained: str, base: Path, tmp_path: Path
+) -> None:
+    peft = pytest.importorskip("peft")
+    tuned = LlamaForCausalLM.from_pretrained(base)
+    tuned.resize_token_embeddings(300, mean_resizing=False)
+    tuned.save_pretrained(base)  # as of models with more rows than tokens
+    tuned.resize_token_embeddings(rows, mean_resizing=False)
+    whole = {"target_modules": ["q_proj"], trained: ["embed_tokens", "lm_head"]}
+    tuned = peft.get_peft_model(tuned, peft.LoraConfig(r=4, **whole))
+    tuned.save_pretrained(tmp_path / "tuned")
+    byte_tokenizer([]).save_pretrained(tmp_path / "tuned")
+    engine = LocalEngine.from_pretrained(tmp_path / "tuned", dtype="fp32")
+    assert (logits(engine.model) - logits(tuned)).abs().max() <= 1e-5
+
+
+def test_a_model_that_peft_has_wrapped_goes_in_as_it_is(base: Path) -> None:
+    peft = pytest.importorskip("peft")
+    plain = LlamaForCausalLM.from_pretrained(base)
+    config = peft.LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False)
+    tuned = peft.get_peft_model(plain, config)
+    engine = LocalEngine(tuned, byte_tokenizer([]))
+    assert engine.model is tuned.get_base_model()
+    assert torch.equal(logits(engine.model), logits(tuned))
+    prefix = peft.PrefixTuningConfig(num_virtual_tokens=2, task_type="CAUSAL_LM")
+    prefixed = peft.get_peft_model(LlamaForCausalLM.from_pretrained(base), prefix)
+    with pytest.raises(UnsupportedModelError, match="of the kind PREFIX_TUNING, which"):
+        LocalEngine(prefixed, byte_tokenizer([]))
+
+
+def test_an_adapter_of_another_base_says_what_does_not_fit(base: Path, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    small = LlamaForCausalLM(LlamaConfig(**SHAPE | {"hidden_size": 16}, num_hidden_layers=1))
+    tuned = peft.get_peft_model(small, peft.LoraConfig(r=4, target_modules=["q_proj"]))
+    tuned.peft_config["default"].base_model_name_or_path = str(base)
+    tuned.save_pretrained(tmp_path / "tuned")
+    with pytest.raises(ModelNotFoundError, match="do not fit the base model: size mismatch for"):
+        LocalEngine.from_pretrained(tmp_path / "tuned")
 
 
 def test_an_adapter_whose_base_is_missing(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel
 
@@ -41,10 +41,13 @@ async def refuse(_: Request, error: ValueError) -> JSONResponse:
 @app.post("/generate")
 async def generate(question: Question, request: Request) -> dict[str, Any]:
     call = asyncio.create_task(engine.agenerate(schema, question.prompt, **question.options()))
-    while not (await asyncio.wait([call], timeout=0.2))[0]:
-        if await request.is_disconnected():
-            call.cancel()
-    return (await call).to_dict()
+    try:
+        while not (await asyncio.wait([call], timeout=0.2))[0]:
+            if await request.is_disconnected():
+                raise HTTPException(499)  # nobody reads it
+        return call.result().to_dict()
+    finally:
+        call.cancel()
 
 
 @app.post("/stream")

@@ -64,6 +64,13 @@ def test_examples_stand_beside_the_schema(pair: Path) -> None:
     assert load(pair).examples == (Example("Who?", GOOD), Example("Es?\n", GOOD))
 
 
+def test_files_of_windows_hold_examples_too(pair: Path) -> None:
+    rows = [json.dumps({"question": who, "trace": GOOD}) for who in ("Who?", "Me?")]
+    text = "\ufeff" + "\r\n".join([*rows, "", ""])
+    pair.with_suffix(".examples.jsonl").write_bytes(text.encode())
+    assert load(pair).examples == (Example("Who?", GOOD), Example("Me?", GOOD))
+
+
 FAULTS = {
     "not json": ("the line is not JSON", "{"),
     "a list": ("not a JSON object", [1]),

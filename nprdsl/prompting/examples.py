@@ -57,10 +57,10 @@ class PlacedExample:
 
 def read_examples(text: str, file: str) -> tuple[list[PlacedExample], list[Diagnostic]]:
     """The examples of a JSONL text, and a diagnostic for every line that is none. Blank lines are
-    skipped. Traces are not judged here."""
+    skipped, a byte order mark too. Traces are not judged here."""
     found: list[PlacedExample] = []
     faults: list[Diagnostic] = []
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         if not line.strip():
             continue
         read = _read(line)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nprdsl.machine.actions import FIRST, ForkAction, JoinPolicy
-from nprdsl.machine.budget import LimitError, Limits, TokenAccount, share_out
+from nprdsl.machine.budget import LimitError, Limits, TextTokens, TokenAccount, share_out
 from nprdsl.machine.machine import Machine
 from nprdsl.schema import load
 from nprdsl.structure.events import TokenEvent
@@ -61,6 +63,27 @@ def test_limits_keep_what_they_were_made_with() -> None:
     limits = Limits(rule_tokens=rules)
     rules["step"] = 0
     assert limits.rule_tokens == {"step": 9}
+
+
+def test_limits_come_back_from_json() -> None:
+    limits = Limits(max_tokens=400, rule_tokens={"plan": 9}, text_tokens=TextTokens(3, 4, 5))
+    assert Limits.from_dict(json.loads(json.dumps(asdict(limits)))) == limits
+    assert Limits.from_dict({}) == Limits()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"max_token": 60}, "limits have no `max_token`; did you mean `max_tokens`"),
+        ({"max_tokens": 60.0}, "max_tokens is 60.0, it must be an integer"),
+        ({"text_tokens": {"item": 3}}, "text_tokens.branch is None, it must be an integer"),
+        ({"text_tokens": {"items": 3}}, "text_tokens have no `items`; did you mean `item`"),
+        ([60], r"limits are \[60\], they must be an object"),
+    ],
+)
+def test_limits_from_json_say_what_is_wrong(values: Any, message: str) -> None:
+    with pytest.raises(LimitError, match=message):
+        Limits.from_dict(values)
 
 
 def test_branches_by_count_are_refused_where_a_schema_has_none() -> None:

@@ -8,9 +8,10 @@ on how fast its siblings are; what a branch leaves unspent returns at the join.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
 
+from nprdsl.grammar.diagnostics import did_you_mean
 from nprdsl.machine.frozen_dict import FrozenDict
 from nprdsl.structure.stack import Bounds
 
@@ -93,6 +94,16 @@ class Limits:
         if not isinstance(self.text_tokens, TextTokens | None):
             raise LimitError(f"text_tokens is {self.text_tokens!r}, it must be a TextTokens")
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Limits:
+        """From JSON, as results tell them; an unknown key is refused with the nearest known one."""
+        given = dict(_known(values, cls, "limits"))
+        texts = given.get("text_tokens")
+        if isinstance(texts, Mapping):
+            known = _known(texts, TextTokens, "text_tokens")
+            given["text_tokens"] = TextTokens(**dict.fromkeys(_TEXTS) | known)
+        return cls(**given)
+
     @property
     def bounds(self) -> Bounds:
         """The limits on structure."""
@@ -100,6 +111,20 @@ class Limits:
 
 
 DEFAULT_LIMITS: Final = Limits()
+_TEXTS: Final = ("item", "branch", "trunk")  # of TextTokens, which have no default
+
+
+def _known(values: object, kind: type, owner: str) -> dict[str, Any]:
+    """The values of a JSON object. Raises LimitError where it is none, or has a key that `kind`
+    does not know."""
+    if not isinstance(values, Mapping):
+        raise LimitError(f'{owner} are {values!r}, they must be an object: {{"max_tokens": 600}}')
+    names = [field.name for field in fields(kind)]
+    for key in values:
+        if key not in names:
+            hint = did_you_mean(str(key), names) or f"known: {', '.join(names)}"
+            raise LimitError(f"{owner} have no `{key}`; {hint}")
+    return dict(values)
 
 
 def check_limits(limits: object) -> None:

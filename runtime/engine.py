@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mappin
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Final, Unpack, cast, overload
+from typing import Any, Final, NoReturn, Unpack, cast, overload
 
 from nprdsl.machine.actions import ALL, JoinPolicy
 from nprdsl.machine.budget import DEFAULT_LIMITS, LimitError, Limits, check_count
@@ -77,6 +77,12 @@ class Engine(ABC):
     @abstractmethod
     def sampling_defaults(self) -> dict[str, Any]:
         """The model's own settings for `Sampling`: greedy unless it says that it samples."""
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"a {type(self).__name__} cannot be copied or sent to another process: calls from many "
+            "threads share it; make another one there"
+        )
 
     # -- generating --------------------------------------------------------------------------------
 

@@ -100,8 +100,9 @@ class Limits:
         given = dict(_known(values, cls, "limits"))
         texts = given.get("text_tokens")
         if isinstance(texts, Mapping):
-            known = _known(texts, TextTokens, "text_tokens")
-            given["text_tokens"] = TextTokens(**dict.fromkeys(_TEXTS) | known)
+            parts: dict[str, Any] = dict.fromkeys(_TEXTS)
+            parts.update(_known(texts, TextTokens, "text_tokens"))
+            given["text_tokens"] = TextTokens(**parts)
         return cls(**given)
 
     @property

@@ -104,13 +104,15 @@ class Scheduler:
         """Queues it, and gives it back with its number. Raises CapacityError where it needs more
         slots than there are at all."""
         if request.slots > self.pool.total:
-            prompt, total = len(request.prompt), self.pool.total
-            shorten = f"shorten the prompt, which has {prompt:,}"
-            fits = prompt + request.least <= total
+            prompt, total, least = len(request.prompt), self.pool.total, request.least
+            way = ""
+            if prompt + least <= total:
+                way = ", or lower Limits.max_tokens"
+            elif least < total:
+                way = f", or shorten the prompt, which has {prompt:,}"
             raise CapacityError(
                 f"the request may feed {request.slots:,} tokens (prompt, budget, reread copies), "
-                f"but max_kv_tokens is {total:,}: raise it, or "
-                + ("lower Limits.max_tokens" if fits else shorten)
+                f"but max_kv_tokens is {total:,}: raise it{way}"
             )
         self._submitted += 1
         request.number = self._submitted

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -268,6 +270,12 @@ def test_abort_from_another_thread() -> None:
     assert not one._scheduler.pool.owners
     with pytest.raises(KeyError, match="results are given once"):
         one.wait(number)
+
+
+@pytest.mark.parametrize("take", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_an_engine_says_that_it_cannot_be_copied(take: Callable[[object], object]) -> None:
+    with pytest.raises(TypeError, match="LocalEngine cannot be copied or sent to another process"):
+        take(engine("npr"))
 
 
 def test_first_branch_wins() -> None:

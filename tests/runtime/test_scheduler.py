@@ -98,6 +98,9 @@ def test_what_can_never_fit_is_refused_at_once() -> None:
     prompt = (1,) * 100
     with pytest.raises(CapacityError, match=r"or shorten the prompt, which has 100$"):
         one.submit(ScheduledRequest(ScriptedMachine((Sample(1),), prompt, WIDTH), prompt, 110))
+    machine = ScriptedMachine((Sample(1),), (1,), WIDTH)
+    with pytest.raises(CapacityError, match=r"100: raise it$"):  # no prompt is short enough
+        one.submit(ScheduledRequest(machine, (1,), 110, least=100))
     assert not one.busy
 
 

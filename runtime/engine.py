@@ -273,12 +273,14 @@ class Engine(ABC):
         ids = [self._prompts.read(schema, p, chat=chat, instructions=instructions) for p in prompts]
         budgets = [self._within_positions(limits, len(one)).max_tokens for one in ids]
         done = self._complete(ids, budgets, each)
-        end = self.vocabulary.eos_id
-        tag = self.vocabulary.special_text[end] if end is not None else ""
-        if tag not in schema.tags:
-            return done
-        ended = (one.token_ids[-1:] == (end,) for one in done)
-        return [replace(c, text=c.text + tag * e) for c, e in zip(done, ended, strict=True)]
+        return [replace(one, text=one.text + self._last_tag(one, schema)) for one in done]
+
+    def _last_tag(self, done: Completion, schema: Schema) -> str:
+        """The end token where it is a tag, else nothing."""
+        if done.finish is not EndReason.COMPLETED:
+            return ""
+        text = self.vocabulary.special_text.get(done.token_ids[-1], "")
+        return text if text in schema.tags else ""
 
     @abstractmethod
     def wait(self, number: int) -> Result:

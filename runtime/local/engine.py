@@ -9,7 +9,7 @@ not wait busily.
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack, cast
 
@@ -104,6 +104,7 @@ class LocalEngine(Engine):
             prefix_tokens=0 if self._unmergeable else prefix_tokens,
         )
         self._any_token = any_token(self._width)
+        self._ends = _ends(model, vocabulary)
         self._turn = threading.Condition()  # one thread runs a round; what follows is held under it
         self._is_rounding = False
         self._stopped: list[ScheduledRequest[Any]] = []  # aborted while a round runs
@@ -231,7 +232,7 @@ class LocalEngine(Engine):
         ids = self._prompts.plain(prompt)
         budget = self._within_positions(Limits(max_tokens=max_tokens), len(ids)).max_tokens
         decoder = TextDecoder(self.vocabulary)
-        run = FreeRun(self._any_token, budget, self.vocabulary.eos_id, decoder)
+        run = FreeRun(self._any_token, budget, self._ends, decoder)
         request = ScheduledRequest(run, ids, len(ids) + budget, sampling)
         with self._turn:
             self._scheduler.submit(request)
@@ -248,7 +249,7 @@ class LocalEngine(Engine):
                 for event in self._events(number):
                     assert isinstance(event, TokenEvent)
                     yield event
-                yield _completion(request, self.vocabulary)
+                yield _completion(request, self.vocabulary, self._ends)
 
         async with AsyncCall[TokenEvent | Completion](self.abort, work) as items:
             async for item in items:
@@ -332,7 +333,7 @@ class LocalEngine(Engine):
         requests: list[ScheduledRequest[FreeRun]] = []
         try:
             for ids, budget, settings in zip(prompts, budgets, sampling, strict=True):
-                run = FreeRun(self._any_token, budget, self.vocabulary.eos_id)
+                run = FreeRun(self._any_token, budget, self._ends)
                 request = ScheduledRequest(run, ids, len(ids) + budget, settings)
                 with self._turn:
                     self._scheduler.submit(request)
@@ -342,7 +343,7 @@ class LocalEngine(Engine):
                     self._round(request)
         finally:
             self._stop(requests)
-        return [_completion(request, self.vocabulary) for request in requests]
+        return [_completion(request, self.vocabulary, self._ends) for request in requests]
 
     # -- rounds ------------------------------------------------------------------------------------
 
@@ -400,10 +401,22 @@ def _of_transformers(given: object) -> PreTrainedModel:
     return cast(PreTrainedModel, model)
 
 
-def _completion(request: ScheduledRequest[FreeRun], vocabulary: Vocabulary) -> Completion:
+def _ends(model: PreTrainedModel, vocabulary: Vocabulary) -> frozenset[int]:
+    """What ends a text without a schema: the tokenizer's end token and, as in `model.generate`,
+    what else the model names. Gemma and Phi-3 end their turns with such a one."""
+    config = model.generation_config
+    named = None if config is None else config.eos_token_id
+    ids = {named} if isinstance(named, int) else set(named or ())
+    ends: set[int] = ids & vocabulary.special_text.keys()
+    return frozenset(ends if vocabulary.eos_id is None else ends | {vocabulary.eos_id})
+
+
+def _completion(
+    request: ScheduledRequest[FreeRun], vocabulary: Vocabulary, ends: Collection[int]
+) -> Completion:
     run, finish = request.machine, request.ended
     assert finish is not None, "the request has not ended"
-    has_end_token = run.token_ids[-1:] == [vocabulary.eos_id]
+    has_end_token = bool(run.token_ids) and run.token_ids[-1] in ends
     return Completion(
         prompt_ids=request.prompt,
         text=vocabulary.text(run.token_ids[: len(run.token_ids) - has_end_token]),

@@ -7,7 +7,7 @@ sampled in the same forwards, with the same settings and seeds, as traces are.
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from enum import StrEnum
 from typing import Generic, TypeVar
 
@@ -126,8 +126,8 @@ class ScheduledRequest(Generic[DriverT]):
 class FreeRun:
     """Goes on with a prompt on one branch, nothing forced: a `Driver` without a schema.
 
-    Up to `max_tokens` tokens, or to the end token `eos`, which is the last one then; `eos` None
-    never comes. `allowed` is shared by all requests (see `any_token`). With a `decoder` events tell
+    Up to `max_tokens` tokens, or to one of the end tokens `ends`, which is the last one then.
+    `allowed` is shared by all requests (see `any_token`). With a `decoder` events tell
     the text as it comes; without, nobody watches.
     """
 
@@ -135,7 +135,7 @@ class FreeRun:
         self,
         allowed: Mask,
         max_tokens: int,
-        eos: int | None,
+        ends: Collection[int],
         decoder: TextDecoder | None = None,
     ) -> None:
         self.ended: EndReason | None = None
@@ -143,7 +143,7 @@ class FreeRun:
         self.logprobs: list[float] = []
         self._allowed = allowed
         self._max_tokens = max_tokens
-        self._eos = eos
+        self._ends = ends
         self._decoder = decoder
         self._told = 0  # tokens that events have told
 
@@ -164,7 +164,7 @@ class FreeRun:
         assert branch == ROOT and logprob is not None
         self.token_ids.append(token)
         self.logprobs.append(logprob)
-        if token == self._eos:
+        if token in self._ends:
             return self._end(EndReason.COMPLETED)
         if len(self.token_ids) == self._max_tokens:
             return self._end(EndReason.BUDGET)
@@ -181,7 +181,7 @@ class FreeRun:
         assert self._decoder is not None, "nobody watches"
         first, self._told = self._told, len(self.token_ids)
         new = self.token_ids[first:]
-        has_end = new[-1:] == [self._eos]
+        has_end = bool(new) and new[-1] in self._ends
         text = self._decoder.add(new[: len(new) - has_end])
         if self.ended is not None:
             text += self._decoder.end()

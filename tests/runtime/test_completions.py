@@ -6,6 +6,7 @@ from functools import cache
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 import nprdsl
 from nprdsl.machine.budget import LimitError
@@ -67,6 +68,24 @@ def test_the_end_token_ends_it() -> None:
         assert end not in one.token_ids[:-1]
         assert len(one.token_ids) == len(one.logprobs) <= 400
         assert "<eos>" not in one.text
+
+
+@pytest.mark.parametrize("named", [258, [258, 3]])
+def test_an_end_token_that_the_model_names_ends_it(named: int | list[int]) -> None:
+    """Gemma's turns end with `<end_of_turn>`, and its tokenizer's end token is another."""
+    tokenizer = byte_tokenizer(["<turn>", "<end_of_turn>"])
+    one = model("llama", len(tokenizer))
+    one.generation_config = GenerationConfig(eos_token_id=named)
+    talking = LocalEngine(one, tokenizer, max_kv_tokens=2000)
+    eos, end = talking.vocabulary.special["<eos>"], talking.vocabulary.special["<end_of_turn>"]
+    assert end == 258
+    found = talking.complete(
+        SCHEMA, ["x"] * 30, max_tokens=400, sampling=[Sampling(seed=s, top_k=0) for s in range(30)]
+    )
+    assert {one.token_ids[-1] for one in found if one.finish is EndReason.COMPLETED} == {eos, end}
+    for one in found:
+        assert {eos, end}.isdisjoint(one.token_ids[:-1])
+        assert "end_of_turn" not in one.text
 
 
 def test_an_end_token_that_is_a_tag_stands_in_the_text(monkeypatch: pytest.MonkeyPatch) -> None:

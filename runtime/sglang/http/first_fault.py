@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from fastapi.routing import APIRoute
-from pydantic import TypeAdapter
 from pydantic_core import SchemaError, SchemaValidator
 
 _logger: Final = logging.getLogger(__name__)
@@ -25,13 +24,14 @@ _VALUES: Final = frozenset({"cls", "default", "function", "serialization", "meta
 def end_at_first_fault(routes: Iterable[object]) -> None:
     """A route whose body is read in a way that is not known keeps its own."""
     for route in routes:
-        adapter = getattr(getattr(route, "body_field", None), "_type_adapter", None)
-        if not isinstance(route, APIRoute) or not isinstance(adapter, TypeAdapter):
+        if not isinstance(route, APIRoute) or route.body_field is None:
             continue
-        schema: Any = failing_fast(adapter.core_schema)
-        try:  # validators that models have already would be taken as they are
+        try:
+            adapter = route.body_field._type_adapter
+            schema: Any = failing_fast(adapter.core_schema)
+            # else the validators that models have already would be taken as they are
             adapter.validator = SchemaValidator(schema, _use_prebuilt=False)
-        except (SchemaError, TypeError) as error:
+        except (AttributeError, SchemaError, TypeError) as error:
             _logger.warning("all faults of a body are collected at %s: %s", route.path, error)
 
 

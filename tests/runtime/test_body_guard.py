@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+from functools import partial
 from typing import Any
 
 import pytest
 
 from nprdsl.runtime.http.body_guard import BodyGuard
+from tests.runtime.guarded import send_through
 
 PIECE = b" " * 1000
 
@@ -17,31 +18,7 @@ def asked(
     body: list[bytes], headers: dict[str, str] | None = None, megabytes: float = 0.01
 ) -> tuple[int, int, bytes]:
     """The status, how many pieces of the body were taken, and what the application read."""
-    coming = [
-        {"type": "http.request", "body": piece, "more_body": i + 1 < len(body)}
-        for i, piece in enumerate(body)
-    ]
-    sent: list[Any] = []
-    read = bytearray()
-
-    async def receive() -> dict[str, Any]:
-        return coming.pop(0)
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        more = True
-        while more:
-            message = await receive()
-            read.extend(message["body"])
-            more = message["more_body"]
-        await send({"type": "http.response.start", "status": 200})
-
-    given = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
-    scope = {"type": "http", "method": "POST", "path": "/generate", "headers": given}
-    asyncio.run(BodyGuard(app, megabytes)(scope, receive, send))
-    return sent[0]["status"], len(body) - len(coming), bytes(read)
+    return send_through(partial(BodyGuard, megabytes=megabytes), body, headers=headers)
 
 
 def test_a_body_that_is_too_large_is_not_read_to_its_end() -> None:
@@ -73,14 +50,24 @@ def test_a_response_format_is_an_object() -> None:
         assert asked([b'{"response_format": ' + value + b"}"])[0] == 200
 
 
-@pytest.mark.parametrize("name", ["messages", "input"])
-@pytest.mark.parametrize("parts", [0, 3])
-def test_messages_and_their_parts_have_a_bound(name: str, parts: int) -> None:
+MESSAGE = {"role": "user", "content": "x"}
+PART = {"type": "text", "text": ""}
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "objects"),
+    [
+        ("messages", MESSAGE, 1),
+        ("input", MESSAGE, 1),
+        ("messages", {"role": "user", "content": [PART] * 3}, 4),
+        ("tools", {"type": "function", "function": {"name": "f"}}, 2),
+    ],
+)
+def test_the_objects_of_a_body_have_a_bound(name: str, entry: Any, objects: int) -> None:
     """A valid chat of 230,000 messages kept SGLang's loop for ten seconds."""
-    content: Any = [{"type": "text", "text": ""}] * parts or "x"
-    for more, status in ((0, 200), (1, 400)):
-        messages = [{"role": "user", "content": content}] * (10_000 // (parts + 1) + more)
-        body = json.dumps({name: messages}).encode()
+    fit = 9_999 // objects  # the body is one itself
+    for number, status in ((fit, 200), (fit + 1, 400)):
+        body = json.dumps({"model": "m", name: [entry] * number}).encode()
         assert asked([body], megabytes=8)[0] == status
 
 

@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from typing import Any
 
 import pytest
 
 from nprdsl.runtime.http.schema_guard import SchemaGuard
+from tests.runtime.guarded import send_through
 
 
 def post(path: str, body: bytes, pieces: int = 1, method: str = "POST") -> tuple[int, bytes]:
     """The status, and the body that the guarded application read."""
     size = -(-len(body) // pieces) or 1
     chunks = [body[at : at + size] for at in range(0, len(body), size)] or [b""]
-    coming: list[dict[str, Any]] = [
-        {"type": "http.request", "body": chunk, "more_body": i + 1 < len(chunks)}
-        for i, chunk in enumerate(chunks)
-    ]
-    sent: list[Any] = []
-    read = bytearray()
-
-    async def receive() -> dict[str, Any]:
-        return coming.pop(0) if coming else {"type": "http.disconnect"}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        more = True
-        while more:
-            message = await receive()
-            read.extend(message["body"])
-            more = message["more_body"]
-        assert (await receive())["type"] == "http.disconnect"
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-
-    scope = {"type": "http", "method": method, "path": path}
-    asyncio.run(SchemaGuard(app)(scope, receive, send))
-    return sent[0]["status"], bytes(read)
+    answered = send_through(SchemaGuard, chunks, method=method, path=path)
+    return answered.status, answered.read
 
 
 PATHS = ["/v1/completions", "/v1/messages", "/generate", "/api/chat", "/vertex_generate"]

@@ -3,8 +3,9 @@
     python -m benchmarks.first_question [--model FOLDER] [--schemas npr,…] [--dtype fp32] [--show]
 
 Twenty everyday questions to each schema, greedy, in bf16, with what an untrained model gets by
-default: two worked examples as earlier turns, a budget of 600 tokens that is shared out, a mild
-repetition penalty. Nothing was tuned on these questions. Printed is a table of, for each schema:
+default: two worked examples as earlier turns, of which no run of five tokens is written again, a
+budget of 600 tokens that is shared out, a mild repetition penalty. Nothing was tuned on these
+questions. Printed is a table of, for each schema:
 
 - complete: traces that the model itself brought to an end; the others were closed at a limit;
 - block: traces that hold one, so that there was something to do at the same time;
@@ -140,7 +141,7 @@ def ask(engine: LocalEngine, schema: Schema, questions: Sequence[str]) -> list[R
     return engine.generate(
         schema,
         list(questions),
-        sampling=eased(Sampling(temperature=0.0), schema.grammar),
+        sampling=eased(Sampling(temperature=0.0), schema, schema.examples),
         limits=engine.shared_limits(schema, TOKENS),
         chat=engine.chats,
         instructions=True,

@@ -25,7 +25,13 @@ from nprdsl.masks.bound_schema import BoundSchema, TagMode
 from nprdsl.prompting.examples import ExampleChoice
 from nprdsl.runtime.async_calls import AsyncCall, Begun
 from nprdsl.runtime.errors import CapacityError, UnsupportedModelError, UnsupportedServerError
-from nprdsl.runtime.options import Options, check_options, check_sampling, check_schema
+from nprdsl.runtime.options import (
+    Options,
+    check_options,
+    check_sampling,
+    check_schema,
+    shown_examples,
+)
 from nprdsl.runtime.prompts import Ids, Prompt, PromptEncoder, PromptError, is_single
 from nprdsl.runtime.results import Completion, GenerationError, Result
 from nprdsl.runtime.sampling import DEFAULT, Sampling
@@ -270,6 +276,8 @@ class Engine(ABC):
             if settings.rules:
                 rules = ", ".join(f"`{rule}`" for rule in settings.rules)
                 raise ValueError(f"sampling is set for {rules}, but a completion has no rules")
+            if settings.avoid:
+                raise ValueError("`avoid` is a setting of traces: no completion can keep to it")
         ids = [self._prompts.read(schema, p, chat=chat, instructions=instructions) for p in prompts]
         budgets = [self._within_positions(limits, len(one)).max_tokens for one in ids]
         done = self._complete(ids, budgets, each)
@@ -400,7 +408,7 @@ class Engine(ABC):
         bound = self.bind(schema)
         helped = self._helps(schema) and not options.get("native", False)
         if helped and sampling is DEFAULT:
-            sampling = eased(sampling, schema.grammar)
+            sampling = eased(sampling, schema, shown_examples(schema, options))
         sampling.check_rules(schema.grammar.rules)
         ids = self._prompts.read(
             schema,

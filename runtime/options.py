@@ -51,6 +51,14 @@ def check_sampling(sampling: object) -> None:
         raise TypeError(f"`sampling` is {_shown(sampling)}, it must be Sampling(temperature=…)")
 
 
+def shown_examples(schema: Schema, options: Options) -> Sequence[Example]:
+    """The worked examples of which prompts with these options show some."""
+    if not options.get("instructions", False):
+        return ()
+    examples = options.get("examples", ExampleChoice.OWN)
+    return schema.examples if isinstance(examples, ExampleChoice) else examples
+
+
 def check_options(options: Mapping[str, object]) -> None:
     """Raises TypeError for an option that there is not, and for a value of another type."""
     for name, value in options.items():

@@ -7,7 +7,7 @@ that is allowed.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Final
 
@@ -15,9 +15,10 @@ from nprdsl.grammar.diagnostics import did_you_mean
 from nprdsl.machine.frozen_dict import FrozenDict
 
 Overrides = Mapping[str, float]
-_WHOLE_REQUEST = ("seed", "alternatives", "rules")  # settings that a single rule cannot change
+_WHOLE_REQUEST = ("seed", "alternatives", "avoid", "rules")  # no rule has its own
 GREEDY_BELOW: Final = 1e-6  # a temperature by which logits are not divided any more
 _MOST_ALTERNATIVES: Final = 20
+_MOST_AVOIDED: Final = 100_000  # characters, of all texts together
 _RANGES = {  # lowest, highest, and what a message calls that
     "temperature": (0.0, 100.0, "0 (greedy) to 100, where all tokens are nearly alike"),
     "top_p": (0.0, 1.0, "above 0, at most 1 (off)"),
@@ -38,10 +39,11 @@ class Sampling:
     `presence_penalty` 0, taken off once. Penalties count the trace tokens that the branch sees, not
     the prompt. `rules` overrides settings where the innermost rule has that name, e.g.
     `{"step": {"repetition_penalty": 1.02}}`. `alternatives`: so many of the likeliest tokens, 20 at
-    most, are kept beside each that was drawn. Equal
-    seeds give equal tokens, whatever else runs beside, as far as the model's arithmetic does: in
-    bf16 rounding may differ with the number of rows. Raises ValueError for values out of range
-    and for unknown settings in `rules`.
+    most, are kept beside each that was drawn. `avoid`: texts that a trace is not to copy, such as
+    worked examples that the prompt shows: no run of five tokens of theirs is written where the
+    schema leaves another choice. Equal seeds give equal tokens, whatever else runs beside, as far
+    as the model's arithmetic does: in bf16 rounding may differ with the number of rows. Raises
+    ValueError for values out of range and for unknown settings in `rules`.
     """
 
     temperature: float = 1.0
@@ -53,12 +55,14 @@ class Sampling:
     presence_penalty: float = 0.0
     seed: int = 0
     alternatives: int = 0
+    avoid: tuple[str, ...] = ()
     rules: Mapping[str, Overrides] = field(default_factory=FrozenDict)
     _by_rule: dict[str, Sampling] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._check_numbers()
         self._check_rules()
+        object.__setattr__(self, "avoid", _texts(self.avoid))
         frozen = {rule: FrozenDict(overrides) for rule, overrides in self.rules.items()}
         object.__setattr__(self, "rules", FrozenDict(frozen))
         by_rule = {rule: self._overridden(rule, over) for rule, over in self.rules.items()}
@@ -145,6 +149,18 @@ def _check(name: str, value: object, low: float, high: float, text: str) -> None
         raise ValueError(f"`{name}` is {value!r}, it must be a number: {text}")
     if not (low <= value <= high and math.isfinite(value)):
         raise ValueError(f"`{name}` is {value}, it must be {text}")
+
+
+def _texts(avoid: object) -> tuple[str, ...]:
+    if isinstance(avoid, str) or not isinstance(avoid, Sequence):
+        raise ValueError(f"`avoid` is {avoid!r}, it must be a list of texts")
+    for text in avoid:
+        if not isinstance(text, str):
+            raise ValueError(f"`avoid` holds {text!r}, which is no text")
+    length = sum(map(len, avoid))
+    if length > _MOST_AVOIDED:
+        raise ValueError(f"`avoid` has {length:,} characters, it may have {_MOST_AVOIDED:,}")
+    return tuple(avoid)
 
 
 def _unknown(key: str, known: Iterable[str], owner: str) -> str:

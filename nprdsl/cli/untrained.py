@@ -59,22 +59,27 @@ def helped(
     )
     if trained or options.engine is not None:
         return made
-    return _eased(made, options, _shown(made, instructs=instructs))
+    return _eased(made, options, instructs=instructs)
 
 
-def _eased(generator: Generator, options: GenerationOptions, shown: list[str]) -> Generator:
-    """With limits and sampling of an untrained model; `shown` is told with them."""
+def _eased(generator: Generator, options: GenerationOptions, *, instructs: bool) -> Generator:
+    """With limits and sampling of an untrained model, and the note that says so."""
+    from nprdsl.runtime.options import shown_examples
     from nprdsl.runtime.untrained import REPETITION_PENALTY, eased
 
     limits, sampling = generator.limits, generator.sampling
     with engine_errors():
         limits = _limits(generator.engine, generator.schema, options.limits) or limits
-    done = list(shown)
+    done = _shown(generator) if instructs else []
     if limits.text_tokens is not None:
         done.append(f"its texts share {limits.max_tokens} tokens")
     if not sampling.penalises:
-        sampling = eased(sampling, generator.schema.grammar)
+        schema, examples = generator.schema, generator.examples
+        shown = shown_examples(schema, {"instructions": instructs, "examples": examples})
+        sampling = eased(sampling, schema, shown)
         done.append(f"repetition in them is penalised by {REPETITION_PENALTY}")
+        if shown:
+            done.append("what the examples say is not written again")
     note = ""
     if done:
         who = f"the model was not trained on `{generator.schema.name}`"
@@ -94,10 +99,8 @@ def _limits(engine: Engine, schema: Schema, options: LimitOptions) -> Limits | N
     return replace(shared, **given)
 
 
-def _shown(generator: Generator, *, instructs: bool) -> list[str]:
+def _shown(generator: Generator) -> list[str]:
     """What is shown before the prompt, in words."""
-    if not instructs:
-        return []
     own, examples = generator.schema.examples, generator.examples
     count = min(len(own), SHOWN) if isinstance(examples, ExampleChoice) else len(examples)
     if not count:

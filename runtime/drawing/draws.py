@@ -1,5 +1,5 @@
 """What each branch of a request draws its next token from, the same in both engines: mask,
-settings, what penalties count, and a uniform number.
+settings, what penalties count, what would copy an avoided text, and a uniform number.
 
 The number comes from (seed, branch path, position in the branch) alone, by SplitMix64 (Steele, Lea
 and Flood, OOPSLA 2014) used as a counter-based generator. No state is carried from draw to draw, so
@@ -14,6 +14,7 @@ from typing import Protocol
 
 from nprdsl.machine.actions import Action
 from nprdsl.machine.transcript import Alternatives
+from nprdsl.runtime.drawing.avoided_runs import AvoidedRuns, LastTokens
 from nprdsl.runtime.drawing.penalty_counts import Histories
 from nprdsl.runtime.drawing.sampler import Draw
 from nprdsl.runtime.sampling import Sampling
@@ -48,14 +49,26 @@ class Driver(Protocol):
 
 
 class BranchDraws:
-    """The draws of one request. `seed` is that of `sampling` plus the number of the sample."""
+    """The draws of one request. `seed` is that of `sampling` plus the number of the sample;
+    `avoided` are the runs of its `avoid`, if it has some."""
 
-    def __init__(self, machine: Driver, sampling: Sampling, seed: int) -> None:
-        self.histories = Histories() if sampling.penalises else None  # fed with actions, if any
+    def __init__(
+        self, machine: Driver, sampling: Sampling, seed: int, avoided: AvoidedRuns | None = None
+    ) -> None:
+        self._histories = Histories() if sampling.penalises else None
+        self._avoided = avoided
+        self._last = LastTokens() if avoided is not None else None
         self._machine = machine
         self._sampling = sampling
         self._seed = seed
         self._keys: dict[tuple[int, ...], int] = {}  # by path: numbers may come again
+
+    def saw(self, actions: Sequence[Action]) -> None:
+        """Counts what happened; every action of the machine is told, in order."""
+        if self._histories is not None:
+            self._histories.apply(actions)
+        if self._last is not None:
+            self._last.apply(actions)
 
     def of(self, branch: int) -> Draw:
         """What a live branch draws its next token from."""
@@ -67,8 +80,11 @@ class BranchDraws:
         if settings.rules:
             settings = settings.for_rule(machine.rule(branch))
         number = uniform(key, machine.position_in_branch(branch))
-        history = None if self.histories is None else self.histories.seen(branch)
-        return Draw(machine.mask(branch), settings, number, history)
+        history = None if self._histories is None else self._histories.seen(branch)
+        banned: tuple[int, ...] = ()
+        if self._avoided is not None and self._last is not None:
+            banned = self._avoided.completing(self._last.of(branch))
+        return Draw(machine.mask(branch), settings, number, history, banned)
 
 
 def branch_key(seed: int, path: tuple[int, ...]) -> int:

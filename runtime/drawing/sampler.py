@@ -1,15 +1,16 @@
 """Draws one token from each row of logits, many rows at once.
 
-Order: repetition, frequency and presence penalty, mask, temperature, top-k, top-p, min-p; then
-inverse transform sampling with the row's own uniform number, so that a row's token depends on that
-row alone. The log-probability given with a token is that of the model's own distribution:
-temperature 1, nothing masked or penalised. One dense forward over the trace gives the same, so a
-trainer can compare with it.
+Order: repetition, frequency and presence penalty, mask, avoided runs, temperature, top-k, top-p,
+min-p; then inverse transform sampling with the row's own uniform number, so that a row's token
+depends on that row alone. The log-probability given with a token is that of the model's own
+distribution: temperature 1, nothing masked or penalised. One dense forward over the trace gives the
+same, so a trainer can compare with it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -28,12 +29,14 @@ _HEAD = 1024  # top-p first looks at so many of the likeliest tokens, then at al
 @dataclass(slots=True)
 class Draw:
     """What one row needs: the mask int32 [ceil(V/32)], a `uniform` number in [0, 1), and `history`
-    where something is penalised."""
+    where something is penalised. Tokens that are `banned` are drawn only where the mask leaves no
+    other."""
 
     mask: Mask
     settings: Sampling
     uniform: float
     history: Seen | None = None
+    banned: tuple[int, ...] = ()
 
 
 class Sampler:
@@ -63,6 +66,9 @@ class Sampler:
             for row in penalised:
                 _penalise(work[row], draws[row])
         self._masks.apply(work, [draw.mask for draw in draws])
+        for row, draw in enumerate(draws):
+            if draw.banned:
+                _ban(work[row], draw.banned)
         tokens = self._draw(work, draws)
         chosen = raw.gather(1, tokens)
         return tokens.flatten().tolist(), chosen.flatten().tolist(), likeliest
@@ -127,6 +133,15 @@ def _penalise(logits: torch.Tensor, draw: Draw) -> None:
         counts = torch.from_numpy(draw.history.counts).to(logits.device, logits.dtype)
         seen = seen - settings.frequency_penalty * counts
     logits[ids] = seen - settings.presence_penalty
+
+
+def _ban(logits: torch.Tensor, tokens: Iterable[int]) -> None:
+    """Leaves `logits` `[width]` as they are where nothing else can be drawn."""
+    known = [token for token in tokens if token < len(logits)]
+    ids = torch.tensor(known, dtype=torch.long, device=logits.device)
+    others = logits.index_fill(0, ids, -torch.inf)
+    if bool(others.max() > -torch.inf):
+        logits.copy_(others)
 
 
 def _keep_top_p(work: torch.Tensor, top_p: float) -> torch.Tensor:

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from nprdsl.prompting.examples import Example
 from nprdsl.runtime.http.followed import Followed, submitted
 from nprdsl.runtime.http.packed_grammar import unpacked_schema
 from nprdsl.runtime.http.refusals import refusing
 from nprdsl.runtime.http.request_models import TraceRequest
 from nprdsl.runtime.http.schema_intake import SchemaIntake
+from nprdsl.runtime.options import Options, shown_examples
 from nprdsl.runtime.results import Result
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.runtime.untrained import eased
@@ -24,7 +26,6 @@ from nprdsl.tokens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from nprdsl.runtime.local.engine import LocalEngine
-    from nprdsl.runtime.options import Options
 
 
 class EngineTraces:
@@ -63,18 +64,20 @@ class EngineTraces:
         numbers: list[int] = []
         with ExitStack() as begun:
             for seed in seeds:
-                sampling = self._sampling(chat, schema, seed)
+                sampling = self._sampling(chat, schema, seed, shown_examples(schema, options))
                 numbers.append(begin(schema, messages, sampling=sampling, **options))
                 begun.callback(engine.discard, numbers[-1])
             begun.pop_all()
         return numbers
 
-    def _sampling(self, chat: TraceRequest, schema: Schema, seed: int) -> Sampling:
+    def _sampling(
+        self, chat: TraceRequest, schema: Schema, seed: int, examples: Sequence[Example]
+    ) -> Sampling:
         """As the chat says; where it says nothing, a model that does not know the format has what
         helps it."""
         sampling = chat.sampling(self._engine.sampling_defaults, seed)
         is_helped = not (chat.settings({}) or chat.rules or self._engine.knows(schema))
-        return eased(sampling, schema.grammar) if is_helped else sampling
+        return eased(sampling, schema, examples) if is_helped else sampling
 
     def _options(self, chat: TraceRequest, schema: Schema) -> Options:
         wanted = chat.instructions

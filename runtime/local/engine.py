@@ -20,6 +20,7 @@ from nprdsl.grammar.ir import Grammar, JoinKind
 from nprdsl.machine.budget import Limits, check_count
 from nprdsl.machine.machine import Machine
 from nprdsl.runtime.async_calls import AsyncCall, Begun
+from nprdsl.runtime.drawing.avoided_runs import avoided_runs
 from nprdsl.runtime.engine import Engine, Submission, own_sampling
 from nprdsl.runtime.errors import UnsupportedModelError
 from nprdsl.runtime.kv_reservation import most_fed
@@ -279,6 +280,7 @@ class LocalEngine(Engine):
             Decoding.PARALLEL if submission.parallel else Decoding.IN_TURN,
             least=machine.least,
             kind=submission.schema.grammar.digest,
+            avoided=avoided_runs(self.vocabulary, submission.sampling.avoid),
         )
         with self._turn:
             self._scheduler.submit(request)

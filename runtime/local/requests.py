@@ -15,6 +15,7 @@ import numpy as np
 
 from nprdsl.machine.actions import ROOT, Action, EndAction, FeedAction
 from nprdsl.machine.transcript import Alternatives
+from nprdsl.runtime.drawing.avoided_runs import AvoidedRuns
 from nprdsl.runtime.drawing.draws import BranchDraws, Driver
 from nprdsl.runtime.local.kv_log import Extent
 from nprdsl.runtime.local.trace_log import TokenRun, TraceLog
@@ -53,6 +54,7 @@ class ScheduledRequest(Generic[DriverT]):
         *,
         least: int = 1,
         kind: Hashable = None,
+        avoided: AvoidedRuns | None = None,
     ) -> None:
         self.number = 0
         self.machine = machine
@@ -60,7 +62,7 @@ class ScheduledRequest(Generic[DriverT]):
         self.slots = slots
         self.least = least
         self.kind = kind
-        self.draws = BranchDraws(machine, sampling, sampling.seed)
+        self.draws = BranchDraws(machine, sampling, sampling.seed, avoided)
         self.extent = Extent(0, 0)
         self.log = TraceLog(0)
         self.shared = 0  # tokens of the prompt that others could share so far
@@ -95,10 +97,9 @@ class ScheduledRequest(Generic[DriverT]):
         return EndReason.FAILED if self.error else self.machine.ended
 
     def apply(self, actions: Sequence[Action]) -> None:
-        """Does what the machine asks, and counts for penalties."""
+        """Does what the machine asks, and counts what its draws depend on."""
         self.log.apply(actions)
-        if self.draws.histories is not None:
-            self.draws.histories.apply(actions)
+        self.draws.saw(actions)
 
     def take(self, most: int, whole: int) -> list[TokenRun]:
         """Runs to feed now, at most `most` tokens of the `whole` that a forward takes.

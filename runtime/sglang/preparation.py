@@ -16,6 +16,7 @@ from typing import Final
 from nprdsl.machine.machine import Machine
 from nprdsl.machine.native import NativeMachine
 from nprdsl.masks.bound_schema import BoundSchema
+from nprdsl.runtime.drawing.avoided_runs import AvoidedRuns, avoided_runs
 from nprdsl.runtime.http.packed_grammar import unpack
 from nprdsl.runtime.http.refusals import RefusedError, refusing
 from nprdsl.runtime.kv_reservation import most_fed
@@ -30,12 +31,14 @@ _MOST_SCHEMAS: Final = 64  # that stay parsed
 
 @dataclass(frozen=True, slots=True)
 class PreparedTrace:
-    """A request that can run. `slots`: the most KV slots (tokens) that it can ever need."""
+    """A request that can run. `slots`: the most KV slots (tokens) that it can ever need; `avoided`:
+    the runs of the texts that it is not to copy."""
 
     request: ForkRequest
     machine: Machine
     sampling: Sampling
     slots: int
+    avoided: AvoidedRuns | None = None
 
 
 class SchemaLibrary:
@@ -90,7 +93,8 @@ class SchemaLibrary:
         kind = NativeMachine if request.native else Machine
         machine = kind(bound, prompt, limits, request.join())
         machine.events.logprobs = request.logprobs
-        return PreparedTrace(request, machine, sampling, slots)
+        avoided = avoided_runs(self.vocabulary, sampling.avoid)
+        return PreparedTrace(request, machine, sampling, slots, avoided)
 
     def _check_outputs(self, schema: Schema) -> None:
         """A tag whose token lies beyond the model's outputs can never be generated."""

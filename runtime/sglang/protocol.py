@@ -142,9 +142,12 @@ class ForkRequest(_WireModel):
 
 
 def _non_default(sampling: Sampling) -> dict[str, Any]:
-    values = {name: getattr(sampling, name) for name in SETTINGS}
-    values["rules"] = {rule: dict(over) for rule, over in sampling.rules.items()}
-    return {name: value for name, value in values.items() if value != getattr(DEFAULT, name)}
+    rules = {rule: dict(over) for rule, over in sampling.rules.items()}
+    values: dict[str, Any] = {"rules": rules} if rules else {}
+    if sampling.avoid:
+        values["avoid"] = list(sampling.avoid)
+    given = {name: getattr(sampling, name) for name in SETTINGS if name not in ("rules", "avoid")}
+    return values | {n: value for n, value in given.items() if value != getattr(DEFAULT, n)}
 
 
 def wants_trace(custom_params: object) -> TypeGuard[dict[str, Any]]:

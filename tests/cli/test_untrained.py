@@ -53,10 +53,11 @@ def test_an_untrained_model_is_helped_and_told_so() -> None:
     assert made.limits == made.engine.shared_limits(NPR)
     assert made.sampling.for_rule("plan").repetition_penalty == 1.1
     assert made.prompting["instructions"] and made.examples is ExampleChoice.OWN
+    assert NPR.examples[0].question in made.sampling.avoid
     assert made.note == (
         "note: the model was not trained on `npr`: 2 worked examples stand before the prompt, "
-        "its texts share 1024 tokens, repetition in them is penalised by 1.1 "
-        "(none of it with --trained)"
+        "its texts share 1024 tokens, repetition in them is penalised by 1.1, what the examples "
+        "say is not written again (none of it with --trained)"
     )
 
 

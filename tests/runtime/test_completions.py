@@ -109,6 +109,8 @@ def test_tags_of_a_prompt_are_text_but_the_model_may_write_them() -> None:
 
 
 def test_what_is_refused() -> None:
+    with pytest.raises(ValueError, match="`avoid` is a setting of traces"):
+        engine().complete(SCHEMA, ["x"], max_tokens=5, sampling=Sampling(avoid=("x",)))
     with pytest.raises(ValueError, match="`step`, but a completion has no rules"):
         engine().complete(
             SCHEMA, ["x"], max_tokens=5, sampling=Sampling(rules={"step": {"temperature": 0.5}})

@@ -373,13 +373,13 @@ def test_a_model_that_does_not_know_the_format_gets_shares_unless_limits_are_set
 
 
 def test_repetition_is_penalised_in_free_text_alone_and_settings_of_ones_own_stay() -> None:
-    npr = schema("npr").grammar
+    npr = schema("npr")
     rules = {"step": {"repetition_penalty": 1.5}, "guideline": {"top_k": 3}}
     made = eased(Sampling(temperature=0.0, rules=rules), npr)
     assert made.for_rule("plan").repetition_penalty == 1.1
     assert made.for_rule("step").repetition_penalty == 1.5
     assert made.for_rule("guideline").repetition_penalty == 1.0
-    counted = eased(Sampling(temperature=0.0), schema("parallel_r1").grammar)
+    counted = eased(Sampling(temperature=0.0), schema("parallel_r1"))
     assert counted.for_rule("path").temperature == 0.7  # greedy paths would all be the same
     assert counted.for_rule("summary").temperature == 0.0
 

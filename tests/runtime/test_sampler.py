@@ -30,6 +30,9 @@ def reference(logits: np.ndarray, draw: Draw) -> np.ndarray:
         work[i] -= how.frequency_penalty * count + how.presence_penalty
     bits = np.unpackbits(draw.mask.view(np.uint8), bitorder="little")[: len(work)]
     work[bits == 0] = -np.inf
+    others = np.isin(np.arange(len(work)), draw.banned, invert=True)
+    if np.isfinite(work[others]).any():
+        work[~others] = -np.inf
     if how.temperature == 0:
         return np.eye(len(work))[work.argmax()]
     work /= how.temperature
@@ -76,8 +79,15 @@ def random_draws(rng: random.Random, width: int, rows: int) -> list[Draw]:
     masks = random_masks(rng, width)
     ids = np.array(rng.sample(range(width), 4))
     history = Seen(ids, np.array([rng.randint(1, 5) for _ in ids]))
+    banned = tuple(rng.sample(range(width + 9), width // 2))
     return [
-        Draw(rng.choice(masks), rng.choice(SETTINGS), rng.random(), rng.choice([None, history]))
+        Draw(
+            rng.choice(masks),
+            rng.choice(SETTINGS),
+            rng.random(),
+            rng.choice([None, history]),
+            rng.choice([(), banned]),
+        )
         for _ in range(rows)
     ]
 
@@ -211,6 +221,19 @@ def test_masks_apply_to_wider_and_narrower_logits() -> None:
         logits = torch.zeros(1, width)
         LogitMasks(width, CPU).apply(logits, [mask])
         assert torch.isfinite(logits[0]).nonzero()[:, 0].tolist() == allowed
+
+
+def test_what_is_banned_is_drawn_where_the_mask_leaves_nothing_else() -> None:
+    logits = torch.tensor([[3.0, 2.0, 1.0, 0.0]] * 3)
+    greedy = Sampling(temperature=0.0)
+    draws = [
+        Draw(pack([0, 1, 3], 4), greedy, 0.0, banned=(0,)),
+        Draw(pack([0, 1], 4), greedy, 0.0, banned=(0, 1, 9)),
+        Draw(pack([2], 4), greedy, 0.0, banned=(0,)),
+    ]
+    tokens, logprobs, _ = Sampler(4, CPU)(logits, draws)
+    assert tokens == [1, 0, 2]
+    assert logprobs == pytest.approx(logits[0].log_softmax(-1)[tokens].tolist())
 
 
 def test_a_mask_without_a_token_is_an_error() -> None:

@@ -35,6 +35,10 @@ from nprdsl.runtime.sampling import SETTINGS, Sampling
         ({"rules": {"step": {"temprature": 1}}}, "did you mean `temperature`?"),
         ({"rules": {"step": {"top_p": 3}}}, "sampling of the rule `step`: `top_p` is 3"),
         ({"rules": {"step": {"seed": 3}}}, "`seed` is set for a whole request"),
+        ({"avoid": "text"}, "`avoid` is 'text', it must be a list of texts"),
+        ({"avoid": [3]}, "`avoid` holds 3, which is no text"),
+        ({"avoid": ["x" * 100_001]}, "`avoid` has 100,001 characters, it may have 100,000"),
+        ({"rules": {"step": {"avoid": ["x"]}}}, "`avoid` is set for a whole request"),
         ({"rules": None}, "`rules` is None, it must map rules to their settings"),
         ({"rules": ["step"]}, "`rules` is ['step'], it must map rules to their settings"),
         ({"rules": {"step": 3}}, "`rules` has 'step': 3, it must map rules to their settings"),
@@ -51,6 +55,7 @@ def test_unknown_keys_get_a_suggestion() -> None:
     with pytest.raises(ValueError, match="unknown setting `temprature` for sampling; did you mean"):
         Sampling.from_dict({"temprature": 1.0})
     assert Sampling.from_dict({"top_k": 3}) == Sampling(top_k=3)
+    assert Sampling.from_dict({"avoid": ["x"]}) == Sampling(avoid=("x",))
 
 
 def test_rules_override() -> None:

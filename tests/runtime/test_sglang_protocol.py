@@ -42,14 +42,14 @@ def test_requests_travel_as_json(tmp_path: Path) -> None:
         schema,
         limits=Limits(max_tokens=9, rule_tokens={"start": 8}),
         join=FIRST,
-        sampling=Sampling(temperature=0.0, rules={"start": {"top_k": 3}}),
+        sampling=Sampling(temperature=0.0, avoid=("x",), rules={"start": {"top_k": 3}}),
         events=True,
     )
     came = fork_request(json.loads(json.dumps(request.sampling_params()["custom_params"])))
     assert came == request
     assert hash(came.language) == hash(request.language)
     assert came.limits.limits() == Limits(max_tokens=9, rule_tokens={"start": 8})
-    assert came.settings() == Sampling(temperature=0.0, rules={"start": {"top_k": 3}})
+    assert came.settings() == Sampling(temperature=0.0, avoid=("x",), rules={"start": {"top_k": 3}})
     assert came.join() == FIRST
     read = came.language.read()
     assert read.tags == schema.tags

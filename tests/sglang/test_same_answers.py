@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
@@ -63,6 +64,14 @@ def test_seeded_answers_are_equal(server: Server, local: LocalEngine, name: str)
     assert {r.finish for r in results} <= {EndReason.COMPLETED, EndReason.BUDGET}
     assert any(map(nesting, results)), "nothing ran beside anything"
     assert all(result.alternatives for result in results)
+
+
+def test_copies_are_avoided_alike(server: Server, local: LocalEngine) -> None:
+    schema, options = nprdsl.load("npr"), {"limits": LIMITS["npr"], "sampling": GREEDY}
+    (first,) = compare(server, local, schema, [FORKING], **options)
+    avoiding = replace(GREEDY, avoid=(first.text,))
+    (other,) = compare(server, local, schema, [FORKING], **{**options, "sampling": avoiding})
+    assert other.text != first.text
 
 
 @pytest.mark.parametrize("parallel", [True, False])

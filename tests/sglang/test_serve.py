@@ -222,6 +222,9 @@ def test_what_needs_the_plugin_is_refused_without_it(
     with pytest.raises(UnsupportedServerError, match="a penalty counts"):
         penalised = Sampling(repetition_penalty=1.1)
         plain.submit(reread, PROMPT, chat=True, sampling=penalised, limits=FLAT)
+    with pytest.raises(UnsupportedServerError, match="keeps texts from being copied"):
+        avoiding = Sampling(avoid=("what an example says",))
+        plain.submit(reread, PROMPT, chat=True, sampling=avoiding, limits=FLAT)
     with pytest.raises(LimitError, match=r"can nest without end.*set Limits\(depth=…\)"):
         plain.submit(reread, PROMPT, chat=True)
 

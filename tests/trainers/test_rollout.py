@@ -106,6 +106,7 @@ def test_rollout_and_trainer_agree() -> None:
     [
         (Sampling(temperature=0.7), "temperature is 0.7: what is sampled is then not the policy"),
         (Sampling(top_p=0.7), "top_p is 0.7"),
+        (Sampling(avoid=("x",)), "avoid holds texts: what would copy them"),
         (Sampling(presence_penalty=0.1), "presence_penalty is 0.1"),
         (Sampling(rules={"step": {"repetition_penalty": 1.02}}), "is 1.02 for the rule `step`"),
     ],

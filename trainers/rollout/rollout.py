@@ -155,6 +155,11 @@ def of_completion(
 
 def check_on_policy(sampling: Sampling) -> None:
     """Raises OffPolicyError if a setting, of any rule, bends the model's distribution."""
+    if sampling.avoid:
+        raise OffPolicyError(
+            "avoid holds texts: what would copy them is not drawn, so that what is sampled is not "
+            "the policy that is trained; leave it empty"
+        )
     rules = [(f" for the rule `{rule}`", sampling.for_rule(rule)) for rule in sampling.rules]
     for where, settings in [("", sampling), *rules]:
         for setting in PER_RULE:

@@ -167,3 +167,7 @@ def check_needs_no_plugin(submission: Submission) -> None:
             "a penalty counts the tokens that a branch sees, and the server has no "
             f"plugin for that; {_REMEDY}"
         )
+    if submission.sampling.avoid:
+        raise UnsupportedServerError(
+            f"the server has no plugin that keeps texts from being copied (`avoid`); {_REMEDY}"
+        )

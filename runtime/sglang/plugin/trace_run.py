@@ -57,7 +57,7 @@ class TraceRun:
         self.kv: dict[int, BranchKV] = {}
         self.lock: Any = None
         seed = prepared.sampling.seed + trace.sample
-        self.draws = BranchDraws(self.machine, prepared.sampling, seed)
+        self.draws = BranchDraws(self.machine, prepared.sampling, seed, prepared.avoided)
         self._positions: dict[int, list[int]] = {}  # as a branch's tokens were fed, if asked for
         self._rereads: dict[int, int] = {}  # copies that a branch still has to feed
         self._events: list[Event] = []  # not reported yet
@@ -98,8 +98,7 @@ class TraceRun:
 
     def _apply(self, actions: Sequence[Action]) -> None:
         self.queues.apply(actions)
-        if self.draws.histories is not None:
-            self.draws.histories.apply(actions)
+        self.draws.saw(actions)
 
     # -- what its branches do next -----------------------------------------------------------------
 

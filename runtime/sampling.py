@@ -157,6 +157,10 @@ def _texts(avoid: object) -> tuple[str, ...]:
     for text in avoid:
         if not isinstance(text, str):
             raise ValueError(f"`avoid` holds {text!r}, which is no text")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"`avoid` holds {text!r}, with half of a surrogate pair") from None
     length = sum(map(len, avoid))
     if length > _MOST_AVOIDED:
         raise ValueError(f"`avoid` has {length:,} characters, it may have {_MOST_AVOIDED:,}")

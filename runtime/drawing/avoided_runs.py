@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from nprdsl.machine.actions import Action, DropAction, FeedAction, ForkAction, JoinAction
-from nprdsl.tokens.vocabulary import Vocabulary
+from nprdsl.tokens.vocabulary import UnspellableError, Vocabulary
 
 RUN: Final = 5  # tokens on end
 _MOST = 64  # lists of texts whose runs are kept
@@ -27,7 +27,10 @@ class AvoidedRuns:
     def __init__(self, vocabulary: Vocabulary, texts: Iterable[str]) -> None:
         ends: dict[Ids, set[int]] = {}
         for text in texts:
-            ids = vocabulary.encode(text)
+            try:
+                ids = vocabulary.encode(text)
+            except UnspellableError:
+                continue  # nor can it be copied
             for end in range(RUN - 1, len(ids)):
                 ends.setdefault(ids[end - RUN + 1 : end], set()).add(ids[end])
         self._ends = {begun: tuple(sorted(tokens)) for begun, tokens in ends.items()}

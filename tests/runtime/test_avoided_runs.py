@@ -13,6 +13,7 @@ from nprdsl.runtime.drawing.avoided_runs import RUN, AvoidedRuns, LastTokens, av
 from nprdsl.runtime.results import Result
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.runtime.untrained import eased
+from nprdsl.tokens.vocabulary import Vocabulary
 from tests.runtime.test_engine import GREEDY, engine, schema
 
 TEXTS = ("abcdef", "xbcdeg", "ab")
@@ -45,6 +46,13 @@ def test_the_tokens_that_complete_a_run() -> None:
     assert made.completing(encode("bcd")) == made.completing(encode("cdef")) == ()
     assert avoided_runs(vocabulary, TEXTS) is avoided_runs(vocabulary, TEXTS)
     assert avoided_runs(vocabulary, ()) is None
+
+
+def test_what_no_token_spells_cannot_be_copied() -> None:
+    vocabulary = Vocabulary(dict(enumerate("abcdef")), {"<eos>": 6}, "<eos>")
+    made = AvoidedRuns(vocabulary, ("abcdeX", "bcdef"))
+    assert made.completing(vocabulary.encode("bcde")) == vocabulary.encode("f")
+    assert made.completing(vocabulary.encode("abcd")) == ()
 
 
 def test_each_branch_has_the_last_tokens_that_it_wrote_itself() -> None:

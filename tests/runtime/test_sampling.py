@@ -37,6 +37,7 @@ from nprdsl.runtime.sampling import SETTINGS, Sampling
         ({"rules": {"step": {"seed": 3}}}, "`seed` is set for a whole request"),
         ({"avoid": "text"}, "`avoid` is 'text', it must be a list of texts"),
         ({"avoid": [3]}, "`avoid` holds 3, which is no text"),
+        ({"avoid": ["a\ud800"]}, "`avoid` holds 'a\\ud800', with half of a surrogate pair"),
         ({"avoid": ["x" * 100_001]}, "`avoid` has 100,001 characters, it may have 100,000"),
         ({"rules": {"step": {"avoid": ["x"]}}}, "`avoid` is set for a whole request"),
         ({"rules": None}, "`rules` is None, it must map rules to their settings"),

@@ -38,7 +38,11 @@ class EvaluationError(ValueError):
 
 
 class NoSampleError(EvaluationError):
-    """Every sample failed."""
+    """Every one of `samples` failed."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        super().__init__(f"no sample could be run, of {len(samples)}: {samples[0].error}")
+        self.samples = tuple(samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +205,7 @@ def evaluate(
             keep(sample)
     every = tuple(known[one.key(mode)] for mode in modes for one in requests)
     if all(sample.failed for sample in every):
-        raise NoSampleError(f"no sample could be run, of {len(every)}: {every[0].error}")
+        raise NoSampleError(every)
     return Evaluation(every, figures(every, modes[0]))
 
 

@@ -1,6 +1,7 @@
 """The engine that writes rollouts, kept at the weights that are trained.
 
-With the address "local" it is the trained model itself, in this process: nothing is copied. A
+With the address "local" it is the trained model itself, in this process: nothing is copied, unless
+weights are shared out over processes (FSDP2); then every process keeps a whole copy of them. A
 server, as `nprdsl serve` starts it, is given the weights before every batch, under a version that
 names run and step; it may run on other machines, with any parallelism of its own.
 """
@@ -36,18 +37,44 @@ class RolloutEngine:
 def rollout_engine(section: EngineSection, session: Session) -> RolloutEngine:
     """The engine that a section names, for the model of a session.
 
-    Raises UnsupportedModelError, EngineUnavailableError, and ValueError for the local engine where
-    every process has a part of the weights, as their forwards would wait for each other, and for a
-    server where an adapter is trained.
+    To be made by all processes at once. Raises UnsupportedModelError, EngineUnavailableError, and
+    ValueError for a server where an adapter is trained.
     """
     if section.address != LOCAL:
         return _server(section, session)
+    if _is_shared_out(session.setup.model):
+        return _gathered(section, session)
     return shared_engine(
         session.setup.model,
         session.setup.tokenizer,
         max_kv_tokens=section.max_kv_tokens,
         max_rows=section.max_rows,
     )
+
+
+def _gathered(section: EngineSection, session: Session) -> RolloutEngine:
+    """The local engine over a copy that holds all weights: with those that are shared out, a
+    process could sample only as long as all others do."""
+    model = session.setup.copied_model()
+    held = model.state_dict()
+
+    def gather() -> None:
+        for name, weight in _whole_weights(session):
+            held[name].copy_(weight)
+
+    gather()  # the engine looks at what the model computes
+    engine = shared_engine(
+        model,
+        session.setup.tokenizer,
+        max_kv_tokens=section.max_kv_tokens,
+        max_rows=section.max_rows,
+    )
+
+    def refresh() -> None:
+        gather()
+        engine.refresh()
+
+    return RolloutEngine(engine.engine, refresh)
 
 
 def shared_engine(
@@ -57,11 +84,12 @@ def shared_engine(
     max_kv_tokens: int,
     max_rows: int,
 ) -> RolloutEngine:
-    """The local engine over a model that is trained. Raises what `rollout_engine` raises for it."""
+    """The local engine over a model that is trained. Raises UnsupportedModelError, and ValueError
+    where a process has only a part of the weights, as their forwards would wait for each other."""
     if _is_shared_out(model):
         raise ValueError(
             "the local engine cannot sample with weights that are shared out over processes "
-            "(FSDP2): name a server as `engine.address`; in `sft`, leave `evaluation` out"
+            "(FSDP2): keep them whole in each (DDP), or train with `nprdsl train`"
         )
     trained = model.config._attn_implementation
     model.set_attn_implementation("sdpa")  # the probe runs the model's own forward

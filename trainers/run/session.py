@@ -83,6 +83,13 @@ class Setup:
     vocabulary: Vocabulary
     encoder: PromptEncoder
 
+    def copied_model(self) -> PreTrainedModel:
+        """Another model of the same make, on the device of this process. Its weights are those that
+        the run began with, or, where processes read a model only once, any."""
+        with torch.random.fork_rng(devices=[]):
+            model, _ = _model(self.config, self.schema)
+        return model.to(self.accelerator.device)  # type: ignore[arg-type]
+
     def encode(self, prompt: str) -> tuple[int, ...]:
         """The ids of a prompt. Raises PromptError."""
         section = self.config.prompt
@@ -293,6 +300,8 @@ class Session:
             self.setup.model.config.update(record_of_training(self.setup.schema.grammar))
             with quiet():
                 if self.setup.config.model.lora is None:
+                    for tied in self.setup.model.all_tied_weights_keys:
+                        state.pop(tied, None)  # gathered of shares, it is a copy of its own
                     self.setup.model.save_pretrained(folder, state_dict=state)
                 else:
                     save_lora(self.setup.model, folder, state)

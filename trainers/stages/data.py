@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 import numpy as np
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 
 from nprdsl.runtime.prompts import PromptError
 from nprdsl.trace.journal import write_json_lines
@@ -87,6 +88,12 @@ def list_rejected(setup: Setup, rows: Sequence[RejectedRow], what: str, notify: 
 def own_share(items: Sequence[_Item], accelerator: Accelerator) -> list[_Item]:
     """This process's part of what all have."""
     return list(items[accelerator.process_index :: accelerator.num_processes])
+
+
+def of_all(value: _Item, accelerator: Accelerator) -> list[_Item]:
+    """A value of every process, in their order."""
+    values: list[_Item] = gather_object([value]) if accelerator.num_processes > 1 else [value]
+    return values
 
 
 @dataclass(frozen=True, slots=True)

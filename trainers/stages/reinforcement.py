@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 
 from nprdsl.trainers.batch.training_rows import TrainingRow
 from nprdsl.trainers.batch.update import Check
@@ -26,12 +25,11 @@ from nprdsl.trainers.rollout.engines import RolloutEngine, rollout_engine
 from nprdsl.trainers.rollout.episodes import OFF, Episode, Roller, figures
 from nprdsl.trainers.rollout.mismatch import Mismatch, compare, gaps_between
 from nprdsl.trainers.run.session import Notify, Session, Watch, prepare
-from nprdsl.trainers.stages.data import Order, rollout_problems
+from nprdsl.trainers.stages.data import Order, of_all, rollout_problems
 from nprdsl.trainers.stages.validation import Validation
 
 _KEPT: Final = 2  # episodes of each step, of the best and of the worst
 NO_TOKENS: Final = Mismatch()
-_Value = TypeVar("_Value")
 
 
 @dataclass(slots=True)
@@ -129,12 +127,6 @@ def train_in_rounds(
         session.end_step(metrics | play(rounds))
     validation.last()
     return session.finish()
-
-
-def of_all(value: _Value, accelerator: Accelerator) -> list[_Value]:
-    """A value of every process, in their order."""
-    values: list[_Value] = gather_object([value]) if accelerator.num_processes > 1 else [value]
-    return values
 
 
 def advantages(episodes: Sequence[Episode], accelerator: Accelerator) -> Floats:

@@ -1,14 +1,24 @@
-"""Held-out problems on the way: accuracy and legality of the model that is being trained."""
+"""Held-out problems on the way: accuracy and legality of the model that is being trained.
+
+Every process asks its share of the problems, and the figures are those of all: none waits for one
+that asks them all, which may take longer than a group of processes has patience for.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nprdsl.machine.budget import Limits
+from nprdsl.runtime.engine import Engine
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.trainers.config.stages import EngineSection, EvaluationSection
-from nprdsl.trainers.evaluate.runner import evaluate
+from nprdsl.trainers.data.problems import Problem
+from nprdsl.trainers.evaluate.figures import figures
+from nprdsl.trainers.evaluate.runner import NoSampleError, evaluate
+from nprdsl.trainers.evaluate.samples import Sample
 from nprdsl.trainers.rollout.engines import RolloutEngine, rollout_engine
 from nprdsl.trainers.run.session import Session
-from nprdsl.trainers.stages.data import section_problems
+from nprdsl.trainers.stages.data import of_all, own_share, section_problems
 
 
 class Validation:
@@ -38,16 +48,41 @@ class Validation:
             self._session.log(self._figures(self._section))
 
     def _figures(self, section: EvaluationSection) -> dict[str, float]:
-        """All processes keep the same weights; one of them asks."""
+        """Of the samples of all processes, the same on each."""
         if self._engine is None:
             self._engine = rollout_engine(EngineSection(), self._session)
         self._engine.refresh()
-        metrics: dict[str, float] = {}
-        if self._setup.accelerator.is_main_process:
-            figures = evaluate(
-                self._engine.engine,
+        accelerator = self._setup.accelerator
+        own = own_share(self._problems, accelerator)
+        samples = self._samples(section, self._engine.engine, own)
+        known = {one.key: one for part in of_all(samples, accelerator) for one in part}
+        every = [
+            known[problem.id, number, section.mode]
+            for problem in self._problems
+            for number in range(section.samples)
+        ]
+        if all(sample.failed for sample in every):
+            raise NoSampleError(every)
+        found = figures(every, section.mode)
+        return {
+            "eval/accuracy": found.accuracy.value,
+            "eval/legal": found.legal_rate,
+            "eval/parallel": found.trigger_rate.value,
+            "eval/tokens": found.tokens.value,
+            "eval/degree": found.degree.value,
+        }
+
+    def _samples(
+        self, section: EvaluationSection, engine: Engine, problems: Sequence[Problem]
+    ) -> tuple[Sample, ...]:
+        """Those of this process's problems; that all of them failed is no error of its own."""
+        if not problems:
+            return ()
+        try:
+            return evaluate(
+                engine,
                 self._setup.schema,
-                self._problems,
+                problems,
                 samples=section.samples,
                 sampling=Sampling(temperature=section.temperature),
                 limits=Limits(max_tokens=section.max_tokens),
@@ -56,13 +91,6 @@ class Validation:
                 instructions=self._setup.config.prompt.instructions,
                 modes=(section.mode,),
                 concurrency=section.concurrency,
-            ).figures
-            metrics = {
-                "eval/accuracy": figures.accuracy.value,
-                "eval/legal": figures.legal_rate,
-                "eval/parallel": figures.trigger_rate.value,
-                "eval/tokens": figures.tokens.value,
-                "eval/degree": figures.degree.value,
-            }
-        self._setup.accelerator.wait_for_everyone()
-        return metrics
+            ).samples
+        except NoSampleError as error:
+            return error.samples

@@ -23,8 +23,8 @@ from nprdsl.trainers.objective.advantages import group_normalised, informative
 from nprdsl.trainers.objective.losses import DapoStats, dapo
 from nprdsl.trainers.rollout.episodes import Episode
 from nprdsl.trainers.run.session import Notify, Watch, no_notice, unwatched
-from nprdsl.trainers.stages.data import own_share
-from nprdsl.trainers.stages.reinforcement import Guard, Rounds, of_all, train_in_rounds
+from nprdsl.trainers.stages.data import of_all, own_share
+from nprdsl.trainers.stages.reinforcement import Guard, Rounds, train_in_rounds
 
 _DRAWN = "drawn"  # in a session's progress: problems that were drawn so far
 

@@ -5,35 +5,47 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
-from tests.cli.commands import ROOT, environment, started
-from tests.forked import ranks
+from tests.cli.commands import ROOT, environment
+from tests.forked import command, forked, ranks
+from tests.trainers.stages.sharded import sharded
 from tests.trainers.stages.tiny import Tiny
 
 LAUNCH = ROOT / "configs" / "accelerate" / "cpu.yaml"
+SHARD = LAUNCH.with_name("fsdp2.yaml")
 OWN = ("seconds", "speed", "mismatch")  # times differ, and so does rounding
 
 
-def ran(arguments: list[str], *processes: dict[str, str]) -> str:
+def ran(
+    arguments: list[str], *processes: dict[str, str], work: Callable[..., object] = command
+) -> str:
     """What a command says in so many processes, each with these variables."""
     with ExitStack() as running:
-        every = [running.enter_context(started(*arguments, cwd=ROOT, env=e)) for e in processes]
+        every = [
+            running.enter_context(forked(work, *arguments, cwd=ROOT, env=environment(env)))
+            for env in processes
+        ]
         said = [(one.communicate(), one.returncode) for one in every]
     assert [code for _, code in said] == [0] * len(said), said
     return "".join(out.decode() for (out, _), _ in said)
 
 
-def launched(arguments: list[str]) -> str:
-    """As `ran`, by `accelerate launch` with the configuration that ships."""
-    launcher = ["-m", "accelerate.commands.launch", "--config_file", str(LAUNCH), "-m", "nprdsl"]
+def launched(
+    arguments: list[str], *options: str, file: Path = LAUNCH, module: str = "nprdsl"
+) -> str:
+    """As `ran`, by `accelerate launch` with a configuration that ships."""
+    launcher = ["accelerate.commands.launch", "--config_file", str(file), *options, "-m", module]
     done = subprocess.run(
-        [sys.executable, *launcher, *arguments], cwd=ROOT, env=environment({}),
+        [sys.executable, "-m", *launcher, *arguments], cwd=ROOT, env=environment({}),
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -46,18 +58,7 @@ def metrics(folder: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in json.loads(line).items() if not k.startswith(OWN)} for line in lines]
 
 
-@pytest.mark.parametrize(("stage", "count"), [("sft", 2), ("zero", 3), ("papo", 3)])
-def test_processes_give_the_figures_of_one(
-    stage: str, count: int, tiny: Tiny, tmp_path: Path
-) -> None:
-    """Three share two problems, so one of them has no rows."""
-    assert yaml.safe_load(LAUNCH.read_text())["num_processes"] == 2
-    alone, shared = tmp_path / "alone", tmp_path / "shared"
-    command = ["train", stage, "--config"]
-    ran([*command, str(tiny.config(stage, alone))], {})
-    arguments = [*command, str(tiny.config(stage, shared))]
-    said = launched(arguments) if stage == "sft" else ran(arguments, *ranks(count))
-    assert said.count("model  ") == 1  # one process speaks
+def same_figures(alone: Path, shared: Path) -> None:
     one, two = metrics(alone), metrics(shared)
     assert len(one) == len(two) >= 4
     for first, second in zip(one, two, strict=True):
@@ -65,3 +66,48 @@ def test_processes_give_the_figures_of_one(
         for name, value in first.items():
             assert np.isclose(value, second[name], rtol=1e-4, atol=1e-5), name
     assert one != two  # to rounding: several processes add in another order
+
+
+@pytest.mark.parametrize(("stage", "count"), [("sft", 2), ("zero", 3), ("papo", 3)])
+def test_processes_give_the_figures_of_one(
+    stage: str, count: int, tiny: Tiny, tmp_path: Path
+) -> None:
+    """Three share two problems, so one of them has no rows."""
+    assert yaml.safe_load(LAUNCH.read_text())["num_processes"] == 2
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    begin = ["train", stage, "--config"]
+    ran([*begin, str(tiny.config(stage, alone))], {})
+    arguments = [*begin, str(tiny.config(stage, shared))]
+    said = launched(arguments) if stage == "sft" else ran(arguments, *ranks(count))
+    assert said.count("model  ") == 1  # one process speaks
+    same_figures(alone, shared)
+
+
+@pytest.mark.parametrize("stage", ["sft", "zero", "papo"])
+def test_processes_that_share_out_the_weights_give_the_figures_of_one(
+    stage: str, tiny: Tiny, tmp_path: Path
+) -> None:
+    """As configs/accelerate/fsdp2.yaml asks for it, with layers checkpointed. Each samples with a
+    whole copy of the weights; held-out problems are shared out, too."""
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    asked = {
+        "evaluation__data__source": str(tiny.problems), "evaluation__every": 2,
+        "evaluation__samples": 2, "evaluation__temperature": 1.0, "evaluation__max_tokens": 60,
+    }  # fmt: skip
+    begin = ["train", stage, "--config"]
+    ran([*begin, str(tiny.config(stage, alone, **asked))], {})
+    arguments = [*begin, str(tiny.config(stage, shared, **asked))]
+    if stage == "sft":
+        options = ["--num_processes", "3", "--mixed_precision", "no"]
+        said = launched(arguments, *options, file=SHARD, module=sharded.__module__)
+    else:
+        own = yaml.safe_load(SHARD.read_text())["fsdp_config"]
+        settings = {name.upper(): str(value) for name, value in own.items()}
+        every = [env | settings | {"ACCELERATE_USE_FSDP": "true"} for env in ranks(3)]
+        said = ran(arguments, *every, work=sharded)
+    assert said.count("model  ") == 1
+    same_figures(alone, shared)
+    assert any("eval/tokens" in row for row in metrics(shared))
+    saved = [load_file(f / "model" / "model.safetensors") for f in (alone, shared)]
+    assert saved[0].keys() == saved[1].keys()
+    assert all(torch.allclose(w, saved[1][name], atol=1e-4) for name, w in saved[0].items())

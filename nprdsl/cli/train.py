@@ -72,6 +72,8 @@ def train(options: TrainOptions) -> None:
     where it was killed. configs/ has examples. --plan says before whether a run fits.
     """
     if options.plan is not None:
+        if options.config is not None:
+            raise click.UsageError("--plan names the configuration; leave --config out")
         _show_plan(options, Path(options.plan))
         return
     if options.stage is None or options.config is None:

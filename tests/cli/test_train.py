@@ -118,6 +118,7 @@ def test_a_plan_trains_nothing(tiny: Tiny, tmp_path: Path) -> None:
         (["--plan", "my.toml"], "which stage `my.toml` is for"),
         (["--plan", "sft.toml"], "cannot read `sft.toml`"),
         (["--plan", "sft.toml", "--gpus", "0"], "--gpus"),
+        (["--plan", "sft.toml", "--config", "sft.toml"], "leave --config out"),
     ],
 )
 def test_what_train_is_not_told(arguments: list[str], told: str) -> None:

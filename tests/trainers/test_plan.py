@@ -153,6 +153,22 @@ def test_time_is_that_of_the_entries(tmp_path: Path) -> None:
     assert plan(papo, Gpus()).traces == 32
 
 
+def test_the_local_engine_takes_memory_of_its_own(tmp_path: Path) -> None:
+    """A copy of weights that are shared out, and what it keeps of every entry."""
+    usual, papo = settings(tmp_path), {"reward": "papo", "rollout": {"prompts": 2}}
+    shared = {"model": usual.model, "data": usual.data, "run": usual.run}
+    here = plan(PapoConfig.model_validate(papo | shared), SMALL)
+    engine = {"address": "http://x", "max_kv_tokens": 100}
+    away = plan(PapoConfig.model_validate(papo | shared | {"engine": engine}), SMALL)
+    copied = here.size.parameters * 4
+    cached = 65_536 * 4 * (4 * 2 * 2 * 64)  # slots, bytes, layers x heads x keys and values x size
+    assert here.total - away.total == copied + cached
+    asked = settings(tmp_path, evaluation={"data": {"source": "x"}})
+    assert total(asked, SMALL) - total(usual, SMALL) == copied + cached
+    alone = Gpus(count=1, memory=SMALL.memory)
+    assert total(asked, alone) - total(usual, alone) == cached
+
+
 def test_the_shape_of_qwen3_4b() -> None:
     """The parameters that its publisher counts."""
     folder = str(ROOT / "configs/npr-4b/shape")
@@ -174,7 +190,7 @@ def test_plans_that_cannot_be(tmp_path: Path) -> None:
         (tmp_path / "none" / "config.json").write_text(broken)
         with pytest.raises(ModelNotFoundError, match=r"which cannot be read .*another model"):
             plan(missing, Gpus())
-    for size in (0.0, float("nan"), float("inf")):
+    for size in (0.0, float("nan"), float("inf"), 1e308):
         with pytest.raises(ValueError, match="at least one GPU"):
             Gpus(memory=size)
     with pytest.raises(ValueError, match="at least one GPU"):

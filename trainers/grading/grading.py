@@ -46,6 +46,7 @@ _WITHOUT: Final = re.compile(r"^(?:the|an?)\s+(?=\w\w)")
 _MULTIPLE: Final = re.compile(r"-?\d+(?:\.\d+)?\s*[a-z]\s*=")  # `2x = 4` does not say what x is
 _CLOCK: Final = re.compile(r"\d{1,2}:\d\d(?::\d\d)?\s*(?:[ap]\.?m\.?)?", re.I)
 _TIME: Final = re.compile(r"(\d{1,2})(?::(\d\d))?(?::(\d\d))?\s*([ap]?)\.?m?\.?")
+_HOUR: Final = re.compile(r"\d{1,2}\s*([ap])\.?m\.?")  # where both are one: 7 pm may be a length
 _HOURS: Final = {"noon": "12pm", "12 noon": "12pm", "midnight": "12am", "12 midnight": "12am"}
 _NAMED: Final = re.compile(r"(?:[A-Za-z]\w?|\\[a-z]+)(?:_\{?\w+\}?)?(?:\([a-z]\))?")
 _RUN: Final = re.compile(r"\d+(?:-\d+)+|\d+(?:/\d+){2,}")  # a date, a score, pages from and to
@@ -259,6 +260,9 @@ def _same_text(given: str, wanted: str) -> bool | None:
     sure = ":" in said + right or not {said, right}.isdisjoint(_HOURS)  # `5 pm` is a length too
     if sure and "m" in said + right and None not in times:
         return times[0] == times[1]
+    hours = [_HOUR.fullmatch(side) for side in (said, right)]
+    if hours[0] and hours[1] and hours[0][1] != hours[1][1]:
+        return False
     if any(map(_CLOCK.fullmatch, (said, right))) and all(":" in side for side in (said, right)):
         clocks = [re.sub(r"[\s.]", "", side) for side in (said, right)]
         return True if clocks[0] == clocks[1] else (False if "m" in "".join(clocks) else None)

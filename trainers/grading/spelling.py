@@ -65,6 +65,7 @@ _SPELLINGS: Final = tuple(
         (r"\\(?:leqslant|leq)(?![A-Za-z])", r"\\le"),
         (r"\\(?:geqslant|geq)(?![A-Za-z])", r"\\ge"),
         (r"\\neq(?![A-Za-z])", r"\\ne"),
+        (r"\\mathbb\s*([A-Z])(?![A-Za-z])", r"\\mathbb{\1}"),
         (r"\\backslash(?![A-Za-z])", r"\\setminus"),
         (r"\\text\s*\{\s*\}", " "),
         (r"\u221a\s*(\d+|[A-Za-z])", r"\\sqrt{\1}"),

@@ -36,6 +36,7 @@ _DERIVED: Final[dict[str, tuple[str, str]]] = {  # how many of what
     "mph": ("1", "mi/h"), "kph": ("1", "km/h"), "rpm": ("1", "revolution/min"),
     "pc": ("1", "parsec"),
     "gal": ("473176473/125000000000", "m^3"), "kWh": ("3600000", "kg m^2/s^2"),
+    "Nm": ("1", "kg m^2/s^2"), "Ns": ("1", "kg m/s"),
 }  # fmt: skip
 _PREFIXES: Final = {
     "f": -15, "p": -12, "n": -9, "µ": -6, "m": -3, "c": -2, "d": -1, "k": 3, "M": 6, "G": 9,
@@ -47,7 +48,7 @@ _PREFIX_NAMES: Final = {
 }  # fmt: skip
 _PREFIXED: Final = frozenset(
     ("m", "g", "s", "A", "K", "mol", "N", "J", "W", "Pa", "V", "Hz", "eV", "T", "F", "C", "Ω", "L",
-     "cal", "bar", "Wb", "H", "bit", "B", "pc", "M")
+     "cal", "bar", "Wb", "H", "bit", "B", "pc", "M", "Nm", "Ns")
 )  # fmt: skip
 _NAMES: Final = {
     "meter": "m", "metre": "m", "inch": "in", "inche": "in", "foot": "ft", "feet": "ft",

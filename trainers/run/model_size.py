@@ -24,7 +24,8 @@ class ModelSize:
     """Counts of a model. `parameters`: all, tied ones once; `trained` of them learn. `inner`: those
     that an entry is multiplied with, of experts the chosen ones, the output head aside;
     `largest_layer`: of the module that repeats. `head` is vocabulary x hidden.
-    `attended`: layers x heads x size of a head."""
+    `attended`: layers x heads x size of a head; `cached`: numbers that an entry's keys and values
+    are."""
 
     parameters: int
     trained: int
@@ -35,6 +36,7 @@ class ModelSize:
     intermediate: int
     layers: int
     attended: int
+    cached: int
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> ModelSize:
@@ -57,6 +59,7 @@ class ModelSize:
             intermediate=int(settings.get("intermediate_size") or 4 * hidden),
             layers=layers,
             attended=layers * heads * width,
+            cached=2 * layers * width * int(settings.get("num_key_value_heads") or heads),
         )
 
     def flops(self, entries: int, squares: int, scored: int) -> float:

@@ -3,8 +3,9 @@
 In go the configuration of a stage and the GPUs; nothing is loaded but the model's configuration,
 and nothing is computed. What is assumed: FSDP2 shares out weights, gradients and optimizer over all
 GPUs; layers are checkpointed (configs/accelerate/fsdp2.yaml); AdamW keeps two numbers for each
-trained parameter, and gradients one, in the precision in which it is held; GPUs are as fast as they
-are said to be. It is an estimate before a run, not a measurement of one.
+trained parameter, and gradients one, in the precision in which it is held; the local engine has a
+whole copy of the weights on every GPU; GPUs are as fast as they are said to be. It is an estimate
+before a run, not a measurement of one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from nprdsl.runtime.bundled import model_folder
 from nprdsl.runtime.errors import ModelNotFoundError
 from nprdsl.trainers.config.stages import (
+    LOCAL,
     Attention,
+    EngineSection,
     OptimizerKind,
     ReinforcementConfig,
     SftConfig,
@@ -46,9 +49,11 @@ class Gpus:
     tflops: float = 300.0
 
     def __post_init__(self) -> None:
-        sizes = (self.count, self.memory, self.tflops)
+        sizes = (self.count, self.memory * GIB, self.tflops)
         if not all(isfinite(size) and size > 0 for size in sizes):
-            raise ValueError("a plan needs at least one GPU, with memory and speed above 0")
+            raise ValueError(
+                "a plan needs at least one GPU, with memory and speed above 0, and both finite"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +173,24 @@ def _fixed(size: ModelSize, config: TrainingConfig, gpus: Gpus) -> dict[str, int
         // gpus.count,
         "gathered weights": gathered * run,
         "gradients before they are shared out": before * run,
+        **(_sampling(size, config, gpus, kept) if _samples_here(config) else {}),
         "reserve, assumed": _RESERVED,
+    }
+
+
+def _samples_here(config: TrainingConfig) -> bool:
+    """The local engine answers, in rollouts or for held-out problems."""
+    if isinstance(config, ReinforcementConfig):
+        return config.engine.address == LOCAL
+    return config.evaluation is not None
+
+
+def _sampling(size: ModelSize, config: TrainingConfig, gpus: Gpus, each: int) -> dict[str, int]:
+    engine = config.engine if isinstance(config, ReinforcementConfig) else EngineSection()
+    copied = size.parameters * each if gpus.count > 1 else 0
+    return {
+        "the local engine's copy of the weights": copied,
+        "the local engine's slots": engine.max_kv_tokens * size.cached * each,
     }
 
 

@@ -88,7 +88,7 @@ class Setup:
         the run began with, or, where processes read a model only once, any."""
         with torch.random.fork_rng(devices=[]):
             model, _ = _model(self.config, self.schema)
-        return model.to(self.accelerator.device)  # type: ignore[arg-type]
+        return model.to(self.accelerator.device)
 
     def encode(self, prompt: str) -> tuple[int, ...]:
         """The ids of a prompt. Raises PromptError."""

@@ -48,6 +48,7 @@ KEY_ALONE: Final = "nprdsl_alone"  # in meta_info: a report of a request without
 TOKENIZER_PATH: Final = "/nprdsl/tokenizer"  # GET: the tokenizer's files, as {name: text}
 
 KEPT: Final = "the weights are as they were"  # ends the refusal of weights that changed nothing
+MORE: Final = "the weights are mixed until all have come"  # of tensors that were taken meanwhile
 MIXED: Final = "mixed"  # the version of weights of which a load failed in the middle
 
 BRANCH_MARK: Final = "#branch-"  # in the name of a row: the request's, mark, branch number

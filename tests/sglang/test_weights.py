@@ -6,6 +6,8 @@ What a client writes and says is in `tests/runtime/test_sglang_weights.py`; two 
 
 from __future__ import annotations
 
+import base64
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,6 +87,44 @@ def test_weights_that_do_not_fit_are_refused(
         with pytest.raises(WeightsError, match=f"{told}.*the weights are as they were"):
             engine.weights.load(tmp_path / folder)
     assert engine.weights.version == version
+    assert answer(engine).logprobs == before.logprobs
+
+
+def test_tensors_that_fail_in_the_middle_answer_nobody(engine: SGLangEngine, own: Named) -> None:
+    """By SGLang's own updates, until all have come, in however many; what was refused before
+    anything changed leaves a server that answers."""
+    transport = engine.weights._transport
+
+    def update(tensors: Named, **more: object) -> dict[str, object]:
+        data = base64.b64encode(pickle.dumps([*tensors.items()])).decode()
+        body = {"serialized_named_tensors": [data], "flush_cache": True, **more}
+        try:
+            return transport.post("/update_weights_from_tensor", body)
+        except ServerError as error:
+            return {"success": False, "message": str(error)}
+
+    names = list(own)
+    before = answer(engine)
+    transport.post("/begin_weight_update", {})
+    try:
+        refused = update({"nope": torch.zeros(3)})
+        assert not refused["success"] and "the weights are as they were" in str(refused["message"])
+        assert answer(engine).logprobs == before.logprobs
+        broken = {names[0]: 0 * own[names[0]], names[-1]: own[names[-1]].to("meta")}
+        failed = update(broken)
+        assert not failed["success"] and "the weights are mixed now" in str(failed["message"])
+        assert engine.weights.version == "mixed"
+        with pytest.raises(GenerationError, match="none of one version"):
+            answer(engine)
+        some = {name: own[name] for name in names[:3]}
+        assert "mixed until all have come" in str(update(some)["message"])
+        with pytest.raises(GenerationError, match="none of one version"):
+            answer(engine)
+        others = {name: own[name] for name in names[3:]}
+        assert update(others, weight_version="step-3")["success"]
+    finally:
+        transport.post("/end_weight_update", {})
+    assert engine.weights.version == "step-3"
     assert answer(engine).logprobs == before.logprobs
 
 

@@ -26,11 +26,14 @@ Shape = tuple[int, ...]
 
 class KnownWeights:
     """The names and shapes of the weights that a model was loaded with; empty where it was loaded
-    from no checkpoint. `mixed`: a load failed in the middle, so that only all weights mend it."""
+    from no checkpoint. `mixed`: a load failed in the middle, so that only all weights mend it.
+    `is_loading`: tensors are going into the model, or a load of some failed."""
 
     def __init__(self) -> None:
         self._shapes: dict[str, Shape] = {}
         self.mixed = False
+        self.is_loading = False
+        self._awaited: set[str] = set()
 
     def noting(
         self, weights: Iterable[tuple[str, torch.Tensor]]
@@ -41,6 +44,27 @@ class KnownWeights:
             shapes[name] = tuple(weight.shape)
             yield name, weight
         self._shapes = self._shapes or shapes
+
+    def begin(self, given: Any) -> list[str]:
+        """Tensors go into the model; gives their names."""
+        self.is_loading = True
+        return [name for name, _ in _shapes_of(given)]
+
+    def came(self, names: Iterable[str]) -> None:
+        """These are in the model."""
+        self.is_loading = False
+        self._awaited.difference_update(names)
+        if self._shapes and not self._awaited:
+            self.mixed = False
+
+    def failed(self) -> None:
+        """A load failed in the middle."""
+        self.mixed, self.is_loading = True, False
+        self._awaited = set(self._shapes)
+
+    def loaded(self) -> None:
+        """All have come at once."""
+        self.mixed = False
 
     def fault(self, given: Any) -> str:
         """What is wrong with weights as SGLang's `update_weights_from_tensor` takes them; "" if

@@ -71,7 +71,7 @@ def update_or_fail(original: Callable[..., Any], manager: Any, received: Any) ->
     if own and not _known.is_loading:
         own = f"{own}; {KEPT}"
     fault = _first(manager, own)
-    if not fault:
+    if answer is not None and not fault:
         still = f"; {MORE}" if _known.mixed else ""
         return UpdateWeightsFromTensorReqOutput(success=True, message=f"{answer.message}{still}")
     if KEPT not in fault:

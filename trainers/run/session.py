@@ -131,6 +131,10 @@ def _model(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """The model as it is trained: the way masks reach it, its tags, its adapter."""
     section, options = config.model, LoadOptions(dtype=config.model.dtype)
+    if section.attention is Attention.BLOCKS and not torch.accelerator.is_available():
+        raise ValueError(
+            'FlexAttention (`model.attention = "blocks"`) has gradients on GPUs only: take "dense"'
+        )
     begun = section.lora is not None and adapter_settings(Path(model_folder(section.path)))
     model, tokenizer = (load_base if begun else load_model)(section.path, options)
     match section.attention:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from nprdsl.trainers.config import SftConfig, read_config
 from nprdsl.trainers.run.directory import RunError
@@ -111,3 +112,10 @@ def test_all_that_is_written_carries_loss_or_only_what_masks_leave_open(
 
     assert tokens(loss="written") == tokens(layout="causal")  # all behind the prompt
     assert tokens(loss="sampled") < tokens(loss="written")
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="GPUs train with FlexAttention")
+def test_flex_attention_is_refused_where_it_has_no_gradients(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny.config("sft", tmp_path / "run", model__attention="blocks")
+    with pytest.raises(ValueError, match="has gradients on GPUs only"):
+        train_sft(read_config(SftConfig, config))

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from nprdsl.grammar.ir import ForkNode, Grammar, JoinKind, Node, Ref
-from nprdsl.grammar.walk import nodes
+from nprdsl.grammar.ir import ForkNode, Grammar, JoinKind, Node, Ref, nodes
 from nprdsl.machine.budget import LimitError, Limits
 
 

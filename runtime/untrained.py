@@ -15,8 +15,8 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final, TypeGuard
 
-from nprdsl.grammar.ir import Field, Grammar, TerminalKind
-from nprdsl.grammar.walk import all_nodes, nodes
+from nprdsl.grammar.ir import Field, Grammar, TerminalKind, nodes
+from nprdsl.grammar.walk import all_nodes
 from nprdsl.prompting.examples import Example
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.schema import Schema

@@ -29,9 +29,11 @@ from nprdsl.grammar.ir import (
     Seq,
     Terminal,
     TerminalKind,
+    children,
+    nodes,
 )
 from nprdsl.grammar.item_counts import least_items
-from nprdsl.grammar.walk import Bodies, bodies, children, nodes, rebuilt, references, rule_heights
+from nprdsl.grammar.walk import Bodies, bodies, rebuilt, references, rule_heights
 from nprdsl.regular.dfa import compile_regex
 
 # The labels tried, the first that the label's terminal accepts: 1 2 3, A B C, a b c.

@@ -19,8 +19,8 @@ from itertools import combinations
 from nprdsl.export.linear import trim
 from nprdsl.grammar.diagnostics import Span
 from nprdsl.grammar.first_follow import FirstFollow, Symbols, Undefined, by_leaf
-from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag
-from nprdsl.grammar.walk import Bodies, below, children, nodes
+from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag, children, nodes
+from nprdsl.grammar.walk import Bodies, below
 
 Open = tuple[Node, ...]  # content read since the last tag: nodes without tags
 _Place = tuple[str, Open]  # a rule, and the content that is open where it begins

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from typing import TypeGuard
 
@@ -28,6 +29,7 @@ from nprdsl.grammar.declarations import (
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Span, did_you_mean
 from nprdsl.grammar.first_follow import FirstFollow, by_leaf, by_tag, is_blank
 from nprdsl.grammar.fixes import removed
+from nprdsl.grammar.ir import nodes
 from nprdsl.grammar.item_counts import least_items
 from nprdsl.grammar.load_limits import too_large
 from nprdsl.grammar.namespaces import Linked
@@ -40,7 +42,6 @@ from nprdsl.grammar.walk import (
     Uses,
     all_nodes,
     bodies,
-    nodes,
     reach,
     reachable,
     references,
@@ -115,8 +116,9 @@ def _reached(linked: Linked, start: str) -> set[str]:
 def _not_listed(rules: Bodies, uses: Uses) -> Iterator[Diagnostic]:
     reached = reach(rules, uses)
     for body in rules.values():
-        maps = {n.block: n for n in nodes(body) if isinstance(n, ir.MapNode)}
-        for node in nodes(body):
+        inner = nodes(body)
+        maps = {n.block: n for n in inner if isinstance(n, ir.MapNode)}
+        for node in inner if maps else ():
             if not isinstance(node, ir.ForkNode) or node.block not in maps:
                 continue
             item, listing = node.block.item or "", maps[node.block]
@@ -238,7 +240,7 @@ def _unbounded(terminal: ir.Terminal, witness: bytes) -> Diagnostic:
 def _free_texts(rules: Rules, sets: FirstFollow, bound: Set[ir.Node]) -> Iterator[Diagnostic]:
     """Every free text that something other than a tag may follow. `sets` are by leaf."""
     yield from _beside_glue(rules)
-    names = tag_names(written_texts(rules))
+    names = cache(lambda: tag_names(written_texts(rules)))
     texts = sets.bits(_is_text)
     open_ends = texts | sets.bits(lambda symbol: isinstance(symbol, (ir.Literal, ir.Field)))
     for node in all_nodes(rules):
@@ -249,7 +251,7 @@ def _free_texts(rules: Rules, sets: FirstFollow, bound: Set[ir.Node]) -> Iterato
         if _is_text(follower):
             yield _next_to(node, follower)
         elif isinstance(follower, (ir.Literal, ir.Field)):
-            yield _not_closed(node, follower, names)
+            yield _not_closed(node, follower, names())
 
 
 def _beside_glue(rules: Rules) -> Iterator[Diagnostic]:

@@ -23,8 +23,8 @@ import numpy as np
 from nprdsl.grammar.bindings import repeats
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode
 from nprdsl.grammar.field_automata import FieldAutomaton, PartAutomaton, Place, field_automaton
-from nprdsl.grammar.field_shapes import FieldShape, field_shapes
-from nprdsl.grammar.ir import Field, Grammar, TerminalKind
+from nprdsl.grammar.field_shapes import FieldShape, Leaf, field_shapes
+from nprdsl.grammar.ir import Field, Grammar, Literal, TerminalKind
 from nprdsl.grammar.item_counts import least_items
 from nprdsl.grammar.label_values import label_values
 from nprdsl.grammar.walk import bodies
@@ -42,14 +42,35 @@ def field_faults(grammar: Grammar) -> Iterator[Diagnostic]:
     bound = [(written, repeated) for _, written, repeated in repeats(grammar.rules)]
     fixed = frozenset(field for _, field in bound) - {item for item, _ in bound}
     found: set[tuple[object, object]] = set()
+    sound: set[object] = set()  # what fields say that have no fault
     for shape in shapes:
-        for place, fault in _shape_faults(shape, scan, fixed):
+        if (said := _said(shape, fixed)) in sound:
+            continue
+        faults = list(_shape_faults(shape, scan, fixed))
+        if not faults:
+            sound.add(said)
+        for place, fault in faults:
             if place not in found:
                 found.add(place)
                 yield fault
     if not found:
         yield from _repeated_values(bound, shapes, scan)
         yield from _too_few_labels(grammar)
+
+
+def _said(shape: FieldShape, fixed: frozenset[Field]) -> object:
+    """What decides whether a field has faults: what each leaf says, whether a branch repeats it,
+    and where it stood first; the tag behind them."""
+    first: dict[Leaf, int] = {}
+    leaves = (
+        (
+            leaf.text if isinstance(leaf, Literal) else leaf.terminal,
+            leaf in fixed,
+            first.setdefault(leaf, place),
+        )
+        for place, leaf in enumerate(shape.leaves)
+    )
+    return (*leaves, None if shape.tag is None else shape.tag.text)
 
 
 def _shape_faults(

@@ -28,9 +28,10 @@ from nprdsl.grammar.ir import (
     Repeat,
     Seq,
     Tag,
+    children,
     once_for_grammar,
 )
-from nprdsl.grammar.walk import Bodies, Uses, bodies, children, nodes
+from nprdsl.grammar.walk import Rules, Uses, all_nodes, bodies
 from nprdsl.regular.tag_scan import TagScan, tag_scan
 
 LONGEST: Final = 200
@@ -81,11 +82,11 @@ class _Rest:
 def field_shapes(grammar: Grammar) -> tuple[FieldShape, ...]:
     """All fields of a grammar without other faults, each once."""
     scan = tag_scan(grammar.tags)
-    return tuple(_Search(bodies(grammar.rules), grammar.start, scan).shapes())
+    return tuple(_Search(grammar.rules, grammar.start, scan).shapes())
 
 
 class _Search:
-    def __init__(self, rules: Bodies, start: str, scan: TagScan) -> None:
+    def __init__(self, rules: Rules, start: str, scan: TagScan) -> None:
         self._rules = rules
         self._scan = scan
         self._same = _same_leaves(rules)
@@ -97,9 +98,9 @@ class _Search:
         self._begins: list[_Rest | None] = []
         if start in rules:
             self._uses[start].append(None)
-            self._begins.append(self._rest(rules[start], None))
-        for name, body in rules.items():
-            self._place(body, self._rest(_Return(name), None))
+            self._begins.append(self._rest(rules[start].node, None))
+        for name, rule in rules.items():
+            self._place(rule.node, self._rest(_Return(name), None))
 
     def _rest(self, entry: Node | _Return | _Turns, below: _Rest | None) -> _Rest:
         if entry in self._tagged:  # no field comes so far: what stands below is one for all
@@ -213,36 +214,46 @@ class _Search:
                 turns = _Turns(entry.branch, None)
                 yield self._rest(entry.branch, self._rest(turns, below))
             case Ref():
-                yield self._rest(self._rules[entry.rule], below)
+                yield self._rest(self._rules[entry.rule].node, below)
             case MapNode() | JoinNode():
                 yield self._rest(entry.node, below)
             case _:
                 yield below
 
 
-def _tagged(rules: Bodies) -> set[object]:
+def _tagged(rules: Rules) -> set[object]:
     """The nodes through which no way leads without a tag."""
-    found = Uses.of(rules).at_rest(False, lambda name, known: _always_tagged(rules[name], known))
-    return {n for body in rules.values() for n in nodes(body) if _always_tagged(n, found)}
+    tagged: set[object] = set()
+
+    def step(name: str, known: Mapping[str, bool]) -> bool:
+        rule = rules[name]
+        for node in reversed(rule.nodes):  # what stands inside first
+            if _always_tagged(node, known, tagged):
+                tagged.add(node)
+        return rule.node in tagged
+
+    Uses.of(bodies(rules)).at_rest(False, step)
+    return tagged
 
 
-def _always_tagged(node: Node, rules: Mapping[str, bool]) -> bool:
+def _always_tagged(node: Node, rules: Mapping[str, bool], tagged: set[object]) -> bool:
+    """Whether `node` is; `tagged` are those of its children that are."""
     match node:
         case Tag():
             return True
+        case Literal() | Field() | Repeat(low=0):
+            return False
         case Ref():
             return rules.get(node.rule, False)
         case Alt():
-            return all(_always_tagged(option, rules) for option in node.options)
-        case Repeat(low=0):
-            return False
+            return tagged.issuperset(node.options)
         case _:
-            return any(_always_tagged(part, rules) for part in children(node))
+            return not tagged.isdisjoint(children(node))
 
 
-def _same_leaves(rules: Bodies) -> dict[Leaf, Leaf]:
+def _same_leaves(rules: Rules) -> dict[Leaf, Leaf]:
     """For every leaf of a very large schema, the first that says the same."""
-    leaves = [n for body in rules.values() for n in nodes(body) if isinstance(n, (Literal, Field))]
+    leaves = [node for node in all_nodes(rules) if isinstance(node, (Literal, Field))]
     if len(leaves) <= _MANY:
         return {}
     first: dict[object, Leaf] = {}

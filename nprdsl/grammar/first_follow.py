@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from nprdsl.grammar.ir import Field, ForkNode, Literal, Node, Ref, Repeat, Seq, Tag
+from nprdsl.grammar.ir import Field, ForkNode, Literal, Node, Ref, Repeat, Seq, Tag, children, nodes
 from nprdsl.grammar.ir import TerminalKind as Kind
-from nprdsl.grammar.walk import Bodies, Uses, children, nodes
+from nprdsl.grammar.walk import Bodies, Uses
 from nprdsl.regular.dfa import may_be_blank
 from nprdsl.regular.syntax import RegexError
 
@@ -61,12 +61,16 @@ class Symbols:
         return bool(self.full & _PASS)
 
     def __or__(self, other: Symbols) -> Symbols:
+        if other is EMPTY or other is self:
+            return self
         return Symbols(self.blank | other.blank, self.full | other.full)
 
     def then(self, after: Symbols) -> Symbols:
         """The set of what this one begins, before what `after` begins."""
-        if not self.passes:
+        if not (self.blank | self.full) & _PASS:
             return self
+        if self is EMPTY_WORD:
+            return after
         blank, full = self.blank & ~_PASS, self.full & ~_PASS
         if self.blank & _PASS:
             blank, full = blank | after.blank, full | after.full
@@ -144,11 +148,7 @@ class FirstFollow:
         self.uses = uses or Uses.of(rules)
         self._firsts = self.uses.at_rest(EMPTY, lambda n, found: self._first(rules[n], found, {}))
         behind = self._behind(start)
-        self.follow = {
-            inner: after
-            for name, node in rules.items()
-            for inner, after in self._following(node, behind[name])
-        }
+        self.follow = {inner: after for name in rules for inner, after in behind[name]}
 
     def first(self, node: Node) -> Symbols:
         """What may come first in `node`; a rule without a body is a symbol of its own."""
@@ -209,8 +209,9 @@ class FirstFollow:
             known[node] = first
         return first
 
-    def _behind(self, start: str) -> dict[str, Symbols]:
-        """What may come behind each rule."""
+    def _behind(self, start: str) -> dict[str, list[tuple[Node, Symbols]]]:
+        """The nodes of each rule, with what may come behind them."""
+        inside: dict[str, list[tuple[Node, Symbols]]] = {}
         behind = dict.fromkeys(self._rules, EMPTY)
         behind[start] = _AT_END
         pending = deque(reversed(self._firsts))  # a rule before those that it uses
@@ -218,7 +219,8 @@ class FirstFollow:
         while pending:
             name = pending.popleft()
             queued.discard(name)
-            for inner, after in self._following(self._rules[name], behind[name]):
+            inside[name] = self._following(self._rules[name], behind[name])
+            for inner, after in inside[name]:
                 if not isinstance(inner, Ref) or inner.rule not in self._rules:
                     continue
                 if (new := behind[inner.rule] | after) != behind[inner.rule]:
@@ -226,14 +228,14 @@ class FirstFollow:
                     if inner.rule not in queued:
                         queued.add(inner.rule)
                         pending.append(inner.rule)
-        return behind
+        return inside
 
-    def _following(self, node: Node, after: Symbols) -> Iterator[tuple[Node, Symbols]]:
+    def _following(self, node: Node, after: Symbols) -> list[tuple[Node, Symbols]]:
         """`node` and all inside it, each with what may come behind it."""
-        pending = [(node, after)]
+        found, pending = [], [(node, after)]
         while pending:
             node, after = pending.pop()
-            yield node, after
+            found.append((node, after))
             if isinstance(node, (Tag, Literal, Field, Ref)):
                 continue
             match node:
@@ -247,3 +249,4 @@ class FirstFollow:
                     pending.append((inner, self.first(inner).then(after) | after))
                 case _:
                     pending.extend((inner, after) for inner in children(node))
+        return found

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import wraps
+from functools import cached_property, wraps
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -161,11 +161,47 @@ class JoinNode:
 Node = Tag | Literal | Field | Ref | Seq | Alt | Repeat | MapNode | ForkNode | JoinNode
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+_LEAVES = (Tag, Literal, Field, Ref)  # most nodes are
+
+
+def children(node: Node) -> tuple[Node, ...]:
+    """The nodes directly inside `node`; of a reference, none."""
+    if isinstance(node, _LEAVES):
+        return ()
+    match node:
+        case Seq():
+            return node.items
+        case Alt():
+            return node.options
+        case Repeat() | MapNode() | JoinNode():
+            return (node.node,)
+        case ForkNode():
+            return (node.branch,)
+        case _:
+            return ()
+
+
+def nodes(node: Node) -> list[Node]:
+    """`node` and all inside it, in the order of the text; rules that it refers to are left out."""
+    found, pending = [], [node]
+    while pending:
+        node = pending.pop()
+        found.append(node)
+        if not isinstance(node, _LEAVES):
+            pending.extend(children(node)[::-1])
+    return found
+
+
+@dataclass(frozen=True, eq=False)
 class Rule:
     name: str
     node: Node
     span: Span
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        """The body and all inside it: every check goes through them."""
+        return tuple(nodes(self.node))
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from nprdsl.grammar.ir import Alt, Block, MapNode, Node, Ref, Repeat, Seq
-from nprdsl.grammar.walk import Bodies, nodes, references
+from nprdsl.grammar.ir import Alt, Block, MapNode, Node, Ref, Repeat, Seq, nodes
+from nprdsl.grammar.walk import Bodies, references
 from nprdsl.regular.words import ENDLESS
 
 _Fold = Callable[[Iterable[int]], int]

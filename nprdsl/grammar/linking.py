@@ -95,7 +95,7 @@ class _Linker:
         self.taken.add(name)
         table = self._table(name)
         if name not in table:
-            table[name] = replace(definition, name=name)
+            table[name] = _named(definition, name)
             self.queue.append((namespace, definition))
         return name
 
@@ -129,7 +129,7 @@ class _Linker:
             self.result.unsupported(definition.span, message, "write the terminal out")
             return
         body = self._expand(definition.body, namespace, {}, in_terminal=is_terminal_name(name))
-        self._table(name)[name] = replace(definition, name=name, body=body)
+        self._table(name)[name] = replace(_named(definition, name), body=body)
         self.parts += self.sizes[id(body)].parts
         if self.parts > load_limits.PARTS:
             what = f"the rules have {self.parts:,} parts"
@@ -145,9 +145,10 @@ class _Linker:
         expanded = self._expanded(node, namespace, arguments, in_terminal=in_terminal)
         self.depth -= 1
         if id(expanded) not in self.sizes:
-            inner = [self.sizes[id(part)] for part in parts_of(expanded)]
-            parts = 1 + sum(size.parts for size in inner)
-            depth = 1 + max((size.depth for size in inner), default=0)
+            parts = depth = 1
+            for part in parts_of(expanded):
+                _, inner, below = self.sizes[id(part)]
+                parts, depth = parts + inner, max(depth, below + 1)
             self.sizes[id(expanded)] = _Size(expanded, parts, depth)
             if depth > load_limits.DEPTH:
                 self._too_deep(node.span, depth)
@@ -166,7 +167,10 @@ class _Linker:
     ) -> Expression:
         def inner(*parts: Expression) -> tuple[Expression, ...]:
             return tuple(
-                self._expand(part, namespace, arguments, in_terminal=in_terminal) for part in parts
+                [
+                    self._expand(part, namespace, arguments, in_terminal=in_terminal)
+                    for part in parts
+                ]
             )
 
         match node:
@@ -181,11 +185,11 @@ class _Linker:
             case TemplateUse():
                 return self._template(node, inner(*node.arguments), namespace)
             case Expansion():
-                return replace(node, items=inner(*node.items))
+                return Expansion(inner(*node.items), node.span)
             case Alternatives():
-                return replace(node, options=inner(*node.options))
+                return Alternatives(inner(*node.options), node.span)
             case Repetition():
-                return replace(node, node=inner(node.node)[0])
+                return Repetition(inner(node.node)[0], node.low, node.high, node.span)
             case _:
                 return node
 
@@ -206,7 +210,8 @@ class _Linker:
             case Referent(definition=definition) if definition.parameters and not use.is_terminal:
                 self._bare_template(use, _usage(use.name, definition.parameters))
             case Referent() as referent:
-                return replace(use, name=self._enqueue(referent))
+                name = self._enqueue(referent)
+                return use if name == use.name else NameUse(name, use.span)
             case ConstructKind() as kind:
                 self._bare_template(use, _usage(kind, _PARAMETERS[kind]))
             case None if use.name not in namespace.imports:
@@ -288,6 +293,10 @@ class _Linker:
     def _misused(self, use: NameUse | TemplateUse, message: str, usage: str) -> None:
         code = DiagnosticCode.TEMPLATE_ARGUMENTS
         self.result.report(code, use.span, message, f"write {usage}")
+
+
+def _named(definition: Definition, name: str) -> Definition:
+    return definition if definition.name == name else replace(definition, name=name)
 
 
 def _key(referent: Referent) -> tuple[str, str]:

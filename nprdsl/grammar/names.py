@@ -62,8 +62,12 @@ class SchemaNames:
 
     def __init__(self, source: SourceFile, imports: Mapping[str, str] | None = None) -> None:
         self.source = source
-        self.places = tuple(names_of(source))
         self._imports = imports
+
+    @cached_property
+    def places(self) -> tuple[NamePlace, ...]:
+        """Every occurrence of a name, in the order of the text."""
+        return tuple(names_of(self.source))
 
     @cached_property
     def _namespaces(self) -> Namespaces:

@@ -55,7 +55,7 @@ _CONTINUED: /\\[ ]*\r?\n/
 """
 _DECLARATION = re.compile(r"^(?:[?!]*_*[^\W\d]\w*[ \t]*[.{:=]|%)", re.M)
 _GOES_ON = re.compile(r"\\[ ]*\r?\n")
-_SHORT = 400  # characters of a declaration that is kept
+_SHORT = 400  # characters of a declaration of which many are kept
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.S)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
@@ -143,9 +143,7 @@ class _Piece:
 
 def _piece(text: str, file: str, above: int) -> _Piece:
     """Of a part with so many lines above it. Raises UnexpectedInput, and SchemaError at a limit."""
-    if len(text) > _SHORT:
-        return _new_piece(text, file, above)
-    return _known_piece(text, file, above)
+    return (_known_piece if len(text) <= _SHORT else _known_long_piece)(text, file, above)
 
 
 def _new_piece(text: str, file: str, above: int) -> _Piece:
@@ -155,6 +153,7 @@ def _new_piece(text: str, file: str, above: int) -> _Piece:
 
 
 _known_piece = lru_cache(maxsize=1024)(_new_piece)
+_known_long_piece = lru_cache(maxsize=16)(_new_piece)
 
 
 def _starts(text: str) -> list[int]:

@@ -20,13 +20,14 @@ from nprdsl.grammar.checks import validate
 from nprdsl.grammar.declarations import Construct, ConstructKind, Expression, NameUse
 from nprdsl.grammar.diagnostics import DiagnosticCode, Fix, Span, did_you_mean
 from nprdsl.grammar.field_borders import field_faults
+from nprdsl.grammar.ir import children
 from nprdsl.grammar.linking import link
 from nprdsl.grammar.namespaces import Linked
 from nprdsl.grammar.reader import read
 from nprdsl.grammar.tag_shapes import PREFIX, is_tag, promises_tags, tag_texts
 from nprdsl.grammar.terminal_patterns import FREE_TEXT, Terminals
 from nprdsl.grammar.terminal_types import TerminalType
-from nprdsl.grammar.walk import Uses, children
+from nprdsl.grammar.walk import Uses
 
 START = "start"
 _JOINS = {ConstructKind.REDUCE: ir.JoinKind.REDUCE, ConstructKind.REREAD: ir.JoinKind.REREAD}
@@ -93,6 +94,7 @@ class _Resolver:
         self.count = 0  # of blocks so far
         self._tag_texts: dict[str, tuple[str, ...]] = {}  # by terminal
         self._passed: dict[frozenset[str], Mapping[str, bool]] = {}  # by the terminals that are cut
+        self._led: dict[tuple[str, frozenset[str]], dict[str, None]] = {}  # by rule, and those
 
     def rules(self) -> dict[str, ir.Rule]:
         """All rules that are linked, reachable or not."""
@@ -279,7 +281,10 @@ class _Resolver:
             texts = [name for name in self.linked.declared if self._is_text(name)]
             kept = set(texts) if shared is None else shared
             cut = frozenset(name for name in texts if name == "TEXT" or name not in kept)
-            listed, repeated = (self._leading(rule, cut) for rule in (item, branch))
+            for rule in (item, branch):
+                if (rule, cut) not in self._led:
+                    self._led[rule, cut] = self._leading(rule, cut)
+            listed, repeated = self._led[item, cut], self._led[branch, cut]
             if shared == (shared := listed.keys() & repeated.keys()):
                 return tuple(name for name in listed if name in shared)
 

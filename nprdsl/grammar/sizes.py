@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 
 from nprdsl.grammar import load_limits
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode
-from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag
+from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag, children
 from nprdsl.grammar.load_limits import too_large
-from nprdsl.grammar.walk import Rules, Uses, all_nodes, children
+from nprdsl.grammar.walk import Rules, Uses, all_nodes
 
 _TAGGED = load_limits.FIELD_PARTS + 2  # in place of a number: a tag may stand inside
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Final
 
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Span
@@ -23,16 +24,27 @@ from nprdsl.grammar.first_follow import (
     is_blank,
     is_value_of_blanks,
 )
-from nprdsl.grammar.ir import Alt, Field, ForkNode, Literal, MapNode, Node, Ref, Repeat, Seq, Tag
+from nprdsl.grammar.ir import (
+    Alt,
+    Field,
+    ForkNode,
+    Literal,
+    MapNode,
+    Node,
+    Ref,
+    Repeat,
+    Seq,
+    Tag,
+    children,
+    nodes,
+)
 from nprdsl.grammar.tag_shapes import tag_names, way_to_tag
 from nprdsl.grammar.walk import (
     Rules,
     Uses,
     all_nodes,
     bodies,
-    children,
     circular,
-    nodes,
     references,
     rule_heights,
     written_texts,
@@ -317,7 +329,7 @@ class _BeforeForks:
 def _ends(rules: Rules, ends: _OpenEnds) -> Iterator[Diagnostic]:
     """Branches, items and lists must end with a tag, behind which nothing may follow."""
     seen: set[tuple[str, Node]] = set()
-    names = tag_names(written_texts(rules))
+    names = cache(lambda: tag_names(written_texts(rules)))
     for node in all_nodes(rules):
         if not isinstance(node, (MapNode, ForkNode)):
             continue
@@ -326,7 +338,7 @@ def _ends(rules: Rules, ends: _OpenEnds) -> Iterator[Diagnostic]:
             last = None if end is None else ends.place(end)
             if last is not None and (what, last) not in seen:
                 seen.add((what, last))
-                yield _undecided_end(what, last, node, names)
+                yield _undecided_end(what, last, node, names())
 
 
 def _closed_parts(node: MapNode | ForkNode, rules: Rules) -> Iterator[tuple[str, Node]]:

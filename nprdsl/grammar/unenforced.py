@@ -26,10 +26,12 @@ from nprdsl.grammar.ir import (
     Repeat,
     Tag,
     TerminalKind,
+    children,
+    nodes,
 )
 from nprdsl.grammar.item_counts import listing_of, may_list_more
 from nprdsl.grammar.label_values import scarce_labels
-from nprdsl.grammar.walk import Bodies, Uses, bodies, children, nodes, reachable, references
+from nprdsl.grammar.walk import Bodies, Uses, bodies, reachable, references
 
 _NUMBER: Final = re.compile(r"\d+")
 _WORD: Final = re.compile(r"[a-z]+")

@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import reduce
+from itertools import chain
 from operator import or_
 from typing import TypeVar
 
 from nprdsl.grammar.ir import (
     Alt,
-    Field,
     ForkNode,
     JoinNode,
     Literal,
@@ -27,30 +27,14 @@ from nprdsl.grammar.ir import (
     Rule,
     Seq,
     Tag,
+    children,
+    nodes,
 )
 from nprdsl.regular.words import ENDLESS
 
 Rules = Mapping[str, Rule]
 Bodies = Mapping[str, Node]
 Value = TypeVar("Value")
-_LEAVES = (Tag, Literal, Field, Ref)  # most nodes are
-
-
-def children(node: Node) -> tuple[Node, ...]:
-    """The nodes directly inside `node`; of a reference, none."""
-    if isinstance(node, _LEAVES):
-        return ()
-    match node:
-        case Seq():
-            return node.items
-        case Alt():
-            return node.options
-        case Repeat() | MapNode() | JoinNode():
-            return (node.node,)
-        case ForkNode():
-            return (node.branch,)
-        case _:
-            return ()
 
 
 def rebuilt(node: Node, inner: Iterable[Node]) -> Node:
@@ -67,20 +51,9 @@ def rebuilt(node: Node, inner: Iterable[Node]) -> Node:
             return node
 
 
-def nodes(node: Node) -> Iterator[Node]:
-    """`node` and all inside it, in the order of the text; rules that it refers to are left out."""
-    pending = [node]
-    while pending:
-        node = pending.pop()
-        yield node
-        if not isinstance(node, _LEAVES):
-            pending.extend(children(node)[::-1])
-
-
 def all_nodes(rules: Rules) -> Iterator[Node]:
     """All nodes of all rules, rule by rule."""
-    for rule in rules.values():
-        yield from nodes(rule.node)
+    return chain.from_iterable(rule.nodes for rule in rules.values())
 
 
 def written_texts(rules: Rules) -> Iterator[str]:
@@ -118,7 +91,10 @@ def reach(rules: Bodies, uses: Uses) -> Callable[[Node, str], bool]:
         known = (r for r in references(node) if r in bits)
         return reduce(or_, (bits[r] | found[r] for r in known), 0)
 
-    reached = uses.at_rest(0, lambda name, found: used(rules[name], found))
+    def step(name: str, found: Mapping[str, int]) -> int:
+        return reduce(or_, (bits[r] | found[r] for r in uses.used[name]), 0)
+
+    reached = uses.at_rest(0, step)
     return lambda node, rule: bool(used(node, reached) & bits.get(rule, 0))
 
 
@@ -131,6 +107,7 @@ class Uses:
     """Which names use which others, and an order in which values of names are found quickly."""
 
     def __init__(self, uses: Mapping[str, list[str]]) -> None:
+        self.used = uses
         self._users: dict[str, list[str]] = {name: [] for name in uses}
         for name, used in uses.items():
             for other in used:
@@ -159,8 +136,9 @@ class Uses:
             value = step(name, values)
             if value != values[name]:
                 values[name] = value
-                pending.extend(user for user in self._users[name] if user not in queued)
-                queued.update(self._users[name])
+                new = [user for user in self._users[name] if user not in queued]
+                pending.extend(new)
+                queued.update(new)
         return values
 
 

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, SchemaError, SchemaWarning
 from nprdsl.grammar.field_shapes import FieldShape
-from nprdsl.grammar.ir import Field, Grammar, Literal, Node, Tag, Terminal, TerminalKind
+from nprdsl.grammar.ir import Field, Grammar, Literal, Node, Tag, Terminal, TerminalKind, nodes
 from nprdsl.grammar.tag_decisions import may_end_instead
-from nprdsl.grammar.walk import all_nodes, nodes
+from nprdsl.grammar.walk import all_nodes
 from nprdsl.masks.automaton import Automaton, GlueMode, SharedTables
 from nprdsl.masks.block_ahead import BlockAhead
 from nprdsl.masks.clean_text import CleanText

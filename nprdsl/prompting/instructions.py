@@ -10,8 +10,9 @@ import math
 from collections.abc import Iterable, Iterator
 
 from nprdsl.grammar import ir
+from nprdsl.grammar.ir import nodes
 from nprdsl.grammar.item_counts import fewest, most_items
-from nprdsl.grammar.walk import all_nodes, bodies, height, nodes, references, rule_heights
+from nprdsl.grammar.walk import all_nodes, bodies, height, references, rule_heights
 from nprdsl.prompting.shortest_trace import shortest_trace
 from nprdsl.prompting.trace_writer import TraceWriter
 from nprdsl.regular.tag_free import tag_free

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from nprdsl.grammar import ir
 from nprdsl.grammar.first_follow import FirstFollow, by_tag
-from nprdsl.grammar.walk import all_nodes, bodies, nodes
+from nprdsl.grammar.ir import nodes
+from nprdsl.grammar.walk import all_nodes, bodies
 from nprdsl.prompting.instructions import example_value
 from nprdsl.structure.violations import ViolationCode as Code
 from nprdsl.testing.reference import (

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from nprdsl.grammar.first_follow import FirstFollow, by_tag
-from nprdsl.grammar.ir import ForkNode, Grammar, Node, Repeat, Rule
-from nprdsl.grammar.walk import all_nodes, bodies, children, rebuilt
+from nprdsl.grammar.ir import ForkNode, Grammar, Node, Repeat, Rule, children
+from nprdsl.grammar.walk import all_nodes, bodies, rebuilt
 from nprdsl.structure.events import EnterBranch, LeaveBranch
 from nprdsl.structure.stack import UNBOUNDED, BranchEnd, BranchFrame, PendingBranch, PendingBranches
 from nprdsl.structure.tag_machine import END, ForkMode, TagMachine, TagState

@@ -105,6 +105,7 @@ class _Studio:
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        await self._desk.start()
         try:
             yield
         finally:
@@ -148,7 +149,7 @@ class _Studio:
             except OSError as error:
                 return JSONResponse({"failed": f"cannot read `{file}`: {error.strerror}"})
             question = question.model_copy(update={"text": data.decode("utf-8", "replace")})
-        return JSONResponse(await self._desk.ask(question))
+        return Response(await self._desk.ask(question), media_type="application/json")
 
     async def _run(self, request: Request) -> Response:
         asked = await self._read(request, RunRequest)

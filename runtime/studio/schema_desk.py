@@ -2,19 +2,19 @@
 
 A question is answered by `schema_questions` in a process of its own, so that a text that is costly
 to read keeps neither the page nor a run waiting. There are two, each with one question at a time:
-what is drawn, which may take seconds, keeps nobody waiting who types. Of the questions of one kind
+what is drawn, which may take seconds, keeps nobody waiting who types, and yields the processors to
+all else. An answer is passed on as it comes, as JSON. Of the questions of one kind
 about the text that a page has waiting the last alone is asked: the text has changed since.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from nprdsl.runtime.http.schema_compiler import DEADLINE_S, MEMORY
 from nprdsl.runtime.studio.schema_questions import Ask, SchemaQuestion, packed
@@ -22,8 +22,11 @@ from nprdsl.tokens.vocabulary import Vocabulary
 
 _LINE: Final = 1 << 26  # the longest answer, in bytes
 _LATE: Final = (
-    f"to read it takes more than {DEADLINE_S:g} s or {MEMORY >> 20:,} MB: make it smaller"
-)
+    f'{{"late": "to read it takes more than {DEADLINE_S:g} s or {MEMORY >> 20:,} MB: make it '
+    'smaller"}'
+).encode()
+_SKIPPED: Final = b'{"skipped": true}'
+_YIELDING: Final = 10  # niceness
 
 
 _FILES: Final = frozenset({Ask.ROWS, Ask.TRACE})  # each may be about another one
@@ -37,11 +40,17 @@ class SchemaDesk:
         self, vocabulary: Vocabulary, name: str, *, deadline_s: float = DEADLINE_S
     ) -> None:
         first_line = packed(vocabulary)
-        self._typed = _Clerk(first_line, name, deadline_s)
-        self._drawn = _Clerk(first_line, name, deadline_s)
+        self._typed = _Clerk(first_line, name, deadline_s, niceness=0)
+        self._drawn = _Clerk(first_line, name, deadline_s, niceness=_YIELDING)
 
-    async def ask(self, question: SchemaQuestion) -> dict[str, Any]:
-        """The answer; `{"late": …}` where there is none within the bounds, `{"skipped": true}`
+    async def start(self) -> None:
+        """Start both, so that nobody waits for it who asks."""
+        await self._typed.alive()
+        await self._drawn.alive()
+
+    async def ask(self, question: SchemaQuestion) -> bytes:
+        """The answer as JSON; `{"late": …}` where there is none within the bounds, and
+        `{"skipped": true}`
         where another question of its kind came behind it."""
         return await (self._drawn if question.ask in _DRAWN else self._typed).ask(question)
 
@@ -53,7 +62,8 @@ class SchemaDesk:
 class _Clerk:
     """One process that answers."""
 
-    def __init__(self, first_line: bytes, name: str, deadline_s: float) -> None:
+    def __init__(self, first_line: bytes, name: str, deadline_s: float, *, niceness: int) -> None:
+        self._niceness = niceness
         self._first_line = first_line
         self._name = name
         self._deadline_s = deadline_s
@@ -61,15 +71,15 @@ class _Clerk:
         self._turn = asyncio.Lock()
         self._newest: dict[tuple[str, Ask], object] = {}
 
-    async def ask(self, question: SchemaQuestion) -> dict[str, Any]:
+    async def ask(self, question: SchemaQuestion) -> bytes:
         kind, mine = (question.page, question.ask), object()
         if question.ask not in _FILES:
             self._newest[kind] = mine
         async with self._turn:
             if self._newest.get(kind, mine) is not mine:
-                return {"skipped": True}
+                return _SKIPPED
             self._newest.pop(kind, None)
-            process = await self._alive()
+            process = await self.alive()
             line: bytes | None = None
             try:
                 line = await _asked(process, question)
@@ -77,10 +87,9 @@ class _Clerk:
                 if line is None:  # nobody waits for the answer, which would be taken for another's
                     await self.close()
             if line:
-                answer: dict[str, Any] = json.loads(line)
-                return answer
+                return line
             await self.close()
-            return {"late": _LATE}
+            return _LATE
 
     async def close(self) -> None:
         process, self._process = self._process, None
@@ -89,7 +98,8 @@ class _Clerk:
                 process.kill()
             await process.wait()
 
-    async def _alive(self) -> Process:
+    async def alive(self) -> Process:
+        """The process, started where there is none."""
         if self._process is None or self._process.returncode is not None:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -98,6 +108,7 @@ class _Clerk:
                 str(self._deadline_s),
                 str(MEMORY),
                 self._name,
+                str(self._niceness),
                 stdin=PIPE,
                 stdout=PIPE,
                 limit=_LINE,

@@ -1,10 +1,11 @@
 """What the studio's page asks about a schema's text and about traces, and the answers, as JSON.
 
-    python -m nprdsl.runtime.studio.schema_questions SECONDS BYTES NAME
+    python -m nprdsl.runtime.studio.schema_questions SECONDS BYTES NAME NICENESS
 
 is a process that answers a question in each line of its input with a line, within the bounds that a
 server has for the schemas of strangers: a text may be anything while it is typed. The first line is
 the vocabulary of the model NAME, as `packed` makes it of it: what passes between our own processes.
+Before it asks for a question it reads a schema, as the first takes much longer than all others.
 What a place of the text means is worked out in `nprdsl.grammar.analysis`, what is drawn of a trace
 in `nprdsl.studio`.
 """
@@ -12,6 +13,7 @@ in `nprdsl.studio`.
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import os
 import pickle
@@ -39,6 +41,9 @@ from nprdsl.studio.traces import OutcomeView, TraceView, text_view, token_view
 from nprdsl.tokens.vocabulary import Vocabulary
 
 FILE: Final = "schema.lark"  # what the text in the editor is called
+_ALLOCATIONS: Final = 200_000  # between two searches for circles, which a reading has few of
+_SMALL: Final = '%import .parallel (spawn, reduce)\nstart: "<a>" spawn{one} reduce{end}\n' \
+    'one: "<b>" "</b>"\nend: "</a>"\n'  # fmt: skip
 _PATIENCE: Final = 6  # of the clock's seconds to those of the CPU
 
 
@@ -201,12 +206,17 @@ def packed(vocabulary: Vocabulary) -> bytes:
     return base64.b64encode(pickle.dumps(vocabulary)) + b"\n"
 
 
-def main(seconds: float, memory: int, name: str) -> None:
+def main(seconds: float, memory: int, name: str, niceness: int) -> None:
+    os.nice(niceness)
     warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     answers = Answers(pickle.loads(base64.b64decode(sys.stdin.readline())), name)
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever else is printed is no answer
+    for text in (_SMALL, f"){_SMALL}"):
+        analyse(text, FILE)
+    gc.freeze()
+    gc.set_threshold(_ALLOCATIONS)
     for line in sys.stdin:
         signal.setitimer(signal.ITIMER_PROF, seconds)  # SIGPROF, or SIGALRM, ends the process
         signal.setitimer(signal.ITIMER_REAL, seconds * _PATIENCE)
@@ -217,4 +227,4 @@ def main(seconds: float, memory: int, name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    main(float(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))

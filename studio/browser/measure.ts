@@ -76,7 +76,7 @@ async function diagnostics(page: Page, { process }: Served, name: string): Promi
   report(
     `from the last key to what is said of it, ${name}`,
     `${median(times).toFixed(0)} ms, the quickest ${Math.min(...times).toFixed(0)}`,
-    `${median(read).toFixed(0)} ms reading, ${median(worked).toFixed(0)} in the page, behind a rest of 10`,
+    `${median(read).toFixed(0)} ms reading, ${median(worked).toFixed(0)} in the page`,
     "150 ms",
   );
 }

@@ -52,7 +52,7 @@ describe.skipIf(!CHROMIUM)("the studio", () => {
     await page.click("ul.problems .second");
     await page.waitForSelector(".problems.fine");
     expect(await page.textContent(".cm-content")).not.toContain("extra");
-    await page.waitForSelector("div:not(.stale) > .schema");
+    await page.waitForSelector(".panel:not(:has(> .stale)) .schema");
     await done(page);
   }, PATIENCE);
 

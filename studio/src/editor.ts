@@ -8,8 +8,6 @@ import { drawSelection, EditorView, highlightActiveLine, hoverTooltip, keymap, l
 import { tags } from "@lezer/highlight";
 import { ask, type Fault, type Span } from "./server";
 
-const PAUSE_MS = 10; // behind the last key: keys that come together are read once
-
 /** The offset of a line and a column, which count characters from 1. */
 export function offsetOf(text: Text, line: number, column: number): number {
   const at = text.line(Math.max(1, Math.min(line, text.lines)));
@@ -123,7 +121,6 @@ export function showFaults(view: EditorView, faults: Fault[]): void {
 }
 
 export function makeEditor(parent: HTMLElement, text: string, nonce: string, changed: (text: string) => void): EditorView {
-  let timer: ReturnType<typeof setTimeout> | undefined;
   return new EditorView({
     parent,
     state: EditorState.create({
@@ -158,9 +155,7 @@ export function makeEditor(parent: HTMLElement, text: string, nonce: string, cha
           indentWithTab,
         ]),
         EditorView.updateListener.of((update) => {
-          if (!update.docChanged) return;
-          clearTimeout(timer);
-          timer = setTimeout(() => changed(update.state.doc.toString()), PAUSE_MS);
+          if (update.docChanged) changed(update.state.doc.toString());
         }),
       ],
     }),

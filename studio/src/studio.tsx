@@ -16,20 +16,21 @@ import { TracesPanel, type Choice, type Listed } from "./traces";
 type Tab = "schema" | "run" | "traces";
 const TABS: Record<Tab, string> = { schema: "What it means", run: "Run it", traces: "Traces" };
 const MOST_RUNS = 50; // that are kept
-const REST_MS = 500; // behind the picture, before what takes longer is asked for
+const REST_MS = { picture: 150, exports: 500 }; // behind what came before, as they take longer
 
 export function Studio({ start, nonce }: { start: Start; nonce: string }) {
   const [chosen, setChosen] = useState(start.first);
   const [tab, setTab] = useState<Tab>(start.files.length ? "traces" : "schema");
   const [runs, setRuns] = useState<Listed[]>([]);
   const [choice, setChoice] = useState<Choice | null>(null);
-  const [faults, setFaults] = useState<Fault[]>([]);
+  const [faults, setFaults] = useState<Fault[] | null>(null); // not known yet
   const [trouble, setTrouble] = useState("");
   const [view, setView] = useState<SchemaView | null>(null);
   const [exports, setExports] = useState<ExportView[] | string>("");
   const box = useRef<HTMLDivElement>(null);
   const editor = useRef<EditorView | null>(null);
   const texts = useRef(start.schemas.map((schema) => schema.text)); // as they were left
+  const drawn = useRef(""); // the picture that is shown, as JSON
   const text = useCallback(() => editor.current?.state.doc.toString() ?? "", []);
 
   const look = useCallback(async (written: string) => {
@@ -38,13 +39,19 @@ export function Studio({ start, nonce }: { start: Start; nonce: string }) {
       if (answer.skipped || written !== text()) return;
       const found = heed(answer);
       if (!found.length && !answer.late && !answer.failed) {
+        if (drawn.current) await rest(REST_MS.picture);
+        if (written !== text()) return;
         const more = await ask({ ask: "view", text: written });
         if (more.skipped || written !== text()) return;
         heed(more);
         if (!more.view) return;
-        setView(more.view);
-        setExports("");
-        await new Promise((rested) => setTimeout(rested, REST_MS));
+        const picture = JSON.stringify(more.view);
+        if (picture !== drawn.current) {
+          drawn.current = picture;
+          setView(more.view);
+          setExports("");
+        }
+        await rest(REST_MS.exports);
         if (written !== text()) return;
         const last = await ask({ ask: "exports", text: written });
         if (!last.skipped && written === text()) setExports(last.exports ?? `not known: ${last.late ?? last.failed}`);
@@ -70,8 +77,8 @@ export function Studio({ start, nonce }: { start: Start; nonce: string }) {
     };
   }, [chosen]);
 
-  const drawn = useMemo(() => view && <SchemaPanel view={view} exports={exports} />, [view, exports]);
-  const ready = !faults.length && !trouble;
+  const panel = useMemo(() => view && <SchemaPanel view={view} exports={exports} />, [view, exports]);
+  const ready = !faults?.length && !trouble;
   return (
     <div class="studio">
       <header class="top">
@@ -102,7 +109,12 @@ export function Studio({ start, nonce }: { start: Start; nonce: string }) {
             ))}
           </div>
           <div class="panel" role="tabpanel" id="panel-schema" aria-labelledby="tab-schema" hidden={tab !== "schema"}>
-            <div class={ready ? "" : "stale"}>{drawn ?? <p class="faint hint">Its picture comes here, once it has no fault.</p>}</div>
+            {panel && !ready && (
+              <p class="stale" role="note">
+                <span class="chip">as it was before the fault</span>
+              </p>
+            )}
+            <div>{panel ?? <p class="faint hint">Its picture comes here, once it has no fault.</p>}</div>
           </div>
           <div class="panel" role="tabpanel" id="panel-run" aria-labelledby="tab-run" hidden={tab !== "run"}>
             <RunPanel
@@ -125,11 +137,22 @@ export function Studio({ start, nonce }: { start: Start; nonce: string }) {
   );
 }
 
-function Problems({ faults, trouble, editor }: { faults: Fault[]; trouble: string; editor: { current: EditorView | null } }) {
+function rest(milliseconds: number): Promise<void> {
+  return new Promise((rested) => setTimeout(rested, milliseconds));
+}
+
+function Problems({ faults, trouble, editor }: { faults: Fault[] | null; trouble: string; editor: { current: EditorView | null } }) {
   if (trouble) {
     return (
       <p class="problems trouble" role="alert">
         <Said text={trouble} />
+      </p>
+    );
+  }
+  if (!faults) {
+    return (
+      <p class="problems" role="status">
+        reading it …
       </p>
     );
   }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -131,7 +132,7 @@ def test_a_desk_answers_the_newest_question_and_none_that_takes_too_long() -> No
         try:
             first = await desk.ask(SchemaQuestion(ask=Ask.FAULTS, text=MISSPELT))
             asked = (desk.ask(SchemaQuestion(ask=Ask.FAULTS, text=text)) for text in texts)
-            return [first, *await asyncio.gather(*asked)]
+            return [json.loads(answer) for answer in (first, *await asyncio.gather(*asked))]
         finally:
             await desk.close()
 
@@ -146,17 +147,34 @@ def test_what_is_drawn_keeps_nobody_waiting_who_types(monkeypatch: pytest.Monkey
     """It is asked of another process."""
     desk = SchemaDesk(byte_vocabulary(), "bytes")
 
-    async def answered(clerk: object, question: SchemaQuestion) -> dict[str, Any]:
-        return {"by": clerk}
+    async def answered(clerk: object, question: SchemaQuestion) -> object:
+        return clerk
 
     async def answers() -> dict[Ask, object]:
-        return {ask: (await desk.ask(SchemaQuestion(ask=ask, text="")))["by"] for ask in Ask}
+        return {ask: await desk.ask(SchemaQuestion(ask=ask, text="")) for ask in Ask}
 
     monkeypatch.setattr(type(desk._typed), "ask", answered)
     by = asyncio.run(answers())
     typed = {ask for ask in Ask if by[ask] is desk._typed}
     assert typed == {Ask.FAULTS, Ask.HOVER, Ask.COMPLETE, Ask.DEFINE}
     assert all(by[ask] is desk._drawn for ask in Ask if ask not in typed)
+
+
+def test_a_desk_is_ready_before_it_is_asked_and_what_is_drawn_yields() -> None:
+    async def nice() -> list[int]:
+        desk = SchemaDesk(byte_vocabulary(), "bytes")
+        try:
+            await desk.start()
+            processes = [await clerk.alive() for clerk in (desk._typed, desk._drawn)]
+            while os.getpriority(os.PRIO_PROCESS, processes[1].pid) == own:  # it is starting
+                await asyncio.sleep(0.05)
+            return [os.getpriority(os.PRIO_PROCESS, process.pid) for process in processes]
+        finally:
+            await desk.close()
+
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    typed, drawn = asyncio.run(nice())
+    assert (typed, drawn) == (own, min(own + 10, 19))
 
 
 def test_pages_do_not_take_each_others_turns() -> None:
@@ -169,7 +187,8 @@ def test_pages_do_not_take_each_others_turns() -> None:
             *(SchemaQuestion(ask=Ask.ROWS, text="", file=file) for file in "123"),
         ]
         try:
-            return await asyncio.gather(*(desk.ask(question) for question in questions))
+            answers = await asyncio.gather(*(desk.ask(question) for question in questions))
+            return [json.loads(answer) for answer in answers]
         finally:
             await desk.close()
 

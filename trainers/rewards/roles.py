@@ -15,8 +15,9 @@ from nprdsl.grammar.ir import (
     Tag,
     Terminal,
     TerminalKind,
+    nodes,
 )
-from nprdsl.grammar.walk import all_nodes, nodes
+from nprdsl.grammar.walk import all_nodes
 
 
 class RuleRole(StrEnum):

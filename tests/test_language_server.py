@@ -34,7 +34,7 @@ LABEL: /[1-9]/
     config=ClientServerConfig(server_command=[sys.executable, "-m", "nprdsl", "lsp"]),
 )
 async def client(lsp_client: LanguageClient) -> AsyncIterator[None]:
-    await lsp_client.initialize_session(
+    lsp_client.init_result = await lsp_client.initialize_session(
         lsp.InitializeParams(capabilities=lsp.ClientCapabilities(), root_uri=None)
     )
     yield
@@ -99,6 +99,30 @@ async def test_places_count_as_the_client_counts(client: LanguageClient, tmp_pat
     said = await client.text_document_hover_async(lsp.HoverParams(of(uri), at(wide, "LABEL")))
     assert said is not None and said.range is not None
     assert said.range.start.character == len('item: "<😀>" '.encode("utf-16-le")) // 2
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u0085", "\x0c", "\x1e"], ids=ascii)
+async def test_what_python_takes_for_the_end_of_a_line_is_none(
+    client: LanguageClient, tmp_path: Path, end: str
+) -> None:
+    text = f"// a{end}b\n{SCHEMA}".replace("项目", "😀")
+    uri = await opened(client, tmp_path / "schema.lark", text)
+    renamed = await client.text_document_rename_async(
+        lsp.RenameParams(of(uri), at(text, "LABEL"), "NUMBER")
+    )
+    assert renamed is not None and renamed.changes is not None
+    lines = [line.encode("utf-16-le") for line in text.split("\n")]
+    for edit in renamed.changes[uri]:
+        at_line, span = lines[edit.range.start.line], edit.range
+        word = at_line[2 * span.start.character : 2 * span.end.character]
+        assert word.decode("utf-16-le") == "LABEL"
+
+
+async def test_texts_come_whole(client: LanguageClient) -> None:
+    """pygls counts lines as Python does, and so would apply edits at other places."""
+    assert client.init_result.capabilities.text_document_sync == lsp.TextDocumentSyncOptions(
+        open_close=True, change=lsp.TextDocumentSyncKind.Full, save=True
+    )
 
 
 async def test_other_files_are_left_alone(client: LanguageClient, tmp_path: Path) -> None:

@@ -85,6 +85,8 @@ def test_rows_that_are_too_many_are_traces_all_the_same(monkeypatch: pytest.Monk
         ("[" * 600 + "]" * 600, 0, 0),
         ('{"suites": {"a": 3, "b": {"samples": 3}}}', 0, 2),
         ('{"text": "\\ud800"}', 1, 0),
+        ('\ufeff{"text": "a"}\n{"text": "b"}', 2, 0),
+        ('{"text": "cut off in its first li', 0, 1),
     ],
 )
 def test_what_is_none_is_counted(text: str, found: int, other: int) -> None:

@@ -69,7 +69,9 @@ class SchemaFiles:
 
 def server(types: Mapping[str, TerminalType], version: str) -> LanguageServer:
     """A language server with all its answers."""
-    made, files = LanguageServer("nprdsl", version), SchemaFiles(types)
+    # whole texts: pygls applies edits of parts at the wrong lines where a text has a form feed
+    made = LanguageServer("nprdsl", version, text_document_sync_kind=lsp.TextDocumentSyncKind.Full)
+    files = SchemaFiles(types)
     _follow_texts(made, files)
     _answer_about_names(made, files)
     _answer_about_edits(made, files)
@@ -241,11 +243,18 @@ def _is_here(document: TextDocument, span: Span) -> bool:
 
 def _from_client(document: TextDocument, position: lsp.Position) -> tuple[int, int]:
     """A line and a column, which count characters from 1."""
-    here = document.position_from_client_units(position)
+    here = document.position_codec.position_from_client_units(_lines(document), position)
     return here.line + 1, here.character + 1
 
 
 def _to_client(document: TextDocument, span: Span) -> lsp.Range:
     start = ServerTextPosition(span.line - 1, span.column - 1)
     end = ServerTextPosition(span.end_line - 1, span.end_column - 1)
-    return document.range_to_client_units(ServerTextRange(start, end))
+    return document.position_codec.range_to_client_units(
+        _lines(document), ServerTextRange(start, end)
+    )
+
+
+def _lines(document: TextDocument) -> list[str]:
+    """As diagnostics and clients count them; Python ends lines at form feeds too."""
+    return document.source.split("\n")

@@ -81,13 +81,13 @@ def studio(options: StudioOptions) -> None:
         static_file("studio.js")
     password = _password(options)
     check_model_options(options)
-    schemas, first = _schemas(options.schema)
+    schemas, first, file = _schemas(options.schema)
     files = {name: _trace_file(name) for name in options.traces}
     with as_failure(CannotServeError):
         bound = listening(options.host, options.port)
     engine, model = _engine(options)
     settings = StudioSettings(
-        model=model, schemas=schemas, first=first, files=files, password=password
+        model=model, schemas=schemas, first=first, files=files, password=password, file=file
     )
     address = f"{url_of(options.host, bound.getsockname()[1])}/studio/"
     if not password:
@@ -142,20 +142,21 @@ def _trace_file(name: str) -> Path:
     return file
 
 
-def _schemas(given: str | None) -> tuple[Any, str]:
-    """The schemas to choose from, and the name of the first."""
+def _schemas(given: str | None) -> tuple[Any, str, str]:
+    """The schemas to choose from, the name of the first, and the path of its file."""
     from nprdsl.runtime.studio.app import ShippedSchema
+    from nprdsl.runtime.studio.schema_questions import FILE
 
     known = [
         ShippedSchema(name=name, text=source_of(name), prompt=_question(name)) for name in shipped()
     ]
     if given is None or given in shipped():
-        return tuple(known), given or _MODEL
+        return tuple(known), given or _MODEL, FILE
     if not given.endswith(".lark"):
         hint = did_you_mean(given, shipped()) or f"shipped: {', '.join(shipped())}"
         raise SchemaNotFoundError(f"no schema is named `{given}`; {hint}")
     mine = ShippedSchema(name=Path(given).name, text=read_text(given), prompt="")
-    return (mine, *known), mine.name
+    return (mine, *known), mine.name, given
 
 
 def _question(name: str) -> str:

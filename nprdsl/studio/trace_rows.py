@@ -56,8 +56,9 @@ class TraceRowsView(StudioView):
 
 def trace_rows(name: str, text: str) -> TraceRowsView:
     """The rows of the file `name`; of more than 20,000 the first."""
+    text = text.removeprefix("\ufeff")
     values = [*_values(text)]
-    if all(value is None for _, value in values):
+    if all(value is None for _, value in values) and not text.lstrip().startswith('{"'):
         whole = whole_characters(text.removesuffix("\n").removesuffix("\r"))
         alone = [TraceRow(title=name, text=whole)] if whole.strip() else []
         return TraceRowsView(name=name, rows=tuple(alone), other=0)

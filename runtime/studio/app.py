@@ -33,7 +33,7 @@ from starlette.routing import Route
 
 from nprdsl.runtime.studio.runs import RunRequest, run_messages
 from nprdsl.runtime.studio.schema_desk import SchemaDesk
-from nprdsl.runtime.studio.schema_questions import Ask, SchemaQuestion
+from nprdsl.runtime.studio.schema_questions import FILE, Ask, SchemaQuestion
 from nprdsl.studio.lanes import StudioView
 from nprdsl.studio.pages import served_page
 
@@ -65,7 +65,8 @@ class StartView(StudioView):
 
 @dataclass(frozen=True, slots=True)
 class StudioSettings:
-    """`first` is the name of the schema that is shown first; `files` are files of traces, by the
+    """`first` is the name of the schema that is shown first, `file` its path, beside which its
+    imports are looked for; `files` are files of traces, by the
     names that they are shown under, and read anew whenever a page asks for one. With a `password`
     whoever opens the page is asked for it, by any name."""
 
@@ -75,6 +76,7 @@ class StudioSettings:
     files: Mapping[str, Path] = field(default_factory=dict)
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     password: str = ""
+    file: str = FILE
 
     def __post_init__(self) -> None:
         if self.first not in {schema.name for schema in self.schemas}:
@@ -93,7 +95,7 @@ class _Studio:
     def __init__(self, engine: Engine, settings: StudioSettings) -> None:
         self._engine = engine
         self._settings = settings
-        self._desk = SchemaDesk(engine.vocabulary, settings.model)
+        self._desk = SchemaDesk(engine.vocabulary, settings.model, file=settings.file)
 
     @property
     def routes(self) -> list[Route]:
@@ -155,7 +157,8 @@ class _Studio:
         asked = await self._read(request, RunRequest)
         if isinstance(asked, Response):
             return asked
-        return StreamingResponse(run_messages(self._engine, asked), media_type="text/event-stream")
+        messages = run_messages(self._engine, asked, self._settings.file)
+        return StreamingResponse(messages, media_type="text/event-stream")
 
     async def _read(self, request: Request, model: type[Any]) -> Any:
         """The body as that model, or the refusal."""

@@ -46,10 +46,11 @@ class RunRequest(BaseModel):
     parallel: bool = True
 
 
-async def run_messages(engine: Engine, request: RunRequest) -> AsyncIterator[str]:
-    """The messages of one run; closing the iterator stops it within a round."""
+async def run_messages(engine: Engine, request: RunRequest, file: str = FILE) -> AsyncIterator[str]:
+    """The messages of one run; closing the iterator stops it within a round. Imports of its schema
+    are looked for beside `file`."""
     try:
-        schema = Schema(read_grammar(request.schema_text, file=FILE, name="schema", types={}))
+        schema = Schema(read_grammar(request.schema_text, file=file, name="schema", types={}))
         options: dict[str, Any] = {"chat": engine.chats, "logprobs": True}
         if not engine.knows(schema):
             options["instructions"] = True

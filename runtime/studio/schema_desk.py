@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Final
 
 from nprdsl.runtime.http.schema_compiler import DEADLINE_S, MEMORY
-from nprdsl.runtime.studio.schema_questions import Ask, SchemaQuestion, packed
+from nprdsl.runtime.studio.schema_questions import FILE, Ask, SchemaQuestion, packed
 from nprdsl.tokens.vocabulary import Vocabulary
 
 _LINE: Final = 1 << 26  # the longest answer, in bytes
@@ -37,11 +37,11 @@ class SchemaDesk:
     """The two processes; made, used and closed in one event loop."""
 
     def __init__(
-        self, vocabulary: Vocabulary, name: str, *, deadline_s: float = DEADLINE_S
+        self, vocabulary: Vocabulary, name: str, *, file: str = FILE, deadline_s: float = DEADLINE_S
     ) -> None:
         first_line = packed(vocabulary)
-        self._typed = _Clerk(first_line, name, deadline_s, niceness=0)
-        self._drawn = _Clerk(first_line, name, deadline_s, niceness=_YIELDING)
+        self._typed = _Clerk(first_line, (name, file), deadline_s, niceness=0)
+        self._drawn = _Clerk(first_line, (name, file), deadline_s, niceness=_YIELDING)
 
     async def start(self) -> None:
         """Start both, so that nobody waits for it who asks."""
@@ -62,10 +62,12 @@ class SchemaDesk:
 class _Clerk:
     """One process that answers."""
 
-    def __init__(self, first_line: bytes, name: str, deadline_s: float, *, niceness: int) -> None:
+    def __init__(
+        self, first_line: bytes, names: tuple[str, str], deadline_s: float, *, niceness: int
+    ) -> None:
         self._niceness = niceness
         self._first_line = first_line
-        self._name = name
+        self._names = names  # of the model and of the file
         self._deadline_s = deadline_s
         self._process: Process | None = None
         self._turn = asyncio.Lock()
@@ -107,7 +109,7 @@ class _Clerk:
                 "nprdsl.runtime.studio.schema_questions",
                 str(self._deadline_s),
                 str(MEMORY),
-                self._name,
+                *self._names,
                 str(self._niceness),
                 stdin=PIPE,
                 stdout=PIPE,

@@ -1,10 +1,11 @@
 """What the studio's page asks about a schema's text and about traces, and the answers, as JSON.
 
-    python -m nprdsl.runtime.studio.schema_questions SECONDS BYTES NAME NICENESS
+    python -m nprdsl.runtime.studio.schema_questions SECONDS BYTES NAME FILE NICENESS
 
 is a process that answers a question in each line of its input with a line, within the bounds that a
 server has for the schemas of strangers: a text may be anything while it is typed. The first line is
 the vocabulary of the model NAME, as `packed` makes it of it: what passes between our own processes.
+Imports are looked for beside FILE.
 Before it asks for a question it reads a schema, as the first takes much longer than all others.
 What a place of the text means is worked out in `nprdsl.grammar.analysis`, what is drawn of a trace
 in `nprdsl.studio`.
@@ -40,7 +41,7 @@ from nprdsl.studio.trace_rows import TraceRow, trace_rows
 from nprdsl.studio.traces import OutcomeView, TraceView, text_view, token_view
 from nprdsl.tokens.vocabulary import Vocabulary
 
-FILE: Final = "schema.lark"  # what the text in the editor is called
+FILE: Final = "schema.lark"  # what the text in the editor is called, where it is of no file
 _ALLOCATIONS: Final = 200_000  # between two searches for circles, which a reading has few of
 _SMALL: Final = '%import .parallel (spawn, reduce)\nstart: "<a>" spawn{one} reduce{end}\n' \
     'one: "<b>" "</b>"\nend: "</a>"\n'  # fmt: skip
@@ -77,7 +78,8 @@ class SchemaQuestion(BaseModel):
 class Answers:
     """Answers questions; the reading of the text that was asked about last is kept."""
 
-    def __init__(self, vocabulary: Vocabulary, name: str) -> None:
+    def __init__(self, vocabulary: Vocabulary, name: str, file: str = FILE) -> None:
+        self._file = file
         self._vocabulary = vocabulary
         self._name = name
         self._last: SchemaAnalysis | None = None
@@ -90,7 +92,7 @@ class Answers:
             case Ask.TRACE:
                 return {} if question.row is None else self._trace(read, question.row)
             case Ask.FAULTS:
-                return {"faults": [_fault(fault) for fault in read.faults]}
+                return {"faults": [self._fault(fault) for fault in read.faults]}
             case Ask.VIEW | Ask.EXPORTS:
                 return self._drawn(read, question.ask)
             case Ask.HOVER:
@@ -102,12 +104,12 @@ class Answers:
             case Ask.DEFINE:
                 place = read.names.at(question.line, question.column)
                 found = None if place is None else read.names.definition(place)
-                here = found is not None and found.span.file == FILE
+                here = found is not None and found.span.file == self._file
                 return {"span": _span(found.span)} if found is not None and here else {}
 
     def _read(self, text: str) -> SchemaAnalysis:
         if self._last is None or self._last.text != text:
-            self._last = analyse(text, FILE)
+            self._last = analyse(text, self._file)
         return self._last
 
     def _drawn(self, read: SchemaAnalysis, ask: Ask) -> dict[str, Any]:
@@ -122,8 +124,20 @@ class Answers:
                 return {"exports": [one.model_dump(mode="json") for one in found]}
             view = schema_view(schema, bound, self._name, targets=())
         except SchemaError as error:  # the model's vocabulary cannot write it
-            return {"faults": [_fault(fault) for fault in error.diagnostics]}
+            return {"faults": [self._fault(fault) for fault in error.diagnostics]}
         return {"view": view.model_dump(mode="json")}
+
+    def _fault(self, fault: Diagnostic) -> dict[str, Any]:
+        """`here` is False where the fault stands in another file, or nowhere."""
+        fix = fault.fix
+        return {
+            "code": fault.code.value,
+            "message": fault.message,
+            "suggestion": fault.suggestion,
+            "span": _span(fault.span),
+            "here": fault.span.file == self._file,
+            "fix": None if fix is None else {"span": _span(fix.span), "text": fix.text},
+        }
 
     def _trace(self, read: SchemaAnalysis, row: TraceRow) -> dict[str, Any]:
         """The view of a row by the schema that it names, else by that of the editor, else by one
@@ -173,19 +187,6 @@ def _number(fact: str) -> float:
     return nan
 
 
-def _fault(fault: Diagnostic) -> dict[str, Any]:
-    """`here` is False where the fault stands in another file, or nowhere."""
-    fix = fault.fix
-    return {
-        "code": fault.code.value,
-        "message": fault.message,
-        "suggestion": fault.suggestion,
-        "span": _span(fault.span),
-        "here": fault.span.file == FILE,
-        "fix": None if fix is None else {"span": _span(fix.span), "text": fix.text},
-    }
-
-
 def _span(span: Span) -> list[int]:
     return [span.line, span.column, span.end_line, span.end_column]
 
@@ -206,11 +207,11 @@ def packed(vocabulary: Vocabulary) -> bytes:
     return base64.b64encode(pickle.dumps(vocabulary)) + b"\n"
 
 
-def main(seconds: float, memory: int, name: str, niceness: int) -> None:
+def main(seconds: float, memory: int, name: str, file: str, niceness: int) -> None:
     os.nice(niceness)
     warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    answers = Answers(pickle.loads(base64.b64decode(sys.stdin.readline())), name)
+    answers = Answers(pickle.loads(base64.b64decode(sys.stdin.readline())), name, file)
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever else is printed is no answer
     for text in (_SMALL, f"){_SMALL}"):
@@ -227,4 +228,4 @@ def main(seconds: float, memory: int, name: str, niceness: int) -> None:
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+    main(float(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4], int(sys.argv[5]))

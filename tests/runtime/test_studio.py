@@ -80,6 +80,22 @@ def test_a_schema_without_faults_has_a_view(ask: Callable[..., dict[str, Any]]) 
     assert [one["target"] for one in exports] == [target.value for target in Target]
 
 
+def test_imports_are_looked_for_beside_the_schema(engine: LocalEngine, tmp_path: Path) -> None:
+    (tmp_path / "words.lark").write_text('%declare TEXT\nplan: "<plan>" TEXT "</plan>"\n')
+    text = "%import .words (plan)\nstart: plan\n"
+    file = str(tmp_path / "mine.lark")
+    question = SchemaQuestion(ask=Ask.FAULTS, text=text)
+    assert Answers(engine.vocabulary, "arith", file).answer(question) == {"faults": []}
+    (fault,) = Answers(engine.vocabulary, "arith").answer(question)["faults"]
+    assert fault["code"] == "import-not-found" and fault["here"]
+
+    async def ran() -> list[str]:
+        request = RunRequest(schema_text=text, prompt=PROMPT, max_tokens=40)
+        return [message async for message in run_messages(engine, request, file)]
+
+    assert asyncio.run(ran())[-1].startswith("event: trace")
+
+
 def test_places_of_the_text(ask: Callable[..., dict[str, Any]]) -> None:
     line = next(i for i, text in enumerate(ARITH.split("\n"), 1) if text.startswith("block:"))
     column = ARITH.split("\n")[line - 1].index("guideline") + 1

@@ -56,6 +56,27 @@ describe.skipIf(!CHROMIUM)("the studio", () => {
     await done(page);
   }, PATIENCE);
 
+  it("completes a name, says what it means, and goes to its definition", async () => {
+    const page = await fresh({}, "schema");
+    await page.waitForSelector(".graph");
+    await page.click(".cm-content");
+    await page.keyboard.press("Control+End");
+    await page.keyboard.type("\nextra: pl");
+    await page.keyboard.press("Control+Space");
+    await page.waitForSelector(".cm-tooltip-autocomplete [aria-selected]");
+    await page.waitForTimeout(200); // CodeMirror takes no key for a choice before
+    await page.keyboard.press("Enter");
+    await page.waitForFunction(() => document.querySelector(".cm-content")!.textContent!.endsWith("extra: plan"));
+    await page.waitForSelector("ul.problems");
+    expect(await page.textContent(".stale")).toBe("as it was before the fault");
+    await page.keyboard.press("F12");
+    await page.waitForFunction(() => getSelection()!.toString() === "plan");
+    expect(await page.evaluate(() => getSelection()!.anchorNode!.parentElement!.closest(".cm-line")!.textContent)).toMatch(/^plan: +"<plan>"/);
+    await page.hover(".cm-line:last-child .cm-definition");
+    expect(await page.textContent(".cm-told")).toContain("extra: plan");
+    await done(page);
+  }, PATIENCE);
+
   it("runs the bundled model: three lanes grow and join, in two tabs at once", async () => {
     const pages = await Promise.all([fresh(), fresh()]);
     const grown = pages.map(async (page) => {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ import nprdsl
 from nprdsl.machine.actions import FIRST
 from nprdsl.machine.budget import Limits
 from nprdsl.machine.transcript import WrittenToken, kept_alternatives
+from nprdsl.runtime.errors import EngineUnavailableError
 from nprdsl.runtime.http.packed_grammar import pack
 from nprdsl.runtime.http.refusals import RefusedError
 from nprdsl.runtime.http.wire_forms import SchemaForm
 from nprdsl.runtime.sampling import Sampling
+from nprdsl.runtime.sglang.client import transport
 from nprdsl.runtime.sglang.preparation import SchemaLibrary
 from nprdsl.runtime.sglang.protocol import (
     ForkRequest,
@@ -140,3 +143,14 @@ def test_what_cannot_run_is_refused(
 ) -> None:
     with pytest.raises(RefusedError, match=words):
         prepare(ForkRequest.model_validate(request_form), **options)
+
+
+# -- servers that are none -------------------------------------------------------------------------
+
+
+def test_who_never_says_what_it_is_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "ANSWER_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(EngineUnavailableError, match=r"no server answers .* \(timed out\)"):
+            transport.Transport(url).get("/model_info")

@@ -19,6 +19,7 @@ from nprdsl.runtime.api_key import REFUSED, refusal
 from nprdsl.runtime.errors import EngineUnavailableError
 
 CONNECT_S: Final = 10.0  # to reach the server; there is no limit on how long it computes
+ANSWER_S: Final = 60.0  # to say what it is
 _ERRORS: Final = (OSError, http.client.HTTPException)
 
 
@@ -79,7 +80,7 @@ class Transport:
 
     def get(self, path: str) -> Any:
         """The JSON of a response. Raises EngineUnavailableError, ServerError."""
-        return self._call("GET", path)
+        return self._call("GET", path, within=ANSWER_S)
 
     def post(self, path: str, body: Mapping[str, Any], connection: Connection | None = None) -> Any:
         """The JSON of a response. Raises EngineUnavailableError, ServerError."""
@@ -108,8 +109,9 @@ class Transport:
         path: str,
         body: Mapping[str, Any] | None = None,
         connection: Connection | None = None,
+        within: float | None = None,
     ) -> Any:
-        with closing(self._open(method, path, body, connection)) as response:
+        with closing(self._open(method, path, body, connection, within)) as response:
             data = self._read(response)
         if response.status >= 300:
             raise self._refused(response.status, data)
@@ -124,16 +126,17 @@ class Transport:
         path: str,
         body: Mapping[str, Any] | None = None,
         connection: Connection | None = None,
+        within: float | None = None,
     ) -> http.client.HTTPResponse:
         """Sends a request; gives the response once its head is there. Closing the response closes
-        the connection."""
+        the connection. A server that is silent for longer than `within` seconds does not answer."""
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
         http_connection = kind(self._host, self._port, timeout=CONNECT_S)
         headers = self._headers | {"Connection": "close"}
         data = None if body is None else json.dumps(body).encode()
         try:
             http_connection.connect()
-            http_connection.sock.settimeout(None)
+            http_connection.sock.settimeout(within)
             if connection is not None:
                 connection.opened(http_connection.sock)
             http_connection.request(method, self._path + path, data, headers)

@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 from unittest import mock
 
 import psutil
-import sglang
+from sglang.srt.entrypoints.engine import Engine
 
 from nprdsl.runtime.sglang.http.intake_hooks import intake_of
 from nprdsl.runtime.sglang.protocol import ForkRequest, TraceReport, read_reports
 from nprdsl.structure.events import Event, ForkEvent, JoinEvent, TokenEvent
+from tests.sglang.forks import WithEnvironment, forking
 
 T = TypeVar("T")
 POOL = 3000  # tokens
@@ -131,32 +132,39 @@ def answer(output: dict[str, Any]) -> Answer:
     )
 
 
+class ForkedEngine(Engine):  # type: ignore[misc]
+    """Its processes are forked from one that has imported SGLang."""
+
+    run_scheduler_process_func = WithEnvironment(Engine.run_scheduler_process_func)
+    run_detokenizer_process_func = WithEnvironment(Engine.run_detokenizer_process_func)
+
+
 class Server:
     """An engine with a small pool; the overlap scheduler is off."""
 
     def __init__(self, model: Path, **options: Any) -> None:
-        others = set(_children())
         self.pool = int(options.get("max_total_tokens", POOL))
         self.rows = int(options.get("max_running_requests", ROWS))
-        self.engine = sglang.Engine(
-            **{
-                "model_path": str(model),
-                "device": "cpu",
-                "attention_backend": "torch_native",
-                "sampling_backend": "pytorch",
-                "dtype": "float32",
-                "mem_fraction_static": 0.1,
-                "max_total_tokens": POOL,
-                "max_running_requests": ROWS,
-                "chunked_prefill_size": CHUNK,
-                "disable_overlap_schedule": True,
-                "page_size": 1,
-                "sleep_on_idle": True,  # else each server of the session keeps a core busy
-                "log_level": "error",
-                **options,
-            }
-        )
-
+        with forking():
+            others = set(_children())
+            self.engine = ForkedEngine(
+                **{
+                    "model_path": str(model),
+                    "device": "cpu",
+                    "attention_backend": "torch_native",
+                    "sampling_backend": "pytorch",
+                    "dtype": "float32",
+                    "mem_fraction_static": 0.1,
+                    "max_total_tokens": POOL,
+                    "max_running_requests": ROWS,
+                    "chunked_prefill_size": CHUNK,
+                    "disable_overlap_schedule": True,
+                    "page_size": 1,
+                    "sleep_on_idle": True,  # else each server of the session keeps a core busy
+                    "log_level": "error",
+                    **options,
+                }
+            )
         self._members = [child for child in _children() if child not in others]
 
     def stop(self) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,6 +89,15 @@ class Case:
         return made.model_copy(update={"positions": True, "events": True})
 
 
+def results_of(local: LocalEngine, cases: Sequence[Case]) -> list[Result]:
+    """What the local engine makes of all of them, at once."""
+    numbers = [
+        local.submit(c.schema, c.prompt, limits=c.limits, sampling=c.sampling, **c.options)
+        for c in cases
+    ]
+    return [local.wait(number) for number in numbers]
+
+
 def spawning(
     prompt: str, branches: int, length: int = 24, tokens: int = 24, *, exactly: bool = False
 ) -> Case:
@@ -134,11 +144,16 @@ def same_tokens(answer: Answer, result: Result) -> None:
 
 def all_agree(server: Server, local: LocalEngine, cases: list[Case]) -> list[Result]:
     """All cases at once, each compared with the local engine; gives the latter's results."""
-    results = [case.result(local) for case in cases]
+    return [result for result, _ in both(server, local, cases)]
+
+
+def both(server: Server, local: LocalEngine, cases: list[Case]) -> list[tuple[Result, Answer]]:
+    """As `all_agree`; gives what each of the two made."""
+    results = results_of(local, cases)
     answers = server.generate([r.prompt_ids for r in results], [case.request for case in cases])
     for answer, result in zip(answers, results, strict=True):
         agree(answer, result)
-    return results
+    return list(zip(results, answers, strict=True))
 
 
 def nesting(result: Result) -> int:

@@ -22,6 +22,7 @@ from tests.sglang.cases import (
     own_schema,
     paths,
     plain,
+    results_of,
     spawning,
 )
 from tests.sglang.server import Answer, Server
@@ -128,7 +129,7 @@ def test_plain_requests_are_put_back_before_a_branch_misses_a_slot(
     alone = [tight.generate([p], [plain(230)])[0] for p in prompts]
     assert all(answer.meta["num_retractions"] == 0 for answer in alone)
     cases = [spawning(f"Fork {i}", 4, length=90, exactly=True) for i in range(2)]
-    results = [case.result(local) for case in cases]
+    results = results_of(local, cases)
     promised = sum(len(r.prompt_ids) + len(r.token_ids) for r in results)
     assert POOL - 100 < promised < POOL - sum(map(len, prompts))
 
@@ -193,7 +194,7 @@ def test_plain_prompts_wait_for_what_is_promised(tight: Server, local: LocalEngi
 def test_forks_among_plain_requests_that_want_everything(tight: Server, local: LocalEngine) -> None:
     """Both kinds get on: neither starves, neither is aborted for want of memory."""
     cases = [spawning(f"Turn {i}", 3, length=16) for i in range(10)]
-    results = [case.result(local) for case in cases]
+    results = results_of(local, cases)
     prompts = [ids_of(local, f"much {i} " * 12) for i in range(10)]
     requests = [request for c in cases for request in (c.request, plain(100))]
     ids = [i for r, p in zip(results, prompts, strict=True) for i in (list(r.prompt_ids), p)]
@@ -269,7 +270,7 @@ def test_traces_that_may_want_all_and_take_little(
     source = paths(length).grammar.source.replace("} TEXT", "}").replace("%declare TEXT", "")
     limits = Limits(max_tokens=POOL - 30, spawn=2)
     cases = [Case(own_schema(source, "short"), f"Little {i}", limits) for i in range(8)]
-    results = [case.result(local) for case in cases]
+    results = results_of(local, cases)
     assert all(len(result.token_ids) < 2 * length + 30 for result in results)
     begun: list[int] = []
     over: list[int] = []
@@ -302,7 +303,7 @@ def test_traces_starve_no_plain_request(tight: Server, local: LocalEngine) -> No
     """A plain request is let in next, however many traces wait for memory and for its rows; each
     of them wants more than half of the pool, so that one runs at a time."""
     cases = [spawning(f"Crowd {i}", 8, length=56, exactly=True) for i in range(4)]
-    results = [case.result(local) for case in cases]
+    results = results_of(local, cases)
     assert all(POOL // 2 < case.limits.max_tokens < POOL for case in cases)
     prompt = ids_of(local, "and I?")
     ended, stop, begun = [0], asyncio.Event(), asyncio.Semaphore(0)

@@ -37,6 +37,7 @@ from tests.sglang.cases import (
     nesting,
     own_schema,
     plain,
+    results_of,
     spawning,
 )
 from tests.sglang.models import make_model
@@ -159,7 +160,7 @@ def test_every_rank_takes_new_weights_or_none(
 
 def test_replicas_share_the_work(replicas: Server, local: LocalEngine) -> None:
     cases = mixed()
-    results = [case.result(local) for case in cases]
+    results = results_of(local, cases)
     answers = replicas.generate([r.prompt_ids for r in results], [case.request for case in cases])
     for answer, result in zip(answers, results, strict=True):
         agree(answer, result)

@@ -15,7 +15,7 @@ from typing import Any
 import nprdsl
 from nprdsl.machine.actions import FIRST
 from nprdsl.machine.budget import Limits
-from nprdsl.runtime import LocalEngine, Sampling
+from nprdsl.runtime import LocalEngine, Result, Sampling
 from nprdsl.runtime.http.packed_grammar import pack
 from nprdsl.runtime.sglang.plugin.trace_run import TraceRun
 from nprdsl.runtime.sglang.preparation import SchemaLibrary
@@ -28,12 +28,14 @@ from tests.sglang.cases import (
     Case,
     agree,
     all_agree,
+    both,
     forks,
     ids_of,
     nesting,
     npr,
     own_schema,
     plain,
+    results_of,
     spawning,
 )
 from tests.sglang.server import POOL, Answer, Server
@@ -96,11 +98,9 @@ def test_the_number_of_plans_is_kept_and_every_end_has_a_name(
 ) -> None:
     """There more than five plans, or any fault, ended as `stop`, like an end token."""
     cases = [npr(f"Plans {i}", Limits(max_tokens=90 + 40 * i, branches=2)) for i in range(5)]
-    results = [case.result(local) for case in cases]
-    answers = server.generate([r.prompt_ids for r in results], [c.request for c in cases])
+    answers = [answer for _, answer in both(server, local, cases)]
     stock = {EndReason.COMPLETED: "stop", EndReason.BUDGET: "length"}
-    for answer, result in zip(answers, results, strict=True):
-        agree(answer, result)
+    for answer in answers:
         assert answer.final.finish is not None
         assert answer.finish["type"] == stock[answer.final.finish]
     made = [e for answer in answers for e in answer.events if isinstance(e, ForkEvent)]
@@ -113,8 +113,7 @@ def test_a_branch_out_of_budget_is_closed_by_its_own_tag(
     """There a branch cut by length was merged as it was, and `<takeaway>` forced behind it."""
     schema = nprdsl.load("npr")
     cases = [npr(f"Short {i}", replace(NPR, branch_tokens=8 + i)) for i in range(6)]
-    results = all_agree(server, local, cases)
-    answers = server.generate([r.prompt_ids for r in results], [c.request for c in cases])
+    results, answers = zip(*both(server, local, cases), strict=True)
     ends = [e for a in answers for e in a.events if isinstance(e, BranchEndEvent)]
     assert any(e.reason is BranchReason.BUDGET for e in ends)
     assert any(map(nesting, results))
@@ -136,9 +135,7 @@ WORD: /[a-z]{3}/
     warm = Sampling(temperature=1.3, seed=8)
     few = own_schema(source, "few")
     cases = [Case(few, f"Labels {i}", Limits(max_tokens=100), warm) for i in range(8)]
-    results = all_agree(server, local, cases)
-    answers = server.generate([r.prompt_ids for r in results], [c.request for c in cases])
-    made = [e for a in answers for e in a.events if isinstance(e, ForkEvent)]
+    made = [e for _, a in both(server, local, cases) for e in a.events if isinstance(e, ForkEvent)]
     assert {label for fork in made for label in fork.labels} == {*"12345"}
     assert all(len(fork.labels) > 2 for fork in made)
     for fork in made:
@@ -148,12 +145,15 @@ WORD: /[a-z]{3}/
 def test_nested_branches_count(server: Server, local: LocalEngine) -> None:
     """There the budget knew the innermost number of branches only."""
     multiverse = nprdsl.load("multiverse")
-    for tokens, deepest in ((60, 1), (110, 1), (190, 1), (260, 2)):
-        limits = replace(NESTED, max_tokens=tokens)
-        cases = [Case(multiverse, f"Nest {i}", limits) for i in (2, 3, 6)]
-        results = all_agree(server, local, cases)
-        assert all(len(result.token_ids) <= tokens for result in results)
-        assert max(map(nesting, results)) == deepest
+    deepest = {60: 1, 110: 1, 190: 1, 260: 2}
+    prompts = [f"Nest {i}" for i in (2, 3, 6)]
+    limits = [replace(NESTED, max_tokens=tokens) for tokens in deepest]
+    cases = [Case(multiverse, prompt, each) for each in limits for prompt in prompts]
+    made: dict[int, list[Result]] = {}
+    for case, result in zip(cases, all_agree(server, local, cases), strict=True):
+        made.setdefault(case.limits.max_tokens, []).append(result)
+        assert len(result.token_ids) <= case.limits.max_tokens
+    assert {tokens: max(map(nesting, results)) for tokens, results in made.items()} == deepest
 
 
 def test_settings_belong_to_one_request(server: Server, local: LocalEngine) -> None:
@@ -165,7 +165,7 @@ def test_settings_belong_to_one_request(server: Server, local: LocalEngine) -> N
     unpenalised = server.generate([prompt], [plain(40)])[0]
     alone = server.generate([prompt], [stock])[0]
     cases = [npr("settings", sampling=s) for s in (penalised, per_rule, GREEDY, penalised)]
-    results = [case.result(local) for case in cases]
+    results = results_of(local, cases)
     assert all(map(nesting, results))
     ids = [prompt, *(r.prompt_ids for r in results), prompt]
     answers = server.generate(ids, [stock, *(case.request for case in cases), stock])

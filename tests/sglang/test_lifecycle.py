@@ -142,11 +142,11 @@ def test_a_flush_is_refused_while_traces_run(server: Server) -> None:
 @pytest.mark.parametrize("mode", ["in_place", "retract"])
 def test_pauses_change_nothing(server: Server, mode: str) -> None:
     """`retract` frees all KV; what was written is computed again, forks and joins included."""
-    limits = Limits(max_tokens=400, branches=4, rule_tokens={"plan": 8})
+    limits = Limits(max_tokens=260, branches=4, rule_tokens={"plan": 8})
     request = ForkRequest.of(NPR, limits=limits, sampling=GREEDY, events=True)
     prompts = [PROMPT[i:] for i in range(4)]
     plain = {"temperature": 0, "max_new_tokens": 150, "ignore_eos": True}
-    before = [server.generate([p], [request])[0] for p in prompts]
+    before = server.generate(prompts, [request] * len(prompts))
     alone = server.generate([PROMPT], [plain])[0]
     length = before[0].written
     assert length > 150

@@ -156,11 +156,10 @@ def test_penalties_are_those_of_the_local_engine(
     client: openai.OpenAI, bundled: LocalEngine, settings: Any, rules: Any
 ) -> None:
     """Frequency and presence penalties, of the whole trace or of single rules, streamed or not."""
-    drawn, limits = {"temperature": 2.5, "seed": 5}, Limits(max_tokens=300)
+    drawn, limits = {"temperature": 2.5, "seed": 5}, Limits(max_tokens=120)
     asked = {**drawn, **settings}
-    sampling = Sampling(rules=rules, **asked)
-    wanted = bundled.generate(ARITH, MESSAGES, limits=limits, sampling=sampling)
-    plain = bundled.generate(ARITH, MESSAGES, limits=limits, sampling=Sampling(**drawn))
+    each = (Sampling(rules=rules, **asked), Sampling(**drawn))
+    wanted, plain = bundled.generate(ARITH, [MESSAGES] * 2, limits=limits, sampling=each)
     assert wanted.token_ids != plain.token_ids, "the penalties change nothing"
     extra = {"schema": "arith", "rules": rules}
     options = {**asked, "max_tokens": limits.max_tokens}

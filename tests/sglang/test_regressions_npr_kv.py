@@ -26,6 +26,7 @@ from tests.sglang.cases import (
     npr,
     own_schema,
     plain,
+    results_of,
     spawning,
 )
 from tests.sglang.server import POOL, Answer, Server
@@ -57,10 +58,10 @@ def test_branches_that_wait_for_a_sibling_are_never_dropped(
     server: Server, local: LocalEngine
 ) -> None:
     """There a finished branch could be evicted, and the join took whatever the cache had left."""
-    source = spawning("", 2).schema.grammar.source.replace("/[a-z]{24}/", "/[a-z]|[a-z]{400}/")
-    limits = Limits(max_tokens=2 * 402 + 30, spawn=2)
+    source = spawning("", 2).schema.grammar.source.replace("/[a-z]{24}/", "/[a-z]|[a-z]{200}/")
+    limits = Limits(max_tokens=2 * 202 + 30, spawn=2)
     cases = [Case(own_schema(source, "uneven"), f"Wait {i}", limits) for i in range(3)]
-    results = [case.result(local) for case in cases]
+    results = results_of(local, cases)
     sends = [server.send(r.prompt_ids, c.request) for c, r in zip(cases, results, strict=True)]
 
     async def together() -> list[Answer]:
@@ -78,7 +79,7 @@ def test_a_join_owns_every_branch_and_frees_it_once(server: Server, local: Local
     block = "spawn{path}~1..12 reduce{end}"
     schema = own_schema(source.replace(block, f"{block} {block}"), "twice")
     cases = [Case(schema, f"Twice {i}", Limits(max_tokens=200, spawn=3)) for i in range(4)]
-    results = [case.result(local) for case in cases]
+    results = results_of(local, cases)
     assert all(forks(result) == 2 for result in results)
 
     async def together() -> list[Answer]:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.sglang.server import Server
 
-POOL, ROWS, CHUNK, QUEUE = 900, 5, 32, 40
+POOL, ROWS, CHUNK, QUEUE = 900, 5, 32, 24
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from typing import cast
 
 import pytest
@@ -21,7 +23,7 @@ from nprdsl.cli.generation import (
 )
 from nprdsl.machine.actions import ALL
 from nprdsl.machine.budget import DEFAULT_LIMITS, Limits
-from nprdsl.runtime import smollm2
+from nprdsl.runtime import LocalEngine, smollm2
 from nprdsl.runtime.bundled import BUNDLED, SMOL, bundled_for, model_folder
 from nprdsl.runtime.engine import Engine
 from nprdsl.runtime.sampling import Sampling
@@ -40,7 +42,16 @@ needs_the_base = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(scope="module")
+def loaded_once() -> Iterator[None]:
+    """To load it and look at its forwards takes longer than to answer."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(LocalEngine, "from_pretrained", cache(LocalEngine.from_pretrained))
+        yield
+
+
 @needs_the_base
+@pytest.mark.usefixtures("loaded_once")
 def test_the_demo_answers_an_english_question_in_three_branches() -> None:
     ran = invoke("run", DEMO, "--temperature", 0, "--json")
     assert ran.stderr.startswith("`smol` answers word problems in English")
@@ -54,6 +65,7 @@ def test_the_demo_answers_an_english_question_in_three_branches() -> None:
 
 
 @needs_the_base
+@pytest.mark.usefixtures("loaded_once")
 def test_a_question_of_another_kind_does_not_fill_the_first_plan() -> None:
     """Found by asking: it wrote the answer into the plan, again and again, to the budget's end."""
     record = json.loads(invoke("run", "What is 17 + 25?", "--temperature", 0, "--json").stdout)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import cache
 from typing import Any
 
 import httpx
 import pytest
 from hypothesis import given, settings
+from pydantic import TypeAdapter
 
 from nprdsl.runtime.http.ag_ui_writer import AgUiWriter
 from nprdsl.runtime.http.app import make_app
@@ -84,17 +86,19 @@ def test_branches_are_subagents_and_the_answer_is_the_message() -> None:
     assert made[-1]["usage"][0]["outputTokens"] == result.usage.total
 
 
+@cache
+def reader() -> TypeAdapter[Any]:
+    """Reads an event of any kind of the official package."""
+    return TypeAdapter(pytest.importorskip("ag_ui.core").Event)
+
+
 @settings(max_examples=1000, deadline=None)
 @given(runs())
 def test_any_run_is_told_in_events_of_the_official_package(events: list[Event]) -> None:
-    core = pytest.importorskip("ag_ui.core")
-    from pydantic import TypeAdapter
-
-    reader = TypeAdapter(core.Event)
     _, result = written()
     made = told(AgUiWriter("arith", "t1", "r1"), events, result)
     for event in made:
-        read = reader.validate_python(event)
+        read = reader().validate_python(event)
         assert read.model_dump(by_alias=True, exclude_none=True, mode="json") == event
         assert not read.model_extra
     thoughts = check(made)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -355,17 +356,24 @@ def test_examples_stand_before_the_prompt_and_their_tags_are_tags() -> None:
     assert [shown.trace in text for shown in npr.examples] == [True, True, False]
 
 
+def limits_of(one: LocalEngine, schema: Schema, **options: Any) -> Limits:
+    """Those of a request, which need not be written for that."""
+    number = one.submit(schema, "x", **options)
+    one.abort(number)
+    return one.wait(number).limits
+
+
 def test_a_model_that_does_not_know_the_format_gets_shares_unless_limits_are_set() -> None:
     npr = schema("npr")
     knowing = engine("npr")
     assert knowing.knows(npr)
-    assert knowing.generate(npr, "x", sampling=GREEDY).limits == Limits(2047)  # positions
+    assert limits_of(knowing, npr) == Limits(2047)  # positions
     tokenizer = byte_tokenizer(())
     one = LocalEngine(model("llama", len(tokenizer)), tokenizer)
     assert not one.knows(npr)
-    result = one.generate(npr, "x")
-    assert result.limits == one.shared_limits(npr) and result.limits.text_tokens is not None
-    assert one.generate(npr, "x", limits=Limits(300)).limits == Limits(300)
+    shared = one.shared_limits(npr)
+    assert limits_of(one, npr) == shared and shared.text_tokens is not None
+    assert limits_of(one, npr, limits=Limits(300)) == Limits(300)
     one.model.config.update(record_of_training(npr.grammar))
     trained = LocalEngine(one.model, tokenizer)
     assert trained.knows(npr) and not trained.knows(schema("multiverse"))

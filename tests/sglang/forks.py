@@ -18,6 +18,8 @@ from threading import Thread
 from typing import Any
 from unittest import mock
 
+from sglang.srt.entrypoints import engine
+
 IMPORTED = (
     "pytest.__main__",  # which a process of the tests imports under another name
     "tests.sglang.imported",
@@ -58,8 +60,12 @@ def forking() -> Iterator[None]:
     multiprocessing.set_forkserver_preload(list(IMPORTED))
     ensure_running()
     multiprocessing.set_start_method("forkserver", force=True)
+    controller = WithEnvironment(engine.run_data_parallel_controller_process)
     try:
-        with mock.patch("multiprocessing.set_start_method"):
+        with (
+            mock.patch("multiprocessing.set_start_method"),
+            mock.patch.object(engine, "run_data_parallel_controller_process", controller),
+        ):
             yield
     finally:
         multiprocessing.set_start_method("spawn", force=True)  # as SGLang leaves it

@@ -254,18 +254,19 @@ def load(schema: str | Path, terminals: Mapping[str, object] | None = None) -> S
             warnings.warn(_untagged(node, names), UntaggedWarning, stacklevel=2)
     for sentence in unenforced(grammar):
         warnings.warn(sentence, UnenforcedWarning, stacklevel=2)
-    beside = _examples_beside(Path(schema), name)
+    beside = examples_of(schema)
     loaded = Schema(grammar, beside)
     if beside is not None and not beside.ships and not loaded.examples:
         warnings.warn(f"`{beside.name}` holds no example", SchemaWarning, stacklevel=2)
     return loaded
 
 
-def _examples_beside(schema: Path, name: str) -> ExampleFile | None:
-    if is_file(schema):
-        beside = schema.with_suffix(ENDING)
+def examples_of(schema: str | Path) -> ExampleFile | None:
+    """The file of worked examples beside that of a schema, or of one that ships."""
+    if is_file(Path(schema)):
+        beside = Path(schema).with_suffix(ENDING)
         return ExampleFile(str(beside), _read(beside)) if is_file(beside) else None
-    resource = importlib.resources.files("nprdsl.grammars") / f"{name}{ENDING}"
+    resource = importlib.resources.files("nprdsl.grammars") / f"{schema}{ENDING}"
     return ExampleFile(resource.name, resource.read_text(encoding="utf-8"), ships=True)
 
 

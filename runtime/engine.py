@@ -315,7 +315,7 @@ class Engine(ABC):
         not know the format: `nprdsl.machine.shares.shared_limits`."""
         return shared_limits(self.bind(schema), max_tokens)
 
-    def _helps(self, schema: Schema) -> bool:
+    def helps(self, schema: Schema) -> bool:
         """Whether requests without limits and sampling of their own get those of an untrained
         model."""
         return False
@@ -406,7 +406,7 @@ class Engine(ABC):
         check_options(options)
         check_sampling(sampling)
         bound = self.bind(schema)
-        helped = self._helps(schema) and not options.get("native", False)
+        helped = self.helps(schema) and not options.get("native", False)
         if helped and sampling is DEFAULT:
             sampling = eased(sampling, schema, shown_examples(schema, options))
         sampling.check_rules(schema.grammar.rules)

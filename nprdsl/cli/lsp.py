@@ -7,8 +7,7 @@ from importlib.metadata import version
 
 from nprdsl.cli.failures import Failure
 from nprdsl.cli.options import command, terminals_option
-from nprdsl.cli.terminals import read_types
-from nprdsl.grammar.terminal_types import typed
+from nprdsl.cli.terminals import read_types, typed_terminals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,5 +29,4 @@ def language_server(options: LanguageServerOptions) -> None:
             f"the language server needs {error.name}; install it: pip install 'nprdsl[studio]'"
         ) from error
     given = {} if options.terminals is None else read_types(options.terminals)
-    types = {name: typed(name, spec) for name, spec in given.items()}
-    server(types, version("nprdsl")).start_io()
+    server(typed_terminals(given), version("nprdsl")).start_io()

@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 import webbrowser
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +18,8 @@ from nprdsl.cli.console import working
 from nprdsl.cli.failures import Failure, as_failure, requiring
 from nprdsl.cli.files import read_text
 from nprdsl.cli.generation import check_model_options, load_model, reach_engine
-from nprdsl.cli.options import AT_LEAST_1, argument, command, option
+from nprdsl.cli.options import AT_LEAST_1, argument, command, option, terminals_option
+from nprdsl.cli.terminals import read_types, typed_terminals
 from nprdsl.grammar.diagnostics import SchemaError, did_you_mean
 from nprdsl.schema import SchemaNotFoundError, load, shipped, source_of
 from nprdsl.studio.trace_rows import ROLLOUTS
@@ -40,6 +43,7 @@ class StudioOptions:
     api_key: str | None = option(
         None, "That server's [NPRDSL_API_KEY of the environment].", metavar="SECRET"
     )
+    terminals: str | None = terminals_option()
     traces: tuple[str, ...] = option(
         (), "Show the traces of this file, or of the folder of a training run.", metavar="FILE"
     )
@@ -81,13 +85,21 @@ def studio(options: StudioOptions) -> None:
         static_file("studio.js")
     password = _password(options)
     check_model_options(options)
-    schemas, first, file = _schemas(options.schema)
+    given = {} if options.terminals is None else read_types(options.terminals)
+    schemas, first, file = _schemas(options.schema, given)
+    types = typed_terminals(given)
     files = {name: _trace_file(name) for name in options.traces}
     with as_failure(CannotServeError):
         bound = listening(options.host, options.port)
     engine, model = _engine(options)
     settings = StudioSettings(
-        model=model, schemas=schemas, first=first, files=files, password=password, file=file
+        model=model,
+        schemas=schemas,
+        first=first,
+        files=files,
+        password=password,
+        file=file,
+        types=types,
     )
     address = f"{url_of(options.host, bound.getsockname()[1])}/studio/"
     if not password:
@@ -142,13 +154,14 @@ def _trace_file(name: str) -> Path:
     return file
 
 
-def _schemas(given: str | None) -> tuple[Any, str, str]:
+def _schemas(given: str | None, types: Mapping[str, object]) -> tuple[Any, str, str]:
     """The schemas to choose from, the name of the first, and the path of its file."""
     from nprdsl.runtime.studio.app import ShippedSchema
     from nprdsl.runtime.studio.schema_questions import FILE
 
     known = [
-        ShippedSchema(name=name, text=source_of(name), prompt=_question(name)) for name in shipped()
+        ShippedSchema(name=name, text=source_of(name), prompt=_question(name, types))
+        for name in shipped()
     ]
     if given is None or given in shipped():
         return tuple(known), given or _MODEL, FILE
@@ -159,9 +172,9 @@ def _schemas(given: str | None) -> tuple[Any, str, str]:
     return (mine, *known), mine.name, given
 
 
-def _question(name: str) -> str:
-    try:
-        examples = load(name).examples
-    except SchemaError:  # it needs types
-        return ""
-    return examples[0].question if examples else ""
+def _question(name: str, types: Mapping[str, object]) -> str:
+    for given in (types, {}):  # which are those of one schema
+        with suppress(SchemaError):
+            examples = load(name, given).examples
+            return examples[0].question if examples else ""
+    return ""

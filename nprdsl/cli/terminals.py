@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from nprdsl.cli.failures import Failure, as_failure, reason
 from nprdsl.cli.files import read_text
+from nprdsl.grammar.terminal_types import TerminalType, TerminalTypeError, typed
 from nprdsl.schema import Schema, SchemaNotFoundError, load
 
 
@@ -38,6 +39,12 @@ def read_types(given: str) -> Mapping[str, object]:
     if not separator or not module or not name:
         raise Failure(f"--terminals is `{given}`; give MODULE:NAME or a .json file")
     return _from_module(module, name)
+
+
+def typed_terminals(types: Mapping[str, object]) -> dict[str, TerminalType]:
+    """The types themselves, for texts of schemas that are still to come."""
+    with as_failure(TerminalTypeError):
+        return {name: typed(name, spec) for name, spec in types.items()}
 
 
 def _from_json(file: str) -> dict[str, object]:

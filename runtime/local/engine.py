@@ -183,7 +183,7 @@ class LocalEngine(Engine):
         schema, as its configuration says."""
         return super().knows(schema) or is_recorded(self._config, schema.grammar)
 
-    def _helps(self, schema: Schema) -> bool:
+    def helps(self, schema: Schema) -> bool:
         return not self.knows(schema)
 
     def forget(self) -> None:

@@ -31,6 +31,7 @@ from starlette.responses import (
 )
 from starlette.routing import Route
 
+from nprdsl.grammar.terminal_types import TerminalType
 from nprdsl.runtime.studio.runs import RunRequest, run_messages
 from nprdsl.runtime.studio.schema_desk import SchemaDesk
 from nprdsl.runtime.studio.schema_questions import FILE, Ask, SchemaQuestion
@@ -66,9 +67,9 @@ class StartView(StudioView):
 @dataclass(frozen=True, slots=True)
 class StudioSettings:
     """`first` is the name of the schema that is shown first, `file` its path, beside which its
-    imports are looked for; `files` are files of traces, by the
-    names that they are shown under, and read anew whenever a page asks for one. With a `password`
-    whoever opens the page is asked for it, by any name."""
+    imports are looked for; `types` are those of declared terminals; `files` are files of traces, by
+    the names that they are shown under, and read anew whenever a page asks for one. With a
+    `password` whoever opens the page is asked for it, by any name."""
 
     model: str
     schemas: tuple[ShippedSchema, ...]
@@ -77,6 +78,7 @@ class StudioSettings:
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     password: str = ""
     file: str = FILE
+    types: Mapping[str, TerminalType] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.first not in {schema.name for schema in self.schemas}:
@@ -95,7 +97,9 @@ class _Studio:
     def __init__(self, engine: Engine, settings: StudioSettings) -> None:
         self._engine = engine
         self._settings = settings
-        self._desk = SchemaDesk(engine.vocabulary, settings.model, file=settings.file)
+        self._desk = SchemaDesk(
+            engine.vocabulary, settings.model, file=settings.file, types=settings.types
+        )
 
     @property
     def routes(self) -> list[Route]:
@@ -157,7 +161,7 @@ class _Studio:
         asked = await self._read(request, RunRequest)
         if isinstance(asked, Response):
             return asked
-        messages = run_messages(self._engine, asked, self._settings.file)
+        messages = run_messages(self._engine, asked, self._settings.file, self._settings.types)
         return StreamingResponse(messages, media_type="text/event-stream")
 
     async def _read(self, request: Request, model: type[Any]) -> Any:

@@ -7,23 +7,27 @@ times a second), `trace` (the view of the finished trace), and `refused`, with t
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nprdsl.grammar.analysis import analyse
 from nprdsl.grammar.diagnostics import SchemaError
-from nprdsl.grammar.resolve import read_grammar
+from nprdsl.grammar.terminal_types import TerminalType
 from nprdsl.machine.budget import Limits
+from nprdsl.prompting.examples import Example, of_other_topics
 from nprdsl.runtime.engine import REFUSALS
 from nprdsl.runtime.errors import UnsupportedModelError
 from nprdsl.runtime.results import GenerationError, Result
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.runtime.studio.live_lanes import LiveLanes
-from nprdsl.runtime.studio.schema_questions import FILE
-from nprdsl.schema import Schema
+from nprdsl.runtime.studio.schema_questions import FILE, NO_TYPES
+from nprdsl.runtime.untrained import eased
+from nprdsl.schema import Schema, examples_of, shipped
 from nprdsl.structure.events import Event, ForkEvent, JoinEvent
 
 if TYPE_CHECKING:
@@ -34,11 +38,13 @@ _ALTERNATIVES: Final = 5  # kept of each token, for the page to show
 
 
 class RunRequest(BaseModel):
-    """What the page asks for; `parallel` False decodes one branch after another."""
+    """What the page asks for. `schema_name` is what its text began as: a schema that ships, or the
+    studio's own file. `parallel` False decodes one branch after another."""
 
     model_config = ConfigDict(extra="forbid")
 
     schema_text: str
+    schema_name: str = ""
     prompt: str = Field(min_length=1)
     seed: int = 0
     temperature: float = Field(default=0.0, ge=0)
@@ -46,23 +52,26 @@ class RunRequest(BaseModel):
     parallel: bool = True
 
 
-async def run_messages(engine: Engine, request: RunRequest, file: str = FILE) -> AsyncIterator[str]:
+async def run_messages(
+    engine: Engine,
+    request: RunRequest,
+    file: str = FILE,
+    types: Mapping[str, TerminalType] = NO_TYPES,
+) -> AsyncIterator[str]:
     """The messages of one run; closing the iterator stops it within a round. Imports of its schema
-    are looked for beside `file`."""
+    and worked examples are looked for beside `file`; `types` are those of declared terminals."""
     try:
-        schema = Schema(read_grammar(request.schema_text, file=file, name="schema", types={}))
-        options: dict[str, Any] = {"chat": engine.chats, "logprobs": True}
-        if not engine.knows(schema):
-            options["instructions"] = True
+        read = analyse(request.schema_text, file, types)
+        if read.grammar is None:
+            raise SchemaError(read.faults, request.schema_text)
+        schema = Schema(read.grammar)
         stream = engine.astream(
             schema,
             request.prompt,
-            sampling=Sampling(
-                temperature=request.temperature, seed=request.seed, alternatives=_ALTERNATIVES
-            ),
-            limits=Limits(max_tokens=request.max_tokens),
             parallel=request.parallel,
-            **options,
+            logprobs=True,
+            chat=engine.chats,
+            **_settings(engine, schema, request, file),
         )
         async with aclosing(stream):
             async for message in _followed(schema, stream):
@@ -71,6 +80,29 @@ async def run_messages(engine: Engine, request: RunRequest, file: str = FILE) ->
         yield _message("refused", {"message": str(error)})
     except (GenerationError, UnsupportedModelError, ValueError, *REFUSALS) as error:
         yield _message("refused", {"message": str(error)})
+
+
+def _settings(engine: Engine, schema: Schema, request: RunRequest, file: str) -> dict[str, Any]:
+    """Sampling and limits as they are asked for; a model that does not know the format is shown
+    examples, and has what helps it (`nprdsl.runtime.untrained`)."""
+    sampling = Sampling(
+        temperature=request.temperature, seed=request.seed, alternatives=_ALTERNATIVES
+    )
+    limits = Limits(max_tokens=request.max_tokens)
+    if engine.knows(schema):
+        return {"sampling": sampling, "limits": limits}
+    shown = of_other_topics(_examples(schema, request.schema_name, file), request.prompt)
+    if engine.helps(schema):
+        sampling = eased(sampling, schema, shown)
+        limits = engine.shared_limits(schema, request.max_tokens)
+    return {"sampling": sampling, "limits": limits, "instructions": True, "examples": shown}
+
+
+def _examples(schema: Schema, name: str, file: str) -> tuple[Example, ...]:
+    """The worked examples of what the text began as that are legal in what it is now."""
+    beside = name if name in shipped() else file
+    found = None if beside == FILE else examples_of(beside)
+    return () if found is None else Schema(schema.grammar, replace(found, ships=True)).examples
 
 
 async def _followed(schema: Schema, stream: AsyncIterator[Event | Result]) -> AsyncIterator[str]:

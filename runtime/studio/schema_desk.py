@@ -13,11 +13,13 @@ import asyncio
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
+from nprdsl.grammar.terminal_types import TerminalType
 from nprdsl.runtime.http.schema_compiler import DEADLINE_S, MEMORY
-from nprdsl.runtime.studio.schema_questions import FILE, Ask, SchemaQuestion, packed
+from nprdsl.runtime.studio.schema_questions import FILE, NO_TYPES, Ask, SchemaQuestion, packed
 from nprdsl.tokens.vocabulary import Vocabulary
 
 _LINE: Final = 1 << 26  # the longest answer, in bytes
@@ -37,9 +39,15 @@ class SchemaDesk:
     """The two processes; made, used and closed in one event loop."""
 
     def __init__(
-        self, vocabulary: Vocabulary, name: str, *, file: str = FILE, deadline_s: float = DEADLINE_S
+        self,
+        vocabulary: Vocabulary,
+        name: str,
+        *,
+        file: str = FILE,
+        types: Mapping[str, TerminalType] = NO_TYPES,
+        deadline_s: float = DEADLINE_S,
     ) -> None:
-        first_line = packed(vocabulary)
+        first_line = packed(vocabulary, types)
         self._typed = _Clerk(first_line, (name, file), deadline_s, niceness=0)
         self._drawn = _Clerk(first_line, (name, file), deadline_s, niceness=_YIELDING)
 

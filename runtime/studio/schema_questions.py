@@ -4,8 +4,8 @@
 
 is a process that answers a question in each line of its input with a line, within the bounds that a
 server has for the schemas of strangers: a text may be anything while it is typed. The first line is
-the vocabulary of the model NAME, as `packed` makes it of it: what passes between our own processes.
-Imports are looked for beside FILE.
+the vocabulary of the model NAME, and the types of declared terminals, as `packed` makes it of them:
+what passes between our own processes. Imports are looked for beside FILE.
 Before it asks for a question it reads a schema, as the first takes much longer than all others.
 What a place of the text means is worked out in `nprdsl.grammar.analysis`, what is drawn of a trace
 in `nprdsl.studio`.
@@ -24,6 +24,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from enum import StrEnum
 from math import isfinite, nan
 from typing import Any, Final
@@ -32,6 +33,8 @@ from pydantic import BaseModel, ConfigDict
 
 from nprdsl.grammar.analysis import SchemaAnalysis, analyse
 from nprdsl.grammar.diagnostics import Diagnostic, SchemaError, Span
+from nprdsl.grammar.terminal_types import TerminalType
+from nprdsl.machine.frozen_dict import FrozenDict
 from nprdsl.runtime.errors import ErrorBoundary
 from nprdsl.schema import Schema, load, shipped
 from nprdsl.structure.violations import TraceError
@@ -41,6 +44,7 @@ from nprdsl.studio.trace_rows import TraceRow, trace_rows
 from nprdsl.studio.traces import OutcomeView, TraceView, text_view, token_view
 from nprdsl.tokens.vocabulary import Vocabulary
 
+NO_TYPES: Final[Mapping[str, TerminalType]] = FrozenDict()
 FILE: Final = "schema.lark"  # what the text in the editor is called, where it is of no file
 _ALLOCATIONS: Final = 200_000  # between two searches for circles, which a reading has few of
 _SMALL: Final = '%import .parallel (spawn, reduce)\nstart: "<a>" spawn{one} reduce{end}\n' \
@@ -78,8 +82,15 @@ class SchemaQuestion(BaseModel):
 class Answers:
     """Answers questions; the reading of the text that was asked about last is kept."""
 
-    def __init__(self, vocabulary: Vocabulary, name: str, file: str = FILE) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        name: str,
+        file: str = FILE,
+        types: Mapping[str, TerminalType] = NO_TYPES,
+    ) -> None:
         self._file = file
+        self._types = types
         self._vocabulary = vocabulary
         self._name = name
         self._last: SchemaAnalysis | None = None
@@ -109,7 +120,7 @@ class Answers:
 
     def _read(self, text: str) -> SchemaAnalysis:
         if self._last is None or self._last.text != text:
-            self._last = analyse(text, self._file)
+            self._last = analyse(text, self._file, self._types)
         return self._last
 
     def _drawn(self, read: SchemaAnalysis, ask: Ask) -> dict[str, Any]:
@@ -202,16 +213,18 @@ def _answered(answers: Answers, line: str) -> dict[str, Any]:
     return failure
 
 
-def packed(vocabulary: Vocabulary) -> bytes:
-    """The first line for a process."""
-    return base64.b64encode(pickle.dumps(vocabulary)) + b"\n"
+def packed(vocabulary: Vocabulary, types: Mapping[str, TerminalType]) -> bytes:
+    """The first line for a process. What turns texts into values stays here: a page shows texts."""
+    plain = {name: replace(one, convert=str) for name, one in types.items()}
+    return base64.b64encode(pickle.dumps((vocabulary, plain))) + b"\n"
 
 
 def main(seconds: float, memory: int, name: str, file: str, niceness: int) -> None:
     os.nice(niceness)
     warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    answers = Answers(pickle.loads(base64.b64decode(sys.stdin.readline())), name, file)
+    vocabulary, types = pickle.loads(base64.b64decode(sys.stdin.readline()))
+    answers = Answers(vocabulary, name, file, types)
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever else is printed is no answer
     for text in (_SMALL, f"){_SMALL}"):

@@ -29,13 +29,14 @@ interface Shown {
 
 export interface RunProps {
   schema: () => string;
+  name: string; // of the schema that its text began as
   prompt: string;
   ready: boolean;
   onRun: (run: Listed) => void;
   onCompare: (shown: Listed, beside: Listed) => void;
 }
 
-export function RunPanel({ schema, prompt: first, ready, onRun, onCompare }: RunProps) {
+export function RunPanel({ schema, name, prompt: first, ready, onRun, onCompare }: RunProps) {
   const [prompt, setPrompt] = useState(first);
   const [seed, setSeed] = useState(0);
   const [temperature, setTemperature] = useState(0);
@@ -48,7 +49,7 @@ export function RunPanel({ schema, prompt: first, ready, onRun, onCompare }: Run
   useEffect(() => setPrompt(first), [first]);
   useEffect(() => () => stopping.current?.abort(), []);
 
-  const asked = (sideBySide: boolean): RunRequest => ({ schema_text: schema(), prompt, seed, temperature, max_tokens: budget, parallel: sideBySide });
+  const asked = (sideBySide: boolean): RunRequest => ({ schema_text: schema(), schema_name: name, prompt, seed, temperature, max_tokens: budget, parallel: sideBySide });
   /** Runs to the end; gives what came of it, null without a trace. */
   const start = async (request: RunRequest): Promise<Kept | null> => {
     stopping.current?.abort();

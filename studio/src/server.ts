@@ -52,6 +52,7 @@ export type Message =
 
 export interface RunRequest {
   schema_text: string;
+  schema_name: string;
   prompt: string;
   seed: number;
   temperature: number;

@@ -119,6 +119,7 @@ export function Studio({ start, nonce }: { start: Start; nonce: string }) {
           <div class="panel" role="tabpanel" id="panel-run" aria-labelledby="tab-run" hidden={tab !== "run"}>
             <RunPanel
               schema={text}
+              name={start.schemas[chosen].name}
               prompt={start.schemas[chosen].prompt}
               ready={ready}
               onRun={(run) => setRuns((before) => [run, ...before].slice(0, MOST_RUNS))}

@@ -6,11 +6,12 @@ import asyncio
 import base64
 import json
 import os
+import pickle
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -19,6 +20,7 @@ pytest.importorskip("torch")
 httpx = pytest.importorskip("httpx")
 
 import nprdsl  # noqa: E402
+from nprdsl.cli.terminals import typed_terminals  # noqa: E402
 from nprdsl.export import Target  # noqa: E402
 from nprdsl.masks.bound_schema import SpelledTagsWarning  # noqa: E402
 from nprdsl.runtime import LocalEngine, Sampling  # noqa: E402
@@ -27,7 +29,7 @@ from nprdsl.runtime.studio import app as studio_app  # noqa: E402
 from nprdsl.runtime.studio.live_lanes import LiveLanes  # noqa: E402
 from nprdsl.runtime.studio.runs import RunRequest, run_messages  # noqa: E402
 from nprdsl.runtime.studio.schema_desk import SchemaDesk  # noqa: E402
-from nprdsl.runtime.studio.schema_questions import Answers, Ask, SchemaQuestion  # noqa: E402
+from nprdsl.runtime.studio.schema_questions import Answers, Ask, SchemaQuestion, packed  # noqa: E402
 from nprdsl.schema import source_of  # noqa: E402
 from nprdsl.structure.events import ForkEvent  # noqa: E402
 from nprdsl.studio import TraceView, pages  # noqa: E402
@@ -239,6 +241,52 @@ def test_a_run_sends_events_lanes_and_its_trace(engine: LocalEngine) -> None:
     assert view.text.endswith(result.text) and view.lanes.most_branches == 2
     live = [data["lanes"]["tokens"] for kind, data in sent if kind == "live"]
     assert live == sorted(live)
+
+
+def test_a_model_that_does_not_know_the_format_is_helped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text in the editor is one of its own; the examples that fit it are those that ship."""
+    tokenizer = byte_tokenizer(())
+    one = LocalEngine(model("llama", len(tokenizer)), tokenizer)
+    asked: dict[str, Any] = {}
+
+    async def recorded(*given: object, **options: Any) -> AsyncIterator[Result]:
+        asked.update(options)
+        async for item in LocalEngine.astream(one, *given, **options):  # type: ignore[call-overload]
+            yield item
+
+    monkeypatch.setattr(one, "astream", recorded)
+    npr = nprdsl.load("npr")
+    text = source_of("npr").replace("~1..5", "~1..3")
+    budget = {"prompt": "Why?", "max_tokens": 400}
+    sent = messages(one, schema_text=text, schema_name="npr", **budget)
+    assert sent[-1][0] == "trace"
+    assert asked["instructions"] and asked["examples"] == list(npr.examples[:2])
+    assert asked["limits"].text_tokens is not None and asked["limits"].max_tokens == 400
+    assert asked["sampling"].penalises and npr.examples[0].question in asked["sampling"].avoid
+    other = 'start: "<a>" TEXT "</a>"\n%declare TEXT\n'
+    assert messages(one, schema_text=other, schema_name="npr", **budget)[-1][0] == "trace"
+    assert asked["instructions"] and asked["examples"] == []
+
+
+def test_terminals_have_the_types_that_are_given() -> None:
+    tokenizer = byte_tokenizer(nprdsl.load("npr").tags)
+    engine = LocalEngine(model("llama", len(tokenizer)), tokenizer)
+    types = typed_terminals(
+        {"VERDICT": "yes|no", "DECISION": Literal["close", "reply"], "OTHER": "x"}
+    )
+    question = SchemaQuestion(ask=Ask.FAULTS, text=source_of("triage"))
+    assert Answers(engine.vocabulary, "arith", types=types).answer(question) == {"faults": []}
+    faults = Answers(engine.vocabulary, "arith").answer(question)["faults"]
+    assert {fault["code"] for fault in faults} == {"untyped-terminal"}
+    assert (
+        pickle.loads(base64.b64decode(packed(engine.vocabulary, types)))[1].keys() == types.keys()
+    )
+
+    async def kinds() -> list[str]:
+        request = RunRequest(schema_text=source_of("triage"), prompt="x", max_tokens=300)
+        return [sent async for sent in run_messages(engine, request, types=types)]
+
+    assert asyncio.run(kinds())[-1].startswith("event: trace")
 
 
 def test_one_after_another_is_as_legal(engine: LocalEngine) -> None:

@@ -39,7 +39,7 @@ from tests.sglang.tight import all_is_back as all_is_back
 
 
 def test_an_abort_ends_all_branches(tight: Server, local: LocalEngine) -> None:
-    case = spawning("Stop", 4, length=180)
+    case = spawning("Stop", 4, length=90)
 
     async def stopped() -> Answer:
         followed = tight.follow(ids_of(local, case.prompt), case.request, rid="stopped")
@@ -51,7 +51,7 @@ def test_an_abort_ends_all_branches(tight: Server, local: LocalEngine) -> None:
     assert answer.finish["type"] == "abort"
     assert answer.final.finish is EndReason.ABORTED
     assert answer.ids == answer.final.ids
-    assert 0 < len(answer.ids) < 4 * 182
+    assert 0 < len(answer.ids) < 4 * 92
     tight.settle()
     all_agree(tight, local, [case])
 
@@ -105,9 +105,9 @@ def test_aborts_at_every_stage(tight: Server, local: LocalEngine) -> None:
 
 def test_aborts_of_prompts_that_are_computed_in_pieces(tight: Server, local: LocalEngine) -> None:
     """Before the first chunk, between chunks, behind the last one: all are told the same."""
-    case = spawning("pieces " * 80, 2, length=30)
+    case = spawning("pieces " * 50, 2, length=30)
     prompt = ids_of(local, case.prompt)
-    assert len(prompt) > 12 * CHUNK
+    assert len(prompt) > 10 * CHUNK
 
     async def one(number: int) -> Answer:
         rid = f"pieces-{number}"
@@ -160,7 +160,7 @@ class Client:
 def test_a_client_that_goes_away_frees_everything(
     tight: Server, local: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    case = spawning("Away", 4, length=100, tokens=200)
+    case = spawning("Away", 4, length=50, tokens=100)
     request = GenerateReqInput(
         input_ids=ids_of(local, case.prompt), sampling_params=case.request.sampling_params()
     )
@@ -179,7 +179,7 @@ def test_a_stream_that_is_closed_by_its_reader(
     tight: Server, local: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SGLang's HTTP server runs this task of its tokenizer manager when a stream's client goes."""
-    case = spawning("Closed", 4, length=100, tokens=200)
+    case = spawning("Closed", 4, length=50, tokens=100)
     request = GenerateReqInput(
         input_ids=ids_of(local, case.prompt),
         sampling_params=case.request.sampling_params(),
@@ -226,7 +226,7 @@ def test_the_cache_is_not_flushed_under_branches(tight: Server, local: LocalEngi
 def test_a_pause_changes_nothing(tight: Server, local: LocalEngine, mode: str) -> None:
     """`retract` frees all KV: prompt, branches and joined trunk are computed again."""
     case = spawning("Pause", 4, length=40)
-    others = [spawning(f"Beside {i}", 3, length=20) for i in range(3)]
+    others = [spawning(f"Beside {i}", 3, length=20) for i in range(2)]
     result, rest = case.result(local), [other.result(local) for other in others]
     manager = tight.engine.tokenizer_manager
 

@@ -1,4 +1,4 @@
-"""A server with little room: a pool of 900 tokens, five rows, prompts in chunks of 32, and all of
+"""A server with little room: a pool of 480 tokens, five rows, prompts in chunks of 32, and all of
 SGLang's own checks of memory on: what it loses, or frees twice, ends it.
 
 Tests import `tight` and `all_is_back`. Every test ends in bounded time: `run` is the watchdog.
@@ -14,7 +14,7 @@ import pytest
 
 from tests.sglang.server import Server
 
-POOL, ROWS, CHUNK, QUEUE = 900, 5, 32, 24
+POOL, ROWS, CHUNK, QUEUE = 480, 5, 32, 24
 
 
 @pytest.fixture(scope="session")

@@ -73,14 +73,14 @@ def replicas(tiny: Path) -> Iterator[Server]:
 
 def mixed() -> list[Case]:
     warm = Sampling(temperature=0.9, top_p=0.95, seed=2)
-    settings = (GREEDY, warm, replace(warm, repetition_penalty=1.1))
+    settings = (GREEDY, warm, GREEDY, replace(warm, repetition_penalty=1.1))
     cases = [
-        Case(nprdsl.load(name), f"Tell me {number}?", limits, sampling)
-        for name, limits in LIMITS.items()
-        for number, sampling in enumerate(settings)
+        Case(nprdsl.load(name), f"Tell me {number}?", limits, settings[schema % 2 * 2 + number])
+        for schema, (name, limits) in enumerate(LIMITS.items())
+        for number in (0, 1)
     ]
     choices = Case(own_schema(CHOICES), "Choose", Limits(max_tokens=160, branches=4), warm)
-    return [*cases, choices, *(spawning(f"Go {i}", 6, length=20) for i in range(3))]
+    return [*cases, choices, *(spawning(f"Go {i}", 6, length=20) for i in range(2))]
 
 
 def test_ranks_give_the_answers_of_one(ranks: Server, local: LocalEngine) -> None:
@@ -88,7 +88,7 @@ def test_ranks_give_the_answers_of_one(ranks: Server, local: LocalEngine) -> Non
     cases = mixed()
     assert sum(case.limits.max_tokens for case in cases) > 1.5 * POOL
     results = all_agree(ranks, local, cases)
-    assert sum(map(nesting, results)) > 6
+    assert sum(map(nesting, results)) > 4
     ranks.settle()
 
 
@@ -144,7 +144,7 @@ def test_every_rank_takes_new_weights_or_none(
     server: Server = request.getfixturevalue(kind)
     weights = Weights(InProcess(server), "float32")  # type: ignore[arg-type]
     other = LocalEngine.from_pretrained(make_model(tmp_path, seed=11), dtype="fp32")
-    cases = [spawning(f"New {number}", 4) for number in range(4)]
+    cases = [spawning(f"New {number}", 4) for number in range(2)]  # one for each replica
     named = other.model.state_dict()
     with pytest.raises(WeightsError, match=r"has no weight `nope`.*the weights are as they were"):
         weights.put([*named.items(), ("nope", torch.zeros(3))])

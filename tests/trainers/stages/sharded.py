@@ -6,7 +6,6 @@ too. Only that decision is another one here; the rest is Accelerate's own.
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from accelerate.state import AcceleratorState, PartialState
@@ -37,7 +36,3 @@ def _begin_sharded(
         state.fsdp_plugin = fsdp_plugin
         for shared in (AcceleratorState, PartialState):
             shared._shared_state["distributed_type"] = DistributedType.FSDP
-
-
-if __name__ == "__main__":
-    sharded(*sys.argv[1:])

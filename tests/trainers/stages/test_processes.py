@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -13,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from accelerate.commands.launch import main
 from safetensors.torch import load_file
 
 from tests.cli.commands import ROOT, environment
 from tests.forked import command, forked, ranks
+from tests.trainers.stages import variables
 from tests.trainers.stages.sharded import sharded
 from tests.trainers.stages.tiny import Tiny
 
@@ -39,17 +40,27 @@ def ran(
     return "".join(out.decode() for (out, _), _ in said)
 
 
-def launched(
-    arguments: list[str], *options: str, file: Path = LAUNCH, module: str = "nprdsl"
-) -> str:
-    """As `ran`, by `accelerate launch` with a configuration that ships."""
-    launcher = ["accelerate.commands.launch", "--config_file", str(file), *options, "-m", module]
-    done = subprocess.run(
-        [sys.executable, "-m", *launcher, *arguments], cwd=ROOT, env=environment({}),
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+def launch(*arguments: str) -> None:
+    """`accelerate launch` with these arguments."""
+    sys.argv = ["accelerate launch", *arguments]
+    main()
+
+
+def launched(*arguments: str, file: Path) -> str:
+    """What processes say that `accelerate launch` starts with a configuration that ships."""
+    return ran(["--config_file", str(file), *arguments], {}, work=launch)
+
+
+@pytest.fixture(scope="module")
+def sharing() -> dict[str, str]:
+    """What `accelerate launch` tells processes that are to share out weights."""
+    told = ["-m", variables.__name__]
+    said = launched("--num_processes", "2", "--mixed_precision", "no", *told, file=SHARD)
+    first, second = (json.loads(line) for line in said.splitlines())
+    names = [name for name in first if name.startswith(("ACCELERATE_", "FSDP_"))]
+    assert [first[name] for name in names] == [second[name] for name in names]
+    assert first["RANK"] != second["RANK"]
+    return {name: first[name] for name in names}
 
 
 def metrics(folder: Path) -> list[dict[str, float]]:
@@ -78,14 +89,17 @@ def test_processes_give_the_figures_of_one(
     begin = ["train", stage, "--config"]
     ran([*begin, str(tiny.config(stage, alone))], {})
     arguments = [*begin, str(tiny.config(stage, shared))]
-    said = launched(arguments) if stage == "sft" else ran(arguments, *ranks(count))
+    if stage == "sft":
+        said = launched("-m", "nprdsl", *arguments, file=LAUNCH)
+    else:
+        said = ran(arguments, *ranks(count))
     assert said.count("model  ") == 1  # one process speaks
     same_figures(alone, shared)
 
 
 @pytest.mark.parametrize("stage", ["sft", "zero", "papo"])
 def test_processes_that_share_out_the_weights_give_the_figures_of_one(
-    stage: str, tiny: Tiny, tmp_path: Path
+    stage: str, sharing: dict[str, str], tiny: Tiny, tmp_path: Path
 ) -> None:
     """As configs/accelerate/fsdp2.yaml asks for it, with layers checkpointed. Each samples with a
     whole copy of the weights; held-out problems are shared out, too."""
@@ -97,14 +111,7 @@ def test_processes_that_share_out_the_weights_give_the_figures_of_one(
     begin = ["train", stage, "--config"]
     ran([*begin, str(tiny.config(stage, alone, **asked))], {})
     arguments = [*begin, str(tiny.config(stage, shared, **asked))]
-    if stage == "sft":
-        options = ["--num_processes", "3", "--mixed_precision", "no"]
-        said = launched(arguments, *options, file=SHARD, module=sharded.__module__)
-    else:
-        own = yaml.safe_load(SHARD.read_text())["fsdp_config"]
-        settings = {name.upper(): str(value) for name, value in own.items()}
-        every = [env | settings | {"ACCELERATE_USE_FSDP": "true"} for env in ranks(3)]
-        said = ran(arguments, *every, work=sharded)
+    said = ran(arguments, *(env | sharing for env in ranks(3)), work=sharded)
     assert said.count("model  ") == 1
     same_figures(alone, shared)
     assert any("eval/tokens" in row for row in metrics(shared))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -132,7 +133,8 @@ def test_a_folder_is_no_trace(tmp_path: Path) -> None:
 
 
 def test_a_very_deep_trace_is_no_traceback() -> None:
-    deep = "<Parallel><Goal><Outline>1: a</Outline></Goal><Path>1: " * 2000
+    nested = "<Parallel><Goal><Outline>1: a</Outline></Goal><Path>1: "
+    deep = nested * (sys.getrecursionlimit() + 100)
     result = invoke("check", write("deep.txt", deep), "--schema", "multiverse")
     assert result.exit_code == ExitCode.BAD
 

@@ -27,6 +27,7 @@ GREEDY = Sampling(temperature=0)
 RULED = Sampling(temperature=0, rules={"step": {"temperature": 1.0}})
 WARM = Sampling(temperature=1.6)  # wrong now and then
 SHORT = Limits(max_tokens=400)  # enough for the problems, little for a trace that has lost its way
+BRIEF = Limits(max_tokens=150)
 
 
 def run(problems: Any = PROBLEMS, **options: Any) -> Evaluation:
@@ -127,8 +128,8 @@ def test_a_budget_ends_samples_legally() -> None:
 def test_the_baseline_writes_the_same_tokens_one_branch_after_another() -> None:
     modes = (Mode.PARALLEL, Mode.IN_TURN)
     seen: list[Sample] = []
-    problems = PROBLEMS[:4]
-    found = run(problems, samples=2, modes=modes, concurrency=2, keep=seen.append, sampling=WARM)
+    problems, options = PROBLEMS[:4], {"samples": 2, "sampling": WARM, "limits": BRIEF}
+    found = run(problems, modes=modes, concurrency=2, keep=seen.append, **options)
     half = len(found.samples) // 2
     assert [s.mode for s in found.samples] == [modes[0]] * half + [modes[1]] * half
     assert [s.trace for s in found.samples[:half]] == [s.trace for s in found.samples[half:]]
@@ -137,8 +138,8 @@ def test_the_baseline_writes_the_same_tokens_one_branch_after_another() -> None:
     assert baseline.speed_up > 0 and baseline.time_speed_up > 0
     turns = [s.mode for n, s in enumerate(seen) if n == 0 or s.mode is not seen[n - 1].mode]
     assert turns == [modes[0], modes[1]] * 2 + [modes[0]]  # four blocks, each way first in turn
-    in_turn = run(problems, samples=2, modes=(Mode.IN_TURN,), sampling=WARM)
-    assert kept(in_turn.samples) == kept(found.samples[half:])
+    in_turn = run(problems[:2], modes=(Mode.IN_TURN,), **options)
+    assert kept(in_turn.samples) == kept(found.samples[half : half + 4])
     assert in_turn.figures.baseline is None
 
 

@@ -43,6 +43,7 @@ class WithEnvironment:
 def _received(work: Callable[..., object], environment: dict[str, str]) -> WithEnvironment:
     os.environ.clear()
     os.environ.update(environment)
+    multiprocessing.set_forkserver_preload(list(IMPORTED))  # the controller of replicas forks, too
     return WithEnvironment(work)
 
 

@@ -397,8 +397,8 @@ def test_budgets_of_the_critical_path_beside_as_many_tokens_in_turn() -> None:
 
 
 def test_a_sweep_of_requests_at_once() -> None:
-    more = ("--limit", 2, "--temperature", 0, "--sweep", "concurrency=1,2", "--json")
-    made = json.loads(invoke(*ARITH, *more).stdout)
+    more = ("--limit", 2, "--temperature", 0, "--max-tokens", 80, "--json")
+    made = json.loads(invoke(*ARITH, *more, "--sweep", "concurrency=1,2").stdout)
     assert [row["value"] for row in made["rows"]] == [1, 2]
     assert all(row["speed_up"] > 0 and row["time_speed_up"] > 0 for row in made["rows"])
     assert len(made["by_degree"]) == 2 and all(degree > 1 for degree, _ in made["by_degree"])

@@ -27,7 +27,7 @@ GREEDY = Sampling(temperature=0)
 RULED = Sampling(temperature=0, rules={"step": {"temperature": 1.0}})
 WARM = Sampling(temperature=1.6)  # wrong now and then
 SHORT = Limits(max_tokens=400)  # enough for the problems, little for a trace that has lost its way
-BRIEF = Limits(max_tokens=150)
+BRIEF = Limits(max_tokens=80)  # it ends in the branches
 
 
 def run(problems: Any = PROBLEMS, **options: Any) -> Evaluation:

@@ -203,6 +203,10 @@ class Rule:
         """The body and all inside it: every check goes through them."""
         return tuple(nodes(self.node))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Without `nodes`, for other processes."""
+        return Rule, (self.name, self.node, self.span)
+
 
 @dataclass(frozen=True, eq=False)
 class Grammar:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from typing import cast
@@ -42,12 +41,13 @@ needs_the_base = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def loaded_once() -> Iterator[None]:
+_loaded = cache(LocalEngine.from_pretrained)
+
+
+@pytest.fixture
+def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """To load it and look at its forwards takes longer than to answer."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(LocalEngine, "from_pretrained", cache(LocalEngine.from_pretrained))
-        yield
+    monkeypatch.setattr(LocalEngine, "from_pretrained", _loaded)
 
 
 @needs_the_base

@@ -61,7 +61,11 @@ test("a real server", { skip: !existsSync(nprdsl) && "there is no .venv" }, asyn
     assert.equal(action.kind, "quickfix");
     const [edit] = action.edit.changes[uri];
     assert.deepEqual([edit.range, edit.newText], [fault.range, "item"]);
-    await connection.sendNotification("textDocument/didChange", { textDocument: { uri, version: 2 }, contentChanges: [{ range: edit.range, text: edit.newText }] });
+    assert.equal(capabilities.textDocumentSync.change, protocol.TextDocumentSyncKind.Full);
+    const lines = text.split("\n");
+    const { line, character } = edit.range.start;
+    lines[line] = lines[line].slice(0, character) + edit.newText + lines[line].slice(edit.range.end.character);
+    await connection.sendNotification("textDocument/didChange", { textDocument: { uri, version: 2 }, contentChanges: [{ text: lines.join("\n") }] });
     assert.deepEqual(await faults(), []);
 
     const name = { textDocument: { uri }, position: { line: 3, character: 17 } };

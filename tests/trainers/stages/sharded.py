@@ -6,6 +6,7 @@ too. Only that decision is another one here; the rest is Accelerate's own.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from accelerate.state import AcceleratorState, PartialState
@@ -36,3 +37,7 @@ def _begin_sharded(
         state.fsdp_plugin = fsdp_plugin
         for shared in (AcceleratorState, PartialState):
             shared._shared_state["distributed_type"] = DistributedType.FSDP
+
+
+if __name__ == "__main__":  # by `accelerate launch`, as docs/training.md says
+    sharded(*sys.argv[1:])

@@ -136,9 +136,13 @@ class Schema:
         if file is None:
             return ()
         if file.ships:
-            placed, _ = read_examples(file.text, file.name)
-            return tuple(p.example for p in placed if not self.check(p.example.trace))
+            return self.fitting(file)
         return self.read_examples(file.text, file.name)
+
+    def fitting(self, file: ExampleFile) -> tuple[Example, ...]:
+        """The examples of a file that are legal here; what else it holds is left out."""
+        placed, _ = read_examples(file.text, file.name)
+        return tuple(p.example for p in placed if not self.check(p.example.trace))
 
     def read_examples(self, text: str, file: str) -> tuple[Example, ...]:
         """The examples of a JSONL text with a `question` and a legal `trace` in each line; `file`
@@ -262,10 +266,13 @@ def load(schema: str | Path, terminals: Mapping[str, object] | None = None) -> S
 
 
 def examples_of(schema: str | Path) -> ExampleFile | None:
-    """The file of worked examples beside that of a schema, or of one that ships."""
+    """The file of worked examples beside that of a schema, or of one that ships; None where there
+    is none."""
     if is_file(Path(schema)):
         beside = Path(schema).with_suffix(ENDING)
         return ExampleFile(str(beside), _read(beside)) if is_file(beside) else None
+    if str(schema) not in shipped():
+        return None
     resource = importlib.resources.files("nprdsl.grammars") / f"{schema}{ENDING}"
     return ExampleFile(resource.name, resource.read_text(encoding="utf-8"), ships=True)
 

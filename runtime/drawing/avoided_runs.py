@@ -9,7 +9,7 @@ is not drawn. Runs end at tags, so only what a branch writes freely is compared.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 from nprdsl.machine.actions import Action, DropAction, FeedAction, ForkAction, JoinAction
@@ -40,11 +40,16 @@ class AvoidedRuns:
         return self._ends.get(written, ())
 
 
-@lru_cache(_MOST)
-def avoided_runs(vocabulary: Vocabulary, texts: tuple[str, ...]) -> AvoidedRuns | None:
-    """The runs of `Sampling.avoid`, kept, as many requests are shown the same examples; None where
-    nothing is to be avoided."""
-    return AvoidedRuns(vocabulary, texts) if texts else None
+class AvoidedTexts:
+    """The runs of what requests over one vocabulary avoid, kept, as many are shown the same
+    examples."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._kept = lru_cache(_MOST)(partial(AvoidedRuns, vocabulary))
+
+    def runs(self, texts: tuple[str, ...]) -> AvoidedRuns | None:
+        """Those of `Sampling.avoid`; None where nothing is to be avoided."""
+        return self._kept(texts) if texts else None
 
 
 class LastTokens:

@@ -20,7 +20,7 @@ from nprdsl.grammar.ir import Grammar, JoinKind
 from nprdsl.machine.budget import Limits, check_count
 from nprdsl.machine.machine import Machine
 from nprdsl.runtime.async_calls import AsyncCall, Begun
-from nprdsl.runtime.drawing.avoided_runs import avoided_runs
+from nprdsl.runtime.drawing.avoided_runs import AvoidedTexts
 from nprdsl.runtime.engine import Engine, Submission, own_sampling
 from nprdsl.runtime.errors import UnsupportedModelError
 from nprdsl.runtime.kv_reservation import most_fed
@@ -105,6 +105,7 @@ class LocalEngine(Engine):
             prefix_tokens=0 if self._unmergeable else prefix_tokens,
         )
         self._any_token = any_token(self._width)
+        self._avoided = AvoidedTexts(self.vocabulary)
         self._ends = _ends(model, vocabulary)
         self._turn = threading.Condition()  # one thread runs a round; what follows is held under it
         self._is_rounding = False
@@ -280,7 +281,7 @@ class LocalEngine(Engine):
             Decoding.PARALLEL if submission.parallel else Decoding.IN_TURN,
             least=machine.least,
             kind=submission.schema.grammar.digest,
-            avoided=avoided_runs(self.vocabulary, submission.sampling.avoid),
+            avoided=self._avoided.runs(submission.sampling.avoid),
         )
         with self._turn:
             self._scheduler.submit(request)

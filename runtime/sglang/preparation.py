@@ -16,7 +16,7 @@ from typing import Final
 from nprdsl.machine.machine import Machine
 from nprdsl.machine.native import NativeMachine
 from nprdsl.masks.bound_schema import BoundSchema
-from nprdsl.runtime.drawing.avoided_runs import AvoidedRuns, avoided_runs
+from nprdsl.runtime.drawing.avoided_runs import AvoidedRuns, AvoidedTexts
 from nprdsl.runtime.http.packed_grammar import unpack
 from nprdsl.runtime.http.refusals import RefusedError, refusing
 from nprdsl.runtime.kv_reservation import most_fed
@@ -48,6 +48,7 @@ class SchemaLibrary:
         self.vocabulary = vocabulary
         self._outputs = outputs
         self._bindings = Bindings(vocabulary)
+        self._avoided = AvoidedTexts(vocabulary)
         self._schema = lru_cache(_MOST_SCHEMAS)(self._read)
 
     def bound(self, packed: str) -> BoundSchema:
@@ -93,7 +94,7 @@ class SchemaLibrary:
         kind = NativeMachine if request.native else Machine
         machine = kind(bound, prompt, limits, request.join())
         machine.events.logprobs = request.logprobs
-        avoided = avoided_runs(self.vocabulary, sampling.avoid)
+        avoided = self._avoided.runs(sampling.avoid)
         return PreparedTrace(request, machine, sampling, slots, avoided)
 
     def _check_outputs(self, schema: Schema) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
-from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -102,7 +101,7 @@ def _examples(schema: Schema, name: str, file: str) -> tuple[Example, ...]:
     """The worked examples of what the text began as that are legal in what it is now."""
     beside = name if name in shipped() else file
     found = None if beside == FILE else examples_of(beside)
-    return () if found is None else Schema(schema.grammar, replace(found, ships=True)).examples
+    return () if found is None else schema.fitting(found)
 
 
 async def _followed(schema: Schema, stream: AsyncIterator[Event | Result]) -> AsyncIterator[str]:

@@ -9,7 +9,7 @@ import pytest
 from nprdsl.machine.actions import DropAction, FeedAction, ForkAction, JoinAction
 from nprdsl.machine.budget import Limits
 from nprdsl.prompting.examples import Example
-from nprdsl.runtime.drawing.avoided_runs import RUN, AvoidedRuns, LastTokens, avoided_runs
+from nprdsl.runtime.drawing.avoided_runs import RUN, AvoidedRuns, AvoidedTexts, LastTokens
 from nprdsl.runtime.results import Result
 from nprdsl.runtime.sampling import Sampling
 from nprdsl.runtime.untrained import eased
@@ -44,8 +44,8 @@ def test_the_tokens_that_complete_a_run() -> None:
     assert made.completing(encode("abcd")) == encode("e")
     assert made.completing(encode("bcde")) == tuple(sorted(encode("fg")))
     assert made.completing(encode("bcd")) == made.completing(encode("cdef")) == ()
-    assert avoided_runs(vocabulary, TEXTS) is avoided_runs(vocabulary, TEXTS)
-    assert avoided_runs(vocabulary, ()) is None
+    kept = AvoidedTexts(vocabulary)
+    assert kept.runs(TEXTS) is kept.runs(TEXTS) and kept.runs(()) is None
 
 
 def test_what_no_token_spells_cannot_be_copied() -> None:

@@ -268,6 +268,17 @@ def test_a_model_that_does_not_know_the_format_is_helped(monkeypatch: pytest.Mon
     assert asked["instructions"] and asked["examples"] == []
 
 
+def test_a_schema_file_that_is_gone_has_no_examples(engine: LocalEngine, tmp_path: Path) -> None:
+    """Where it was moved while the studio runs, a model that does not know it runs all the same."""
+    text = 'start: "<guideline>" TEXT "</guideline>"\n%declare TEXT\n'
+    request = RunRequest(schema_text=text, prompt="37", max_tokens=40, schema_name="my.lark")
+
+    async def sent() -> list[str]:
+        return [one async for one in run_messages(engine, request, str(tmp_path / "my.lark"))]
+
+    assert asyncio.run(sent())[-1].startswith("event: trace")
+
+
 def test_terminals_have_the_types_that_are_given() -> None:
     tokenizer = byte_tokenizer(nprdsl.load("npr").tags)
     engine = LocalEngine(model("llama", len(tokenizer)), tokenizer)

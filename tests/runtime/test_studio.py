@@ -268,8 +268,10 @@ def test_a_model_that_does_not_know_the_format_is_helped(monkeypatch: pytest.Mon
     assert asked["instructions"] and asked["examples"] == []
 
 
-def test_a_schema_file_that_is_gone_has_no_examples(engine: LocalEngine, tmp_path: Path) -> None:
+def test_a_schema_file_that_is_gone_has_no_examples(tmp_path: Path) -> None:
     """Where it was moved while the studio runs, a model that does not know it runs all the same."""
+    tokenizer = byte_tokenizer(())
+    engine = LocalEngine(model("llama", len(tokenizer)), tokenizer)
     text = 'start: "<guideline>" TEXT "</guideline>"\n%declare TEXT\n'
     request = RunRequest(schema_text=text, prompt="37", max_tokens=40, schema_name="my.lark")
 

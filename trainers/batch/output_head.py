@@ -49,7 +49,7 @@ def scored_at_the_head(
     if head is None or plain is None:
         return None
     if model not in _MAPS:
-        _MAPS[model] = _map_behind(model, call, head, len(plain.weight))
+        _MAPS[model] = _map_behind(call, arguments, head, len(plain.weight))
     bent = _MAPS[model]
     if bent is None:
         return None
@@ -68,21 +68,22 @@ def scored_at_the_head(
     return scored[0] + 0 * left.sum()
 
 
-def _map_behind(model: PreTrainedModel, call: Module, head: Module, width: int) -> LogitMap | None:
+def _map_behind(
+    call: Module, arguments: Mapping[str, object], head: Module, width: int
+) -> LogitMap | None:
     """What the model does with the output of its head, `width` numbers for each entry; None where
-    that is neither scale nor cap."""
-    known = torch.logspace(*_REACH, width, device=model.device)
+    that is neither scale nor cap. The forward is the one to be scored, as masks reach a model in
+    one of several ways."""
+    calls, known = 0, torch.logspace(*_REACH, width)
     known[::2] *= -1
-    calls = 0
 
     def forward(hidden: torch.Tensor) -> torch.Tensor:
         nonlocal calls
         calls += 1
-        return known.expand(*hidden.shape[:-1], width).clone()
+        return known.to(hidden.device).expand(1, 1, width).clone()
 
-    one = torch.zeros(1, 1, dtype=torch.int64, device=model.device)
     with torch.no_grad(), _replaced(head, forward):
-        made = call(input_ids=one, position_ids=one, use_cache=False).logits
+        made = call(**arguments).logits.cpu()
     if calls != 1 or made.shape[-1] != width:
         return None
     return fitted(known.double(), made.flatten(0, -2)[-1].double())

@@ -47,6 +47,7 @@ from nprdsl.trainers.run.directory import RunDirectory
 from nprdsl.trainers.run.disk_use import checkpoint_bytes, disk_notice
 from nprdsl.trainers.run.lora import add_lora, go_on_with_lora, save_lora
 from nprdsl.trainers.run.model_size import ModelSize
+from nprdsl.trainers.run.muon import WideMuon
 from nprdsl.trainers.run.report_page import write_run_report
 from nprdsl.trainers.run.trackers import Trackers, check_trackers
 from nprdsl.trainers.run.training_speed import TrainingSpeed
@@ -347,8 +348,9 @@ def _optimizers(model: PreTrainedModel, section: OptimizerSection) -> list[torch
         )
     ]
     if matrices:
+        on_cpu = all(p.device.type == "cpu" for p in matrices)
         optimizers.append(
-            torch.optim.Muon(
+            (WideMuon if on_cpu else torch.optim.Muon)(
                 matrices,
                 lr=section.learning_rate,
                 weight_decay=section.weight_decay,

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from nprdsl.trainers.evaluate.samples import Mode, Sample
     from nprdsl.trainers.evaluate.suites import Suite
 
-_SUMS: Final = ("arith", "arith-long")  # suites that a model of the package was trained for
+# suites that a model of the package was trained for
+_SUMS: Final = ("arith", "arith-long", "arith-develop", "arith-test")
 _LISTED: Final = 5  # failed samples that are named one by one
 _LIMITS: Final = tuple(one.name for one in fields(LimitOptions) if one.name != "max_tokens")
 _CONSTRAINED: Final = ("baseline", "parallel", *_LIMITS, "join", "per_rule", "native")
@@ -136,9 +137,9 @@ class EvaluationOptions:
 def evaluate(options: EvaluationOptions) -> None:
     """Put the problems of suites to a model, several samples each, and grade the answers.
 
-    Suites that ship: aime25, amc23, hmmt25, math500; arith, arith-long; smol, smol-unseen, everyday
-    (smol-develop, everyday-develop). Others are NAME=PATH, a file (JSONL, JSON, parquet) or a
-    dataset of the hub.
+    Suites that ship: aime25, amc23, hmmt25, math500; arith, arith-long, smol,
+    arith-test, smol-unseen, everyday; to choose by: arith-develop, smol-develop, everyday-develop.
+    Others are NAME=PATH, a file (JSONL, JSON, parquet) or a dataset of the hub.
 
     `nprdsl eval --compare A.json B.json` tells what differs, and whether it is more than noise.
     """

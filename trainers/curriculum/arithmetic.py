@@ -28,7 +28,10 @@ _WITH_CARRY: Final = "0123456789ABCDEFGHIJ"
 _PRODUCT: Final = ":"  # between the number of a step and its result
 _MULTIPLE: Final = ";"
 
-_HELD_OUT: Final = 99  # the seed of held-out problems
+# Seeds of problems that no model is trained on.
+_HELD_OUT: Final = 99
+_DEVELOPMENT: Final = 98
+_TEST: Final = 97
 
 
 class QuestionKind(StrEnum):
@@ -54,6 +57,9 @@ TRAINED: Final = Mixture(
     {QuestionKind.FLAT: 13, QuestionKind.DEPENDENT: 4, QuestionKind.NESTED: 3},
     {2: 5, 3: 4, 4: 4, 5: 3, 6: 2, 7: 2, 8: 2},
 )
+# No more parts than four, to imitate; more than four, to learn by trying.
+FEW: Final = Mixture(TRAINED.kinds, {2: 5, 3: 4, 4: 4})
+MANY: Final = Mixture({QuestionKind.FLAT: 1}, {5: 1, 6: 1, 7: 1, 8: 1})
 
 
 class Flaw(StrEnum):
@@ -307,8 +313,18 @@ def problems(
 
 
 def held_out(count: int = 500) -> tuple[Problem, ...]:
-    """The problems that no model is trained on; fewer are the first of more."""
+    """Problems that no model is trained on; fewer are the first of more."""
     return problems(count, _HELD_OUT)
+
+
+def development(count: int = 200) -> tuple[Problem, ...]:
+    """Others, to choose a recipe by."""
+    return problems(count, _DEVELOPMENT, held_out())
+
+
+def reported(count: int = 500) -> tuple[Problem, ...]:
+    """Others, to report the recipe's models by, once it is chosen."""
+    return problems(count, _TEST, (*held_out(), *development()))
 
 
 def longer(count: int = 100) -> tuple[Problem, ...]:

@@ -14,7 +14,16 @@ from typing import Any, Final
 
 import nprdsl
 from nprdsl.trace.journal import write_json_lines
-from nprdsl.trainers.curriculum.arithmetic import TRAINED, held_out, problems, write_corpus
+from nprdsl.trainers.curriculum.arithmetic import (
+    FEW,
+    MANY,
+    TRAINED,
+    development,
+    held_out,
+    problems,
+    reported,
+    write_corpus,
+)
 from nprdsl.trainers.curriculum.recipe import (
     SCHEMA,
     CurriculumFolder,
@@ -29,6 +38,7 @@ from nprdsl.trainers.run.directory import RunDirectory, RunError
 
 DOCUMENTS: Final = 9_000  # that the base model reads
 PROBLEMS: Final = 4_000  # for reinforcement learning and rejection sampling
+_KINDS: Final = {"": (TRAINED, 0), "few": (FEW, 100), "many": (MANY, 200)}
 _TIME: Final = "seconds.json"
 
 
@@ -39,9 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/curriculum"), help="its folder")
     parser.add_argument("--configs", type=Path, default=Path("configs/arith"))
-    parser.add_argument("--seed", type=int, default=0, help="of weights, texts and problems")
     parser.add_argument(
-        "--seeds", type=int, default=1, help="with which each stage is evaluated, at least"
+        "--seeds", type=int, default=1, help="of weights, texts, problems and runs: 0, 1, …"
     )
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 1)))
     parser.add_argument("--restart", action="store_true", help="begin anew; what was made is lost")
@@ -55,33 +64,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     if given.seeds < 1:
         parser.error(f"--seeds must be at least 1, not {given.seeds}")
-    folder = CurriculumFolder(given.out, given.configs)
+    folders = [
+        CurriculumFolder(given.out / f"seed-{seed}", given.configs, seed)
+        for seed in range(given.seeds)
+    ]
 
     def work() -> None:
-        _run(folder, given.seed, given.seeds, given.workers, restart=given.restart)
+        _run(given.out, folders, given.workers, restart=given.restart)
         if given.publish is not None:
-            publish(folder.model("npr"), given.publish)
+            publish(folders[0].model("npr"), given.publish)
 
     return exit_code(work, RunError, tomllib.TOMLDecodeError, OSError)
 
 
-def _run(folder: CurriculumFolder, seed: int, seeds: int, workers: int, *, restart: bool) -> None:
-    RunDirectory.open(folder.path, _settings(folder, seed), restart=restart)
-    prepare(folder, seed)
-    logs = folder.path / "logs"
-    with _timed(folder.path / _TIME):
-        run_tasks(tasks(folder, seeds), logs, workers, _print)
-        run_tasks([speed(folder)], logs, 1, _print)
-    seconds = json.loads((folder.path / _TIME).read_text(encoding="utf-8"))
-    for file in write_report(folder, seconds):
+def _run(out: Path, folders: Sequence[CurriculumFolder], workers: int, *, restart: bool) -> None:
+    for folder in folders:
+        RunDirectory.open(folder.path, _settings(folder), restart=restart)
+        prepare(folder)
+    logs = out / "logs"
+    with _timed(out / _TIME):
+        run_tasks([task for folder in folders for task in tasks(folder)], logs, workers, _print)
+        run_tasks([speed(folders[0])], logs, 1, _print)
+    seconds = json.loads((out / _TIME).read_text(encoding="utf-8"))
+    for file in write_report(out, folders, seconds):
         _print(f"written: {file}")
 
 
-def _settings(folder: CurriculumFolder, seed: int) -> dict[str, Any]:
-    """What the folder depends on: with another seed, or other configurations, what is there would
-    not be what they make."""
+def _settings(folder: CurriculumFolder) -> dict[str, Any]:
+    """What the folder depends on: with other configurations, what is there would not be what they
+    make."""
     configs = {f.stem: tomllib.loads(f.read_text("utf-8")) for f in folder.configs.glob("*.toml")}
-    return {"seed": seed, "configs": configs}
+    return {"seed": folder.seed, "configs": configs}
 
 
 @contextmanager
@@ -95,17 +108,19 @@ def _timed(file: Path) -> Iterator[None]:
         file.write_text(json.dumps(before + time.perf_counter() - since), encoding="utf-8")
 
 
-def prepare(folder: CurriculumFolder, seed: int) -> None:
+def prepare(folder: CurriculumFolder) -> None:
     """The beginner, its corpus and the problems, where they are missing."""
-    if not folder.problems.exists():
-        made = problems(PROBLEMS, 7 + seed, held_out(), TRAINED)
-        rows = ({"id": p.id, "prompt": p.prompt, "answer": p.answer} for p in made)
-        write_json_lines(folder.problems, rows)
+    unseen = (*held_out(), *development(), *reported())
+    for kind, (mixture, seed) in _KINDS.items():
+        if not (file := folder.problems(kind)).exists():
+            made = problems(PROBLEMS, 7 + seed + folder.seed, unseen, mixture)
+            rows = ({"id": p.id, "prompt": p.prompt, "answer": p.answer} for p in made)
+            write_json_lines(file, rows)
     if not folder.corpus.exists():
-        write_corpus(folder.corpus, DOCUMENTS, 1 + seed)
+        write_corpus(folder.corpus, DOCUMENTS, 1 + folder.seed)
     if not folder.beginner.exists():
         unfinished = folder.beginner.with_name(".init.tmp")
-        write_beginner(unfinished, nprdsl.load(SCHEMA).tags, seed)
+        write_beginner(unfinished, nprdsl.load(SCHEMA).tags, folder.seed)
         unfinished.replace(folder.beginner)
 
 

@@ -22,13 +22,13 @@ from typing import IO, Final
 from nprdsl.trainers.evaluate.samples import Mode
 
 SCHEMA: Final = "arith"
-SUITE: Final = "arith"
+SUITE: Final = "arith-test"
 LONGER: Final = "arith-long"
-SAMPLES: Final = 8
+SAMPLES: Final = 2  # of each problem
 _TOKENS: Final = 1400  # of a trace; more than it takes, as branches share what is left evenly
 _LONGER_TOKENS: Final = 1900
 # Of one sequence each, batches that go in step read no more of the log than they need.
-_AT_ONCE: Final = {Mode.PARALLEL: SAMPLES * 500, Mode.NATIVE: SAMPLES * 500, Mode.FREE: 512}
+_AT_ONCE: Final = {Mode.PARALLEL: 1000, Mode.NATIVE: 1000, Mode.FREE: 512}
 MODES: Final[Mapping[Mode, tuple[str, ...]]] = {
     Mode.NATIVE: ("--native",),
     Mode.PARALLEL: (),
@@ -47,24 +47,26 @@ _LAUNCHER: Final = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-
 
 @dataclass(frozen=True, slots=True)
 class StageModel:
-    """One row of the table: a model, what it is, how it decodes, how often it is evaluated at
-    least."""
+    """One row of the table: a model, what it is, and how it decodes where nothing else is said."""
 
     name: str
     title: str
     mode: Mode
-    seeds: int = 1
-    longer: bool = False
 
 
 STAGES: Final = (
     StageModel("base", "base: knows the task in part", Mode.FREE),
     StageModel("zero", "stage 1: NPR-Zero (DAPO)", Mode.FREE),
-    StageModel("beta", "stage 2: NPR-Beta (parallel SFT)", Mode.PARALLEL, seeds=3, longer=True),
-    StageModel("npr", "stage 3: NPR (PAPO)", Mode.PARALLEL, seeds=3, longer=True),
-    StageModel("sr-beta", "sequential SFT, same traces", Mode.FREE),
-    StageModel("sr", "sequential RL after it", Mode.FREE, longer=True),
+    StageModel("beta", "stage 2: NPR-Beta (parallel SFT)", Mode.PARALLEL),
+    StageModel("beta-long", "parallel SFT for as long as stages 2 and 3", Mode.PARALLEL),
+    StageModel("npr", "stage 3: NPR (PAPO)", Mode.PARALLEL),
     StageModel("control", "stage 3 with random rewards", Mode.PARALLEL),
+    StageModel("sr-beta", "sequential SFT, same traces", Mode.FREE),
+    StageModel("sr-beta-long", "sequential SFT for as long as with RL", Mode.FREE),
+    StageModel("sr", "sequential RL after it", Mode.FREE),
+    StageModel("few", "parallel SFT on at most four parts", Mode.PARALLEL),
+    StageModel("few-long", "the same for as long as with RL", Mode.PARALLEL),
+    StageModel("many", "PAPO on five to eight parts after it", Mode.PARALLEL),
 )
 
 
@@ -83,10 +85,11 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class CurriculumFolder:
-    """The folder of the curriculum, and that of its configurations."""
+    """The folder of one training seed, and that of the configurations."""
 
     path: Path
     configs: Path
+    seed: int = 0
 
     @property
     def beginner(self) -> Path:
@@ -96,13 +99,12 @@ class CurriculumFolder:
     def corpus(self) -> Path:
         return self.path / "corpus.jsonl"
 
-    @property
-    def problems(self) -> Path:
-        return self.path / "problems.jsonl"
+    def problems(self, kind: str = "") -> Path:
+        """Those of all kinds, or of `few` or `many` parts."""
+        return self.path / f"problems{kind and '-' + kind}.jsonl"
 
-    @property
-    def traces(self) -> Path:
-        return self.path / "traces.jsonl"
+    def traces(self, kind: str = "") -> Path:
+        return self.path / f"traces{kind and '-' + kind}.jsonl"
 
     def model(self, name: str) -> Path:
         return self.path / name / "model"
@@ -110,33 +112,39 @@ class CurriculumFolder:
     def metrics(self, name: str) -> Path:
         return self.path / name / "metrics.jsonl"
 
-    def evaluation(self, name: str, suite: str, seed: int) -> Path:
-        return self.path / "evaluations" / f"{name}-{suite}-{seed}.json"
-
-    def other_mode(self, name: str, mode: Mode) -> Path:
+    def evaluation(self, name: str, mode: Mode) -> Path:
         return self.path / "evaluations" / f"{name}-{mode}.json"
+
+    def longer(self, name: str) -> Path:
+        return self.path / "evaluations" / f"{name}-{LONGER}.json"
 
     def speed(self, name: str) -> Path:
         return self.path / "evaluations" / f"{name}-speed.json"
 
 
-def tasks(folder: CurriculumFolder, seeds: int = 1) -> tuple[Task, ...]:
-    """All commands, every stage evaluated with `seeds` seeds at least. Earlier ones go first where
-    there is a choice: what others wait for."""
-    corpus, problems, traces = folder.corpus, folder.problems, folder.traces
+def tasks(folder: CurriculumFolder) -> tuple[Task, ...]:
+    """All commands of one training seed. Earlier ones go first where there is a choice: what others
+    wait for."""
+    corpus, problems, traces = folder.corpus, folder.problems(), folder.traces()
     begin, base, zero = folder.beginner, folder.model("base"), folder.model("zero")
-    beta, sr_beta = folder.model("beta"), folder.model("sr-beta")
+    beta, sr_beta, few = (folder.model(name) for name in ("beta", "sr-beta", "few"))
     training = (
         replace(_train(folder, "sft", "base", begin, corpus), processes=2),  # nothing else can run
         _train(folder, "zero", "zero", base, problems),
         _sample(folder, zero),
+        _sample(folder, zero, "few"),
         _train(folder, "sft", "beta", base, traces),
         _train(folder, "sft", "sr-beta", base, traces),
+        _train(folder, "sft", "few", base, folder.traces("few")),
         _train(folder, "papo", "npr", beta, problems),
         _train(folder, "papo", "sr", sr_beta, problems),
         _train(folder, "papo", "control", beta, problems),
+        _train(folder, "papo", "many", few, folder.problems("many")),
+        _train(folder, "sft", "beta-long", base, traces),
+        _train(folder, "sft", "sr-beta-long", base, traces),
+        _train(folder, "sft", "few-long", base, folder.traces("few")),
     )
-    return (*training, *_evaluations(folder, seeds))
+    return (*training, *_evaluations(folder))
 
 
 def speed(folder: CurriculumFolder) -> Task:
@@ -146,70 +154,75 @@ def speed(folder: CurriculumFolder) -> Task:
         "eval", "--suite", SUITE, "--limit", "20", "--baseline", "--concurrency", "1",
         *_asked(model), "--max-tokens", str(_TOKENS), "--out", str(folder.speed("npr")),
     )  # fmt: skip
-    return Task("npr: speed", arguments, folder.speed("npr"), (model,))
+    return Task(_named(folder, "npr: speed"), arguments, folder.speed("npr"), (model,))
 
 
 def _train(folder: CurriculumFolder, stage: str, name: str, model: Path, data: Path) -> Task:
-    config = folder.configs / f"{name}.toml"
-    changes = {"run.output": folder.path / name, "model.path": model, "data.source": data}
-    arguments = ("train", stage, *_config(config, changes))
-    return Task(name, arguments, folder.model(name), (model, data))
+    changes: dict[str, Path | int] = {
+        "run.output": folder.path / name,
+        "model.path": model,
+        "data.source": data,
+        "run.seed": folder.seed,
+    }
+    config = _config(folder, name, changes)
+    return Task(_named(folder, name), ("train", stage, *config), folder.model(name), (model, data))
 
 
-def _sample(folder: CurriculumFolder, model: Path) -> Task:
-    config = folder.configs / "sample.toml"
-    changes = {"output": folder.traces, "model.path": model, "data.source": folder.problems}
-    needs = (model, folder.problems)
-    return Task("sample", ("sample", *_config(config, changes)), folder.traces, needs)
+def _sample(folder: CurriculumFolder, model: Path, kind: str = "") -> Task:
+    """Right and legal traces of problems of one kind."""
+    asked, found = folder.problems(kind), folder.traces(kind)
+    name = f"sample{kind and '-' + kind}"
+    changes: dict[str, Path | int] = {
+        "output": found,
+        "model.path": model,
+        "data.source": asked,
+        "seed": folder.seed,
+    }
+    arguments = ("sample", *_config(folder, name, changes))
+    return Task(_named(folder, name), arguments, found, (model, asked))
 
 
-def _config(config: Path, changes: dict[str, Path]) -> Iterator[str]:
-    yield from ("--config", str(config), "--json")
+def _config(
+    folder: CurriculumFolder, name: str, changes: Mapping[str, Path | int]
+) -> Iterator[str]:
+    yield from ("--config", str(folder.configs / f"{name}.toml"), "--json")
     for key, value in changes.items():
         yield from ("--set", f"{key}={value}")
 
 
-def _evaluations(folder: CurriculumFolder, seeds: int) -> Iterator[Task]:
-    """First seeds of all models first; last, one sample in each mode that is not the stage's."""
-    for seed in range(max(seeds, *(stage.seeds for stage in STAGES))):
-        for stage in STAGES:
-            if seed < max(seeds, stage.seeds):
-                yield _evaluation(folder, stage, SUITE, seed)
-            if seed == 0 and stage.longer:
-                yield _evaluation(folder, stage, LONGER, seed)
+def _named(folder: CurriculumFolder, task: str) -> str:
+    return f"seed {folder.seed}, {task}"
+
+
+def _evaluations(folder: CurriculumFolder) -> Iterator[Task]:
+    """Every stage in every mode, and on more parts than were trained."""
+    at_once = ("--samples", str(SAMPLES), "--max-tokens", str(_TOKENS))
     for stage in STAGES:
-        for mode in MODES:
-            if mode is not stage.mode:
-                yield _other_mode(folder, stage.name, mode)
+        for mode in sorted(MODES, key=lambda mode: mode is not stage.mode):
+            out = folder.evaluation(stage.name, mode)
+            yield _evaluation(folder, stage.name, SUITE, mode, at_once, out)
+    for stage in STAGES:
+        settings = ("--max-tokens", str(_LONGER_TOKENS))
+        out = folder.longer(stage.name)
+        yield _evaluation(folder, stage.name, LONGER, stage.mode, settings, out)
 
 
-def _evaluation(folder: CurriculumFolder, stage: StageModel, suite: str, seed: int) -> Task:
-    model, out = folder.model(stage.name), folder.evaluation(stage.name, suite, seed)
-    samples, tokens = (1, _LONGER_TOKENS) if suite == LONGER else (SAMPLES, _TOKENS)
-    settings = ("--samples", str(samples), "--seed", str(seed), "--max-tokens", str(tokens))
-    arguments = _evaluated(suite, settings, stage.mode, model, out)
-    return Task(f"{stage.name}: {suite}, seed {seed}", arguments, out, (model,))
-
-
-def _other_mode(folder: CurriculumFolder, name: str, mode: Mode) -> Task:
-    model, out = folder.model(name), folder.other_mode(name, mode)
-    arguments = _evaluated(SUITE, ("--max-tokens", str(_TOKENS)), mode, model, out)
-    return Task(f"{name}: {mode}", arguments, out, (model,))
-
-
-def _evaluated(
-    suite: str, settings: Sequence[str], mode: Mode, model: Path, out: Path
-) -> tuple[str, ...]:
-    return (
-        "eval", "--suite", suite, *settings, *_asked(model), "--concurrency", str(_AT_ONCE[mode]),
-        "--max-kv-tokens", "800000", "--out", str(out), "--json", *MODES[mode],
+def _evaluation(
+    folder: CurriculumFolder, name: str, suite: str, mode: Mode, settings: Sequence[str], out: Path
+) -> Task:
+    model = folder.model(name)
+    arguments = (
+        "eval", "--suite", suite, *settings, *_asked(model), "--seed", str(folder.seed),
+        "--concurrency", str(_AT_ONCE[mode]), "--max-kv-tokens", "800000", "--out", str(out),
+        "--json", *MODES[mode],
     )  # fmt: skip
+    return Task(_named(folder, f"{name}: {suite}, {mode}"), arguments, out, (model,))
 
 
 def _asked(model: Path) -> tuple[str, ...]:
-    """The whole distribution, as the models are trained; in bf16, as the last one ships."""
+    """The whole distribution, as the models are trained."""
     sampling = ("--temperature", "1", "--top-p", "1")
-    return ("--schema", SCHEMA, "--model", str(model), "--dtype", "bf16", "--chat", *sampling)
+    return ("--schema", SCHEMA, "--model", str(model), "--dtype", "fp32", "--chat", *sampling)
 
 
 # -- running ---------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from nprdsl.grammar.diagnostics import did_you_mean
-from nprdsl.trainers.curriculum.arithmetic import held_out, longer
+from nprdsl.trainers.curriculum.arithmetic import development, held_out, longer, reported
 from nprdsl.trainers.data.problems import Loaded, Problem, read_problems
 from nprdsl.trainers.grading.quantities import EXACT, Tolerance
 from nprdsl.trainers.smol.questions import Split
@@ -22,6 +22,8 @@ from nprdsl.trainers.smol.questions import problems as word_problems
 GENERATED: Final[Mapping[str, Callable[[], Iterable[Problem]]]] = {
     "arith": held_out,
     "arith-long": longer,
+    "arith-develop": development,
+    "arith-test": reported,
     "smol": lambda: word_problems(Split.TEST, 500),
     "smol-unseen": lambda: word_problems(Split.UNSEEN, 300),
     "smol-develop": lambda: word_problems(Split.DEVELOP, 200),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nprdsl.trainers.curriculum import command
+from nprdsl.trainers.curriculum.arithmetic import development, held_out
 from nprdsl.trainers.curriculum.recipe import CurriculumFolder, Task
 from tests.cli.commands import ROOT, environment
 from tests.forked import SECONDS
@@ -18,11 +20,11 @@ CONFIGS = ROOT / "configs" / "arith"
 
 @pytest.fixture(autouse=True)
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """With how many seeds each run was to evaluate; nothing is trained."""
+    """The seeds that were to be trained; nothing is."""
     seen: list[int] = []
 
-    def none(place: CurriculumFolder, seeds: int) -> tuple[Task, ...]:
-        seen.append(seeds)
+    def none(place: CurriculumFolder) -> tuple[Task, ...]:
+        seen.append(place.seed)
         return ()
 
     def nothing(place: CurriculumFolder) -> Task:
@@ -30,7 +32,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(command, "tasks", none)
     monkeypatch.setattr(command, "speed", nothing)
-    monkeypatch.setattr(command, "write_report", lambda place, seconds: ())
+    monkeypatch.setattr(command, "write_report", lambda out, places, seconds: ())
     monkeypatch.setattr(command, "DOCUMENTS", 20)
     monkeypatch.setattr(command, "PROBLEMS", 20)
     return seen
@@ -41,13 +43,13 @@ def run(folder: Path, *more: str, configs: Path = CONFIGS) -> int:
 
 
 def test_what_the_stages_need_is_written_once(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    assert run(folder) == 0
-    corpus = (folder / "corpus.jsonl").read_text("utf-8")
-    assert corpus.count("\n") == (folder / "problems.jsonl").read_text("utf-8").count("\n") == 20
+    assert run(tmp_path / "run") == 0
+    folder = tmp_path / "run" / "seed-0"
+    for name in ("corpus", "problems", "problems-few", "problems-many"):
+        assert (folder / f"{name}.jsonl").read_text("utf-8").count("\n") == 20
     assert (folder / "init" / "model.safetensors").exists()
     stamp = (folder / "init" / "model.safetensors").stat().st_mtime_ns
-    assert run(folder) == 0
+    assert run(tmp_path / "run") == 0
     assert (folder / "init" / "model.safetensors").stat().st_mtime_ns == stamp
 
 
@@ -56,21 +58,25 @@ def test_more_seeds_go_on_in_the_same_folder(
 ) -> None:
     assert run(tmp_path / "run") == 0
     assert run(tmp_path / "run", "--seeds", "3") == 0
-    assert asked == [1, 3]
+    assert asked == [0, 0, 1, 2]
+    for name in ("corpus.jsonl", "problems.jsonl", "init/model.safetensors"):
+        made = {(tmp_path / "run" / f"seed-{seed}" / name).read_bytes() for seed in range(3)}
+        assert len(made) == 3, name
     with pytest.raises(SystemExit):
         run(tmp_path / "run", "--seeds", "0")
     assert "--seeds must be at least 1, not 0" in capsys.readouterr().err
 
 
-def test_another_seed_does_not_go_on_in_the_same_folder(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_nothing_that_is_trained_on_is_asked_later(tmp_path: Path) -> None:
     assert run(tmp_path / "run") == 0
-    corpus = (tmp_path / "run" / "corpus.jsonl").read_text("utf-8")
-    assert run(tmp_path / "run", "--seed", "1") == 2
-    assert "`seed` was 0 and is 1" in capsys.readouterr().err
-    assert run(tmp_path / "run", "--seed", "1", "--restart") == 0
-    assert (tmp_path / "run" / "corpus.jsonl").read_text("utf-8") != corpus
+    rows = [
+        json.loads(line)["prompt"]
+        for file in (tmp_path / "run" / "seed-0").glob("problems*.jsonl")
+        for line in file.read_text("utf-8").splitlines()
+    ]
+    asked = [{p.prompt for p in made()} for made in (held_out, development, reported)]
+    assert len(set().union(*asked)) == 500 + 200 + 500
+    assert set().union(*asked).isdisjoint(rows)
 
 
 def test_other_configurations_do_not_go_on_in_the_same_folder(

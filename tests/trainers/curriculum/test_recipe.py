@@ -7,11 +7,19 @@ from pathlib import Path
 import pytest
 
 from nprdsl.trainers.config import PapoConfig, SampleConfig, SftConfig, ZeroConfig, read_config
-from nprdsl.trainers.curriculum.recipe import MODES, SCHEMA, STAGES, CurriculumFolder, Task, tasks
+from nprdsl.trainers.curriculum.recipe import (
+    LONGER,
+    MODES,
+    SCHEMA,
+    STAGES,
+    SUITE,
+    CurriculumFolder,
+    Task,
+    tasks,
+)
 from nprdsl.trainers.evaluate import suites
-from nprdsl.trainers.evaluate.samples import Mode
 
-PLACE = CurriculumFolder(Path("runs/curriculum"), Path("configs/arith"))
+PLACE = CurriculumFolder(Path("runs/curriculum/seed-0"), Path("configs/arith"))
 TASKS = tasks(PLACE)
 TRAINING = [task for task in TASKS if task.arguments[0] == "train"]
 
@@ -27,45 +35,44 @@ def config_of(task: Task) -> SftConfig | ZeroConfig | PapoConfig | SampleConfig:
 
 
 def test_every_need_is_there_before() -> None:
-    there = {PLACE.beginner, PLACE.corpus, PLACE.problems}
+    there = {PLACE.beginner, PLACE.corpus, *map(PLACE.problems, ("", "few", "many"))}
     for task in TASKS:
         assert set(task.needs) <= there, task.name
         there.add(task.result)
     assert len({task.result for task in TASKS}) == len({task.name for task in TASKS}) == len(TASKS)
 
 
+def name_of(task: Task) -> str:
+    return task.name.removeprefix("seed 0, ")
+
+
 def test_every_stage_is_trained_and_evaluated() -> None:
-    assert {task.name for task in TRAINING} == {stage.name for stage in STAGES}
-    for stage in STAGES:
-        for seed in range(stage.seeds):
-            assert PLACE.evaluation(stage.name, "arith", seed) in {task.result for task in TASKS}
-    assert {"arith", "arith-long"} <= set(suites.GENERATED)
+    assert {name_of(task) for task in TRAINING} == {stage.name for stage in STAGES}
+    made = {task.result for task in TASKS}
+    assert {PLACE.longer(stage.name) for stage in STAGES} < made
+    assert {SUITE, LONGER} <= set(suites.GENERATED)
 
 
 def test_every_stage_is_evaluated_in_every_mode() -> None:
     made = {task.result: task.arguments for task in TASKS}
     for stage in STAGES:
-        files = {
-            mode: PLACE.evaluation(stage.name, "arith", 0)
-            if mode is stage.mode
-            else PLACE.other_mode(stage.name, mode)
-            for mode in MODES
-        }
-        options = {mode: {"--native", "--free"} & set(made[file]) for mode, file in files.items()}
-        assert options == {
-            Mode.NATIVE: {"--native"},
-            Mode.PARALLEL: set(),
-            Mode.FREE: {"--free"},
-        }
+        for mode in MODES:
+            options = {"--native", "--free"} & set(made[PLACE.evaluation(stage.name, mode)])
+            assert options == set(MODES[mode])
 
 
-def test_more_seeds_are_more_evaluations_and_nothing_else() -> None:
-    more = {task.result for task in tasks(PLACE, 4)} - {task.result for task in TASKS}
-    assert more == {
-        PLACE.evaluation(stage.name, "arith", seed)
-        for stage in STAGES
-        for seed in range(stage.seeds, 4)
-    }
+def test_another_seed_trains_all_of_it_with_that_seed() -> None:
+    """Weights, texts and problems are drawn for it as well: `command.prepare`."""
+    other = CurriculumFolder(Path("runs/curriculum/seed-1"), Path("configs/arith"), 1)
+    assert len(tasks(other)) == len(TASKS)
+    for task, first in zip(tasks(other), TASKS, strict=True):
+        assert task.name == first.name.replace("seed 0", "seed 1")
+        assert str(task.result) == str(first.result).replace("seed-0", "seed-1")
+        if task.arguments[0] == "eval":
+            assert task.arguments[task.arguments.index("--seed") + 1] == "1"
+        else:
+            read = config_of(task)
+            assert (read.seed if isinstance(read, SampleConfig) else read.run.seed) == 1
 
 
 @pytest.mark.parametrize(
@@ -83,7 +90,7 @@ def test_configurations_are_those_of_the_recipe(task: Task) -> None:
 
 
 def test_baselines_differ_in_one_thing() -> None:
-    read = {task.name: config_of(task).model_dump() for task in TRAINING}
+    read = {name_of(task): config_of(task).model_dump() for task in TRAINING}
 
     def differ(one: str, other: str) -> set[str]:
         found = set()
@@ -94,6 +101,9 @@ def test_baselines_differ_in_one_thing() -> None:
                 found.add(key)
         return found - {"run.output"}
 
-    assert differ("beta", "sr-beta") == {"layout"}
     assert differ("npr", "control") == {"reward"}
     assert differ("npr", "sr") == {"rollout.mode", "model.path"}
+    for short, long in (("beta", "beta-long"), ("sr-beta", "sr-beta-long"), ("few", "few-long")):
+        assert differ(short, long) == {"epochs"}
+    assert differ("beta", "few") == {"data.source"}
+    assert differ("npr", "many") == {"data.source", "model.path"}

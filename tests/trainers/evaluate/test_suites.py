@@ -54,7 +54,7 @@ def test_problems_of_the_user(tmp_path: Path) -> None:
 
 def test_every_name_is_of_one_kind() -> None:
     names = [*suites.GENERATED, *suites.SHIPPED, *suites.ELSEWHERE]
-    assert len(set(names)) == len(names) == 15
+    assert len(set(names)) == len(names) == 17
 
 
 def test_the_task_of_the_bundled_model_is_generated() -> None:

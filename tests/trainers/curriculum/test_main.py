@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nprdsl.trainers.curriculum import command
-from nprdsl.trainers.curriculum.arithmetic import development, held_out
+from nprdsl.trainers.curriculum.arithmetic import development, held_out, reported
 from nprdsl.trainers.curriculum.recipe import CurriculumFolder, Task
 from tests.cli.commands import ROOT, environment
 from tests.forked import SECONDS

@@ -11,6 +11,7 @@ import re
 
 import pytest
 
+from nprdsl.grammar import reader
 from nprdsl.grammar.analysis import SchemaAnalysis, analyse
 from nprdsl.grammar.ir import Grammar
 from nprdsl.grammar.resolve import Kept
@@ -239,3 +240,15 @@ def test_a_value_is_kept_as_long_as_all_that_its_name_uses_is_the_same() -> None
     assert asked(bodies) == set("abcdABCD")
     uses["d"] = ["c"]
     assert asked(bodies) == set("dD")
+
+
+def test_a_declaration_is_not_parsed_again_where_it_has_moved() -> None:
+    text = (
+        'start: a [b "x"] pair{a, "y"} ("z"~2..3 /r/i)\n'
+        'a: "1".."2" |\n%declare TEXT\npair{x, y}: x y\nb.2: [] () "b" []\n'
+    )
+    reader.read(f"// m\n{text}", "moved.lark")
+    parsed = reader._read_short.cache_info().misses
+    moved = reader.read(f"// m\n\n\n// m\n{text}", "moved.lark")
+    assert moved.declarations == reader._read_whole(moved.text, "moved.lark").declarations
+    assert reader._read_short.cache_info().misses <= parsed + 1  # what stands before the first

@@ -61,7 +61,7 @@ async function keyToDiagnostic(page: Page, key: string, said: string): Promise<n
 /** Puts the cursor into the last closing tag of a schema. */
 async function intoTag(page: Page, text: string): Promise<void> {
   const lines = text.split("\n");
-  const line = lines.findLastIndex((one) => one.includes('"</'));
+  const line = lines.map((one) => one.includes('"</')).lastIndexOf(true);
   await page.click(".cm-content");
   await page.keyboard.press("Control+End");
   for (let up = lines.length - 1; up > line; up--) await page.keyboard.press("ArrowUp");

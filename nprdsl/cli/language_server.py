@@ -21,6 +21,7 @@ from nprdsl.grammar.analysis import SchemaAnalysis, analyse, is_schema
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Span
 from nprdsl.grammar.formatting import formatted
 from nprdsl.grammar.names import NamePlace, RenameError, SchemaNames
+from nprdsl.grammar.resolve import Kept
 from nprdsl.grammar.terminal_types import TerminalType
 
 _START: Final = lsp.Range(lsp.Position(0, 0), lsp.Position(0, 0))
@@ -34,10 +35,11 @@ _KINDS: Final = {
 
 @dataclass(slots=True)
 class _Opened:
-    """One file that is edited, and what is known of its text."""
+    """One file that is edited, what is known of its text, and what is kept for the next one."""
 
     document: TextDocument
     analysis: SchemaAnalysis
+    kept: Kept
 
 
 @dataclass(slots=True)
@@ -53,8 +55,10 @@ class SchemaFiles:
             self.opened.pop(document.uri, None)
             return []
         file = to_fs_path(document.uri) or document.uri
-        analysis = analyse(document.source, file, self.types)
-        self.opened[document.uri] = _Opened(document, analysis)
+        before = self.opened.pop(document.uri, None)
+        kept = Kept() if before is None else before.kept
+        analysis = analyse(document.source, file, self.types, kept=kept)
+        self.opened[document.uri] = _Opened(document, analysis, kept)
         return [_diagnostic(document, fault) for fault in analysis.faults]
 
     def place(self, uri: str, position: lsp.Position) -> tuple[SchemaNames, NamePlace] | None:

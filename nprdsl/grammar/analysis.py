@@ -25,7 +25,7 @@ from nprdsl.grammar.diagnostics import Diagnostic, SchemaError, Span
 from nprdsl.grammar.ir import Grammar, Terminal, TerminalKind
 from nprdsl.grammar.names import NamePlace, SchemaNames
 from nprdsl.grammar.reader import read, readable
-from nprdsl.grammar.resolve import read_grammar
+from nprdsl.grammar.resolve import Kept, read_grammar
 from nprdsl.grammar.tag_shapes import is_tag, promises_tags, shown
 from nprdsl.grammar.terminal_types import TerminalType
 
@@ -129,8 +129,9 @@ def analyse(
     file: str,
     types: Mapping[str, TerminalType] | None = None,
     imports: Mapping[str, str] | None = None,
+    kept: Kept | None = None,
 ) -> SchemaAnalysis:
-    """What is known of a schema's text. `file`, `types` and `imports` are those of
+    """What is known of a schema's text. `file`, `types`, `imports` and `kept` are those of
     `nprdsl.grammar.resolve.read_grammar`; types of terminals that it does not declare are left
     out."""
     try:
@@ -141,7 +142,9 @@ def analyse(
     names = SchemaNames(source, imports)
     given = {name: spec for name, spec in (types or {}).items() if name in names.known()}
     try:
-        grammar = read_grammar(text, file=file, name="schema", types=given, imports=imports)
+        grammar = read_grammar(
+            text, file=file, name="schema", types=given, imports=imports, kept=kept
+        )
     except SchemaError as error:
         return SchemaAnalysis(text, error.diagnostics, names, None)
     return SchemaAnalysis(text, (), names, grammar)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import product
 
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Span
@@ -26,13 +27,13 @@ from nprdsl.grammar.ir import (
     Seq,
     TerminalKind,
 )
-from nprdsl.grammar.walk import Rules, all_nodes
+from nprdsl.grammar.walk import Rules, Uses, all_nodes, uses_of
 
 _Call = tuple[str, int]  # a rule, and how many bound terminals are written before it
 _Fault = tuple[Node, str]  # where, and which terminal is not written before it
 
 
-def bindings(rules: Rules) -> tuple[set[Node], list[Diagnostic]]:
+def bindings(rules: Rules, uses: Uses) -> tuple[set[Node], list[Diagnostic]]:
     """The fields of branches that repeat a value of the item, and the faults of all blocks."""
     fields: set[Node] = set()
     faults: list[Diagnostic] = []
@@ -40,7 +41,7 @@ def bindings(rules: Rules) -> tuple[set[Node], list[Diagnostic]]:
         if not isinstance(node, ForkNode) or not node.block.bound:
             continue
         for rule in (node.block.item or "", node.block.branch):
-            ways = _Ways(node.block, rules, rule)
+            ways = _ways(node.block, rules, rule, uses)
             fields |= set(ways.bound) if rule == node.block.branch else set()
             faults += [_lost(node.block, rule, where.span, name) for where, name in ways.faults]
     return fields, faults
@@ -52,17 +53,35 @@ def item_fields(block: Block, rules: Rules) -> list[Field]:
     return [node for node in ways.bound if isinstance(node, Field)]
 
 
-def repeats(rules: Rules) -> Iterator[tuple[Block, Field, Field]]:
+def repeats(rules: Rules, uses: Uses | None = None) -> Iterator[tuple[Block, Field, Field]]:
     """Every field of a block's item that is bound, with each field of the branch that repeats
     it."""
+    uses = uses or uses_of(rules)
     for node in all_nodes(rules):
         if isinstance(node, ForkNode) and node.block.bound:
             block = node.block
-            item, branch = (_Ways(block, rules, r).bound for r in (block.item or "", block.branch))
+            ways = (_ways(block, rules, r, uses) for r in (block.item or "", block.branch))
+            item, branch = (way.bound for way in ways)
             for written, repeated in product(item, branch):
                 assert isinstance(written, Field) and isinstance(repeated, Field)
                 if written.terminal is repeated.terminal:
                     yield block, written, repeated
+
+
+@dataclass(frozen=True, slots=True)
+class _WayEnds:
+    """The fields that are bound, and the places where a way goes wrong."""
+
+    bound: tuple[Node, ...]
+    faults: tuple[_Fault, ...]
+
+
+def _ways(block: Block, rules: Rules, start: str, uses: Uses) -> _WayEnds:
+    def followed() -> _WayEnds:
+        ways = _Ways(block, rules, start)
+        return _WayEnds(tuple(ways.bound), tuple(ways.faults))
+
+    return uses.once("ways", (block, start), start, followed)
 
 
 class _Ways:

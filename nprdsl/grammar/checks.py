@@ -10,8 +10,8 @@ text that a branch repeats from its item has a known length. What the next tag d
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import replace
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from itertools import pairwise
 from typing import TypeGuard
 
@@ -27,7 +27,7 @@ from nprdsl.grammar.declarations import (
     is_terminal_name,
 )
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Span, did_you_mean
-from nprdsl.grammar.first_follow import FirstFollow, by_leaf, by_tag, is_blank
+from nprdsl.grammar.first_follow import FirstFollow, KeptSets, by_leaf, by_tag, is_blank
 from nprdsl.grammar.fixes import removed
 from nprdsl.grammar.ir import nodes
 from nprdsl.grammar.item_counts import least_items
@@ -54,24 +54,35 @@ from nprdsl.regular.tag_free import has_values, tag_free
 from nprdsl.regular.words import words_of
 
 
-def validate(rules: Rules, grammar: ir.Grammar, linked: Linked) -> Iterator[Diagnostic]:
-    """Every fault of the rules, reachable or not."""
+@dataclass(slots=True)
+class CheckedSets:
+    """The sets of one reading that are kept for the next."""
+
+    by_tag: KeptSets = field(default_factory=KeptSets)
+    by_leaf: KeptSets = field(default_factory=KeptSets)
+
+
+def validate(
+    rules: Rules, grammar: ir.Grammar, linked: Linked, uses: Uses, kept: CheckedSets
+) -> Iterator[Diagnostic]:
+    """Every fault of the rules, reachable or not. `uses` are those of rules by rules; what is
+    `kept` is used, and replaced."""
     if grammar.start in rules:
         yield from _unused(linked, grammar.start)
     if (fault := too_large_tags(rules)) is not None:
         yield fault
         return
     trees = bodies(rules)
-    uses = Uses.of(trees)
     yield from too_large_parts(rules, uses)
-    yield from _not_listed(trees, uses)
+    yield from _not_listed(rules, uses)
     yield from _tag_overlaps(rules)
     yield from _patterns(grammar)
-    yield from _too_few_labels(grammar, trees)
-    yield from decisions(rules, FirstFollow(trees, grammar.start, by_tag, uses))
-    bound, faults = bindings(rules)
+    yield from _too_few_labels(grammar, trees, uses)
+    yield from decisions(rules, FirstFollow(trees, grammar.start, by_tag, uses, kept.by_tag))
+    bound, faults = bindings(rules, uses)
     yield from faults
-    yield from _free_texts(rules, FirstFollow(trees, grammar.start, by_leaf, uses), bound)
+    by_leaves = FirstFollow(trees, grammar.start, by_leaf, uses, kept.by_leaf)
+    yield from _free_texts(rules, by_leaves, bound)
 
 
 def _unused(linked: Linked, start: str) -> Iterator[Diagnostic]:
@@ -113,17 +124,20 @@ def _reached(linked: Linked, start: str) -> set[str]:
     return reached
 
 
-def _not_listed(rules: Bodies, uses: Uses) -> Iterator[Diagnostic]:
-    reached = reach(rules, uses)
-    for body in rules.values():
-        inner = nodes(body)
-        maps = {n.block: n for n in inner if isinstance(n, ir.MapNode)}
-        for node in inner if maps else ():
+def _not_listed(rules: Rules, uses: Uses) -> Iterator[Diagnostic]:
+    reached = cache(lambda: reach(bodies(rules), uses))
+
+    def lists(listing: ir.Node, item: str) -> bool:
+        return reached()(listing, item)
+
+    for rule in rules.values():
+        maps = {n.block: n for n in rule.nodes if isinstance(n, ir.MapNode)}
+        for node in rule.nodes if maps else ():
             if not isinstance(node, ir.ForkNode) or node.block not in maps:
                 continue
             item, listing = node.block.item or "", maps[node.block]
-            if not reached(listing, item):
-                listed = reachable(references(listing), rules)
+            if not uses.once("lists", node.block, rule.name, partial(lists, listing, item)):
+                listed = reachable(references(listing), bodies(rules))
                 yield Diagnostic(
                     DiagnosticCode.ITEM_NOT_LISTED,
                     node.span,
@@ -189,12 +203,13 @@ def _bad_regex(terminal: ir.Terminal, message: str) -> Diagnostic:
     )
 
 
-def _too_few_labels(grammar: ir.Grammar, rules: Bodies) -> Iterator[Diagnostic]:
+def _too_few_labels(grammar: ir.Grammar, rules: Bodies, uses: Uses) -> Iterator[Diagnostic]:
     """Lists that ask for more items than their label has values."""
     for block in grammar.blocks:
-        name, least = grammar.label_of(block), least_items(block, rules)
+        name = grammar.label_of(block)
         if name is None:
             continue
+        least = uses.once("least items", block, block.rule, partial(least_items, block, rules))
         label = grammar.terminals[name]
         try:
             values = tag_free(label.pattern, grammar.tags)

@@ -8,7 +8,7 @@ a diagnostic can point to it. Names are not looked up yet and templates not appl
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from nprdsl.grammar.diagnostics import Span
@@ -195,3 +195,49 @@ def inside(expression: Expression) -> Iterator[Expression]:
 def is_terminal_name(name: str) -> bool:
     """Lark's convention: names of terminals are upper case."""
     return name.lstrip("_")[:1].isupper()
+
+
+# -- the same further down -----------------------------------------------------------------------
+
+
+def below(declaration: Declaration, lines: int) -> Declaration:
+    """A declaration of a text that begins so many lines further down."""
+    span = lines_below(declaration.span, lines)
+    if not isinstance(declaration, Definition):
+        return replace(declaration, span=span)
+    priority = declaration.priority and lines_below(declaration.priority, lines)
+    return Definition(
+        declaration.name,
+        declaration.parameters,
+        priority,
+        _below(declaration.body, lines),
+        span,
+        declaration.own_name,
+    )
+
+
+def lines_below(span: Span, lines: int) -> Span:
+    """The same so many lines further down; what has no place has none there either."""
+    if span.end_line == 1 == span.end_column:
+        return span
+    return Span(span.file, lines + span.line, span.column, lines + span.end_line, span.end_column)
+
+
+def _below(node: Expression, lines: int) -> Expression:
+    span = lines_below(node.span, lines)
+    match node:
+        case NameUse():
+            return NameUse(node.name, span)
+        case StringLiteral():
+            return StringLiteral(node.value, node.ignore_case, span)
+        case Expansion():
+            return Expansion(tuple([_below(item, lines) for item in node.items]), span)
+        case Alternatives():
+            return Alternatives(tuple([_below(option, lines) for option in node.options]), span)
+        case Repetition():
+            return Repetition(_below(node.node, lines), node.low, node.high, span)
+        case TemplateUse():
+            arguments = tuple([_below(argument, lines) for argument in node.arguments])
+            return TemplateUse(node.name, arguments, span)
+        case _:
+            return replace(node, span=span)

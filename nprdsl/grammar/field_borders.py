@@ -27,7 +27,7 @@ from nprdsl.grammar.field_shapes import FieldShape, Leaf, field_shapes
 from nprdsl.grammar.ir import Field, Grammar, Literal, TerminalKind
 from nprdsl.grammar.item_counts import least_items
 from nprdsl.grammar.label_values import label_values
-from nprdsl.grammar.walk import bodies
+from nprdsl.grammar.walk import Uses, bodies
 from nprdsl.regular.dfa import Dfa
 from nprdsl.regular.tag_free import tag_free
 from nprdsl.regular.tag_scan import TagScan, tag_scan
@@ -36,10 +36,11 @@ from nprdsl.regular.words import words_of
 _GLUE_AND_TEXT = {TerminalKind.GLUE, TerminalKind.TEXT}
 
 
-def field_faults(grammar: Grammar) -> Iterator[Diagnostic]:
-    """The faults of the fields of a grammar that has no other faults, as they are found."""
-    scan, shapes = tag_scan(grammar.tags), field_shapes(grammar)
-    bound = [(written, repeated) for _, written, repeated in repeats(grammar.rules)]
+def field_faults(grammar: Grammar, uses: Uses) -> Iterator[Diagnostic]:
+    """The faults of the fields of a grammar that has no other faults, as they are found. `uses` are
+    those of its rules."""
+    scan, shapes = tag_scan(grammar.tags), field_shapes(grammar, uses)
+    bound = [(written, repeated) for _, written, repeated in repeats(grammar.rules, uses)]
     fixed = frozenset(field for _, field in bound) - {item for item, _ in bound}
     found: set[tuple[object, object]] = set()
     sound: set[object] = set()  # what fields say that have no fault

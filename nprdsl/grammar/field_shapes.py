@@ -12,7 +12,8 @@ very large schema, leaves that say the same are one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from nprdsl.grammar.ir import (
@@ -31,7 +32,7 @@ from nprdsl.grammar.ir import (
     children,
     once_for_grammar,
 )
-from nprdsl.grammar.walk import Rules, Uses, all_nodes, bodies
+from nprdsl.grammar.walk import Rules, Uses, all_nodes, uses_of
 from nprdsl.regular.tag_scan import TagScan, tag_scan
 
 LONGEST: Final = 200
@@ -79,18 +80,30 @@ class _Rest:
 
 
 @once_for_grammar
-def field_shapes(grammar: Grammar) -> tuple[FieldShape, ...]:
-    """All fields of a grammar without other faults, each once."""
-    scan = tag_scan(grammar.tags)
-    return tuple(_Search(grammar.rules, grammar.start, scan).shapes())
+def field_shapes(grammar: Grammar, uses: Uses | None = None) -> tuple[FieldShape, ...]:
+    """All fields of a grammar without other faults, each once. `uses` are those of its rules."""
+    scan, rules = tag_scan(grammar.tags), grammar.rules
+    if uses is None or uses.used.keys() != rules.keys():
+        uses = uses_of(rules)
+    return tuple(_Search(rules, grammar.start, scan, uses).shapes())
+
+
+@dataclass(slots=True)
+class _Inside:
+    """What is found in one rule: what comes behind its tags, where that may be a field, and behind
+    its uses of rules; and all that is still to come there, each thing once."""
+
+    begins: list[_Rest | None] = field(default_factory=list)
+    uses: list[tuple[str, _Rest | None]] = field(default_factory=list)
+    rests: dict[tuple[object, _Rest | None], _Rest] = field(default_factory=dict)
 
 
 class _Search:
-    def __init__(self, rules: Rules, start: str, scan: TagScan) -> None:
+    def __init__(self, rules: Rules, start: str, scan: TagScan, uses: Uses) -> None:
         self._rules = rules
         self._scan = scan
         self._same = _same_leaves(rules)
-        self._tagged = _tagged(rules)
+        self._tagged = _tagged(rules, uses)
         self._rests: dict[tuple[object, _Rest | None], _Rest] = {}
         self._uses: dict[str, list[_Rest | None]] = {name: [] for name in rules}
         self._nexts: dict[_Rest | None, _Next] = {}
@@ -99,8 +112,19 @@ class _Search:
         if start in rules:
             self._uses[start].append(None)
             self._begins.append(self._rest(rules[start].node, None))
-        for name, rule in rules.items():
-            self._place(rule.node, self._rest(_Return(name), None))
+        for name in rules:
+            inside = uses.once("begins", name, name, partial(self._looked_into, name))
+            self._begins += inside.begins
+            self._rests |= inside.rests
+            for rule, behind in inside.uses:
+                self._uses[rule].append(behind)
+
+    def _looked_into(self, name: str) -> _Inside:
+        rests, self._rests = self._rests, {}
+        inside = _Inside(rests=self._rests)
+        self._place(self._rules[name].node, self._rest(_Return(name), None), inside)
+        self._rests = rests
+        return inside
 
     def _rest(self, entry: Node | _Return | _Turns, below: _Rest | None) -> _Rest:
         if entry in self._tagged:  # no field comes so far: what stands below is one for all
@@ -110,24 +134,25 @@ class _Search:
             rest = self._rests[entry, below] = _Rest(entry, below)
         return rest
 
-    def _place(self, node: Node, behind: _Rest) -> None:
+    def _place(self, node: Node, behind: _Rest, inside: _Inside) -> None:
         """Note what comes behind every tag and every use of a rule in `node`."""
         match node:
             case Tag():
-                self._begins.append(behind)
+                if not isinstance(behind.entry, Tag):
+                    inside.begins.append(behind)
             case Ref():
-                self._uses.setdefault(node.rule, []).append(behind)
+                inside.uses.append((node.rule, behind))
             case Seq():
                 for item in reversed(node.items):
-                    self._place(item, behind)
+                    self._place(item, behind, inside)
                     behind = self._rest(item, behind)
             case Repeat() if node.high != 1:
-                self._place(node.node, self._rest(_Turns(node.node, None), behind))
+                self._place(node.node, self._rest(_Turns(node.node, None), behind), inside)
             case ForkNode():
-                self._place(node.branch, self._rest(_Turns(node.branch, None), behind))
+                self._place(node.branch, self._rest(_Turns(node.branch, None), behind), inside)
             case _:
                 for inner in children(node):
-                    self._place(inner, behind)
+                    self._place(inner, behind, inside)
 
     def shapes(self) -> list[FieldShape]:
         found: dict[tuple[Leaf, ...], dict[Tag | None, None]] = {}
@@ -221,22 +246,22 @@ class _Search:
                 yield below
 
 
-def _tagged(rules: Rules) -> set[object]:
-    """The nodes through which no way leads without a tag."""
-    tagged: set[object] = set()
+def _tagged(rules: Rules, uses: Uses) -> set[object]:
+    """The nodes through which no way leads without a tag; and the names of such rules."""
 
-    def step(name: str, known: Mapping[str, bool]) -> bool:
+    def step(name: str, known: Mapping[str, frozenset[object]]) -> frozenset[object]:
+        tagged: set[object] = set()
         rule = rules[name]
         for node in reversed(rule.nodes):  # what stands inside first
             if _always_tagged(node, known, tagged):
                 tagged.add(node)
-        return rule.node in tagged
+        return frozenset(tagged | {name} if rule.node in tagged else tagged)
 
-    Uses.of(bodies(rules)).at_rest(False, step)
-    return tagged
+    nothing = frozenset[object]()
+    return set().union(*uses.at_rest(nothing, step, "tagged").values())
 
 
-def _always_tagged(node: Node, rules: Mapping[str, bool], tagged: set[object]) -> bool:
+def _always_tagged(node: Node, rules: Mapping[str, frozenset[object]], tagged: set[object]) -> bool:
     """Whether `node` is; `tagged` are those of its children that are."""
     match node:
         case Tag():
@@ -244,7 +269,7 @@ def _always_tagged(node: Node, rules: Mapping[str, bool], tagged: set[object]) -
         case Literal() | Field() | Repeat(low=0):
             return False
         case Ref():
-            return rules.get(node.rule, False)
+            return node.rule in rules.get(node.rule, ())
         case Alt():
             return tagged.issuperset(node.options)
         case _:

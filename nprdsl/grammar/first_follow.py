@@ -6,15 +6,17 @@ each symbol a set says which content may stand before it: blank, full, or both. 
 empty word of theory: the node may hold no symbol at all. `END` is the end of the trace.
 
 Symbols are numbered, and a set is two integers with a bit for each symbol: thousands of sets over
-thousands of symbols stay small.
+thousands of symbols stay small. The sets inside a rule follow from the rule, the sets of the rules
+that it uses, and what may come behind it; so they are kept with these for the next reading.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property, partial
 
 from nprdsl.grammar.ir import Field, ForkNode, Literal, Node, Ref, Repeat, Seq, Tag, children, nodes
 from nprdsl.grammar.ir import TerminalKind as Kind
@@ -80,6 +82,8 @@ class Symbols:
 
 
 _PASS = 1
+_ALWAYS = (Edge.PASS, Edge.END)  # the symbols of every grammar
+_DEAD = 64  # symbols of former texts, and as many as there were: then they are numbered anew
 EMPTY = Symbols()
 EMPTY_WORD = Symbols(blank=_PASS)
 _AT_END = Symbols(blank=2)
@@ -121,11 +125,36 @@ class Undefined:
     rule: str
 
 
+@dataclass(slots=True)
+class _RuleSets:
+    """The sets inside one rule: of its leaves; its first one under those of the rules that it uses;
+    and, under these and what may come behind the rule, what may come behind each of its nodes."""
+
+    leaves: Mapping[LeafNode, Symbols]
+    used: tuple[Symbols, ...] | None = None
+    first: Symbols = EMPTY
+    around: tuple[object, ...] = ()
+    follow: Mapping[Node, Symbols] = field(default_factory=dict)
+    calls: Sequence[tuple[str, Symbols]] = ()  # the rules that it uses, with what comes behind each
+
+
+@dataclass(slots=True)
+class KeptSets:
+    """The numbers of symbols, and the sets inside each rule by its body. Symbols of former texts
+    are among them."""
+
+    symbols: list[object] = field(default_factory=lambda: [*_ALWAYS])
+    sets: dict[object, Symbols] = field(default_factory=dict)
+    rules: dict[Node, _RuleSets] = field(default_factory=dict)
+    most: int = 0  # symbols, before they are numbered anew
+
+
 class FirstFollow:
     """The sets of `rules`, of which `start` is followed by the end.
 
     `follow[node]` is what may come behind a node, wherever its rule is used. `leaf` gives the
-    symbol of a leaf, `Edge.PASS` for content.
+    symbol of a leaf, `Edge.PASS` for content. What is `kept`, by the same `leaf`, is used, and
+    replaced.
     """
 
     def __init__(
@@ -134,21 +163,28 @@ class FirstFollow:
         start: str,
         leaf: Callable[[LeafNode], object],
         uses: Uses | None = None,
+        kept: KeptSets | None = None,
     ) -> None:
         self._rules = rules
-        self._symbols: list[object] = [Edge.PASS, Edge.END]
-        self._sets: dict[object, Symbols] = {}
-        self._leaves = {
-            inner: self._leaf(inner, leaf)
-            for node in rules.values()
-            for inner in nodes(node)
-            if isinstance(inner, (Tag, Literal, Field))
-        }
-        self._known: dict[Node, Symbols] = {}
         self.uses = uses or Uses.of(rules)
-        self._firsts = self.uses.at_rest(EMPTY, lambda n, found: self._first(rules[n], found, {}))
-        behind = self._behind(start)
-        self.follow = {inner: after for name in rules for inner, after in behind[name]}
+        known = KeptSets() if kept is None or len(kept.symbols) > kept.most else kept
+        self._anew = partial(FirstFollow, rules, start, leaf, self.uses)
+        self._numbered_before = len(known.symbols) > len(_ALWAYS)
+        self._symbols, self._sets = known.symbols, known.sets
+        self._inside = self._insides(known.rules, leaf)
+        if kept is not None:
+            kept.symbols, kept.sets = known.symbols, known.sets
+            kept.rules = dict(zip(rules.values(), self._inside.values(), strict=True))
+            kept.most = known.most or 2 * len(known.symbols) + _DEAD
+        self._leaves: dict[LeafNode, Symbols] = {}
+        for sets in self._inside.values():
+            self._leaves.update(sets.leaves)
+        self._known: dict[Node, Symbols] = {}
+        self._firsts = self.uses.at_rest(EMPTY, self._first_of)
+        self._behind(start)
+        self.follow: dict[Node, Symbols] = {}
+        for sets in self._inside.values():
+            self.follow.update(sets.follow)
 
     def first(self, node: Node) -> Symbols:
         """What may come first in `node`; a rule without a body is a symbol of its own."""
@@ -160,14 +196,36 @@ class FirstFollow:
 
     def named(self, bits: int) -> Iterator[object]:
         """The symbols of some bits, in the order of the rules."""
+        symbols = []
         while bits:
             lowest = bits & -bits
-            yield self._symbols[lowest.bit_length() - 1]
+            symbols.append(self._symbols[lowest.bit_length() - 1])
             bits ^= lowest
+        if len(symbols) > 1 and self._numbered_before:
+            symbols.sort(key=self._places.__getitem__)
+        yield from symbols
+
+    @cached_property
+    def _places(self) -> dict[object, int]:
+        """The numbers of symbols that are numbered for these rules alone."""
+        return {symbol: n for n, symbol in enumerate(self._anew()._symbols)}
 
     def bits(self, chosen: Callable[[object], bool]) -> int:
         """The bits of the symbols that are `chosen`."""
         return sum(1 << n for n, symbol in enumerate(self._symbols) if chosen(symbol))
+
+    def _insides(
+        self, kept: Mapping[Node, _RuleSets], leaf: Callable[[LeafNode], object]
+    ) -> dict[str, _RuleSets]:
+        """The sets inside each rule, those of its leaves known."""
+        inside = {}
+        for name, body in self._rules.items():
+            sets = kept.get(body)
+            if sets is None:
+                leaves = (n for n in nodes(body) if isinstance(n, (Tag, Literal, Field)))
+                sets = _RuleSets({inner: self._leaf(inner, leaf) for inner in leaves})
+            inside[name] = sets
+        return inside
 
     def _set_of(self, symbol: object) -> Symbols:
         if symbol not in self._sets:
@@ -209,9 +267,15 @@ class FirstFollow:
             known[node] = first
         return first
 
-    def _behind(self, start: str) -> dict[str, list[tuple[Node, Symbols]]]:
-        """The nodes of each rule, with what may come behind them."""
-        inside: dict[str, list[tuple[Node, Symbols]]] = {}
+    def _first_of(self, name: str, firsts: Mapping[str, Symbols]) -> Symbols:
+        """What may come first in a rule."""
+        sets, used = self._inside[name], tuple([firsts[used] for used in self.uses.used[name]])
+        if sets.used != used:
+            sets.used, sets.first = used, self._first(self._rules[name], firsts, {})
+        return sets.first
+
+    def _behind(self, start: str) -> None:
+        """Find what may come behind the nodes of each rule."""
         behind = dict.fromkeys(self._rules, EMPTY)
         behind[start] = _AT_END
         pending = deque(reversed(self._firsts))  # a rule before those that it uses
@@ -219,16 +283,23 @@ class FirstFollow:
         while pending:
             name = pending.popleft()
             queued.discard(name)
-            inside[name] = self._following(self._rules[name], behind[name])
-            for inner, after in inside[name]:
-                if not isinstance(inner, Ref) or inner.rule not in self._rules:
-                    continue
-                if (new := behind[inner.rule] | after) != behind[inner.rule]:
-                    behind[inner.rule] = new
-                    if inner.rule not in queued:
-                        queued.add(inner.rule)
-                        pending.append(inner.rule)
-        return inside
+            for rule, after in self._calls(name, behind[name]):
+                if (new := behind[rule] | after) != behind[rule]:
+                    behind[rule] = new
+                    if rule not in queued:
+                        queued.add(rule)
+                        pending.append(rule)
+
+    def _calls(self, name: str, behind: Symbols) -> Sequence[tuple[str, Symbols]]:
+        """The rules that a rule uses, each with what may come behind it there."""
+        sets = self._inside[name]
+        around = behind, *(self._firsts[used] for used in self.uses.used[name])
+        if sets.around != around:
+            found = self._following(self._rules[name], behind)
+            refs = ((ref.rule, after) for ref, after in found if isinstance(ref, Ref))
+            sets.calls = [(rule, after) for rule, after in refs if rule in self._rules]
+            sets.around, sets.follow = around, dict(found)
+        return sets.calls
 
     def _following(self, node: Node, after: Symbols) -> list[tuple[Node, Symbols]]:
         """`node` and all inside it, each with what may come behind it."""

@@ -13,13 +13,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property, wraps
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 from nprdsl.grammar.diagnostics import Span
 from nprdsl.grammar.terminal_types import TerminalType
 
 _Known = TypeVar("_Known")
+_More = ParamSpec("_More")
 
 
 class TerminalKind(StrEnum):
@@ -203,8 +204,13 @@ class Rule:
         """The body and all inside it: every check goes through them."""
         return tuple(nodes(self.node))
 
+    @cached_property
+    def references(self) -> tuple[str, ...]:
+        """The rules that it uses, each once, in the order of the text."""
+        return tuple(dict.fromkeys(node.rule for node in self.nodes if isinstance(node, Ref)))
+
     def __reduce__(self) -> tuple[object, ...]:
-        """Without `nodes`, for other processes."""
+        """Without what was worked out of it, for other processes."""
         return Rule, (self.name, self.node, self.span)
 
 
@@ -239,14 +245,17 @@ class Grammar:
         return next((name for name, kind in kinds if kind is TerminalKind.REGULAR), None)
 
 
-def once_for_grammar(work: Callable[[Grammar], _Known]) -> Callable[[Grammar], _Known]:
-    """`work`, done once for each grammar; what it returns is kept as long as the grammar."""
+def once_for_grammar(
+    work: Callable[Concatenate[Grammar, _More], _Known],
+) -> Callable[Concatenate[Grammar, _More], _Known]:
+    """`work`, done once for each grammar; what it returns is kept as long as the grammar. What else
+    it is given may not change that."""
     known: WeakKeyDictionary[Grammar, _Known] = WeakKeyDictionary()
 
     @wraps(work)
-    def asked(grammar: Grammar) -> _Known:
+    def asked(grammar: Grammar, /, *more: _More.args, **named: _More.kwargs) -> _Known:
         if grammar not in known:
-            known[grammar] = work(grammar)
+            known[grammar] = work(grammar, *more, **named)
         return known[grammar]
 
     return asked

@@ -4,13 +4,16 @@ Imports are followed and every name is made unique (`common.INT` becomes `COMMON
 Templates are applied where they are used, so that none are left. The five of `parallel.lark` say
 what runs in parallel; they become `Construct` values. Every name that is left is defined, or a
 diagnostic says that it is not.
+
+What a definition of the schema itself came to is kept for the next reading, which takes it where
+the definition is the same one and every name in it means the same.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from nprdsl.grammar import load_limits
@@ -56,14 +59,41 @@ class _Size(NamedTuple):
     depth: int
 
 
-def link(source: SourceFile, imports: Mapping[str, str] | None = None) -> Linked:
+@dataclass(frozen=True, slots=True)
+class _LinkedBefore:
+    """A definition without a fault that applies no template of its schema, what each name in it
+    meant, and what it came to."""
+
+    definition: Definition
+    meanings: tuple[tuple[str, str], ...]
+    linked: Definition
+    size: _Size
+
+
+@dataclass(slots=True)
+class KeptLinks:
+    """What the last reading linked, by the id of the definition that is kept with it."""
+
+    by_id: dict[int, _LinkedBefore] = field(default_factory=dict)
+
+
+def link(
+    source: SourceFile, imports: Mapping[str, str] | None = None, kept: KeptLinks | None = None
+) -> Linked:
     """Link the schema `source`; faults are collected in the result. `imports` are the texts of the
-    files beside it, by their paths from there; None where they are on disk."""
-    return _Linker(source, imports).run()
+    files beside it, by their paths from there; None where they are on disk. What is `kept` is
+    used, and replaced."""
+    return _Linker(source, imports, KeptLinks() if kept is None else kept).run()
 
 
 class _Linker:
-    def __init__(self, source: SourceFile, imports: Mapping[str, str] | None) -> None:
+    def __init__(
+        self, source: SourceFile, imports: Mapping[str, str] | None, kept: KeptLinks
+    ) -> None:
+        self.kept = kept
+        self.links: dict[int, _LinkedBefore] = {}  # to be kept
+        self.known: dict[str, str] = {}  # what names of the schema itself mean
+        self.met: list[tuple[str, str]] = []  # meanings of names in the definition that is linked
         self.result = Linked()
         self.names: dict[tuple[str, str], str] = {}  # (file, name there) -> unique name
         self.taken: set[str] = set()  # unique names
@@ -84,7 +114,11 @@ class _Linker:
             if not definition.parameters or is_terminal_name(definition.name):
                 self._enqueue(Referent(main, definition))
         while self.queue:
-            self._link(*self.queue.popleft())
+            namespace, definition = self.queue.popleft()
+            before = self.kept.by_id.get(id(definition)) if namespace is main else None
+            if before is None or not self._take(before):
+                self._link(namespace, definition)
+        self.kept.by_id = self.links
         return self.result
 
     def _enqueue(self, referent: Referent) -> str:
@@ -113,6 +147,53 @@ class _Linker:
             unique += "_"
         return unique
 
+    # -- what is kept -----------------------------------------------------------------------
+
+    def _take(self, before: _LinkedBefore) -> bool:
+        """Take what was linked before, if all that it says still means the same."""
+        definition, linked = before.definition, before.linked
+        if self.names[self.namespaces.main.source.file, definition.name] != linked.name:
+            return False
+        if any(self._meaning(name) != meaning for name, meaning in before.meanings):
+            return False
+        self.links[id(definition)] = before
+        self._put(linked, before.size)
+        return True
+
+    def _keep(self, definition: Definition, linked: Definition) -> None:
+        """Keep what was linked without a fault, if all names in it have a meaning."""
+        meanings = tuple(dict.fromkeys(self.met))
+        if all(meaning for _, meaning in meanings):
+            size = self.sizes[id(linked.body)]
+            self.links[id(definition)] = _LinkedBefore(definition, meanings, linked, size)
+
+    def _meaning(self, name: str) -> str:
+        """What a name of the schema itself stands for: a definition, by its unique name, a
+        declared terminal, a construct; empty for a template and for nothing."""
+        if name not in self.known:
+            match self.namespaces.find(self.namespaces.main, name):
+                case Referent(definition=definition) as found if not definition.parameters:
+                    self.known[name] = self._enqueue(found)
+                case ConstructKind() as kind:
+                    self.known[name] = f"{kind}{{}}"
+                case Span():
+                    self.known[name] = "%declare"
+                case _:
+                    self.known[name] = ""
+        return self.known[name]
+
+    def _meet(self, name: str, namespace: Namespace) -> None:
+        if namespace is self.namespaces.main:
+            self.met.append((name, self._meaning(name)))
+
+    def _put(self, linked: Definition, size: _Size) -> None:
+        self._table(linked.name)[linked.name] = linked
+        self.sizes[id(linked.body)] = size
+        self.parts += size.parts
+        if self.parts > load_limits.PARTS:
+            what = f"the rules have {self.parts:,} parts"
+            self.result.add(too_large(linked.span, what, load_limits.PARTS, _LESS))
+
     # -- bodies -----------------------------------------------------------------------------
 
     def _link(self, namespace: Namespace, definition: Definition) -> None:
@@ -128,12 +209,12 @@ class _Linker:
             message = f"`{definition.name}` is a template of a terminal"
             self.result.unsupported(definition.span, message, "write the terminal out")
             return
+        faults, self.met = len(self.result.diagnostics), []
         body = self._expand(definition.body, namespace, {}, in_terminal=is_terminal_name(name))
-        self._table(name)[name] = replace(_named(definition, name), body=body)
-        self.parts += self.sizes[id(body)].parts
-        if self.parts > load_limits.PARTS:
-            what = f"the rules have {self.parts:,} parts"
-            self.result.add(too_large(definition.span, what, load_limits.PARTS, _LESS))
+        linked = replace(_named(definition, name), body=body)
+        self._put(linked, self.sizes[id(body)])
+        if namespace is self.namespaces.main and len(self.result.diagnostics) == faults:
+            self._keep(definition, linked)
 
     def _expand(
         self, node: Expression, namespace: Namespace, arguments: Arguments, *, in_terminal: bool
@@ -206,6 +287,7 @@ class _Linker:
                 "use terminals only, or make this a rule",
             )
             return use
+        self._meet(use.name, namespace)
         match self.namespaces.find(namespace, use.name):
             case Referent(definition=definition) if definition.parameters and not use.is_terminal:
                 self._bare_template(use, _usage(use.name, definition.parameters))
@@ -242,6 +324,7 @@ class _Linker:
     def _template(
         self, use: TemplateUse, arguments: tuple[Expression, ...], namespace: Namespace
     ) -> Expression:
+        self._meet(use.name, namespace)
         referent = self.namespaces.find(namespace, use.name)
         match referent:
             case ConstructKind():

@@ -3,8 +3,8 @@
 The syntax is Lark's own: the text is parsed with the grammar of Lark grammars that the `lark`
 package ships, and Lark's tree becomes the values of `nprdsl.grammar.declarations`. That is done
 declaration by declaration, and what one came to is kept: while a text is typed, the others are as
-they were. A fault of one does not hide the next, and Lark's errors are put into the words of a
-schema's author.
+they were, or further down. A fault of one does not hide the next, and Lark's errors are put into
+the words of a schema's author.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ from nprdsl.grammar.declarations import (
     SourceFile,
     StringLiteral,
     TemplateUse,
+    below,
+    lines_below,
 )
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Fix, SchemaError, Span
 from nprdsl.grammar.load_limits import WAY_OUT_OF_WORDS, too_large
@@ -147,11 +149,20 @@ def _piece(text: str, file: str, above: int) -> _Piece:
 
 
 def _new_piece(text: str, file: str, above: int) -> _Piece:
-    reading, reader = _Reading(file), _TreeReader(file, above)
+    piece = (_read_short if len(text) <= _SHORT else _read_long)(text, file)
+    if not above:
+        return piece
+    return replace(piece, declarations=tuple(below(one, above) for one in piece.declarations))
+
+
+def _read_alone(text: str, file: str) -> _Piece:
+    reading, reader = _Reading(file), _TreeReader(file)
     declarations = reader.declarations(reading.tree(text))
     return _Piece(declarations, tuple(reader.faults), reading.words)
 
 
+_read_short = lru_cache(maxsize=1024)(_read_alone)  # wherever it stands
+_read_long = lru_cache(maxsize=16)(_read_alone)
 _known_piece = lru_cache(maxsize=1024)(_new_piece)
 _known_long_piece = lru_cache(maxsize=16)(_new_piece)
 
@@ -261,20 +272,15 @@ def _one_by_one(text: str, file: str) -> Iterator[Declaration | Diagnostic]:
 
 def _below(fault: Diagnostic, lines: int) -> Diagnostic:
     """The fault of a text that begins so many lines further down."""
-    fix = fault.fix and replace(fault.fix, span=_below_lines(fault.fix.span, lines))
-    return replace(fault, span=_below_lines(fault.span, lines), fix=fix)
-
-
-def _below_lines(span: Span, lines: int) -> Span:
-    return replace(span, line=lines + span.line, end_line=lines + span.end_line)
+    fix = fault.fix and replace(fault.fix, span=lines_below(fault.fix.span, lines))
+    return replace(fault, span=lines_below(fault.span, lines), fix=fix)
 
 
 class _TreeReader:
     """Makes declarations of Lark's tree, with one method for each kind of expression."""
 
-    def __init__(self, file: str, above: int = 0) -> None:
+    def __init__(self, file: str) -> None:
         self.file = file
-        self.above = above  # lines
         self.faults: list[Diagnostic] = []
         self.expressions: dict[str, Callable[[Tree[Token]], Expression]] = {
             "name": self._name,
@@ -310,7 +316,7 @@ class _TreeReader:
         priority = next((t for t in _trees(tree) if t.data == "priority"), None)
         body = rest[-1]
         assert isinstance(body, Tree)
-        span = self._below(_token_span(name, self.file))
+        span = _token_span(name, self.file)
         expression = Expansion((), span) if body.meta.empty else self._expression(body)
         own_name = str(name).lstrip("?!")
         return Definition(
@@ -411,10 +417,7 @@ class _TreeReader:
         m = tree.meta
         if m.empty:
             return Span(self.file, 1, 1, 1, 1)
-        return self._below(Span(self.file, m.line, m.column, m.end_line, m.end_column))
-
-    def _below(self, span: Span) -> Span:
-        return _below_lines(span, self.above) if self.above else span
+        return Span(self.file, m.line, m.column, m.end_line, m.end_column)
 
 
 def _token_span(token: Token, file: str) -> Span:

@@ -9,25 +9,34 @@ process and the join that follow it, a spawn with its join.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
 from nprdsl.grammar import declarations, ir, load_limits
-from nprdsl.grammar.checks import validate
-from nprdsl.grammar.declarations import Construct, ConstructKind, Expression, NameUse
+from nprdsl.grammar.checks import CheckedSets, validate
+from nprdsl.grammar.declarations import (
+    CharacterRange,
+    Construct,
+    ConstructKind,
+    Definition,
+    Expression,
+    NameUse,
+    RegexLiteral,
+    StringLiteral,
+)
 from nprdsl.grammar.diagnostics import DiagnosticCode, Fix, Span, did_you_mean
 from nprdsl.grammar.field_borders import field_faults
 from nprdsl.grammar.ir import children
-from nprdsl.grammar.linking import link
+from nprdsl.grammar.linking import KeptLinks, link
 from nprdsl.grammar.namespaces import Linked
 from nprdsl.grammar.reader import read
 from nprdsl.grammar.tag_shapes import PREFIX, is_tag, promises_tags, tag_texts
-from nprdsl.grammar.terminal_patterns import FREE_TEXT, Terminals
+from nprdsl.grammar.terminal_patterns import FREE_TEXT, KeptTerminal, Terminals
 from nprdsl.grammar.terminal_types import TerminalType
-from nprdsl.grammar.walk import Uses
+from nprdsl.grammar.walk import KeptValues, Uses, uses_of
 
 START = "start"
 _JOINS = {ConstructKind.REDUCE: ir.JoinKind.REDUCE, ConstructKind.REREAD: ir.JoinKind.REREAD}
@@ -63,46 +72,123 @@ def read_grammar(
     name: str,
     types: Mapping[str, TerminalType],
     imports: Mapping[str, str] | None = None,
+    kept: Kept | None = None,
 ) -> ir.Grammar:
     """Read, link, resolve and validate a schema. Raises `SchemaError` with every diagnostic.
 
     `file` is the path of the schema, `types` the types of declared terminals by name. Imports are
     searched beside the schema; or, where they are given, in `imports`: texts by relative path.
+    What is `kept` of a reading makes that of a text much like it shorter, and is replaced.
     """
-    linked = link(read(source, file), imports)
-    terminals = Terminals(linked, types)
+    kept = Kept() if kept is None else kept
+    linked = link(read(source, file), imports, kept.links)
+    terminals = Terminals(linked, types, kept.terminals)
     terminals.check_types()
-    rules = _Resolver(linked, terminals, types).rules()
+    resolver = _Resolver(linked, terminals, types, kept.rules)
+    rules = resolver.rules()
+    if not linked.diagnostics:
+        kept.terminals, kept.rules.by_id = terminals.keep, resolver.keep
     grammar = _grammar(rules, linked, terminals, types, file=file, name=name)
-    for fault in validate(rules, grammar, linked):
+    uses = uses_of(rules, kept.values)
+    for fault in validate(rules, grammar, linked, uses, kept.sets):
         linked.add(fault)
     linked.refuse()
-    for fault in islice(field_faults(grammar), load_limits.FAULTS):
+    for fault in islice(field_faults(grammar, uses), load_limits.FAULTS):
         linked.add(fault)
     linked.refuse()
     return grammar
 
 
+_Leaf = NameUse | StringLiteral | RegexLiteral | CharacterRange
+
+
+@dataclass(frozen=True, slots=True)
+class _ResolvedBefore:
+    """A linked definition, the tags or the terminals that its leaves were, its blocks, and the rule
+    that it came to."""
+
+    definition: Definition
+    meanings: tuple[tuple[_Leaf, tuple[str, ...] | ir.Terminal], ...]
+    blocks: tuple[ir.Block, ...]
+    rule: ir.Rule
+    names: tuple[str, ...]  # that stand in it
+
+
+@dataclass(slots=True)
+class KeptRules:
+    """The rules that the last reading without a fault resolved, by the id of the definition that is
+    kept with each, and what terminals lead them."""
+
+    by_id: dict[int, _ResolvedBefore] = field(default_factory=dict)
+    values: KeptValues = field(default_factory=KeptValues)
+
+
+@dataclass(slots=True)
+class Kept:
+    """What one reading of a schema leaves for the next: each thing beside all that it was made of,
+    to be used where that is the same. So a reading says what it would say alone."""
+
+    links: KeptLinks = field(default_factory=KeptLinks)
+    terminals: dict[str, KeptTerminal] = field(default_factory=dict)
+    rules: KeptRules = field(default_factory=KeptRules)
+    values: KeptValues = field(default_factory=KeptValues)  # of rules
+    sets: CheckedSets = field(default_factory=CheckedSets)
+
+
 class _Resolver:
     def __init__(
-        self, linked: Linked, terminals: Terminals, types: Mapping[str, TerminalType]
+        self,
+        linked: Linked,
+        terminals: Terminals,
+        types: Mapping[str, TerminalType],
+        kept: KeptRules,
     ) -> None:
+        self.kept = kept
+        self.keep: dict[int, _ResolvedBefore] = {}
+        self.met: list[tuple[_Leaf, tuple[str, ...] | ir.Terminal]] = []  # in this rule
+        self.blocks: list[ir.Block] = []  # of this rule
         self.linked = linked
         self.terminals = terminals
         self.types = types
         self.rule = ""
-        self.count = 0  # of blocks so far
+        self.count = 0  # of blocks of the rules before
         self._tag_texts: dict[str, tuple[str, ...]] = {}  # by terminal
         self._passed: dict[frozenset[str], Mapping[str, bool]] = {}  # by the terminals that are cut
-        self._led: dict[tuple[str, frozenset[str]], dict[str, None]] = {}  # by rule, and those
 
     def rules(self) -> dict[str, ir.Rule]:
         """All rules that are linked, reachable or not."""
         rules = {}
         for name, definition in self.linked.rules.items():
-            self.rule = name
-            rules[name] = ir.Rule(name, self.node(definition.body), definition.span)
+            resolved = self.kept.by_id.get(id(definition))
+            if resolved is None or not self._holds(resolved):
+                resolved = self._resolved(name, definition)
+            self.keep[id(definition)] = resolved
+            self.count += len(resolved.blocks)
+            rules[name] = resolved.rule
         return rules
+
+    def _resolved(self, name: str, definition: Definition) -> _ResolvedBefore:
+        self.rule, self.met, self.blocks = name, [], []
+        rule = ir.Rule(name, self.node(definition.body), definition.span)
+        met, blocks = tuple(self.met), tuple(self.blocks)
+        return _ResolvedBefore(definition, met, blocks, rule, self._names(definition))
+
+    def _holds(self, before: _ResolvedBefore) -> bool:
+        """Whether a rule would come out as before."""
+        return all(self._meaning(leaf) == meaning for leaf, meaning in before.meanings) and all(
+            block.index == index and self._bound(block.item, block.branch) == block.bound
+            for index, block in enumerate(before.blocks, self.count)
+        )
+
+    def _meaning(self, leaf: _Leaf) -> tuple[str, ...] | ir.Terminal:
+        if isinstance(leaf, NameUse) and self._is_tag(leaf.name):
+            return self._tags(leaf.name)
+        return self._terminal(leaf)
+
+    def _terminal(self, leaf: _Leaf) -> ir.Terminal:
+        if isinstance(leaf, NameUse):
+            return self.terminals.named(leaf)
+        return self.terminals.anonymous(leaf)
 
     def node(self, node: Expression) -> ir.Node:
         match node:
@@ -114,10 +200,10 @@ class _Resolver:
                 return self._sequence(node)
             case NameUse():
                 return self._name(node)
-            case declarations.StringLiteral():
+            case StringLiteral():
                 return self._string(node)
-            case declarations.RegexLiteral() | declarations.CharacterRange():
-                return ir.Field(self.terminals.anonymous(node), node.span)
+            case RegexLiteral() | CharacterRange():
+                return self._field(node)
             case declarations.TemplateUse():
                 raise AssertionError("templates are expanded before")
 
@@ -127,6 +213,7 @@ class _Resolver:
         definition = self.linked.terminals.get(use.name)
         if self._is_tag(use.name):
             tags = [ir.Tag(text, use.span) for text in self._tags(use.name)]
+            self.met.append((use, self._tags(use.name)))
             if not tags and definition is not None:
                 self._no_tag(definition)
             if len(tags) > 1:
@@ -134,7 +221,12 @@ class _Resolver:
             return tags[0] if tags else ir.Tag(use.name, use.span)  # reported: it stands for one
         if definition is not None:
             self._blind_tag(definition.body)
-        return ir.Field(self.terminals.named(use), use.span)
+        return self._field(use)
+
+    def _field(self, leaf: _Leaf) -> ir.Field:
+        terminal = self._terminal(leaf)
+        self.met.append((leaf, terminal))
+        return ir.Field(terminal, leaf.span)
 
     def _tags(self, name: str) -> tuple[str, ...]:
         """The tags that a terminal is by definition; none for other terminals."""
@@ -150,7 +242,7 @@ class _Resolver:
             return name.startswith(PREFIX) and name in self.linked.declared
         return bool(self._tags(name)) or promises_tags(definition)
 
-    def _no_tag(self, definition: declarations.Definition) -> None:
+    def _no_tag(self, definition: Definition) -> None:
         self.linked.unsupported(
             definition.span,
             f"`{definition.own_name}` is named as a tag, and a tag is a fixed string",
@@ -160,19 +252,19 @@ class _Resolver:
 
     def _blind_tag(self, node: Expression) -> None:
         """Report a tag in brackets that may be written in capitals."""
-        if isinstance(node, declarations.StringLiteral) and node.ignore_case and is_tag(node.value):
+        if isinstance(node, StringLiteral) and node.ignore_case and is_tag(node.value):
             message = f"the tag `{node.value}` has one spelling only"
             flag = replace(node.span, line=node.span.end_line, column=node.span.end_column - 1)
             way = f'remove the `i`: `"{node.value}"`'
             self.linked.unsupported(node.span, message, way, Fix(flag, ""))
 
-    def _string(self, node: declarations.StringLiteral) -> ir.Node:
+    def _string(self, node: StringLiteral) -> ir.Node:
         if not node.value:
             self.terminals.refuse_empty(node)
             return ir.Seq((), node.span)
         self._blind_tag(node)
         if node.ignore_case and not is_tag(node.value):
-            return ir.Field(self.terminals.anonymous(node), node.span)
+            return self._field(node)
         kind = ir.Tag if is_tag(node.value) else ir.Literal
         return kind(node.value, node.span)
 
@@ -244,12 +336,13 @@ class _Resolver:
         if None in names or (by_item and len(parts) == 2):
             return None
         branch, item = names[-1] or "", names[0] if by_item else None
-        bound = self._bound(item, branch) if item is not None else ()
+        bound = self._bound(item, branch)
         first, last = parts[0].span, join.span
         span = Span(first.file, first.line, first.column, last.end_line, last.end_column)
-        self.count += 1
-        kind = _JOINS[join.kind]
-        return ir.Block(self.count - 1, self.rule, item, branch, bound, low, high, kind, span)
+        kind, index = _JOINS[join.kind], self.count + len(self.blocks)
+        block = ir.Block(index, self.rule, item, branch, bound, low, high, kind, span)
+        self.blocks.append(block)
+        return block
 
     def _rule_name(self, argument: Expression, fork: Construct) -> str | None:
         if isinstance(argument, NameUse) and not argument.is_terminal:
@@ -273,31 +366,50 @@ class _Resolver:
 
     # -- bound terminals --------------------------------------------------------------------
 
-    def _bound(self, item: str, branch: str) -> tuple[str, ...]:
+    def _bound(self, item: str | None, branch: str) -> tuple[str, ...]:
         """Terminals before the first free text that is not itself in both, in the item's order.
         Whether all ways write them is looked at in `nprdsl.grammar.bindings`."""
-        shared: set[str] | None = None
+        if item is None:
+            return ()
+        shared: Set[str] | None = None
         while True:
-            texts = [name for name in self.linked.declared if self._is_text(name)]
-            kept = set(texts) if shared is None else shared
-            cut = frozenset(name for name in texts if name == "TEXT" or name not in kept)
-            for rule in (item, branch):
-                if (rule, cut) not in self._led:
-                    self._led[rule, cut] = self._leading(rule, cut)
-            listed, repeated = self._led[item, cut], self._led[branch, cut]
+            kept = self._texts if shared is None else shared
+            cut = frozenset(name for name in self._texts if name == "TEXT" or name not in kept)
+            listed, repeated = (self._led(rule, cut) for rule in (item, branch))
             if shared == (shared := listed.keys() & repeated.keys()):
                 return tuple(name for name in listed if name in shared)
 
     @cached_property
     def _uses(self) -> Uses:
         rules = self.linked.rules
-        parts = {name: declarations.inside(rules[name].body) for name in rules}
-        used = {n: (p.name for p in found if isinstance(p, NameUse)) for n, found in parts.items()}
-        return Uses({n: [r for r in dict.fromkeys(u) if r in rules] for n, u in used.items()})
+        uses = {n: [r for r in self._names(rule) if r in rules] for n, rule in rules.items()}
+        return Uses(uses, rules, self.kept.values)
+
+    def _names(self, definition: Definition) -> tuple[str, ...]:
+        """The names in a definition, each once."""
+        known = self.kept.by_id.get(id(definition))
+        if known is not None:
+            return known.names
+        parts = declarations.inside(definition.body)
+        return tuple(dict.fromkeys(part.name for part in parts if isinstance(part, NameUse)))
+
+    @cached_property
+    def _texts(self) -> tuple[str, ...]:
+        return tuple(name for name in self.linked.declared if self._is_text(name))
+
+    @cached_property
+    def _all_tags(self) -> frozenset[str]:
+        """The terminals that are tags."""
+        terminals = (*self.linked.terminals, *self.linked.declared)
+        return frozenset(name for name in terminals if self._is_tag(name))
 
     def _is_text(self, name: str) -> bool:
         given = self.types.get(name)
         return given.free_text if given is not None else name in FREE_TEXT
+
+    def _led(self, rule: str, cut: frozenset[str]) -> dict[str, None]:
+        what = "led", cut, self._all_tags
+        return self._uses.once(what, rule, rule, partial(self._leading, rule, cut))
 
     def _leading(self, rule: str, cut: frozenset[str]) -> dict[str, None]:
         """The named terminals that may stand in a rule before one of those that are `cut`."""
@@ -306,6 +418,7 @@ class _Resolver:
             self._passed[cut] = self._uses.at_rest(
                 first=False,
                 step=lambda name, passed: _passes(rules[name].body, passed, cut),
+                what=("passed", cut),
             )
         passed = self._passed[cut]
         found: dict[str, None] = {}

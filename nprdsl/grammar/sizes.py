@@ -8,10 +8,11 @@ number in a state, is not.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 from nprdsl.grammar import load_limits
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode
-from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Seq, Tag, children
+from nprdsl.grammar.ir import Alt, Field, Literal, Node, Ref, Repeat, Rule, Seq, Tag, children
 from nprdsl.grammar.load_limits import too_large
 from nprdsl.grammar.walk import Rules, Uses, all_nodes
 
@@ -25,15 +26,20 @@ def too_large_parts(rules: Rules, uses: Uses) -> Iterator[Diagnostic]:
             what = f"this tag has {len(node.text):,} characters"
             way = "choose a shorter tag; what may differ in it is a field"
             yield too_large(node.span, what, load_limits.TAG_LENGTH, way)
-    counts = uses.at_rest(0, lambda name, found: _parts(rules[name].node, found))
-    for node in all_nodes(rules):
-        if not isinstance(node, (Seq, Repeat)):
-            continue  # only these add up
-        if _parts(node, counts) == load_limits.FIELD_PARTS + 1:
+    counts = uses.at_rest(0, lambda name, found: _parts(rules[name].node, found), "parts")
+    for name, rule in rules.items():
+        large = uses.once("too many parts", name, name, partial(_too_many, rule, counts))
+        if large is not None:
             message = f"more than {load_limits.FIELD_PARTS:,} parts stand here without a tag"
             way = "lower the count, put tags between the parts, or write them as one terminal"
-            yield Diagnostic(DiagnosticCode.TOO_LARGE, node.span, message, way)
+            yield Diagnostic(DiagnosticCode.TOO_LARGE, large.span, message, way)
             return
+
+
+def _too_many(rule: Rule, counts: Mapping[str, int]) -> Node | None:
+    """The first node of a rule that is written with too many parts; only some nodes add up."""
+    adding = (node for node in rule.nodes if isinstance(node, (Seq, Repeat)))
+    return next((n for n in adding if _parts(n, counts) == load_limits.FIELD_PARTS + 1), None)
 
 
 def too_large_tags(rules: Rules) -> Diagnostic | None:

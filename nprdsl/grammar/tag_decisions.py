@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Final
 
 from nprdsl.grammar.diagnostics import Diagnostic, DiagnosticCode, Span
@@ -33,6 +33,7 @@ from nprdsl.grammar.ir import (
     Node,
     Ref,
     Repeat,
+    Rule,
     Seq,
     Tag,
     children,
@@ -70,7 +71,7 @@ def decisions(rules: Rules, sets: FirstFollow) -> Iterator[Diagnostic]:
             case _:
                 pass
     ends = _OpenEnds(rules, sets.uses)
-    yield from _forks(rules, ends)
+    yield from _forks(rules, ends, sets.uses)
     yield from _ends(rules, ends)
 
 
@@ -198,7 +199,8 @@ def _empty_loop(node: Repeat, inner: Symbols) -> Diagnostic:
 
 
 def _left_recursion(rules: Rules, sets: FirstFollow) -> Iterator[tuple[str, Diagnostic]]:
-    heads = {name: list(dict.fromkeys(_heads(rule.node, sets))) for name, rule in rules.items()}
+    once = sets.uses.once
+    heads = {n: once("heads", n, n, partial(_heads_of, rules[n], sets)) for n in rules}
     seen: set[str] = set()
     for name in circular(heads):
         if name in seen:
@@ -217,6 +219,10 @@ def _left_recursion(rules: Rules, sets: FirstFollow) -> Iterator[tuple[str, Diag
                 ),
             )
         seen |= set(cycle)
+
+
+def _heads_of(rule: Rule, sets: FirstFollow) -> list[str]:
+    return list(dict.fromkeys(_heads(rule.node, sets)))
 
 
 def _heads(node: Node, sets: FirstFollow) -> Iterator[str]:
@@ -266,9 +272,9 @@ def _way_back(start: str, edges: Mapping[str, list[str]]) -> list[str]:
 # -- forks and ends -------------------------------------------------------------------------------
 
 
-def _forks(rules: Rules, ends: _OpenEnds) -> Iterator[Diagnostic]:
+def _forks(rules: Rules, ends: _OpenEnds, uses: Uses) -> Iterator[Diagnostic]:
     """What may stand right before a fork and is no tag."""
-    for before, fork in _BeforeForks(rules, ends).pairs:
+    for before, fork in _BeforeForks(rules, ends, uses).pairs:
         yield Diagnostic(
             DiagnosticCode.UNDECIDED_END,
             ends.place(before).span,
@@ -283,22 +289,35 @@ class _BeforeForks:
     behind a tag wherever it is used. `pairs` holds what may stand there and is no tag, with the
     fork; of the uses of one rule the first."""
 
-    def __init__(self, rules: Rules, ends: _OpenEnds) -> None:
+    def __init__(self, rules: Rules, ends: _OpenEnds, uses: Uses) -> None:
         self._rules = rules
         self._ends = ends
+        self._met: list[tuple[Node, ForkNode | Ref]] = []  # in the rule that is looked at
         self._entered: set[str] = set()
         self.pairs: dict[tuple[Node, ForkNode], None] = {}
         self.pending: list[tuple[str, Node | None]] = [(name, None) for name in list(rules)[::-1]]
         while self.pending:
             rule, before = self.pending.pop()
-            self.visit(rules[rule].node, before)
+            look = partial(self._inside, rule, before)
+            met = look() if before is not None else uses.once("before forks", rule, rule, look)
+            for end, node in met:
+                if isinstance(node, ForkNode):
+                    self.pairs[end, node] = None
+                else:
+                    self._enter(node.rule, end)
+
+    def _inside(self, rule: str, before: Node | None) -> list[tuple[Node, ForkNode | Ref]]:
+        """The forks and the uses of rules behind what is no tag, with that."""
+        self._met = []
+        self.visit(self._rules[rule].node, before)
+        return self._met
 
     def visit(self, node: Node, before: Node | None) -> None:
         """`before` may stand before `node` and is no tag; None if a tag always does."""
         match node:
             case ForkNode():
                 if before is not None:
-                    self.pairs[before, node] = None
+                    self._met.append((before, node))
                 self.visit(node.branch, None)
             case Seq():
                 for item in node.items:
@@ -314,14 +333,15 @@ class _BeforeForks:
                     before = self._ends.of(node.node)
                 self.visit(node.node, before)
             case Ref():
-                self._enter(node.rule, before)
+                if before is not None:
+                    self._met.append((before, node))
             case _:
                 for inner in children(node):
                     self.visit(inner, before)
 
-    def _enter(self, rule: str, before: Node | None) -> None:
+    def _enter(self, rule: str, before: Node) -> None:
         """Rules are looked at by themselves; here only for what stands before them."""
-        if before is not None and rule in self._rules and rule not in self._entered:
+        if rule in self._rules and rule not in self._entered:
             self._entered.add(rule)
             self.pending.append((rule, before))
 
@@ -376,7 +396,11 @@ class _OpenEnds:
 
     def __init__(self, rules: Rules, uses: Uses) -> None:
         self._rules = rules
-        self._open = uses.at_rest(None, lambda n, found: _any_open_end(rules[n].node, found))
+
+        def step(name: str, found: Mapping[str, Node | None]) -> Node | None:
+            return _any_open_end(rules[name].node, found)
+
+        self._open = uses.at_rest(None, step, "open ends")
 
     def of(self, node: Node) -> Node | None:
         """The last part of `node` if it is no tag, or more may follow it; None if all is well. A

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from nprdsl.grammar import load_limits
 from nprdsl.grammar.declarations import (
@@ -50,10 +51,21 @@ def escape(text: str) -> str:
     return "".join(_CONTROL.get(c, c) for c in escaped)
 
 
-class Terminals:
-    """Makes terminals on demand, so that an unused one costs nothing; faults go to `linked`."""
+KeptTerminal = tuple[Definition | TerminalType | None, Terminal]  # what it was made of, and it
 
-    def __init__(self, linked: Linked, types: Mapping[str, TerminalType]) -> None:
+
+class Terminals:
+    """Makes terminals on demand, so that an unused one costs nothing; faults go to `linked`. One
+    that is like another that is `kept` is that one; `keep` are those of this reading."""
+
+    def __init__(
+        self,
+        linked: Linked,
+        types: Mapping[str, TerminalType],
+        kept: Mapping[str, KeptTerminal] = MappingProxyType({}),
+    ) -> None:
+        self.kept = kept
+        self.keep: dict[str, KeptTerminal] = {}
         self.linked = linked
         self.types = types
         self.made: dict[str, Terminal] = {}
@@ -63,15 +75,24 @@ class Terminals:
     def named(self, use: NameUse) -> Terminal:
         """The terminal of a name; of an undefined name (already reported) a stand-in."""
         if use.name not in self.made:
-            self.made[use.name] = self._make(use)
+            source = self.linked.terminals.get(use.name) or self.types.get(use.name)
+            self.made[use.name] = self._known(self._make(use), source)
         return self.made[use.name]
+
+    def _known(self, made: Terminal, source: Definition | TerminalType | None) -> Terminal:
+        """The terminal that is kept in place of one that is like it and made of the same."""
+        before = self.kept.get(made.name)
+        if before is not None and before[0] == source and _says(before[1]) == _says(made):
+            made = before[1]
+        self.keep[made.name] = source, made
+        return made
 
     def anonymous(self, node: RegexLiteral | StringLiteral | CharacterRange) -> Terminal:
         """A regex, range or case-blind string in a rule: equal ones are one terminal."""
         pattern = self.pattern(node)
         if pattern not in self._anonymous:
             name = f"ANONYMOUS_{len(self._anonymous) + 1}"
-            terminal = Terminal(name, TerminalKind.REGULAR, node.span, pattern)
+            terminal = self._known(Terminal(name, TerminalKind.REGULAR, node.span, pattern), None)
             self._anonymous[pattern] = self.made[name] = terminal
         return self._anonymous[pattern]
 
@@ -239,6 +260,10 @@ class Terminals:
         """Report a string without characters."""
         way = "for something optional write `[x]`"
         self.linked.unsupported(node.span, "a string cannot be empty", way)
+
+
+def _says(terminal: Terminal) -> tuple[object, ...]:
+    return terminal.kind, terminal.span, terminal.pattern, terminal.literal, terminal.description
 
 
 def _class_member(character: str) -> str:

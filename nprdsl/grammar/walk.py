@@ -8,12 +8,12 @@ functions; where rules are given, they are given by name, as bodies.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Set
 from dataclasses import replace
 from functools import reduce
 from itertools import chain
 from operator import or_
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nprdsl.grammar.ir import (
     Alt,
@@ -103,16 +103,56 @@ def below(name: str, rules: Bodies) -> set[str]:
     return reachable(references(rules[name]), rules)
 
 
-class Uses:
-    """Which names use which others, and an order in which values of names are found quickly."""
+class KeptValues:
+    """What one reading found out about names, for the next: values that follow from what a name
+    stands for (its body), and from the names that it uses, and so on."""
 
-    def __init__(self, uses: Mapping[str, list[str]]) -> None:
+    def __init__(self) -> None:
+        self.bodies: Mapping[str, object] = {}
+        self.used: Mapping[str, list[str]] = {}
+        self.values: dict[Hashable, dict[Any, Any]] = {}  # by what they say
+
+
+class Uses:
+    """Which names use which others, and an order in which values of names are found quickly. Values
+    that are `kept` are used, and replaced; those that nobody asks for in one reading are gone in
+    the next."""
+
+    def __init__(
+        self,
+        uses: Mapping[str, list[str]],
+        bodies: Mapping[str, object] | None = None,
+        kept: KeptValues | None = None,
+    ) -> None:
         self.used = uses
         self._users: dict[str, list[str]] = {name: [] for name in uses}
         for name, used in uses.items():
             for other in used:
                 self._users[other].append(name)
         self.order = _used_first(uses)
+        kept = KeptValues() if kept is None else kept
+        self._same = self._unchanged(bodies or {}, kept)
+        self._before, self._values = kept.values, dict[Hashable, dict[Any, Any]]()
+        kept.bodies, kept.used, kept.values = bodies or {}, uses, self._values
+
+    def _unchanged(self, bodies: Mapping[str, object], kept: KeptValues) -> Set[str]:
+        """The names that are as they were, with all that they use, directly or through others."""
+        old = (kept.bodies.get, kept.used.get)
+        new = [n for n in bodies if old[0](n) is not bodies[n] or old[1](n) != self.used[n]]
+        changed = set(new)
+        while new:
+            users = set(self._users[new.pop()]) - changed
+            changed |= users
+            new += users
+        return bodies.keys() - changed
+
+    def once(self, what: Hashable, about: Hashable, name: str, work: Callable[[], Value]) -> Value:
+        """`work`, whose value follows from `about` and from a name with all that it uses; what it
+        gave in the last reading where these are the same."""
+        before = self._before.get(what, {}) if name in self._same else {}
+        value: Value = before[about] if about in before else work()
+        self._values.setdefault(what, {})[about] = value
+        return value
 
     @classmethod
     def of(cls, rules: Bodies) -> Uses:
@@ -120,16 +160,22 @@ class Uses:
         return cls({n: [r for r in references(rules[n]) if r in rules] for n in rules})
 
     def at_rest(
-        self, first: Value, step: Callable[[str, Mapping[str, Value]], Value]
+        self,
+        first: Value,
+        step: Callable[[str, Mapping[str, Value]], Value],
+        what: Hashable = None,
     ) -> dict[str, Value]:
-        """A value for every name, the used names first.
+        """A value for every name, the used names first. Where values follow from the bodies of
+        names alone, `what` is what they say: they are kept.
 
         All values begin as `first`; `step` makes a name's value of the values so far, and is asked
         again where those of the names that it uses have changed. It must come to rest: values only
         grow, or only fall.
         """
-        values = dict.fromkeys(self.order, first)
-        pending, queued = deque(self.order), set(self.order)
+        before = {} if what is None else self._before.get(what, {})
+        known = self._same & before.keys()
+        values = {name: before[name] if name in known else first for name in self.order}
+        pending, queued = deque(n for n in self.order if n not in known), self.used.keys() - known
         while pending:
             name = pending.popleft()
             queued.discard(name)
@@ -139,7 +185,15 @@ class Uses:
                 new = [user for user in self._users[name] if user not in queued]
                 pending.extend(new)
                 queued.update(new)
+        if what is not None:
+            self._values[what] = dict(values)
         return values
+
+
+def uses_of(rules: Rules, kept: KeptValues | None = None) -> Uses:
+    """The uses of rules by rules."""
+    uses = {n: [r for r in rule.references if r in rules] for n, rule in rules.items()}
+    return Uses(uses, bodies(rules), kept)
 
 
 def circular(edges: Mapping[str, list[str]]) -> list[str]:
@@ -186,7 +240,8 @@ def rule_heights(rules: Bodies, uses: Uses | None = None) -> dict[str, int]:
     def step(name: str, found: Mapping[str, int]) -> int:
         return min(1 + height(rules[name], found), endless)
 
-    return (uses or Uses.of(rules)).at_rest(endless, step)
+    what = "heights", endless
+    return (uses or Uses.of(rules)).at_rest(endless, step, what)
 
 
 def height(node: Node, heights: Mapping[str, int]) -> int:

@@ -33,6 +33,7 @@ from pydantic import BaseModel, ConfigDict
 
 from nprdsl.grammar.analysis import SchemaAnalysis, analyse
 from nprdsl.grammar.diagnostics import Diagnostic, SchemaError, Span
+from nprdsl.grammar.resolve import Kept
 from nprdsl.grammar.terminal_types import TerminalType
 from nprdsl.machine.frozen_dict import FrozenDict
 from nprdsl.runtime.errors import ErrorBoundary
@@ -80,7 +81,8 @@ class SchemaQuestion(BaseModel):
 
 
 class Answers:
-    """Answers questions; the reading of the text that was asked about last is kept."""
+    """Answers questions; the reading of the text that was asked about last is kept, and what it
+    says of rules for the next text."""
 
     def __init__(
         self,
@@ -94,6 +96,7 @@ class Answers:
         self._vocabulary = vocabulary
         self._name = name
         self._last: SchemaAnalysis | None = None
+        self._kept = Kept()
 
     def answer(self, question: SchemaQuestion) -> dict[str, Any]:
         if question.ask is Ask.ROWS:
@@ -120,7 +123,9 @@ class Answers:
 
     def _read(self, text: str) -> SchemaAnalysis:
         if self._last is None or self._last.text != text:
-            self._last = analyse(text, self._file, self._types)
+            kept, self._kept = self._kept, Kept()  # nothing is kept of a reading that fails
+            self._last = analyse(text, self._file, self._types, kept=kept)
+            self._kept = kept
         return self._last
 
     def _drawn(self, read: SchemaAnalysis, ask: Ask) -> dict[str, Any]:

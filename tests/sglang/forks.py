@@ -13,7 +13,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.forkserver import ensure_running
+from multiprocessing import forkserver, resource_tracker
 from threading import Thread
 from typing import Any
 from unittest import mock
@@ -37,13 +37,18 @@ class WithEnvironment:
         return self.work(*arguments, **named)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _received, (self.work, dict(os.environ))
+        address = forkserver._forkserver._forkserver_address  # type: ignore[attr-defined]
+        return _received, (self.work, dict(os.environ), address)
 
 
-def _received(work: Callable[..., object], environment: dict[str, str]) -> WithEnvironment:
+def _received(
+    work: Callable[..., object], environment: dict[str, str], address: str
+) -> WithEnvironment:
     os.environ.clear()
     os.environ.update(environment)
-    multiprocessing.set_forkserver_preload(list(IMPORTED))  # the controller of replicas forks, too
+    # The controller of replicas forks, too: the server that runs is asked, no second one imports.
+    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+    server._forkserver_address, server.ensure_running = address, resource_tracker.ensure_running
     return WithEnvironment(work)
 
 
@@ -59,7 +64,7 @@ def _end_with_parent() -> None:
 def forking() -> Iterator[None]:
     """SGLang, which asks for processes from scratch, gets forked ones."""
     multiprocessing.set_forkserver_preload(list(IMPORTED))
-    ensure_running()
+    forkserver.ensure_running()
     multiprocessing.set_start_method("forkserver", force=True)
     controller = WithEnvironment(engine.run_data_parallel_controller_process)
     try:

@@ -8,12 +8,26 @@ from __future__ import annotations
 
 import gc
 from importlib import import_module
+from typing import Any
 
+from sglang.srt.managers import data_parallel_controller
 from sglang.srt.plugins.hook_registry import HookRegistry
 
 from nprdsl.runtime.sglang.plugin import import_hooks
 
-for part in ("data_parallel_controller", "detokenizer_manager", "scheduler"):
+WAIT_MS = 100
+
+_receive = data_parallel_controller.sock_recv
+
+
+def _awaited(socket: Any, **options: Any) -> Any:
+    """The controller of replicas asks for requests without a pause, which keeps a core busy."""
+    socket.poll(WAIT_MS)
+    return _receive(socket, **options)
+
+
+data_parallel_controller.sock_recv = _awaited
+for part in ("detokenizer_manager", "scheduler"):
     import_module(f"sglang.srt.managers.{part}")
 import_hooks(http=False)
 HookRegistry.apply_hooks()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,17 @@ def chat(client: openai.OpenAI, extra: dict[str, Any], **options: Any) -> Any:
     return client.chat.completions.create(
         model="arith", messages=options.pop("messages", MESSAGES), extra_body=extra, **options
     )
+
+
+def at_once(*asked: Callable[[], Any]) -> list[Any]:
+    """The answers to chats that run beside each other: they share the server's steps."""
+    with ThreadPoolExecutor(len(asked)) as clients:
+        return list(clients.map(lambda ask: ask(), asked))
+
+
+def last_chunk(client: openai.OpenAI, extra: dict[str, Any], **options: Any) -> Any:
+    *_, last = chat(client, extra, stream=True, **options)
+    return last.choices[0].delta.trace
 
 
 def refused(client: openai.OpenAI, extra: dict[str, Any], **options: Any) -> str:
@@ -82,41 +95,48 @@ def test_chunks_carry_branches_and_end_with_the_answer(client: openai.OpenAI) ->
 
 
 def test_settings_reach_the_trace(client: openai.OpenAI) -> None:
-    short = chat(client, {"schema": "arith"}, max_completion_tokens=40)
+    options: dict[str, Any] = {"temperature": 1.5, "seed": 3}
+    arith = {"schema": "arith"}
+    greedy = {**arith, "rules": {name: {"temperature": 0.0} for name in ARITH.grammar.rules}}
+    short, one, two, cold, told = at_once(
+        lambda: chat(client, arith, max_completion_tokens=40),
+        lambda: chat(client, arith, **options),
+        lambda: chat(client, arith, n=2, **options),
+        lambda: chat(client, greedy, **options),
+        lambda: chat(client, arith, logprobs=True),
+    )
     assert short.choices[0].finish_reason == "length"
     assert short.usage.completion_tokens <= 40
-    options: dict[str, Any] = {"temperature": 1.5, "seed": 3}
-    one = chat(client, {"schema": "arith"}, **options)
-    two = chat(client, {"schema": "arith"}, n=2, **options)
     assert one.choices[0].message.trace["text"] == two.choices[0].message.trace["text"]
     assert [choice.index for choice in two.choices] == [0, 1]
-    greedy = {
-        "schema": "arith",
-        "rules": {name: {"temperature": 0.0} for name in ARITH.grammar.rules},
-    }
-    assert chat(client, greedy, **options).choices[0].message.content == ANSWER
-    told = chat(client, {"schema": "arith"}, logprobs=True).choices[0]
-    assert len(told.logprobs.content) == told.message.trace["sampled_tokens"]
-    assert all(entry.logprob <= 0 for entry in told.logprobs.content)
+    assert cold.choices[0].message.content == ANSWER
+    (choice,) = told.choices
+    assert len(choice.logprobs.content) == choice.message.trace["sampled_tokens"]
+    assert all(entry.logprob <= 0 for entry in choice.logprobs.content)
 
 
 def test_a_seed_is_drawn_for_each_chat_that_names_none(client: openai.OpenAI) -> None:
     """Self-consistency asks the same again and again; told, a seed repeats its answer."""
     # so hot because the bundled model is sure of itself: at 1.5 its answers are mostly equal
-    options: dict[str, Any] = {"temperature": 5.0, "max_tokens": 150}
-    drawn = [chat(client, {"schema": "arith"}, **options) for _ in range(5)]
+    options: dict[str, Any] = {"temperature": 5.0, "max_tokens": 80}
+    arith = {"schema": "arith"}
+    asked = [lambda: chat(client, arith, **options)] * 5
+    *drawn, pair, told = at_once(
+        *asked,
+        lambda: chat(client, arith, n=2, **options),
+        lambda: last_chunk(client, arith, **options),
+    )
     traces = [done.choices[0].message.trace for done in drawn]
     assert len({trace["seed"] for trace in traces}) == 5
     assert len({trace["text"] for trace in traces}) > 1
-    again = chat(client, {"schema": "arith"}, seed=traces[0]["seed"], **options)
-    assert again.choices[0].message.trace["text"] == traces[0]["text"]
-    *_, last = chat(client, {"schema": "arith"}, stream=True, **options)
-    told = last.choices[0].delta.trace
-    again = chat(client, {"schema": "arith"}, seed=told["seed"], **options)
-    assert again.choices[0].message.trace["token_ids"] == told["token_ids"]
-    pair = chat(client, {"schema": "arith"}, n=2, **options)
     one, two = (choice.message.trace["seed"] for choice in pair.choices)
     assert two == one + 1
+    first, streamed = at_once(
+        lambda: chat(client, arith, seed=traces[0]["seed"], **options),
+        lambda: chat(client, arith, seed=told["seed"], **options),
+    )
+    assert first.choices[0].message.trace["text"] == traces[0]["text"]
+    assert streamed.choices[0].message.trace["token_ids"] == told["token_ids"]
 
 
 def test_log_probabilities_come_with_the_chunks(client: openai.OpenAI) -> None:
@@ -141,33 +161,37 @@ def test_the_servers_own_description_is_whole(served: Served) -> None:
     assert "/v1/chat/completions" in paths and TOKENIZER_PATH in paths
 
 
-@pytest.mark.parametrize(
-    ("settings", "rules"),
-    [
-        ({"frequency_penalty": 1.5}, {}),
-        ({"presence_penalty": 2.0}, {}),
-        ({"frequency_penalty": -2.0, "presence_penalty": -1.0}, {}),
-        ({"frequency_penalty": 0.5}, {"step": {"frequency_penalty": 2.0, "temperature": 0.8}}),
-        ({}, {"step": {"presence_penalty": 2.0}}),
-    ],
-    ids=str,
-)
+PENALTIES: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"frequency_penalty": 1.5}, {}),
+    ({"presence_penalty": 2.0}, {}),
+    ({"frequency_penalty": -2.0, "presence_penalty": -1.0}, {}),
+    ({"frequency_penalty": 0.5}, {"step": {"frequency_penalty": 2.0, "temperature": 0.8}}),
+    ({}, {"step": {"presence_penalty": 2.0}}),
+]
+
+
 def test_penalties_are_those_of_the_local_engine(
-    client: openai.OpenAI, bundled: LocalEngine, settings: Any, rules: Any
+    client: openai.OpenAI, bundled: LocalEngine
 ) -> None:
     """Frequency and presence penalties, of the whole trace or of single rules, streamed or not."""
     drawn, limits = {"temperature": 2.5, "seed": 5}, Limits(max_tokens=120)
-    asked = {**drawn, **settings}
-    each = (Sampling(rules=rules, **asked), Sampling(**drawn))
-    wanted, plain = bundled.generate(ARITH, [MESSAGES] * 2, limits=limits, sampling=each)
-    assert wanted.token_ids != plain.token_ids, "the penalties change nothing"
-    extra = {"schema": "arith", "rules": rules}
-    options = {**asked, "max_tokens": limits.max_tokens}
-    trace = chat(client, extra, **options).choices[0].message.trace
-    assert trace["token_ids"] == list(wanted.token_ids)
-    assert trace["logprobs"] == pytest.approx(list(wanted.logprobs), abs=1e-3)
-    *_, last = chat(client, extra, stream=True, **options)
-    assert last.choices[0].delta.trace["token_ids"] == trace["token_ids"]
+    each = [
+        Sampling(rules=rules, **drawn, **settings) for settings, rules in [({}, {}), *PENALTIES]
+    ]
+    plain, *wanted = bundled.generate(ARITH, [MESSAGES] * len(each), limits=limits, sampling=each)
+
+    def asked(ask: Callable[..., Any], settings: Any, rules: Any) -> Callable[[], Any]:
+        options = {**drawn, **settings, "max_tokens": limits.max_tokens}
+        return lambda: ask(client, {"schema": "arith", "rules": rules}, **options)
+
+    whole = at_once(*(asked(chat, *penalties) for penalties in PENALTIES))
+    streamed = at_once(*(asked(last_chunk, *penalties) for penalties in PENALTIES))
+    for penalties, one, done, last in zip(PENALTIES, wanted, whole, streamed, strict=True):
+        trace = done.choices[0].message.trace
+        assert one.token_ids != plain.token_ids, f"{penalties} change nothing"
+        assert trace["token_ids"] == list(one.token_ids), penalties
+        assert trace["logprobs"] == pytest.approx(list(one.logprobs), abs=1e-3)
+        assert last["token_ids"] == trace["token_ids"], penalties
 
 
 def test_a_schema_may_come_as_its_text(client: openai.OpenAI, tmp_path: Path) -> None:

@@ -58,8 +58,8 @@ def test_branches_that_wait_for_a_sibling_are_never_dropped(
     server: Server, local: LocalEngine
 ) -> None:
     """There a finished branch could be evicted, and the join took whatever the cache had left."""
-    source = spawning("", 2).schema.grammar.source.replace("/[a-z]{24}/", "/[a-z]|[a-z]{200}/")
-    limits = Limits(max_tokens=2 * 202 + 30, spawn=2)
+    source = spawning("", 2).schema.grammar.source.replace("/[a-z]{24}/", "/[a-z]|[a-z]{120}/")
+    limits = Limits(max_tokens=2 * 122 + 30, spawn=2)
     cases = [Case(own_schema(source, "uneven"), f"Wait {i}", limits) for i in range(3)]
     results = results_of(local, cases)
     sends = [server.send(r.prompt_ids, c.request) for c, r in zip(cases, results, strict=True)]

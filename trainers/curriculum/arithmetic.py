@@ -57,9 +57,6 @@ TRAINED: Final = Mixture(
     {QuestionKind.FLAT: 13, QuestionKind.DEPENDENT: 4, QuestionKind.NESTED: 3},
     {2: 5, 3: 4, 4: 4, 5: 3, 6: 2, 7: 2, 8: 2},
 )
-# No more parts than four, to imitate; more than four, to learn by trying.
-FEW: Final = Mixture(TRAINED.kinds, {2: 5, 3: 4, 4: 4})
-MANY: Final = Mixture({QuestionKind.FLAT: 1}, {5: 1, 6: 1, 7: 1, 8: 1})
 
 
 class Flaw(StrEnum):

@@ -15,8 +15,6 @@ from typing import Any, Final
 import nprdsl
 from nprdsl.trace.journal import write_json_lines
 from nprdsl.trainers.curriculum.arithmetic import (
-    FEW,
-    MANY,
     TRAINED,
     development,
     held_out,
@@ -38,7 +36,6 @@ from nprdsl.trainers.run.directory import RunDirectory, RunError
 
 DOCUMENTS: Final = 9_000  # that the base model reads
 PROBLEMS: Final = 4_000  # for reinforcement learning and rejection sampling
-_KINDS: Final = {"": (TRAINED, 0), "few": (FEW, 100), "many": (MANY, 200)}
 _TIME: Final = "seconds.json"
 
 
@@ -110,12 +107,11 @@ def _timed(file: Path) -> Iterator[None]:
 
 def prepare(folder: CurriculumFolder) -> None:
     """The beginner, its corpus and the problems, where they are missing."""
-    unseen = (*held_out(), *development(), *reported())
-    for kind, (mixture, seed) in _KINDS.items():
-        if not (file := folder.problems(kind)).exists():
-            made = problems(PROBLEMS, 7 + seed + folder.seed, unseen, mixture)
-            rows = ({"id": p.id, "prompt": p.prompt, "answer": p.answer} for p in made)
-            write_json_lines(file, rows)
+    if not folder.problems.exists():
+        unseen = (*held_out(), *development(), *reported())
+        made = problems(PROBLEMS, 7 + folder.seed, unseen, TRAINED)
+        rows = ({"id": p.id, "prompt": p.prompt, "answer": p.answer} for p in made)
+        write_json_lines(folder.problems, rows)
     if not folder.corpus.exists():
         write_corpus(folder.corpus, DOCUMENTS, 1 + folder.seed)
     if not folder.beginner.exists():

@@ -64,9 +64,6 @@ STAGES: Final = (
     StageModel("sr-beta", "sequential SFT, same traces", Mode.FREE),
     StageModel("sr-beta-long", "sequential SFT for as long as with RL", Mode.FREE),
     StageModel("sr", "sequential RL after it", Mode.FREE),
-    StageModel("few", "parallel SFT on at most four parts", Mode.PARALLEL),
-    StageModel("few-long", "the same for as long as with RL", Mode.PARALLEL),
-    StageModel("many", "PAPO on five to eight parts after it", Mode.PARALLEL),
 )
 
 
@@ -99,12 +96,13 @@ class CurriculumFolder:
     def corpus(self) -> Path:
         return self.path / "corpus.jsonl"
 
-    def problems(self, kind: str = "") -> Path:
-        """Those of all kinds, or of `few` or `many` parts."""
-        return self.path / f"problems{kind and '-' + kind}.jsonl"
+    @property
+    def problems(self) -> Path:
+        return self.path / "problems.jsonl"
 
-    def traces(self, kind: str = "") -> Path:
-        return self.path / f"traces{kind and '-' + kind}.jsonl"
+    @property
+    def traces(self) -> Path:
+        return self.path / "traces.jsonl"
 
     def model(self, name: str) -> Path:
         return self.path / name / "model"
@@ -125,24 +123,20 @@ class CurriculumFolder:
 def tasks(folder: CurriculumFolder) -> tuple[Task, ...]:
     """All commands of one training seed. Earlier ones go first where there is a choice: what others
     wait for."""
-    corpus, problems, traces = folder.corpus, folder.problems(), folder.traces()
+    corpus, problems, traces = folder.corpus, folder.problems, folder.traces
     begin, base, zero = folder.beginner, folder.model("base"), folder.model("zero")
-    beta, sr_beta, few = (folder.model(name) for name in ("beta", "sr-beta", "few"))
+    beta, sr_beta = folder.model("beta"), folder.model("sr-beta")
     training = (
         replace(_train(folder, "sft", "base", begin, corpus), processes=2),  # nothing else can run
         _train(folder, "zero", "zero", base, problems),
         _sample(folder, zero),
-        _sample(folder, zero, "few"),
         _train(folder, "sft", "beta", base, traces),
         _train(folder, "sft", "sr-beta", base, traces),
-        _train(folder, "sft", "few", base, folder.traces("few")),
         _train(folder, "papo", "npr", beta, problems),
         _train(folder, "papo", "sr", sr_beta, problems),
         _train(folder, "papo", "control", beta, problems),
-        _train(folder, "papo", "many", few, folder.problems("many")),
         _train(folder, "sft", "beta-long", base, traces),
         _train(folder, "sft", "sr-beta-long", base, traces),
-        _train(folder, "sft", "few-long", base, folder.traces("few")),
     )
     return (*training, *_evaluations(folder))
 
@@ -168,18 +162,15 @@ def _train(folder: CurriculumFolder, stage: str, name: str, model: Path, data: P
     return Task(_named(folder, name), ("train", stage, *config), folder.model(name), (model, data))
 
 
-def _sample(folder: CurriculumFolder, model: Path, kind: str = "") -> Task:
-    """Right and legal traces of problems of one kind."""
-    asked, found = folder.problems(kind), folder.traces(kind)
-    name = f"sample{kind and '-' + kind}"
+def _sample(folder: CurriculumFolder, model: Path) -> Task:
     changes: dict[str, Path | int] = {
-        "output": found,
+        "output": folder.traces,
         "model.path": model,
-        "data.source": asked,
+        "data.source": folder.problems,
         "seed": folder.seed,
     }
-    arguments = ("sample", *_config(folder, name, changes))
-    return Task(_named(folder, name), arguments, found, (model, asked))
+    arguments = ("sample", *_config(folder, "sample", changes))
+    return Task(_named(folder, "sample"), arguments, folder.traces, (model, folder.problems))
 
 
 def _config(

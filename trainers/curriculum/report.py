@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 _COMPARED: Final = (
     ("beta", "npr"), ("beta", "beta-long"), ("beta-long", "npr"), ("beta", "control"),
-    ("sr-beta", "sr"), ("sr-beta-long", "sr"), ("sr", "npr"), ("few-long", "many"),
+    ("sr-beta", "sr"), ("sr-beta-long", "sr"), ("sr", "npr"),
 )  # fmt: skip
 _BASE: Final = "base"
-_ROUNDS: Final = ("zero", "npr", "sr", "control", "many")  # stages that learn from rollouts
+_ROUNDS: Final = ("zero", "npr", "sr", "control")  # stages that learn from rollouts
 _PARTS: Final = range(2, 13)
-_BY_PARTS: Final = ("beta", "npr", "few", "few-long", "many")
+_BY_PARTS: Final = ("beta", "beta-long", "npr", "sr")
 _MODE_NAMES: Final = {Mode.NATIVE: "native", Mode.PARALLEL: "engine", Mode.FREE: "free"}
 _SIZE: Final = (10.0, 6.4)  # inches
 _Folders = Sequence[CurriculumFolder]
@@ -193,7 +193,7 @@ def draw(folder: CurriculumFolder, path: Path) -> None:
     with mpl.rc_context({"svg.hashsalt": "nprdsl", "font.size": 9}):
         figure = Figure(figsize=_SIZE, layout="constrained")
         (losses, accuracy), (legal, degree) = figure.subplots(2, 2)
-        for name in ("base", "beta-long", "sr-beta-long", "few-long"):
+        for name in ("base", "beta-long", "sr-beta-long"):
             _curve(losses, folder, name, "loss", 1.0)
         for name in _ROUNDS:
             _curve(accuracy, folder, name, "rollout/accuracy", 100.0)

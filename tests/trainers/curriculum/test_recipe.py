@@ -35,7 +35,7 @@ def config_of(task: Task) -> SftConfig | ZeroConfig | PapoConfig | SampleConfig:
 
 
 def test_every_need_is_there_before() -> None:
-    there = {PLACE.beginner, PLACE.corpus, *map(PLACE.problems, ("", "few", "many"))}
+    there = {PLACE.beginner, PLACE.corpus, PLACE.problems}
     for task in TASKS:
         assert set(task.needs) <= there, task.name
         there.add(task.result)
@@ -103,7 +103,5 @@ def test_baselines_differ_in_one_thing() -> None:
 
     assert differ("npr", "control") == {"reward"}
     assert differ("npr", "sr") == {"rollout.mode", "model.path"}
-    for short, long in (("beta", "beta-long"), ("sr-beta", "sr-beta-long"), ("few", "few-long")):
+    for short, long in (("beta", "beta-long"), ("sr-beta", "sr-beta-long")):
         assert differ(short, long) == {"epochs"}
-    assert differ("beta", "few") == {"data.source"}
-    assert differ("npr", "many") == {"data.source", "model.path"}

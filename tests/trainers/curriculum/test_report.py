@@ -101,8 +101,8 @@ def test_a_seed_that_is_not_done_is_left_out(tmp_path: Path) -> None:
 def test_parts_and_speed_are_told(tmp_path: Path) -> None:
     places = made(tmp_path)
     text = "\n".join(lines_of(tmp_path, places))
-    assert "| 2 parts | 62.5 | 87.5 | 25.0 | 25.0 | 25.0 | 3.00 |" in text
-    assert "| 9 parts | 50.0 | 50.0 | 50.0 | 50.0 | 50.0 | 3.00 |" in text
+    assert "| 2 parts | 62.5 | 75.0 | 87.5 | 25.0 | 3.00 |" in text
+    assert "| 9 parts | 50.0 | 50.0 | 50.0 | 50.0 | 3.00 |" in text
     assert "| nested | 62.5 |" in text
     assert "| speed-up | 2.00 | 1.00 |" in text
     assert text.endswith("All of it took 50 minutes.")

@@ -22,25 +22,32 @@ _ROUNDING: Final = 0.2  # in other dtypes
 
 
 class PlainForward:
-    """The model without a cache. `measure` is to be called before logits are compared."""
+    """The model without a cache; a text is read once. `measure` is to be called before logits are
+    compared."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.width = 0  # of the logits
         self.vocabulary: int = model.config.get_text_config().vocab_size
         self._model = model
+        self._known: dict[Ids, torch.Tensor] = {}
         self._effect = 0.0
         self._wide = model.dtype.itemsize >= 4  # and `measure` saw no autocast
 
     @torch.no_grad()
     def __call__(self, tokens: Ids, positions: torch.Tensor | None = None) -> torch.Tensor:
         """Logits `[tokens, vocabulary]`."""
+        if positions is None and tokens in self._known:
+            return self._known[tokens]
         ids = torch.tensor([tokens], device=self._model.device)
         given = {} if positions is None else {"position_ids": positions[None].to(ids.device)}
         output = self._model(input_ids=ids, use_cache=False, **given)
         logits: torch.Tensor | None = output.get("logits")
         if logits is None or logits.dim() != 3:
             raise UnsupportedModelError("has no logits of each token: it is no language model")
-        return logits[0].float()
+        found = logits[0].float()
+        if positions is None:
+            self._known[tokens] = found
+        return found
 
     def measure(self, tokens: Ids, changed: int) -> None:
         """Sees what another token at the place `changed` does to this text. Raises

@@ -64,10 +64,11 @@ class _Story:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Logits:
-    """Of one request `[tokens, vocabulary]`: of its branches, and of what follows the join."""
+    """Of one request `[tokens, vocabulary]`: of its branches, and of what follows the join, if that
+    was run."""
 
     branches: tuple[torch.Tensor, torch.Tensor]
-    after: torch.Tensor
+    after: torch.Tensor | None
 
 
 def probe(model: PreTrainedModel) -> Probed:
@@ -139,24 +140,25 @@ class _Trial:
     def wrong(self) -> str | None:
         story = self._stories[0]
         self.plain.measure(story.prompt + story.branch(1), len(story.prompt) - 1)
-        ends = [self.plain(story.prompt + branch)[: len(story.prompt)] for branch in story.first]
-        if not self.plain.same(ends[0], ends[1]):
+        one, other = (self.plain(story.prompt + story.branch(i)) for i in (0, 1))
+        if not self.plain.same(one[: len(story.prompt)], other[: len(story.prompt)]):
             return "sees tokens that come later: it is no decoder, or `is_decoder` is not set"
         together = self._run(self._stories)
         if not self.forward.log.written:
             return "does not keep its keys and values in the cache that it is given"
         second = together[0].branches[1]
         sibling = replace(story, first=(self.plain.rotated(story.first[0]), story.first[1]))
-        apart = self._run([sibling, self._stories[1]])[0].branches[1]
+        apart = self._run([sibling, self._stories[1]], joined=False)[0].branches[1]
         if not self.plain.same(second, apart, EXACT):
             return "lets a branch see its sibling: some layer does not honour a 4-D attention mask"
-        moved = self._run(self._stories, shift=_SHIFT)[0].branches[1]
+        moved = self._run(self._stories, shift=_SHIFT, joined=False)[0].branches[1]
         if self.plain.same(second, moved, NOTHING):
             return "ignores position_ids: branches cannot continue at their own positions"
         for story, logits in zip(self._stories, together, strict=True):
             if not self._branches_equal(story, logits):
                 return self._why_different()
         for story, logits in zip(self._stories, together, strict=True):
+            assert logits.after is not None
             if not self.plain.same(logits.after, self._joined(story)):
                 return "gives other logits behind a join than in one forward with a mask"
         return None
@@ -205,7 +207,7 @@ class _Trial:
 
     # -- over the log ------------------------------------------------------------------------------
 
-    def _run(self, stories: list[_Story], *, shift: int = 0) -> list[_Logits]:
+    def _run(self, stories: list[_Story], *, shift: int = 0, joined: bool = True) -> list[_Logits]:
         """All in one forward, then each branch further, then what follows the joins."""
         far = self.forward.log.path is AttentionPath.MODEL
         extents = [Extent(i * (_FAR - _LENGTH if far else _LENGTH), _LENGTH) for i in (0, 1)]
@@ -220,11 +222,14 @@ class _Trial:
         for log, story in zip(logs, stories, strict=True):
             log.apply([FeedAction(1 + which, story.more[which]) for which in (0, 1)])
         self._step(logs, extents, found)
-        for log, story in zip(logs, stories, strict=True):
-            actions: list[Action] = [JoinAction(0, (1, 2)), FeedAction(0, story.after)]
-            log.apply(actions)
-        self._step(logs, extents, found)
-        return [_Logits((torch.cat(f[1]), torch.cat(f[2])), f[0][-1]) for f in found]
+        if joined:
+            for log, story in zip(logs, stories, strict=True):
+                actions: list[Action] = [JoinAction(0, (1, 2)), FeedAction(0, story.after)]
+                log.apply(actions)
+            self._step(logs, extents, found)
+        return [
+            _Logits((torch.cat(f[1]), torch.cat(f[2])), f[0][-1] if joined else None) for f in found
+        ]
 
     def _step(
         self,

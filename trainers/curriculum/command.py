@@ -42,7 +42,9 @@ _TIME: Final = "seconds.json"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the curriculum; gives the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m nprdsl.trainers.curriculum", description=__doc__
+        prog="python -m nprdsl.trainers.curriculum",
+        description=__doc__,
+        allow_abbrev=False,  # `--seed 3` would be three seeds
     )
     parser.add_argument("--out", type=Path, default=Path("runs/curriculum"), help="its folder")
     parser.add_argument("--configs", type=Path, default=Path("configs/arith"))

@@ -65,6 +65,9 @@ def test_more_seeds_go_on_in_the_same_folder(
     with pytest.raises(SystemExit):
         run(tmp_path / "run", "--seeds", "0")
     assert "--seeds must be at least 1, not 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run(tmp_path / "run", "--seed", "3")
+    assert "unrecognized arguments: --seed 3" in capsys.readouterr().err
 
 
 def test_nothing_that_is_trained_on_is_asked_later(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import random
 import re
+from pathlib import Path
 
+import lark
 import pytest
 
 from nprdsl.grammar import reader
@@ -98,6 +100,27 @@ def test_edits_of_a_schema_are_read_as_if_alone(name: str) -> None:
     rng, kept = random.Random(name), Kept()
     for text in edits(source, rng, 25):
         assert said(read(text, kept)) == said(read(text)), text
+
+
+GRAMMARS = Path(lark.__file__).parent.joinpath("grammars")  # written for Lark, with all it has
+
+
+@pytest.mark.parametrize("file", sorted(GRAMMARS.glob("*.lark")), ids=lambda file: file.stem)
+def test_edits_of_grammars_of_others_are_read_as_if_alone(file: Path) -> None:
+    text, rng, kept = file.read_text(encoding="utf-8"), random.Random(file.stem), Kept()
+    for edited in [text, *edits(text, rng, 8), text]:
+        assert said(read(edited, kept)) == said(read(edited)), edited
+
+
+def test_a_priority_is_a_fault_at_every_key() -> None:
+    kept = Kept()
+    for text in (
+        SECTIONS,
+        *(SECTIONS.replace("LABEL:", "LABEL.2:") + "\n" * key for key in (0, 1, 2)),
+    ):
+        faults = read(text, kept).faults
+        assert len(faults) == text.count("LABEL.2"), text
+        assert all("priorities have no meaning" in fault.message for fault in faults)
 
 
 def test_a_rule_is_read_as_if_alone_after_each_key() -> None:

@@ -198,6 +198,7 @@ class _Linker:
 
     def _link(self, namespace: Namespace, definition: Definition) -> None:
         name = self.names[namespace.source.file, definition.name]
+        faults, self.met = len(self.result.diagnostics), []
         if definition.priority is not None:
             self.result.unsupported(
                 definition.priority,
@@ -209,7 +210,6 @@ class _Linker:
             message = f"`{definition.name}` is a template of a terminal"
             self.result.unsupported(definition.span, message, "write the terminal out")
             return
-        faults, self.met = len(self.result.diagnostics), []
         body = self._expand(definition.body, namespace, {}, in_terminal=is_terminal_name(name))
         linked = replace(_named(definition, name), body=body)
         self._put(linked, self.sizes[id(body)])

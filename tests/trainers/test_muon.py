@@ -57,6 +57,22 @@ def test_a_step_turns_a_matrix_towards_its_orthogonal_factor() -> None:
     assert (u.T @ change @ v.T - torch.diag(values)).abs().max() < 1e-4
 
 
+def test_products_are_fp32_where_weights_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    dtypes: list[torch.dtype] = []
+    inner = torch.addmm
+
+    def seen(*given: torch.Tensor, **more: object) -> torch.Tensor:
+        dtypes.extend(one.dtype for one in given)
+        return inner(*given, **more)  # type: ignore[call-overload, no-any-return]
+
+    monkeypatch.setattr(torch, "addmm", seen)
+    matrix = torch.nn.Parameter(torch.ones(4, 6, dtype=torch.bfloat16))
+    matrix.grad = torch.randn(4, 6).bfloat16()
+    WideMuon([matrix], **SETTINGS).step()  # type: ignore[arg-type]
+    assert set(dtypes) == {torch.float32} and matrix.dtype is torch.bfloat16
+    assert not torch.equal(matrix, torch.ones_like(matrix))
+
+
 def test_a_closure_and_a_matrix_without_a_gradient() -> None:
     matrix = torch.nn.Parameter(torch.ones(2, 3))
     assert WideMuon([matrix], **SETTINGS).step(lambda: 7.0) == 7.0  # type: ignore[arg-type]

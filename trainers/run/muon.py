@@ -13,8 +13,7 @@ import torch
 
 
 class WideMuon(torch.optim.Muon):
-    """`torch.optim.Muon` with `adjust_lr_fn="match_rms_adamw"`, its products in the parameters' own
-    precision."""
+    """`torch.optim.Muon` with `adjust_lr_fn="match_rms_adamw"`, its products in fp32."""
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -23,6 +22,7 @@ class WideMuon(torch.optim.Muon):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
+            assert group["adjust_lr_fn"] == "match_rms_adamw", group["adjust_lr_fn"]
             rate, momentum = float(group["lr"]), group["momentum"]
             for matrix in group["params"]:
                 if (gradient := matrix.grad) is None:
@@ -44,9 +44,9 @@ class WideMuon(torch.optim.Muon):
 def _orthogonal(
     matrix: torch.Tensor, coefficients: tuple[float, float, float], steps: int, least: float
 ) -> torch.Tensor:
-    """Near the orthogonal factor of a matrix, by Newton-Schulz steps (arXiv:2502.16982, eq. 2)."""
+    """fp32, near a matrix's orthogonal factor, by Newton-Schulz steps (arXiv:2502.16982, eq. 2)."""
     first, cubic, fifth = coefficients
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    wide = (matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T).float()
     wide = wide / wide.norm().clamp(min=least)
     for _ in range(steps):
         gram = wide @ wide.T

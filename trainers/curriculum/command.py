@@ -24,6 +24,7 @@ from nprdsl.trainers.curriculum.arithmetic import (
 )
 from nprdsl.trainers.curriculum.recipe import (
     SCHEMA,
+    STAGES,
     CurriculumFolder,
     exit_code,
     run_tasks,
@@ -36,6 +37,7 @@ from nprdsl.trainers.run.directory import RunDirectory, RunError
 
 DOCUMENTS: Final = 9_000  # that the base model reads
 PROBLEMS: Final = 4_000  # for reinforcement learning and rejection sampling
+CONFIGS: Final = (*(stage.name for stage in STAGES), "sample")
 _TIME: Final = "seconds.json"
 
 
@@ -61,8 +63,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(
             f"there is no folder `{given.configs}`; run this in a clone, or give --configs"
         )
-    if given.seeds < 1:
-        parser.error(f"--seeds must be at least 1, not {given.seeds}")
+    lacking = sorted(
+        {f"{name}.toml" for name in CONFIGS if not (given.configs / f"{name}.toml").exists()}
+    )
+    if lacking:
+        parser.error(
+            f"`{given.configs}` lacks {', '.join(lacking)}; configs/arith of a clone has them"
+        )
+    for option, number in (("--seeds", given.seeds), ("--workers", given.workers)):
+        if number < 1:
+            parser.error(f"{option} must be at least 1, not {number}")
     folders = [
         CurriculumFolder(given.out / f"seed-{seed}", given.configs, seed)
         for seed in range(given.seeds)

@@ -93,6 +93,24 @@ def test_other_configurations_do_not_go_on_in_the_same_folder(
     assert "`configs.npr.steps` was 12 and is 13" in capsys.readouterr().err
 
 
+def test_what_would_fail_an_hour_later_is_refused_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "configs"
+    own.mkdir()
+    for file in CONFIGS.glob("*.toml"):
+        if file.stem not in ("beta-long", "sample"):
+            (own / file.name).write_text(file.read_text("utf-8"), "utf-8")
+    for more, said in (
+        (("--configs", str(own)), "lacks beta-long.toml, sample.toml"),
+        (("--workers", "0"), "--workers must be at least 1, not 0"),
+    ):
+        with pytest.raises(SystemExit):
+            run(tmp_path / "run", *more)
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_is_missing_is_named() -> None:
     program = (
         "import sys; sys.modules['math_verify'] = None; "

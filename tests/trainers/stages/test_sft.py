@@ -114,6 +114,15 @@ def test_all_that_is_written_carries_loss_or_only_what_masks_leave_open(
     assert tokens(loss="sampled") < tokens(loss="written")
 
 
+def test_masks_may_reach_the_model_as_segments(tiny: Tiny, tmp_path: Path) -> None:
+    losses = []
+    for attention in ("segments", "dense"):
+        folder = tmp_path / attention
+        train_sft(read_config(SftConfig, tiny.config("sft", folder, model__attention=attention)))
+        losses.append([row["loss"] for row in lines(folder / "metrics.jsonl")])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="GPUs train with FlexAttention")
 def test_flex_attention_is_refused_where_it_has_no_gradients(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny.config("sft", tmp_path / "run", model__attention="blocks")

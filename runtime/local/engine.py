@@ -28,6 +28,7 @@ from nprdsl.runtime.local.adapters import without_wrapper
 from nprdsl.runtime.local.forward import Forward
 from nprdsl.runtime.local.loading import LoadOptions, load_model
 from nprdsl.runtime.local.model_facts import most_positions
+from nprdsl.runtime.local.packed_matrices import PackedMatrices
 from nprdsl.runtime.local.probe import probe
 from nprdsl.runtime.local.recurrent_forward import RecurrentForward
 from nprdsl.runtime.local.requests import Decoding, FreeRun, ScheduledRequest, any_token
@@ -63,9 +64,11 @@ class LocalEngine(Engine):
     that it can spell). `max_kv_tokens` bounds the tokens in memory, of all requests together: a
     request begins when its prompt and what it is likely to write have room, and the youngest waits
     again where too many have grown. Beside them at most `prefix_tokens` tokens of prompts are kept
-    for later ones that begin alike; 0 keeps none. `max_rows` bounds the tokens of one forward. The
-    model is put into evaluation mode. Raises UnsupportedModelError where it does not honour masks
-    and positions.
+    for later ones that begin alike; 0 keeps none. `max_rows` bounds the tokens of one forward.
+    `packed` lays a model's matrices out a second time, as CPUs read them (`PackedMatrices`), for
+    decoding in half the time: for weights that are not changed by way of `Tensor.data`. The model
+    is put into evaluation mode. Raises UnsupportedModelError where it does not honour masks and
+    positions.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class LocalEngine(Engine):
         max_kv_tokens: int = MAX_KV_TOKENS,
         max_rows: int = MAX_ROWS,
         prefix_tokens: int = PREFIX_TOKENS,
+        packed: bool = False,
     ) -> None:
         model = _of_transformers(model)
         check_count("max_kv_tokens", max_kv_tokens)
@@ -98,6 +102,8 @@ class LocalEngine(Engine):
             if self._unmergeable
             else Forward(model, max_kv_tokens, probed.path)
         )
+        if packed:
+            forward.matrices = PackedMatrices(model)
         self._scheduler = Scheduler(
             forward,
             self._width,
@@ -154,6 +160,7 @@ class LocalEngine(Engine):
             max_kv_tokens=max_kv_tokens,
             max_rows=max_rows,
             prefix_tokens=prefix_tokens,
+            packed=True,
         )
 
     @property

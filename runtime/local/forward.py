@@ -30,7 +30,8 @@ from nprdsl.runtime.local.trace_log import Bools, Ints, TokenRun, TraceLog
 
 
 class Forward:
-    """The model over one KV log of `max_kv_tokens` slots."""
+    """The model over one KV log of `max_kv_tokens` slots. `matrices` is what its products are made
+    with."""
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class Forward:
         self._per_kind = len(kinds) > 1
         own = path is AttentionPath.MODEL
         self._attending: AbstractContextManager[None] = nullcontext() if own else self.attention
+        self.matrices: AbstractContextManager[None] = nullcontext()
         self._cache = cache_argument(model)
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
 
@@ -72,7 +74,7 @@ class Forward:
         mask = self._masks(fed, groups, key)
         if self.model.training:  # of a trainer that shares it: nothing is dropped at random here
             self.model.eval()
-        with self._attending:
+        with self._attending, self.matrices:
             begin = time.perf_counter()
             output = self.model(
                 input_ids=tokens,

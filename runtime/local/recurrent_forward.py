@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable
+from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 
 import torch
@@ -45,7 +46,8 @@ class _Waiting:
 
 
 class RecurrentForward:
-    """The model over one KV log of `max_kv_tokens` slots, and a row of state for each branch."""
+    """The model over one KV log of `max_kv_tokens` slots, and a row of state for each branch.
+    `matrices` is what its products are made with."""
 
     def __init__(
         self,
@@ -58,6 +60,7 @@ class RecurrentForward:
         self.device = model.device
         self.log = RecurrentLog(hidden_layers(model), max_kv_tokens)
         self.attention = BatchAttention(model)
+        self.matrices: AbstractContextManager[None] = nullcontext()
         self.model_s = 0.0  # seconds inside the model so far
         self.continuing = continuing
         self._cache = cache_argument(model)
@@ -146,7 +149,7 @@ class RecurrentForward:
             options["logits_to_keep"] = 1
         if self.model.training:  # of a trainer that shares it: nothing is dropped at random here
             self.model.eval()
-        with self.attention:
+        with self.attention, self.matrices:
             begin = time.perf_counter()
             output = self.model(input_ids=tokens.view(sequences, -1), use_cache=True, **options)
             self.model_s += time.perf_counter() - begin

@@ -19,6 +19,7 @@ from nprdsl.trainers.smol.worked import (
     divided,
     given,
     multiplied,
+    percent,
     reduced,
     subtracted,
 )
@@ -32,7 +33,9 @@ class Calculation(StrEnum):
     TIMES_PLUS = "a*b+c"
     TIMES_MINUS = "a*b-c"
     TIMES_TIMES = "a*b*c"
+    TIMES_SHARE = "a*b/c"
     SUM = "a+b"
+    SUM_THREE = "a+b+c"
     SUM_LESS = "a+b-c"
     SUM_TIMES = "(a+b)*c"
     LESS = "a-b"
@@ -40,7 +43,14 @@ class Calculation(StrEnum):
     LESS_PLUS = "a-b+c"
     LESS_TIMES = "(a-b)*c"
     LESS_PRODUCT = "a-b*c"
+    LESS_SHARE = "(a-b)/c"
     SHARE = "a/b"
+    SHARE_TIMES = "a/b*c"
+    SHARE_PLUS = "a/b+c"
+    SHARE_LESS = "a/b-c"
+    SUM_SHARE = "(a+b)/c"
+    PERCENT = "b percent of a"
+    RAISED = "a and b percent more"
     REDUCED = "a less b percent"
     REDUCED_TIMES = "c times (a less b percent)"
     HOURS = "60*a+b"
@@ -132,8 +142,13 @@ def work(chain: Calculation, numbers: Sequence[int]) -> Worked:
         case Calculation.TIMES_TIMES:
             product = multiplied(a, b)
             return product.then(multiplied(product.value, c))
+        case Calculation.TIMES_SHARE:
+            product = multiplied(a, b)
+            return product.then(divided(product.value, c))
         case Calculation.SUM:
             return added([a, b])
+        case Calculation.SUM_THREE:
+            return added([a, b, c])
         case Calculation.SUM_LESS:
             both = added([a, b])
             return both.then(subtracted(both.value, c))
@@ -160,8 +175,28 @@ def work(chain: Calculation, numbers: Sequence[int]) -> Worked:
         case Calculation.HOURS_LESS:
             hours = work(Calculation.HOURS, (a, b))
             return hours.then(subtracted(hours.value, c))
+        case Calculation.LESS_SHARE:
+            rest = subtracted(a, b)
+            return rest.then(divided(rest.value, c))
         case Calculation.SHARE:
             return divided(a, b)
+        case Calculation.SHARE_TIMES:
+            share = divided(a, b)
+            return share.then(multiplied(share.value, c))
+        case Calculation.SHARE_PLUS:
+            share = divided(a, b)
+            return share.then(added([share.value, c]))
+        case Calculation.SHARE_LESS:
+            share = divided(a, b)
+            return share.then(subtracted(share.value, c))
+        case Calculation.SUM_SHARE:
+            both = added([a, b])
+            return both.then(divided(both.value, c))
+        case Calculation.PERCENT:
+            return percent(a, b)
+        case Calculation.RAISED:
+            more = percent(a, b)
+            return more.then(added([a, more.value]))
         case Calculation.REDUCED:
             return reduced(a, b)
         case Calculation.REDUCED_TIMES:
@@ -191,7 +226,12 @@ def drawn_numbers(rng: random.Random, chain: Calculation, size: Size) -> tuple[i
         case Calculation.SUM | Calculation.LESS:
             most = 60 if small else 300
             return (rng.randint(10, most), rng.randint(4, most))
-        case Calculation.SUM_LESS | Calculation.LESS_LESS | Calculation.LESS_PLUS:
+        case (
+            Calculation.SUM_LESS
+            | Calculation.SUM_THREE
+            | Calculation.LESS_LESS
+            | Calculation.LESS_PLUS
+        ):
             most = 60 if small else 400
             return (rng.randint(20, most), rng.randint(3, most // 2), rng.randint(2, most // 2))
         case Calculation.SUM_TIMES | Calculation.LESS_TIMES:
@@ -200,6 +240,16 @@ def drawn_numbers(rng: random.Random, chain: Calculation, size: Size) -> tuple[i
             return (rng.randint(30, 99 if small else 600), digit, longer)
         case Calculation.SHARE:
             return (digit * (rng.randint(2, 12) if small else rng.randint(5, 60)), digit)
+        case Calculation.SHARE_TIMES | Calculation.SHARE_PLUS | Calculation.SHARE_LESS:
+            return (digit * rng.randint(2, 12 if small else 40), digit, rng.randint(2, 9))
+        case Calculation.TIMES_SHARE:
+            return (rng.randint(2, 12), digit * rng.randint(1, 4 if small else 9), digit)
+        case Calculation.SUM_SHARE | Calculation.LESS_SHARE:
+            other, value = rng.randint(2, 30 if small else 90), rng.randint(2, 12 if small else 40)
+            one = digit * value + (other if chain is Calculation.LESS_SHARE else -other)
+            return (max(1, one), other, digit)
+        case Calculation.PERCENT | Calculation.RAISED:
+            return (10 * rng.randint(2, 10 if small else 30), rng.choice((10, 20, 25, 30, 40, 50)))
         case Calculation.REDUCED | Calculation.REDUCED_TIMES:
             price = 10 * rng.randint(2, 10 if small else 30)
             return (price, rng.choice((10, 20, 20, 30, 40, 50, 50)), rng.randint(2, 6))

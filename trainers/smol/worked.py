@@ -2,10 +2,11 @@
 
 In go whole numbers; out come `Worked` values: the lines of the working and the result. Models of
 this size know sums and products of single digits and nothing beyond, and their tokenizers split
-numbers into digits; so a sum is first written by its places and then put together:
-`64+99=150+13=163`, a product likewise (`24*6=120+24=144`), and a difference takes one place after
-the other away, and ones by way of the ten below where they borrow (`126-37=96-7=90-1=89`). Tokens
-are few, and each follows from facts of single digits.
+numbers into digits; so a sum is first written by its places and then put together, two at a time:
+`64+99=150+13=163`, a product likewise (`124*6=600+120+24=720+24=744`), and a difference takes one
+place after the other away, and ones by way of the ten below where they borrow
+(`126-37=96-7=90-1=89`). A quotient is found digit by digit. Tokens are few, and each follows from
+facts of single digits.
 """
 
 from __future__ import annotations
@@ -77,16 +78,33 @@ def multiplied(number: int, factor: int) -> Worked:
 
 
 def divided(number: int, divisor: int) -> Worked:
-    """An exact quotient, place by place where it has more than one digit."""
+    """An exact quotient, digit by digit where it has more than one: `156/6: 15 is 2*6+3, 36 is 6*6,
+    so 26`."""
     quotient, rest = divmod(number, divisor)
-    if rest or divisor > 10:
+    if rest or not 1 < divisor <= 10:
         raise ValueError(f"{number}/{divisor} is not worked here")
-    parts = [part for part in _places(quotient) if part]
-    whole = Worked(f"{number}/{divisor}={quotient}", quotient)
-    if quotient <= 10 or len(parts) == 1:
-        return whole
-    shares = ", ".join(f"{part * divisor}/{divisor}={part}" for part in parts)
-    return Worked(f"{number}/{divisor}: {shares}, so {quotient}", quotient)
+    if quotient <= 10 or divisor == 10 or not quotient % 10 ** (len(f"{quotient}") - 1):
+        return Worked(f"{number}/{divisor}={quotient}", quotient)
+    found, left = list[str](), 0
+    for digit in f"{number}":
+        left = 10 * left + int(digit)
+        times, rest = divmod(left, divisor)
+        if times or found:
+            found.append(f"{left} is {times}*{divisor}" + (f"+{rest}" if rest else ""))
+        left = rest
+    return Worked(f"{number}/{divisor}: {', '.join(found)}, so {quotient}", quotient)
+
+
+def percent(number: int, rate: int) -> Worked:
+    """So many percent of a number: by way of a tenth, a quarter or the half."""
+    whole = {50: 2, 25: 4}.get(rate)
+    if whole is not None:
+        share = divided(number, whole)
+        return Worked(f"{rate}% of {number} is {number}/{whole}, {share.text}", share.value)
+    if rate % 10 or number % 10:
+        raise ValueError(f"{rate}% of {number} is not worked here")
+    tenth = Worked(f"10% of {number} is {number // 10}", number // 10)
+    return tenth if rate == 10 else tenth.then(multiplied(tenth.value, rate // 10))
 
 
 def reduced(price: int, percent: int) -> Worked:
@@ -123,6 +141,7 @@ def _by_place(one: int, other: int) -> list[int]:
 
 
 def _written(asked: str, parts: Sequence[int], value: int) -> str:
-    """`asked`, the parts of the result if there are several, and the result."""
-    between = [] if len(parts) == 1 else ["+".join(str(part) for part in parts)]
-    return "=".join([asked, *between, f"{value}"])
+    """`asked`, the parts of the result, summed up two at a time, and the result."""
+    totals = list(accumulate(parts))
+    sums = ["+".join(map(str, [totals[n], *parts[n + 1 :]])) for n in range(len(parts) - 1)]
+    return "=".join([asked, *sums, f"{value}"])

@@ -90,10 +90,12 @@ def question(rng: random.Random, *, unseen: bool = False) -> WordProblem:
 
 
 def tale_question(rng: random.Random, *among: Tale) -> WordProblem:
-    """One question that is a tale (`nprdsl.trainers.smol.tales`): one of those given, or of all."""
+    """One question that is a tale (`nprdsl.trainers.smol.tales`): one of those given, or of all,
+    the more often the more wordings it has."""
     while True:
         who = rng.choice(world().people)
-        told = tell(rng, rng.choice(among or tales()), who)
+        (tale,) = rng.choices(among or tales(), weights=[len(t.told) for t in among or tales()])
+        told = tell(rng, tale, who)
         register = drawn_register(rng, told.text)
         parts = [
             replace(part, name=register.named(part.name), step=register.worked(part.step))
@@ -308,7 +310,7 @@ def _budget(rng: random.Random, total: int) -> int:
 def _any_budget(rng: random.Random, total: int) -> int:
     """Round, or any number above a total, so that differences of all sizes occur."""
     if rng.random() < 0.4:
-        return total + rng.randint(1, rng.choice((9, 99, max(99, 900 - total))))
+        return total + rng.randint(1, rng.choice((9, 99, max(99, min(3 * total, 900 - total)))))
     return _budget(rng, total)
 
 

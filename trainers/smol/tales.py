@@ -1,4 +1,4 @@
-"""Word problems as people put them: short tales of one to four things, and plain sums.
+"""Word problems as people put them: short tales of one to five things, and plain sums.
 
 Families tell every part in the same few ways; who asks in earnest does not. A `Tale` is a whole
 text with slots for numbers and things, which names its parts and how each is worked. They stand in
@@ -27,7 +27,9 @@ _BEGINNING: Final = re.compile(r"(?:^|(?<=[.?!] ))[a-z]")
 _VOWEL: Final = re.compile(r"(?<=\b[Aa])(?= (?:[aio]|e(?!u)|u(?!ni|s)|8|1[18]\b))")
 _ONE: Final = re.compile(r"(?<![\w.-])(1|[Oo]ne) (hour|minute|week|day|dollar|mile|yard|cent)s\b")
 _FOOT: Final = re.compile(r"(?<![\w.-])(1|[Oo]ne) feet\b")
-_FIGURES: Final = re.compile(r"\}[%x:/*]|\$\{")  # wordings whose numbers are not written in words
+# Wordings whose numbers are not written in words.
+_FIGURES: Final = re.compile(r"\}[%x:/*]|\} x |\bx ?\{|[$:/*]\{")
+_HISSING: Final = re.compile(r"(?<=ch|sh|.x|ss)es$")
 _MANY: Final = 3  # parts, which have smaller numbers
 _SPELLED: Final = 0.2  # share of tales with small numbers in words
 _WORDS: Final = (
@@ -170,13 +172,18 @@ def _things(rng: random.Random, tale: Tale) -> dict[str, str]:
         if tale.pool
         else {}
     )
-    slots |= {f"{slot}1": thing.removesuffix("s") for slot, thing in slots.items()}
+    slots |= {f"{slot}1": _single(thing) for slot, thing in slots.items()}
     slots |= dict(zip(_HOLDERS, rng.choices(tale.holders, k=len(_HOLDERS)), strict=True))
     days = sorted(rng.sample(range(len(_library().days)), len(_DAYS)))
     slots |= {slot: _library().days[day] for slot, day in zip(_DAYS, days, strict=True)}
     if tale.things:
         slots["t"] = rng.choice(list(tale.things))
     return slots
+
+
+def _single(things: str) -> str:
+    """One of what is counted."""
+    return _HISSING.sub("", things) if _HISSING.search(things) else things.removesuffix("s")
 
 
 def _numbers(rng: random.Random, tale: Tale, size: Size) -> dict[str, int] | None:

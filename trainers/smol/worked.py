@@ -107,14 +107,11 @@ def percent(number: int, rate: int) -> Worked:
     return tenth if rate == 10 else tenth.then(multiplied(tenth.value, rate // 10))
 
 
-def reduced(price: int, percent: int) -> Worked:
-    """A price, a multiple of ten, with so many percent off."""
-    if percent == 50:
+def reduced(price: int, rate: int) -> Worked:
+    """A price with so many percent off."""
+    if rate == 50 and not price % 2:
         return Worked(f"half of {price} is {price // 2}", price // 2)
-    tenth = price // 10
-    off = Worked(f"10% of {price} is {tenth}", tenth)
-    if percent != 10:
-        off = off.then(multiplied(tenth, percent // 10))
+    off = percent(price, rate)
     return off.then(subtracted(price, off.value))
 
 

@@ -24,13 +24,14 @@ from nprdsl.trainers.smol.questions import (
 )
 from nprdsl.trainers.smol.registers import Register, drawn_register
 from nprdsl.trainers.smol.tales import Tale, tales, tell
-from nprdsl.trainers.smol.worked import added, divided, multiplied, reduced, subtracted
+from nprdsl.trainers.smol.worked import added, divided, multiplied, percent, reduced, subtracted
 
 SCHEMA = nprdsl.load("npr")
 seeds = st.integers(0, 10**6)
 numbers = st.integers(0, 999)
 
 CALCULATION = re.compile(r"\d+(?:[-+*/]\d+)+(?:=\d+(?:[-+*/]\d+)*)*")
+DIGIT = re.compile(r"(\d+) is (\d+\*\d+(?:\+\d+)?)")  # of a quotient
 
 
 def drawn(seed: int) -> WordProblem:
@@ -43,16 +44,29 @@ def check_working(text: str) -> None:
     for calculation in CALCULATION.findall(text):
         sides = [eval(side.replace("/", "//")) for side in calculation.split("=")]
         assert len(set(sides)) == 1, calculation
+    for whole, parts in DIGIT.findall(text):
+        assert int(whole) == eval(parts), text
 
 
 def test_numbers_are_put_together_by_places() -> None:
-    assert added([64, 99, 40]).text == "64+99=150+13=163, 163+40=100+100+3=203"
+    assert added([64, 99, 40]).text == "64+99=150+13=163, 163+40=100+100+3=200+3=203"
     assert added([100, 45]).text == "100+45=145"  # no two digits meet
     assert subtracted(200, 144).text == "200-144=100-44=60-4=56"
     assert subtracted(126, 37).text == "126-37=96-7=90-1=89"  # by way of the ten below
     assert multiplied(24, 6).text == "24*6=120+24=144"
     assert multiplied(30, 12).text == "30*10=300, 30*2=60, 300+60=360"
-    assert divided(84, 6).text == "84/6: 60/6=10, 24/6=4, so 14"
+    assert multiplied(465, 6).text == "465*6=2400+360+30=2760+30=2790"  # two at a time
+    assert divided(84, 6).text == "84/6: 8 is 1*6+2, 24 is 4*6, so 14"
+    assert divided(408, 4).text == "408/4: 4 is 1*4, 0 is 0*4, 8 is 2*4, so 102"
+    assert divided(800, 4).text == "800/4=200"
+    assert percent(80, 25).text == "25% of 80 is 80/4, 80/4=20"
+    assert percent(60, 30).text == "10% of 60 is 6, 6*3=18"
+
+
+@pytest.mark.parametrize("number, rate", [(65, 10), (80, 15), (81, 25), (81, 50)])
+def test_shares_that_are_not_whole_are_not_worked(number: int, rate: int) -> None:
+    with pytest.raises(ValueError, match="not worked here"):
+        percent(number, rate)
 
 
 @given(st.lists(numbers, min_size=2, max_size=6))
@@ -86,12 +100,14 @@ def test_products_of_two_digits_are_worked(one: int, other: int) -> None:
     assert made.value == one * other
 
 
-@pytest.mark.parametrize("percent", [10, 20, 30, 40, 50])
-def test_discounts_are_worked(percent: int) -> None:
-    for price in range(20, 300, 10):
-        made = reduced(price, percent)
-        check_working(made.text.replace("% of", " of"))
-        assert made.value == price * (100 - percent) // 100
+@pytest.mark.parametrize("rate", [10, 20, 25, 30, 40, 50])
+def test_discounts_are_worked(rate: int) -> None:
+    for price in range(20, 300, 20):
+        made, share = reduced(price, rate), percent(price, rate)
+        for one in (made, share):
+            check_working(one.text.replace("% of", " of"))
+        assert made.value == price * (100 - rate) // 100
+        assert share.value == price * rate // 100
 
 
 @pytest.mark.parametrize(
@@ -109,6 +125,15 @@ def test_discounts_are_worked(percent: int) -> None:
         (Calculation.LESS_TIMES, (83, 48, 6), 210),
         (Calculation.LESS_PRODUCT, (83, 8, 6), 35),
         (Calculation.SHARE, (84, 7), 12),
+        (Calculation.SHARE_TIMES, (84, 7, 3), 36),
+        (Calculation.SHARE_PLUS, (84, 7, 3), 15),
+        (Calculation.SHARE_LESS, (84, 7, 3), 9),
+        (Calculation.SUM_SHARE, (80, 4, 7), 12),
+        (Calculation.LESS_SHARE, (88, 4, 7), 12),
+        (Calculation.TIMES_SHARE, (12, 6, 8), 9),
+        (Calculation.SUM_THREE, (35, 48, 20), 103),
+        (Calculation.PERCENT, (80, 25), 20),
+        (Calculation.RAISED, (80, 20), 96),
         (Calculation.REDUCED, (80, 20), 64),
         (Calculation.REDUCED_TIMES, (80, 20, 3), 192),
         (Calculation.HOURS, (3, 25), 205),
@@ -244,7 +269,7 @@ def test_pounds_are_either_money_or_weights() -> None:
 
 
 def test_plain_sums_are_among_the_tales() -> None:
-    asked = [tale_question(random.Random(seed)) for seed in range(800)]
+    asked = [tale_question(random.Random(seed)) for seed in range(3000)]
     plain = [one for one in asked if one.family == "plain sum"]
     assert plain and all(len(re.findall(r"\d+", one.prompt)) == 2 for one in plain)
 

@@ -76,9 +76,11 @@ class _PackedLinear:
 
 
 def _is_packable(module: torch.nn.Module) -> bool:
-    """A plain linear layer on a CPU: no adapter's, no quantized one, no hook of accelerate's."""
+    """A plain linear layer on a CPU: no adapter's, no quantized one (which may be a kind of tensor
+    in a plain layer), no hook of accelerate's."""
     return (
         type(module) is torch.nn.Linear
+        and type(module.weight) is torch.nn.Parameter
         and module.weight.device.type == "cpu"
         and module.weight.dtype in _DTYPES
         and "forward" not in vars(module)

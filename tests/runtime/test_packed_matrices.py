@@ -20,6 +20,10 @@ from tests.runtime.tiny_models import NAMES, byte_tokenizer, model
 TOKENS = torch.arange(3, 90, 5)[None]
 
 
+class _Quantized(torch.Tensor):
+    """As torchao's."""
+
+
 def fresh(name: str = "llama") -> PreTrainedModel:
     return copy.deepcopy(model(name)).eval()
 
@@ -138,6 +142,9 @@ def test_layers_of_others_are_left_alone() -> None:
     own = fresh()
     count = len(PackedMatrices(own))
     own.register_module("doubling", Doubling(4, 4))
+    quantized = torch.nn.Linear(4, 4)
+    quantized.weight = torch.nn.Parameter(torch.Tensor._make_subclass(_Quantized, torch.ones(4, 4)))
+    own.register_module("quantized", quantized)
     hooked = torch.nn.Linear(4, 4)
     vars(hooked)["forward"] = lambda rows: rows
     own.register_module("hooked", hooked)

@@ -157,9 +157,9 @@ def tell(rng: random.Random, tale: Tale, who: str) -> Told:
 
 def _filled(asked: Asked, phrases: Sequence[str], slots: Mapping[str, str]) -> Sequence[str]:
     """Ways to ask with the tale's things in them. What asks for MORE has {x} and {y} for parts, and
-    for a TOTAL nobody is named who is not in the tale."""
-    if asked is Asked.TOTAL and not slots["who"]:
-        phrases = [phrase for phrase in phrases if "{who}" not in phrase]
+    nobody is named who is not in the tale where it can be asked otherwise."""
+    if not slots["who"]:
+        phrases = [phrase for phrase in phrases if "{who}" not in phrase] or phrases
     kept = {"who", *("xy" if asked is Asked.MORE else "")}
     filling = {slot: text for slot, text in slots.items() if slot not in kept}
     return [re.sub(r"\{(\w+)\}", lambda m: filling.get(m[1], m[0]), phrase) for phrase in phrases]

@@ -27,7 +27,7 @@ from nprdsl.trainers.curriculum.recipe import MODES, Task, exit_code, run_tasks
 from nprdsl.trainers.run.lora import WEIGHTS
 from nprdsl.trainers.smol.questions import Split, problems, traces
 
-TRACES: Final = 6_000
+TRACES: Final = 9_000
 PROBLEMS: Final = 2_000  # for reinforcement learning
 SUITES: Final = ("smol-develop", "smol", "smol-unseen", "everyday")
 LARGEST: Final = 700  # tokens of a trace

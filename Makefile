@@ -1,9 +1,6 @@
 # `make demo` and `make test` need Python 3.11 and nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
-# torch's threads must not spin while others work (several times slower otherwise)
-export GOMP_SPINCOUNT := 0
-export OMP_WAIT_POLICY := passive
 export HF_HUB_OFFLINE ?= 1
 
 .PHONY: demo smol test lint types docs vscode test-slow test-newest fuzz studio test-studio test-browser measure-studio curriculum sglang-env test-sglang bench clean
@@ -17,7 +14,10 @@ demo: .venv/base
 	$(BIN)/python -m nprdsl.runtime.smollm2 > $@.tmp
 	mv $@.tmp $@
 
-# One thread for each of two workers: more would take the cores from each other.
+# One thread for each of two workers: more would take the cores from each other. Where programs share
+# them, torch's threads must not spin while others work (several times slower otherwise).
+test test-slow test-newest test-sglang fuzz: export GOMP_SPINCOUNT := 0
+test test-slow test-newest test-sglang fuzz: export OMP_WAIT_POLICY := passive
 test: lint types .venv/base
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not slow' \
 		-o asyncio_default_fixture_loop_scope=function

@@ -6,7 +6,6 @@ bundled one, a folder, a hub name, or that of a server.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from nprdsl.cli.console import working
 from nprdsl.cli.failures import BadResult, Failure, as_failure, requiring
 from nprdsl.cli.options import AT_LEAST_1, Parsed, first_given, option, terminals_option
 from nprdsl.cli.terminals import load_schema
+from nprdsl.cli.waiting_threads import settle_waiting
 from nprdsl.machine.actions import ALL, FIRST, JoinPolicy
 from nprdsl.machine.budget import Limits
 from nprdsl.machine.machine import Machine
@@ -310,7 +310,7 @@ def load_engine(options: GenerationOptions) -> LocalEngine:
 
 def load_model(name: str, device: str, dtype: str, max_kv_tokens: int) -> LocalEngine:
     """The engine of a model in this process. A `Failure` where it cannot be had."""
-    quiet_threads()
+    settle_waiting()
     with requiring("local", user="this command"):
         from safetensors import SafetensorError
 
@@ -330,12 +330,6 @@ def load_model(name: str, device: str, dtype: str, max_kv_tokens: int) -> LocalE
         return LocalEngine.from_pretrained(
             name, device=device, dtype=dtype, max_kv_tokens=max_kv_tokens
         )
-
-
-def quiet_threads() -> None:
-    """torch's threads do not spin while others work; it reads this once, when it is loaded."""
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def reach_engine(url: str, api_key: str | None = None) -> SGLangEngine:

@@ -17,7 +17,7 @@ import click
 
 from nprdsl.cli.console import WatchStep, print_json, training_progress
 from nprdsl.cli.failures import BadResult, as_failure, requiring
-from nprdsl.cli.generation import engine_errors, quiet_threads
+from nprdsl.cli.generation import engine_errors
 from nprdsl.cli.options import (
     ABOVE_0,
     AT_LEAST_1,
@@ -26,6 +26,7 @@ from nprdsl.cli.options import (
     option,
     required_option,
 )
+from nprdsl.cli.waiting_threads import settle_waiting
 
 if TYPE_CHECKING:
     from nprdsl.trainers.config.stages import TrainingConfig
@@ -81,7 +82,7 @@ def train(options: TrainOptions) -> None:
         raise click.UsageError(f"name {missing}")
     with _errors():
         configuration = _configuration(options.stage, Path(options.config), options.changes)
-        quiet_threads()
+        settle_waiting()
         with training_progress(f"train {options.stage}", _SHOWN) as watch:
             model, metrics = _trained(options.stage, options, configuration, watch)
     if not _is_main_process():
@@ -131,7 +132,7 @@ def sample(options: SampleOptions) -> None:
         from nprdsl.trainers.config import SampleConfig, read_config
 
         configuration = read_config(SampleConfig, Path(options.config), options.changes)
-        quiet_threads()
+        settle_waiting()
         from nprdsl.trainers.stages.sample import sample as sample_traces
 
         with training_progress("sample", ("traces",)) as watch, engine_errors():

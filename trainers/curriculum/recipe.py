@@ -37,11 +37,6 @@ MODES: Final[Mapping[Mode, tuple[str, ...]]] = {
 
 _PAUSE: Final = 0.5  # seconds between two looks
 _SHOWN: Final = 15  # last lines of a task that failed
-_ENVIRONMENT: Final = {
-    "GOMP_SPINCOUNT": "0",
-    "OMP_WAIT_POLICY": "passive",
-    "HF_HUB_OFFLINE": "1",
-}
 _LAUNCHER: Final = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
 
 
@@ -303,7 +298,7 @@ def _start(task: Task, processes: int, logs: Path) -> _TaskProcess:
         stdout=log,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
-        env={**os.environ, **_ENVIRONMENT, "OMP_NUM_THREADS": str(task.threads)},
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(task.threads)},
     )
     return _TaskProcess(task, process, log, time.perf_counter())
 

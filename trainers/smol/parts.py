@@ -8,7 +8,7 @@ sentences, and the note with which its working begins. `Form.part` draws the num
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -59,14 +59,6 @@ class Calculation(StrEnum):
     DOZENS = "12*a+b"
     DOZENS_LESS = "12*a-b"
     FEET = "3*a+b"
-
-
-_UNITS: Final = {
-    Calculation.HOURS: 60,
-    Calculation.WEEKS: 7,
-    Calculation.DOZENS: 12,
-    Calculation.FEET: 3,
-}
 
 
 class Size(StrEnum):
@@ -127,84 +119,62 @@ def worked_part(name: str, note: str, chain: Calculation, numbers: Sequence[int]
 
 def work(chain: Calculation, numbers: Sequence[int]) -> Worked:
     """The working of a chain. Raises ValueError where its numbers do not suit it."""
-    a, b, c = (*numbers, 0, 0)[:3]
-    match chain:
-        case Calculation.GIVEN:
-            return given(a)
-        case Calculation.TIMES:
-            return multiplied(a, b)
-        case Calculation.TIMES_PLUS:
-            product = multiplied(a, b)
-            return product.then(added([product.value, c]))
-        case Calculation.TIMES_MINUS:
-            product = multiplied(a, b)
-            return product.then(subtracted(product.value, c))
-        case Calculation.TIMES_TIMES:
-            product = multiplied(a, b)
-            return product.then(multiplied(product.value, c))
-        case Calculation.TIMES_SHARE:
-            product = multiplied(a, b)
-            return product.then(divided(product.value, c))
-        case Calculation.SUM:
-            return added([a, b])
-        case Calculation.SUM_THREE:
-            return added([a, b, c])
-        case Calculation.SUM_LESS:
-            both = added([a, b])
-            return both.then(subtracted(both.value, c))
-        case Calculation.SUM_TIMES:
-            both = added([a, b])
-            return both.then(multiplied(both.value, c))
-        case Calculation.LESS:
-            return subtracted(a, b)
-        case Calculation.LESS_LESS:
-            rest = subtracted(a, b)
-            return rest.then(subtracted(rest.value, c))
-        case Calculation.LESS_PLUS:
-            rest = subtracted(a, b)
-            return rest.then(added([rest.value, c]))
-        case Calculation.LESS_TIMES:
-            rest = subtracted(a, b)
-            return rest.then(multiplied(rest.value, c))
-        case Calculation.LESS_PRODUCT:
-            product = multiplied(b, c)
-            return product.then(subtracted(a, product.value))
-        case Calculation.DOZENS_LESS:
-            dozens = multiplied(a, 12)
-            return dozens.then(subtracted(dozens.value, b))
-        case Calculation.HOURS_LESS:
-            hours = work(Calculation.HOURS, (a, b))
-            return hours.then(subtracted(hours.value, c))
-        case Calculation.LESS_SHARE:
-            rest = subtracted(a, b)
-            return rest.then(divided(rest.value, c))
-        case Calculation.SHARE:
-            return divided(a, b)
-        case Calculation.SHARE_TIMES:
-            share = divided(a, b)
-            return share.then(multiplied(share.value, c))
-        case Calculation.SHARE_PLUS:
-            share = divided(a, b)
-            return share.then(added([share.value, c]))
-        case Calculation.SHARE_LESS:
-            share = divided(a, b)
-            return share.then(subtracted(share.value, c))
-        case Calculation.SUM_SHARE:
-            both = added([a, b])
-            return both.then(divided(both.value, c))
-        case Calculation.PERCENT:
-            return percent(a, b)
-        case Calculation.RAISED:
-            more = percent(a, b)
-            return more.then(added([a, more.value]))
-        case Calculation.REDUCED:
-            return reduced(a, b)
-        case Calculation.REDUCED_TIMES:
-            price = reduced(a, b)
-            return price.then(multiplied(price.value, c))
-        case _:
-            whole = multiplied(a, _UNITS[chain])
-            return whole.then(added([whole.value, b])) if b else whole
+    values = dict(zip("abc", (*numbers, 0, 0), strict=False))
+    done: Worked | None = None
+    for operation, left, right in _OPERATIONS.get(chain, ()):
+        if done is not None:
+            values["_"] = done.value
+        one, other = (values[x] if isinstance(x, str) else x for x in (left, right))
+        if operation is _plus and not other:
+            continue  # hours and no minutes
+        worked = operation(one, other)
+        done = worked if done is None else done.then(worked)
+    return given(values["a"]) if done is None else done
+
+
+def _plus(one: int, other: int) -> Worked:
+    return added([one, other])
+
+
+_Operation = tuple[Callable[[int, int], Worked], str, str | int]
+_TIMES: Final[_Operation] = (multiplied, "a", "b")
+_SUM: Final[_Operation] = (_plus, "a", "b")
+_LESS: Final[_Operation] = (subtracted, "a", "b")
+_SHARE: Final[_Operation] = (divided, "a", "b")
+
+# What a chain works out, one after another; `_` is what came out before.
+_OPERATIONS: Final[Mapping[Calculation, Sequence[_Operation]]] = {
+    Calculation.TIMES: [_TIMES],
+    Calculation.TIMES_PLUS: [_TIMES, (_plus, "_", "c")],
+    Calculation.TIMES_MINUS: [_TIMES, (subtracted, "_", "c")],
+    Calculation.TIMES_TIMES: [_TIMES, (multiplied, "_", "c")],
+    Calculation.TIMES_SHARE: [_TIMES, (divided, "_", "c")],
+    Calculation.SUM: [_SUM],
+    Calculation.SUM_THREE: [_SUM, (_plus, "_", "c")],
+    Calculation.SUM_LESS: [_SUM, (subtracted, "_", "c")],
+    Calculation.SUM_TIMES: [_SUM, (multiplied, "_", "c")],
+    Calculation.SUM_SHARE: [_SUM, (divided, "_", "c")],
+    Calculation.LESS: [_LESS],
+    Calculation.LESS_LESS: [_LESS, (subtracted, "_", "c")],
+    Calculation.LESS_PLUS: [_LESS, (_plus, "_", "c")],
+    Calculation.LESS_TIMES: [_LESS, (multiplied, "_", "c")],
+    Calculation.LESS_SHARE: [_LESS, (divided, "_", "c")],
+    Calculation.LESS_PRODUCT: [(multiplied, "b", "c"), (subtracted, "a", "_")],
+    Calculation.SHARE: [_SHARE],
+    Calculation.SHARE_TIMES: [_SHARE, (multiplied, "_", "c")],
+    Calculation.SHARE_PLUS: [_SHARE, (_plus, "_", "c")],
+    Calculation.SHARE_LESS: [_SHARE, (subtracted, "_", "c")],
+    Calculation.PERCENT: [(percent, "a", "b")],
+    Calculation.RAISED: [(percent, "a", "b"), (_plus, "a", "_")],
+    Calculation.REDUCED: [(reduced, "a", "b")],
+    Calculation.REDUCED_TIMES: [(reduced, "a", "b"), (multiplied, "_", "c")],
+    Calculation.HOURS: [(multiplied, "a", 60), (_plus, "_", "b")],
+    Calculation.HOURS_LESS: [(multiplied, "a", 60), (_plus, "_", "b"), (subtracted, "_", "c")],
+    Calculation.WEEKS: [(multiplied, "a", 7), (_plus, "_", "b")],
+    Calculation.DOZENS: [(multiplied, "a", 12), (_plus, "_", "b")],
+    Calculation.DOZENS_LESS: [(multiplied, "a", 12), (subtracted, "_", "b")],
+    Calculation.FEET: [(multiplied, "a", 3), (_plus, "_", "b")],
+}
 
 
 def drawn_numbers(rng: random.Random, chain: Calculation, size: Size) -> tuple[int, ...]:
@@ -238,6 +208,25 @@ def drawn_numbers(rng: random.Random, chain: Calculation, size: Size) -> tuple[i
             return (rng.randint(8, 30 if small else 90), rng.randint(2, 20), digit)
         case Calculation.LESS_PRODUCT:
             return (rng.randint(30, 99 if small else 600), digit, longer)
+        case Calculation.DOZENS:
+            return (rng.randint(2, 7 if small else 20), rng.choice((0, rng.randint(1, 11))))
+        case Calculation.DOZENS_LESS:
+            return (rng.randint(2, 7 if small else 20), rng.randint(2, 60))
+        case Calculation.HOURS_LESS:
+            return (rng.randint(1, 5), rng.randint(1, 59), rng.randint(5, 60))
+        case Calculation.HOURS:
+            return (rng.randint(1, 1 if small else 6), rng.randint(1, 59))
+        case Calculation.WEEKS | Calculation.FEET:
+            return (rng.randint(1, 20), rng.randint(1, 6 if chain is Calculation.WEEKS else 2))
+        case _:
+            return _drawn_shares(rng, chain, digit, small)
+
+
+def _drawn_shares(
+    rng: random.Random, chain: Calculation, digit: int, small: bool
+) -> tuple[int, ...]:
+    """For chains with a quotient or percents, which come out whole."""
+    match chain:
         case Calculation.SHARE:
             return (digit * (rng.randint(2, 12) if small else rng.randint(5, 60)), digit)
         case Calculation.SHARE_TIMES | Calculation.SHARE_PLUS | Calculation.SHARE_LESS:
@@ -250,25 +239,9 @@ def drawn_numbers(rng: random.Random, chain: Calculation, size: Size) -> tuple[i
             return (max(1, one), other, digit)
         case Calculation.PERCENT | Calculation.RAISED:
             return (10 * rng.randint(2, 10 if small else 30), rng.choice((10, 20, 25, 30, 40, 50)))
-        case Calculation.REDUCED | Calculation.REDUCED_TIMES:
+        case _:
             price = 10 * rng.randint(2, 10 if small else 30)
             return (price, rng.choice((10, 20, 20, 30, 40, 50, 50)), rng.randint(2, 6))
-        case Calculation.DOZENS:
-            return (rng.randint(2, 7 if small else 20), rng.choice((0, rng.randint(1, 11))))
-        case Calculation.DOZENS_LESS:
-            return (rng.randint(2, 7 if small else 20), rng.randint(2, 60))
-        case Calculation.HOURS_LESS:
-            return (rng.randint(1, 5), rng.randint(1, 59), rng.randint(5, 60))
-        case _:
-            rest = {Calculation.HOURS: 59, Calculation.WEEKS: 6, Calculation.FEET: 2}[chain]
-            most = (
-                1
-                if chain is Calculation.HOURS and small
-                else 6
-                if chain is Calculation.HOURS
-                else 20
-            )
-            return (rng.randint(1, most), rng.randint(1, rest))
 
 
 def _factor(rng: random.Random, small: bool) -> int:

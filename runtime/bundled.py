@@ -33,8 +33,8 @@ class BundledModel:
 BUNDLED: Final = {
     SMOL: BundledModel(
         "npr",
-        "word problems in English like those it was trained on, eight in ten of them right, such as "
-        "`Mia buys 4 boxes of 12 pens and 3 boxes of 18 rulers. How many is that altogether?`",
+        "word problems in English like those it was trained on, eight in ten of them right, such "
+        "as `Mia buys 4 boxes of 12 pens and 3 boxes of 18 rulers. How many is that altogether?`",
         Limits(max_tokens=700, text_tokens=TextTokens(item=16, branch=176, trunk=176)),
     ),
     ARITH: BundledModel("arith", "sums of products such as `37*42+85*19?`, and nothing else"),

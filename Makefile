@@ -16,8 +16,8 @@ demo: .venv/base
 
 # One thread for each of two workers: more would take the cores from each other. Where programs share
 # them, torch's threads must not spin while others work (several times slower otherwise).
-test test-slow test-newest test-sglang fuzz: export GOMP_SPINCOUNT := 0
-test test-slow test-newest test-sglang fuzz: export OMP_WAIT_POLICY := passive
+test test-slow test-newest test-browser test-sglang fuzz: export GOMP_SPINCOUNT := 0
+test test-slow test-newest test-browser test-sglang fuzz: export OMP_WAIT_POLICY := passive
 test: lint types .venv/base
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not slow' \
 		-o asyncio_default_fixture_loop_scope=function

@@ -34,6 +34,8 @@ _BACKWARD: Final = re.compile(
     r"\b(that|it|they|them|this|these|those|together|total)\b|[.?] .", re.I
 )
 
+_GOALS: Final = ("at least", "or more", "enough for {n}")  # `enough` is then a number to reach
+
 _ASKED: Final = {
     Asked.TOTAL: 50,
     Asked.MORE: 13,
@@ -292,7 +294,7 @@ def _enough(rng: random.Random, phrase: str, who: str, values: Sequence[int]) ->
     """Yes or no: whether a budget covers the total, or the total reaches a goal."""
     total = sum(values)
     limit = max(1, total + rng.choice((-1, 1)) * rng.randint(1, max(2, total // 3)))
-    goal = "at least" in phrase.casefold() or "or more" in phrase
+    goal = any(words in phrase.casefold() for words in _GOALS)
     if limit == total or limit > 999:
         return None
     answer = "yes" if (total > limit if goal else total < limit) else "no"

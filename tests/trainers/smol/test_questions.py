@@ -185,7 +185,7 @@ def test_answers_follow_from_the_steps(seed: int) -> None:
             (said,) = re.findall(r"(\d+) is (more|less) than (\d+)", asked.trace)
             assert int(said[0]) == total and int(said[2]) in limits
             assert (total > int(said[2])) is (said[1] == "more")
-            is_goal = re.search("[Aa]t least|or more", asked.prompt) is not None
+            is_goal = re.search(r"at least|or more|enough for \d", asked.prompt, re.I) is not None
             assert (asked.answer == "yes") is (is_goal is (said[1] == "more"))
         case Asked.SHARE:
             assert total / int(asked.answer) in limits

@@ -65,10 +65,9 @@ class LocalEngine(Engine):
     request begins when its prompt and what it is likely to write have room, and the youngest waits
     again where too many have grown. Beside them at most `prefix_tokens` tokens of prompts are kept
     for later ones that begin alike; 0 keeps none. `max_rows` bounds the tokens of one forward.
-    `packed` lays a model's matrices out a second time, as CPUs read them (`PackedMatrices`), for
-    decoding in half the time: for weights that are not changed by way of `Tensor.data`. The model
-    is put into evaluation mode. Raises UnsupportedModelError where it does not honour masks and
-    positions.
+    `packed` lays a model's matrices out a second time, as CPUs read them (`PackedMatrices`), which
+    decodes faster there: for weights that are not changed by way of `Tensor.data`. The model is put
+    into evaluation mode. Raises UnsupportedModelError where it does not honour masks and positions.
     """
 
     def __init__(

@@ -49,7 +49,7 @@ class PackedMatrices:
 class _PackedLinear:
     """One layer and the copy of its weight."""
 
-    __slots__ = ("_bias", "_dtype", "_instance", "_module", "_packed", "_seen", "_weight")
+    __slots__ = ("_dtype", "_instance", "_module", "_packed", "_seen", "_weight")
 
     def __init__(self, module: torch.nn.Linear) -> None:
         self._module = module
@@ -60,7 +60,9 @@ class _PackedLinear:
         weight = self._module.weight
         seen = (id(weight), weight.data_ptr(), weight._version)
         if seen != self._seen:
-            self._weight, self._bias, self._dtype = weight, self._module.bias, weight.dtype
+            if not _is_packable(self._module):  # it has moved, or is of another dtype
+                return
+            self._weight, self._dtype = weight, weight.dtype
             self._packed = _packed(weight)
             self._seen = seen
         self._instance["forward"] = self._multiplied
@@ -71,8 +73,8 @@ class _PackedLinear:
     def _multiplied(self, rows: torch.Tensor) -> torch.Tensor:
         suits = rows.dtype is self._dtype and rows.numel() > 0
         if not suits or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
-            return linear(rows, self._weight, self._bias)
-        return _product(rows, self._packed, self._bias)
+            return linear(rows, self._weight, self._module.bias)
+        return _product(rows, self._packed, self._module.bias)
 
 
 def _is_packable(module: torch.nn.Module) -> bool:

@@ -101,6 +101,34 @@ def test_a_weight_that_is_replaced_is_seen() -> None:
     assert far(found, logits(own)) < 1e-4
 
 
+def test_a_bias_that_is_replaced_is_seen() -> None:
+    own = fresh()
+    layer = torch.nn.Linear(8, 4)
+    own.register_module("one_more", layer)
+    matrices, rows = PackedMatrices(own), torch.ones(2, 8)
+    with torch.no_grad():
+        with matrices:
+            before = layer(rows)
+        layer.bias = torch.nn.Parameter(layer.bias + 1)
+        with matrices:
+            found = layer(rows)
+    assert far(found, before + 1) < 1e-5
+
+
+def test_a_model_of_another_dtype_since_is_multiplied_as_ever() -> None:
+    own = fresh()
+    matrices = PackedMatrices(own)
+    with matrices:
+        logits(own)
+    own.half()
+    with matrices:
+        used = ["forward" in vars(layer) for layer in layers(own)]
+    assert not any(used)
+    own.float()
+    with matrices:
+        assert far(logits(own), logits(model("llama").eval())) < 0.05
+
+
 def test_outside_of_the_block_the_model_is_as_before() -> None:
     own = fresh()
     matrices = PackedMatrices(own)

@@ -79,13 +79,19 @@ def test_nothing_that_is_trained_on_is_asked_later(tmp_path: Path) -> None:
     assert set().union(*asked).isdisjoint(rows)
 
 
+def copied(folder: Path, but: tuple[str, ...] = ()) -> Path:
+    """The configurations, some left out, to be changed."""
+    folder.mkdir()
+    for file in CONFIGS.glob("*.toml"):
+        if file.stem not in but:
+            (folder / file.name).write_text(file.read_text("utf-8"), "utf-8")
+    return folder
+
+
 def test_other_configurations_do_not_go_on_in_the_same_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own = tmp_path / "configs"
-    own.mkdir()
-    for file in CONFIGS.glob("*.toml"):
-        (own / file.name).write_text(file.read_text("utf-8"), "utf-8")
+    own = copied(tmp_path / "configs")
     assert run(tmp_path / "run", configs=own) == 0
     text = (own / "npr.toml").read_text("utf-8")
     (own / "npr.toml").write_text(text.replace("steps = 12", "steps = 13"), "utf-8")
@@ -96,11 +102,7 @@ def test_other_configurations_do_not_go_on_in_the_same_folder(
 def test_what_would_fail_an_hour_later_is_refused_at_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own = tmp_path / "configs"
-    own.mkdir()
-    for file in CONFIGS.glob("*.toml"):
-        if file.stem not in ("beta-long", "sample"):
-            (own / file.name).write_text(file.read_text("utf-8"), "utf-8")
+    own = copied(tmp_path / "configs", but=("beta-long", "sample"))
     for more, said in (
         (("--configs", str(own)), "lacks beta-long.toml, sample.toml"),
         (("--workers", "0"), "--workers must be at least 1, not 0"),

@@ -23,7 +23,7 @@ from nprdsl.trainers.smol.questions import (
     tale_question,
 )
 from nprdsl.trainers.smol.registers import Register, drawn_register
-from nprdsl.trainers.smol.tales import Tale, tales, tell
+from nprdsl.trainers.smol.tales import Tale, _single, tales, tell
 from nprdsl.trainers.smol.worked import added, divided, multiplied, percent, reduced, subtracted
 
 SCHEMA = nprdsl.load("npr")
@@ -304,3 +304,17 @@ def test_the_written_suites_have_a_hundred_problems_each(name: str) -> None:
     suite = named(name)
     assert len({problem.prompt for problem in suite.problems}) == 100
     assert all(re.fullmatch(r"\d+|yes|no", problem.answer) for problem in suite.problems)
+
+
+@pytest.mark.parametrize(
+    "things, one",
+    [
+        ("boxes", "box"),
+        ("wrenches", "wrench"),
+        ("dishes", "dish"),
+        ("pens", "pen"),
+        ("horses", "horse"),
+    ],
+)
+def test_one_of_many_things(things: str, one: str) -> None:
+    assert _single(things) == one
